@@ -1,0 +1,47 @@
+"""Every code block of the documentation, and every example in a docstring, is a test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sybil import Sybil
+from sybil.document import PythonDocStringDocument
+from sybil.parsers.markdown import PythonCodeBlockParser
+from sybil.parsers.rest import DocTestParser
+
+
+@pytest.fixture
+def in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _run_in_its_own_directory(namespace: dict[str, Any]) -> None:
+    """The blocks of one page share their names and a directory."""
+    import tempfile  # noqa: PLC0415
+
+    namespace["_left"] = Path.cwd()
+    namespace["_directory"] = tempfile.TemporaryDirectory()
+    os.chdir(namespace["_directory"].name)
+
+
+def _leave(namespace: dict[str, Any]) -> None:
+    os.chdir(namespace["_left"])
+    namespace["_directory"].cleanup()
+
+
+pytest_collect_file = (
+    Sybil(
+        parsers=[PythonCodeBlockParser()],
+        patterns=["README.md", "docs/**/*.md"],
+        setup=_run_in_its_own_directory,
+        teardown=_leave,
+    )
+    + Sybil(
+        parsers=[DocTestParser()],
+        patterns=["src/**/*.py"],
+        document_types={".py": PythonDocStringDocument},
+    )
+).pytest()

@@ -1,0 +1,73 @@
+"""The project's sessions: `nox -l` lists them; each installs what it needs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2"
+nox.options.sessions = ["tests", "lint", "types"]
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def group(name: str) -> list[str]:
+    """Return the requirements of a dependency group."""
+    return list(nox.project.dependency_groups(PYPROJECT, name))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests on this Python, with branch coverage of the installed package."""
+    session.install(".", *group("tests"))
+    # Processes that a test starts are measured too.
+    environment = {"COVERAGE_PROCESS_START": str(Path("pyproject.toml").resolve())}
+    site = session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True, log=False)
+    Path(str(site).strip(), "docid_coverage.pth").write_text(
+        "import os; 'COVERAGE_PROCESS_START' in os.environ and __import__('coverage').process_startup()\n",
+        encoding="utf-8",
+    )
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs, env=environment)
+    if not session.posargs:
+        session.run("coverage", "combine", "--quiet")
+        session.run("coverage", "report")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types: mypy over everything, pyright over the package and the typed API."""
+    session.install(".", *group("types"))
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run the main job twice: the essays pipeline, on its shipped input; `-- --full` on 25,630 documents."""
+    session.install(".", *group("demo"))
+    options = session.posargs or ["--data-root", str(Path("demo-data").resolve())]
+    if "--data-root" not in options:
+        options = [*options, "--data-root", os.path.join(session.create_tmp(), "demo-data")]
+    session.log("first run")
+    session.run("python", "-m", "examples.essays", "--fresh", *options)
+    session.log("second run: everything is there")
+    session.run("python", "-m", "examples.essays", *options)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure what ids and the import cost, as ratios in one run."""
+    session.install(".")
+    session.run("python", "benchmarks/ids.py", *session.posargs)
+    session.run("python", "benchmarks/importing.py", *session.posargs)

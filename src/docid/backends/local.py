@@ -1,0 +1,506 @@
+"""Documents on a file system: a directory each, built aside and renamed into place.
+
+A document is the directory `<root>/<stage>/<doc_id>/` with its part files and `metadata.json`. A new one is
+built under a temporary name in the stage directory and becomes visible by one rename, which fails where a
+document is already. So a reader sees all of a document or nothing, and of many writers one wins.
+
+All names below a stage are used relative to a descriptor of the stage directory, where the platform can do
+that: the directory cannot be exchanged on the way, and opening it makes an NFS client look again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from docid.backends.base import Stored
+from docid.document import RECORD_FILE
+from docid.errors import DurabilityUnknown, UnreadableDocument
+from docid.ids import is_doc_id
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover  - Windows: changes of one document by two processes at once are not kept apart
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+__all__ = ["LocalBackend"]
+
+# Windows has neither descriptors of directories nor these flags; names are joined to paths there.
+_HAS_DIR_FD = os.open in os.supports_dir_fd
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+# Non-blocking, so that a pipe which somebody left under our name does not hang the reader.
+_READ = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_LOCK = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+# What a rename onto a directory that is not empty (ENOTEMPTY, on XFS EEXIST) or onto a file says.
+_TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
+
+_HISTORY = (".docid", "history")
+_STAMP = "%Y%m%dT%H%M%S.%fZ"
+
+
+class _Directory:
+    """An open directory, and the calls on names in it."""
+
+    __slots__ = ("fd", "path")
+
+    def __init__(self, path: Path, *, parent: _Directory | None = None) -> None:
+        """Open `path`; where `parent` is given, by its last part below that.
+
+        Raises:
+            NotADirectoryError: it is something else, or a symbolic link.
+            OSError: it cannot be opened.
+        """
+        self.path = path
+        self.fd: int | None = None
+        if not _HAS_DIR_FD:  # pragma: no cover  - Windows
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+            return
+        try:
+            if parent is None:
+                self.fd = os.open(path, _DIRECTORY)
+            else:
+                self.fd = os.open(path.name, _DIRECTORY, dir_fd=parent.fd)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                # What O_NOFOLLOW says of a link; Linux says ENOTDIR because of O_DIRECTORY.
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.fd is not None:
+            os.close(self.fd)
+
+    def _at(self, name: str) -> str:
+        return name if self.fd is not None else str(self.path / name)
+
+    def sync(self) -> None:
+        if self.fd is not None:
+            os.fsync(self.fd)
+
+    def sub(self, name: str) -> _Directory:
+        return _Directory(self.path / name, parent=self)
+
+    def mkdir(self, name: str) -> None:
+        os.mkdir(self._at(name), dir_fd=self.fd)
+
+    def rename(self, name: str, new: str, to: _Directory | None = None) -> None:
+        to = to or self
+        os.rename(self._at(name), to._at(new), src_dir_fd=self.fd, dst_dir_fd=to.fd)  # noqa: SLF001 - of this class
+
+    def exists(self, name: str) -> bool:
+        return self.stat(name) is not None
+
+    def stat(self, name: str) -> os.stat_result | None:
+        try:
+            return os.stat(self._at(name), dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def read(self, name: str) -> bytes | None:
+        """Return the bytes of a file; None where there is none.
+
+        Raises:
+            IsADirectoryError: it is something else than a file.
+        """
+        try:
+            fd = os.open(self._at(name), _READ, dir_fd=self.fd)
+        except FileNotFoundError:
+            return None
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise IsADirectoryError(errno.EISDIR, "not a file", str(self.path / name))
+            chunks = [os.read(fd, status.st_size + 1)]
+            # A read of a file gives all that was asked for but for huge files and odd file systems.
+            while len(chunks[-1]) and sum(map(len, chunks)) != status.st_size:
+                chunks.append(os.read(fd, status.st_size + 1))
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        finally:
+            os.close(fd)
+
+    def write(self, name: str, data: bytes, *, sync: bool) -> None:
+        """Write a new file."""
+        fd = os.open(self._at(name), _WRITE, 0o666, dir_fd=self.fd)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def unlink(self, name: str) -> None:
+        os.unlink(self._at(name), dir_fd=self.fd)
+
+    def remove(self, name: str) -> None:
+        """Remove a directory of ours and the files in it, as far as that goes: it is cleaning up."""
+        with contextlib.suppress(OSError), self.sub(name) as directory:
+            for file in os.listdir(directory.path if directory.fd is None else directory.fd):
+                directory.unlink(file)
+        with contextlib.suppress(OSError):
+            os.rmdir(self._at(name), dir_fd=self.fd)
+
+
+class LocalBackend:
+    """Documents in directories below a root, on a file system of this machine or a mounted one.
+
+    Args:
+        root: the directory of the stages; need not exist yet, and may be a symbolic link.
+        durability: `"full"`: when a write returns, the document survives a power cut (every file and directory
+            is synced). `"none"`: it survives the end of the process, not a power cut: faster, for what is
+            made again easily. Whole or absent it is in both.
+
+    Raises:
+        ValueError: another durability.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], *, durability: Literal["full", "none"] = "full") -> None:
+        if durability not in {"full", "none"}:
+            raise ValueError(f"durability: expected 'full' or 'none', got {durability!r}")
+        self.root = Path(root)
+        self.durability = durability
+        self._sync = durability == "full"
+
+    def __repr__(self) -> str:
+        return f"LocalBackend({str(self.root)!r}, durability={self.durability!r})"
+
+    def path(self, stage: str, doc_id: str) -> Path:
+        """Return the directory of the document."""
+        return self.root / stage / doc_id
+
+    def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        """See `Backend.create`."""
+        with self._at(stage, doc_id), self._made(self.root / stage, stage, doc_id) as directory:
+            # A document under its interim name keeps its id.
+            if directory.exists(_old(doc_id)):
+                return False
+            temporary = self._build(directory, doc_id, record, parts)
+            try:
+                directory.rename(temporary, doc_id)
+            except OSError as error:
+                # NFS may report a rename that was done as failed, so what is there decides.
+                if not _holds(directory, doc_id, record):
+                    directory.remove(temporary)
+                    if error.errno in _TAKEN:
+                        return False
+                    raise
+            # A replace may have moved a document aside at that moment. It holds the lock, whose file is there
+            # before anything moves; the id is its, not ours.
+            if directory.exists(_lock(doc_id)):
+                with _locked(directory, doc_id):
+                    if not _holds(directory, doc_id, record):
+                        return False
+                    if directory.exists(_old(doc_id)):
+                        directory.rename(doc_id, temporary)
+                        directory.rename(_old(doc_id), doc_id)
+                        directory.remove(temporary)
+                        return False
+            self._committed(directory, stage, doc_id)
+            return True
+
+    def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
+        """See `Backend.load`."""
+        with self._at(stage, doc_id):
+            directory = self._open(self.root / stage, stage, doc_id)
+            if directory is None:
+                return None
+            with directory:
+                # Twice: a replace may be between its renames, and under way from the second name to the first.
+                for name in (doc_id, _old(doc_id)) * 2:
+                    found = self._read(directory, name, stage, doc_id, parts)
+                    if found is not None:
+                        return found
+                return None
+
+    def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
+        """See `Backend.sizes`."""
+        sizes = {}
+        for name in parts:
+            with contextlib.suppress(FileNotFoundError):
+                sizes[name] = os.lstat(self.root / stage / doc_id / name).st_size
+        return sizes
+
+    def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        """See `Backend.amend`."""
+        with self._at(stage, doc_id), self._changing(stage, doc_id, expected) as directory:
+            if directory is None:
+                return False
+            with self._history(stage, doc_id) as history:
+                history.write(f"{_next_stamp(history)}.json", expected, sync=self._sync)
+                self._settle_directory(history)
+            with directory.sub(doc_id) as document:
+                for name, data in {**parts, RECORD_FILE: record}.items():
+                    temporary = f".tmp-{name}-{_nonce()}"
+                    document.write(temporary, data, sync=self._sync)
+                    document.rename(temporary, name)
+                self._committed(document, stage, doc_id)
+            return True
+
+    def replace(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        """See `Backend.replace`."""
+        with self._at(stage, doc_id), self._changing(stage, doc_id, expected) as directory:
+            if directory is None:
+                return False
+            temporary = self._build(directory, doc_id, record, parts)
+            try:
+                directory.rename(doc_id, _old(doc_id))
+                self._put(directory, temporary, doc_id, record)
+            except OSError:
+                if not directory.exists(doc_id):
+                    with contextlib.suppress(OSError):
+                        directory.rename(_old(doc_id), doc_id)
+                directory.remove(temporary)
+                raise
+            self._committed(directory, stage, doc_id)
+            self._retire(directory, stage, doc_id)
+            return True
+
+    def ids(self, stage: str) -> Iterator[str]:
+        """See `Backend.ids`."""
+        try:
+            entries = os.scandir(self.root / stage)
+        except FileNotFoundError:
+            return
+        with entries:
+            for entry in entries:
+                name = entry.name
+                if is_doc_id(name):
+                    if entry.is_dir(follow_symlinks=False):
+                        yield name
+                elif name.startswith(_old("")):
+                    # Under its interim name: a replace is at work, or was interrupted.
+                    doc_id = name.removeprefix(_old(""))
+                    if is_doc_id(doc_id) and not os.path.lexists(self.root / stage / doc_id):
+                        yield doc_id
+
+    def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
+        """See `Backend.history`."""
+        path = self.root.joinpath(*_HISTORY, stage, doc_id)
+        with self._at(stage, doc_id):
+            directory = self._open(path, stage, doc_id)
+            if directory is None:
+                return
+            current = self.load(stage, doc_id, parts)
+            # Where only the record changed, the parts are those of the next later version.
+            contents = {} if current is None else current.parts
+            with directory:
+                for name in sorted(os.listdir(path), reverse=True):
+                    if name.endswith(".json"):
+                        record = directory.read(name)
+                    else:
+                        with directory.sub(name) as old:
+                            record = old.read(RECORD_FILE)
+                            contents = {part: data for part in parts if (data := old.read(part)) is not None}
+                    if record is not None:
+                        yield Stored(record, contents)
+
+    @contextlib.contextmanager
+    def _at(self, stage: str, doc_id: str) -> Iterator[None]:
+        """Give an `OSError` the whole path: calls relative to a descriptor know only the last part."""
+        try:
+            yield
+        except OSError as error:
+            if error.filename is None or not os.path.dirname(error.filename):
+                error.filename, error.filename2 = str(self.path(stage, doc_id)), None
+            raise
+
+    def _open(self, path: Path, stage: str, doc_id: str) -> _Directory | None:
+        try:
+            return _Directory(path)
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError:
+            raise self._no_directory(path, stage, doc_id) from None
+
+    def _no_directory(self, path: Path, stage: str, doc_id: str) -> UnreadableDocument:
+        if path.is_symlink():
+            found, remedy = f"{path} is a symbolic link", "link the store's root instead, which may be one"
+        else:
+            found, remedy = f"{path} is no directory", "look what it is, and move it aside"
+        return UnreadableDocument(stage, doc_id, str(self.path(stage, doc_id)), found, remedy)
+
+    def _made(self, path: Path, stage: str, doc_id: str) -> _Directory:
+        """Open a directory, after making it and what is missing above it."""
+        if directory := self._open(path, stage, doc_id):
+            return directory
+        missing = [path]
+        while not missing[-1].parent.is_dir():
+            missing.append(missing[-1].parent)
+        for made in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                made.mkdir()
+            if self._sync:
+                # Also where another process made it just now: it may not have come to its own sync yet.
+                with _Directory(made.parent.resolve()) as parent:
+                    parent.sync()
+        directory = self._open(path, stage, doc_id)
+        if directory is None:
+            raise FileNotFoundError(errno.ENOENT, "removed while it was being made", str(path))
+        return directory
+
+    def _read(self, directory: _Directory, name: str, stage: str, doc_id: str, parts: Collection[str]) -> Stored | None:
+        """Return what a directory holds, by one descriptor, so that all is of one version; None if it is absent.
+
+        Raises:
+            UnreadableDocument: it is no document.
+        """
+        try:
+            document = directory.sub(name)
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError:
+            raise self._no_directory(directory.path / name, stage, doc_id) from None
+        with document:
+            try:
+                record = document.read(RECORD_FILE)
+                if record is None:
+                    # An empty directory claims nothing: a rename replaces it.
+                    if not os.listdir(document.path if document.fd is None else document.fd):
+                        return None
+                    problem = f"the directory has no {RECORD_FILE}, so it is no document"
+                    raise UnreadableDocument(stage, doc_id, str(document.path), problem, self._repair())
+                contents = {part: data for part in parts if (data := document.read(part)) is not None}
+            except IsADirectoryError as error:
+                problem = f"{error.filename} is no file"
+                raise UnreadableDocument(stage, doc_id, str(document.path), problem, self._repair()) from None
+            return Stored(record, contents)
+
+    def _repair(self) -> str:
+        return f"see what 'docid repair --store {self.root}' plans"
+
+    def _build(self, directory: _Directory, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> str:
+        """Write a whole document under a temporary name in the stage directory; return that name."""
+        temporary = f".tmp-{doc_id}-{_nonce()}"
+        directory.mkdir(temporary)
+        try:
+            with directory.sub(temporary) as document:
+                for name, data in {**parts, RECORD_FILE: record}.items():
+                    document.write(name, data, sync=self._sync)
+                self._settle_directory(document)
+        except BaseException:
+            directory.remove(temporary)
+            raise
+        return temporary
+
+    def _put(self, directory: _Directory, temporary: str, doc_id: str, record: bytes) -> None:
+        """Rename a new version to its id, under the lock, past a create that took the id a moment ago."""
+        while True:
+            try:
+                directory.rename(temporary, doc_id)
+            except OSError as error:
+                if _holds(directory, doc_id, record):
+                    return
+                if error.errno not in _TAKEN:
+                    raise
+                # That create will wait for our lock, see that the id is not its own any more, and say so.
+                moved = f".tmp-{doc_id}-{_nonce()}"
+                directory.rename(doc_id, moved)
+                directory.remove(moved)
+            else:
+                return
+
+    def _settle_directory(self, directory: _Directory) -> None:
+        if self._sync:
+            directory.sync()
+
+    def _committed(self, directory: _Directory, stage: str, doc_id: str) -> None:
+        """Make a rename durable that was done in a directory."""
+        try:
+            self._settle_directory(directory)
+        except OSError as error:
+            raise DurabilityUnknown(stage, doc_id, str(self.path(stage, doc_id)), str(error)) from error
+
+    @contextlib.contextmanager
+    def _changing(self, stage: str, doc_id: str, expected: bytes) -> Iterator[_Directory | None]:
+        """Hold the lock of a document for a change; None where its record is not the expected one."""
+        directory = self._open(self.root / stage, stage, doc_id)
+        if directory is None:
+            yield None
+            return
+        with directory, _locked(directory, doc_id):
+            if directory.exists(_old(doc_id)):
+                if directory.exists(doc_id):
+                    self._retire(directory, stage, doc_id)
+                else:
+                    directory.rename(_old(doc_id), doc_id)
+            found = self._read(directory, doc_id, stage, doc_id, ())
+            yield directory if found is not None and found.record == expected else None
+
+    @contextlib.contextmanager
+    def _history(self, stage: str, doc_id: str) -> Iterator[_Directory]:
+        with self._made(self.root.joinpath(*_HISTORY, stage, doc_id), stage, doc_id) as directory:
+            yield directory
+
+    def _retire(self, directory: _Directory, stage: str, doc_id: str) -> None:
+        """Move the version that was replaced from its interim name into history."""
+        with self._history(stage, doc_id) as history:
+            directory.rename(_old(doc_id), _next_stamp(history), history)
+            self._settle_directory(history)
+            self._settle_directory(directory)
+
+
+def _old(doc_id: str) -> str:
+    return f".old-{doc_id}"
+
+
+def _lock(doc_id: str) -> str:
+    return f".lock-{doc_id}"
+
+
+def _nonce() -> str:
+    return os.urandom(8).hex()
+
+
+def _next_stamp(history: _Directory) -> str:
+    """Return a name for the next entry of a history, behind all that are there even if the clock went back."""
+    now = datetime.now(UTC)
+    last = max(os.listdir(history.path), default="").partition("-")[0]
+    with contextlib.suppress(ValueError):
+        now = max(now, datetime.strptime(last, _STAMP).replace(tzinfo=UTC) + timedelta(microseconds=1))
+    return f"{now.strftime(_STAMP)}-{_nonce()}"
+
+
+def _holds(directory: _Directory, doc_id: str, record: bytes) -> bool:
+    """Return whether the document of that id has this record, which a nonce makes one of a kind."""
+    with contextlib.suppress(OSError), directory.sub(doc_id) as document:
+        return document.read(RECORD_FILE) == record
+    return False
+
+
+@contextlib.contextmanager
+def _locked(directory: _Directory, doc_id: str) -> Iterator[None]:
+    """Hold the exclusive lock of a document, beside other processes and threads."""
+    name = _lock(doc_id)
+    while True:
+        fd = os.open(directory._at(name), _LOCK, 0o666, dir_fd=directory.fd)  # noqa: SLF001 - of this module
+        try:
+            if fcntl is not None:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            # A sweep may have removed the file while we waited; then others lock another one.
+            status = directory.stat(name)
+            if status is not None and os.path.samestat(status, os.fstat(fd)):
+                yield
+                return
+        finally:
+            os.close(fd)

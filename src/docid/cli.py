@@ -1,0 +1,324 @@
+"""The command `docid`: the only place that reads arguments, prints, and sets an exit code.
+
+Exit codes: 0 fine; 1 a command that changes files had to refuse something; 2 wrong usage or unreadable input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from docid import __version__
+from docid.document import PART_FILES, timestamp
+from docid.errors import DocidError
+from docid.ids import is_doc_id, reserve_doc_ids
+from docid.stages import DEFAULT_STAGES, Stages
+from docid.store import DocsStore
+from docid.tasks import read_tasks, reserve_tasks, row_type_of, stage_of_table, write_tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from docid.stored import Part, StoredDocument
+    from docid.tasks import TaskRow
+
+_SHOWN = 5  # documents that a short id could mean
+_DEFAULT_STAGES = ",".join(DEFAULT_STAGES)
+
+
+class _UsageError(Exception):
+    """Wrong usage that argparse cannot see."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        argv: the arguments behind the program's name; those of the process if None.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that cannot show a character is no reason to stop.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone (docid ls | head): nobody is left to tell. Python would complain at exit otherwise.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (DocidError, OSError, ValueError, _UsageError) as error:
+        print(f"docid: {error}", file=sys.stderr)
+        return 2
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="docid", description="Name a pipeline's documents before they exist, and look at what is stored."
+    )
+    parser.add_argument("--version", action="version", version=f"docid {__version__}")
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    reserve = verbs.add_parser(
+        "reserve",
+        help="fill doc_id and parent_doc_id in task tables, or print ids",
+        description="Fill the empty doc_id and parent_doc_id cells of task tables, in place and atomically; what is "
+        "set is kept. A table's stage is told by its name (<stage>_generation_tasks.csv or <stage>_tasks.csv, also "
+        ".gz), or given as STAGE=TABLE. Parents are looked up in the other tables that are named, or in --parents. "
+        "With --stage and --task-id no table is touched: the ids of these tasks are printed.",
+    )
+    reserve.add_argument("tables", nargs="*", metavar="[STAGE=]TABLE", help="task tables to fill")
+    reserve.add_argument("--stage", metavar="STAGE", help="the stage of the --task-id values")
+    reserve.add_argument(
+        "--task-id", action="append", default=[], metavar="TEXT", help="a task to print the id of; may be repeated"
+    )
+    reserve.add_argument("--run-id", metavar="TEXT", help="derive the ids for this run alone")
+    reserve.add_argument("--salt", metavar="TEXT", help="derive other ids for the same tasks")
+    reserve.add_argument(
+        "--parents",
+        action="append",
+        default=[],
+        metavar="STAGE=TABLE",
+        help="a reserved table to look parents up in; may be repeated",
+    )
+    reserve.add_argument("--dry-run", action="store_true", help="say what would be filled; write nothing")
+    _add_stages(reserve)
+    reserve.set_defaults(run=_reserve)
+
+    show = verbs.add_parser(
+        "show",
+        help="print one document",
+        description="Print a document's lineage, metadata and texts. The id may be cut short where that is unique.",
+    )
+    show.add_argument("document", metavar="[STAGE/]ID", help="the document; without a stage all stages are searched")
+    what = show.add_mutually_exclusive_group()
+    for part in PART_FILES:
+        what.add_argument(
+            f"--{part}", action="store_const", const=part, dest="part", help=f"print the {part} text alone, as it is"
+        )
+    what.add_argument("--json", action="store_true", help="print the record as one line of JSON")
+    _add_store(show)
+    show.set_defaults(run=_show)
+
+    listing = verbs.add_parser(
+        "ls",
+        help="list the documents of a store",
+        description="List documents, one a line: stage/id, task id, parent, when made, parts. Unordered.",
+    )
+    listing.add_argument("stage", nargs="*", metavar="STAGE", help="the stages to list (default: all)")
+    how = listing.add_mutually_exclusive_group()
+    how.add_argument("--ids", action="store_true", help="print stage/id alone, without opening a document")
+    how.add_argument("--json", action="store_true", help="print one line of JSON a document")
+    _add_store(listing)
+    listing.set_defaults(run=_ls)
+    return parser
+
+
+def _add_stages(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--stages",
+        type=_stages,
+        default=DEFAULT_STAGES,
+        metavar="LIST",
+        help="the stages in order, each from the one before unless its parent is named as STAGE:PARENT "
+        f"(default: {_DEFAULT_STAGES})",
+    )
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--store",
+        metavar="ROOT",
+        default=os.environ.get("DOCID_STORE"),
+        help="the store's directory (default: the environment variable DOCID_STORE)",
+    )
+    _add_stages(parser)
+
+
+def _stages(text: str) -> Stages:
+    try:
+        return Stages.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _store(arguments: argparse.Namespace) -> DocsStore:
+    if not arguments.store:
+        raise _UsageError("which store? expected --store ROOT, or the environment variable DOCID_STORE")
+    if not os.path.isdir(arguments.store):
+        raise _UsageError(f"no store at {arguments.store}: there is no such directory")
+    return DocsStore(arguments.store, stages=arguments.stages)
+
+
+def _reserve(arguments: argparse.Namespace) -> int:
+    stages: Stages = arguments.stages
+    if bool(arguments.tables) == bool(arguments.task_id) or bool(arguments.task_id) != bool(arguments.stage):
+        raise _UsageError("expected either tables, or --stage with --task-id; see docid reserve --help")
+    if arguments.task_id:
+        stage = stages.check(arguments.stage)
+        print("\n".join(reserve_doc_ids(stage, arguments.task_id, run_id=arguments.run_id, salt=arguments.salt)))
+        return 0
+    tables = _by_stage(arguments.tables, stages)
+    known = {**_by_stage(arguments.parents, stages), **tables}
+    for stage in stages:
+        if stage in tables:
+            parent_stage = stages.parent_of(stage)
+            parents = None
+            if parent_stage is not None and parent_stage in known:
+                parents = read_tasks(known[parent_stage], row_type_of(parent_stage, stages), reserved=False)
+                if parent_stage in tables and arguments.dry_run:
+                    # Its file would have been filled by now.
+                    parents = reserve_tasks(parents, parents.row_type, arguments.run_id, arguments.salt)
+            _reserve_table(arguments, stage, tables[stage], parents)
+    return 0
+
+
+def _by_stage(tables: Sequence[str], stages: Stages) -> dict[str, str]:
+    """Return the paths of `[STAGE=]TABLE` arguments by stage."""
+    paths: dict[str, str] = {}
+    for table in tables:
+        stage, _, path = table.rpartition("=")
+        if stage not in stages:
+            stage, path = stage_of_table(table, stages) or "", table
+        if not stage:
+            raise _UsageError(
+                f"{table}: which stage's table? expected the name <stage>_tasks.csv or <stage>_generation_tasks.csv, "
+                f"or STAGE=TABLE, with a stage of {', '.join(stages)}"
+            )
+        if stage in paths:
+            raise _UsageError(f"{path}: expected one table of stage {stage}, got {paths[stage]} too")
+        paths[stage] = path
+    return paths
+
+
+def _reserve_table(arguments: argparse.Namespace, stage: str, path: str, parents: Iterable[TaskRow] | None) -> None:
+    row_type = row_type_of(stage, arguments.stages)
+    before, after = _Empty(), _Empty()
+    for _ in before.counted(read_tasks(path, row_type, reserved=False)):
+        pass
+    rows = read_tasks(path, row_type, reserved=False)
+    reserved = after.counted(reserve_tasks(rows, row_type, arguments.run_id, arguments.salt, parents=parents))
+    if arguments.dry_run or before.parents + before.ids == 0:
+        for _ in reserved:
+            pass
+    else:
+        write_tasks(path, reserved, like=path)
+    would = "would be " if arguments.dry_run else ""
+    ids, parent_ids = before.ids - after.ids, before.parents - after.parents
+    text = f"{path}: {after.rows} rows, {would}filled: {ids} doc_id"
+    if row_type.parent_stage is not None:
+        text += f", {parent_ids} parent_doc_id"
+        if after.parents:
+            text += f"; {after.parents} without parent_doc_id (name the table of stage {row_type.parent_stage} too)"
+    print(text)
+
+
+class _Empty:
+    """Rows that pass by, and how many of them have no id yet."""
+
+    def __init__(self) -> None:
+        self.rows = self.ids = self.parents = 0
+
+    def counted(self, rows: Iterable[TaskRow]) -> Iterator[TaskRow]:
+        for row in rows:
+            self.rows += 1
+            self.ids += not row.doc_id
+            self.parents += row.parent_stage is not None and not row.parent_doc_id
+            yield row
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    document = _find(_store(arguments), arguments.document)
+    if arguments.part is not None:
+        text = document.text(arguments.part)
+        if text is None:
+            raise _UsageError(
+                f"{document.stage}/{document.doc_id} has no {arguments.part} text, only {_parts(document)}"
+            )
+        _print_text(text)
+    elif arguments.json:
+        print(orjson.dumps(_facts(document)).decode())
+    else:
+        facts = _facts(document)
+        metadata = facts.pop("metadata")
+        facts |= {"parts": _parts(document), **{f"metadata.{key}": value for key, value in metadata.items()}}
+        for key, value in facts.items():
+            print(f"{key:<16} {value if isinstance(value, str) else orjson.dumps(value).decode()}")
+        part: Part = "parsed" if "parsed" in document.sizes else "raw"
+        print(f"\n--- {part} ---")
+        text = document.text(part) or ""
+        _print_text(text if text.endswith("\n") else text + "\n")
+    return 0
+
+
+def _parts(document: StoredDocument) -> str:
+    return ", ".join(f"{part} {size:,} bytes" for part, size in document.sizes.items())
+
+
+def _find(store: DocsStore, name: str) -> StoredDocument:
+    """Return the document that `[STAGE/]ID` names, the id by unique prefix."""
+    stage, slash, doc_id = name.rpartition("/")
+    stages = [store.stages.check(stage)] if slash else list(store.stages)
+    found: list[tuple[str, str]] = [
+        (stage, doc_id) for stage in stages if is_doc_id(doc_id) and store.exists(stage, doc_id)
+    ]
+    if not found:
+        found = [(stage, each) for stage in stages for each in store.ids(stage) if each.startswith(doc_id)]
+    if len(found) == 1:
+        return store.open(*found[0])
+    if found:
+        some = ", ".join("/".join(each) for each in sorted(found)[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
+        raise _UsageError(f"{name}: {len(found)} documents of that name: {some}; give more of the id, or STAGE/ID")
+    raise _UsageError(f"{name}: no document of that name in stage {', '.join(stages)} of {store.backend!r}")
+
+
+def _ls(arguments: argparse.Namespace) -> int:
+    store = _store(arguments)
+    code = 0
+    for stage in arguments.stage or store.stages:
+        for doc_id in store.ids(stage):
+            if arguments.ids:
+                print(f"{stage}/{doc_id}")
+                continue
+            try:
+                document = store.open(stage, doc_id)
+                facts = _facts(document)
+            except (DocidError, OSError) as error:
+                # One bad document does not end the list.
+                print(f"docid: {error}", file=sys.stderr)
+                code = 2
+                continue
+            if arguments.json:
+                print(orjson.dumps(facts).decode())
+            else:
+                columns = (facts["task_id"], facts["parent_doc_id"], facts["created_at"], "+".join(facts["parts"]))
+                print("\t".join((f"{stage}/{doc_id}", *(column or "-" for column in columns))))
+    return code
+
+
+def _facts(document: StoredDocument) -> dict[str, Any]:
+    return {
+        "stage": document.stage,
+        "doc_id": document.doc_id,
+        "task_id": document.task_id,
+        "parent_doc_id": document.parent_doc_id,
+        "run_id": document.run_id,
+        "created_at": None if document.created_at is None else timestamp(document.created_at),
+        "path": str(document.path),
+        "parts": document.sizes,
+        "legacy": document.legacy,
+        "metadata": document.metadata,
+    }
+
+
+def _print_text(text: str) -> None:
+    """Print a text as it is, whatever the terminal's encoding and line ends."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode())

@@ -1,0 +1,201 @@
+"""Tables as CSV files: reading them record by record with all their faults, and replacing them atomically."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from docid.errors import Problem, TaskTableError
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Iterator, Mapping
+
+_KEPT_PROBLEMS = 1000
+
+
+class Faults:
+    """The faults of a table: the first of them whole, all of them counted."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.problems: list[Problem] = []
+        self.count = 0
+
+    def add(self, row: int | None, column: str | None, value: str, expected: str) -> None:
+        """Note one fault; the arguments are those of `Problem`."""
+        self.count += 1
+        if self.count <= _KEPT_PROBLEMS:
+            self.problems.append(Problem(self.file, row, column, value, expected))
+
+    def raise_any(self) -> None:
+        """Raise a `TaskTableError` if there are faults."""
+        if self.count:
+            raise TaskTableError(self.problems, self.count)
+
+
+def open_table(file: str, *, bom: bool = False) -> io.TextIOBase:
+    """Open a table for reading, its BOM left out unless asked for.
+
+    Bytes that are not UTF-8 come as lone surrogates, to be reported with their cell.
+    """
+    encoding = "utf-8" if bom else "utf-8-sig"
+    if file.endswith(".gz"):
+        import gzip  # noqa: PLC0415 - only where it is needed: importing docid is to cost little
+
+        return gzip.open(file, "rt", encoding=encoding, errors="surrogateescape", newline="")
+    return open(file, encoding=encoding, errors="surrogateescape", newline="")
+
+
+def records_of(stream: io.TextIOBase, faults: Faults) -> Iterator[tuple[int, list[str]]]:
+    """Return the records of a CSV file with their numbers, from 1; what cannot be read becomes a fault."""
+    # The module's own limit of 131,072 characters a cell is one setting for the whole process; a table that was
+    # written has to be readable again.
+    csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
+    reader = csv.reader(stream, strict=True)
+    number = 0
+    while True:
+        number += 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            faults.add(number, None, "", f"not CSV: {error}; expected quotes closed, and doubled inside of quotes")
+        except (EOFError, OSError) as error:
+            # gzip: a file cut off, or no gzip file at all. Nothing comes after that.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            faults.add(number, None, "", f"not gzip: {error}; expected a whole file")
+            return
+        else:
+            if cells:  # a blank line is no row
+                yield number, cells
+
+
+NOT_UTF8 = "not UTF-8; expected the table saved as UTF-8"
+
+
+def not_utf8(text: str) -> bool:
+    """Return whether `text`, from `open_table`, stands for bytes that are not UTF-8."""
+    return not text.isascii() and re.search("[\udc80-\udcff]", text) is not None
+
+
+class Shape(NamedTuple):
+    """What a table looks like beside its text."""
+
+    newline: str = "\n"
+    bom: bool = False
+    columns: tuple[str, ...] = ()
+
+
+def shape_of(file: str) -> Shape:
+    """Return the shape of a table. Where it has no header its columns are none."""
+    with open_table(file, bom=True) as stream:
+        start = stream.readline()
+        stream.seek(0)
+        _, header = next(records_of(stream, Faults(file)), (1, []))
+    bom = start.startswith("\ufeff")
+    if bom:
+        header[0] = header[0].removeprefix("\ufeff")
+    return Shape("\r\n" if start.endswith("\r\n") else "\n", bom, tuple(header))
+
+
+class TableWriter:
+    """A table that is being written beside its place, and put there when it is whole."""
+
+    def __init__(self, file: str, shape: Shape) -> None:
+        self.count = 0
+        self._file = file
+        self._shape = shape
+        # The table itself, not a link to it: a link that somebody set up stays one.
+        self._target = os.path.realpath(file)
+        self._header: tuple[str, ...] = ()
+        self._temporary = ""
+        self._raw: io.BufferedWriter | None = None
+        self._stream: Any = None
+        # One spelling of CSV everywhere: with this line end the csv module quotes both \r and \n, which its older
+        # versions do only for those of the line end; write() puts the wanted one in its place.
+        self._writer = csv.writer(self, lineterminator="\r\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+        if self._temporary:
+            os.unlink(self._temporary)
+
+    def start(self, header: tuple[str, ...]) -> None:
+        """Open a file for the table and write its header."""
+        directory, name = os.path.split(self._target)
+        self._temporary = os.path.join(directory, f".tmp-{os.urandom(8).hex()}-{name}")
+        self._raw = self._stream = open(self._temporary, "xb")  # noqa: SIM115 - closed by _close
+        if self._target.endswith(".gz"):
+            import gzip  # noqa: PLC0415 - only where it is needed
+
+            # Without name and time, so that equal tables are equal files.
+            self._stream = gzip.GzipFile("", "wb", fileobj=self._raw, mtime=0)
+        self._header = header
+        if self._shape.bom or header[0].startswith("\ufeff"):
+            self._stream.write("\ufeff".encode())
+        self._writer.writerow(header)
+
+    def write(self, line: str) -> None:
+        """Take one line from the csv module."""
+        self._stream.write((line[:-2] + self._shape.newline).encode())
+
+    def add(self, number: int, texts: Mapping[str, str]) -> None:
+        """Write one row, given as the texts of its columns; a column that is new and not empty widens the table."""
+        try:
+            if not self._header:
+                self.start(tuple(texts))
+            elif new := tuple(name for name, text in texts.items() if text and name not in self._header):
+                self._widen(new)
+            self._writer.writerow([texts.get(name, "") for name in self._header])
+        except UnicodeEncodeError as error:
+            problem = Problem(self._file, number, None, str(error.object)[:-2], "expected text that UTF-8 can hold")
+            raise TaskTableError([problem]) from None
+        self.count += 1
+
+    def commit(self) -> None:
+        """Put the table in its place, durably."""
+        self._close(sync=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(self._temporary, os.stat(self._target).st_mode & 0o7777)
+        os.replace(self._temporary, self._target)
+        self._temporary = ""
+        if os.name == "posix":
+            directory = os.open(os.path.dirname(self._target), os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+
+    def _close(self, *, sync: bool = False) -> None:
+        if self._raw is None:
+            return
+        if self._stream is not self._raw:
+            self._stream.close()
+        if sync:
+            self._raw.flush()
+            os.fsync(self._raw.fileno())
+        self._raw.close()
+        self._raw = self._stream = None
+
+    def _widen(self, new: tuple[str, ...]) -> None:
+        """Write again what is written, with more columns: a later row has brought them."""
+        self._close()
+        narrow = self._temporary
+        try:
+            with open_table(narrow) as stream:
+                rows = records_of(stream, Faults(narrow))
+                _, header = next(rows)
+                self.start((*header, *new))
+                for _, cells in rows:
+                    self._writer.writerow([*cells, *[""] * len(new)])
+        finally:
+            os.unlink(narrow)

@@ -1,0 +1,462 @@
+"""What a document is: a frozen value, and the record that stands beside its texts. Pure, without I/O.
+
+The record is the file `metadata.json`, format `docid/document/1` (specified in `docs/formats.md`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+
+import orjson
+from attrs import field, frozen
+
+from docid.errors import InvalidDocument, shown
+from docid.ids import check_doc_id, check_stage, check_text
+
+if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
+__all__ = ["Document"]
+
+FORMAT = "docid/document/1"
+RECORD_FILE = "metadata.json"
+
+PART_FILES = {"raw": "raw.txt", "parsed": "parsed.txt", "prompt": "prompt.txt"}
+"""The file of each part of a document. `raw` is always there, the others where there is one."""
+
+OUR_KEYS = ("format", "stage", "doc_id", "task_id", "parent_doc_id", "run_id", "created_at", "files", "docid")
+"""The top-level keys of a record that are not the caller's, for ever; whatever comes later goes under `docid`."""
+
+
+_DEPTH = 250  # levels of lists and dicts; orjson writes 254
+
+
+class TaskLike(Protocol):
+    """What a document takes from a task row: its identity and lineage."""
+
+    @property
+    def stage(self) -> str: ...
+    @property
+    def doc_id(self) -> str: ...
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def parent_doc_id(self) -> str | None: ...
+    @property
+    def doc_run_id(self) -> str | None: ...
+
+
+def check_content(argument: str, text: str) -> str:
+    """Return `text` if it may be stored: anything that UTF-8 can hold.
+
+    Raises:
+        InvalidDocument: it has a lone surrogate.
+        TypeError: it is no `str`.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"{argument}: expected a str, got {type(text).__name__}")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidDocument(
+                argument,
+                f"character {error.start} is the lone surrogate U+{ord(text[error.start]):04X}, which UTF-8 "
+                f"cannot hold; expected text without any",
+            ) from None
+    return text
+
+
+def _content(_: Document, attribute: Any, value: str | None) -> None:
+    if value is not None:
+        check_content(attribute.name, value)
+
+
+def _name(_: Document, attribute: Any, value: str | None) -> None:
+    if value is not None or attribute.name == "task_id":
+        check_text(attribute.name, cast("str", value))
+
+
+def _parent(_: Document, attribute: Any, value: str | None) -> None:
+    if value is not None:
+        check_doc_id(value, attribute.name)
+
+
+def _moment(value: datetime) -> datetime:
+    if not isinstance(value, datetime):
+        raise TypeError(f"created_at: expected a datetime, got {type(value).__name__}")
+    if value.tzinfo is None:
+        raise InvalidDocument("created_at", f"{value.isoformat()} has no time zone; expected one, such as UTC")
+    return value.astimezone(UTC)
+
+
+def _json_object(value: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"metadata: expected a mapping, got {type(value).__name__}")
+    plain = dict(value)
+    copy = _as_json(plain)
+    if copy is None or copy[0] != plain:
+        raise InvalidDocument(*_first_fault("metadata", plain))
+    return cast("dict[str, Any]", copy[0])
+
+
+def _as_json(value: Any) -> tuple[Any] | None:
+    """Return a 1-tuple of `value` as it comes back from JSON; None where JSON cannot hold it at all."""
+    try:
+        return (orjson.loads(orjson.dumps(value)),)
+    except (TypeError, ValueError):
+        return None
+
+
+def _first_fault(path: str, value: Any) -> tuple[str, str]:
+    """Return the path to what JSON does not give back equal in `value`, and what is wrong with it."""
+    top = path
+    for _ in range(_DEPTH):
+        children: list[tuple[str, Any]] = []
+        if isinstance(value, dict):
+            for key in value:
+                if not isinstance(key, str) or _as_json(key) is None:
+                    return path, f"the key {shown(key)}; expected keys of text"
+            children = [(f"{path}.{key}", child) for key, child in value.items()]
+        elif isinstance(value, list):
+            children = [(f"{path}[{position}]", child) for position, child in enumerate(value)]
+        for place, child in children:
+            copy = _as_json(child)
+            if copy is None or copy[0] != child:
+                path, value = place, child
+                break
+        else:
+            return path, (
+                f"{shown(value)} of type {type(value).__name__} does not come back equal from JSON; expected text, "
+                f"finite numbers (integers of 64 bits), booleans, None, and lists and dicts of these"
+            )
+    return top, f"lists and dicts more than {_DEPTH} deep; expected less"
+
+
+@frozen(kw_only=True, repr=False)
+class Document:
+    r"""A document of a pipeline: its name, its lineage and its texts. A frozen value, compared by value.
+
+    Texts are kept as they are: no strip, no newline change. Everything is checked when the value is made, so
+    that a store has nothing left to refuse but what it already holds.
+
+    Attributes:
+        stage: the stage that made it.
+        doc_id: its name, unique in its stage.
+        task_id: the task it answers; None only where it was read from a record of an older system without one.
+        raw_text: what the model wrote, whole.
+        parent_doc_id: the document of the parent stage that it was made from; None where there is none.
+        parsed_text: what was parsed out of the raw text; None where nothing was.
+        prompt_text: what the model was sent; None where it was not kept.
+        run_id: the run that made it, if it is to be known; not part of the lineage.
+        metadata: the caller's own keys, a JSON object; a copy is taken. A key of docid's own record may be
+            repeated with the same value and is dropped.
+        created_at: when it was made, with a time zone (kept as UTC, microseconds); now if not given. None only
+            where it was read from a record of an older system.
+
+    Raises:
+        InvalidName: a stage, doc id, task id or run id that may not be one (a `ValueError`).
+        InvalidDocument: text with a lone surrogate; metadata that JSON does not give back equal, or that has a
+            key of docid's own with another value; a time without zone (a `ValueError`).
+        TypeError: a value of the wrong type.
+
+    Example:
+        >>> document = Document(stage="draft", doc_id="a1", task_id="t-1", raw_text="Once upon a time\n")
+        >>> document.raw_text, document.parsed_text, document.metadata
+        ('Once upon a time\n', None, {})
+    """
+
+    stage: str = field(validator=lambda _, __, value: check_stage(value))
+    doc_id: str = field(validator=lambda _, __, value: check_doc_id(value))
+    task_id: str | None = field(validator=_name)
+    raw_text: str = field(validator=lambda _, attribute, value: check_content(attribute.name, value))
+    parent_doc_id: str | None = field(default=None, validator=_parent)
+    parsed_text: str | None = field(default=None, validator=_content)
+    prompt_text: str | None = field(default=None, validator=_content)
+    run_id: str | None = field(default=None, validator=_name)
+    # Not hashed: a dict has no hash, and equal documents still hash equal without it.
+    metadata: dict[str, Any] = field(factory=dict, converter=_json_object, hash=False)
+    created_at: datetime | None = field(factory=lambda: datetime.now(UTC), converter=_moment)
+
+    def __attrs_post_init__(self) -> None:
+        repeated = self.metadata.keys() & set(OUR_KEYS)
+        if not repeated:
+            return
+        own = self._own_keys()
+        for key in sorted(repeated):
+            if key not in own or self.metadata[key] != own[key]:
+                raise InvalidDocument(
+                    f"metadata.{key}",
+                    f"{shown(self.metadata[key])}, a key of docid's own record; expected another key"
+                    + (f", or the document's own value {own[key]!r}" if key in own else ""),
+                )
+            del self.metadata[key]
+
+    def __repr__(self) -> str:
+        parts = "+".join(PART_FILES[part].removesuffix(".txt") for part in self.parts())
+        return f"<Document {self.stage}/{self.doc_id} task_id={shown(self.task_id)} {parts}>"
+
+    @classmethod
+    def from_task(
+        cls,
+        row: TaskLike,
+        *,
+        raw_text: str,
+        parsed_text: str | None = None,
+        prompt_text: str | None = None,
+        run_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        created_at: datetime | None = None,
+    ) -> Document:
+        """Return the document of a task row: identity and lineage from the row, the rest as given.
+
+        Args:
+            row: a reserved row (`doc_id` is set).
+            raw_text, parsed_text, prompt_text, metadata, created_at: as for the class.
+            run_id: as for the class; the row's `doc_run_id` if not given.
+
+        Raises:
+            InvalidName: the row's `doc_id` is empty or no doc id: reserve the row first.
+            InvalidDocument, TypeError: as for the class.
+        """
+        return cls(
+            stage=row.stage,
+            doc_id=row.doc_id,
+            task_id=row.task_id,
+            parent_doc_id=row.parent_doc_id,
+            raw_text=raw_text,
+            parsed_text=parsed_text,
+            prompt_text=prompt_text,
+            run_id=row.doc_run_id if run_id is None else run_id,
+            metadata={} if metadata is None else metadata,
+            created_at=datetime.now(UTC) if created_at is None else created_at,
+        )
+
+    def parts(self) -> dict[str, str]:
+        """Return the texts that this document has, by part: `raw`, `parsed`, `prompt`, in this order."""
+        texts = {"raw": self.raw_text, "parsed": self.parsed_text, "prompt": self.prompt_text}
+        return {part: text for part, text in texts.items() if text is not None}
+
+    def write_files(self, docs_root: str | os.PathLike[str], **options: Any) -> Path:
+        """Write this document below `docs_root` and return its directory.
+
+        The short form of `DocsStore(docs_root).write(document, …)`, with the same guarantees and errors;
+        `options` are those of `DocsStore` and `DocsStore.write`.
+        """
+        from docid.store import DocsStore  # noqa: PLC0415 - the store stands on this module
+
+        store_options = {key: options.pop(key) for key in ("stages", "durability") if key in options}
+        return DocsStore(docs_root, **store_options).write(self, **options).path
+
+    def _own_keys(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "stage": self.stage,
+            "doc_id": self.doc_id,
+            "task_id": self.task_id,
+            "parent_doc_id": self.parent_doc_id,
+            "run_id": self.run_id,
+            "created_at": None if self.created_at is None else timestamp(self.created_at),
+        }
+
+
+def timestamp(moment: datetime) -> str:
+    """Return a moment as the record holds it: ISO 8601, UTC, microseconds, `Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class PartEntry(NamedTuple):
+    """What a record says of one part file: its size in bytes and the SHA-256 of its bytes, in hex."""
+
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, data: bytes) -> PartEntry:
+        """Return the entry of these bytes."""
+        return cls(len(data), sha256(data).hexdigest())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry as it stands in the record."""
+        return {"bytes": self.size, "sha256": self.sha256}
+
+    def fault(self, data: bytes | None, *, verify: bool = True) -> str | None:
+        """Return what is wrong with the bytes that were found for this entry; None where nothing is.
+
+        Args:
+            data: the bytes, or None where there is no such file.
+            verify: compare the hash as well as the size.
+        """
+        if data is None:
+            return "listed in the record, but not there"
+        if len(data) != self.size:
+            return f"{len(data)} bytes, but the record says {self.size}"
+        if verify and sha256(data).hexdigest() != self.sha256:
+            return "its SHA-256 is not the one in the record"
+        return None
+
+
+@frozen
+class Record:
+    """The record of a stored document, `metadata.json`: what is known of it without its texts.
+
+    Attributes:
+        data: the whole JSON object, as it is stored.
+        task_id, parent_doc_id, run_id, created_at: as in `Document`. In a legacy record None means unknown.
+        files: the part files and what is said of them; empty for a legacy record, which lists none.
+        legacy: the record of an older system (no `format` of docid's).
+    """
+
+    data: dict[str, Any]
+    task_id: str | None
+    parent_doc_id: str | None
+    run_id: str | None
+    created_at: datetime | None
+    files: dict[str, PartEntry]
+    legacy: bool
+
+    @classmethod
+    def from_document(cls, document: Document, nonce: str) -> tuple[Record, dict[str, bytes]]:
+        """Return the record to store for a document, and the bytes of its part files by file name.
+
+        Args:
+            document: the document.
+            nonce: a text that no other write uses; a writer knows its own record by it.
+        """
+        contents = {PART_FILES[part]: text.encode() for part, text in document.parts().items()}
+        files = {name: PartEntry.of(data) for name, data in contents.items()}
+        data = {
+            **document._own_keys(),  # noqa: SLF001 - the two classes describe one format
+            "files": {name: entry.to_json() for name, entry in files.items()},
+            "docid": {"nonce": nonce},
+            **document.metadata,
+        }
+        record = cls(
+            data,
+            document.task_id,
+            document.parent_doc_id,
+            document.run_id,
+            document.created_at,
+            files,
+            False,
+        )
+        return record, contents
+
+    @classmethod
+    def from_bytes(cls, data: bytes, stage: str, doc_id: str) -> Record:
+        """Return the record that was stored as `data` for the document `stage`/`doc_id`.
+
+        Raises:
+            InvalidDocument: it is no record, one of a later major version, or the record of another document.
+        """
+        try:
+            record = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise InvalidDocument(RECORD_FILE, f"not JSON ({error})") from None
+        if not isinstance(record, dict):
+            raise InvalidDocument(RECORD_FILE, "not a JSON object")
+        kind = record.get("format")
+        if kind != FORMAT:
+            if not isinstance(kind, str) or not kind.startswith("docid/"):
+                return cls._from_legacy(record)
+            raise InvalidDocument(RECORD_FILE, f"of format {kind!r}, which is not {FORMAT!r}; use a later docid")
+        if record.get("stage") != stage or record.get("doc_id") != doc_id:
+            raise InvalidDocument(RECORD_FILE, f"the record of {record.get('stage')}/{record.get('doc_id')}")
+        try:
+            _typed(record, "docid", dict)
+            files = {
+                name: PartEntry(_typed(entry, "bytes", int), _typed(entry, "sha256", str))
+                for name, entry in _typed(record, "files", dict).items()
+            }
+            if PART_FILES["raw"] not in files:
+                raise ValueError(f"files does not list {PART_FILES['raw']}")
+            return cls(
+                record,
+                _typed(record, "task_id", str),
+                _typed(record, "parent_doc_id", str, None),
+                _typed(record, "run_id", str, None),
+                _moment(datetime.fromisoformat(_typed(record, "created_at", str))),
+                files,
+                False,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidDocument(RECORD_FILE, f"not a record of {FORMAT}: {error}") from None
+
+    @classmethod
+    def _from_legacy(cls, record: dict[str, Any]) -> Record:
+        known = {key: value for key, value in record.items() if isinstance(value, str) and value}
+        return cls(record, known.get("task_id"), known.get("parent_doc_id"), known.get("run_id"), None, {}, True)
+
+    def to_bytes(self) -> bytes:
+        """Return the record as it is stored: one JSON object, UTF-8, indented by two."""
+        return orjson.dumps(self.data, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The caller's own keys. Of a legacy record: all but the lineage and run that are understood."""
+        if not self.legacy:
+            return {key: value for key, value in self.data.items() if key not in OUR_KEYS}
+        lifted = {"task_id": self.task_id, "parent_doc_id": self.parent_doc_id, "run_id": self.run_id}
+        return {key: value for key, value in self.data.items() if lifted.get(key) is None}
+
+    def same_lineage(self, task_id: str | None, parent_doc_id: str | None) -> bool | None:
+        """Return whether a document of this task id and parent is of this record's lineage.
+
+        None where the record, of an older system, does not say: that is no conflict and no match.
+        """
+        if not self.legacy:
+            return self.task_id == task_id and self.parent_doc_id == parent_doc_id
+        pairs = ((self.task_id, task_id), (self.parent_doc_id, parent_doc_id))
+        if any(stored is not None and stored != given for stored, given in pairs):
+            return False
+        return None if any(stored is None and given is not None for stored, given in pairs) else True
+
+    def with_part(self, name: str, data: bytes, nonce: str) -> Record:
+        """Return this record with one more part file; all other keys as they were."""
+        files = {**self.files, name: PartEntry.of(data)}
+        in_order = {file: files[file] for file in sorted(files, key=_part_order)}
+        changed = {
+            **self.data,
+            "files": {
+                file: {**self.data["files"].get(file, {}), **entry.to_json()} for file, entry in in_order.items()
+            },
+            "docid": {**self.data["docid"], "nonce": nonce},
+        }
+        return Record(changed, self.task_id, self.parent_doc_id, self.run_id, self.created_at, in_order, self.legacy)
+
+    def document(self, stage: str, doc_id: str, texts: Mapping[str, str]) -> Document:
+        """Return the `Document` of this record and its texts, by file name. What was stored is not checked again."""
+        document = Document.__new__(Document)
+        # As unpickling does it: the checks of the constructor are for what comes from outside, and would refuse
+        # what an older system wrote (no task id, keys that have become docid's own).
+        document.__setstate__(  # type: ignore[attr-defined]
+            {
+                "stage": stage,
+                "doc_id": doc_id,
+                "task_id": self.task_id,
+                "raw_text": texts[PART_FILES["raw"]],
+                "parent_doc_id": self.parent_doc_id,
+                "parsed_text": texts.get(PART_FILES["parsed"]),
+                "prompt_text": texts.get(PART_FILES["prompt"]),
+                "run_id": self.run_id,
+                "metadata": self.metadata,
+                "created_at": self.created_at,
+            }
+        )
+        return document
+
+
+def _part_order(name: str) -> int:
+    names = list(PART_FILES.values())
+    return names.index(name) if name in names else len(names)
+
+
+def _typed(record: Any, key: str, *kinds: type | None) -> Any:
+    value = record[key]
+    if not any(value is None if kind is None else isinstance(value, kind) for kind in kinds):
+        raise TypeError(f"{key} is {shown(value)}")
+    return value

@@ -1,0 +1,321 @@
+"""Every error that docid raises on purpose.
+
+Each is a `DocidError`, mixed with `ValueError` or `LookupError` where that is natural. The message is for
+people; the same facts stand on attributes, for programs. All of them pickle, because worker pools send
+errors between processes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = [
+    "ContentConflict",
+    "DocidError",
+    "DocumentNotFound",
+    "DuplicateTaskId",
+    "DurabilityUnknown",
+    "InvalidDocument",
+    "InvalidName",
+    "LineageConflict",
+    "MissingParent",
+    "Problem",
+    "TaskTableError",
+    "UnreadableDocument",
+]
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """`repr(value)`, cut in the middle to `limit` characters, for a message that has to stay one line."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-limit // 3 :]} ({len(text)} characters)"
+
+
+def _rebuild(cls: type[DocidError], args: tuple[object, ...], facts: dict[str, Any]) -> DocidError:
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(facts)
+    return error
+
+
+class DocidError(Exception):
+    """The base of all errors of docid: `except DocidError` catches them and nothing else."""
+
+    def __reduce__(self) -> tuple[Callable[..., DocidError], tuple[object, ...]]:
+        # The default would call the class with the message alone, and the classes below take keywords.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class InvalidName(DocidError, ValueError):
+    """A text that may not be used as a stage, a doc id, a task id, a run id or a salt.
+
+    Attributes:
+        argument: which argument it was given for.
+        value: the text itself.
+        problem: what is wrong with it.
+        expected: what would be right.
+    """
+
+    def __init__(self, argument: str, value: object, problem: str, expected: str) -> None:
+        super().__init__(f"{argument}: {problem}: {shown(value)}; expected {expected}")
+        self.argument = argument
+        self.value = value
+        self.problem = problem
+        self.expected = expected
+
+
+class DuplicateTaskId(DocidError, ValueError):
+    """One task id given twice, where each stands for a document of its own.
+
+    Attributes:
+        task_id: the task id.
+        positions: where it was met first and again, counted from 0.
+    """
+
+    def __init__(self, task_id: str, positions: tuple[int, int]) -> None:
+        super().__init__(
+            f"task_ids: the same task id at positions {positions[0]} and {positions[1]} (counted from 0): "
+            f"{shown(task_id)}; expected each task id once, since equal task ids have one doc id"
+        )
+        self.task_id = task_id
+        self.positions = positions
+
+
+class InvalidDocument(DocidError, ValueError):
+    """A `Document` that cannot be made or stored as it was given.
+
+    Attributes:
+        field: which field of the document, with the path into metadata (`metadata.usage.cost`).
+        problem: what is wrong with it, and what would be right.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class LineageConflict(DocidError):
+    """The id is taken by a document of another lineage: another task id or another parent.
+
+    No policy writes over it. Either two rows carry one doc id (a copied row), or a row's parent changed after
+    its id was reserved: give the new row an id of its own (`reserve_doc_id(…, salt=…)`).
+
+    Attributes:
+        stage, doc_id, task_id, parent_doc_id: of the document that was to be written.
+        stored_task_id, stored_parent_doc_id: of the document that holds the id.
+        path: where that document is.
+    """
+
+    def __init__(  # keyword-only facts, all of them needed
+        self,
+        *,
+        stage: str,
+        doc_id: str,
+        task_id: str | None,
+        parent_doc_id: str | None,
+        stored_task_id: str | None,
+        stored_parent_doc_id: str | None,
+        path: str,
+    ) -> None:
+        super().__init__(
+            f"{stage}/{doc_id} is taken by another lineage: {path} holds task_id={stored_task_id!r}, "
+            f"parent_doc_id={stored_parent_doc_id!r}; this is task_id={task_id!r}, "
+            f"parent_doc_id={parent_doc_id!r}. Nothing was written; reserve another id for this row "
+            f"(a salt gives one)"
+        )
+        self.stage = stage
+        self.doc_id = doc_id
+        self.task_id = task_id
+        self.parent_doc_id = parent_doc_id
+        self.stored_task_id = stored_task_id
+        self.stored_parent_doc_id = stored_parent_doc_id
+        self.path = path
+
+
+class ContentConflict(DocidError):
+    """The id holds a document of the same lineage with other text, and the policy was to fail.
+
+    Attributes:
+        stage, doc_id, task_id: the document.
+        parts: the parts that differ (`raw`, `parsed`, `prompt`).
+        missing_parts: the parts that only lack in the stored document; `add_part` completes it where these
+            are all that differs.
+        path: where the stored document is.
+    """
+
+    def __init__(  # keyword-only facts, all of them needed
+        self,
+        *,
+        stage: str,
+        doc_id: str,
+        task_id: str | None,
+        parts: tuple[str, ...],
+        missing_parts: tuple[str, ...],
+        path: str,
+    ) -> None:
+        if parts == missing_parts:
+            remedy = f"it lacks {', '.join(parts)}: store.add_part({stage!r}, {doc_id!r}, …) completes it"
+        else:
+            remedy = "if_exists='keep' leaves the stored one, if_exists='replace' puts it into history"
+        super().__init__(
+            f"{stage}/{doc_id} (task_id={task_id!r}) is already at {path} with other text in "
+            f"{', '.join(parts)}. Nothing was written; {remedy}"
+        )
+        self.stage = stage
+        self.doc_id = doc_id
+        self.task_id = task_id
+        self.parts = parts
+        self.missing_parts = missing_parts
+        self.path = path
+
+
+class MissingParent(DocidError, LookupError):
+    """The parent that a document names is not in the store under the parent's stage.
+
+    Attributes:
+        stage, doc_id, task_id: the document that was to be written.
+        parent_stage, parent_doc_id: the parent it needs; `parent_doc_id` is None where it names none.
+        found_in: the other stages that hold a document of that id.
+    """
+
+    def __init__(  # keyword-only facts, all of them needed
+        self,
+        *,
+        stage: str,
+        doc_id: str,
+        task_id: str,
+        parent_stage: str,
+        parent_doc_id: str | None,
+        found_in: tuple[str, ...] = (),
+    ) -> None:
+        if parent_doc_id is None:
+            wrong = f"has no parent_doc_id; expected the doc id of a document of stage {parent_stage!r}"
+        else:
+            wrong = f"names the parent {parent_stage}/{parent_doc_id}, which is not in the store"
+        if found_in:
+            wrong += f" (that id is a document of stage {', '.join(found_in)}, which is not the parent's stage)"
+        super().__init__(
+            f"{stage}/{doc_id} (task_id={task_id!r}) {wrong}. Nothing was written; "
+            f"write the parent first, or pass require_parent=False"
+        )
+        self.stage = stage
+        self.doc_id = doc_id
+        self.task_id = task_id
+        self.parent_stage = parent_stage
+        self.parent_doc_id = parent_doc_id
+        self.found_in = found_in
+
+
+class DocumentNotFound(DocidError, LookupError):
+    """No document of that stage and id is in the store.
+
+    Attributes:
+        stage, doc_id: what was asked for.
+        path: where it would be.
+        found_in: the other stages that hold a document of that id.
+    """
+
+    def __init__(self, stage: str, doc_id: str, path: str, found_in: tuple[str, ...] = ()) -> None:
+        hint = f"; that id is in stage {', '.join(found_in)}" if found_in else ""
+        super().__init__(f"{stage}/{doc_id} is not in the store: nothing at {path}{hint}")
+        self.stage = stage
+        self.doc_id = doc_id
+        self.path = path
+        self.found_in = found_in
+
+
+class UnreadableDocument(DocidError):
+    """Something stands where the document should be, and it is no whole document.
+
+    Attributes:
+        stage, doc_id: the document.
+        path: where it is.
+        problem: what was found.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, stage: str, doc_id: str, path: str, problem: str, remedy: str | None = None) -> None:
+        remedy = remedy or "look at it by hand, then move it aside; nothing was changed"
+        super().__init__(f"{stage}/{doc_id} at {path} cannot be used: {problem}; {remedy}")
+        self.stage = stage
+        self.doc_id = doc_id
+        self.path = path
+        self.problem = problem
+        self.remedy = remedy
+
+
+class DurabilityUnknown(DocidError):
+    """The document is in the store, whole, but the file system could not say that it would survive a power cut.
+
+    Writing it again gives `unchanged`; whether the disk is well is for the machine's log to say.
+
+    Attributes:
+        stage, doc_id: the document.
+        path: where it is.
+        problem: what the file system said.
+    """
+
+    def __init__(self, stage: str, doc_id: str, path: str, problem: str) -> None:
+        super().__init__(
+            f"{stage}/{doc_id} was written to {path}, but syncing it failed ({problem}): it is there and whole, "
+            f"and may be gone after a power cut; look at the disk, then write it again"
+        )
+        self.stage = stage
+        self.doc_id = doc_id
+        self.path = path
+        self.problem = problem
+
+
+class Problem(NamedTuple):
+    """One fault in a task table.
+
+    Attributes:
+        file: the table's path as it was given; empty for rows that come from no file.
+        row: the row as a spreadsheet numbers it, the header being row 1; for rows that come from no file,
+            the position counted from 1; None for the table as a whole.
+        column: the column, or None where the fault is the row's as a whole.
+        value: the text that was found there.
+        expected: what is wrong and what would be right.
+    """
+
+    file: str
+    row: int | None
+    column: str | None
+    value: str
+    expected: str
+
+    def __str__(self) -> str:
+        where = [self.file] if self.file else []
+        if self.row is not None:
+            where.append(f"row {self.row}")
+        place = " ".join(where)
+        if self.column is not None:
+            column = self.column or "without a name"
+            place += f", column {column}" if place else f"column {column}"
+        found = f" {shown(self.value)};" if self.value else ""
+        return f"{place}:{found} {self.expected}" if place else f"{found} {self.expected}".strip()
+
+
+class TaskTableError(DocidError, ValueError):
+    """A task table with faults, all of them reported at once.
+
+    Attributes:
+        problems: the first 1,000 faults, as `Problem`.
+        count: how many there are in all.
+    """
+
+    _SHOWN = 10
+
+    def __init__(self, problems: Sequence[Problem], count: int | None = None) -> None:
+        self.problems = tuple(problems)
+        self.count = len(self.problems) if count is None else count
+        lines = [str(problem) for problem in self.problems[: self._SHOWN]]
+        if self.count == 1:
+            super().__init__(lines[0])
+            return
+        if self.count > self._SHOWN:
+            lines.append(f"… and {self.count - self._SHOWN} more")
+        super().__init__("\n  ".join([f"{self.count} problems:", *lines]))

@@ -1,0 +1,234 @@
+"""The names of documents: the `docid/1` scheme, pure functions without I/O.
+
+The derivation is specified in `docs/ids.md` and frozen: a given stage, task id, run id and salt have the same
+id on every platform and in every release, for good.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from hashlib import sha256
+from math import expm1
+from typing import TYPE_CHECKING, NewType, TypeGuard
+from unicodedata import is_normalized
+
+import orjson
+
+from docid.errors import DuplicateTaskId, InvalidName, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["DocId", "collision_probability", "is_doc_id", "reserve_doc_id", "reserve_doc_ids"]
+
+DocId = NewType("DocId", str)
+"""A text that is known to be a doc id, as `reserve_doc_id` gives it or `is_doc_id` has checked it."""
+
+SCHEME = "docid/1"
+
+_FIRST = "abcdefghijklmnopqrstuvwxyz"
+_REST = b"0123456789abcdefghijklmnopqrstuvwxyz"
+_FIRST_OF_BYTE = [_FIRST[byte % 26] for byte in range(256)]
+_REST_OF_BYTE = bytes(_REST[byte % 36] for byte in range(256))
+
+# Names that Windows gives to devices, in every directory; compared in lower case, as all our names are.
+_DEVICES = "con|prn|aux|nul|com[0-9]|lpt[0-9]"
+_STAGE = re.compile(rf"(?!(?:{_DEVICES})\Z)[a-z][a-z0-9_-]{{0,63}}\Z")
+_DOC_ID = re.compile(rf"(?!(?:{_DEVICES})\Z)[a-z0-9][a-z0-9_-]{{0,63}}\Z")
+_STAGE_EXPECTED = "1 to 64 of a-z, 0-9, _ and -, the first a letter, and no Windows device name"
+_DOC_ID_EXPECTED = "1 to 64 of a-z, 0-9, _ and -, the first a letter or digit, and no Windows device name"
+
+# The white space of docid/1: fixed here, since what str.strip takes off is not the same set.
+_BLANKS = "\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+_BLANK_AT_AN_END = re.compile(rf"\A[{_BLANKS}]|[{_BLANKS}]\Z")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@lru_cache(maxsize=256)  # a pipeline has a few stages and asks about them for every row
+def _is_stage(stage: str) -> bool:
+    return _STAGE.match(stage) is not None
+
+
+def check_stage(stage: str, argument: str = "stage") -> str:
+    """Return `stage` if it may name a stage.
+
+    Raises:
+        InvalidName: it may not.
+        TypeError: it is no `str`.
+    """
+    if not isinstance(stage, str):
+        raise TypeError(f"{argument}: expected a str, got {type(stage).__name__}")
+    if not _is_stage(stage):
+        raise InvalidName(argument, stage, "not a stage name", _STAGE_EXPECTED)
+    return stage
+
+
+def check_doc_id(doc_id: str, argument: str = "doc_id") -> DocId:
+    """Return `doc_id` as a `DocId` if it may name a document.
+
+    Raises:
+        InvalidName: it may not.
+        TypeError: it is no `str`.
+    """
+    if not isinstance(doc_id, str):
+        raise TypeError(f"{argument}: expected a str, got {type(doc_id).__name__}")
+    if not _DOC_ID.match(doc_id):
+        raise InvalidName(argument, doc_id, "not a doc id", _DOC_ID_EXPECTED)
+    return DocId(doc_id)
+
+
+def check_text(argument: str, text: str) -> str:
+    """Return `text` if it may stand as a task id, a run id or a salt.
+
+    Raises:
+        InvalidName: it is empty, has white space at an end, a control character or a lone surrogate, or is
+            not in NFC.
+        TypeError: it is no `str`.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"{argument}: expected a str, got {type(text).__name__}")
+    # Nearly every real name is printable ASCII, where only blanks at the ends can be wrong.
+    if text.isascii() and text.isprintable() and text and text[0] != " " != text[-1]:
+        return text
+    if not text:
+        raise InvalidName(argument, text, "empty", "some text (None where there is none)")
+    if _BLANK_AT_AN_END.search(text):
+        raise InvalidName(argument, text, "white space at an end", "the text without it")
+    if found := _CONTROL.search(text):
+        raise InvalidName(argument, text, f"control character U+{ord(found[0]):04X}", "text of one line without any")
+    if found := _SURROGATE.search(text):
+        raise InvalidName(argument, text, f"lone surrogate U+{ord(found[0]):04X}", "text that UTF-8 can hold")
+    if not is_normalized("NFC", text):
+        raise InvalidName(argument, text, "not in NFC", "unicodedata.normalize('NFC', text)")
+    return text
+
+
+def reserve_doc_id(stage: str, task_id: str, run_id: str | None = None, salt: str | None = None) -> DocId:
+    """Return the doc id of a task: 16 characters, derived from the arguments alone.
+
+    The same arguments give the same id on every platform and in every release (scheme `docid/1`); different
+    ones give different ids up to a chance that `collision_probability` states. Nothing is stored.
+
+    Args:
+        stage: the stage that makes the document, `[a-z][a-z0-9_-]{0,63}`.
+        task_id: the task, any one-line text in NFC without blanks at its ends.
+        run_id: a run whose documents shall not be shared with other runs; None to share them.
+        salt: any text that tells otherwise equal tasks apart.
+
+    Returns:
+        A letter and 15 of `0-9a-z`.
+
+    Raises:
+        InvalidName: an argument that the scheme refuses (a `ValueError`); the message names it.
+        TypeError: an argument that is no `str`, nor None where that is allowed.
+
+    Example:
+        >>> reserve_doc_id("draft", "combo-1__outline-v2__sonnet-4")
+        'dyqgt4ths788xgx8'
+        >>> reserve_doc_id("draft", "combo-1__outline-v2__sonnet-4", salt="second try")
+        'kdrk6e9492v7qy19'
+    """
+    check_stage(stage)
+    check_text("task_id", task_id)
+    if run_id is not None:
+        check_text("run_id", run_id)
+    if salt is not None:
+        check_text("salt", salt)
+    return _derive(stage, task_id, run_id, salt)
+
+
+def reserve_doc_ids(
+    stage: str, task_ids: Iterable[str], *, run_id: str | None = None, salt: str | None = None
+) -> list[DocId]:
+    """Return the doc ids of many tasks of one stage, in their order: as `reserve_doc_id` gives them one by one.
+
+    Raises:
+        DuplicateTaskId: two task ids are equal (a `ValueError`); the message says at which positions.
+        InvalidName: an argument that the scheme refuses; the message says at which position.
+        TypeError: an argument that is no `str`; or one `str` where many were expected.
+
+    Example:
+        >>> reserve_doc_ids("draft", ["a", "b"])
+        ['zf4sck55iw2vqoyz', 'pwb9njrtefd6lkqi']
+    """
+    if isinstance(task_ids, str):
+        raise TypeError(f"task_ids: expected an iterable of task ids, got the str {shown(task_ids)}")
+    check_stage(stage)
+    if run_id is not None:
+        check_text("run_id", run_id)
+    if salt is not None:
+        check_text("salt", salt)
+    names = list(task_ids)
+    for position, task_id in enumerate(names):
+        check_text(f"task_ids[{position}]", task_id)
+    if len(set(names)) != len(names):
+        raise _duplicate(names)
+    return [_derive(stage, task_id, run_id, salt) for task_id in names]
+
+
+def is_doc_id(text: object) -> TypeGuard[DocId]:
+    """Return whether `text` may name a document: 1 to 64 of `[a-z0-9_-]`, first a letter or digit, no device name.
+
+    This admits what `reserve_doc_id` gives and the ids of other systems; it does not say who made the id, nor
+    whether the document exists.
+
+    Example:
+        >>> is_doc_id("dyqgt4ths788xgx8"), is_doc_id("4a2wetfbrppa1fta"), is_doc_id(".."), is_doc_id("nul")
+        (True, True, False, False)
+    """
+    return isinstance(text, str) and _DOC_ID.match(text) is not None
+
+
+def collision_probability(n: int) -> float:
+    """Return the chance that `n` different tasks have any two doc ids equal.
+
+    It is `1 - exp(-n (n - 1) / 2 / 2**82.2)`, the birthday bound with the collision entropy of the scheme (the
+    slight unevenness of its characters included); 9e-14 for a million tasks, 9e-8 for 10⁹.
+
+    Args:
+        n: how many documents, not negative.
+
+    Raises:
+        ValueError: `n` is negative.
+
+    Example:
+        >>> f"{collision_probability(1_000_000):.1e}"
+        '9.0e-14'
+    """
+    if n < 0:
+        raise ValueError(f"n: expected a number of documents, got {n}")
+    return -expm1(-n * (n - 1) / 2 * _PAIR_COLLIDES)
+
+
+def payload_of(stage: str, task_id: str, run_id: str | None, salt: str | None) -> bytes:
+    """Return the bytes that are hashed: the RFC 8785 form of a JSON array of strings and nulls, as UTF-8.
+
+    Every argument has its own place in the array and null differs from any text, so no two different
+    arguments share a payload.
+    """
+    return orjson.dumps((SCHEME, stage, task_id, run_id, salt))
+
+
+def _derive(stage: str, task_id: str, run_id: str | None, salt: str | None) -> DocId:
+    digest = sha256(payload_of(stage, task_id, run_id, salt)).digest()
+    # A call of DocId, which only returns its argument, would cost a tenth of the whole.
+    return _FIRST_OF_BYTE[digest[0]] + digest[1:16].translate(_REST_OF_BYTE).decode()  # type: ignore[return-value]
+
+
+def _duplicate(names: list[str]) -> DuplicateTaskId:
+    first: dict[str, int] = {}
+    for position, name in enumerate(names):
+        if first.setdefault(name, position) != position:
+            return DuplicateTaskId(name, (first[name], position))
+    raise AssertionError("no duplicate")  # pragma: no cover  - the caller has counted one
+
+
+def _same_character(alphabet: int) -> float:
+    """Return the chance that two random bytes give one character: 256 is no multiple of 26 nor of 36."""
+    more, rest = divmod(256, alphabet)
+    return (rest * (more + 1) ** 2 + (alphabet - rest) * more**2) / 256**2
+
+
+_PAIR_COLLIDES = _same_character(26) * _same_character(36) ** 15

@@ -1,0 +1,443 @@
+"""The store: the rules of writing and reading documents, over a backend that keeps their bytes."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+from attrs import evolve, frozen
+
+from docid.backends.base import Stored
+from docid.backends.local import LocalBackend
+from docid.document import PART_FILES, Record, check_content
+from docid.errors import (
+    ContentConflict,
+    DocumentNotFound,
+    InvalidDocument,
+    LineageConflict,
+    MissingParent,
+    UnreadableDocument,
+)
+from docid.ids import check_doc_id, check_text
+from docid.stages import DEFAULT_STAGES, Stages
+from docid.stored import ALL_FILES, Part, StoredDocument, Version, file_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+    from pathlib import Path
+
+    from docid.backends.base import Backend
+    from docid.document import Document, TaskLike
+
+__all__ = ["DocsStore", "Outcome", "StoredDocument", "WriteResult"]
+
+Policy = Literal["fail", "keep", "replace"]
+
+# A write that meets another writer at every turn looks again this often before it gives up.
+_TURNS = 100
+_BUSY = ("others change it all the time", "try again")
+
+
+class Outcome(StrEnum):
+    """What became of a write. There are no others: everything else is an error."""
+
+    CREATED = "created"
+    """Nothing was there; the document is."""
+    UNCHANGED = "unchanged"
+    """The same lineage and the same texts were there; nothing was written."""
+    KEPT = "kept"
+    """The same lineage with other texts was there, and stays."""
+    REPLACED = "replaced"
+    """The document took the place of another version, which is in history."""
+    COMPLETED = "completed"
+    """A part was added that the document was written without."""
+
+
+@frozen
+class WriteResult:
+    """What a write did.
+
+    Attributes:
+        outcome: created, unchanged, kept, replaced or completed.
+        stage, doc_id: the document.
+        path: where it is.
+        metadata_differs: the stored run id or metadata are not those that were given; nothing was changed about
+            that.
+        missing_parts: the parts that were given and that the stored document lacks, where these are all that
+            differs: `store.add_part` completes it.
+    """
+
+    outcome: Outcome
+    stage: str
+    doc_id: str
+    path: Path
+    metadata_differs: bool = False
+    missing_parts: tuple[str, ...] = ()
+
+
+class DocsStore:
+    """A store of documents: `<root>/<stage>/<doc_id>/`, or the same in another home.
+
+    It holds no state but its settings: any number of stores, threads and processes may use one root. It pickles,
+    for worker pools, where its backend does.
+
+    Args:
+        root: the directory of the stages, which need not exist yet and then is an empty store; or a `Backend`
+            (`docid.backends.MemoryBackend()`).
+        stages: the stages of the pipeline, and which comes from which.
+        durability: `"full"`: what is written survives a power cut. `"none"`: it survives the end of the process,
+            and costs a tenth. Whole or absent it is in both. For a `root` that is a directory.
+
+    Raises:
+        ValueError: another durability; a root that is a URL.
+
+    Example:
+        >>> from docid import Document, DocsStore, reserve_doc_id
+        >>> from docid.backends import MemoryBackend
+        >>> store = DocsStore(MemoryBackend())
+        >>> doc_id = reserve_doc_id("draft", "t-1")
+        >>> store.write(Document(stage="draft", doc_id=doc_id, task_id="t-1", raw_text="Once.")).outcome
+        <Outcome.CREATED: 'created'>
+        >>> store.read("draft", doc_id).raw_text
+        'Once.'
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | Backend,
+        *,
+        stages: Stages = DEFAULT_STAGES,
+        durability: Literal["full", "none"] = "full",
+    ) -> None:
+        if isinstance(root, (str, os.PathLike)):
+            if isinstance(root, str) and "://" in root:
+                raise ValueError(f"root: expected a directory, got the URL {root!r}; pass a Backend for another home")
+            self.backend: Backend = LocalBackend(root, durability=durability)
+        else:
+            self.backend = root
+        self.stages = stages
+
+    def __repr__(self) -> str:
+        return f"DocsStore({self.backend!r}, stages={self.stages!r})"
+
+    def path(self, stage: str, doc_id: str) -> Path:
+        """Return where a document is or would be, without looking.
+
+        Raises:
+            InvalidName: none of the store's stages, or no doc id.
+        """
+        return self.backend.path(*self._checked(stage, doc_id))
+
+    def exists(self, stage: str, doc_id: str) -> bool:
+        """Return whether a committed document of that stage and id is there; its record is not judged.
+
+        Raises:
+            InvalidName: none of the store's stages, or no doc id.
+        """
+        try:
+            return self.backend.load(*self._checked(stage, doc_id)) is not None
+        except UnreadableDocument:
+            return False
+
+    def open(self, stage: str, doc_id: str, *, verify: bool = False) -> StoredDocument:
+        """Return a document with its record loaded, its texts to be read when asked for.
+
+        Args:
+            stage, doc_id: its name.
+            verify: read its parts now, and compare sizes and SHA-256 with the record's.
+
+        Raises:
+            DocumentNotFound: it is not there (a `LookupError`); the error says which stages hold that id.
+            UnreadableDocument: something stands there that is no whole document.
+            InvalidName: none of the store's stages, or no doc id.
+        """
+        version = self._found(*self._checked(stage, doc_id))
+        document = StoredDocument(version)
+        if verify:
+            document.read(verify=True)
+        return document
+
+    def read(self, stage: str, doc_id: str, *, verify: bool = False) -> Document:
+        """Return a document whole, as it was written: lineage, metadata and every text, character for character.
+
+        The sizes of its parts are compared with the record, and with `verify` their SHA-256 too. Raises as `open`
+        does.
+        """
+        # Record and texts by one call of the backend are of one version, whatever others write meanwhile.
+        return self._found(*self._checked(stage, doc_id), ALL_FILES).document(verify=verify)
+
+    def ids(self, stage: str) -> Iterator[str]:
+        """Return the doc ids of a stage as a stream, in no order, opening nothing.
+
+        Where somebody left a directory without a record, its name is among them.
+
+        Raises:
+            InvalidName: none of the store's stages.
+        """
+        return self.backend.ids(self.stages.check(stage))
+
+    def documents(self, stage: str) -> Iterator[StoredDocument]:
+        """Return the documents of a stage as a stream, in no order, each with its record loaded.
+
+        What vanishes meanwhile is passed over.
+
+        Raises:
+            UnreadableDocument: a document that cannot be read; the stream ends there.
+            InvalidName: none of the store's stages.
+        """
+        for doc_id in self.ids(stage):
+            version = Version.load(self.backend, stage, doc_id)
+            if version is not None:
+                yield StoredDocument(version)
+
+    def history(self, stage: str, doc_id: str) -> Iterator[Document]:
+        """Return the versions of a document that others have replaced, the latest first.
+
+        Raises:
+            UnreadableDocument: a version that cannot be read; the stream ends there.
+            InvalidName: none of the store's stages, or no doc id.
+        """
+        stage, doc_id = self._checked(stage, doc_id)
+        for stored in self.backend.history(stage, doc_id, ALL_FILES):
+            yield Version(self.backend, stage, doc_id, stored).document(verify=False)
+
+    def write(self, document: Document, *, if_exists: Policy = "fail", require_parent: bool = True) -> WriteResult:
+        """Write a document, whole or not at all.
+
+        Args:
+            document: what to write.
+            if_exists: what to do where the id holds a document of the same lineage with other text: `fail`, `keep`
+                it, or `replace` it, the old one going to history. With equal text nothing is written, except that
+                `replace` writes a record with another run id or metadata.
+            require_parent: refuse a document whose parent is not in the store.
+
+        Returns:
+            A `WriteResult`: created, unchanged, kept or replaced.
+
+        Raises:
+            LineageConflict: the id is taken by another task id or parent; under every policy.
+            ContentConflict: the id holds other text of the same lineage, and `if_exists` is `fail`.
+            MissingParent: the parent is not in the store.
+            UnreadableDocument: something stands there that is no whole document, or an older system's document
+                that has to be migrated first.
+            InvalidDocument: a parent in a stage that has none, or no task id.
+            InvalidName: none of the store's stages.
+            DurabilityUnknown: written, but the file system failed to say that it would survive a power cut.
+            OSError: the file system refused; nothing of the document is visible.
+            ValueError: another policy.
+        """
+        return self._put(document, if_exists, require_parent=require_parent)[0]
+
+    def ensure(self, row: TaskLike, make: Callable[[], Document], *, require_parent: bool = True) -> StoredDocument:
+        """Return the document of a task row, and make it only where there is none: nothing is paid for twice.
+
+        Lineage and parent are checked before `make` is called. Of two that make one document at once the first
+        to write stays, and both are handed that one. To have another text, `write` with `if_exists="replace"`.
+
+        Args:
+            row: a reserved task row.
+            make: called without arguments where nothing is there; returns the `Document` of this row
+                (`Document.from_task(row, …)`).
+            require_parent: refuse, before `make` is called, a row whose parent is not in the store.
+
+        Returns:
+            The stored document; its `outcome` says `created` or `kept`.
+
+        Raises:
+            LineageConflict: the id is taken by another task id or parent.
+            MissingParent: the parent is not in the store.
+            InvalidDocument: what `make` returned is not of the row's identity and lineage (a `ValueError`).
+            UnreadableDocument, InvalidName, DurabilityUnknown, OSError: as for `write`.
+        """
+        stage, doc_id = self._checked(row.stage, row.doc_id)
+        task_id = check_text("task_id", row.task_id)
+        version = Version.load(self.backend, stage, doc_id)
+        if version is not None:
+            if not self._same_lineage(version, task_id, row.parent_doc_id):
+                raise self._legacy(version, "its record, of an older system, does not say whose it is")
+            return StoredDocument(version, Outcome.KEPT)
+        if require_parent:
+            self._require_parent(stage, doc_id, task_id, row.parent_doc_id)
+        document = make()
+        for name in ("stage", "doc_id", "task_id", "parent_doc_id"):
+            made, expected = getattr(document, name), getattr(row, name)
+            if made != expected:
+                raise InvalidDocument(name, f"make() returned {made!r}; expected the row's {expected!r}")
+        result, version = self._put(document, "keep", require_parent=require_parent)
+        return StoredDocument(version, result.outcome)
+
+    def add_part(self, stage: str, doc_id: str, part: Part, text: str) -> WriteResult:
+        """Add a part that a document was written without: a parsed text, say, after its parser was mended.
+
+        A part that is there is never changed.
+
+        Args:
+            stage, doc_id: the document.
+            part: `parsed` or `prompt` (`raw` is always there).
+            text: its text.
+
+        Returns:
+            A `WriteResult`: completed, or unchanged where the part is there with this text.
+
+        Raises:
+            DocumentNotFound: there is no such document.
+            ContentConflict: the part is there with other text.
+            UnreadableDocument, InvalidName, InvalidDocument, DurabilityUnknown, OSError: as for `write`.
+            ValueError: no such part.
+        """
+        name, data = file_of(part), check_content("text", text).encode()
+        stage, doc_id = self._checked(stage, doc_id)
+        for _ in range(_TURNS):
+            version = self._found(stage, doc_id, (name,))
+            record, result = version.record, WriteResult(Outcome.COMPLETED, stage, doc_id, self.path(stage, doc_id))
+            if record.legacy:
+                raise self._legacy(version, "its record was written by an older system")
+            if name in record.files:
+                if version.contents((name,), verify=True)[name] == data:
+                    return evolve(result, outcome=Outcome.UNCHANGED)
+                raise self._content_conflict(version, (part,), ())
+            changed = record.with_part(name, data, _nonce()).to_bytes()
+            if self.backend.amend(stage, doc_id, version.stored.record, changed, {name: data}):
+                return result
+        raise version.unreadable(*_BUSY)
+
+    def source_prompt(self, row: TaskLike) -> str | None:
+        """Return the prompt to send for a row with `source_doc_id`: that of the stored document it names.
+
+        None for a row without one, whose prompt is to be rendered. Look before any model is called: a wrong
+        `source_doc_id` is an error of the row.
+
+        Raises:
+            DocumentNotFound: no such document in the row's stage.
+            UnreadableDocument: it was stored without its prompt, or cannot be read.
+        """
+        source = getattr(row, "source_doc_id", None)
+        if not source:
+            return None
+        version = self._found(*self._checked(row.stage, source), ALL_FILES)
+        prompt = version.texts(ALL_FILES, verify=False).get(PART_FILES["prompt"])
+        if prompt is None:
+            problem = f"it was stored without its prompt, which {row.stage}/{row.doc_id} is to send again"
+            raise version.unreadable(problem, "name another source_doc_id, or none")
+        return prompt
+
+    def _put(self, document: Document, if_exists: Policy, *, require_parent: bool) -> tuple[WriteResult, Version]:
+        """Do `write`; return with its result the version that is there now."""
+        if if_exists not in {"fail", "keep", "replace"}:
+            raise ValueError(f"if_exists: expected 'fail', 'keep' or 'replace', got {if_exists!r}")
+        stage, doc_id = self._checked(document.stage, document.doc_id)
+        task_id = self._writable(document)
+        record, parts = Record.from_document(document, _nonce())
+        new = Version(self.backend, stage, doc_id, Stored(record.to_bytes(), parts), record)
+        for _ in range(_TURNS):
+            version = Version.load(self.backend, stage, doc_id, ALL_FILES)
+            if version is not None:
+                result, differing = self._judge(document, new, version, if_exists)
+                if result.outcome is not Outcome.REPLACED:
+                    return result, version
+            if require_parent:
+                self._require_parent(stage, doc_id, task_id, document.parent_doc_id)
+            if version is None:
+                result = WriteResult(Outcome.CREATED, stage, doc_id, self.path(stage, doc_id))
+                done = self.backend.create(stage, doc_id, *new.stored)
+            elif differing:
+                done = self.backend.replace(stage, doc_id, version.stored.record, *new.stored)
+            else:
+                done = self.backend.amend(stage, doc_id, version.stored.record, new.stored.record, {})
+            if done:
+                return result, new
+        raise new.unreadable(*_BUSY)
+
+    def _judge(
+        self, document: Document, new: Version, version: Version, if_exists: Policy
+    ) -> tuple[WriteResult, tuple[str, ...]]:
+        """Answer a write by the table of outcomes, `replaced` being still to be done; return also what parts differ."""
+        self._same_lineage(version, document.task_id, document.parent_doc_id)
+        there, parts = version.record, new.stored.parts
+        held = version.contents(ALL_FILES, verify=True)
+        differing = tuple(part for part, name in PART_FILES.items() if held.get(name) != parts.get(name))
+        metadata_differs = (there.run_id, there.metadata) != (document.run_id, document.metadata)
+        result = WriteResult(Outcome.UNCHANGED, version.stage, version.doc_id, self.path(version.stage, version.doc_id))
+        if there.legacy and differing:
+            raise self._legacy(version, "its record was written by an older system")
+        if if_exists == "replace" and (differing or metadata_differs) and not there.legacy:
+            return evolve(result, outcome=Outcome.REPLACED), differing
+        if not differing:
+            return evolve(result, metadata_differs=metadata_differs), ()
+        missing = differing if all(PART_FILES[part] not in held for part in differing) else ()
+        if if_exists == "fail":
+            raise self._content_conflict(version, differing, missing)
+        kept = evolve(result, outcome=Outcome.KEPT, metadata_differs=metadata_differs, missing_parts=missing)
+        return kept, differing
+
+    def _same_lineage(self, version: Version, task_id: str | None, parent_doc_id: str | None) -> bool | None:
+        """Return whether the lineage is the stored one, None where an older record does not say; refuse another."""
+        same = version.record.same_lineage(task_id, parent_doc_id)
+        if same is False:
+            raise LineageConflict(
+                stage=version.stage,
+                doc_id=version.doc_id,
+                task_id=task_id,
+                parent_doc_id=parent_doc_id,
+                stored_task_id=version.record.task_id,
+                stored_parent_doc_id=version.record.parent_doc_id,
+                path=str(self.path(version.stage, version.doc_id)),
+            )
+        return same
+
+    def _writable(self, document: Document) -> str:
+        """Refuse what cannot be stored here; return the task id."""
+        if document.task_id is None or document.created_at is None:
+            missing = "task_id" if document.task_id is None else "created_at"
+            raise InvalidDocument(missing, "unknown, as it was read from an older system's record; expected one")
+        if document.parent_doc_id is not None and self.stages.parent_of(document.stage) is None:
+            problem = f"{document.parent_doc_id!r}, but stage {document.stage!r} has no parent; expected None"
+            raise InvalidDocument("parent_doc_id", problem)
+        return document.task_id
+
+    def _require_parent(self, stage: str, doc_id: str, task_id: str, parent_doc_id: str | None) -> None:
+        parent_stage = self.stages.parent_of(stage)
+        if parent_stage is None:
+            return
+        if parent_doc_id is not None:
+            check_doc_id(parent_doc_id, "parent_doc_id")
+            if self.backend.load(parent_stage, parent_doc_id) is not None:
+                return
+        raise MissingParent(
+            stage=stage,
+            doc_id=doc_id,
+            task_id=task_id,
+            parent_stage=parent_stage,
+            parent_doc_id=parent_doc_id,
+            found_in=self._stages_with(parent_doc_id) if parent_doc_id is not None else (),
+        )
+
+    def _checked(self, stage: str, doc_id: str) -> tuple[str, str]:
+        return self.stages.check(stage), check_doc_id(doc_id)
+
+    def _stages_with(self, doc_id: str) -> tuple[str, ...]:
+        return tuple(stage for stage in self.stages if self.exists(stage, doc_id))
+
+    def _found(self, stage: str, doc_id: str, files: Collection[str] = ()) -> Version:
+        version = Version.load(self.backend, stage, doc_id, files)
+        if version is None:
+            raise DocumentNotFound(stage, doc_id, str(self.path(stage, doc_id)), self._stages_with(doc_id))
+        return version
+
+    def _legacy(self, version: Version, problem: str) -> UnreadableDocument:
+        return version.unreadable(problem, "bring the store to this format first: docid migrate")
+
+    def _content_conflict(self, version: Version, parts: tuple[str, ...], missing: tuple[str, ...]) -> ContentConflict:
+        return ContentConflict(
+            stage=version.stage,
+            doc_id=version.doc_id,
+            task_id=version.record.task_id,
+            parts=parts,
+            missing_parts=missing,
+            path=str(self.path(version.stage, version.doc_id)),
+        )
+
+
+def _nonce() -> str:
+    return os.urandom(8).hex()

@@ -1,0 +1,376 @@
+"""Task tables: CSV files of one row a document, read and written cell by cell as text.
+
+The format is described in `docs/tables.md`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, Self, TypeVar, cast
+
+import attrs
+
+from docid.csvfile import NOT_UTF8, Faults, Shape, TableWriter, not_utf8, open_table, records_of, shape_of
+from docid.errors import InvalidName
+from docid.ids import check_text, reserve_doc_id
+from docid.rows import (
+    Column,
+    DraftTask,
+    EssayTask,
+    EvaluationTask,
+    TaskRow,
+    is_missing,
+    plain_text,
+    row_type_of,
+    schema_of,
+    texts_of,
+)
+from docid.stages import DEFAULT_STAGES, Stages
+
+__all__ = [
+    "DraftTask",
+    "EssayTask",
+    "EvaluationTask",
+    "TaskRow",
+    "TaskRows",
+    "read_tasks",
+    "reserve_tasks",
+    "row_type_of",
+    "stage_of_table",
+    "write_tasks",
+]
+
+Row = TypeVar("Row", bound=TaskRow)
+
+
+class TaskRows(Iterator[Row], Generic[Row]):
+    """A stream of task rows, and what is known of their table: an iterator of rows, to be read once.
+
+    Attributes:
+        row_type: the class of the rows.
+        file: the path of the table as it was given; empty where there is none.
+        columns: the columns of the table, in order.
+        row: the number of the row that was given last, as a spreadsheet counts, the header being row 1.
+    """
+
+    def __init__(
+        self, row_type: type[Row], file: str, columns: tuple[str, ...], rows: Iterator[tuple[int, Row]]
+    ) -> None:
+        self.row_type = row_type
+        self.file = file
+        self.columns = columns
+        self.row = 1
+        self._rows = rows
+
+    def __repr__(self) -> str:
+        return f"<TaskRows of {self.row_type.__name__} from {self.file or 'memory'}, at row {self.row}>"
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Row:
+        self.row, row = next(self._rows)
+        return row
+
+
+def read_tasks(path: str | os.PathLike[str], row_type: type[Row], *, reserved: bool = True) -> TaskRows[Row]:
+    r"""Read a task table as a stream of rows.
+
+    UTF-8 with or without a BOM, `\n` or `\r\n`, quoted newlines; gzip where the name ends in `.gz`. Every cell's
+    text is kept as it is. In an id column blank, `nan`, `null` and `none` mean "missing".
+
+    The header is read at once. At the first faulty row no more rows are given; the rest of the table is still
+    looked at, and all faults are raised together at the end.
+
+    Args:
+        path: the table.
+        row_type: the `TaskRow` subclass of its stage.
+        reserved: the table is to be run or audited: every row has its `doc_id`, and its `parent_doc_id` where the
+            stage has a parent. With False these may be empty or their columns missing.
+
+    Raises:
+        TaskTableError: faults of the header at once, faults of rows at the end; with file, row, column, value and
+            what was expected of each.
+        OSError: the file cannot be read.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "draft_generation_tasks.csv")
+        >>> _ = path.write_text("draft_task_id,combo_id,note\nt-1,c-1,by hand\n")
+        >>> [row] = read_tasks(path, DraftTask, reserved=False)
+        >>> row.task_id, row.combo_id, row.extra, row.doc_id
+        ('t-1', 'c-1', {'note': 'by hand'}, '')
+    """
+    file = os.fspath(path)
+    table = _read_table(file, row_type, reserved=reserved)
+    # The first thing that the generator gives is the header, so that its faults are raised here.
+    columns = cast("tuple[str, ...]", next(table))
+    return TaskRows(row_type, file, columns, cast("Iterator[tuple[int, Row]]", table))
+
+
+def reserve_tasks(
+    rows: Iterable[Row],
+    row_type: type[Row],
+    run_id: str | None = None,
+    salt: str | None = None,
+    *,
+    parents: Mapping[str, str] | Iterable[TaskRow] | None = None,
+) -> TaskRows[Row]:
+    """Fill `doc_id`, and `parent_doc_id` from the parent table, where they are empty; keep them where they are set.
+
+    A stream: rows come out as they go in, and all faults are raised together at the end, as in `read_tasks`.
+    A run id or salt that an id was derived with is noted in the row (`doc_run_id`, `doc_salt`); a row that
+    carries one already is derived with it, unless another is given here.
+
+    Args:
+        rows: rows of one stage, from `read_tasks(…, reserved=False)` or made by hand.
+        row_type: their class.
+        run_id, salt: as for `reserve_doc_id`, for every row that has no `doc_id`.
+        parents: the parents' rows, or their doc ids by task id; a row finds its parent by its column
+            `<parent stage>_task_id`. None leaves `parent_doc_id` as it is.
+
+    Raises:
+        TaskTableError: two rows that come to one doc id, both named; a task id that the id scheme refuses; a parent
+            that is not among `parents`, or not reserved.
+        InvalidName: a run id or salt that the id scheme refuses.
+
+    Example:
+        >>> drafts = list(reserve_tasks([DraftTask(task_id="t-1")], DraftTask))
+        >>> essays = [EssayTask(task_id="t-1__x", draft_task_id="t-1")]
+        >>> [essay] = reserve_tasks(essays, EssayTask, parents=drafts)
+        >>> essay.parent_doc_id == drafts[0].doc_id
+        True
+    """
+    for argument, text in (("run_id", run_id), ("salt", salt)):
+        if text is not None:
+            check_text(argument, text)
+    file = rows.file if isinstance(rows, TaskRows) else ""
+    columns = rows.columns if isinstance(rows, TaskRows) else ()
+    by_task = None if parents is None else _doc_ids_by_task(parents)
+    reserver = _Reserver(row_type, run_id, salt, by_task, Faults(file))
+    return TaskRows(row_type, file, columns, reserver.rows(rows))
+
+
+def write_tasks(
+    path: str | os.PathLike[str],
+    rows: Iterable[TaskRow],
+    *,
+    row_type: type[TaskRow] | None = None,
+    like: str | os.PathLike[str] | None = None,
+) -> int:
+    """Write rows as a task table, in place of what is at `path`, atomically: a reader sees the old table or the new.
+
+    Every cell's text survives. Columns stand in the order of the rows' own table, new ones last; where there is
+    none: the task id, `parent_doc_id`, the row type's fields, the extra columns, `doc_id`. LF and minimal quoting;
+    gzip where the name ends in `.gz`. The rows may stream from the very table that is replaced. Whatever is
+    raised on the way, by the rows too, leaves the old table as it was.
+
+    Args:
+        path: the table.
+        rows: rows of one stage; a list, or a stream such as `reserve_tasks(read_tasks(…), …)`.
+        row_type: the class of the rows; gives a table without rows its header, where the stream does not know it.
+        like: a table whose line ending and BOM are to be used, `path` itself for an edit in place; it gives the
+            header to a table without rows too.
+
+    Returns:
+        How many rows were written.
+
+    Raises:
+        TaskTableError: a cell that UTF-8 cannot hold; a column twice, as a field and in `extra`.
+        ValueError: no rows, and nothing that says what the header is.
+        OSError: the file cannot be written.
+    """
+    columns: tuple[str, ...] = getattr(rows, "columns", ())
+    row_type = row_type or getattr(rows, "row_type", None)
+    shape = Shape() if like is None else shape_of(os.fspath(like))
+    with TableWriter(os.fspath(path), shape) as writer:
+        for number, row in enumerate(rows, 1):
+            writer.add(number, texts_of(row))
+        if writer.count == 0:
+            header = columns or shape.columns
+            if not header and row_type is not None:
+                header = tuple(column.name for column in schema_of(row_type).columns if column.always)
+            if not header:
+                raise ValueError("rows: none, so the header is unknown; pass row_type or like")
+            writer.start(header)
+        writer.commit()
+        return writer.count
+
+
+def stage_of_table(path: str | os.PathLike[str], stages: Stages = DEFAULT_STAGES) -> str | None:
+    """Return the stage whose task table has this file name; None where the name is no task table's.
+
+    Example:
+        >>> stage_of_table("data/2_tasks/essay_generation_tasks.csv"), stage_of_table("scores.csv")
+        ('essay', None)
+    """
+    match = re.fullmatch(r"(.+?)(?:_generation)?_tasks\.csv(?:\.gz)?", Path(path).name)
+    return match[1] if match and match[1] in stages else None
+
+
+def _read_table(file: str, row_type: type[Row], *, reserved: bool) -> Iterator[tuple[str, ...] | tuple[int, Row]]:
+    """Yield the header of a table, then its rows with their numbers."""
+    faults = Faults(file)
+    with open_table(file) as stream:
+        records = records_of(stream, faults)
+        _, header = next(records, (1, []))
+        _check_header(header, row_type, faults, reserved=reserved)
+        faults.raise_any()
+        columns = tuple(header)
+        yield columns
+        parse = _row_parser(row_type, columns, faults, reserved=reserved)
+        for number, cells in records:
+            row = parse(number, cells)
+            if faults.count == 0:
+                yield number, cast("Row", row)
+        faults.raise_any()
+
+
+def _row_parser(
+    row_type: type[Row], columns: tuple[str, ...], faults: Faults, *, reserved: bool
+) -> Callable[[int, list[str]], Row | None]:
+    """Return a function that makes a row of the cells of a record; None, and faults, where they are not one."""
+    schema = schema_of(row_type)
+    own = [(columns.index(column.name), column) for column in schema.columns if column.name in columns]
+    others = [(position, name) for position, name in enumerate(columns) if name not in schema.names]
+    needed = {"doc_id", "parent_doc_id"} if reserved else set()
+
+    def parse_row(number: int, cells: list[str]) -> Row | None:
+        if _is_damaged(number, cells, columns, faults):
+            return None
+        values: dict[str, Any] = {}
+        kept: dict[str, str] = {}
+        for position, column in own:
+            text = cells[position]
+            try:
+                value = values[column.attribute] = column.parse(text)
+            except ValueError as error:
+                faults.add(number, column.name, text, str(error) or f"expected {column.expected}")
+                continue
+            if not value and column.attribute in needed:
+                faults.add(number, column.name, text, f"missing; expected {_needed(column, row_type)}")
+            elif plain_text(value) != text:
+                kept[column.name] = text
+        if faults.count:
+            return None
+        extra = {name: cells[position] for position, name in others}
+        return row_type(**values, extra=extra, columns=columns, _cells=kept)
+
+    return parse_row
+
+
+def _is_damaged(number: int, cells: list[str], columns: tuple[str, ...], faults: Faults) -> bool:
+    if len(cells) != len(columns):
+        faults.add(number, None, "", f"{len(cells)} cells; expected {len(columns)}, as in the header")
+        return True
+    if not not_utf8("".join(cells)):
+        return False
+    for name, text in zip(columns, cells, strict=True):
+        if not_utf8(text):
+            faults.add(number, name, text, NOT_UTF8)
+    return True
+
+
+def _needed(column: Column, row_type: type[TaskRow]) -> str:
+    if column.attribute == "doc_id":
+        return "the doc id of the row's document ('docid reserve' fills it)"
+    return f"the doc id of a document of stage {row_type.parent_stage!r} ('docid reserve' fills it)"
+
+
+def _check_header(header: list[str], row_type: type[TaskRow], faults: Faults, *, reserved: bool) -> None:
+    if not header:
+        faults.add(None, None, "", f"no header; expected a CSV table with the column {row_type.stage}_task_id")
+        return
+    if not_utf8("".join(header)):
+        faults.add(1, None, ",".join(header), NOT_UTF8)
+        return
+    for name in sorted({name for name in header if header.count(name) > 1}):
+        faults.add(1, name, "", "there twice; expected each column once")
+    for column in schema_of(row_type).columns:
+        to_be_reserved = column.attribute in {"doc_id", "parent_doc_id"}
+        if column.name in header or not (column.required or (reserved and to_be_reserved)):
+            continue
+        import difflib  # noqa: PLC0415 - only where something is wrong
+
+        near = difflib.get_close_matches(column.name, header, 1)
+        hint = f"is {near[0]!r} meant for it?" if near else f"the columns are {', '.join(header)}"
+        if to_be_reserved:
+            hint += " ('docid reserve' adds it)"
+        faults.add(1, column.name, "", f"missing from the header; {hint}")
+
+
+# --- reserving -------------------------------------------------------------------------------------------------
+
+
+def _doc_ids_by_task(parents: Mapping[str, str] | Iterable[TaskRow]) -> Mapping[str, str | None]:
+    """Return the parents' doc ids by task id; None for a task id that stands for more than one."""
+    if isinstance(parents, Mapping):
+        return parents
+    found: dict[str, str | None] = {}
+    for row in parents:
+        found[row.task_id] = row.doc_id if found.get(row.task_id, row.doc_id) == row.doc_id else None
+    return found
+
+
+class _Reserver(NamedTuple):
+    """What `reserve_tasks` was given, and the faults so far."""
+
+    row_type: type[TaskRow]
+    run_id: str | None
+    salt: str | None
+    parents: Mapping[str, str | None] | None
+    faults: Faults
+
+    def rows(self, rows: Iterable[Row]) -> Iterator[tuple[int, Row]]:
+        """Yield the reserved rows with their numbers, up to the first fault."""
+        first_row: dict[str, int] = {}
+        for position, row in enumerate(rows, 1):
+            number = rows.row if isinstance(rows, TaskRows) else position
+            changes: dict[str, Any] = self._doc_id(number, row) | self._parent(number, row)
+            doc_id = changes.get("doc_id", row.doc_id)
+            other = first_row.setdefault(doc_id, number) if doc_id else number
+            if other != number:
+                column, text = ("doc_id", row.doc_id) if row.doc_id else (f"{row.stage}_task_id", row.task_id)
+                wrong = f"comes to the doc id {doc_id}, as row {other} does; expected one row for each document"
+                self.faults.add(number, column, text, wrong)
+            if self.faults.count == 0:
+                yield number, attrs.evolve(row, **changes) if changes else row
+        self.faults.raise_any()
+
+    def _doc_id(self, number: int, row: TaskRow) -> dict[str, str]:
+        if row.doc_id:
+            return {}
+        run_id, salt = self.run_id or row.doc_run_id, self.salt or row.doc_salt
+        try:
+            doc_id = reserve_doc_id(self.row_type.stage, row.task_id, run_id, salt)
+        except InvalidName as error:
+            column = {"task_id": f"{row.stage}_task_id", "run_id": "doc_run_id", "salt": "doc_salt"}[error.argument]
+            self.faults.add(number, column, str(error.value), f"{error.problem}; expected {error.expected}")
+            return {}
+        noted = {"doc_id": doc_id, "doc_run_id": run_id, "doc_salt": salt}
+        return {name: text for name, text in noted.items() if text is not None}
+
+    def _parent(self, number: int, row: TaskRow) -> dict[str, str]:
+        if self.row_type.parent_stage is None or row.parent_doc_id or self.parents is None:
+            return {}
+        column = f"{self.row_type.parent_stage}_task_id"
+        doc_id, wrong = _parent_of(row.cell(column), self.parents)
+        if wrong:
+            self.faults.add(number, column, row.cell(column), wrong)
+            return {}
+        return {"parent_doc_id": doc_id}
+
+
+def _parent_of(task_id: str, parents: Mapping[str, str | None]) -> tuple[str, str]:
+    """Return the doc id of the parent with this task id, and what is wrong (nothing where that is empty)."""
+    if is_missing(task_id):
+        return "", "empty; expected the task id of the parent, to find its doc id by"
+    if task_id not in parents:
+        return "", "not a task id of the parents' table; expected one of them"
+    doc_id = parents[task_id]
+    if doc_id is None:
+        return "", "the task id of more than one row of the parents' table; expected parent_doc_id set by hand"
+    return doc_id, "" if doc_id else "its row in the parents' table has no doc_id; reserve that table first"

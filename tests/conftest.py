@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from docid import DocsStore
+from docid.backends import LocalBackend, MemoryBackend
+
+# The same examples in every run of CI; DOCID_HYPOTHESIS=search looks for new ones.
+settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("search", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("DOCID_HYPOTHESIS", "ci"))
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def daydreaming() -> Path:
+    """The data of a real project, where it lies beside this one; not part of it."""
+    path = Path(os.environ.get("DOCID_TEST_DATA") or ROOT.parent / "shared" / "data" / "daydreaming")
+    if not path.is_dir():
+        pytest.skip("the DayDreaming data is not here; DOCID_TEST_DATA names its directory")
+    return path
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> DocsStore:
+    """An empty store with the default stages, in each home."""
+    if request.param == "memory":
+        return DocsStore(MemoryBackend())
+    return DocsStore(LocalBackend(tmp_path / "docs", durability="none"))
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> DocsStore:
+    return DocsStore(tmp_path / "docs", durability="none")

@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from datetime import UTC, datetime, timedelta, timezone
+from enum import IntEnum, StrEnum
+from pathlib import Path
+from typing import Any
+
+import attrs
+import orjson
+import pytest
+from hypothesis import given
+
+from docid import Document, DraftTask, EssayTask, InvalidDocument, InvalidName, Stages
+from docid.document import FORMAT, OUR_KEYS, PartEntry, Record
+from tests import strategies
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+def make(**changes: Any) -> Document:
+    fields = {"stage": "draft", "doc_id": "a1", "task_id": "t-1", "raw_text": "text", "created_at": NOON}
+    return Document(**{**fields, **changes})
+
+
+def record_of(document: Document) -> dict[str, Any]:
+    data: dict[str, Any] = orjson.loads(Record.from_document(document, "n0nce")[0].to_bytes())
+    return data
+
+
+def test_a_document_is_a_frozen_value() -> None:
+    document = make()
+    assert document == make()
+    assert hash(document) == hash(make())
+    assert document != make(raw_text="text\n")
+    assert document != make(metadata={"a": 1})
+    assert pickle.loads(pickle.dumps(document)) == document
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        document.raw_text = "other"  # type: ignore[misc]
+    assert repr(document) == "<Document draft/a1 task_id='t-1' raw>"
+    assert len(repr(make(raw_text="x" * 10**6, prompt_text="p", task_id="t" * 500))) < 200
+
+
+def test_what_is_not_given_is_absent_and_the_time_is_now() -> None:
+    before = datetime.now(UTC)
+    document = Document(stage="draft", doc_id="a1", task_id="t", raw_text="")
+    assert document.created_at is not None
+    assert before <= document.created_at <= datetime.now(UTC)
+    assert document.created_at.tzinfo is UTC
+    assert (document.parent_doc_id, document.parsed_text, document.prompt_text, document.run_id) == (None,) * 4
+    assert document.metadata == {}
+    assert document.parts() == {"raw": ""}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        pytest.param({"stage": "Draft"}, InvalidName, "^stage: not a stage name", id="stage"),
+        pytest.param({"doc_id": ".."}, InvalidName, "^doc_id: not a doc id", id="doc id"),
+        pytest.param({"doc_id": "nul"}, InvalidName, "^doc_id: not a doc id", id="device"),
+        pytest.param({"doc_id": "A1"}, InvalidName, "^doc_id: not a doc id", id="case twin"),
+        pytest.param({"parent_doc_id": "a/b"}, InvalidName, "^parent_doc_id: not a doc id", id="parent"),
+        pytest.param({"parent_doc_id": 7}, TypeError, "^parent_doc_id: expected a str, got int", id="parent type"),
+        pytest.param({"task_id": ""}, InvalidName, "^task_id: empty", id="task empty"),
+        pytest.param({"task_id": None}, TypeError, "^task_id: expected a str, got NoneType", id="task None"),
+        pytest.param({"run_id": " r"}, InvalidName, "^run_id: white space", id="run"),
+        pytest.param({"raw_text": None}, TypeError, "^raw_text: expected a str", id="no text"),
+        pytest.param({"raw_text": b"bytes"}, TypeError, "^raw_text: expected a str, got bytes", id="bytes"),
+        pytest.param({"parsed_text": 7.0}, TypeError, "^parsed_text: expected a str, got float", id="number"),
+        pytest.param(
+            {"prompt_text": "ab\ud800"}, InvalidDocument, r"^prompt_text: character 2 .* U\+D800", id="surrogate"
+        ),
+        pytest.param({"created_at": "2026-11-23"}, TypeError, "^created_at: expected a datetime", id="time text"),
+        pytest.param(
+            {"created_at": datetime(2026, 11, 23)}, InvalidDocument, "^created_at: .* no time zone", id="naive"
+        ),
+        pytest.param({"metadata": [("a", 1)]}, TypeError, "^metadata: expected a mapping", id="pairs"),
+    ],
+)
+def test_a_wrong_field_is_refused_by_its_name(changes: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make(**changes)
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Number(IntEnum):
+    ONE = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        pytest.param({"a": math.nan}, "metadata.a", id="NaN"),
+        pytest.param({"a": {"b": [0, math.inf]}}, r"metadata.a.b\[1\]", id="infinity, deep"),
+        pytest.param({"a": 2**64}, "metadata.a", id="integer past 64 bits"),
+        pytest.param({"a": -(2**63) - 1}, "metadata.a", id="negative integer past 64 bits"),
+        pytest.param({"a": (1, 2)}, "metadata.a", id="tuple"),
+        pytest.param({"a": {1, 2}}, "metadata.a", id="set"),
+        pytest.param({"a": b"x"}, "metadata.a", id="bytes"),
+        pytest.param({"a": NOON}, "metadata.a", id="time"),
+        pytest.param({"a": Path("x")}, "metadata.a", id="path"),
+        pytest.param({"a": "\ud800"}, "metadata.a", id="surrogate"),
+        pytest.param({"a": {1: 2}}, "metadata.a: the key 1", id="key that is no text"),
+        pytest.param({"\ud800": 1}, "metadata: the key", id="key with a surrogate"),
+        pytest.param({"a": object()}, "metadata.a", id="object"),
+    ],
+)
+def test_metadata_that_json_does_not_give_back_equal_is_refused_with_its_path(value: Any, path: str) -> None:
+    with pytest.raises(InvalidDocument, match=f"^{path}"):
+        make(metadata=value)
+
+
+def test_metadata_too_deep_for_json_is_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(2000):
+        deep = [deep]
+    with pytest.raises(InvalidDocument, match="more than 250 deep"):
+        make(metadata={"a": deep})
+
+
+def test_metadata_is_copied_and_becomes_plain() -> None:
+    given_metadata = {"colour": Colour.RED, "n": Number.ONE, "list": [1]}
+    document = make(metadata=given_metadata)
+    given_metadata["list"].append(2)  # type: ignore[union-attr]
+    assert document.metadata == {"colour": "red", "n": 1, "list": [1]}
+    assert type(document.metadata["colour"]) is str
+    assert type(document.metadata["n"]) is int
+
+
+def test_a_key_of_docid_s_own_with_the_same_value_is_dropped() -> None:
+    own = {
+        "format": FORMAT,
+        "stage": "draft",
+        "doc_id": "a1",
+        "task_id": "t-1",
+        "parent_doc_id": None,
+        "run_id": None,
+        "created_at": "2026-11-23T12:00:00.000000Z",
+    }
+    assert make(metadata={**own, "mine": 1}).metadata == {"mine": 1}
+
+
+@pytest.mark.parametrize("key", OUR_KEYS)
+def test_a_key_of_docid_s_own_with_another_value_is_refused(key: str) -> None:
+    with pytest.raises(InvalidDocument, match=rf"^metadata\.{key}: 'other', a key of docid's own record"):
+        make(metadata={key: "other"})
+
+
+def test_the_record_is_as_the_format_says() -> None:
+    document = make(
+        stage="essay",
+        parent_doc_id="p1",
+        parsed_text="parsé",
+        run_id="r",
+        metadata={"template_id": "x"},
+        created_at=datetime(2026, 11, 23, 5, tzinfo=timezone(timedelta(hours=1))),
+    )
+    record, parts = Record.from_document(document, "n0nce")
+    assert parts == {"raw.txt": b"text", "parsed.txt": "parsé".encode()}
+    assert json.loads(record.to_bytes()) == {
+        "format": "docid/document/1",
+        "stage": "essay",
+        "doc_id": "a1",
+        "task_id": "t-1",
+        "parent_doc_id": "p1",
+        "run_id": "r",
+        "created_at": "2026-11-23T04:00:00.000000Z",
+        "files": {
+            "raw.txt": {
+                "bytes": 4,
+                "sha256": "982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1",
+            },
+            "parsed.txt": {"bytes": 6, "sha256": PartEntry.of("parsé".encode()).sha256},
+        },
+        "docid": {"nonce": "n0nce"},
+        "template_id": "x",
+    }
+    assert record.to_bytes().startswith(b'{\n  "format": "docid/document/1",\n')
+    assert record.to_bytes().endswith(b"}\n")
+    assert list(record_of(document))[: len(OUR_KEYS)] == list(OUR_KEYS)
+
+
+@given(strategies.documents())
+def test_a_record_gives_the_document_back(document: Document) -> None:
+    record, parts = Record.from_document(document, "n0nce")
+    again = Record.from_bytes(record.to_bytes(), document.stage, document.doc_id)
+    assert again == record
+    assert again.document(document.stage, document.doc_id, {n: data.decode() for n, data in parts.items()}) == document
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"format": "docid/document/2"}, "use a later docid", id="later major"),
+        pytest.param({"format": "docid/other/1"}, "use a later docid", id="another of docid's formats"),
+        pytest.param({"stage": "essay"}, "the record of essay/a1", id="another stage"),
+        pytest.param({"doc_id": "b2"}, "the record of draft/b2", id="another id"),
+        pytest.param({"task_id": None}, "task_id is None", id="no task"),
+        pytest.param({"parent_doc_id": 7}, "parent_doc_id is 7", id="parent a number"),
+        pytest.param({"created_at": "yesterday"}, "created_at|isoformat", id="no time"),
+        pytest.param({"created_at": "2026-11-23T12:00:00"}, "no time zone", id="time without zone"),
+        pytest.param({"files": []}, "files is", id="files a list"),
+        pytest.param({"files": {}}, "raw.txt", id="no raw.txt"),
+        pytest.param({"files": {"raw.txt": 7}}, "not a record", id="entry a number"),
+        pytest.param({"files": {"raw.txt": {"bytes": "4", "sha256": "x"}}}, "bytes is '4'", id="size a text"),
+        pytest.param({"files": {"raw.txt": {"bytes": 4}}}, "sha256", id="no hash"),
+        pytest.param({"docid": None}, "docid is None", id="no docid"),
+    ],
+)
+def test_what_is_no_record_of_this_document_is_refused(change: dict[str, Any], message: str) -> None:
+    data = orjson.dumps({**record_of(make()), **change})
+    with pytest.raises(InvalidDocument, match=message):
+        Record.from_bytes(data, "draft", "a1")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        pytest.param(b"", "not JSON", id="empty"),
+        pytest.param(b'{"format": "docid', "not JSON", id="torn"),
+        pytest.param(b"\xff\xfe", "not JSON", id="binary"),
+        pytest.param(b"[]", "not a JSON object", id="list"),
+        pytest.param(b"7", "not a JSON object", id="number"),
+    ],
+)
+def test_what_is_no_json_object_is_refused(data: bytes, message: str) -> None:
+    with pytest.raises(InvalidDocument, match=message):
+        Record.from_bytes(data, "draft", "a1")
+
+
+def test_keys_of_a_later_minor_release_survive_a_rewrite() -> None:
+    data = record_of(make(metadata={"mine": 1}))
+    data["docid"]["later"] = {"a": 1}
+    data["files"]["raw.txt"]["later"] = 2
+    data["files"]["thumbnail.png"] = {"bytes": 1, "sha256": "x"}
+    record = Record.from_bytes(orjson.dumps(data), "draft", "a1").with_part("parsed.txt", b"p", "n2")
+    again = orjson.loads(record.to_bytes())
+    assert again["docid"] == {"nonce": "n2", "later": {"a": 1}}
+    assert again["files"]["raw.txt"] == data["files"]["raw.txt"]
+    assert list(again["files"]) == ["raw.txt", "parsed.txt", "thumbnail.png"]
+    assert again["mine"] == 1
+
+
+def legacy(**keys: Any) -> Record:
+    return Record.from_bytes(orjson.dumps(keys), "essay", "a1")
+
+
+def test_an_older_system_s_record_is_read_as_it_stands() -> None:
+    record = legacy(task_id="t", parent_doc_id="p", run_id="r", format="markdown", stage="other", files=["x"], doc_id=7)
+    assert record.legacy
+    assert (record.task_id, record.parent_doc_id, record.run_id, record.created_at) == ("t", "p", "r", None)
+    assert record.metadata == {"format": "markdown", "stage": "other", "files": ["x"], "doc_id": 7}
+    bare = legacy(task_id=None, parent_doc_id="", run_id=5)
+    assert (bare.task_id, bare.parent_doc_id, bare.run_id) == (None, None, None)
+    assert bare.metadata == {"task_id": None, "parent_doc_id": "", "run_id": 5}
+
+
+@pytest.mark.parametrize(
+    ("record", "task_id", "parent", "same"),
+    [
+        pytest.param(legacy(task_id="t", parent_doc_id="p"), "t", "p", True, id="all equal"),
+        pytest.param(legacy(task_id="t", parent_doc_id="p"), "u", "p", False, id="another task"),
+        pytest.param(legacy(task_id="t", parent_doc_id="p"), "t", "q", False, id="another parent"),
+        pytest.param(legacy(task_id="t", parent_doc_id="p"), "t", None, False, id="a parent, none given"),
+        pytest.param(legacy(task_id="t"), "t", "p", None, id="parent unknown"),
+        pytest.param(legacy(task_id="t"), "t", None, True, id="no parent, none given"),
+        pytest.param(legacy(parent_doc_id="p"), "t", "p", None, id="task unknown"),
+        pytest.param(legacy(parent_doc_id="p"), "t", "q", False, id="task unknown, another parent"),
+        pytest.param(legacy(), "t", None, None, id="nothing known"),
+    ],
+)
+def test_what_an_older_record_does_not_say_is_no_conflict_and_no_match(
+    record: Record,
+    task_id: str,
+    parent: str | None,
+    same: bool | None,  # noqa: FBT001
+) -> None:
+    assert record.same_lineage(task_id, parent) is same
+
+
+def test_a_current_record_s_absent_parent_is_known_to_be_none() -> None:
+    record = Record.from_document(make(), "n")[0]
+    assert record.same_lineage("t-1", None) is True
+    assert record.same_lineage("t-1", "p") is False
+    assert record.same_lineage("t-2", None) is False
+
+
+def test_a_document_takes_identity_and_lineage_from_its_row() -> None:
+    row = EssayTask(task_id="t-1", doc_id="a1", parent_doc_id="p1", doc_run_id="run-7")
+    document = Document.from_task(
+        row, raw_text="r", parsed_text="p", prompt_text="q", metadata={"a": 1}, created_at=NOON
+    )
+    assert document == make(
+        stage="essay",
+        parent_doc_id="p1",
+        raw_text="r",
+        parsed_text="p",
+        prompt_text="q",
+        metadata={"a": 1},
+        run_id="run-7",
+    )
+    assert Document.from_task(row, raw_text="r", run_id="other").run_id == "other"
+    with pytest.raises(InvalidName, match="^doc_id: not a doc id: ''"):
+        Document.from_task(DraftTask(task_id="t"), raw_text="")
+
+
+def test_write_files_is_the_short_form_of_a_store(tmp_path: Path) -> None:
+    directory = make().write_files(tmp_path / "docs")
+    assert directory == tmp_path / "docs" / "draft" / "a1"
+    assert (directory / "raw.txt").read_bytes() == b"text"
+    stages = Stages.chain("outline", "chapter")
+    chapter = make(stage="chapter", parent_doc_id="p1")
+    chapter.write_files(tmp_path / "book", stages=stages, durability="none", require_parent=False)
+    assert (tmp_path / "book" / "chapter" / "a1" / "metadata.json").is_file()

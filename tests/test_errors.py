@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+
+from docid import errors
+from docid.errors import (
+    ContentConflict,
+    DocidError,
+    DocumentNotFound,
+    DuplicateTaskId,
+    DurabilityUnknown,
+    InvalidDocument,
+    InvalidName,
+    LineageConflict,
+    MissingParent,
+    Problem,
+    TaskTableError,
+    UnreadableDocument,
+    shown,
+)
+
+EXAMPLES = [
+    InvalidName("task_id", "x" * 500, "too long", "less"),
+    DuplicateTaskId("t", (1, 3)),
+    InvalidDocument("metadata.a", "wrong; expected right"),
+    LineageConflict(
+        stage="essay",
+        doc_id="a1",
+        task_id="t",
+        parent_doc_id="p",
+        stored_task_id="u",
+        stored_parent_doc_id=None,
+        path="docs/essay/a1",
+    ),
+    ContentConflict(
+        stage="essay", doc_id="a1", task_id="t", parts=("raw", "parsed"), missing_parts=(), path="docs/essay/a1"
+    ),
+    ContentConflict(
+        stage="essay", doc_id="a1", task_id="t", parts=("parsed",), missing_parts=("parsed",), path="docs/essay/a1"
+    ),
+    MissingParent(stage="essay", doc_id="a1", task_id="t", parent_stage="draft", parent_doc_id=None),
+    MissingParent(
+        stage="essay", doc_id="a1", task_id="t", parent_stage="draft", parent_doc_id="p1", found_in=("evaluation",)
+    ),
+    DocumentNotFound("essay", "a1", "docs/essay/a1", ("draft",)),
+    UnreadableDocument("essay", "a1", "docs/essay/a1", "a hole in it"),
+    DurabilityUnknown("essay", "a1", "docs/essay/a1", "EIO"),
+    TaskTableError([Problem("t.csv", 12, "parent_doc_id", "", "missing; expected the doc id of a draft")]),
+    TaskTableError([Problem("t.csv", n, None, "", "wrong") for n in range(20)], 4000),
+]
+
+
+def test_every_error_has_an_example() -> None:
+    classes = {each for each in vars(errors).values() if inspect.isclass(each) and issubclass(each, DocidError)}
+    assert classes - {DocidError} == {type(example) for example in EXAMPLES}
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_an_error_survives_pickling_and_copying_with_its_facts(error: DocidError) -> None:
+    error.add_note("seen by worker 3")
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        again = pickle.loads(pickle.dumps(error, protocol))
+        assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+    assert vars(copy.copy(error)) == vars(error)
+
+
+def _fail() -> None:
+    raise EXAMPLES[3]
+
+
+def test_an_error_crosses_a_process_pool() -> None:
+    with ProcessPoolExecutor(1) as pool, pytest.raises(LineageConflict) as caught:
+        pool.submit(_fail).result()
+    assert caught.value.stored_task_id == "u"
+
+
+def test_a_conflict_names_both_lineages_the_path_and_what_to_do() -> None:
+    message = str(EXAMPLES[3])
+    for fact in ("essay/a1", "docs/essay/a1", "task_id='u'", "parent_doc_id=None", "task_id='t'", "'p'", "salt"):
+        assert fact in message
+
+
+def test_a_content_conflict_says_what_completes_or_replaces() -> None:
+    assert "if_exists='replace'" in str(EXAMPLES[4])
+    assert "store.add_part('essay', 'a1', …) completes it" in str(EXAMPLES[5])
+
+
+def test_a_table_error_shows_ten_problems_and_the_count_of_all() -> None:
+    message = str(EXAMPLES[-1])
+    assert message.startswith("4000 problems:\n  t.csv row 0: wrong\n")
+    assert message.endswith("\n  … and 3990 more")
+    assert message.count("\n") == 11
+    assert str(EXAMPLES[-2]) == "t.csv row 12, column parent_doc_id: missing; expected the doc id of a draft"
+
+
+@pytest.mark.parametrize(
+    ("problem", "text"),
+    [
+        pytest.param(Problem("t.csv", 2, "a", "x", "expected y"), "t.csv row 2, column a: 'x'; expected y", id="cell"),
+        pytest.param(Problem("t.csv", None, None, "", "no header"), "t.csv: no header", id="table"),
+        pytest.param(Problem("", 2, None, "", "short"), "row 2: short", id="rows of no file"),
+        pytest.param(Problem("", None, "a", "", "missing"), "column a: missing", id="column of no file"),
+        pytest.param(Problem("", None, None, "", "wrong"), "wrong", id="nothing known"),
+        pytest.param(Problem("t.csv", 1, "", "", "twice"), "t.csv row 1, column without a name: twice", id="no name"),
+    ],
+)
+def test_a_problem_says_where_what_and_what_was_expected(problem: Problem, text: str) -> None:
+    assert str(problem) == text
+
+
+def test_a_long_value_is_cut_in_the_middle() -> None:
+    text = shown("a" * 50 + "b" * 1000 + "c" * 50)
+    assert text.startswith("'aaa")
+    assert text.endswith("ccc' (1102 characters)")
+    assert len(text) < 100

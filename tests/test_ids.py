@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import unicodedata
+from math import isclose
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from docid import (
+    DuplicateTaskId,
+    InvalidName,
+    collision_probability,
+    is_doc_id,
+    reserve_doc_id,
+    reserve_doc_ids,
+)
+from docid.ids import check_doc_id, payload_of
+
+VECTORS = Path(__file__).parent / "vectors"
+VALID = json.loads((VECTORS / "ids-valid.json").read_text("utf-8"))["vectors"]
+INVALID = json.loads((VECTORS / "ids-invalid.json").read_text("utf-8"))["must_be_refused"]
+
+BLANKS = "\u0020\u00a0\u1680\u2000\u2005\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+DEVICES = ["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))]
+
+stages = st.from_regex(r"\A[a-z][a-z0-9_-]{0,63}\Z").filter(lambda name: name not in DEVICES)
+texts = (
+    st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1)
+    .map(lambda text: unicodedata.normalize("NFC", text).strip(BLANKS))
+    .filter(lambda text: text != "" and unicodedata.is_normalized("NFC", text))
+)
+arguments = st.tuples(stages, texts, st.none() | texts, st.none() | texts)
+
+
+def test_there_are_vectors() -> None:
+    assert len(VALID) >= 20
+    assert len(INVALID) >= 30
+
+
+@pytest.mark.parametrize("vector", VALID, ids=lambda vector: vector["name"])
+def test_every_vector_gives_its_payload_hash_and_id(vector: dict[str, Any]) -> None:
+    row = (vector["stage"], vector["task_id"], vector["run_id"], vector["salt"])
+    payload = payload_of(*row)
+    assert payload.decode() == vector["payload"]
+    assert hashlib.sha256(payload).hexdigest() == vector["sha256"]
+    assert reserve_doc_id(*row) == vector["doc_id"]
+    stage, task_id, run_id, salt = row
+    assert reserve_doc_ids(stage, [task_id], run_id=run_id, salt=salt) == [vector["doc_id"]]
+
+
+@pytest.mark.parametrize("vector", INVALID, ids=lambda vector: vector["name"])
+def test_every_invalid_vector_is_refused_by_the_argument_s_name(vector: dict[str, Any]) -> None:
+    argument = vector["name"].split()[0].replace("task", "task_id").replace("run", "run_id")
+    row = [vector["stage"], vector["task_id"], vector["run_id"], vector["salt"]]
+    kind = ValueError if isinstance(row[["stage", "task_id", "run_id", "salt"].index(argument)], str) else TypeError
+    with pytest.raises(kind, match=rf"^{argument}: .*expected"):
+        reserve_doc_id(*row)
+    with pytest.raises(kind, match=rf"^{argument}.*: .*expected"):
+        reserve_doc_ids(row[0], [row[1]], run_id=row[2], salt=row[3])
+
+
+@given(arguments)
+def test_equal_arguments_give_equal_ids_of_the_promised_form(row: tuple[str, str, str | None, str | None]) -> None:
+    doc_id = reserve_doc_id(*row)
+    assert re.fullmatch(r"[a-z][a-z0-9]{15}", doc_id)
+    assert is_doc_id(doc_id)
+    assert doc_id == reserve_doc_id(*(text and "".join(list(text)) for text in row))  # type: ignore[arg-type]
+
+
+@given(arguments, arguments)
+@example(("draft", "a|b", None, None), ("draft", "a", "b", None))
+@example(("draft", "a", "b", None), ("draft", "a", None, "b"))
+@example(("draft", 'a","b', None, None), ("draft", "a", "b", None))
+@example(("draft", "null", None, None), ("draft", "a", "null", None))
+def test_different_arguments_share_neither_payload_nor_id(
+    one: tuple[str, str, str | None, str | None], other: tuple[str, str, str | None, str | None]
+) -> None:
+    assume(one != other)
+    assert payload_of(*one) != payload_of(*other)
+    assert reserve_doc_id(*one) != reserve_doc_id(*other)
+
+
+@given(arguments)
+def test_a_payload_gives_its_arguments_back(row: tuple[str, str, str | None, str | None]) -> None:
+    """Injective for a reason: the framing can be undone."""
+    assert json.loads(payload_of(*row)) == ["docid/1", *row]
+
+
+@given(arguments)
+def test_the_payload_is_what_the_standard_library_s_json_writes(
+    row: tuple[str, str, str | None, str | None],
+) -> None:
+    plain = json.dumps(["docid/1", *row], ensure_ascii=False, separators=(",", ":"))
+    assert payload_of(*row) == plain.encode()
+
+
+@given(st.text() | st.text(st.characters(categories=["Cc", "Cs", "Zs", "Mn", "L"]), max_size=4))
+def test_a_text_is_refused_or_has_an_id_and_by_the_rules_of_the_scheme(text: str) -> None:
+    right = (
+        text != ""
+        and text.strip(BLANKS) == text
+        and not any(unicodedata.category(character) in {"Cc", "Cs"} for character in text)
+        and unicodedata.is_normalized("NFC", text)
+    )
+    for row in (("draft", text, None, None), ("draft", "t", text, None), ("draft", "t", None, text)):
+        if right:
+            assert is_doc_id(reserve_doc_id(*row))
+        else:
+            with pytest.raises(InvalidName):
+                reserve_doc_id(*row)
+
+
+@pytest.mark.parametrize("blank", [*BLANKS], ids=lambda blank: f"U+{ord(blank):04X}")
+def test_every_blank_of_the_scheme_is_refused_at_either_end_and_kept_inside(blank: str) -> None:
+    for text in (f"{blank}t", f"t{blank}"):
+        with pytest.raises(InvalidName, match="white space at an end"):
+            reserve_doc_id("draft", text)
+    inside = unicodedata.normalize("NFC", f"a{blank}b")
+    assert reserve_doc_id("draft", inside)
+
+
+def test_ids_are_the_same_in_another_process_whatever_its_hash_seed() -> None:
+    code = "import docid; print(docid.reserve_doc_id('draft', 'ä|\"\\\\ b', 'r', 's'))"
+    ids = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+        for seed in ("0", "1", "4242")
+    }
+    assert ids == {reserve_doc_id("draft", 'ä|"\\ b', "r", "s")}
+
+
+@given(st.lists(texts, unique=True, max_size=20), st.none() | texts, st.none() | texts)
+def test_many_ids_are_those_of_one_by_one(names: list[str], run_id: str | None, salt: str | None) -> None:
+    one_by_one = [reserve_doc_id("draft", name, run_id, salt) for name in names]
+    assert reserve_doc_ids("draft", iter(names), run_id=run_id, salt=salt) == one_by_one
+
+
+def test_two_equal_task_ids_are_refused_by_their_positions() -> None:
+    with pytest.raises(DuplicateTaskId, match=r"positions 1 and 3 \(counted from 0\): 'b'") as caught:
+        reserve_doc_ids("draft", ["a", "b", "c", "b", "a"])
+    assert (caught.value.task_id, caught.value.positions) == ("b", (1, 3))
+    assert isinstance(caught.value, ValueError)
+
+
+def test_a_wrong_task_id_among_many_is_named_by_its_position() -> None:
+    with pytest.raises(InvalidName, match=r"^task_ids\[2\]: empty"):
+        reserve_doc_ids("draft", ["a", "b", ""])
+
+
+def test_one_text_where_many_task_ids_are_expected_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"task_ids: expected an iterable of task ids, got the str 'abc'"):
+        reserve_doc_ids("draft", "abc")
+
+
+def test_no_task_ids_have_no_doc_ids() -> None:
+    assert reserve_doc_ids("draft", []) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("j8frjsl32flnij5i", True, id="of this scheme"),
+        pytest.param("4a2wetfbrppa1fta", True, id="of another system, digit first"),
+        pytest.param("a", True, id="short"),
+        pytest.param("a" * 64, True, id="longest"),
+        pytest.param("a_b-c", True, id="with _ and -"),
+        pytest.param("a" * 65, False, id="too long"),
+        pytest.param("", False, id="empty"),
+        pytest.param("A1", False, id="upper case"),
+        pytest.param("-a", False, id="dash first"),
+        pytest.param("_a", False, id="underscore first"),
+        pytest.param("..", False, id="dot dot"),
+        pytest.param("a.b", False, id="dot"),
+        pytest.param("a/b", False, id="slash"),
+        pytest.param("a\\b", False, id="backslash"),
+        pytest.param("a\n", False, id="newline behind"),
+        pytest.param("a\x00", False, id="NUL"),
+        pytest.param("ä", False, id="letter beyond ASCII"),
+        pytest.param("１", False, id="digit beyond ASCII"),
+        pytest.param(None, False, id="None"),
+        pytest.param(7, False, id="number"),
+        pytest.param(b"a", False, id="bytes"),
+        *(pytest.param(name, False, id=f"device {name}") for name in DEVICES),
+        pytest.param("com10", True, id="no device"),
+    ],
+)
+def test_what_may_name_a_document(text: object, expected: bool) -> None:  # noqa: FBT001
+    assert is_doc_id(text) is expected
+
+
+def test_a_doc_id_that_is_none_is_refused_with_what_would_be_right() -> None:
+    with pytest.raises(InvalidName, match=r"parent_doc_id: not a doc id: '\.\.'; expected 1 to 64 of a-z"):
+        check_doc_id("..", "parent_doc_id")
+    with pytest.raises(TypeError, match="doc_id: expected a str, got int"):
+        check_doc_id(7)  # type: ignore[arg-type]
+
+
+def test_the_collision_probability_is_the_birthday_bound_at_82_bits() -> None:
+    assert [f"{collision_probability(10**power):.0e}" for power in (6, 9, 12)] == ["9e-14", "9e-08", "9e-02"]
+    assert collision_probability(0) == collision_probability(1) == 0.0
+    assert isclose(collision_probability(2), 2**-82.2, rel_tol=0.05)
+    assert collision_probability(10**15) == 1.0
+    with pytest.raises(ValueError, match=r"^n: expected"):
+        collision_probability(-1)
+
+
+def test_characters_are_as_even_as_the_scheme_says() -> None:
+    """Chi-square of each position over a fixed sample; the bounds are the 0.1 % quantiles of 25 and 35 degrees."""
+    ids = reserve_doc_ids("draft", [f"task {number}" for number in range(20_000)])
+    assert len(set(ids)) == len(ids)
+    alphabets = ["abcdefghijklmnopqrstuvwxyz", *["0123456789abcdefghijklmnopqrstuvwxyz"] * 15]
+    for position, alphabet in enumerate(alphabets):
+        counts = dict.fromkeys(alphabet, 0)
+        for doc_id in ids:
+            counts[doc_id[position]] += 1
+        weights = {
+            character: sum(byte % len(alphabet) == place for byte in range(256)) / 256
+            for place, character in enumerate(alphabet)
+        }
+        statistic = sum(
+            (counts[character] - len(ids) * weight) ** 2 / (len(ids) * weight) for character, weight in weights.items()
+        )
+        assert statistic < (52.6 if position == 0 else 66.6), (position, statistic)
+
+
+def test_neighbouring_positions_do_not_follow_each_other() -> None:
+    """Pairs of characters, over the same sample: 1,295 degrees of freedom, 0.1 % quantile about 1,457."""
+    ids = reserve_doc_ids("draft", [f"task {number}" for number in range(60_000)])
+    alphabet = "0123456789abcdefghijklmnopqrstuvwxyz"
+    weight = {c: sum(byte % 36 == place for byte in range(256)) / 256 for place, c in enumerate(alphabet)}
+    counts: dict[str, int] = {}
+    for doc_id in ids:
+        counts[doc_id[7:9]] = counts.get(doc_id[7:9], 0) + 1
+    statistic = sum(
+        (counts.get(a + b, 0) - (expected := len(ids) * weight[a] * weight[b])) ** 2 / expected
+        for a in alphabet
+        for b in alphabet
+    )
+    assert statistic < 1457

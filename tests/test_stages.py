@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from docid import DEFAULT_STAGES, InvalidName, Stages
+
+
+def test_the_default_is_draft_essay_evaluation() -> None:
+    assert list(DEFAULT_STAGES) == ["draft", "essay", "evaluation"]
+    assert [DEFAULT_STAGES.parent_of(stage) for stage in DEFAULT_STAGES] == [None, "draft", "essay"]
+    assert DEFAULT_STAGES.children_of("essay") == ("evaluation",)
+    assert len(DEFAULT_STAGES) == 3
+    assert "essay" in DEFAULT_STAGES
+    assert "chapter" not in DEFAULT_STAGES
+
+
+def test_stages_branch() -> None:
+    stages = Stages({"outline": None, "chapter": "outline", "blurb": "outline", "notes": None})
+    assert stages.children_of("outline") == ("chapter", "blurb")
+    assert stages.parent_of("notes") is None
+    assert Stages.parse("outline, chapter , blurb:outline,notes:") == stages
+    assert repr(stages) == ("Stages({'outline': None, 'chapter': 'outline', 'blurb': 'outline', 'notes': None})")
+    assert eval(repr(stages), {"Stages": Stages}) == stages
+
+
+def test_stages_are_values() -> None:
+    chain = Stages.chain("draft", "essay", "evaluation")
+    assert chain == DEFAULT_STAGES
+    assert hash(chain) == hash(DEFAULT_STAGES)
+    assert pickle.loads(pickle.dumps(chain)) == chain
+    assert chain != Stages.chain("draft", "essay")
+
+
+@pytest.mark.parametrize(
+    ("parents", "message"),
+    [
+        pytest.param({}, "at least one stage", id="none"),
+        pytest.param({"essay": "draft"}, r"stages\['essay'\]: not declared before it: 'draft'", id="unknown parent"),
+        pytest.param({"a": "a"}, "not declared before it", id="its own parent"),
+        pytest.param({"a": "b", "b": "a"}, "not declared before it", id="circle"),
+        pytest.param({"Draft": None}, "stage: not a stage name: 'Draft'", id="upper case"),
+        pytest.param({"nul": None}, "no Windows device name", id="device"),
+        pytest.param({"../x": None}, "not a stage name", id="path"),
+    ],
+)
+def test_what_is_no_pipeline_is_refused(parents: dict[str, str | None], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Stages(parents)
+
+
+def test_a_stage_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="each name once"):
+        Stages.chain("draft", "draft")
+    with pytest.raises(ValueError, match="each name once"):
+        Stages.parse("draft,draft")
+    with pytest.raises(ValueError, match="at least one"):
+        Stages.chain()
+
+
+def test_asking_for_another_stage_names_those_there_are() -> None:
+    with pytest.raises(InvalidName, match="not a stage of this pipeline: 'chapter'; expected one of draft, essay"):
+        DEFAULT_STAGES.parent_of("chapter")
+    with pytest.raises(InvalidName, match="not a stage name"):
+        DEFAULT_STAGES.check("../draft")
+    with pytest.raises(TypeError, match="stage: expected a str, got list"):
+        DEFAULT_STAGES.check(["draft"])  # type: ignore[arg-type]
