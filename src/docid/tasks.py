@@ -6,7 +6,6 @@ The format is described in `docs/tables.md`.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self, TypeVar, cast
@@ -207,8 +206,11 @@ def stage_of_table(path: str | os.PathLike[str], stages: Stages = DEFAULT_STAGES
         >>> stage_of_table("data/2_tasks/essay_generation_tasks.csv"), stage_of_table("scores.csv")
         ('essay', None)
     """
-    match = re.fullmatch(r"(.+?)(?:_generation)?_tasks\.csv(?:\.gz)?", Path(path).name)
-    return match[1] if match and match[1] in stages else None
+    name = Path(path).name.removesuffix(".gz")
+    for ending in ("_generation_tasks.csv", "_tasks.csv"):
+        if name.endswith(ending) and (stage := name.removesuffix(ending)) in stages:
+            return stage
+    return None
 
 
 def _read_table(file: str, row_type: type[Row], *, reserved: bool) -> Iterator[tuple[str, ...] | tuple[int, Row]]:

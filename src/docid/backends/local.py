@@ -337,7 +337,8 @@ class LocalBackend:
         if path.is_symlink():
             found, remedy = f"{path} is a symbolic link", "link the store's root instead, which may be one"
         else:
-            found, remedy = f"{path} is no directory", "look what it is, and move it aside"
+            wrong = path if self.root.is_dir() else self.root
+            found, remedy = f"{wrong} is no directory", "look what it is, and move it aside"
         return UnreadableDocument(stage, doc_id, str(self.path(stage, doc_id)), found, remedy)
 
     def _made(self, path: Path, stage: str, doc_id: str) -> _Directory:

@@ -1,0 +1,1 @@
+"""A pipeline of three stages over docid: see `docs/essays.md`."""

@@ -1,0 +1,514 @@
+"""What only the home on a file system has: directories, links, interim names, and what others leave there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docid import DocsStore, Document, DurabilityUnknown, LineageConflict, Outcome, UnreadableDocument
+from docid.backends import LocalBackend
+from docid.backends import local as module
+
+
+def draft(doc_id: str = "a1", raw_text: str = "once", task_id: str = "t-1", **more: Any) -> Document:
+    return Document(stage="draft", doc_id=doc_id, task_id=task_id, raw_text=raw_text, **more)
+
+
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir() if not path.name.startswith(".lock-"))
+
+
+def test_a_document_is_a_directory_of_plain_files(tmp_path: Path) -> None:
+    store = DocsStore(tmp_path / "deep" / "docs")
+    result = store.write(draft(raw_text="a\r\nb\rc\n", parsed_text="é", prompt_text=""))
+    assert result.path == tmp_path / "deep" / "docs" / "draft" / "a1"
+    assert names_in(result.path) == ["metadata.json", "parsed.txt", "prompt.txt", "raw.txt"]
+    assert (result.path / "raw.txt").read_bytes() == b"a\r\nb\rc\n"
+    assert (result.path / "parsed.txt").read_bytes() == "é".encode()
+    assert (result.path / "prompt.txt").read_bytes() == b""
+    assert names_in(tmp_path / "deep" / "docs" / "draft") == ["a1"]
+
+
+def test_files_have_the_permissions_that_the_umask_leaves(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        path = DocsStore(tmp_path / "docs").write(draft()).path
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o750
+    assert stat.S_IMODE((path / "raw.txt").stat().st_mode) == 0o640
+
+
+def test_the_root_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "docs").symlink_to("real")
+    DocsStore(tmp_path / "docs").write(draft())
+    assert (tmp_path / "real" / "draft" / "a1" / "raw.txt").read_text() == "once"
+
+
+def test_a_link_for_a_stage_or_a_document_is_refused_and_nothing_goes_through_it(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "a1").mkdir(parents=True)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "draft").symlink_to(tmp_path / "elsewhere")
+    store = DocsStore(tmp_path / "docs")
+    for act in (lambda: store.write(draft("b2")), lambda: store.read("draft", "a1")):
+        with pytest.raises(UnreadableDocument, match=r"draft is a symbolic link; link the store's root instead"):
+            act()
+    (tmp_path / "docs" / "draft").unlink()
+    store.write(draft("b2"))
+    (tmp_path / "docs" / "draft" / "a1").symlink_to(tmp_path / "elsewhere" / "a1")
+    for act in (lambda: store.write(draft("a1")), lambda: store.read("draft", "a1")):
+        with pytest.raises(UnreadableDocument, match="a1 is a symbolic link"):
+            act()
+    assert not store.exists("draft", "a1")
+    assert list(store.ids("draft")) == ["b2"]
+    assert names_in(tmp_path / "elsewhere") == ["a1"]
+    assert names_in(tmp_path / "elsewhere" / "a1") == []
+
+
+def test_a_part_that_is_a_link_is_not_followed(local: DocsStore, tmp_path: Path) -> None:
+    path = local.write(draft()).path
+    (tmp_path / "secret").write_text("none")
+    (path / "raw.txt").unlink()
+    (path / "raw.txt").symlink_to(tmp_path / "secret")
+    with pytest.raises(OSError, match=re.escape(str(path))):
+        local.read("draft", "a1")
+
+
+def something_else(kind: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "file":
+        path.write_text("a file")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "no record":
+        path.mkdir()
+        (path / "raw.txt").write_text("half")
+    elif kind == "record a directory":
+        (path / "metadata.json").mkdir(parents=True)
+    elif kind == "record a pipe":
+        path.mkdir()
+        os.mkfifo(path / "metadata.json")
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe", "no record", "record a directory", "record a pipe"])
+def test_what_is_no_document_is_said_left_alone_and_not_hung_on(local: DocsStore, kind: str) -> None:
+    path = local.path("draft", "a1")
+    something_else(kind, path)
+    for act in (lambda: local.write(draft()), lambda: local.read("draft", "a1"), lambda: local.open("draft", "a1")):
+        with pytest.raises(UnreadableDocument, match=r"no directory|no metadata\.json|is no file") as caught:
+            act()
+        assert str(path) in str(caught.value)
+    assert not local.exists("draft", "a1")
+    assert names_in(path.parent) == ["a1"]
+
+
+def test_an_uncommitted_directory_points_to_repair(local: DocsStore) -> None:
+    something_else("no record", local.path("draft", "a1"))
+    with pytest.raises(UnreadableDocument, match=r"the directory has no metadata\.json.*docid repair --store"):
+        local.write(draft())
+
+
+def test_an_empty_directory_claims_nothing(local: DocsStore) -> None:
+    local.path("draft", "a1").mkdir(parents=True)
+    assert not local.exists("draft", "a1")
+    assert local.write(draft()).outcome is Outcome.CREATED
+    assert local.read("draft", "a1").raw_text == "once"
+
+
+def test_a_stage_that_is_a_file_is_said(local: DocsStore, tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "draft").write_text("")
+    for act in (lambda: local.write(draft()), lambda: local.read("draft", "a1")):
+        with pytest.raises(UnreadableDocument, match="draft is no directory; look what it is"):
+            act()
+
+
+def test_a_root_that_is_a_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "docs").write_text("")
+    with pytest.raises(UnreadableDocument, match=re.escape(f"{tmp_path / 'docs'} is no directory")):
+        DocsStore(tmp_path / "docs").write(draft())
+
+
+def test_ids_are_documents_and_nothing_that_lies_beside_them(local: DocsStore, tmp_path: Path) -> None:
+    local.write(draft())
+    stage = tmp_path / "docs" / "draft"
+    for name in (".tmp-b2-00", ".lock-b2", "UPPER", "a.b", "con", "x" * 65, ".old-..", ".old-a1"):
+        (stage / name).mkdir()
+    (stage / "b2").write_text("a file")
+    (stage / "notes.txt").write_text("")
+    assert list(local.ids("draft")) == ["a1"]
+    assert [document.doc_id for document in local.documents("draft")] == ["a1"]
+
+
+def test_a_name_on_disk_that_is_not_utf8_is_passed_over(local: DocsStore, tmp_path: Path) -> None:
+    local.write(draft())
+    os.mkdir(os.fsencode(tmp_path / "docs" / "draft") + b"/\xff\xfe")
+    assert list(local.ids("draft")) == ["a1"]
+
+
+# --- a replace that was interrupted ----------------------------------------------------------------------------
+
+
+def interrupted(store: DocsStore, *, new_in_place: bool) -> None:
+    """Leave draft/a1 as a replace does that was killed behind its first, or its second rename."""
+    stage = store.path("draft", "a1").parent
+    store.write(draft())
+    os.rename(stage / "a1", stage / ".old-a1")
+    if new_in_place:
+        other = DocsStore(stage.parent.parent / "other", durability="none")
+        os.rename(other.write(draft(raw_text="twice")).path, stage / "a1")
+
+
+def test_in_the_gap_of_a_replace_the_old_one_is_there_and_keeps_its_id(local: DocsStore) -> None:
+    interrupted(local, new_in_place=False)
+    assert local.exists("draft", "a1")
+    assert local.read("draft", "a1").raw_text == "once"
+    assert local.open("draft", "a1").raw_text == "once"
+    assert list(local.ids("draft")) == ["a1"]
+    assert local.write(draft()).outcome is Outcome.UNCHANGED
+    with pytest.raises(LineageConflict):
+        local.write(draft(task_id="t-2"))
+    assert not local.backend.create("draft", "a1", b"{}", {})
+    assert local.read("draft", "a1").raw_text == "once"
+
+
+def test_the_next_change_rolls_back_a_gap(local: DocsStore) -> None:
+    interrupted(local, new_in_place=False)
+    assert local.add_part("draft", "a1", "parsed", "p").outcome is Outcome.COMPLETED
+    assert names_in(local.path("draft", "a1").parent) == ["a1"]
+    assert local.read("draft", "a1").parsed_text == "p"
+    assert [document.raw_text for document in local.history("draft", "a1")] == ["once"]
+
+
+def test_the_next_change_finishes_a_replace_whose_new_version_is_in_place(local: DocsStore) -> None:
+    interrupted(local, new_in_place=True)
+    assert local.read("draft", "a1").raw_text == "twice"
+    assert local.write(draft(raw_text="thrice"), if_exists="replace").outcome is Outcome.REPLACED
+    assert names_in(local.path("draft", "a1").parent) == ["a1"]
+    assert [document.raw_text for document in local.history("draft", "a1")] == ["twice", "once"]
+
+
+# --- calls that fail, or report a failure that was none --------------------------------------------------------
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[..., Any]) -> None:
+    """Let `act(original, *args)` stand for os.<name> in the local home."""
+    original = getattr(os, name)
+    monkeypatch.setattr(module.os, name, lambda *args, **options: act(original, *args, **options))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EEXIST, errno.ENOENT], ids=errno.errorcode.get)
+def test_a_rename_that_was_done_and_reported_failed_is_a_success(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def done_and_failed(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+        rename(source, target, **where)
+        if target == "a1":
+            raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        failing(patch, "rename", done_and_failed)
+        assert local.write(draft()).outcome is Outcome.CREATED
+        assert local.write(draft(raw_text="twice"), if_exists="replace").outcome is Outcome.REPLACED
+    assert local.read("draft", "a1", verify=True).raw_text == "twice"
+    assert [document.raw_text for document in local.history("draft", "a1")] == ["once"]
+
+
+@pytest.mark.parametrize("call", ["write", "rename", "mkdir"])
+def test_a_full_disk_is_one_error_with_the_path_and_leaves_nothing(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    local.write(draft("b2"))
+
+    def full(original: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        failing(patch, call, full)
+        with pytest.raises(OSError, match=re.escape(str(local.path("draft", "a1")))) as caught:
+            local.write(draft())
+    assert caught.value.errno == errno.ENOSPC
+    assert names_in(local.path("draft", "a1").parent) == ["b2"]
+    assert local.write(draft()).outcome is Outcome.CREATED
+
+
+@pytest.mark.parametrize("failures", [1, 2], ids=["first rename", "second rename"])
+def test_a_replace_that_fails_leaves_the_old_one(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    local.write(draft())
+    calls: list[str] = []
+
+    def broken(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+        calls.append(source)
+        if len(calls) == failures:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rename(source, target, **where)
+
+    with monkeypatch.context() as patch:
+        failing(patch, "rename", broken)
+        with pytest.raises(OSError, match="Input/output"):
+            local.write(draft(raw_text="twice"), if_exists="replace")
+    assert local.read("draft", "a1", verify=True).raw_text == "once"
+    assert names_in(local.path("draft", "a1").parent) == ["a1"]
+
+
+def test_short_writes_are_continued(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, "write", lambda write, fd, data: write(fd, data[:7]))
+    local.write(draft(raw_text="x" * 1000))
+    assert local.read("draft", "a1", verify=True).raw_text == "x" * 1000
+
+
+def test_short_reads_are_continued(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.write(draft(raw_text="x" * 1000))
+    failing(monkeypatch, "read", lambda read, fd, size: read(fd, min(size, 7)))
+    assert local.read("draft", "a1", verify=True).raw_text == "x" * 1000
+
+
+def test_a_directory_that_cannot_be_synced_after_the_commit_has_an_error_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DocsStore(tmp_path / "docs")
+    store.write(draft("b2"))
+    stage = os.stat(tmp_path / "docs" / "draft")
+
+    def broken(fsync: Callable[[int], None], fd: int) -> None:
+        if os.path.samestat(os.fstat(fd), stage):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(fd)
+
+    with monkeypatch.context() as patch:
+        failing(patch, "fsync", broken)
+        with pytest.raises(DurabilityUnknown, match="it is there and whole"):
+            store.write(draft())
+    assert store.write(draft()).outcome is Outcome.UNCHANGED
+
+
+@pytest.mark.parametrize(("durability", "synced"), [("full", True), ("none", False)])
+def test_durability_is_what_is_synced(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    durability: Any,
+    synced: bool,  # noqa: FBT001
+) -> None:
+    paths: set[str] = set()
+
+    def noted(fsync: Callable[[int], None], fd: int) -> None:
+        paths.add(re.sub("[0-9a-f]{16}", "…", os.readlink(f"/proc/self/fd/{fd}").removeprefix(str(tmp_path))))
+        fsync(fd)
+
+    failing(monkeypatch, "fsync", noted)
+    store = DocsStore(tmp_path / "docs", durability=durability)
+    store.write(draft(parsed_text="p"))
+    temporary = "/docs/draft/.tmp-a1-…"
+    files = {f"{temporary}/{name}" for name in ("raw.txt", "parsed.txt", "metadata.json")}
+    assert paths == ({"", "/docs", "/docs/draft", temporary, *files} if synced else set())
+
+
+# --- two at once -----------------------------------------------------------------------------------------------
+
+
+def test_a_create_that_lands_in_the_gap_of_a_replace_withdraws(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A create that looked before the id was taken at all, and commits while a replace has moved the document."""
+    stage = local.path("draft", "a1").parent
+    steps: list[str] = []
+
+    def in_the_gap(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+        if target == "a1" and not steps:
+            steps.append("another creates, and its replace is killed in the gap")
+            rename(DocsStore(stage.parent.parent / "other").write(draft()).path, stage / ".old-a1")
+            (stage / ".lock-a1").touch()
+        rename(source, target, **where)
+
+    with monkeypatch.context() as patch:
+        failing(patch, "rename", in_the_gap)
+        with pytest.raises(LineageConflict):
+            local.write(draft(task_id="t-2"))
+    assert names_in(stage) == ["a1"]
+    assert local.read("draft", "a1").task_id == "t-1"
+
+
+def test_a_replace_puts_out_a_create_that_took_the_id_in_its_gap(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.write(draft())
+    stage = local.path("draft", "a1").parent
+    other = DocsStore(stage.parent.parent / "other")
+    steps: list[str] = []
+
+    def in_the_gap(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+        if target == "a1" and not steps:
+            steps.append("a create of another lineage gets in")
+            rename(other.write(draft(task_id="t-2")).path, stage / "a1")
+        rename(source, target, **where)
+
+    with monkeypatch.context() as patch:
+        failing(patch, "rename", in_the_gap)
+        assert local.write(draft(raw_text="twice"), if_exists="replace").outcome is Outcome.REPLACED
+    assert steps
+    assert local.read("draft", "a1").raw_text == "twice"
+    assert [document.raw_text for document in local.history("draft", "a1")] == ["once"]
+    assert names_in(stage) == ["a1"]
+
+
+def test_a_create_that_was_put_out_says_that_it_did_not_create(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = local.path("draft", "a1").parent
+    other = DocsStore(stage.parent.parent / "other")
+    steps: list[str] = []
+
+    def put_out(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+        rename(source, target, **where)
+        if target == "a1" and not steps:
+            steps.append("a replace that holds the lock takes the id back")
+            (stage / ".lock-a1").touch()
+            rename(stage / "a1", stage.parent / "put-out")
+            rename(other.write(draft()).path, stage / "a1")
+
+    with monkeypatch.context() as patch:
+        failing(patch, "rename", put_out)
+        with pytest.raises(LineageConflict):
+            local.write(draft(task_id="t-2"))
+    assert local.read("draft", "a1").task_id == "t-1"
+
+
+def test_a_create_beside_a_lock_that_nothing_hides_behind_stays(local: DocsStore) -> None:
+    stage = local.path("draft", "a1").parent
+    stage.mkdir(parents=True)
+    (stage / ".lock-a1").touch()
+    assert local.write(draft()).outcome is Outcome.CREATED
+
+
+def test_a_lock_whose_file_was_swept_away_is_taken_again(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.write(draft())
+    stage = local.path("draft", "a1").parent
+    swept: list[int] = []
+
+    def sweep(flock: Callable[..., None], fd: int, how: int) -> None:
+        flock(fd, how)
+        if not swept:
+            swept.append(fd)
+            (stage / ".lock-a1").unlink()
+
+    original = module.fcntl.flock
+    monkeypatch.setattr(module.fcntl, "flock", lambda fd, how: sweep(original, fd, how))
+    assert local.add_part("draft", "a1", "parsed", "p").outcome is Outcome.COMPLETED
+    assert swept
+    assert (stage / ".lock-a1").exists()
+
+
+def test_changes_of_one_document_by_many_threads_are_all_in_its_history(local: DocsStore) -> None:
+    local.write(draft(raw_text="-1"))
+    threads = [
+        threading.Thread(target=lambda n=n: local.write(draft(raw_text=f"{n}"), if_exists="replace"))  # type: ignore[misc]
+        for n in range(12)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    texts = [local.read("draft", "a1").raw_text, *(old.raw_text for old in local.history("draft", "a1"))]
+    assert sorted(texts, key=int) == [f"{n}" for n in range(-1, 12)]
+
+
+RACE = """
+import sys
+from docid import DocsStore, Document, LineageConflict
+store = DocsStore(sys.argv[1], durability="none")
+sys.stdin.readline()
+won = []
+for turn in range(100):
+    document = Document(stage="draft", doc_id=f"d{turn}", task_id=sys.argv[2], raw_text=sys.argv[2] * 1000)
+    try:
+        store.write(document)
+        won.append(turn)
+    except LineageConflict:
+        assert store.read("draft", f"d{turn}", verify=True).task_id != sys.argv[2]
+print(*won)
+"""
+
+
+def test_of_processes_that_race_for_an_id_one_wins(tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE, str(tmp_path / "docs"), f"task-{number}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(4)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    won = [[int(turn) for turn in process.communicate()[0].split()] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
+    assert sorted(turn for each in won for turn in each) == list(range(100))
+    store = DocsStore(tmp_path / "docs")
+    for number, turns in enumerate(won):
+        for turn in turns:
+            assert store.read("draft", f"d{turn}", verify=True).raw_text == f"task-{number}" * 1000
+    assert len(names_in(tmp_path / "docs" / "draft")) == 100
+
+
+# --- history ---------------------------------------------------------------------------------------------------
+
+
+def test_history_keeps_its_order_when_the_clock_goes_back(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.write(draft(raw_text="0"))
+    for turn, year in enumerate((2030, 2020, 2025), 1):
+
+        class Clock(module.datetime):  # type: ignore[name-defined, misc]
+            @classmethod
+            def now(cls, zone: Any, year: int = year) -> Any:
+                return module.datetime(year, 1, 1, tzinfo=zone)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "datetime", Clock)
+            local.write(draft(raw_text=f"{turn}"), if_exists="replace")
+    assert [old.raw_text for old in local.history("draft", "a1")] == ["2", "1", "0"]
+
+
+def test_what_others_leave_in_a_history_does_no_harm(local: DocsStore, tmp_path: Path) -> None:
+    local.write(draft())
+    local.write(draft(raw_text="twice"), if_exists="replace")
+    history = tmp_path / "docs" / ".docid" / "history" / "draft" / "a1"
+    (history / "zzz").mkdir()
+    local.write(draft(raw_text="thrice"), if_exists="replace")
+    assert [old.raw_text for old in local.history("draft", "a1")] == ["twice", "once"]
+
+
+def test_the_texts_of_a_version_whose_record_alone_changed_are_those_of_the_next(local: DocsStore) -> None:
+    versions = [
+        draft(raw_text="1"),
+        draft(raw_text="1", run_id="r"),
+        draft(raw_text="2"),
+        draft(raw_text="2", run_id="r"),
+    ]
+    for version in versions:
+        local.write(version, if_exists="replace")
+    assert [*local.history("draft", "a1")] == versions[2::-1]
+    assert local.read("draft", "a1") == versions[-1]
+
+
+def test_a_directory_removed_while_it_is_being_made_is_an_error_with_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.Path, "mkdir", lambda *_: None)
+    with pytest.raises(FileNotFoundError, match="removed while it was being made"):
+        LocalBackend(tmp_path / "docs", durability="none").create("draft", "a1", b"{}", {})

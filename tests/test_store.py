@@ -1,0 +1,665 @@
+"""The rules of writing and reading, the same in every home."""
+
+from __future__ import annotations
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NoReturn
+
+import attrs
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from docid import (
+    ContentConflict,
+    DocsStore,
+    Document,
+    DocumentNotFound,
+    DraftTask,
+    EssayTask,
+    InvalidDocument,
+    InvalidName,
+    LineageConflict,
+    MissingParent,
+    Outcome,
+    UnreadableDocument,
+)
+from docid.backends import Backend, MemoryBackend
+from docid.document import Record
+from tests import strategies
+
+POLICIES = ["fail", "keep", "replace"]
+
+
+def draft(doc_id: str = "a1", task_id: str = "t-1", raw_text: str = "once", **more: Any) -> Document:
+    return Document(stage="draft", doc_id=doc_id, task_id=task_id, raw_text=raw_text, **more)
+
+
+def essay(doc_id: str = "e1", task_id: str = "e-1", parent: str | None = "a1", **more: Any) -> Document:
+    return Document(stage="essay", doc_id=doc_id, task_id=task_id, parent_doc_id=parent, **{"raw_text": "x", **more})
+
+
+def put_legacy(store: DocsStore, stage: str, doc_id: str, keys: dict[str, Any], **parts: str) -> None:
+    """Put a document there as an older system wrote it."""
+    files = {f"{part}.txt": text.encode() for part, text in parts.items()}
+    assert store.backend.create(stage, doc_id, orjson.dumps(keys), files)
+
+
+# --- the five outcomes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_nothing_there_is_created(store: DocsStore, policy: Any) -> None:
+    result = store.write(draft(), if_exists=policy)
+    assert result.outcome is Outcome.CREATED
+    assert result.outcome == "created"
+    assert (result.stage, result.doc_id, result.path) == ("draft", "a1", store.path("draft", "a1"))
+    assert not result.metadata_differs
+    assert store.read("draft", "a1").raw_text == "once"
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_same_again_is_unchanged(store: DocsStore, policy: Any) -> None:
+    first = draft(prompt_text="p", metadata={"k": 1})
+    store.write(first)
+    result = store.write(draft(prompt_text="p", metadata={"k": 1}), if_exists=policy)
+    assert (result.outcome, result.metadata_differs) == (Outcome.UNCHANGED, False)
+    assert store.read("draft", "a1") == first  # its time of making, too
+    assert list(store.history("draft", "a1")) == []
+
+
+@pytest.mark.parametrize("change", [{"metadata": {"k": 2}}, {"run_id": "r2"}], ids=["metadata", "run"])
+@pytest.mark.parametrize("policy", ["fail", "keep"])
+def test_other_metadata_is_said_and_not_written(store: DocsStore, policy: Any, change: dict[str, Any]) -> None:
+    first = draft(metadata={"k": 1}, run_id="r1")
+    store.write(first)
+    result = store.write(draft(**{"metadata": {"k": 1}, "run_id": "r1", **change}), if_exists=policy)
+    assert (result.outcome, result.metadata_differs) == (Outcome.UNCHANGED, True)
+    assert store.read("draft", "a1") == first
+
+
+def test_other_metadata_under_replace_is_a_new_record(store: DocsStore) -> None:
+    first, second = draft(metadata={"k": 1}, parsed_text="p"), draft(metadata={"k": 2}, parsed_text="p", run_id="r")
+    store.write(first)
+    result = store.write(second, if_exists="replace")
+    assert (result.outcome, result.metadata_differs) == (Outcome.REPLACED, False)
+    assert store.read("draft", "a1", verify=True) == second
+    assert list(store.history("draft", "a1")) == [first]
+
+
+DIFFERENT = [
+    pytest.param({"raw_text": "twice"}, ("raw",), (), id="raw"),
+    pytest.param({"parsed_text": "q"}, ("parsed",), (), id="parsed"),
+    pytest.param({"raw_text": "twice", "parsed_text": None}, ("raw", "parsed"), (), id="raw, and no parsed"),
+    pytest.param({"parsed_text": None}, ("parsed",), (), id="no parsed"),
+    pytest.param({"prompt_text": "sent"}, ("prompt",), ("prompt",), id="prompt is new"),
+    pytest.param({"prompt_text": "sent", "raw_text": "twice"}, ("raw", "prompt"), (), id="prompt is new, raw another"),
+    pytest.param({"raw_text": "once\n"}, ("raw",), (), id="a newline at the end"),
+]
+
+
+@pytest.mark.parametrize(("change", "parts", "missing"), DIFFERENT)
+def test_other_text_under_fail_is_a_conflict_of_content(
+    store: DocsStore, change: dict[str, Any], parts: tuple[str, ...], missing: tuple[str, ...]
+) -> None:
+    first = draft(parsed_text="p")
+    store.write(first)
+    with pytest.raises(ContentConflict) as caught:
+        store.write(attrs.evolve(first, **change))
+    assert (caught.value.parts, caught.value.missing_parts) == (parts, missing)
+    assert ("add_part" in str(caught.value)) == bool(missing)
+    assert store.read("draft", "a1") == first
+
+
+@pytest.mark.parametrize(("change", "parts", "missing"), DIFFERENT)
+def test_other_text_under_keep_leaves_the_first(
+    store: DocsStore, change: dict[str, Any], parts: tuple[str, ...], missing: tuple[str, ...]
+) -> None:
+    first = draft(parsed_text="p")
+    store.write(first)
+    result = store.write(attrs.evolve(first, metadata={"k": 1}, **change), if_exists="keep")
+    assert (result.outcome, result.missing_parts, result.metadata_differs) == (Outcome.KEPT, missing, True)
+    assert store.read("draft", "a1") == first
+
+
+@pytest.mark.parametrize(("change", "parts", "missing"), DIFFERENT)
+def test_other_text_under_replace_takes_its_place_and_the_old_goes_to_history(
+    store: DocsStore, change: dict[str, Any], parts: tuple[str, ...], missing: tuple[str, ...]
+) -> None:
+    first = draft(parsed_text="p")
+    second = attrs.evolve(first, **change)
+    third = attrs.evolve(second, raw_text="thrice")
+    store.write(first)
+    assert store.write(second, if_exists="replace").outcome is Outcome.REPLACED
+    assert store.read("draft", "a1", verify=True) == second
+    assert store.write(third, if_exists="replace").outcome is Outcome.REPLACED
+    assert list(store.history("draft", "a1")) == [second, first]
+    assert list(store.ids("draft")) == ["a1"]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(essay(task_id="e-2"), id="another task"),
+        pytest.param(essay(parent="a2"), id="another parent"),
+        pytest.param(essay(parent="a2", raw_text="y"), id="another parent and text"),
+        pytest.param(essay(parent="zz"), id="a parent that is not there"),
+        pytest.param(essay(parent=None), id="no parent"),
+    ],
+)
+def test_another_lineage_is_a_conflict_under_every_policy(store: DocsStore, policy: Any, other: Document) -> None:
+    store.write(draft("a1"))
+    store.write(draft("a2", "t-2"))
+    store.write(essay())
+    before = store.read("essay", "e1")
+    with pytest.raises(LineageConflict) as caught:
+        store.write(other, if_exists=policy)
+    error = caught.value
+    assert (error.stored_task_id, error.stored_parent_doc_id) == ("e-1", "a1")
+    assert (error.task_id, error.parent_doc_id) == (other.task_id, other.parent_doc_id)
+    assert error.path == str(store.path("essay", "e1"))
+    assert store.read("essay", "e1") == before
+    assert list(store.history("essay", "e1")) == []
+
+
+def test_another_policy_is_refused(store: DocsStore) -> None:
+    with pytest.raises(ValueError, match="if_exists: expected 'fail', 'keep' or 'replace', got 'overwrite'"):
+        store.write(draft(), if_exists="overwrite")  # type: ignore[arg-type]
+
+
+def test_one_id_in_two_stages_is_two_documents(store: DocsStore) -> None:
+    store.write(draft("same"))
+    store.write(essay("same", parent="same"))
+    assert store.read("draft", "same").task_id == "t-1"
+    assert store.read("essay", "same").task_id == "e-1"
+
+
+# --- parents ---------------------------------------------------------------------------------------------------
+
+
+def test_a_document_without_its_parent_is_refused_and_nothing_is_written(store: DocsStore) -> None:
+    with pytest.raises(MissingParent, match="names the parent draft/a1, which is not in the store") as caught:
+        store.write(essay())
+    assert (caught.value.parent_stage, caught.value.parent_doc_id, caught.value.found_in) == ("draft", "a1", ())
+    assert isinstance(caught.value, LookupError)
+    with pytest.raises(MissingParent, match="has no parent_doc_id; expected the doc id of a document of stage 'draft'"):
+        store.write(essay(parent=None))
+    assert not store.exists("essay", "e1")
+    assert store.write(essay(), require_parent=False).outcome is Outcome.CREATED
+    assert store.write(essay("e2", parent=None), require_parent=False).outcome is Outcome.CREATED
+
+
+def test_a_parent_of_the_wrong_stage_is_named_as_such(store: DocsStore) -> None:
+    store.write(draft("a1"))
+    store.write(essay("e1"))
+    with pytest.raises(MissingParent, match=r"that id is a document of stage essay, which is not the parent's stage"):
+        store.write(essay("e2", parent="e1"))
+    with pytest.raises(MissingParent, match="of stage draft"):
+        store.write(Document(stage="evaluation", doc_id="v1", task_id="v", raw_text="", parent_doc_id="a1"))
+
+
+def test_a_parent_in_a_stage_that_has_none_is_refused(store: DocsStore) -> None:
+    with pytest.raises(InvalidDocument, match="^parent_doc_id: 'a2', but stage 'draft' has no parent"):
+        store.write(draft(parent_doc_id="a2"), require_parent=False)
+    assert not store.exists("draft", "a1")
+
+
+def test_replacing_needs_the_parent_and_finding_the_same_does_not(store: DocsStore) -> None:
+    store.write(essay(), require_parent=False)
+    assert store.write(essay()).outcome is Outcome.UNCHANGED
+    assert store.write(essay(raw_text="y"), if_exists="keep").outcome is Outcome.KEPT
+    with pytest.raises(MissingParent):
+        store.write(essay(raw_text="y"), if_exists="replace")
+    assert store.read("essay", "e1").raw_text == "x"
+
+
+def test_an_older_system_s_document_is_a_parent_like_any_other(store: DocsStore) -> None:
+    put_legacy(store, "draft", "a1", {"task_id": "t-1"}, raw="once")
+    assert store.write(essay()).outcome is Outcome.CREATED
+
+
+# --- ensure ----------------------------------------------------------------------------------------------------
+
+ROW = EssayTask(task_id="e-1", doc_id="e1", parent_doc_id="a1")
+
+
+def never() -> NoReturn:
+    raise AssertionError("the model was called")
+
+
+def test_ensure_makes_what_is_not_there_and_hands_out_what_is(store: DocsStore) -> None:
+    store.write(draft())
+    calls: list[int] = []
+
+    def make() -> Document:
+        calls.append(1)
+        return Document.from_task(ROW, raw_text="made", parsed_text="parsed")
+
+    first = store.ensure(ROW, make)
+    assert (first.outcome, first.raw_text, first.parsed_text, first.prompt_text) == ("created", "made", "parsed", None)
+    again = store.ensure(ROW, never)
+    assert (again.outcome, again.read()) == ("kept", first.read())
+    assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    ("row", "error"),
+    [
+        pytest.param(attrs.evolve(ROW, doc_id="e2", parent_doc_id="zz"), MissingParent, id="parent is missing"),
+        pytest.param(attrs.evolve(ROW, doc_id="e2", parent_doc_id=None), MissingParent, id="no parent"),
+        pytest.param(attrs.evolve(ROW, doc_id="e2", parent_doc_id=".."), InvalidName, id="parent is no doc id"),
+        pytest.param(attrs.evolve(ROW, task_id="e-2"), LineageConflict, id="another task"),
+        pytest.param(attrs.evolve(ROW, parent_doc_id="zz"), LineageConflict, id="another parent"),
+        pytest.param(attrs.evolve(ROW, doc_id=""), InvalidName, id="not reserved"),
+        pytest.param(attrs.evolve(ROW, doc_id=".."), InvalidName, id="no doc id"),
+        pytest.param(attrs.evolve(ROW, doc_id="e2", task_id=" t"), InvalidName, id="no task id"),
+    ],
+)
+def test_ensure_refuses_a_wrong_row_before_it_pays(store: DocsStore, row: EssayTask, error: type[Exception]) -> None:
+    store.write(draft())
+    store.write(essay())
+    with pytest.raises(error):
+        store.ensure(row, never)
+    assert list(store.ids("essay")) == ["e1"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"stage": "draft", "parent_doc_id": None}, {"doc_id": "e2"}, {"task_id": "e-2"}, {"parent_doc_id": "a2"}],
+    ids=["stage", "doc id", "task", "parent"],
+)
+def test_ensure_refuses_a_made_document_of_another_identity(store: DocsStore, change: dict[str, Any]) -> None:
+    store.write(draft())
+    with pytest.raises(InvalidDocument, match=r"make\(\) returned .*; expected the row's"):
+        store.ensure(ROW, lambda: attrs.evolve(essay(), **change))
+    assert list(store.ids("essay")) == []
+
+
+def test_what_make_raises_passes_and_nothing_is_written(store: DocsStore) -> None:
+    store.write(draft())
+
+    def make() -> Document:
+        raise TimeoutError("the model does not answer")
+
+    with pytest.raises(TimeoutError):
+        store.ensure(ROW, make)
+    assert not store.exists("essay", "e1")
+
+
+def test_of_two_that_make_at_once_the_first_stays_and_both_are_handed_it(store: DocsStore) -> None:
+    store.write(draft())
+
+    def make() -> Document:
+        store.write(essay(raw_text="the other was faster"))
+        return essay(raw_text="mine")
+
+    stored = store.ensure(ROW, make)
+    assert (stored.outcome, stored.raw_text) == ("kept", "the other was faster")
+
+
+def test_ensure_without_required_parents(store: DocsStore) -> None:
+    assert store.ensure(ROW, essay, require_parent=False).outcome == "created"
+
+
+def test_many_threads_ensure_one_document(store: DocsStore) -> None:
+    store.write(draft())
+    with ThreadPoolExecutor(8) as pool:
+        texts = list(pool.map(lambda n: store.ensure(ROW, lambda: essay(raw_text=f"{n}")).raw_text, range(40)))
+    assert len(set(texts)) == 1
+
+
+# --- add_part --------------------------------------------------------------------------------------------------
+
+
+def test_a_part_is_added_once(store: DocsStore) -> None:
+    first = draft(metadata={"k": [1, {"a": None}]}, run_id="r", prompt_text="sent")
+    store.write(first)
+    result = store.add_part("draft", "a1", "parsed", "7.0\r\n")
+    assert (result.outcome, result.path) == (Outcome.COMPLETED, store.path("draft", "a1"))
+    assert store.read("draft", "a1", verify=True) == attrs.evolve(first, parsed_text="7.0\r\n")
+    assert store.add_part("draft", "a1", "parsed", "7.0\r\n").outcome is Outcome.UNCHANGED
+    with pytest.raises(ContentConflict) as caught:
+        store.add_part("draft", "a1", "parsed", "8.0")
+    assert (caught.value.parts, caught.value.missing_parts) == (("parsed",), ())
+    with pytest.raises(ContentConflict):
+        store.add_part("draft", "a1", "raw", "another")
+    assert list(store.history("draft", "a1")) == [first]
+
+
+def test_what_add_part_refuses(store: DocsStore) -> None:
+    with pytest.raises(DocumentNotFound):
+        store.add_part("draft", "a1", "parsed", "7.0")
+    store.write(draft())
+    with pytest.raises(ValueError, match="part: expected one of raw, parsed, prompt, got 'score'"):
+        store.add_part("draft", "a1", "score", "7.0")  # type: ignore[arg-type]
+    with pytest.raises(InvalidDocument, match="^text: .*surrogate"):
+        store.add_part("draft", "a1", "parsed", "\ud800")
+    with pytest.raises(TypeError, match="^text: expected a str, got float"):
+        store.add_part("draft", "a1", "parsed", 7.0)  # type: ignore[arg-type]
+    with pytest.raises(InvalidName):
+        store.add_part("draft", "../a1", "parsed", "7.0")
+    assert store.read("draft", "a1").parsed_text is None
+
+
+# --- reading ---------------------------------------------------------------------------------------------------
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(document=strategies.documents())
+def test_what_is_written_is_read_back_character_for_character(store: DocsStore, document: Document) -> None:
+    store.write(document, if_exists="replace") if not store.exists("draft", document.doc_id) else None
+    held = store.read("draft", document.doc_id)
+    document = attrs.evolve(document, task_id=held.task_id)
+    store.write(document, if_exists="replace")
+    read = store.read("draft", document.doc_id, verify=True)
+    assert (read.parts(), read.metadata, read.run_id) == (document.parts(), document.metadata, document.run_id)
+    stored = store.open("draft", document.doc_id)
+    assert stored.read() == read
+    assert (stored.raw_text, stored.parsed_text, stored.prompt_text) == (
+        document.raw_text,
+        document.parsed_text,
+        document.prompt_text,
+    )
+    assert stored.sizes == {part: len(text.encode()) for part, text in document.parts().items()}
+
+
+def test_a_stored_document_knows_its_record(store: DocsStore) -> None:
+    document = draft(run_id="r", metadata={"k": 1}, prompt_text="p")
+    store.write(document)
+    stored = store.open("draft", "a1", verify=True)
+    assert (stored.stage, stored.doc_id, stored.task_id, stored.parent_doc_id) == ("draft", "a1", "t-1", None)
+    assert (stored.run_id, stored.created_at, stored.metadata) == ("r", document.created_at, {"k": 1})
+    assert (stored.legacy, stored.outcome, stored.path) == (False, None, store.path("draft", "a1"))
+    assert stored.record["files"]["raw.txt"]["bytes"] == 4
+    assert repr(stored) == "<StoredDocument draft/a1 task_id='t-1'>"
+    with pytest.raises(ValueError, match="part: expected"):
+        stored.text("score")  # type: ignore[arg-type]
+
+
+def test_what_is_absent_is_not_found_and_the_error_says_where_the_id_is(store: DocsStore) -> None:
+    store.write(draft("same"))
+    for read in (store.read, store.open):
+        with pytest.raises(
+            DocumentNotFound, match="essay/same is not in the store.*; that id is in stage draft"
+        ) as caught:
+            read("essay", "same")
+        assert caught.value.found_in == ("draft",)
+        assert isinstance(caught.value, LookupError)
+    with pytest.raises(DocumentNotFound):
+        store.read("draft", "other")
+    assert not store.exists("draft", "other")
+
+
+def test_an_empty_store_has_nothing(store: DocsStore) -> None:
+    assert [list(store.ids(stage)) for stage in store.stages] == [[], [], []]
+    assert list(store.documents("draft")) == []
+    assert list(store.history("draft", "a1")) == []
+    assert not store.exists("draft", "a1")
+
+
+def test_documents_and_ids_stream_a_stage(store: DocsStore) -> None:
+    for number in range(50):
+        store.write(draft(f"d{number}", f"t-{number}"))
+    assert sorted(store.ids("draft")) == sorted(f"d{number}" for number in range(50))
+    assert {document.task_id for document in store.documents("draft")} == {f"t-{number}" for number in range(50)}
+    assert list(store.documents("essay")) == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "doc_id"), [("draft", ".."), ("draft", "a/b"), ("Draft", "a1"), ("chapter", "a1"), ("..", "a1")]
+)
+def test_a_wrong_name_never_reaches_the_home(store: DocsStore, stage: str, doc_id: str) -> None:
+    for method in (store.path, store.exists, store.open, store.read, store.history):
+        with pytest.raises(InvalidName):
+            list(method(stage, doc_id))  # type: ignore[call-overload]
+    if stage != "draft":
+        for stream in (store.ids, store.documents):
+            with pytest.raises(InvalidName):
+                list(stream(stage))  # type: ignore[call-overload]
+
+
+def test_an_open_document_stays_the_version_that_was_opened(store: DocsStore) -> None:
+    store.write(draft(parsed_text="p1"))
+    opened = store.open("draft", "a1")
+    store.write(draft(raw_text="twice", parsed_text="p2"), if_exists="replace")
+    store.add_part("draft", "a1", "prompt", "q")
+    assert (opened.raw_text, opened.parsed_text, opened.prompt_text) == ("once", "p1", None)
+    assert store.open("draft", "a1").raw_text == "twice"
+
+
+def test_an_open_document_that_is_gone_says_so() -> None:
+    backend = MemoryBackend()
+    store = DocsStore(backend)
+    store.write(draft())
+    opened = store.open("draft", "a1")
+    backend._documents["draft"].clear()
+    with pytest.raises(DocumentNotFound):
+        _ = opened.raw_text
+    assert list(store.documents("draft")) == []
+    store.write(draft("a1", "another"))
+    with pytest.raises(
+        UnreadableDocument, match="another document has taken its place since it was opened; open it again"
+    ):
+        opened.read()
+
+
+def damage(store: DocsStore, name: str, data: bytes | None) -> None:
+    """Change one file of draft/a1 behind the store's back."""
+    backend = store.backend
+    if isinstance(backend, MemoryBackend):
+        found = backend._documents["draft"]["a1"]
+        parts = {key: value for key, value in found.parts.items() if key != name}
+        if name == "metadata.json":
+            assert data is not None
+            backend._documents["draft"]["a1"] = found._replace(record=data)
+        else:
+            backend._documents["draft"]["a1"] = found._replace(parts=parts if data is None else {**parts, name: data})
+    else:
+        path = store.path("draft", "a1") / name
+        path.unlink() if data is None else path.write_bytes(data)
+
+
+DAMAGE = [
+    pytest.param("raw.txt", None, "raw.txt: listed in the record, but not there", False, id="file gone"),
+    pytest.param("raw.txt", b"onc", "raw.txt: 3 bytes, but the record says 4", False, id="cut short"),
+    pytest.param("raw.txt", b"", "raw.txt: 0 bytes, but the record says 4", False, id="emptied"),
+    pytest.param("parsed.txt", b"\xff", "parsed.txt: (byte 0 is not UTF-8|its SHA-256)", False, id="not UTF-8"),
+    pytest.param("raw.txt", b"ONCE", "raw.txt: its SHA-256 is not the one in the record", True, id="one bit"),
+    pytest.param("metadata.json", b"{", "metadata.json: not JSON", False, id="record torn"),
+    pytest.param("metadata.json", b'{"format": "docid/document/9"}', "use a later docid", False, id="later major"),
+    pytest.param(
+        "metadata.json",
+        b'{"format": "docid/document/1", "stage": "draft", "doc_id": "b2"}',
+        "metadata.json: the record of draft/b2",
+        False,
+        id="record of another document",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "message", "needs_hash"), DAMAGE)
+def test_damage_is_said_and_never_read_past(
+    store: DocsStore,
+    name: str,
+    data: bytes | None,
+    message: str,
+    needs_hash: bool,  # noqa: FBT001
+) -> None:
+    document = draft(parsed_text="p")
+    store.write(document)
+    damage(store, name, data)
+    for read in (
+        lambda: store.read("draft", "a1", verify=True),
+        lambda: store.open("draft", "a1", verify=True),
+        lambda: store.write(document) if name != "parsed.txt" else store.read("draft", "a1"),
+        lambda: store.open("draft", "a1").read(verify=True),
+    ):
+        with pytest.raises(UnreadableDocument, match=message) as caught:
+            read()
+        assert str(store.path("draft", "a1")) in str(caught.value)
+    if needs_hash:
+        assert store.read("draft", "a1").raw_text == "ONCE"
+    else:
+        with pytest.raises(UnreadableDocument, match=message):
+            store.read("draft", "a1")
+    assert store.exists("draft", "a1")
+
+
+def test_damage_is_no_conflict_of_content(store: DocsStore) -> None:
+    store.write(draft())
+    damage(store, "raw.txt", b"ONCE")
+    for policy in POLICIES:
+        with pytest.raises(UnreadableDocument, match="SHA-256"):
+            store.write(draft(raw_text="new"), if_exists=policy)  # type: ignore[arg-type]
+
+
+# --- records of older systems ----------------------------------------------------------------------------------
+
+
+def test_an_older_system_s_document_opens_and_reads(store: DocsStore) -> None:
+    put_legacy(store, "draft", "4a", {"task_id": "t", "usage": None}, raw="r\r\n", prompt="p")
+    stored = store.open("draft", "4a", verify=True)
+    assert (stored.legacy, stored.task_id, stored.created_at, stored.parsed_text) == (True, "t", None, None)
+    assert (stored.raw_text, stored.prompt_text, stored.sizes) == ("r\r\n", "p", {"raw": 3, "prompt": 1})
+    document = stored.read()
+    assert (document.task_id, document.created_at, document.metadata) == ("t", None, {"usage": None})
+    assert pickle.loads(pickle.dumps(document)) == document
+    assert store.read("draft", "4a") == document
+
+
+def test_an_older_document_without_its_raw_text_opens_and_does_not_read(store: DocsStore) -> None:
+    put_legacy(store, "draft", "4a", {"task_id": "t"}, parsed="p")
+    stored = store.open("draft", "4a")
+    assert (stored.parsed_text, stored.sizes) == ("p", {"parsed": 1})
+    for read in (lambda: stored.raw_text, stored.read, lambda: store.read("draft", "4a")):
+        with pytest.raises(UnreadableDocument, match=r"there is no raw\.txt"):
+            read()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_write_to_an_older_document_is_unchanged_or_refused(store: DocsStore, policy: Any) -> None:
+    keys = {"task_id": "e-1", "parent_doc_id": "a1", "k": 1}
+    put_legacy(store, "essay", "e1", keys, raw="x", parsed="p")
+    same = essay(parsed_text="p", metadata={"k": 1})
+    assert store.write(same, if_exists=policy).outcome is Outcome.UNCHANGED
+    result = store.write(essay(parsed_text="p"), if_exists=policy)
+    assert (result.outcome, result.metadata_differs) == (Outcome.UNCHANGED, True)
+    for other in (essay(raw_text="y", parsed_text="p"), essay()):
+        with pytest.raises(
+            UnreadableDocument, match="older system; bring the store to this format first: docid migrate"
+        ):
+            store.write(other, if_exists=policy)
+    with pytest.raises(LineageConflict):
+        store.write(essay(task_id="e-2", parsed_text="p"), if_exists=policy)
+    with pytest.raises(UnreadableDocument, match="docid migrate"):
+        store.add_part("essay", "e1", "prompt", "q")
+    assert store.open("essay", "e1").record == keys
+
+
+def test_ensure_hands_out_an_older_document_if_it_says_whose_it_is(store: DocsStore) -> None:
+    put_legacy(store, "essay", "e1", {"task_id": "e-1", "parent_doc_id": "a1"}, raw="old")
+    assert store.ensure(ROW, never).raw_text == "old"
+    put_legacy(store, "essay", "e2", {"task_id": "e-1"}, raw="old")
+    with pytest.raises(UnreadableDocument, match="does not say whose it is.*docid migrate"):
+        store.ensure(attrs.evolve(ROW, doc_id="e2"), never)
+    put_legacy(store, "draft", "d1", {"task_id": "t"}, raw="old")
+    assert store.ensure(DraftTask(task_id="t", doc_id="d1"), never).outcome == "kept"
+
+
+def test_a_document_read_from_an_older_record_is_not_written_as_it_is(store: DocsStore) -> None:
+    put_legacy(store, "draft", "a1", {"task_id": "t"}, raw="old")
+    put_legacy(store, "draft", "a2", {}, raw="old")
+    other = DocsStore(MemoryBackend())
+    with pytest.raises(InvalidDocument, match="^created_at: unknown"):
+        other.write(store.read("draft", "a1"))
+    with pytest.raises(InvalidDocument, match="^task_id: unknown"):
+        other.write(store.read("draft", "a2"))
+
+
+# --- source_doc_id ---------------------------------------------------------------------------------------------
+
+
+def test_a_source_doc_id_gives_that_document_s_prompt(store: DocsStore) -> None:
+    store.write(draft("a1", prompt_text="as it was sent\r\n"))
+    store.write(draft("a2", "t-2"))
+    row = DraftTask(task_id="t-3", doc_id="a3", source_doc_id="a1")
+    assert store.source_prompt(row) == "as it was sent\r\n"
+    assert store.source_prompt(DraftTask(task_id="t", doc_id="a3")) is None
+    assert store.source_prompt(ROW) is None
+    with pytest.raises(DocumentNotFound, match="draft/zz is not in the store"):
+        store.source_prompt(attrs.evolve(row, source_doc_id="zz"))
+    with pytest.raises(UnreadableDocument, match="draft/a2 .* stored without its prompt, which draft/a3 is to send"):
+        store.source_prompt(attrs.evolve(row, source_doc_id="a2"))
+    with pytest.raises(InvalidName):
+        store.source_prompt(attrs.evolve(row, source_doc_id=".."))
+
+
+# --- stores as such --------------------------------------------------------------------------------------------
+
+
+def test_a_local_store_pickles_and_a_memory_store_says_why_not(tmp_path: Path) -> None:
+    store = DocsStore(tmp_path, durability="none")
+    store.write(draft())
+    assert pickle.loads(pickle.dumps(store)).read("draft", "a1").raw_text == "once"
+    with pytest.raises(TypeError, match="lives in one process"):
+        pickle.dumps(DocsStore(MemoryBackend()))
+
+
+def test_a_store_shows_its_home_in_one_line(tmp_path: Path) -> None:
+    assert repr(DocsStore(tmp_path)).startswith(f"DocsStore(LocalBackend({str(tmp_path)!r}, durability='full')")
+    backend = MemoryBackend()
+    DocsStore(backend).write(draft())
+    assert repr(backend) == "MemoryBackend(1 documents)"
+
+
+def test_wrong_settings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="durability: expected 'full' or 'none', got 'some'"):
+        DocsStore(tmp_path, durability="some")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="root: expected a directory, got the URL 's3://bucket/x'"):
+        DocsStore("s3://bucket/x")
+
+
+class NeverYet(MemoryBackend):
+    """A home where somebody else is always faster."""
+
+    def create(self, *_: Any) -> bool:
+        return False
+
+    def amend(self, *_: Any) -> bool:
+        return False
+
+    def replace(self, *_: Any) -> bool:
+        return False
+
+
+def test_a_writer_that_is_never_let_through_gives_up_with_an_error() -> None:
+    backend = NeverYet()
+    store = DocsStore(backend)
+    with pytest.raises(UnreadableDocument, match="others change it all the time; try again"):
+        store.write(draft())
+    record, parts = Record.from_document(draft(), "n")
+    MemoryBackend.create(backend, "draft", "a1", record.to_bytes(), parts)
+    with pytest.raises(UnreadableDocument, match="try again"):
+        store.add_part("draft", "a1", "parsed", "p")
+    with pytest.raises(UnreadableDocument, match="try again"):
+        store.write(draft(raw_text="y"), if_exists="replace")
+
+
+def test_the_homes_are_backends(store: DocsStore) -> None:
+    backend: Backend = store.backend
+    record, parts = Record.from_document(draft(), "n")
+    assert not backend.amend("draft", "a1", b"", b"", {})
+    assert not backend.replace("draft", "a1", b"", b"", {})
+    assert backend.sizes("draft", "a1", ["raw.txt"]) == {}
+    assert backend.create("draft", "a1", record.to_bytes(), parts)
+    other = Record.from_document(draft(), "another nonce")[0].to_bytes()
+    assert not backend.create("draft", "a1", other, parts)
+    assert not backend.amend("draft", "a1", b"another", b"", {})
+    assert not backend.replace("draft", "a1", b"another", b"", {})
+    assert not backend.amend("draft", "zz", b"another", b"", {})
+    assert backend.load("draft", "a1", ["parsed.txt"]) == (record.to_bytes(), {})
+    assert backend.load("draft", "a1", ["raw.txt"]) == (record.to_bytes(), {"raw.txt": b"once"})
+    assert backend.sizes("draft", "a1", ["raw.txt", "parsed.txt"]) == {"raw.txt": 4}
