@@ -124,9 +124,9 @@ def test_metadata_too_deep_for_json_is_refused() -> None:
 
 
 def test_metadata_is_copied_and_becomes_plain() -> None:
-    given_metadata = {"colour": Colour.RED, "n": Number.ONE, "list": [1]}
+    given_metadata: dict[str, Any] = {"colour": Colour.RED, "n": Number.ONE, "list": [1]}
     document = make(metadata=given_metadata)
-    given_metadata["list"].append(2)  # type: ignore[union-attr]
+    given_metadata["list"].append(2)
     assert document.metadata == {"colour": "red", "n": 1, "list": [1]}
     assert type(document.metadata["colour"]) is str
     assert type(document.metadata["n"]) is int
@@ -278,7 +278,7 @@ def test_what_an_older_record_does_not_say_is_no_conflict_and_no_match(
     record: Record,
     task_id: str,
     parent: str | None,
-    same: bool | None,  # noqa: FBT001
+    same: bool | None,
 ) -> None:
     assert record.same_lineage(task_id, parent) is same
 

@@ -198,7 +198,7 @@ def test_no_task_ids_have_no_doc_ids() -> None:
         pytest.param("com10", True, id="no device"),
     ],
 )
-def test_what_may_name_a_document(text: object, expected: bool) -> None:  # noqa: FBT001
+def test_what_may_name_a_document(text: object, expected: bool) -> None:
     assert is_doc_id(text) is expected
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import stat
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,6 @@ import pytest
 
 from docid import DocsStore, Document, DurabilityUnknown, LineageConflict, Outcome, UnreadableDocument
 from docid.backends import LocalBackend
-from docid.backends import local as module
 
 
 def draft(doc_id: str = "a1", raw_text: str = "once", task_id: str = "t-1", **more: Any) -> Document:
@@ -205,7 +206,7 @@ def test_the_next_change_finishes_a_replace_whose_new_version_is_in_place(local:
 def failing(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[..., Any]) -> None:
     """Let `act(original, *args)` stand for os.<name> in the local home."""
     original = getattr(os, name)
-    monkeypatch.setattr(module.os, name, lambda *args, **options: act(original, *args, **options))
+    monkeypatch.setattr(f"docid.backends.local.os.{name}", lambda *args, **options: act(original, *args, **options))
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EEXIST, errno.ENOENT], ids=errno.errorcode.get)
@@ -300,7 +301,7 @@ def test_durability_is_what_is_synced(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     durability: Any,
-    synced: bool,  # noqa: FBT001
+    synced: bool,
 ) -> None:
     paths: set[str] = set()
 
@@ -404,8 +405,8 @@ def test_a_lock_whose_file_was_swept_away_is_taken_again(local: DocsStore, monke
             swept.append(fd)
             (stage / ".lock-a1").unlink()
 
-    original = module.fcntl.flock
-    monkeypatch.setattr(module.fcntl, "flock", lambda fd, how: sweep(original, fd, how))
+    original = fcntl.flock
+    monkeypatch.setattr("docid.backends.local.fcntl.flock", lambda fd, how: sweep(original, fd, how))
     assert local.add_part("draft", "a1", "parsed", "p").outcome is Outcome.COMPLETED
     assert swept
     assert (stage / ".lock-a1").exists()
@@ -414,8 +415,7 @@ def test_a_lock_whose_file_was_swept_away_is_taken_again(local: DocsStore, monke
 def test_changes_of_one_document_by_many_threads_are_all_in_its_history(local: DocsStore) -> None:
     local.write(draft(raw_text="-1"))
     threads = [
-        threading.Thread(target=lambda n=n: local.write(draft(raw_text=f"{n}"), if_exists="replace"))  # type: ignore[misc]
-        for n in range(12)
+        threading.Thread(target=lambda n=n: local.write(draft(raw_text=f"{n}"), if_exists="replace")) for n in range(12)
     ]
     for thread in threads:
         thread.start()
@@ -473,13 +473,13 @@ def test_history_keeps_its_order_when_the_clock_goes_back(local: DocsStore, monk
     local.write(draft(raw_text="0"))
     for turn, year in enumerate((2030, 2020, 2025), 1):
 
-        class Clock(module.datetime):  # type: ignore[name-defined, misc]
+        class Clock(datetime):
             @classmethod
-            def now(cls, zone: Any, year: int = year) -> Any:
-                return module.datetime(year, 1, 1, tzinfo=zone)
+            def now(cls, tz: Any = None, year: int = year) -> Any:
+                return datetime(year, 1, 1, tzinfo=tz)
 
         with monkeypatch.context() as patch:
-            patch.setattr(module, "datetime", Clock)
+            patch.setattr("docid.backends.local.datetime", Clock)
             local.write(draft(raw_text=f"{turn}"), if_exists="replace")
     assert [old.raw_text for old in local.history("draft", "a1")] == ["2", "1", "0"]
 
@@ -509,6 +509,6 @@ def test_the_texts_of_a_version_whose_record_alone_changed_are_those_of_the_next
 def test_a_directory_removed_while_it_is_being_made_is_an_error_with_its_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.Path, "mkdir", lambda *_: None)
+    monkeypatch.setattr("pathlib.Path.mkdir", lambda *_: None)
     with pytest.raises(FileNotFoundError, match="removed while it was being made"):
         LocalBackend(tmp_path / "docs", durability="none").create("draft", "a1", b"{}", {})

@@ -43,6 +43,11 @@ names = st.sampled_from([("draft", name) for name in DRAFTS] + [("essay", name) 
 Key = tuple[str, str]
 
 
+def with_text(document: Document, part: str, text: str) -> Document:
+    change: dict[str, Any] = {f"{part}_text": text}
+    return attrs.evolve(document, **change)
+
+
 class Model:
     """What a store should do, in the words of the design's table, over two dictionaries."""
 
@@ -81,7 +86,7 @@ class Model:
         if part in there.parts():
             return (Outcome.UNCHANGED,) if there.parts()[part] == text else (ContentConflict,)
         self.old.setdefault(key, []).insert(0, there)
-        self.held[key] = attrs.evolve(there, **{f"{part}_text": text})
+        self.held[key] = with_text(there, part, text)
         return (Outcome.COMPLETED,)
 
 
@@ -100,7 +105,7 @@ class Stores(RuleBasedStateMachine):
         shutil.rmtree(self.directory)
 
     @rule(document=documents, policy=st.sampled_from(POLICIES), require_parent=st.booleans())
-    def write(self, document: Document, policy: Any, require_parent: bool) -> None:  # noqa: FBT001
+    def write(self, document: Document, policy: Any, require_parent: bool) -> None:
         expected = self.model.write(document, policy, require_parent=require_parent)
         for store in self.stores:
             try:
@@ -114,13 +119,13 @@ class Stores(RuleBasedStateMachine):
 
     @precondition(lambda self: self.model.held)
     @rule(data=st.data(), policy=st.sampled_from(POLICIES), change=st.booleans())
-    def write_again(self, data: st.DataObject, policy: Any, change: bool) -> None:  # noqa: FBT001
+    def write_again(self, data: st.DataObject, policy: Any, change: bool) -> None:
         """The same lineage once more, which two random documents seldom are."""
         there = data.draw(st.sampled_from(list(self.model.held.values())))
         if change:
             text = data.draw(some_texts)
-            field = data.draw(st.sampled_from(["raw_text", "parsed_text", "prompt_text"]))
-            there = attrs.evolve(there, **{field: text}, metadata=data.draw(strategies.metadata))
+            part = data.draw(st.sampled_from(["raw", "parsed", "prompt"]))
+            there = attrs.evolve(with_text(there, part, text), metadata=data.draw(strategies.metadata))
         self.write(there, policy, require_parent=False)
 
     @rule(document=documents)

@@ -101,7 +101,14 @@ def test_a_column_of_a_field_is_refused_in_extra() -> None:
         pytest.param(
             {"stage": "x", "a": attrs.field(type=list)}, "field a: expected the type str, int, float or bool", id="list"
         ),
-        pytest.param({"stage": "x", "a": attrs.field(type=int | str)}, "field a: expected the type", id="two types"),
+        pytest.param(
+            {
+                "stage": "x",
+                "a": attrs.field(type=int | str),  # type: ignore[arg-type]
+            },
+            "field a: expected the type",
+            id="two types",
+        ),
         pytest.param(
             {"stage": "x", "a": attrs.field(type=str, metadata={"column": "doc_id"})},
             "a column of its own for each field",
@@ -415,7 +422,7 @@ def test_every_cell_survives_reading_and_writing(
     newline: str,
     bom: bool,
     place: int,
-    suffix: str,  # noqa: FBT001
+    suffix: str,
 ) -> None:
     header = [*names[:place], "note_task_id", *names[place:]]
     rows = data.draw(st.lists(st.tuples(*[st.just("t") if name == "note_task_id" else cells for name in header])))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 from jinja2 import Environment, StrictUndefined
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @attrs.frozen

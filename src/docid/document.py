@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, cast
 
 import orjson
 from attrs import field, frozen
@@ -38,8 +38,8 @@ _DEPTH = 250  # levels of lists and dicts; orjson writes 254
 class TaskLike(Protocol):
     """What a document takes from a task row: its identity and lineage."""
 
-    @property
-    def stage(self) -> str: ...
+    stage: ClassVar[str]
+
     @property
     def doc_id(self) -> str: ...
     @property
@@ -372,8 +372,7 @@ class Record:
                 name: PartEntry(_typed(entry, "bytes", int), _typed(entry, "sha256", str))
                 for name, entry in _typed(record, "files", dict).items()
             }
-            if PART_FILES["raw"] not in files:
-                raise ValueError(f"files does not list {PART_FILES['raw']}")
+            files[PART_FILES["raw"]]  # always there
             return cls(
                 record,
                 _typed(record, "task_id", str),

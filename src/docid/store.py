@@ -36,7 +36,6 @@ Policy = Literal["fail", "keep", "replace"]
 
 # A write that meets another writer at every turn looks again this often before it gives up.
 _TURNS = 100
-_BUSY = ("others change it all the time", "try again")
 
 
 class Outcome(StrEnum):
@@ -186,10 +185,8 @@ class DocsStore:
             UnreadableDocument: a document that cannot be read; the stream ends there.
             InvalidName: none of the store's stages.
         """
-        for doc_id in self.ids(stage):
-            version = Version.load(self.backend, stage, doc_id)
-            if version is not None:
-                yield StoredDocument(version)
+        versions = (Version.load(self.backend, stage, doc_id) for doc_id in self.ids(stage))
+        return (StoredDocument(version) for version in versions if version is not None)
 
     def history(self, stage: str, doc_id: str) -> Iterator[Document]:
         """Return the versions of a document that others have replaced, the latest first.
@@ -199,8 +196,8 @@ class DocsStore:
             InvalidName: none of the store's stages, or no doc id.
         """
         stage, doc_id = self._checked(stage, doc_id)
-        for stored in self.backend.history(stage, doc_id, ALL_FILES):
-            yield Version(self.backend, stage, doc_id, stored).document(verify=False)
+        versions = self.backend.history(stage, doc_id, ALL_FILES)
+        return (Version(self.backend, stage, doc_id, stored).document(verify=False) for stored in versions)
 
     def write(self, document: Document, *, if_exists: Policy = "fail", require_parent: bool = True) -> WriteResult:
         """Write a document, whole or not at all.
@@ -300,7 +297,7 @@ class DocsStore:
             changed = record.with_part(name, data, _nonce()).to_bytes()
             if self.backend.amend(stage, doc_id, version.stored.record, changed, {name: data}):
                 return result
-        raise version.unreadable(*_BUSY)
+        raise self._busy(stage, doc_id)
 
     def source_prompt(self, row: TaskLike) -> str | None:
         """Return the prompt to send for a row with `source_doc_id`: that of the stored document it names.
@@ -330,16 +327,18 @@ class DocsStore:
         task_id = self._writable(document)
         record, parts = Record.from_document(document, _nonce())
         new = Version(self.backend, stage, doc_id, Stored(record.to_bytes(), parts), record)
+        differing: tuple[str, ...] = ()
         for _ in range(_TURNS):
             version = Version.load(self.backend, stage, doc_id, ALL_FILES)
-            if version is not None:
+            if version is None:
+                result = WriteResult(Outcome.CREATED, stage, doc_id, self.path(stage, doc_id))
+            else:
                 result, differing = self._judge(document, new, version, if_exists)
                 if result.outcome is not Outcome.REPLACED:
                     return result, version
             if require_parent:
                 self._require_parent(stage, doc_id, task_id, document.parent_doc_id)
             if version is None:
-                result = WriteResult(Outcome.CREATED, stage, doc_id, self.path(stage, doc_id))
                 done = self.backend.create(stage, doc_id, *new.stored)
             elif differing:
                 done = self.backend.replace(stage, doc_id, version.stored.record, *new.stored)
@@ -347,7 +346,7 @@ class DocsStore:
                 done = self.backend.amend(stage, doc_id, version.stored.record, new.stored.record, {})
             if done:
                 return result, new
-        raise new.unreadable(*_BUSY)
+        raise self._busy(stage, doc_id)
 
     def _judge(
         self, document: Document, new: Version, version: Version, if_exists: Policy
@@ -424,6 +423,10 @@ class DocsStore:
         if version is None:
             raise DocumentNotFound(stage, doc_id, str(self.path(stage, doc_id)), self._stages_with(doc_id))
         return version
+
+    def _busy(self, stage: str, doc_id: str) -> UnreadableDocument:
+        path = str(self.path(stage, doc_id))
+        return UnreadableDocument(stage, doc_id, path, "others change it all the time", "try again")
 
     def _legacy(self, version: Version, problem: str) -> UnreadableDocument:
         return version.unreadable(problem, "bring the store to this format first: docid migrate")

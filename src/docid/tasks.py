@@ -238,7 +238,7 @@ def _row_parser(
     schema = schema_of(row_type)
     own = [(columns.index(column.name), column) for column in schema.columns if column.name in columns]
     others = [(position, name) for position, name in enumerate(columns) if name not in schema.names]
-    needed = {"doc_id", "parent_doc_id"} if reserved else set()
+    needed = ("doc_id", "parent_doc_id") if reserved else ()
 
     def parse_row(number: int, cells: list[str]) -> Row | None:
         if _is_damaged(number, cells, columns, faults):
@@ -310,7 +310,7 @@ def _check_header(header: list[str], row_type: type[TaskRow], faults: Faults, *,
 def _doc_ids_by_task(parents: Mapping[str, str] | Iterable[TaskRow]) -> Mapping[str, str | None]:
     """Return the parents' doc ids by task id; None for a task id that stands for more than one."""
     if isinstance(parents, Mapping):
-        return parents
+        return cast("Mapping[str, str | None]", parents)
     found: dict[str, str | None] = {}
     for row in parents:
         found[row.task_id] = row.doc_id if found.get(row.task_id, row.doc_id) == row.doc_id else None

@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+import docid
+from docid import DocsStore, Document, reserve_doc_id
+from docid.cli import main
+
+DRAFTS = "draft_task_id,note\na,x\nb,y\n"
+ESSAYS = "essay_task_id,draft_task_id\n1,a\n2,b\n"
+
+
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DOCID_STORE", raising=False)
+    (tmp_path / "draft_generation_tasks.csv").write_text(DRAFTS)
+    (tmp_path / "essay_tasks.csv").write_text(ESSAYS)
+    return tmp_path
+
+
+@pytest.fixture
+def root(tables: Path) -> Path:
+    store = DocsStore(tables / "docs", durability="none")
+    store.write(
+        Document(
+            stage="draft",
+            doc_id="aa1",
+            task_id="t-1",
+            raw_text="raw é\r\n",
+            parsed_text="parsed",
+            metadata={"model_id": "m", "usage": {"n": 1}},
+        )
+    )
+    store.write(Document(stage="draft", doc_id="aa2", task_id="t-2", raw_text="no newline"))
+    store.write(Document(stage="essay", doc_id="aa1", task_id="e-1", raw_text="x", parent_doc_id="aa1"))
+    return tables / "docs"
+
+
+def run(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    try:
+        code = main(arguments)
+    except SystemExit as error:
+        code = int(error.code or 0)
+    out, err = capfd.readouterr()
+    return code, out, err
+
+
+def test_reserve_fills_tables_in_place_and_a_second_time_nothing(
+    tables: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["reserve", "essay_tasks.csv", "draft_generation_tasks.csv"]
+    code, out, err = run(capfd, *arguments, "--dry-run")
+    assert (code, err) == (0, "")
+    assert out == (
+        "draft_generation_tasks.csv: 2 rows, would be filled: 2 doc_id\n"
+        "essay_tasks.csv: 2 rows, would be filled: 2 doc_id, 2 parent_doc_id\n"
+    )
+    assert (tables / "draft_generation_tasks.csv").read_text() == DRAFTS
+    code, out, _ = run(capfd, *arguments)
+    assert (code, out) == (
+        0,
+        "draft_generation_tasks.csv: 2 rows, filled: 2 doc_id\n"
+        "essay_tasks.csv: 2 rows, filled: 2 doc_id, 2 parent_doc_id\n",
+    )
+    a, b = reserve_doc_id("draft", "a"), reserve_doc_id("draft", "b")
+    assert (tables / "draft_generation_tasks.csv").read_text() == f"draft_task_id,note,doc_id\na,x,{a}\nb,y,{b}\n"
+    one, two = reserve_doc_id("essay", "1"), reserve_doc_id("essay", "2")
+    filled = f"essay_task_id,draft_task_id,parent_doc_id,doc_id\n1,a,{a},{one}\n2,b,{b},{two}\n"
+    assert (tables / "essay_tasks.csv").read_text() == filled
+    inode = (tables / "essay_tasks.csv").stat().st_ino
+    code, out, _ = run(capfd, *arguments)
+    assert out.count("filled: 0 doc_id") == 2
+    assert (tables / "essay_tasks.csv").stat().st_ino == inode
+
+
+def test_reserve_takes_parents_from_another_table_and_says_what_is_left(
+    tables: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(capfd, "reserve", "essay_tasks.csv", "--run-id", "r1", "--salt", "s")
+    assert code == 0
+    assert "filled: 2 doc_id, 0 parent_doc_id; 2 without parent_doc_id (name the table of stage draft too)" in out
+    text = (tables / "essay_tasks.csv").read_text()
+    assert text.startswith("essay_task_id,draft_task_id,doc_run_id,doc_salt,doc_id\n1,a,r1,s,")
+    code, _, err = run(capfd, "reserve", "essay_tasks.csv", "--parents", "draft=draft_generation_tasks.csv")
+    assert code == 2
+    assert "its row in the parents' table has no doc_id; reserve that table first" in err
+    assert (tables / "essay_tasks.csv").read_text() == text
+    run(capfd, "reserve", "draft=draft_generation_tasks.csv")
+    code, out, _ = run(capfd, "reserve", "essay_tasks.csv", "--parents", "draft_generation_tasks.csv")
+    assert (code, out) == (0, "essay_tasks.csv: 2 rows, filled: 0 doc_id, 2 parent_doc_id\n")
+
+
+def test_reserve_keeps_line_ends_and_bom(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tables / "draft_tasks.csv"
+    path.write_bytes(b"\xef\xbb\xbfdraft_task_id\r\na\r\n")
+    assert run(capfd, "reserve", "draft_tasks.csv")[0] == 0
+    assert path.read_bytes() == f"\ufeffdraft_task_id,doc_id\r\na,{reserve_doc_id('draft', 'a')}\r\n".encode()
+
+
+def test_reserve_prints_the_ids_of_tasks(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capfd, "reserve", "--stage", "draft", "--task-id", "a", "--task-id", "b", "--salt", "s")
+    assert (code, out.split()) == (0, [reserve_doc_id("draft", task, salt="s") for task in "ab"])
+    code, out, _ = run(capfd, "reserve", "--stages", "outline,chapter", "--stage", "chapter", "--task-id", "a")
+    assert (code, out) == (0, reserve_doc_id("chapter", "a") + "\n")
+
+
+def test_other_stages_are_declared_by_an_option(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tables / "outline_tasks.csv").write_text("outline_task_id\no\n")
+    (tables / "part_generation_tasks.csv").write_text("part_task_id,outline_task_id\np,o\n")
+    arguments = ["reserve", "outline_tasks.csv", "part_generation_tasks.csv", "--stages", "outline,notes,part:outline"]
+    code, out, err = run(capfd, *arguments)
+    assert (code, err) == (0, "")
+    assert "1 doc_id, 1 parent_doc_id" in out
+    assert reserve_doc_id("outline", "o") in (tables / "part_generation_tasks.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["reserve"], "expected either tables, or --stage with --task-id", id="nothing"),
+        pytest.param(["reserve", "--stage", "draft"], "expected either tables", id="stage alone"),
+        pytest.param(["reserve", "--task-id", "a"], "expected either tables", id="task alone"),
+        pytest.param(["reserve", "scores.csv"], "scores.csv: which stage's table?", id="no table's name"),
+        pytest.param(
+            ["reserve", "draft_tasks.csv"], "No such file or directory: 'draft_tasks.csv'", id="no such table"
+        ),
+        pytest.param(
+            ["reserve", "essay=draft_generation_tasks.csv"],
+            "row 1, column essay_task_id: missing from the header; is 'draft_task_id' meant for it?",
+            id="another stage's table",
+        ),
+        pytest.param(
+            ["reserve", "draft_tasks.csv", "draft=x.csv"], "expected one table of stage draft", id="two of one stage"
+        ),
+        pytest.param(["reserve", "--stage", "x", "--task-id", "a"], "not a stage of this pipeline", id="no stage"),
+        pytest.param(["reserve", "--stage", "draft", "--task-id", ""], r"task_ids\[0\]: empty", id="empty task"),
+        pytest.param(["reserve", "essay_tasks.csv", "--salt", ""], "salt: empty", id="empty salt"),
+        pytest.param(["reserve", "x", "--stages", "a,a"], "each name once", id="stages"),
+        pytest.param(["ls"], "expected --store ROOT, or the environment variable DOCID_STORE", id="no store"),
+        pytest.param(["ls", "--store", "nowhere"], "no store at nowhere: there is no such directory", id="no root"),
+        pytest.param(["ls", "--store", "docs", "chapter"], "not a stage of this pipeline: 'chapter'", id="ls stage"),
+        pytest.param(["show", "--store", "docs", "zz"], "zz: no document of that name in stage draft", id="unknown"),
+        pytest.param(["show", "--store", "docs", "aa"], r"aa: 3 documents of that name: draft/aa1, ", id="ambiguous"),
+        pytest.param(["show", "--store", "docs", "../aa1"], "stage: not a stage name: '..'", id="traversal"),
+        pytest.param(["show", "--store", "docs", "essay/.."], "no document of that name", id="dots"),
+        pytest.param(["show", "--store", "docs", "essay/aa1", "--prompt"], "has no prompt text, only raw 1", id="part"),
+        pytest.param([], "required: COMMAND", id="no command"),
+        pytest.param(["paint"], "invalid choice: 'paint'", id="no such command"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_2(
+    root: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    code, out, err = run(capfd, *arguments)
+    assert (code, out) == (2, "")
+    assert re.search(message, err)
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("docid")
+
+
+def test_show_prints_lineage_metadata_and_text(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capfd, "show", "--store", str(root), "draft/aa1")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0].split() == ["stage", "draft"]
+    for line in (["doc_id", "aa1"], ["task_id", "t-1"], ["parent_doc_id", "null"], ["metadata.usage", '{"n":1}']):
+        assert line in [each.split() for each in lines]
+    assert any(line.split() == ["parts", "raw", "8", "bytes,", "parsed", "6", "bytes"] for line in lines)
+    assert lines[-2:] == ["--- parsed ---", "parsed"]
+    code, out, _ = run(capfd, "show", "--store", str(root), "aa2")
+    assert out.endswith("--- raw ---\nno newline\n")
+
+
+def test_show_prints_one_part_as_it_is(root: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["show", "--store", str(root), "draft/aa1", "--raw"]) == 0
+    assert capfdbinary.readouterr().out == "raw é\r\n".encode()
+
+
+def test_show_and_ls_print_json(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capfd, "show", "--store", str(root), "draft/aa1", "--json")
+    facts = json.loads(out)
+    assert facts["metadata"] == {"model_id": "m", "usage": {"n": 1}}
+    assert facts["parts"] == {"raw": 8, "parsed": 6}
+    assert (facts["legacy"], facts["path"]) == (False, str(root / "draft" / "aa1"))
+    _, out, _ = run(capfd, "ls", "--store", str(root), "--json")
+    listed = [json.loads(line) for line in out.splitlines()]
+    assert len(listed) == 3
+    assert facts in listed
+
+
+def test_ls_lists_documents_one_a_line(
+    root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCID_STORE", str(root))
+    code, out, _ = run(capfd, "ls")
+    assert code == 0
+    assert len(out.splitlines()) == 3
+    stage, task, parent, created, parts = out.splitlines()[-1].split("\t")
+    assert (stage, task, parent, parts) == ("essay/aa1", "e-1", "aa1", "raw")
+    assert created.endswith("Z")
+    code, out, _ = run(capfd, "ls", "draft", "--ids")
+    assert sorted(out.split()) == ["draft/aa1", "draft/aa2"]
+
+
+def test_ls_goes_on_past_what_it_cannot_read(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (root / "draft" / "aa1" / "metadata.json").write_text("{")
+    code, out, err = run(capfd, "ls", "--store", str(root), "draft")
+    assert code == 2
+    assert out.startswith("draft/aa2\t")
+    assert err.startswith("docid: draft/aa1 at ")
+
+
+def test_an_older_system_s_documents_are_listed(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    directory = tables / "old" / "draft" / "4a"
+    directory.mkdir(parents=True)
+    (directory / "metadata.json").write_bytes(orjson.dumps({"task_id": "t"}))
+    (directory / "raw.txt").write_text("r")
+    _, out, _ = run(capfd, "ls", "--store", "old")
+    assert out == "draft/4a\tt\t-\t-\traw\n"
+    _, out, _ = run(capfd, "show", "--store", "old", "4")
+    assert "legacy           true" in out
+
+
+def docid_command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "docid", *arguments], text=True, capture_output=True, check=False, **options
+    )
+
+
+def test_the_command_is_also_a_module(tables: Path) -> None:
+    assert docid_command("--version").stdout == f"docid {docid.__version__}\n"
+    for command in ([], ["reserve"], ["show"], ["ls"]):
+        assert "usage: docid" in docid_command(*command, "--help").stdout
+
+
+def test_a_terminal_that_knows_only_ascii_is_no_reason_to_stop(root: Path) -> None:
+    DocsStore(root).write(Document(stage="draft", doc_id="bb", task_id="Überfahrt", raw_text=""))
+    done = docid_command("ls", "draft", "--store", str(root), env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\xdcberfahrt" in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error(root: Path) -> None:
+    store = DocsStore(root, durability="none")
+    for number in range(2000):
+        store.write(Document(stage="draft", doc_id=f"n{number}", task_id=f"{number}" * 20, raw_text=""))
+    command = f"{sys.executable} -m docid ls --store {root} | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], text=True, capture_output=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "0"

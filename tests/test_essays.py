@@ -1,0 +1,337 @@
+"""The main job, run as a user runs it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from examples.essays.generators import OfflineStandIn
+from examples.essays.parsers import PARSERS, essay_block, essay_idea_last, score_in_last_line, score_out_of_ten
+
+from docid import DocsStore, DraftTask, EvaluationTask, read_tasks, reserve_tasks, write_tasks
+
+ROOT = Path(__file__).parent.parent
+STORED = {"draft": 4, "essay": 8, "evaluation": 16}
+
+
+def command(data_root: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "examples.essays", "--data-root", str(data_root), "--durability", "none", *options]
+
+
+def run(data_root: Path, *options: str, code: int = 0, **environment: str) -> str:
+    done = subprocess.run(
+        command(data_root, *options),
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout if code != 2 else done.stderr
+
+
+def store_of(data_root: Path) -> DocsStore:
+    return DocsStore(data_root / "docs", durability="none")
+
+
+def everything(data_root: Path) -> dict[str, bytes]:
+    """Return every file below a directory, with its bytes and the time it was changed."""
+    return {
+        str(path.relative_to(data_root)): path.read_bytes() + str(path.stat().st_mtime_ns).encode()
+        for path in (data_root / "docs").rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_first_run_writes_all_and_the_second_nothing(tmp_path: Path) -> None:
+    first = run(tmp_path)
+    assert "28 of 28 rows have their document and its parent" in first
+    assert "28 documents written, 24 model calls" in first
+    assert "peak memory" in first
+    store = store_of(tmp_path)
+    assert {stage: len(list(store.ids(stage))) for stage in store.stages} == STORED
+    for stage in store.stages:
+        for document in store.documents(stage):
+            read = document.read(verify=True)
+            copied = stage == "essay" and read.metadata["template_id"] == "as-drafted-v1"
+            assert (read.prompt_text is None) == copied
+            assert read.parsed_text
+            assert set(read.metadata) == {"template_id", "model_id", "combo_id"}
+            if read.parent_doc_id:
+                parent = store.read(str(store.stages.parent_of(stage)), read.parent_doc_id)
+                assert (parent.parsed_text or "") in (read.prompt_text or read.raw_text)
+    before = everything(tmp_path)
+    second = run(tmp_path)
+    assert "nothing was written, no model was called: everything was there" in second
+    assert re.search(r"evaluation +16 +0 +16 +0 +0", second)
+    assert everything(tmp_path) == before
+
+
+def test_ids_are_the_same_in_another_place(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        run(tmp_path / name)
+    assert tables(tmp_path / "one") == tables(tmp_path / "two")
+    ids = [sorted(store_of(tmp_path / name).ids("evaluation")) for name in ("one", "two")]
+    assert ids[0] == ids[1]
+
+
+def tables(data_root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (data_root / "2_tasks").iterdir()}
+
+
+def test_a_run_that_was_killed_is_finished_by_the_next(tmp_path: Path) -> None:
+    process = subprocess.Popen(command(tmp_path, "--combination-size", "1"), cwd=ROOT, stdout=subprocess.DEVNULL)
+    evaluations = tmp_path / "docs" / "evaluation"
+    while process.poll() is None and not (evaluations.is_dir() and len(os.listdir(evaluations)) > 3):
+        time.sleep(0.0005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    store = store_of(tmp_path)
+    there = {stage: len([document.read(verify=True) for document in store.documents(stage)]) for stage in store.stages}
+    assert there["draft"] == 12
+    assert there["evaluation"] < 48, "the run was over before it could be killed"
+    output = run(tmp_path, "--combination-size", "1")
+    assert "84 of 84 rows have their document and its parent" in output
+    assert f"{84 - sum(there.values())} documents written" in output
+
+
+def test_a_source_doc_id_sends_the_stored_prompt_again(tmp_path: Path) -> None:
+    run(tmp_path)
+    path = tmp_path / "2_tasks" / "draft_generation_tasks.csv"
+    rows = list(read_tasks(path, DraftTask))
+    source = store_of(tmp_path).read("draft", rows[0].doc_id)
+    again = DraftTask(
+        task_id="again",
+        draft_template=rows[0].draft_template,
+        generation_model="small-1",
+        generation_model_name="example/other",
+        source_doc_id=rows[0].doc_id,
+    )
+    write_tasks(path, reserve_tasks([*rows, again], DraftTask))
+    assert "1 documents written, 1 model calls" in run(tmp_path, "--keep-tables")
+    [row] = [row for row in read_tasks(path, DraftTask) if row.task_id == "again"]
+    made = store_of(tmp_path).read("draft", row.doc_id)
+    assert made.prompt_text == source.prompt_text
+    assert made.raw_text == OfflineStandIn().generate(source.prompt_text or "", "example/other")
+    assert made.raw_text != source.raw_text
+
+
+def test_a_source_doc_id_that_is_not_there_is_an_error_before_any_model_call(tmp_path: Path) -> None:
+    run(tmp_path)
+    shutil.rmtree(tmp_path / "docs")
+    path = tmp_path / "2_tasks" / "draft_generation_tasks.csv"
+    rows = list(read_tasks(path, DraftTask))
+    again = DraftTask(task_id="again", draft_template=rows[0].draft_template, source_doc_id="zz")
+    write_tasks(path, reserve_tasks([*rows, again], DraftTask))
+    assert "draft/zz is not in the store" in run(tmp_path, "--keep-tables", code=2)
+    assert not (tmp_path / "docs").exists()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("draft_template", "gone-v9", "the inputs have no template 'gone-v9' or its parser"),
+        ("combo_id", "combo_v1_0", "the inputs have no combination 'combo_v1_0'"),
+        ("doc_id", "", "draft_generation_tasks.csv row 2, column doc_id: missing"),
+    ],
+)
+def test_a_row_that_cannot_be_run_is_an_error_before_any_model_call(
+    tmp_path: Path, column: str, value: str, message: str
+) -> None:
+    run(tmp_path)
+    shutil.rmtree(tmp_path / "docs")
+    path = tmp_path / "2_tasks" / "draft_generation_tasks.csv"
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    rows[0][column] = value
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    assert message in run(tmp_path, "--keep-tables", code=2)
+    assert not (tmp_path / "docs").exists()
+
+
+def test_a_reply_that_does_not_parse_is_kept_without_a_parsed_text(tmp_path: Path) -> None:
+    (tmp_path / "1.txt").write_text("No number at all.")
+    output = run(tmp_path / "out", "--replies", str(tmp_path))
+    assert re.search(r"evaluation +16 +16 +0 +16 +16\n", output)
+    for document in store_of(tmp_path / "out").documents("evaluation"):
+        assert (document.raw_text, document.parsed_text) == ("No number at all.", None)
+
+
+def test_fresh_removes_only_what_the_program_wrote(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    assert "is not that" in run(tmp_path, "--fresh", code=2)
+    assert (tmp_path / "mine.txt").exists()
+    run(tmp_path / "out")
+    assert "28 documents written" in run(tmp_path / "out", "--fresh")
+
+
+def test_wrong_input_is_one_line(tmp_path: Path) -> None:
+    assert "concepts_metadata.csv" in run(tmp_path / "out", "--raw-data", str(tmp_path), code=2)
+    assert "expected recorded replies" in run(tmp_path / "out", "--replies", str(tmp_path), code=2)
+
+
+# --- an endpoint -----------------------------------------------------------------------------------------------
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """Stands in for the model behind a real HTTP server."""
+
+    requests: list[tuple[str, dict[str, Any]]]
+    reply: bytes
+    status: int
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        type(self).requests.append((str(self.headers["Authorization"]), body))
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(self.reply)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def endpoint() -> Iterator[tuple[str, type[Endpoint]]]:
+    handler = type("Handler", (Endpoint,), {"requests": [], "status": 200, "reply": b""})
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1", handler
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_with_an_environment_variable_texts_come_from_an_endpoint(
+    tmp_path: Path, endpoint: tuple[str, type[Endpoint]]
+) -> None:
+    url, handler = endpoint
+    content = "<essay-idea>so</essay-idea> Final Score: 4/10\nSCORE: 4"
+    handler.reply = json.dumps({"choices": [{"message": {"content": content}}]}).encode()
+    output = run(tmp_path, ESSAYS_BASE_URL=url, ESSAYS_API_KEY="k3y")
+    assert "OpenAICompatible" in output
+    assert "k3y" not in output
+    assert len(handler.requests) == 24
+    key, body = handler.requests[0]
+    [stored, *_] = [
+        document
+        for document in store_of(tmp_path).documents("draft")
+        if document.prompt_text == body["messages"][0]["content"]
+    ]
+    assert (key, body["model"]) == ("Bearer k3y", "example/small-1")
+    assert stored.raw_text == content
+    assert {document.parsed_text for document in store_of(tmp_path).documents("evaluation")} == {"4.0\n"}
+
+
+@pytest.mark.parametrize(
+    ("status", "reply", "message"),
+    [
+        (429, b"slow down", "answered 429 for example/small-1: b'slow down'"),
+        (200, b"<html>", "gave no reply"),
+        (200, b'{"choices": []}', "gave no reply"),
+        (200, b'{"choices": [{"message": {"content": null}}]}', "gave no text"),
+    ],
+)
+def test_an_endpoint_that_does_not_answer_well_is_one_line_and_nothing_is_stored(
+    tmp_path: Path, endpoint: tuple[str, type[Endpoint]], status: int, reply: bytes, message: str
+) -> None:
+    url, handler = endpoint
+    handler.status, handler.reply = status, reply
+    assert message in run(tmp_path, ESSAYS_BASE_URL=url, code=2)
+    assert len(handler.requests) == 1
+    assert list(store_of(tmp_path).ids("draft")) == []
+
+
+def test_what_needs_the_parsed_text_of_an_unparsed_parent_is_not_made_and_said(
+    tmp_path: Path, endpoint: tuple[str, type[Endpoint]]
+) -> None:
+    url, handler = endpoint
+    handler.reply = json.dumps({"choices": [{"message": {"content": "no idea"}}]}).encode()
+    output = run(tmp_path, ESSAYS_BASE_URL=url, code=1)
+    assert re.search(r"draft +4 +4 +0 +4 +2\n", output)  # one of two templates is parsed
+    assert re.search(r"essay +8 +4 +0 +2 +0\n", output)
+    assert re.search(r"not made: .*thread-v1__.*: its parent draft/\w+ has no parsed text", output)
+    assert "16 of 28 rows" in output
+    assert "is not written" in output
+
+
+def test_an_endpoint_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    assert "gave no reply" in run(tmp_path, ESSAYS_BASE_URL="http://127.0.0.1:9", code=2)
+
+
+# --- parsers, and the real data --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parser", "text", "parsed"),
+    [
+        (essay_block, "a<essay>\nb\n</essay>c<essay>d</essay>", "b"),
+        (essay_block, "<essay>never closed", None),
+        (essay_idea_last, "<essay-idea>a</essay-idea><essay-idea n='2'> b </essay-idea>", "b"),
+        (essay_idea_last, "nothing", None),
+        (score_in_last_line, "text\nSCORE: 7\n\n", "7.0\n"),
+        (score_in_last_line, "**SCORE:** 6.5/10", "6.5\n"),
+        (score_in_last_line, "SCORE: 7\nand more", None),
+        (score_in_last_line, "", None),
+        (score_out_of_ten, "Score: 1/1. Total Score: 6.5/10, so\nSCORE: 7", "6.5\n"),
+        (score_out_of_ten, "### **Final Score**\n**2/10**", "2.0\n"),
+        (score_out_of_ten, "- **Score**: 1/2\n### **SCORE: 5/10**", "5.0\n"),
+        (score_out_of_ten, "Score: 1/100", None),
+        (PARSERS[""], "as it is\n", "as it is\n"),
+    ],
+)
+def test_what_the_parsers_find(parser: Any, text: str, parsed: str | None) -> None:
+    assert parser(text) == parsed
+
+
+KNOWN_SCORES = {"004": "7.0\n", "035": "5.0\n", "076": "6.5\n", "022": "2.0\n", "163": "4.0\n"}
+
+
+def test_the_real_inputs_at_small_scale_give_the_known_scores(daydreaming: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "1_raw"
+    shutil.copytree(daydreaming / "1_raw", raw, copy_function=shutil.copyfile)
+    path = raw / "evaluation_templates.csv"
+    path.chmod(0o644)
+    lines = path.read_text().splitlines()
+    # The templates whose replies are scored out of ten, instead of the two that are active.
+    path.write_text(
+        "\n".join([lines[0], *(line.replace(",false,", ",true,") for line in lines if line.endswith(",complex"))])
+    )
+    output = run(tmp_path / "out", "--raw-data", str(raw), "--replies", str(daydreaming / "eval_responses"))
+    assert "150 of 150 rows have their document and its parent" in output
+    replies = {(daydreaming / "eval_responses" / f"{name}.txt").read_text("utf-8"): name for name in KNOWN_SCORES}
+    found = {
+        replies[document.raw_text]: document.parsed_text
+        for document in store_of(tmp_path / "out").documents("evaluation")
+        if document.raw_text in replies
+    }
+    assert found == KNOWN_SCORES
+
+
+def test_all_templates_of_the_real_inputs_make_the_full_tables(daydreaming: Path, tmp_path: Path) -> None:
+    from examples.essays.inputs import Inputs  # noqa: PLC0415
+    from examples.essays.tables import combinations, write_tables  # noqa: PLC0415
+
+    inputs = Inputs(daydreaming / "1_raw", all_templates=True)
+    counts = write_tables(tmp_path, inputs, combinations(inputs, 6))
+    assert counts == {"draft": 110, "essay": 880, "evaluation": 24_640}
+    rows = read_tasks(tmp_path / "evaluation_tasks.csv", EvaluationTask)
+    assert len({row.doc_id for row in rows}) == 24_640

@@ -1,0 +1,68 @@
+"""The public API as a type checker sees it; checked by mypy and pyright, and not run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar, assert_type
+
+import attrs
+
+import docid
+from docid import DocId, DocsStore, Document, Outcome, Stages, StoredDocument, TaskRow, WriteResult
+from docid.backends import Backend, LocalBackend, MemoryBackend
+
+
+@attrs.frozen(kw_only=True)
+class ChapterTask(TaskRow):
+    stage: ClassVar[str] = "chapter"
+    parent_stage: ClassVar[str | None] = "outline"
+    words: int = 0
+
+
+def ids(text: str, anything: object) -> None:
+    assert_type(docid.reserve_doc_id("draft", text, run_id=None, salt=text), DocId)
+    assert_type(docid.reserve_doc_ids("draft", [text]), list[DocId])
+    if docid.is_doc_id(anything):
+        assert_type(anything, DocId)
+    assert_type(docid.collision_probability(10), float)
+
+
+def tables(path: Path) -> None:
+    rows = docid.read_tasks(path, ChapterTask)
+    assert_type(next(rows), ChapterTask)
+    reserved = docid.reserve_tasks(rows, ChapterTask, parents={"t": "p1"})
+    assert_type(next(iter(reserved)).words, int)
+    assert_type(docid.write_tasks(path, reserved, like=path), int)
+    assert_type(ChapterTask(task_id="t", words=3).doc_id, str)
+
+
+def documents(row: ChapterTask, store: DocsStore) -> None:
+    document = Document.from_task(row, raw_text="x", metadata={"a": 1})
+    assert_type(document, Document)
+    assert_type(document.metadata, dict[str, Any])
+    assert_type(document.created_at, datetime | None)
+    assert_type(document.write_files("docs"), Path)
+    assert_type(store.write(document, if_exists="keep", require_parent=False), WriteResult)
+    assert_type(store.write(document).outcome, Outcome)
+    assert_type(store.ensure(row, lambda: document), StoredDocument)
+    assert_type(store.add_part("draft", "a1", "parsed", "x"), WriteResult)
+    assert_type(store.read("draft", "a1", verify=True), Document)
+    assert_type(store.open("draft", "a1"), StoredDocument)
+    assert_type(store.open("draft", "a1").parsed_text, str | None)
+    assert_type(store.ids("draft"), Iterator[str])
+    assert_type(store.documents("draft"), Iterator[StoredDocument])
+    assert_type(store.history("draft", "a1"), Iterator[Document])
+    assert_type(store.path("draft", "a1"), Path)
+    assert_type(store.exists("draft", "a1"), bool)
+
+
+def homes(future: Future[str]) -> None:
+    backend: Backend = MemoryBackend()
+    backend = LocalBackend("docs", durability="none")
+    DocsStore(backend, stages=Stages.chain("outline", "chapter"))
+    DocsStore(Path("docs"), durability="full")
+    DocsStore("docs", durability="some")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    docid.reserve_doc_id("draft", 7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
