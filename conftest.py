@@ -28,13 +28,13 @@ def _leave(namespace: dict[str, Any]) -> None:
 pytest_collect_file = (
     Sybil(
         parsers=[PythonCodeBlockParser()],
-        patterns=["README.md", "docs/**/*.md"],
+        patterns=["*.md"],
         setup=_run_in_its_own_directory,
         teardown=_leave,
     )
     + Sybil(
         parsers=[DocTestParser()],
-        patterns=["src/**/*.py"],
+        patterns=["*.py"],
         document_types={".py": PythonDocStringDocument},
     )
 ).pytest()
