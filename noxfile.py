@@ -22,18 +22,13 @@ def group(name: str) -> list[str]:
 def tests(session: nox.Session) -> None:
     """Run the tests on this Python, with branch coverage of the installed package."""
     session.install(".", *group("tests"))
-    # Processes that a test starts are measured too.
-    environment = {"COVERAGE_PROCESS_START": str(Path("pyproject.toml").resolve())}
-    site = session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True, log=False)
-    Path(str(site).strip(), "docid_coverage.pth").write_text(
-        "import os; 'COVERAGE_PROCESS_START' in os.environ and __import__('coverage').process_startup()\n",
-        encoding="utf-8",
-    )
-    session.run("coverage", "erase")
+    # One place for the figures of all processes: tests start some in directories of their own.
+    environment = {"COVERAGE_FILE": str(Path(session.create_tmp()).resolve() / "coverage")}
+    session.run("coverage", "erase", env=environment)
     session.run("coverage", "run", "-m", "pytest", *session.posargs, env=environment)
     if not session.posargs:
-        session.run("coverage", "combine", "--quiet")
-        session.run("coverage", "report")
+        session.run("coverage", "combine", "--quiet", env=environment)
+        session.run("coverage", "report", env=environment)
 
 
 @nox.session

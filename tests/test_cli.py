@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -229,6 +231,13 @@ def test_an_older_system_s_documents_are_listed(tables: Path, capfd: pytest.Capt
     assert out == "draft/4a\tt\t-\t-\traw\n"
     _, out, _ = run(capfd, "show", "--store", "old", "4")
     assert "legacy           true" in out
+
+
+def test_the_command_line_runs_inside_of_another_program(root: Path) -> None:
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        assert main(["show", "--store", str(root), "draft/aa1", "--raw"]) == 0
+    assert output.getvalue() == "raw é\r\n"
 
 
 def docid_command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -509,6 +509,6 @@ def test_the_texts_of_a_version_whose_record_alone_changed_are_those_of_the_next
 def test_a_directory_removed_while_it_is_being_made_is_an_error_with_its_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pathlib.Path.mkdir", lambda *_: None)
+    monkeypatch.setattr("docid.backends.local.os.mkdir", lambda *_: None)
     with pytest.raises(FileNotFoundError, match="removed while it was being made"):
         LocalBackend(tmp_path / "docs", durability="none").create("draft", "a1", b"{}", {})

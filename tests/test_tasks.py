@@ -388,6 +388,11 @@ def test_a_missing_or_damaged_file_is_said_at_once(tmp_path: Path) -> None:
         read_tasks(tmp_path, DraftTask)
 
 
+def test_a_file_that_cannot_be_read_is_no_fault_of_the_table() -> None:
+    with pytest.raises(OSError, match="Input/output error"):
+        read_tasks("/proc/self/mem", DraftTask)
+
+
 def test_a_table_half_read_leaves_no_file_open(tmp_path: Path) -> None:
     rows = read_tasks(table(tmp_path, "draft_task_id,doc_id\na,d1\nb,d2\n"), DraftTask)
     next(rows)

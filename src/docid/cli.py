@@ -320,5 +320,9 @@ def _facts(document: StoredDocument) -> dict[str, Any]:
 
 def _print_text(text: str) -> None:
     """Print a text as it is, whatever the terminal's encoding and line ends."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode())
+    buffer = getattr(sys.stdout, "buffer", None)
+    if buffer is None:  # a caller of main() in a notebook, say
+        print(text, end="")
+    else:
+        sys.stdout.flush()
+        buffer.write(text.encode())

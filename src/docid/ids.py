@@ -41,9 +41,10 @@ _DOC_ID_EXPECTED = "1 to 64 of a-z, 0-9, _ and -, the first a letter or digit, a
 
 # The white space of docid/1: fixed here, since what str.strip takes off is not the same set.
 _BLANKS = "\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
-_BLANK_AT_AN_END = re.compile(rf"\A[{_BLANKS}]|[{_BLANKS}]\Z")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+# Patterns as text, compiled when they are first needed: most names never get there.
+_BLANK_AT_AN_END = rf"\A[{_BLANKS}]|[{_BLANKS}]\Z"
+_CONTROL = "[\x00-\x1f\x7f-\x9f]"
+_SURROGATE = "[\ud800-\udfff]"
 
 
 @lru_cache(maxsize=256)  # a pipeline has a few stages and asks about them for every row
@@ -94,11 +95,11 @@ def check_text(argument: str, text: str) -> str:
         return text
     if not text:
         raise InvalidName(argument, text, "empty", "some text (None where there is none)")
-    if _BLANK_AT_AN_END.search(text):
+    if re.search(_BLANK_AT_AN_END, text):
         raise InvalidName(argument, text, "white space at an end", "the text without it")
-    if found := _CONTROL.search(text):
+    if found := re.search(_CONTROL, text):
         raise InvalidName(argument, text, f"control character U+{ord(found[0]):04X}", "text of one line without any")
-    if found := _SURROGATE.search(text):
+    if found := re.search(_SURROGATE, text):
         raise InvalidName(argument, text, f"lone surrogate U+{ord(found[0]):04X}", "text that UTF-8 can hold")
     if not is_normalized("NFC", text):
         raise InvalidName(argument, text, "not in NFC", "unicodedata.normalize('NFC', text)")

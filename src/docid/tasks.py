@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self, TypeVar, cast
 
 import attrs
@@ -206,7 +205,7 @@ def stage_of_table(path: str | os.PathLike[str], stages: Stages = DEFAULT_STAGES
         >>> stage_of_table("data/2_tasks/essay_generation_tasks.csv"), stage_of_table("scores.csv")
         ('essay', None)
     """
-    name = Path(path).name.removesuffix(".gz")
+    name = os.path.basename(os.fspath(path)).removesuffix(".gz")
     for ending in ("_generation_tasks.csv", "_tasks.csv"):
         if name.endswith(ending) and (stage := name.removesuffix(ending)) in stages:
             return stage

@@ -15,7 +15,7 @@ import errno
 import os
 import stat
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from os.path import join
 from typing import TYPE_CHECKING, Literal, Self
 
 from docid.backends.base import Stored
@@ -30,6 +30,7 @@ except ImportError:  # pragma: no cover  - Windows: changes of one document by t
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
 
 __all__ = ["LocalBackend"]
 
@@ -59,7 +60,7 @@ class _Directory:
 
     __slots__ = ("fd", "path")
 
-    def __init__(self, path: Path, *, parent: _Directory | None = None) -> None:
+    def __init__(self, path: str, *, parent: _Directory | None = None) -> None:
         """Open `path`; where `parent` is given, by its last part below that.
 
         Raises:
@@ -76,9 +77,9 @@ class _Directory:
             if parent is None:
                 self.fd = os.open(path, _DIRECTORY)
             else:
-                self.fd = os.open(path.name, _DIRECTORY, dir_fd=parent.fd)
+                self.fd = os.open(os.path.basename(path), _DIRECTORY, dir_fd=parent.fd)
         except OSError as error:
-            if error.errno == errno.ELOOP:
+            if error.errno == errno.ELOOP:  # pragma: no cover  - not on Linux
                 # What O_NOFOLLOW says of a link; Linux says ENOTDIR because of O_DIRECTORY.
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
             raise
@@ -87,18 +88,18 @@ class _Directory:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.fd is not None:
+        if self.fd is not None:  # pragma: no branch  - Windows
             os.close(self.fd)
 
     def _at(self, name: str) -> str:
-        return name if self.fd is not None else str(self.path / name)
+        return name if self.fd is not None else join(self.path, name)
 
     def sync(self) -> None:
-        if self.fd is not None:
+        if self.fd is not None:  # pragma: no branch  - Windows has no sync of directories
             os.fsync(self.fd)
 
     def sub(self, name: str) -> _Directory:
-        return _Directory(self.path / name, parent=self)
+        return _Directory(join(self.path, name), parent=self)
 
     def mkdir(self, name: str) -> None:
         os.mkdir(self._at(name), dir_fd=self.fd)
@@ -129,7 +130,7 @@ class _Directory:
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
-                raise IsADirectoryError(errno.EISDIR, "not a file", str(self.path / name))
+                raise IsADirectoryError(errno.EISDIR, "not a file", join(self.path, name))
             chunks = [os.read(fd, status.st_size + 1)]
             # A read of a file gives all that was asked for but for huge files and odd file systems.
             while len(chunks[-1]) and sum(map(len, chunks)) != status.st_size:
@@ -178,7 +179,7 @@ class LocalBackend:
     def __init__(self, root: str | os.PathLike[str], *, durability: Literal["full", "none"] = "full") -> None:
         if durability not in {"full", "none"}:
             raise ValueError(f"durability: expected 'full' or 'none', got {durability!r}")
-        self.root = Path(root)
+        self.root = os.fspath(root)
         self.durability = durability
         self._sync = durability == "full"
 
@@ -187,11 +188,14 @@ class LocalBackend:
 
     def path(self, stage: str, doc_id: str) -> Path:
         """Return the directory of the document."""
-        return self.root / stage / doc_id
+        # Not imported by us before somebody asks: it is a tenth of what importing docid costs.
+        from pathlib import Path  # noqa: PLC0415
+
+        return Path(self.root, stage, doc_id)
 
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """See `Backend.create`."""
-        with self._at(stage, doc_id), self._made(self.root / stage, stage, doc_id) as directory:
+        with self._at(stage, doc_id), self._made(join(self.root, stage), stage, doc_id) as directory:
             # A document under its interim name keeps its id.
             if directory.exists(_old(doc_id)):
                 return False
@@ -222,7 +226,7 @@ class LocalBackend:
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
         """See `Backend.load`."""
         with self._at(stage, doc_id):
-            directory = self._open(self.root / stage, stage, doc_id)
+            directory = self._open(join(self.root, stage), stage, doc_id)
             if directory is None:
                 return None
             with directory:
@@ -238,7 +242,7 @@ class LocalBackend:
         sizes = {}
         for name in parts:
             with contextlib.suppress(FileNotFoundError):
-                sizes[name] = os.lstat(self.root / stage / doc_id / name).st_size
+                sizes[name] = os.lstat(join(self.root, stage, doc_id, name)).st_size
         return sizes
 
     def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
@@ -279,7 +283,7 @@ class LocalBackend:
     def ids(self, stage: str) -> Iterator[str]:
         """See `Backend.ids`."""
         try:
-            entries = os.scandir(self.root / stage)
+            entries = os.scandir(join(self.root, stage))
         except FileNotFoundError:
             return
         with entries:
@@ -291,12 +295,12 @@ class LocalBackend:
                 elif name.startswith(_old("")):
                     # Under its interim name: a replace is at work, or was interrupted.
                     doc_id = name.removeprefix(_old(""))
-                    if is_doc_id(doc_id) and not os.path.lexists(self.root / stage / doc_id):
+                    if is_doc_id(doc_id) and not os.path.lexists(join(self.root, stage, doc_id)):
                         yield doc_id
 
     def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
         """See `Backend.history`."""
-        path = self.root.joinpath(*_HISTORY, stage, doc_id)
+        path = join(self.root, *_HISTORY, stage, doc_id)
         with self._at(stage, doc_id):
             directory = self._open(path, stage, doc_id)
             if directory is None:
@@ -325,7 +329,7 @@ class LocalBackend:
                 error.filename, error.filename2 = str(self.path(stage, doc_id)), None
             raise
 
-    def _open(self, path: Path, stage: str, doc_id: str) -> _Directory | None:
+    def _open(self, path: str, stage: str, doc_id: str) -> _Directory | None:
         try:
             return _Directory(path)
         except FileNotFoundError:
@@ -333,31 +337,31 @@ class LocalBackend:
         except NotADirectoryError:
             raise self._no_directory(path, stage, doc_id) from None
 
-    def _no_directory(self, path: Path, stage: str, doc_id: str) -> UnreadableDocument:
-        if path.is_symlink():
+    def _no_directory(self, path: str, stage: str, doc_id: str) -> UnreadableDocument:
+        if os.path.islink(path):
             found, remedy = f"{path} is a symbolic link", "link the store's root instead, which may be one"
         else:
-            wrong = path if self.root.is_dir() else self.root
+            wrong = path if os.path.isdir(self.root) else self.root
             found, remedy = f"{wrong} is no directory", "look what it is, and move it aside"
         return UnreadableDocument(stage, doc_id, str(self.path(stage, doc_id)), found, remedy)
 
-    def _made(self, path: Path, stage: str, doc_id: str) -> _Directory:
+    def _made(self, path: str, stage: str, doc_id: str) -> _Directory:
         """Open a directory, after making it and what is missing above it."""
         if directory := self._open(path, stage, doc_id):
             return directory
         missing = [path]
-        while not missing[-1].parent.is_dir():
-            missing.append(missing[-1].parent)
+        while not os.path.isdir(_parent(missing[-1])):
+            missing.append(_parent(missing[-1]))
         for made in reversed(missing):
             with contextlib.suppress(FileExistsError):
-                made.mkdir()
+                os.mkdir(made)
             if self._sync:
                 # Also where another process made it just now: it may not have come to its own sync yet.
-                with _Directory(made.parent.resolve()) as parent:
+                with _Directory(os.path.realpath(_parent(made))) as parent:
                     parent.sync()
         directory = self._open(path, stage, doc_id)
         if directory is None:
-            raise FileNotFoundError(errno.ENOENT, "removed while it was being made", str(path))
+            raise FileNotFoundError(errno.ENOENT, "removed while it was being made", path)
         return directory
 
     def _read(self, directory: _Directory, name: str, stage: str, doc_id: str, parts: Collection[str]) -> Stored | None:
@@ -371,7 +375,7 @@ class LocalBackend:
         except FileNotFoundError:
             return None
         except NotADirectoryError:
-            raise self._no_directory(directory.path / name, stage, doc_id) from None
+            raise self._no_directory(join(directory.path, name), stage, doc_id) from None
         with document:
             try:
                 record = document.read(RECORD_FILE)
@@ -380,11 +384,11 @@ class LocalBackend:
                     if not os.listdir(document.path if document.fd is None else document.fd):
                         return None
                     problem = f"the directory has no {RECORD_FILE}, so it is no document"
-                    raise UnreadableDocument(stage, doc_id, str(document.path), problem, self._repair())
+                    raise UnreadableDocument(stage, doc_id, document.path, problem, self._repair())
                 contents = {part: data for part in parts if (data := document.read(part)) is not None}
             except IsADirectoryError as error:
                 problem = f"{error.filename} is no file"
-                raise UnreadableDocument(stage, doc_id, str(document.path), problem, self._repair()) from None
+                raise UnreadableDocument(stage, doc_id, document.path, problem, self._repair()) from None
             return Stored(record, contents)
 
     def _repair(self) -> str:
@@ -435,7 +439,7 @@ class LocalBackend:
     @contextlib.contextmanager
     def _changing(self, stage: str, doc_id: str, expected: bytes) -> Iterator[_Directory | None]:
         """Hold the lock of a document for a change; None where its record is not the expected one."""
-        directory = self._open(self.root / stage, stage, doc_id)
+        directory = self._open(join(self.root, stage), stage, doc_id)
         if directory is None:
             yield None
             return
@@ -450,7 +454,7 @@ class LocalBackend:
 
     @contextlib.contextmanager
     def _history(self, stage: str, doc_id: str) -> Iterator[_Directory]:
-        with self._made(self.root.joinpath(*_HISTORY, stage, doc_id), stage, doc_id) as directory:
+        with self._made(join(self.root, *_HISTORY, stage, doc_id), stage, doc_id) as directory:
             yield directory
 
     def _retire(self, directory: _Directory, stage: str, doc_id: str) -> None:
@@ -459,6 +463,10 @@ class LocalBackend:
             directory.rename(_old(doc_id), _next_stamp(history), history)
             self._settle_directory(history)
             self._settle_directory(directory)
+
+
+def _parent(path: str) -> str:
+    return os.path.dirname(path) or os.curdir
 
 
 def _old(doc_id: str) -> str:
@@ -496,7 +504,7 @@ def _locked(directory: _Directory, doc_id: str) -> Iterator[None]:
     while True:
         fd = os.open(directory._at(name), _LOCK, 0o666, dir_fd=directory.fd)  # noqa: SLF001 - of this module
         try:
-            if fcntl is not None:
+            if fcntl is not None:  # pragma: no branch  - Windows
                 fcntl.flock(fd, fcntl.LOCK_EX)
             # A sweep may have removed the file while we waited; then others lock another one.
             status = directory.stat(name)

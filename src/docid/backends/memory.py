@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from docid.backends.base import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
 
 __all__ = ["MemoryBackend"]
 
@@ -38,6 +38,8 @@ class MemoryBackend:
 
     def path(self, stage: str, doc_id: str) -> Path:
         """Return a name for the document; there is no such file."""
+        from pathlib import Path  # noqa: PLC0415 - as in LocalBackend.path
+
         return Path("memory:", stage, doc_id)
 
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
