@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from doctest import ELLIPSIS
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ pytest_collect_file = (
         teardown=_leave,
     )
     + Sybil(
-        parsers=[DocTestParser()],
+        parsers=[DocTestParser(ELLIPSIS)],
         patterns=["*.py"],
         document_types={".py": PythonDocStringDocument},
     )

@@ -120,7 +120,7 @@ def test_every_public_name_is_there_and_documented() -> None:
     for name in docid.__all__:
         value = getattr(docid, name)
         if callable(value) and name != "DocId":
-            assert value.__doc__, name
+            assert ">>> " in value.__doc__, name
     errors = {
         name
         for name, value in vars(docid.errors).items()

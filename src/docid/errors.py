@@ -41,7 +41,16 @@ def _rebuild(cls: type[DocidError], args: tuple[object, ...], facts: dict[str, A
 
 
 class DocidError(Exception):
-    """The base of all errors of docid: `except DocidError` catches them and nothing else."""
+    """The base of all errors of docid: `except DocidError` catches them and nothing else.
+
+    Example:
+        >>> from docid import reserve_doc_id
+        >>> try:
+        ...     reserve_doc_id("draft", "")
+        ... except DocidError as error:
+        ...     print(error)
+        task_id: empty: ''; expected some text (None where there is none)
+    """
 
     def __reduce__(self) -> tuple[Callable[..., DocidError], tuple[object, ...]]:
         # The default would call the class with the message alone, and the classes below take keywords.
@@ -56,6 +65,12 @@ class InvalidName(DocidError, ValueError):
         value: the text itself.
         problem: what is wrong with it.
         expected: what would be right.
+
+    Example:
+        >>> from docid import reserve_doc_id
+        >>> reserve_doc_id("../draft", "t-1")
+        Traceback (most recent call last):
+        docid.errors.InvalidName: stage: not a stage name: '../draft'; expected 1 to 64 of a-z, 0-9, _ and -, ...
     """
 
     def __init__(self, argument: str, value: object, problem: str, expected: str) -> None:
@@ -72,6 +87,12 @@ class DuplicateTaskId(DocidError, ValueError):
     Attributes:
         task_id: the task id.
         positions: where it was met first and again, counted from 0.
+
+    Example:
+        >>> from docid import reserve_doc_ids
+        >>> reserve_doc_ids("draft", ["t-1", "t-2", "t-1"])
+        Traceback (most recent call last):
+        docid.errors.DuplicateTaskId: task_ids: the same task id at positions 0 and 2 (counted from 0): 't-1'; ...
     """
 
     def __init__(self, task_id: str, positions: tuple[int, int]) -> None:
@@ -89,6 +110,12 @@ class InvalidDocument(DocidError, ValueError):
     Attributes:
         field: which field of the document, with the path into metadata (`metadata.usage.cost`).
         problem: what is wrong with it, and what would be right.
+
+    Example:
+        >>> from docid import Document
+        >>> Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="", metadata={"usage": {"cost": float("nan")}})
+        Traceback (most recent call last):
+        docid.errors.InvalidDocument: metadata.usage.cost: nan of type float does not come back equal from JSON; ...
     """
 
     def __init__(self, field: str, problem: str) -> None:
@@ -107,6 +134,16 @@ class LineageConflict(DocidError):
         stage, doc_id, task_id, parent_doc_id: of the document that was to be written.
         stored_task_id, stored_parent_doc_id: of the document that holds the id.
         path: where that document is.
+
+    Example:
+        >>> from docid import DocsStore, Document
+        >>> from docid.backends import MemoryBackend
+        >>> store = DocsStore(MemoryBackend())
+        >>> draft = Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once")
+        >>> _ = store.write(draft)
+        >>> store.write(Document(stage="draft", doc_id="d1", task_id="t-2", raw_text="once"))
+        Traceback (most recent call last):
+        docid.errors.LineageConflict: draft/d1 is taken by another lineage: memory:/draft/d1 holds task_id='t-1', ...
     """
 
     def __init__(  # keyword-only facts, all of them needed
@@ -144,6 +181,16 @@ class ContentConflict(DocidError):
         missing_parts: the parts that only lack in the stored document; `add_part` completes it where these
             are all that differs.
         path: where the stored document is.
+
+    Example:
+        >>> from docid import DocsStore, Document
+        >>> from docid.backends import MemoryBackend
+        >>> store = DocsStore(MemoryBackend())
+        >>> draft = Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once")
+        >>> _ = store.write(draft)
+        >>> store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="twice"))
+        Traceback (most recent call last):
+        docid.errors.ContentConflict: draft/d1 (task_id='t-1') is already at memory:/draft/d1 with other ...
     """
 
     def __init__(  # keyword-only facts, all of them needed
@@ -179,6 +226,15 @@ class MissingParent(DocidError, LookupError):
         stage, doc_id, task_id: the document that was to be written.
         parent_stage, parent_doc_id: the parent it needs; `parent_doc_id` is None where it names none.
         found_in: the other stages that hold a document of that id.
+
+    Example:
+        >>> from docid import DocsStore, Document
+        >>> from docid.backends import MemoryBackend
+        >>> store = DocsStore(MemoryBackend())
+        >>> draft = Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once")
+        >>> store.write(Document(stage="essay", doc_id="e1", task_id="t-1", raw_text="", parent_doc_id="d1"))
+        Traceback (most recent call last):
+        docid.errors.MissingParent: essay/e1 (task_id='t-1') names the parent draft/d1, which is not ...
     """
 
     def __init__(  # keyword-only facts, all of them needed
@@ -216,6 +272,16 @@ class DocumentNotFound(DocidError, LookupError):
         stage, doc_id: what was asked for.
         path: where it would be.
         found_in: the other stages that hold a document of that id.
+
+    Example:
+        >>> from docid import DocsStore, Document
+        >>> from docid.backends import MemoryBackend
+        >>> store = DocsStore(MemoryBackend())
+        >>> draft = Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once")
+        >>> _ = store.write(draft)
+        >>> store.read("essay", "d1")
+        Traceback (most recent call last):
+        docid.errors.DocumentNotFound: essay/d1 is not in the store: ...; that id is in stage draft
     """
 
     def __init__(self, stage: str, doc_id: str, path: str, found_in: tuple[str, ...] = ()) -> None:
@@ -235,6 +301,16 @@ class UnreadableDocument(DocidError):
         path: where it is.
         problem: what was found.
         remedy: what to do about it.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from docid import DocsStore, Document
+        >>> store = DocsStore(tempfile.mkdtemp())
+        >>> result = store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once"))
+        >>> _ = (result.path / "raw.txt").write_text("on")
+        >>> store.read("draft", "d1")
+        Traceback (most recent call last):
+        docid.errors.UnreadableDocument: draft/d1 at ... cannot be used: raw.txt: 2 bytes, but the ...
     """
 
     def __init__(self, stage: str, doc_id: str, path: str, problem: str, remedy: str | None = None) -> None:
@@ -256,6 +332,10 @@ class DurabilityUnknown(DocidError):
         stage, doc_id: the document.
         path: where it is.
         problem: what the file system said.
+
+    Example:
+        >>> print(DurabilityUnknown("draft", "d1", "docs/draft/d1", "[Errno 5] Input/output error"))
+        draft/d1 was written to docs/draft/d1, but syncing it failed ([Errno 5] Input/output error): it is there ...
     """
 
     def __init__(self, stage: str, doc_id: str, path: str, problem: str) -> None:
@@ -305,6 +385,12 @@ class TaskTableError(DocidError, ValueError):
     Attributes:
         problems: the first 1,000 faults, as `Problem`.
         count: how many there are in all.
+
+    Example:
+        >>> from docid import DraftTask, reserve_tasks
+        >>> list(reserve_tasks([DraftTask(task_id="t-1"), DraftTask(task_id=" t-2")], DraftTask))
+        Traceback (most recent call last):
+        docid.errors.TaskTableError: row 2, column draft_task_id: ' t-2'; white space at an end; expected the text ...
     """
 
     _SHOWN = 10

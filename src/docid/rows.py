@@ -93,6 +93,10 @@ class DraftTask(TaskRow):
 
     Attributes:
         source_doc_id: a stored draft whose prompt is to be sent again instead of rendering one.
+
+    Example:
+        >>> DraftTask(task_id="tides__plain__large-1", combo_id="tides", generation_model="large-1").stage
+        'draft'
     """
 
     stage = "draft"
@@ -106,7 +110,13 @@ class DraftTask(TaskRow):
 
 @frozen(kw_only=True)
 class EssayTask(TaskRow):
-    """A row of `essay_generation_tasks.csv`."""
+    """A row of `essay_generation_tasks.csv`.
+
+    Example:
+        >>> row = EssayTask(task_id="tides__plain", doc_id="e1", parent_doc_id="d1", extra={"note": "by hand"})
+        >>> row.parent_doc_id, row.cell("note"), row.cell("essay_task_id")
+        ('d1', 'by hand', 'tides__plain')
+    """
 
     stage = "essay"
     parent_stage = "draft"
@@ -121,7 +131,12 @@ class EssayTask(TaskRow):
 
 @frozen(kw_only=True)
 class EvaluationTask(TaskRow):
-    """A row of `evaluation_tasks.csv`."""
+    """A row of `evaluation_tasks.csv`.
+
+    Example:
+        >>> EvaluationTask(task_id="e1__clarity__large-1", parent_doc_id="e1", parser="in_last_line").parent_stage
+        'essay'
+    """
 
     stage = "evaluation"
     parent_stage = "essay"

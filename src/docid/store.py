@@ -39,7 +39,12 @@ _TURNS = 100
 
 
 class Outcome(StrEnum):
-    """What became of a write. There are no others: everything else is an error."""
+    """What became of a write. There are no others: everything else is an error.
+
+    Example:
+        >>> Outcome.CREATED == "created", f"{Outcome.CREATED}"
+        (True, 'created')
+    """
 
     CREATED = "created"
     """Nothing was there; the document is."""
@@ -65,6 +70,14 @@ class WriteResult:
             that.
         missing_parts: the parts that were given and that the stored document lacks, where these are all that
             differs: `store.add_part` completes it.
+
+    Example:
+        >>> from docid import DocsStore, Document
+        >>> from docid.backends import MemoryBackend
+        >>> store = DocsStore(MemoryBackend())
+        >>> draft = Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once")
+        >>> store.write(draft).outcome, store.write(draft).outcome
+        (<Outcome.CREATED: 'created'>, <Outcome.UNCHANGED: 'unchanged'>)
     """
 
     outcome: Outcome

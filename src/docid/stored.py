@@ -126,6 +126,16 @@ class StoredDocument:
     Attributes:
         stage, doc_id: its name.
         outcome: how `DocsStore.ensure` came by it, `created` or `kept`; None from elsewhere.
+
+    Example:
+        >>> from docid import DocsStore, Document
+        >>> from docid.backends import MemoryBackend
+        >>> store = DocsStore(MemoryBackend())
+        >>> draft = Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once")
+        >>> _ = store.write(draft)
+        >>> stored = store.open("draft", "d1")
+        >>> stored.task_id, stored.sizes, stored.raw_text, stored.parsed_text
+        ('t-1', {'raw': 4}, 'once', None)
     """
 
     __slots__ = ("_version", "outcome")

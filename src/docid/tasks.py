@@ -180,6 +180,16 @@ def write_tasks(
         TaskTableError: a cell that UTF-8 cannot hold; a column twice, as a field and in `extra`.
         ValueError: no rows, and nothing that says what the header is.
         OSError: the file cannot be written.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "note_tasks.csv")
+        >>> Note = TaskRow.of("note")
+        >>> write_tasks(path, reserve_tasks([Note(task_id="t-1", extra={"about": "tides, and moss"})], Note))
+        1
+        >>> print(path.read_text(), end="")
+        note_task_id,about,doc_id
+        t-1,"tides, and moss",kc0flifbmrcq40w5
     """
     columns: tuple[str, ...] = getattr(rows, "columns", ())
     row_type = row_type or getattr(rows, "row_type", None)
