@@ -64,15 +64,15 @@ def test_reserve_fills_tables_in_place_and_a_second_time_nothing(
     code, out, err = run(capfd, *arguments, "--dry-run")
     assert (code, err) == (0, "")
     assert out == (
-        "draft_generation_tasks.csv: 2 rows, would be filled: 2 doc_id\n"
-        "essay_tasks.csv: 2 rows, would be filled: 2 doc_id, 2 parent_doc_id\n"
+        "draft_generation_tasks.csv: 2 rows, would be filled: 2 doc_id (0 kept)\n"
+        "essay_tasks.csv: 2 rows, would be filled: 2 doc_id (0 kept), 2 parent_doc_id (0 kept)\n"
     )
     assert (tables / "draft_generation_tasks.csv").read_text() == DRAFTS
     code, out, _ = run(capfd, *arguments)
     assert (code, out) == (
         0,
-        "draft_generation_tasks.csv: 2 rows, filled: 2 doc_id\n"
-        "essay_tasks.csv: 2 rows, filled: 2 doc_id, 2 parent_doc_id\n",
+        "draft_generation_tasks.csv: 2 rows, filled: 2 doc_id (0 kept)\n"
+        "essay_tasks.csv: 2 rows, filled: 2 doc_id (0 kept), 2 parent_doc_id (0 kept)\n",
     )
     a, b = reserve_doc_id("draft", "a"), reserve_doc_id("draft", "b")
     assert (tables / "draft_generation_tasks.csv").read_text() == f"draft_task_id,note,doc_id\na,x,{a}\nb,y,{b}\n"
@@ -81,7 +81,7 @@ def test_reserve_fills_tables_in_place_and_a_second_time_nothing(
     assert (tables / "essay_tasks.csv").read_text() == filled
     inode = (tables / "essay_tasks.csv").stat().st_ino
     code, out, _ = run(capfd, *arguments)
-    assert out.count("filled: 0 doc_id") == 2
+    assert out.count("filled: 0 doc_id (2 kept)") == 2
     assert (tables / "essay_tasks.csv").stat().st_ino == inode
 
 
@@ -90,7 +90,10 @@ def test_reserve_takes_parents_from_another_table_and_says_what_is_left(
 ) -> None:
     code, out, _ = run(capfd, "reserve", "essay_tasks.csv", "--run-id", "r1", "--salt", "s")
     assert code == 0
-    assert "filled: 2 doc_id, 0 parent_doc_id; 2 without parent_doc_id (name the table of stage draft too)" in out
+    assert (
+        "filled: 2 doc_id (0 kept), 0 parent_doc_id (0 kept); 2 without parent_doc_id (name the table of stage draft too)"
+        in out
+    )
     text = (tables / "essay_tasks.csv").read_text()
     assert text.startswith("essay_task_id,draft_task_id,doc_run_id,doc_salt,doc_id\n1,a,r1,s,")
     code, _, err = run(capfd, "reserve", "essay_tasks.csv", "--parents", "draft=draft_generation_tasks.csv")
@@ -99,7 +102,7 @@ def test_reserve_takes_parents_from_another_table_and_says_what_is_left(
     assert (tables / "essay_tasks.csv").read_text() == text
     run(capfd, "reserve", "draft=draft_generation_tasks.csv")
     code, out, _ = run(capfd, "reserve", "essay_tasks.csv", "--parents", "draft_generation_tasks.csv")
-    assert (code, out) == (0, "essay_tasks.csv: 2 rows, filled: 0 doc_id, 2 parent_doc_id\n")
+    assert (code, out) == (0, "essay_tasks.csv: 2 rows, filled: 0 doc_id (2 kept), 2 parent_doc_id (0 kept)\n")
 
 
 def test_reserve_keeps_line_ends_and_bom(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -122,7 +125,7 @@ def test_other_stages_are_declared_by_an_option(tables: Path, capfd: pytest.Capt
     arguments = ["reserve", "outline_tasks.csv", "part_generation_tasks.csv", "--stages", "outline,notes,part:outline"]
     code, out, err = run(capfd, *arguments)
     assert (code, err) == (0, "")
-    assert "1 doc_id, 1 parent_doc_id" in out
+    assert "1 doc_id (0 kept), 1 parent_doc_id (0 kept)" in out
     assert reserve_doc_id("outline", "o") in (tables / "part_generation_tasks.csv").read_text()
 
 
@@ -143,6 +146,22 @@ def test_other_stages_are_declared_by_an_option(tables: Path, capfd: pytest.Capt
         ),
         pytest.param(
             ["reserve", "draft_tasks.csv", "draft=x.csv"], "expected one table of stage draft", id="two of one stage"
+        ),
+        pytest.param(["reserve", "draft="], "draft=: which stage's table?", id="stage without table"),
+        pytest.param(
+            ["reserve", "--stage", "draft", "--task-id", "a", "--dry-run"], "are for tables", id="dry run of an id"
+        ),
+        pytest.param(
+            ["reserve", "essay_tasks.csv", "--run", "r"], "unrecognized arguments: --run r", id="abbreviation"
+        ),
+        pytest.param(
+            ["ls", "--store", "essay_tasks.csv"], "no store at essay_tasks.csv: that is no dir", id="root a file"
+        ),
+        pytest.param(["show", "--store", "docs", "draft/"], "'draft/' names no document", id="empty id"),
+        pytest.param(
+            ["show", "--store", "docs", "o1", "--stages", "draft"],
+            "docs also holds essay: no stages of draft; --stages declares others",
+            id="stages that are not declared",
         ),
         pytest.param(["reserve", "--stage", "x", "--task-id", "a"], "not a stage of this pipeline", id="no stage"),
         pytest.param(["reserve", "--stage", "draft", "--task-id", ""], r"task_ids\[0\]: empty", id="empty task"),
@@ -220,6 +239,30 @@ def test_ls_goes_on_past_what_it_cannot_read(root: Path, capfd: pytest.CaptureFi
     assert code == 2
     assert out.startswith("draft/aa2\t")
     assert err.startswith("docid: draft/aa1 at ")
+
+
+def test_ls_says_what_other_stages_a_store_holds(
+    root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCID_STAGES", "outline,chapter")
+    code, out, err = run(capfd, "ls", "--store", str(root))
+    assert (code, out) == (0, "")
+    assert "also holds draft, essay: no stages of outline, chapter; --stages declares others" in err
+    assert run(capfd, "ls", "--store", str(root), "--stages", "draft,essay")[2] == ""
+    for number in range(6):
+        (root / f"more-{number}").mkdir()
+    assert "essay, more-0, more-1, more-2, …" in run(capfd, "ls", "--store", str(root))[2]
+
+
+def test_what_would_steer_a_terminal_is_shown_as_text(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    hostile = Document(
+        stage="draft", doc_id="bb", task_id="t", raw_text="a\x1b[2Jb\tc\r\nd\x9b\n", metadata={"k": "\x07"}
+    )
+    DocsStore(root).write(hostile)
+    _, out, _ = run(capfd, "show", "--store", str(root), "bb")
+    assert "metadata.k       \\x07\n" in out
+    assert out.endswith("a\\x1b[2Jb\tc\nd\\x9b\n")
+    assert run(capfd, "show", "--store", str(root), "bb", "--raw")[1].count("\x1b") == 1
 
 
 def test_an_older_system_s_documents_are_listed(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -305,7 +305,10 @@ def test_a_document_takes_identity_and_lineage_from_its_row() -> None:
         run_id="run-7",
     )
     assert Document.from_task(row, raw_text="r", run_id="other").run_id == "other"
-    with pytest.raises(InvalidName, match="^doc_id: not a doc id: ''"):
+    with pytest.raises(
+        InvalidName,
+        match="^doc_id: the row of task 't' is not reserved.*expected a row that went through reserve_tasks",
+    ):
         Document.from_task(DraftTask(task_id="t"), raw_text="")
 
 

@@ -145,8 +145,12 @@ def test_a_source_doc_id_that_is_not_there_is_an_error_before_any_model_call(tmp
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("draft_template", "gone-v9", "the inputs have no template 'gone-v9' or its parser"),
-        ("combo_id", "combo_v1_0", "the inputs have no combination 'combo_v1_0'"),
+        (
+            "draft_template",
+            "gone-v9",
+            "draft_generation_tasks.csv, task combo_v1_6e2634bed573__pairs-v1__small-1: the inputs have no draft_template 'gone-v9'",
+        ),
+        ("combo_id", "combo_v1_0", "the inputs have no combo_id 'combo_v1_0'"),
         ("doc_id", "", "draft_generation_tasks.csv row 2, column doc_id: missing"),
     ],
 )

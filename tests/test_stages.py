@@ -37,7 +37,11 @@ def test_stages_are_values() -> None:
     ("parents", "message"),
     [
         pytest.param({}, "at least one stage", id="none"),
-        pytest.param({"essay": "draft"}, r"stages\['essay'\]: not declared before it: 'draft'", id="unknown parent"),
+        pytest.param(
+            {"essay": "draft"},
+            "the parent of stage 'essay': not declared before it: 'draft'; expected no parent",
+            id="unknown parent",
+        ),
         pytest.param({"a": "a"}, "not declared before it", id="its own parent"),
         pytest.param({"a": "b", "b": "a"}, "not declared before it", id="circle"),
         pytest.param({"Draft": None}, "stage: not a stage name: 'Draft'", id="upper case"),
@@ -48,6 +52,11 @@ def test_stages_are_values() -> None:
 def test_what_is_no_pipeline_is_refused(parents: dict[str, str | None], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Stages(parents)
+
+
+def test_what_is_no_mapping_is_refused() -> None:
+    with pytest.raises(TypeError, match="expected a mapping of stage to parent .or Stages.chain., got list"):
+        Stages(["draft", "essay"])  # type: ignore[arg-type]
 
 
 def test_a_stage_twice_is_refused() -> None:

@@ -278,6 +278,13 @@ def test_ensure_refuses_a_made_document_of_another_identity(store: DocsStore, ch
     assert list(store.ids("essay")) == []
 
 
+@pytest.mark.parametrize("made", [None, "text"])
+def test_ensure_refuses_what_is_no_document(store: DocsStore, made: Any) -> None:
+    store.write(draft())
+    with pytest.raises(TypeError, match=r"make\(\) returned \w+; expected a Document of task 'e-1'"):
+        store.ensure(ROW, lambda: made)
+
+
 def test_what_make_raises_passes_and_nothing_is_written(store: DocsStore) -> None:
     store.write(draft())
 
@@ -591,9 +598,14 @@ def test_a_source_doc_id_gives_that_document_s_prompt(store: DocsStore) -> None:
     assert store.source_prompt(row) == "as it was sent\r\n"
     assert store.source_prompt(DraftTask(task_id="t", doc_id="a3")) is None
     assert store.source_prompt(ROW) is None
-    with pytest.raises(DocumentNotFound, match="draft/zz is not in the store"):
+    with pytest.raises(
+        DocumentNotFound, match="draft/zz is not in the store.*; the source_doc_id of draft task 't-3' names it"
+    ):
         store.source_prompt(attrs.evolve(row, source_doc_id="zz"))
-    with pytest.raises(UnreadableDocument, match="draft/a2 .* stored without its prompt, which draft/a3 is to send"):
+    with pytest.raises(
+        UnreadableDocument,
+        match="draft/a2 .* stored without its prompt, and the source_doc_id of draft task 't-3' names it",
+    ):
         store.source_prompt(attrs.evolve(row, source_doc_id="a2"))
     with pytest.raises(InvalidName):
         store.source_prompt(attrs.evolve(row, source_doc_id=".."))
@@ -620,6 +632,8 @@ def test_a_store_shows_its_home_in_one_line(tmp_path: Path) -> None:
 def test_wrong_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="durability: expected 'full' or 'none', got 'some'"):
         DocsStore(tmp_path, durability="some")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="root: expected a directory or a Backend, got NoneType"):
+        DocsStore(None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="root: expected a directory, got the URL 's3://bucket/x'"):
         DocsStore("s3://bucket/x")
 

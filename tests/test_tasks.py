@@ -7,6 +7,7 @@ import gzip
 import io
 import os
 import pickle
+import re
 import stat
 from pathlib import Path
 from typing import Any, Optional
@@ -135,6 +136,25 @@ def test_a_row_type_that_no_table_can_have_is_refused(tmp_path: Path, body: dict
         read_tasks(table(tmp_path, "x_task_id\n"), row_type)
 
 
+def test_a_field_that_the_class_does_not_have_is_refused(tmp_path: Path) -> None:
+    class Bare(TaskRow):
+        stage = "bare"
+        words: int = 3
+
+    with pytest.raises(
+        TypeError, match=r"Bare.words: no field; expected the class below @attrs.frozen\(kw_only=True\)"
+    ):
+        read_tasks(table(tmp_path, "bare_task_id,words\nt,9\n"), Bare)
+    with pytest.raises(TypeError, match="Bare.words"):
+        Bare(task_id="t")
+
+
+@pytest.mark.parametrize("value", [None, 3])
+def test_extra_columns_are_text(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"extra\['k'\]: expected a str, got"):
+        NoteTask(task_id="t", extra={"k": value})
+
+
 def test_a_stage_without_a_row_type_gets_a_plain_one() -> None:
     row_type = TaskRow.of("side-note", "outline")
     assert (row_type.stage, row_type.parent_stage, row_type.__name__) == ("side-note", "outline", "SideNoteTask")
@@ -247,6 +267,11 @@ HEADER = "essay_task_id,parent_doc_id,doc_id,combo_id\n"
             id="another table",
         ),
         pytest.param(
+            "essay_task_id;parent_doc_id;doc_id\n",
+            ["row 1: 'essay_task_id;parent_doc_id;doc_id'; separated by ';'; expected commas"],
+            id="semicolons",
+        ),
+        pytest.param(
             "essay_task_id,parent_doc_id,doc_id,doc_id\n",
             ["row 1, column doc_id: there twice; expected each column once"],
             id="column twice",
@@ -332,7 +357,7 @@ def test_wrong_values_of_typed_columns_are_named(tmp_path: Path) -> None:
         "row 2, column words: 'many'; expected a whole number",
         "row 2, column weight: 'nan'; expected a number, or nothing",
         "row 2, column final: 'yes'; expected true or false, or nothing",
-        "row 3, column words: expected a whole number",
+        "row 3, column words: empty; expected a whole number",
         "row 3, column weight: '1_0'; expected a number, or nothing",
         "row 3, column final: ' 1'; expected true or false, or nothing",
         "row 4, column words: '1.0'; expected a whole number",
@@ -521,6 +546,35 @@ def test_what_fails_on_the_way_leaves_the_old_table_and_nothing_beside_it(tmp_pa
     assert os.listdir(tmp_path) == [path.name]
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"words": "many"}, "row 1, column words: 'many'; expected a whole number"),
+        ({"words": None}, "row 1, column words: 'None'; expected a whole number"),
+        ({"weight": float("nan")}, "row 1, column weight: 'nan'; expected a number, or nothing"),
+        ({"title": None}, "row 1, column Chapter title: 'None'; expected text"),
+        ({"task_id": 3}, "row 1, column chapter_task_id: '3'; expected the task's id"),
+        ({"task_id": ""}, "row 1, column chapter_task_id: empty; expected the task's id"),
+        ({"task_id": "t "}, "row 1, column chapter_task_id: 't '; white space at an end"),
+        ({"doc_id": ".."}, "row 1, column doc_id: '..'; not a doc id"),
+    ],
+)
+def test_what_a_reader_would_not_give_back_is_not_written(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    fields: dict[str, Any] = {"task_id": "t", **change}
+    with pytest.raises(TaskTableError, match=re.escape(message)):
+        write_tasks(tmp_path / "x.csv", [ChapterTask(**fields)])
+    assert os.listdir(tmp_path) == []
+
+
+def test_rows_of_two_classes_are_no_table(tmp_path: Path) -> None:
+    rows: list[Any] = [DraftTask(task_id="d"), EssayTask(task_id="e", draft_task_id="d")]
+    with pytest.raises(TypeError, match="rows: expected rows of DraftTask, got EssayTask"):
+        write_tasks(tmp_path / "x.csv", rows)
+    with pytest.raises(TypeError, match="rows: expected rows of EssayTask, got DraftTask"):
+        list(reserve_tasks(rows[:1], EssayTask))
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_table_is_replaced_through_a_link_with_its_permissions(tmp_path: Path) -> None:
     path = table(tmp_path, "draft_task_id\na\n")
     path.chmod(0o640)
@@ -587,6 +641,18 @@ def test_parents_are_found_by_their_task_id() -> None:
     assert [row.parent_doc_id for row in reserve_tasks(drafts, DraftTask, parents={})] == [None, None]
 
 
+def test_parents_of_another_kind_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="parents: expected rows of stage 'draft', got a row of stage 'essay'"):
+        reserve_tasks([], EssayTask, parents=[EssayTask(task_id="e")])
+    with pytest.raises(TypeError, match="parents: .* got the path draft_tasks.csv, which read_tasks reads"):
+        reserve_tasks([], EssayTask, parents="draft_tasks.csv")  # type: ignore[arg-type]
+    rows = read_tasks(table(tmp_path, "essay_task_id\nt\n"), EssayTask, reserved=False)
+    with pytest.raises(
+        TaskTableError, match="row 1, column draft_task_id: missing from the header; expected it, to find"
+    ):
+        reserve_tasks(rows, EssayTask, parents={})
+
+
 def reserve_problems(rows: Any, row_type: type[TaskRow], **options: Any) -> list[str]:
     with pytest.raises(TaskTableError) as caught:
         list(reserve_tasks(rows, row_type, **options))
@@ -597,17 +663,18 @@ def test_rows_that_come_to_one_id_are_refused_and_both_are_named(tmp_path: Path)
     path = table(tmp_path, "draft_task_id\na\nb\n\na\n", "draft_tasks.csv")
     doc_id = reserve_doc_id("draft", "a")
     before = path.read_bytes()
-    expected = f"{path} row 5, column draft_task_id: 'a'; comes to the doc id {doc_id}, as row 2 does; expected one row for each document"
+    expected = f"{path} row 5, column draft_task_id: 'a'; comes to the doc id {doc_id}, as row 2 does; expected one row a document: remove one, or give it a doc_salt"
     assert reserve_problems(read_tasks(path, DraftTask, reserved=False), DraftTask) == [expected]
     with pytest.raises(TaskTableError):
         write_tasks(path, reserve_tasks(read_tasks(path, DraftTask, reserved=False), DraftTask))
     assert path.read_bytes() == before
     assert reserve_problems([DraftTask(task_id="x", doc_id=doc_id), DraftTask(task_id="a")], DraftTask) == [
-        f"row 2, column draft_task_id: 'a'; comes to the doc id {doc_id}, as row 1 does; expected one row for each "
-        "document"
+        f"row 2, column draft_task_id: 'a'; comes to the doc id {doc_id}, as row 1 does; expected one row a document: "
+        "remove one, or give it a doc_salt"
     ]
     assert reserve_problems([DraftTask(task_id="x", doc_id="d"), DraftTask(task_id="y", doc_id="d")], DraftTask) == [
-        "row 2, column doc_id: 'd'; comes to the doc id d, as row 1 does; expected one row for each document"
+        "row 2, column doc_id: 'd'; comes to the doc id d, as row 1 does; expected one row a document: remove one, or "
+        "empty its doc_id"
     ]
 
 

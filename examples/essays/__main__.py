@@ -81,6 +81,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if missing else 0
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {number}")
+    return number
+
+
 def peak_memory() -> int:
     """Return the most memory that this process has held, in bytes; 0 where the platform does not say."""
     try:
@@ -105,7 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--replies", type=Path, metavar="DIR", help="answer evaluations with recorded replies (*.txt)")
     parser.add_argument("--all-templates", action="store_true", help="use every template, not only the active ones")
-    parser.add_argument("--combination-size", type=int, default=6, metavar="N", help="concepts a draft (default 6)")
+    parser.add_argument(
+        "--combination-size", type=_positive, default=6, metavar="N", help="concepts a draft (default 6)"
+    )
     parser.add_argument("--keep-tables", action="store_true", help="run the tables that are there, edited by hand, say")
     parser.add_argument("--durability", choices=["full", "none"], default="full", help="as for DocsStore")
     parser.add_argument("--fresh", action="store_true", help="remove tables and store of an earlier run first")

@@ -86,8 +86,8 @@ class OpenAICompatible:
             GenerationError: the endpoint refused, or sent something else than a reply.
         """
         body = json.dumps({"model": model, "messages": [{"role": "user", "content": prompt}]}).encode()
-        request = urllib.request.Request(self.url, body, self._headers)
         try:
+            request = urllib.request.Request(self.url, body, self._headers)
             with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
                 reply = json.load(response)["choices"][0]["message"]["content"]
         except urllib.error.HTTPError as error:

@@ -84,14 +84,16 @@ class Pipeline:
         for stage in ROW_TYPES:
             for row in self.rows(stage):
                 template = self.templates.get((stage, _template_of(row)))
-                if template is None or template.parser not in PARSERS:
-                    wrong = f"template {_template_of(row)!r} or its parser"
+                if template is None:
+                    wrong = f"{stage}_template {_template_of(row)!r}"
+                elif template.parser not in PARSERS:
+                    wrong = f"parser {template.parser!r} (of {stage}_template {template.template_id!r})"
                 elif isinstance(row, DraftTask) and not row.source_doc_id and row.combo_id not in self.combos:
-                    wrong = f"combination {row.combo_id!r}"
+                    wrong = f"combo_id {row.combo_id!r}"
                 else:
                     self.store.source_prompt(row)
                     continue
-                raise UnknownTemplateError(f"{stage} {row.task_id}: the inputs have no {wrong}")
+                raise UnknownTemplateError(f"{FILES[stage]}, task {row.task_id}: the inputs have no {wrong}")
 
     def run(self, stage: str) -> Count:
         """Make what is missing of one stage."""
@@ -136,6 +138,7 @@ class Pipeline:
                 "template_id": template.template_id,
                 "model_id": _model_of(row)[0],
                 "combo_id": row.cell("combo_id"),
+                **({"source_doc_id": row.cell("source_doc_id")} if row.cell("source_doc_id") else {}),
             },
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -61,18 +62,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="docid", description="Name a pipeline's documents before they exist, and look at what is stored."
+        allow_abbrev=False,
+        prog="docid",
+        description="Name a pipeline's documents before they exist, and look at what is stored.",
     )
     parser.add_argument("--version", action="version", version=f"docid {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     reserve = verbs.add_parser(
         "reserve",
+        allow_abbrev=False,
         help="fill doc_id and parent_doc_id in task tables, or print ids",
         description="Fill the empty doc_id and parent_doc_id cells of task tables, in place and atomically; what is "
         "set is kept. A table's stage is told by its name (<stage>_generation_tasks.csv or <stage>_tasks.csv, also "
         ".gz), or given as STAGE=TABLE. Parents are looked up in the other tables that are named, or in --parents. "
-        "With --stage and --task-id no table is touched: the ids of these tasks are printed.",
+        "Tables are written one by one, parents first; a faulty table ends the command. With --stage and --task-id no "
+        "table is touched: the ids of these tasks are printed.",
     )
     reserve.add_argument("tables", nargs="*", metavar="[STAGE=]TABLE", help="task tables to fill")
     reserve.add_argument("--stage", metavar="STAGE", help="the stage of the --task-id values")
@@ -85,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         "--parents",
         action="append",
         default=[],
-        metavar="STAGE=TABLE",
+        metavar="[STAGE=]TABLE",
         help="a reserved table to look parents up in; may be repeated",
     )
     reserve.add_argument("--dry-run", action="store_true", help="say what would be filled; write nothing")
@@ -94,8 +99,10 @@ def _parser() -> argparse.ArgumentParser:
 
     show = verbs.add_parser(
         "show",
+        allow_abbrev=False,
         help="print one document",
-        description="Print a document's lineage, metadata and texts. The id may be cut short where that is unique.",
+        description="Print a document's lineage and metadata, and its parsed text (the raw one where nothing was "
+        "parsed). The id may be cut short where that is unique.",
     )
     show.add_argument("document", metavar="[STAGE/]ID", help="the document; without a stage all stages are searched")
     what = show.add_mutually_exclusive_group()
@@ -109,10 +116,11 @@ def _parser() -> argparse.ArgumentParser:
 
     listing = verbs.add_parser(
         "ls",
+        allow_abbrev=False,
         help="list the documents of a store",
         description="List documents, one a line: stage/id, task id, parent, when made, parts. Unordered.",
     )
-    listing.add_argument("stage", nargs="*", metavar="STAGE", help="the stages to list (default: all)")
+    listing.add_argument("stage", nargs="*", metavar="STAGE", help="the stages to list (default: all of --stages)")
     how = listing.add_mutually_exclusive_group()
     how.add_argument("--ids", action="store_true", help="print stage/id alone, without opening a document")
     how.add_argument("--json", action="store_true", help="print one line of JSON a document")
@@ -125,10 +133,10 @@ def _add_stages(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stages",
         type=_stages,
-        default=DEFAULT_STAGES,
+        default=os.environ.get("DOCID_STAGES") or _DEFAULT_STAGES,
         metavar="LIST",
         help="the stages in order, each from the one before unless its parent is named as STAGE:PARENT "
-        f"(default: {_DEFAULT_STAGES})",
+        f"(default: the environment variable DOCID_STAGES, or {_DEFAULT_STAGES})",
     )
 
 
@@ -153,8 +161,20 @@ def _store(arguments: argparse.Namespace) -> DocsStore:
     if not arguments.store:
         raise _UsageError("which store? expected --store ROOT, or the environment variable DOCID_STORE")
     if not os.path.isdir(arguments.store):
-        raise _UsageError(f"no store at {arguments.store}: there is no such directory")
+        wrong = "that is no directory" if os.path.exists(arguments.store) else "there is no such directory"
+        raise _UsageError(f"no store at {arguments.store}: {wrong}")
     return DocsStore(arguments.store, stages=arguments.stages)
+
+
+def _other_stages(arguments: argparse.Namespace) -> str:
+    """Return a hint at directories of the store that are none of the stages; empty where there are none."""
+    with os.scandir(arguments.store) as entries:
+        names = sorted(each.name for each in entries if each.is_dir() and not each.name.startswith("."))
+    others = [name for name in names if name not in arguments.stages]
+    if not others:
+        return ""
+    some = ", ".join(others[:_SHOWN]) + (", …" if len(others) > _SHOWN else "")
+    return f"{arguments.store} also holds {some}: no stages of {', '.join(arguments.stages)}; --stages declares others"
 
 
 def _reserve(arguments: argparse.Namespace) -> int:
@@ -162,6 +182,8 @@ def _reserve(arguments: argparse.Namespace) -> int:
     if bool(arguments.tables) == bool(arguments.task_id) or bool(arguments.task_id) != bool(arguments.stage):
         raise _UsageError("expected either tables, or --stage with --task-id; see docid reserve --help")
     if arguments.task_id:
+        if arguments.parents or arguments.dry_run:
+            raise _UsageError("--parents and --dry-run are for tables; expected --stage and --task-id alone")
         stage = stages.check(arguments.stage)
         print("\n".join(reserve_doc_ids(stage, arguments.task_id, run_id=arguments.run_id, salt=arguments.salt)))
         return 0
@@ -187,7 +209,7 @@ def _by_stage(tables: Sequence[str], stages: Stages) -> dict[str, str]:
         stage, _, path = table.rpartition("=")
         if stage not in stages:
             stage, path = stage_of_table(table, stages) or "", table
-        if not stage:
+        if not stage or not path:
             raise _UsageError(
                 f"{table}: which stage's table? expected the name <stage>_tasks.csv or <stage>_generation_tasks.csv, "
                 f"or STAGE=TABLE, with a stage of {', '.join(stages)}"
@@ -212,9 +234,9 @@ def _reserve_table(arguments: argparse.Namespace, stage: str, path: str, parents
         write_tasks(path, reserved, like=path)
     would = "would be " if arguments.dry_run else ""
     ids, parent_ids = before.ids - after.ids, before.parents - after.parents
-    text = f"{path}: {after.rows} rows, {would}filled: {ids} doc_id"
+    text = f"{path}: {after.rows} rows, {would}filled: {ids} doc_id ({before.rows - before.ids} kept)"
     if row_type.parent_stage is not None:
-        text += f", {parent_ids} parent_doc_id"
+        text += f", {parent_ids} parent_doc_id ({before.rows - before.parents} kept)"
         if after.parents:
             text += f"; {after.parents} without parent_doc_id (name the table of stage {row_type.parent_stage} too)"
     print(text)
@@ -235,7 +257,7 @@ class _Empty:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    document = _find(_store(arguments), arguments.document)
+    document = _find(arguments)
     if arguments.part is not None:
         text = document.text(arguments.part)
         if text is None:
@@ -250,11 +272,11 @@ def _show(arguments: argparse.Namespace) -> int:
         metadata = facts.pop("metadata")
         facts |= {"parts": _parts(document), **{f"metadata.{key}": value for key, value in metadata.items()}}
         for key, value in facts.items():
-            print(f"{key:<16} {value if isinstance(value, str) else orjson.dumps(value).decode()}")
+            print(f"{key:<16} {_plain(value) if isinstance(value, str) else orjson.dumps(value).decode()}")
         part: Part = "parsed" if "parsed" in document.sizes else "raw"
         print(f"\n--- {part} ---")
         text = document.text(part) or ""
-        _print_text(text if text.endswith("\n") else text + "\n")
+        _print_text(_plain(text if text.endswith("\n") else text + "\n"))
     return 0
 
 
@@ -262,9 +284,12 @@ def _parts(document: StoredDocument) -> str:
     return ", ".join(f"{part} {size:,} bytes" for part, size in document.sizes.items())
 
 
-def _find(store: DocsStore, name: str) -> StoredDocument:
+def _find(arguments: argparse.Namespace) -> StoredDocument:
     """Return the document that `[STAGE/]ID` names, the id by unique prefix."""
+    store, name = _store(arguments), arguments.document
     stage, slash, doc_id = name.rpartition("/")
+    if not doc_id:
+        raise _UsageError(f"{name!r} names no document; expected [STAGE/]ID")
     stages = [store.stages.check(stage)] if slash else list(store.stages)
     found: list[tuple[str, str]] = [
         (stage, doc_id) for stage in stages if is_doc_id(doc_id) and store.exists(stage, doc_id)
@@ -276,13 +301,17 @@ def _find(store: DocsStore, name: str) -> StoredDocument:
     if found:
         some = ", ".join("/".join(each) for each in sorted(found)[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
         raise _UsageError(f"{name}: {len(found)} documents of that name: {some}; give more of the id, or STAGE/ID")
-    raise _UsageError(f"{name}: no document of that name in stage {', '.join(stages)} of {store.backend!r}")
+    hint = _other_stages(arguments)
+    where = f"in stage {', '.join(stages)} of {arguments.store}" + (f"; {hint}" if hint else "")
+    raise _UsageError(f"{name}: no document of that name {where}")
 
 
 def _ls(arguments: argparse.Namespace) -> int:
     store = _store(arguments)
     code = 0
-    for stage in arguments.stage or store.stages:
+    if not arguments.stage and (hint := _other_stages(arguments)):
+        print(f"docid: {hint}", file=sys.stderr)
+    for stage in dict.fromkeys(arguments.stage or store.stages):
         for doc_id in store.ids(stage):
             if arguments.ids:
                 print(f"{stage}/{doc_id}")
@@ -299,7 +328,7 @@ def _ls(arguments: argparse.Namespace) -> int:
                 print(orjson.dumps(facts).decode())
             else:
                 columns = (facts["task_id"], facts["parent_doc_id"], facts["created_at"], "+".join(facts["parts"]))
-                print("\t".join((f"{stage}/{doc_id}", *(column or "-" for column in columns))))
+                print("\t".join((f"{stage}/{doc_id}", *(_plain(column or "-") for column in columns))))
     return code
 
 
@@ -316,6 +345,11 @@ def _facts(document: StoredDocument) -> dict[str, Any]:
         "legacy": document.legacy,
         "metadata": document.metadata,
     }
+
+
+def _plain(text: str) -> str:
+    """Return a text without what would steer a terminal: control characters as their escapes, but for newlines."""
+    return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: ascii(found[0])[1:-1], text.replace("\r\n", "\n"))
 
 
 def _print_text(text: str) -> None:

@@ -109,7 +109,7 @@ class TableWriter:
 
     def __init__(self, file: str, shape: Shape) -> None:
         self.count = 0
-        self._file = file
+        self.file = file
         self._shape = shape
         # The table itself, not a link to it: a link that somebody set up stays one.
         self._target = os.path.realpath(file)
@@ -157,7 +157,7 @@ class TableWriter:
                 self._widen(new)
             self._writer.writerow([texts.get(name, "") for name in self._header])
         except UnicodeEncodeError as error:
-            problem = Problem(self._file, number, None, str(error.object)[:-2], "expected text that UTF-8 can hold")
+            problem = Problem(self.file, number, None, str(error.object)[:-2], "expected text that UTF-8 can hold")
             raise TaskTableError([problem]) from None
         self.count += 1
 

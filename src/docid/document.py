@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, cast
 import orjson
 from attrs import field, frozen
 
-from docid.errors import InvalidDocument, shown
-from docid.ids import check_doc_id, check_stage, check_text
+from docid.errors import InvalidDocument, InvalidName, shown
+from docid.ids import DocId, check_doc_id, check_stage, check_text
 
 if TYPE_CHECKING:
     import os
@@ -225,7 +225,7 @@ class Document:
         """
         return cls(
             stage=row.stage,
-            doc_id=row.doc_id,
+            doc_id=reserved_id(row),
             task_id=row.task_id,
             parent_doc_id=row.parent_doc_id,
             raw_text=raw_text,
@@ -262,6 +262,18 @@ class Document:
             "run_id": self.run_id,
             "created_at": None if self.created_at is None else timestamp(self.created_at),
         }
+
+
+def reserved_id(row: TaskLike) -> DocId:
+    """Return the doc id of a row.
+
+    Raises:
+        InvalidName: it has none yet, or it is no doc id.
+    """
+    if row.doc_id == "":
+        problem = f"the row of task {shown(row.task_id)} is not reserved"
+        raise InvalidName("doc_id", "", problem, "a row that went through reserve_tasks or 'docid reserve'")
+    return check_doc_id(row.doc_id)
 
 
 def timestamp(moment: datetime) -> str:

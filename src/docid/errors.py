@@ -190,7 +190,7 @@ class ContentConflict(DocidError):
         >>> _ = store.write(draft)
         >>> store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="twice"))
         Traceback (most recent call last):
-        docid.errors.ContentConflict: draft/d1 (task_id='t-1') is already at memory:/draft/d1 with other ...
+        docid.errors.ContentConflict: draft/d1 (task_id='t-1') is already at memory:/draft/d1, with other ...
     """
 
     def __init__(  # keyword-only facts, all of them needed
@@ -203,13 +203,14 @@ class ContentConflict(DocidError):
         missing_parts: tuple[str, ...],
         path: str,
     ) -> None:
+        names = ", ".join(parts)
         if parts == missing_parts:
-            remedy = f"it lacks {', '.join(parts)}: store.add_part({stage!r}, {doc_id!r}, …) completes it"
+            wrong, remedy = f"without {names}", f"store.add_part({stage!r}, {doc_id!r}, …) completes it"
         else:
-            remedy = "if_exists='keep' leaves the stored one, if_exists='replace' puts it into history"
+            wrong = f"with other text in {names}"
+            remedy = "write(…, if_exists='keep') leaves the stored one, if_exists='replace' puts it into history"
         super().__init__(
-            f"{stage}/{doc_id} (task_id={task_id!r}) is already at {path} with other text in "
-            f"{', '.join(parts)}. Nothing was written; {remedy}"
+            f"{stage}/{doc_id} (task_id={task_id!r}) is already at {path}, {wrong}. Nothing was written; {remedy}"
         )
         self.stage = stage
         self.doc_id = doc_id
@@ -284,8 +285,9 @@ class DocumentNotFound(DocidError, LookupError):
         docid.errors.DocumentNotFound: essay/d1 is not in the store: ...; that id is in stage draft
     """
 
-    def __init__(self, stage: str, doc_id: str, path: str, found_in: tuple[str, ...] = ()) -> None:
+    def __init__(self, stage: str, doc_id: str, path: str, found_in: tuple[str, ...] = (), wanted_by: str = "") -> None:
         hint = f"; that id is in stage {', '.join(found_in)}" if found_in else ""
+        hint += f"; {wanted_by} names it" if wanted_by else ""
         super().__init__(f"{stage}/{doc_id} is not in the store: nothing at {path}{hint}")
         self.stage = stage
         self.doc_id = doc_id

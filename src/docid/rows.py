@@ -69,9 +69,13 @@ class TaskRow:
     _cells: dict[str, str] = field(factory=dict, eq=False, repr=False, alias="_cells")
 
     def __attrs_post_init__(self) -> None:
-        if self.extra and not (names := schema_of(type(self)).names).isdisjoint(self.extra):
+        names = schema_of(type(self)).names
+        if not names.isdisjoint(self.extra):
             twice = ", ".join(sorted(names & self.extra.keys()))
             raise InvalidName("extra", twice, "a field of the row already", "other columns, the field set instead")
+        for name, text in self.extra.items():
+            if not isinstance(text, str):
+                raise TypeError(f"extra[{name!r}]: expected a str, got {type(text).__name__}")
 
     @classmethod
     def of(cls, stage: str, parent_stage: str | None = None) -> type[TaskRow]:
@@ -206,11 +210,16 @@ def _schema_of(row_type: type[Any]) -> Schema:
         raise TypeError(f"{row_type.__name__}: expected stage = '…' in the class; it names the stage of its rows")
     check_stage(stage, f"{row_type.__name__}.stage")
     hints = typing.get_type_hints(row_type)
-    base = attrs.fields_dict(TaskRow)
+    base, fields = attrs.fields_dict(TaskRow), attrs.fields_dict(row_type)
+    for name, hint in hints.items():
+        if name not in fields and hint is not ClassVar and typing.get_origin(hint) is not ClassVar:
+            raise TypeError(
+                f"{row_type.__name__}.{name}: no field; expected the class below @attrs.frozen(kw_only=True)"
+            )
     leading = [Column("task_id", f"{stage}_task_id", _task_id, "the task's id", required=True)]
     if row_type.parent_stage is not None:
         leading.append(Column("parent_doc_id", "parent_doc_id", _id_or(None), "a doc id"))
-    leading += [_own_column(field, hints[field.name]) for field in attrs.fields(row_type) if field.name not in base]
+    leading += [_own_column(field, hints[field.name]) for field in fields.values() if field.name not in base]
     trailing = [
         Column(name, name, lambda text: text or None, "text", always=False) for name in ("doc_run_id", "doc_salt")
     ]
@@ -302,6 +311,20 @@ def _text_of(row: TaskRow, column: Column) -> str:
     value = getattr(row, column.attribute)
     kept = row._cells.get(column.name)  # noqa: SLF001 - of this module
     return kept if kept is not None and column.parse(kept) == value else plain_text(value)
+
+
+def fault_of(row: TaskRow) -> tuple[str, object, str] | None:
+    """Return the column, value and what was expected of a field that a reader would not get back; None if none."""
+    for column in schema_of(type(row)).columns:
+        value = getattr(row, column.attribute)
+        try:
+            if column.parse(plain_text(value)) == value:
+                continue
+            reason = ""
+        except ValueError as error:
+            reason = str(error)
+        return column.name, value, reason or f"expected {column.expected}"
+    return None
 
 
 def texts_of(row: TaskRow) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from attrs import field, frozen
@@ -10,12 +11,16 @@ from docid.errors import InvalidName
 from docid.ids import check_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 __all__ = ["DEFAULT_STAGES", "Stages"]
 
 
 def _declared(parents: Mapping[str, str | None]) -> dict[str, str | None]:
+    if not isinstance(parents, Mapping):
+        raise TypeError(
+            f"stages: expected a mapping of stage to parent (or Stages.chain), got {type(parents).__name__}"
+        )
     if not parents:
         raise ValueError("stages: expected at least one stage")
     declared: dict[str, str | None] = {}
@@ -23,9 +28,8 @@ def _declared(parents: Mapping[str, str | None]) -> dict[str, str | None]:
         check_stage(stage)
         if parent is not None and parent not in declared:
             # One rule keeps out unknown parents, a stage that is its own parent, and circles.
-            raise InvalidName(
-                f"stages[{stage!r}]", parent, "not declared before it", f"one of {list(declared)}, or None"
-            )
+            known = ", ".join(declared) or "no parent for the first"
+            raise InvalidName(f"the parent of stage {stage!r}", parent, "not declared before it", known)
         declared[stage] = parent
     return declared
 
@@ -115,7 +119,8 @@ class Stages:
         """
         if not isinstance(stage, str) or stage not in self._parents:
             check_stage(stage)
-            raise InvalidName("stage", stage, "not a stage of this pipeline", f"one of {', '.join(self._parents)}")
+            expected = f"one of {', '.join(self._parents)}, or others declared (stages=…, --stages)"
+            raise InvalidName("stage", stage, "not a stage of this pipeline", expected)
         return stage
 
     def __contains__(self, stage: object) -> bool:

@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 from docid.backends.base import Stored
 from docid.backends.local import LocalBackend
-from docid.document import PART_FILES, Record, check_content
+from docid.document import PART_FILES, Document, Record, check_content, reserved_id
 from docid.errors import (
     ContentConflict,
     DocumentNotFound,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from docid.backends.base import Backend
-    from docid.document import Document, TaskLike
+    from docid.document import TaskLike
 
 __all__ = ["DocsStore", "Outcome", "StoredDocument", "WriteResult"]
 
@@ -126,8 +126,10 @@ class DocsStore:
             if isinstance(root, str) and "://" in root:
                 raise ValueError(f"root: expected a directory, got the URL {root!r}; pass a Backend for another home")
             self.backend: Backend = LocalBackend(root, durability=durability)
-        else:
+        elif callable(getattr(root, "create", None)):
             self.backend = root
+        else:
+            raise TypeError(f"root: expected a directory or a Backend, got {type(root).__name__}")
         self.stages = stages
 
     def __repr__(self) -> str:
@@ -258,9 +260,10 @@ class DocsStore:
             LineageConflict: the id is taken by another task id or parent.
             MissingParent: the parent is not in the store.
             InvalidDocument: what `make` returned is not of the row's identity and lineage (a `ValueError`).
+            TypeError: what `make` returned is no `Document`.
             UnreadableDocument, InvalidName, DurabilityUnknown, OSError: as for `write`.
         """
-        stage, doc_id = self._checked(row.stage, row.doc_id)
+        stage, doc_id = self.stages.check(row.stage), reserved_id(row)
         task_id = check_text("task_id", row.task_id)
         version = Version.load(self.backend, stage, doc_id)
         if version is not None:
@@ -270,6 +273,8 @@ class DocsStore:
         if require_parent:
             self._require_parent(stage, doc_id, task_id, row.parent_doc_id)
         document = make()
+        if not isinstance(document, Document):
+            raise TypeError(f"make() returned {type(document).__name__}; expected a Document of task {task_id!r}")
         for name in ("stage", "doc_id", "task_id", "parent_doc_id"):
             made, expected = getattr(document, name), getattr(row, name)
             if made != expected:
@@ -325,10 +330,11 @@ class DocsStore:
         source = getattr(row, "source_doc_id", None)
         if not source:
             return None
-        version = self._found(*self._checked(row.stage, source), ALL_FILES)
+        wanted_by = f"the source_doc_id of {row.stage} task {row.task_id!r}"
+        version = self._found(*self._checked(row.stage, source), ALL_FILES, wanted_by)
         prompt = version.texts(ALL_FILES, verify=False).get(PART_FILES["prompt"])
         if prompt is None:
-            problem = f"it was stored without its prompt, which {row.stage}/{row.doc_id} is to send again"
+            problem = f"it was stored without its prompt, and {wanted_by} names it to send that again"
             raise version.unreadable(problem, "name another source_doc_id, or none")
         return prompt
 
@@ -431,10 +437,11 @@ class DocsStore:
     def _stages_with(self, doc_id: str) -> tuple[str, ...]:
         return tuple(stage for stage in self.stages if self.exists(stage, doc_id))
 
-    def _found(self, stage: str, doc_id: str, files: Collection[str] = ()) -> Version:
+    def _found(self, stage: str, doc_id: str, files: Collection[str] = (), wanted_by: str = "") -> Version:
         version = Version.load(self.backend, stage, doc_id, files)
         if version is None:
-            raise DocumentNotFound(stage, doc_id, str(self.path(stage, doc_id)), self._stages_with(doc_id))
+            path = str(self.path(stage, doc_id))
+            raise DocumentNotFound(stage, doc_id, path, self._stages_with(doc_id), wanted_by)
         return version
 
     def _busy(self, stage: str, doc_id: str) -> UnreadableDocument:

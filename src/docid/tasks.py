@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar, cast
 import attrs
 
 from docid.csvfile import NOT_UTF8, Faults, Shape, TableWriter, not_utf8, open_table, records_of, shape_of
-from docid.errors import InvalidName
+from docid.errors import InvalidName, Problem, TaskTableError
 from docid.ids import check_text, reserve_doc_id
 from docid.rows import (
     Column,
@@ -20,6 +20,7 @@ from docid.rows import (
     EssayTask,
     EvaluationTask,
     TaskRow,
+    fault_of,
     is_missing,
     plain_text,
     row_type_of,
@@ -134,6 +135,8 @@ def reserve_tasks(
         TaskTableError: two rows that come to one doc id, both named; a task id that the id scheme refuses; a parent
             that is not among `parents`, or not reserved.
         InvalidName: a run id or salt that the id scheme refuses.
+        TypeError: rows that are not of `row_type`.
+        ValueError: parents of another stage than the row type's parent stage.
 
     Example:
         >>> drafts = list(reserve_tasks([DraftTask(task_id="t-1")], DraftTask))
@@ -147,7 +150,13 @@ def reserve_tasks(
             check_text(argument, text)
     file = rows.file if isinstance(rows, TaskRows) else ""
     columns = rows.columns if isinstance(rows, TaskRows) else ()
-    by_task = None if parents is None else _doc_ids_by_task(parents)
+    by_task = None
+    if parents is not None and row_type.parent_stage is not None:
+        by_task = _doc_ids_by_task(parents, row_type.parent_stage)
+        column = f"{row_type.parent_stage}_task_id"
+        if columns and not {column, "parent_doc_id"} & set(columns):
+            expected = "missing from the header; expected it, to find the parents by"
+            raise TaskTableError([Problem(file, 1, column, "", expected)])
     reserver = _Reserver(row_type, run_id, salt, by_task, Faults(file))
     return TaskRows(row_type, file, columns, reserver.rows(rows))
 
@@ -169,7 +178,8 @@ def write_tasks(
     Args:
         path: the table.
         rows: rows of one stage; a list, or a stream such as `reserve_tasks(read_tasks(…), …)`.
-        row_type: the class of the rows; gives a table without rows its header, where the stream does not know it.
+        row_type: the class of the rows (that of the first, if not given); gives a table without rows its header,
+            where the stream does not know it.
         like: a table whose line ending and BOM are to be used, `path` itself for an edit in place; it gives the
             header to a table without rows too.
 
@@ -177,7 +187,9 @@ def write_tasks(
         How many rows were written.
 
     Raises:
-        TaskTableError: a cell that UTF-8 cannot hold; a column twice, as a field and in `extra`.
+        TaskTableError: a value that `read_tasks` would not give back: of another type than its field, or text that
+            UTF-8 cannot hold.
+        TypeError: rows of more than one class.
         ValueError: no rows, and nothing that says what the header is.
         OSError: the file cannot be written.
 
@@ -196,6 +208,11 @@ def write_tasks(
     shape = Shape() if like is None else shape_of(os.fspath(like))
     with TableWriter(os.fspath(path), shape) as writer:
         for number, row in enumerate(rows, 1):
+            row_type = row_type or type(row)
+            _check_type(row, row_type)
+            if fault := fault_of(row):
+                column, value, expected = fault
+                raise TaskTableError([Problem(writer.file, number, column, str(value), expected)])
             writer.add(number, texts_of(row))
         if writer.count == 0:
             header = columns or shape.columns
@@ -206,6 +223,11 @@ def write_tasks(
             writer.start(header)
         writer.commit()
         return writer.count
+
+
+def _check_type(row: TaskRow, row_type: type[TaskRow]) -> None:
+    if not isinstance(row, row_type):
+        raise TypeError(f"rows: expected rows of {row_type.__name__}, got {type(row).__name__}")
 
 
 def stage_of_table(path: str | os.PathLike[str], stages: Stages = DEFAULT_STAGES) -> str | None:
@@ -259,7 +281,8 @@ def _row_parser(
             try:
                 value = values[column.attribute] = column.parse(text)
             except ValueError as error:
-                faults.add(number, column.name, text, str(error) or f"expected {column.expected}")
+                expected = str(error) or f"expected {column.expected}"
+                faults.add(number, column.name, text, expected if text or str(error) else f"empty; {expected}")
                 continue
             if not value and column.attribute in needed:
                 faults.add(number, column.name, text, f"missing; expected {_needed(column, row_type)}")
@@ -298,6 +321,9 @@ def _check_header(header: list[str], row_type: type[TaskRow], faults: Faults, *,
     if not_utf8("".join(header)):
         faults.add(1, None, ",".join(header), NOT_UTF8)
         return
+    if len(header) == 1 and (other := next((each for each in ";\t|" if each in header[0]), None)):
+        faults.add(1, None, header[0], f"separated by {other!r}; expected commas")
+        return
     for name in sorted({name for name in header if header.count(name) > 1}):
         faults.add(1, name, "", "there twice; expected each column once")
     for column in schema_of(row_type).columns:
@@ -316,12 +342,18 @@ def _check_header(header: list[str], row_type: type[TaskRow], faults: Faults, *,
 # --- reserving -------------------------------------------------------------------------------------------------
 
 
-def _doc_ids_by_task(parents: Mapping[str, str] | Iterable[TaskRow]) -> Mapping[str, str | None]:
+def _doc_ids_by_task(parents: Mapping[str, str] | Iterable[TaskRow], stage: str) -> Mapping[str, str | None]:
     """Return the parents' doc ids by task id; None for a task id that stands for more than one."""
     if isinstance(parents, Mapping):
         return cast("Mapping[str, str | None]", parents)
+    if isinstance(parents, (str, os.PathLike)):
+        raise TypeError(
+            f"parents: expected rows, or doc ids by task id; got the path {parents}, which read_tasks reads"
+        )
     found: dict[str, str | None] = {}
     for row in parents:
+        if row.stage != stage:
+            raise ValueError(f"parents: expected rows of stage {stage!r}, got a row of stage {row.stage!r}")
         found[row.task_id] = row.doc_id if found.get(row.task_id, row.doc_id) == row.doc_id else None
     return found
 
@@ -339,13 +371,16 @@ class _Reserver(NamedTuple):
         """Yield the reserved rows with their numbers, up to the first fault."""
         first_row: dict[str, int] = {}
         for position, row in enumerate(rows, 1):
+            _check_type(row, self.row_type)
             number = rows.row if isinstance(rows, TaskRows) else position
             changes: dict[str, Any] = self._doc_id(number, row) | self._parent(number, row)
             doc_id = changes.get("doc_id", row.doc_id)
             other = first_row.setdefault(doc_id, number) if doc_id else number
             if other != number:
                 column, text = ("doc_id", row.doc_id) if row.doc_id else (f"{row.stage}_task_id", row.task_id)
-                wrong = f"comes to the doc id {doc_id}, as row {other} does; expected one row for each document"
+                wrong = f"comes to the doc id {doc_id}, as row {other} does; expected one row a document: " + (
+                    "remove one, or give it a doc_salt" if not row.doc_id else "remove one, or empty its doc_id"
+                )
                 self.faults.add(number, column, text, wrong)
             if self.faults.count == 0:
                 yield number, attrs.evolve(row, **changes) if changes else row
@@ -365,7 +400,7 @@ class _Reserver(NamedTuple):
         return {name: text for name, text in noted.items() if text is not None}
 
     def _parent(self, number: int, row: TaskRow) -> dict[str, str]:
-        if self.row_type.parent_stage is None or row.parent_doc_id or self.parents is None:
+        if row.parent_doc_id or self.parents is None:
             return {}
         column = f"{self.row_type.parent_stage}_task_id"
         doc_id, wrong = _parent_of(row.cell(column), self.parents)
