@@ -9,6 +9,12 @@ import time
 from pathlib import Path
 
 from docid import DocidError, DocsStore
+
+try:
+    import jinja2  # noqa: F401 - the inputs need it
+except ModuleNotFoundError:
+    sys.exit("essays: the prompt templates are Jinja2's, which is not installed: pip install jinja2")
+
 from examples.essays.generators import GenerationError, Generator, RecordedReplies, from_environment
 from examples.essays.inputs import Inputs
 from examples.essays.pipeline import Pipeline, UnknownTemplateError
