@@ -105,6 +105,22 @@ def test_reserve_takes_parents_from_another_table_and_says_what_is_left(
     assert (code, out) == (0, "essay_tasks.csv: 2 rows, filled: 0 doc_id (2 kept), 2 parent_doc_id (0 kept)\n")
 
 
+def test_reserve_writes_no_table_where_one_of_them_is_faulty(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tables / "essay_tasks.csv").write_text("essay_task_id,draft_task_id\n1,a\n2,none-such\n")
+    code, out, err = run(capfd, "reserve", "draft_generation_tasks.csv", "essay_tasks.csv")
+    assert (code, out) == (2, "")
+    assert "row 3, column draft_task_id: 'none-such'; not a task id of the parents' table" in err
+    assert (tables / "draft_generation_tasks.csv").read_text() == DRAFTS
+
+
+def test_a_path_may_hold_an_equals_sign(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tables / "run=1").mkdir()
+    (tables / "run=1" / "t.csv").write_text(DRAFTS)
+    (tables / "run=1" / "draft_tasks.csv").write_text(DRAFTS)
+    for argument in ("draft=run=1/t.csv", "run=1/draft_tasks.csv"):
+        assert "filled: 2 doc_id" in run(capfd, "reserve", argument)[1]
+
+
 def test_reserve_keeps_line_ends_and_bom(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tables / "draft_tasks.csv"
     path.write_bytes(b"\xef\xbb\xbfdraft_task_id\r\na\r\n")
@@ -141,7 +157,7 @@ def test_other_stages_are_declared_by_an_option(tables: Path, capfd: pytest.Capt
         ),
         pytest.param(
             ["reserve", "essay=draft_generation_tasks.csv"],
-            "row 1, column essay_task_id: missing from the header; is 'draft_task_id' meant for it?",
+            "row 1, column essay_task_id: missing from the header; the columns are draft_task_id, note",
             id="another stage's table",
         ),
         pytest.param(
@@ -194,7 +210,7 @@ def test_show_prints_lineage_metadata_and_text(root: Path, capfd: pytest.Capture
     assert code == 0
     lines = out.splitlines()
     assert lines[0].split() == ["stage", "draft"]
-    for line in (["doc_id", "aa1"], ["task_id", "t-1"], ["parent_doc_id", "null"], ["metadata.usage", '{"n":1}']):
+    for line in (["doc_id", "aa1"], ["task_id", "t-1"], ["parent_doc_id", "null"], ["metadata.usage", '{"n":', "1}"]):
         assert line in [each.split() for each in lines]
     assert any(line.split() == ["parts", "raw", "8", "bytes,", "parsed", "6", "bytes"] for line in lines)
     assert lines[-2:] == ["--- parsed ---", "parsed"]
@@ -300,6 +316,32 @@ def test_a_terminal_that_knows_only_ascii_is_no_reason_to_stop(root: Path) -> No
     done = docid_command("ls", "draft", "--store", str(root), env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stderr) == (0, "")
     assert "\\xdcberfahrt" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["ls"], ["show", "draft/aa1"], ["show", "draft/aa1", "--raw"]])
+def test_a_closed_standard_output_is_no_error(root: Path, arguments: list[str]) -> None:
+    command = f"{sys.executable} -m docid {' '.join(arguments)} --store {root} >&-; echo $? >&2"
+    done = subprocess.run(["bash", "-c", command], text=True, capture_output=True, check=True)
+    assert done.stderr == "0\n"
+
+
+def test_a_store_whose_path_is_not_utf8_is_listed(root: Path) -> None:
+    odd = os.fsencode(root.parent) + b"/\xff"
+    os.rename(root, odd)
+    for arguments in (["ls", "--json"], ["show", "draft/aa1", "--json"], ["show", "draft/aa1"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "docid", *arguments, "--store", odd], capture_output=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_older_document_without_its_raw_text_is_an_error(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tables / "old" / "draft" / "4a").mkdir(parents=True)
+    (tables / "old" / "draft" / "4a" / "metadata.json").write_text('{"task_id": "t", "score": NaN}')
+    code, out, err = run(capfd, "show", "--store", "old", "4a")
+    assert code == 2
+    assert "there is no raw.txt" in err
+    assert "metadata.score   NaN" in out
 
 
 def test_a_reader_that_goes_away_is_no_error(root: Path) -> None:

@@ -76,6 +76,12 @@ def test_what_is_not_given_is_absent_and_the_time_is_now() -> None:
         pytest.param(
             {"created_at": datetime(2026, 11, 23)}, InvalidDocument, "^created_at: .* no time zone", id="naive"
         ),
+        pytest.param(
+            {"created_at": datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))},
+            InvalidDocument,
+            "^created_at: .* no year from 1 to 9999 in UTC",
+            id="before the first year",
+        ),
         pytest.param({"metadata": [("a", 1)]}, TypeError, "^metadata: expected a mapping", id="pairs"),
     ],
 )
@@ -115,12 +121,22 @@ def test_metadata_that_json_does_not_give_back_equal_is_refused_with_its_path(va
         make(metadata=value)
 
 
-def test_metadata_too_deep_for_json_is_refused() -> None:
-    deep: list[Any] = []
-    for _ in range(2000):
+@pytest.mark.parametrize("depth", [250, 251, 254, 255, 2000])
+def test_metadata_too_deep_for_json_is_refused(depth: int) -> None:
+    deep: Any = {}
+    for _ in range(depth - 2):
         deep = [deep]
-    with pytest.raises(InvalidDocument, match="more than 250 deep"):
-        make(metadata={"a": deep})
+    assert make(metadata={"a": deep[0]}).metadata if depth == 250 else True
+    with pytest.raises(InvalidDocument, match="^metadata: lists and dicts more than 250 deep"):
+        make(metadata={"a": [deep]})
+
+
+def test_what_was_put_into_the_metadata_since_is_looked_at_when_the_record_is_made() -> None:
+    for key, value in (("doc_id", "zz"), ("score", math.nan)):
+        document = make(metadata={"k": 1})
+        document.metadata[key] = value
+        with pytest.raises(InvalidDocument, match=f"^metadata.{key}"):
+            Record.from_document(document, "n")
 
 
 def test_metadata_is_copied_and_becomes_plain() -> None:
@@ -196,14 +212,15 @@ def test_a_record_gives_the_document_back(document: Document) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param({"format": "docid/document/2"}, "use a later docid", id="later major"),
-        pytest.param({"format": "docid/other/1"}, "use a later docid", id="another of docid's formats"),
+        pytest.param({"format": "docid/document/2"}, "a later docid wrote it", id="later major"),
+        pytest.param({"format": "docid/other/1"}, "a later docid wrote it", id="another of docid's formats"),
         pytest.param({"stage": "essay"}, "the record of essay/a1", id="another stage"),
         pytest.param({"doc_id": "b2"}, "the record of draft/b2", id="another id"),
         pytest.param({"task_id": None}, "task_id is None", id="no task"),
         pytest.param({"parent_doc_id": 7}, "parent_doc_id is 7", id="parent a number"),
         pytest.param({"created_at": "yesterday"}, "created_at|isoformat", id="no time"),
         pytest.param({"created_at": "2026-11-23T12:00:00"}, "no time zone", id="time without zone"),
+        pytest.param({"created_at": "0001-01-01T00:00:00+14:00"}, "in no year", id="time before the first year"),
         pytest.param({"files": []}, "files is", id="files a list"),
         pytest.param({"files": {}}, "raw.txt", id="no raw.txt"),
         pytest.param({"files": {"raw.txt": 7}}, "not a record", id="entry a number"),
@@ -244,6 +261,28 @@ def test_keys_of_a_later_minor_release_survive_a_rewrite() -> None:
     assert again["files"]["raw.txt"] == data["files"]["raw.txt"]
     assert list(again["files"]) == ["raw.txt", "parsed.txt", "thumbnail.png"]
     assert again["mine"] == 1
+
+
+def test_a_replaced_record_keeps_what_a_later_release_put_there() -> None:
+    data = record_of(make())
+    data["docid"]["later"] = 1
+    data["files"]["raw.txt"]["mime"] = "text/plain"
+    data["files"]["notes.txt"] = {"bytes": 1, "sha256": "x"}
+    old = Record.from_bytes(orjson.dumps(data), "draft", "a1")
+    new = Record.from_document(make(metadata={"k": 1}), "n2")[0].in_place_of(old)
+    assert new.data["docid"] == {"nonce": "n2", "later": 1}
+    assert new.data["files"]["raw.txt"] == {**record_of(make())["files"]["raw.txt"], "mime": "text/plain"}
+    assert new.data["files"]["notes.txt"] == {"bytes": 1, "sha256": "x"}
+    assert new.data["k"] == 1
+
+
+@pytest.mark.parametrize(
+    "data", [b'{"task_id": "t", "n": NaN}', b'\xef\xbb\xbf{"task_id": "t"}', b'{"task_id": "t", "a": "\\ud800"}']
+)
+def test_an_older_record_as_python_s_json_wrote_it_is_read(data: bytes) -> None:
+    assert Record.from_bytes(data, "draft", "a1").task_id == "t"
+    with pytest.raises(InvalidDocument, match="not JSON"):
+        Record.from_bytes(data.replace(b'"task_id": "t"', b'"format": "docid/document/1", "n": NaN'), "draft", "a1")
 
 
 def legacy(**keys: Any) -> Record:

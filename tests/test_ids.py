@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import unicodedata
+from enum import Enum
 from math import isclose
 from pathlib import Path
 from typing import Any
@@ -209,11 +210,24 @@ def test_a_doc_id_that_is_none_is_refused_with_what_would_be_right() -> None:
         check_doc_id(7)  # type: ignore[arg-type]
 
 
+class Name(str, Enum):
+    """As people used to write a StrEnum: it equals its text and prints as another."""
+
+    STAGE = "draft"
+    TASK = "t-1"
+
+
+def test_a_name_that_prints_as_another_text_is_taken_for_what_it_equals() -> None:
+    assert reserve_doc_id(Name.STAGE, Name.TASK, Name.TASK) == reserve_doc_id("draft", "t-1", "t-1")
+    assert reserve_doc_ids(Name.STAGE, [Name.TASK]) == reserve_doc_ids("draft", ["t-1"])
+    assert type(check_doc_id(Name.TASK)) is str
+
+
 def test_the_collision_probability_is_the_birthday_bound_at_82_bits() -> None:
     assert [f"{collision_probability(10**power):.0e}" for power in (6, 9, 12)] == ["9e-14", "9e-08", "9e-02"]
     assert collision_probability(0) == collision_probability(1) == 0.0
     assert isclose(collision_probability(2), 2**-82.2, rel_tol=0.05)
-    assert collision_probability(10**15) == 1.0
+    assert collision_probability(10**15) == collision_probability(10**200) == 1.0
     with pytest.raises(ValueError, match=r"^n: expected"):
         collision_probability(-1)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import re
+import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -19,6 +22,7 @@ import pytest
 
 from docid import DocsStore, Document, DurabilityUnknown, LineageConflict, Outcome, UnreadableDocument
 from docid.backends import LocalBackend
+from docid.backends import local as module
 
 
 def draft(doc_id: str = "a1", raw_text: str = "once", task_id: str = "t-1", **more: Any) -> Document:
@@ -82,8 +86,15 @@ def test_a_part_that_is_a_link_is_not_followed(local: DocsStore, tmp_path: Path)
     (tmp_path / "secret").write_text("none")
     (path / "raw.txt").unlink()
     (path / "raw.txt").symlink_to(tmp_path / "secret")
-    with pytest.raises(OSError, match=re.escape(str(path))):
+    with pytest.raises(UnreadableDocument, match=r"raw\.txt is no file"):
         local.read("draft", "a1")
+
+
+def test_a_stage_that_is_a_link_is_not_listed(local: DocsStore, tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "draft").symlink_to(tmp_path)
+    with pytest.raises(UnreadableDocument, match="draft is a symbolic link"):
+        list(local.ids("draft"))
 
 
 def something_else(kind: str, path: Path) -> None:
@@ -97,12 +108,27 @@ def something_else(kind: str, path: Path) -> None:
         (path / "raw.txt").write_text("half")
     elif kind == "record a directory":
         (path / "metadata.json").mkdir(parents=True)
+    elif kind == "record a link":
+        path.mkdir()
+        (path / "metadata.json").symlink_to("elsewhere")
+    elif kind == "record a socket":
+        path.mkdir()
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as server:
+            where = os.getcwd()
+            os.chdir(path)  # the name of a socket may be no longer than 107 bytes
+            try:
+                server.bind("metadata.json")
+            finally:
+                os.chdir(where)
     elif kind == "record a pipe":
         path.mkdir()
         os.mkfifo(path / "metadata.json")
 
 
-@pytest.mark.parametrize("kind", ["file", "pipe", "no record", "record a directory", "record a pipe"])
+@pytest.mark.parametrize(
+    "kind",
+    ["file", "pipe", "no record", "record a directory", "record a pipe", "record a link", "record a socket"],
+)
 def test_what_is_no_document_is_said_left_alone_and_not_hung_on(local: DocsStore, kind: str) -> None:
     path = local.path("draft", "a1")
     something_else(kind, path)
@@ -198,6 +224,65 @@ def test_the_next_change_finishes_a_replace_whose_new_version_is_in_place(local:
     assert local.write(draft(raw_text="thrice"), if_exists="replace").outcome is Outcome.REPLACED
     assert names_in(local.path("draft", "a1").parent) == ["a1"]
     assert [document.raw_text for document in local.history("draft", "a1")] == ["twice", "once"]
+
+
+def test_an_empty_directory_under_the_interim_name_claims_nothing(local: DocsStore) -> None:
+    stage = local.path("draft", "a1").parent
+    (stage / ".old-a1").mkdir(parents=True)
+    assert local.write(draft()).outcome is Outcome.CREATED
+    assert names_in(stage) == ["a1"]
+
+
+def test_the_old_version_is_in_history_before_it_is_moved_there(local: DocsStore) -> None:
+    opened_of = DocsStore(local.path("draft", "a1").parent.parent, durability="none")
+    local.write(draft())
+    opened = opened_of.open("draft", "a1")
+    stage = local.path("draft", "a1").parent
+    local.write(draft(raw_text="twice"), if_exists="replace")
+    [entry] = (stage.parent / ".docid" / "history" / "draft" / "a1").iterdir()
+    os.rename(entry, stage / ".old-a1")  # as if the replace were not over yet
+    assert opened.raw_text == "once"
+    assert [document.raw_text for document in local.history("draft", "a1")] == ["once"]
+    assert list(local.ids("draft")) == ["a1"]
+    # Moved while it is being listed: it is there once.
+    shutil.copytree(stage / ".old-a1", entry)
+    assert [document.raw_text for document in local.history("draft", "a1")] == ["once"]
+
+
+def test_a_listing_that_passes_by_a_replace_has_the_document(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for doc_id in ("a1", "b2"):
+        local.write(draft(doc_id))
+        local.write(draft(doc_id, raw_text="twice"), if_exists="replace")
+    stage = local.path("draft", "a1").parent
+
+    class Scan:
+        """The stage as a listing sees it that comes by while a1 has no name."""
+
+        def __init__(self, where: Any) -> None:
+            self.entries = [entry for entry in os_scandir(where) if entry.name != "a1"]
+
+        def __enter__(self) -> Any:
+            changes.pop()()
+            return iter(self.entries)
+
+        def __exit__(self, *_: object) -> None: ...
+
+    os_scandir = os.scandir
+    monkeypatch.setattr("docid.backends.local.os.scandir", Scan)
+
+    changes: list[Callable[[], object]] = [lambda: None]
+    assert sorted(local.ids("draft")) == ["b2"]  # it was removed, for all that is known
+
+    changes = [lambda: local.write(draft(raw_text="thrice"), if_exists="replace")]
+    assert sorted(local.ids("draft")) == ["a1", "b2"]
+    held = os.open(stage / ".lock-a1", os.O_RDWR)
+    changes = [lambda: fcntl.flock(held, fcntl.LOCK_EX)]
+    assert sorted(local.ids("draft")) == ["a1", "b2"]
+    os.close(held)
+
+
+def test_a_lock_that_is_swept_away_meanwhile_is_held_by_nobody(tmp_path: Path) -> None:
+    assert not module._is_held(module._Directory(str(tmp_path)), "a1")
 
 
 # --- calls that fail, or report a failure that was none --------------------------------------------------------
@@ -484,11 +569,32 @@ def test_history_keeps_its_order_when_the_clock_goes_back(local: DocsStore, monk
     assert [old.raw_text for old in local.history("draft", "a1")] == ["2", "1", "0"]
 
 
+def test_a_replace_that_cannot_keep_the_old_version_replaces_nothing(local: DocsStore, tmp_path: Path) -> None:
+    local.write(draft())
+    (tmp_path / "docs" / ".docid").write_text("in the way")
+    with pytest.raises(UnreadableDocument, match=r"\.docid/history/draft/a1 is no directory"):
+        local.write(draft(raw_text="twice"), if_exists="replace")
+    with pytest.raises(UnreadableDocument, match=r"\.docid/history/draft/a1 is no directory"):
+        local.add_part("draft", "a1", "parsed", "p")
+    assert local.read("draft", "a1").raw_text == "once"
+    assert names_in(tmp_path / "docs" / "draft") == ["a1"]
+    (tmp_path / "docs" / ".docid").unlink()
+    assert local.write(draft(raw_text="twice"), if_exists="replace").outcome is Outcome.REPLACED
+
+
+def test_history_is_readable_when_the_document_is_not(local: DocsStore) -> None:
+    path = local.write(draft()).path
+    local.write(draft(raw_text="twice"), if_exists="replace")
+    (path / "metadata.json").unlink()
+    assert [document.raw_text for document in local.history("draft", "a1")] == ["once"]
+
+
 def test_what_others_leave_in_a_history_does_no_harm(local: DocsStore, tmp_path: Path) -> None:
     local.write(draft())
     local.write(draft(raw_text="twice"), if_exists="replace")
     history = tmp_path / "docs" / ".docid" / "history" / "draft" / "a1"
     (history / "zzz").mkdir()
+    (history / ".DS_Store").write_text("")
     local.write(draft(raw_text="thrice"), if_exists="replace")
     assert [old.raw_text for old in local.history("draft", "a1")] == ["twice", "once"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +25,7 @@ from docid import (
     LineageConflict,
     MissingParent,
     Outcome,
+    Stages,
     UnreadableDocument,
 )
 from docid.backends import Backend, MemoryBackend
@@ -165,6 +167,26 @@ def test_another_lineage_is_a_conflict_under_every_policy(store: DocsStore, poli
     assert list(store.history("essay", "e1")) == []
 
 
+class Name(str, Enum):
+    STAGE = "draft"
+    DOC = "a1"
+
+
+def test_a_name_that_prints_as_another_text_is_the_document_that_it_equals(store: DocsStore) -> None:
+    stages = Stages.chain(Name.STAGE, "essay")
+    assert repr(stages) == "Stages({'draft': None, 'essay': 'draft'})"
+    document = Document(stage=Name.STAGE, doc_id=Name.DOC, task_id="t-1", raw_text="once")
+    result = store.write(document)
+    assert (result.path, repr(document)) == (store.path("draft", "a1"), "<Document draft/a1 task_id='t-1' raw>")
+    assert store.read("draft", "a1") == store.read(Name.STAGE, Name.DOC) == document
+    assert store.path(Name.STAGE, Name.DOC) == store.path("draft", "a1")
+
+
+def test_what_is_no_document_is_refused(store: DocsStore) -> None:
+    with pytest.raises(TypeError, match="document: expected a Document, got str"):
+        store.write("text")  # type: ignore[arg-type]
+
+
 def test_another_policy_is_refused(store: DocsStore) -> None:
     with pytest.raises(ValueError, match="if_exists: expected 'fail', 'keep' or 'replace', got 'overwrite'"):
         store.write(draft(), if_exists="overwrite")  # type: ignore[arg-type]
@@ -256,6 +278,8 @@ def test_ensure_makes_what_is_not_there_and_hands_out_what_is(store: DocsStore) 
         pytest.param(attrs.evolve(ROW, doc_id=""), InvalidName, id="not reserved"),
         pytest.param(attrs.evolve(ROW, doc_id=".."), InvalidName, id="no doc id"),
         pytest.param(attrs.evolve(ROW, doc_id="e2", task_id=" t"), InvalidName, id="no task id"),
+        pytest.param(attrs.evolve(ROW, doc_id="e2", doc_run_id=" r"), InvalidName, id="no run id"),
+        pytest.param(DraftTask(task_id="t", doc_id="d9", parent_doc_id="a1"), InvalidDocument, id="parent of a draft"),
     ],
 )
 def test_ensure_refuses_a_wrong_row_before_it_pays(store: DocsStore, row: EssayTask, error: type[Exception]) -> None:
@@ -264,6 +288,21 @@ def test_ensure_refuses_a_wrong_row_before_it_pays(store: DocsStore, row: EssayT
     with pytest.raises(error):
         store.ensure(row, never)
     assert list(store.ids("essay")) == ["e1"]
+    assert list(store.ids("draft")) == ["a1"]
+
+
+def test_ensure_does_not_hand_out_what_is_damaged(store: DocsStore) -> None:
+    row = DraftTask(task_id="t-1", doc_id="a1")
+    store.write(draft())
+    damage(store, "raw.txt", b"onc")
+    with pytest.raises(UnreadableDocument, match="raw.txt: 3 bytes, but the record says 4"):
+        store.ensure(row, never)
+
+
+def test_ensure_looks_twice_where_a_size_seems_wrong(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write(draft())
+    monkeypatch.setattr(store.backend, "sizes", lambda *_: {"raw.txt": 99})  # another version at that moment
+    assert store.ensure(DraftTask(task_id="t-1", doc_id="a1"), never).raw_text == "once"
 
 
 @pytest.mark.parametrize(
@@ -478,7 +517,13 @@ DAMAGE = [
     pytest.param("parsed.txt", b"\xff", "parsed.txt: (byte 0 is not UTF-8|its SHA-256)", False, id="not UTF-8"),
     pytest.param("raw.txt", b"ONCE", "raw.txt: its SHA-256 is not the one in the record", True, id="one bit"),
     pytest.param("metadata.json", b"{", "metadata.json: not JSON", False, id="record torn"),
-    pytest.param("metadata.json", b'{"format": "docid/document/9"}', "use a later docid", False, id="later major"),
+    pytest.param(
+        "metadata.json",
+        b'{"format": "docid/document/9"}',
+        "a later docid wrote it; open it with a later docid",
+        False,
+        id="later major",
+    ),
     pytest.param(
         "metadata.json",
         b'{"format": "docid/document/1", "stage": "draft", "doc_id": "b2"}',
@@ -574,6 +619,9 @@ def test_ensure_hands_out_an_older_document_if_it_says_whose_it_is(store: DocsSt
     put_legacy(store, "essay", "e2", {"task_id": "e-1"}, raw="old")
     with pytest.raises(UnreadableDocument, match="does not say whose it is.*docid migrate"):
         store.ensure(attrs.evolve(ROW, doc_id="e2"), never)
+    put_legacy(store, "essay", "e3", {"task_id": "e-1"}, raw="old")
+    with pytest.raises(UnreadableDocument, match="does not say whose it is"):
+        store.ensure(attrs.evolve(ROW, doc_id="e3", parent_doc_id=None), never)
     put_legacy(store, "draft", "d1", {"task_id": "t"}, raw="old")
     assert store.ensure(DraftTask(task_id="t", doc_id="d1"), never).outcome == "kept"
 
@@ -632,8 +680,11 @@ def test_a_store_shows_its_home_in_one_line(tmp_path: Path) -> None:
 def test_wrong_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="durability: expected 'full' or 'none', got 'some'"):
         DocsStore(tmp_path, durability="some")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="root: expected a directory or a Backend, got NoneType"):
-        DocsStore(None)  # type: ignore[arg-type]
+    for root in (None, b"docs"):
+        with pytest.raises(TypeError, match="root: expected a directory or a Backend, got"):
+            DocsStore(root)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="root: empty"):
+        DocsStore("")
     with pytest.raises(ValueError, match="root: expected a directory, got the URL 's3://bucket/x'"):
         DocsStore("s3://bucket/x")
 

@@ -8,7 +8,10 @@ import io
 import os
 import pickle
 import re
+import resource
+import signal
 import stat
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, Optional
 
@@ -149,6 +152,22 @@ def test_a_field_that_the_class_does_not_have_is_refused(tmp_path: Path) -> None
         Bare(task_id="t")
 
 
+def test_what_was_put_into_extra_behind_the_row_s_back_is_not_written(tmp_path: Path) -> None:
+    for name, text in (("combo_id", "x"), ("n", 0)):
+        row = DraftTask(task_id="a", combo_id="mine")
+        row.extra[name] = text  # type: ignore[assignment]
+        with pytest.raises(TaskTableError, match=f"row 1, column {name}: "):
+            write_tasks(tmp_path / "x.csv", [row])
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_row_of_a_plain_class_pickles() -> None:
+    row = TaskRow.of("note", "outline")(task_id="t", extra={"a": "b"}, doc_salt="s")
+    again = pickle.loads(pickle.dumps(row))
+    assert again == row
+    assert type(again) is type(row)
+
+
 @pytest.mark.parametrize("value", [None, 3])
 def test_extra_columns_are_text(value: Any) -> None:
     with pytest.raises(TypeError, match=r"extra\['k'\]: expected a str, got"):
@@ -227,6 +246,47 @@ def test_in_an_id_column_some_words_mean_missing_and_stay_as_they_are(tmp_path: 
     assert (tmp_path / "copy.csv").read_text() == text.replace(
         f",{word},{word}\n", f",{reserve_doc_id('draft', 't-1')},{word}\n"
     )
+
+
+def test_a_field_with_a_default_brings_no_column_that_the_table_did_not_have(tmp_path: Path) -> None:
+    text = "chapter_task_id,note\na,1\n"
+    path = table(tmp_path, text)
+    rows = list(read_tasks(path, ChapterTask, reserved=False))
+    assert write_tasks(tmp_path / "copy.csv", rows) == 1
+    assert (tmp_path / "copy.csv").read_text() == text
+    write_tasks(tmp_path / "copy.csv", [attrs.evolve(rows[0], words=5)])
+    assert (tmp_path / "copy.csv").read_text() == "chapter_task_id,note,words\na,1,5\n"
+
+
+class Level(IntEnum):
+    ONE = 1
+
+
+class Half(float):
+    def __repr__(self) -> str:
+        return "np.float64(0.5)"
+
+
+def test_numbers_are_written_as_numbers_whatever_their_class(tmp_path: Path) -> None:
+    write_tasks(tmp_path / "x.csv", [ChapterTask(task_id="t", words=Level.ONE, weight=Half(0.5), final=True)])
+    [row] = read_tasks(tmp_path / "x.csv", ChapterTask, reserved=False)
+    assert (row.words, row.weight, row.final) == (1, 0.5, True)
+
+
+def test_a_class_s_own_validator_is_a_fault_of_the_row(tmp_path: Path) -> None:
+    @attrs.frozen(kw_only=True)
+    class Checked(TaskRow):
+        stage = "note"
+        words: int = attrs.field(default=0, validator=attrs.validators.ge(0))
+        _private: str = "x"
+
+    path = table(tmp_path, "note_task_id,words,_private\na,1,p\nb,-4,p\nc,-5,p\n")
+    problems = problems_of(path, Checked, reserved=False)
+    assert [problem.split(":")[0] for problem in problems] == ["row 3", "row 4"]
+    assert "-4" in problems[0]
+    path.write_text("note_task_id,words,_private\na,1,p\n")
+    [row] = read_tasks(path, Checked, reserved=False)
+    assert (row.words, row._private) == (1, "p")
 
 
 def test_typed_columns_are_values_and_keep_their_text(tmp_path: Path) -> None:
@@ -405,6 +465,11 @@ def test_a_missing_or_damaged_file_is_said_at_once(tmp_path: Path) -> None:
     cut.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(TaskTableError, match="not gzip: .*expected a whole file"):
         list(read_tasks(cut, DraftTask))
+    spoilt = bytearray(whole)
+    spoilt[len(whole) // 2 : len(whole) // 2 + 40] = b"x" * 40
+    cut.write_bytes(spoilt)
+    with pytest.raises(TaskTableError, match="not gzip: "):
+        list(read_tasks(cut, DraftTask))
     plain = tmp_path / "plain.csv.gz"
     plain.write_text("draft_task_id\n")
     with pytest.raises(TaskTableError, match="not gzip"):
@@ -540,7 +605,7 @@ def test_what_fails_on_the_way_leaves_the_old_table_and_nothing_beside_it(tmp_pa
     before = path.read_bytes()
     with pytest.raises(TaskTableError, match="1 cells; expected 2"):
         write_tasks(path, read_tasks(path, DraftTask))
-    with pytest.raises(TaskTableError, match=r"row 2: .*expected text that UTF-8 can hold"):
+    with pytest.raises(TaskTableError, match=r"row 2, column combo_id: '\\ud800'; expected text that UTF-8 can hold"):
         write_tasks(path, [DraftTask(task_id="a"), DraftTask(task_id="b", combo_id="\ud800")])
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == [path.name]
@@ -586,9 +651,60 @@ def test_a_table_is_replaced_through_a_link_with_its_permissions(tmp_path: Path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
-def test_a_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        write_tasks(tmp_path / "none" / "draft_tasks.csv", [DraftTask(task_id="a")])
+def test_a_directory_that_is_not_there_is_an_error_with_the_table_s_name(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "draft_tasks.csv"
+    with pytest.raises(FileNotFoundError, match=re.escape(f"'{path}'")):
+        write_tasks(path, [DraftTask(task_id="a")])
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_full_disk_leaves_the_old_table_and_nothing_beside_it(tmp_path: Path, suffix: str) -> None:
+    path = table(tmp_path, "draft_task_id\na\n", f"draft_tasks.csv{suffix}")
+    before = path.read_bytes()
+    rows = [DraftTask(task_id=os.urandom(500).hex()) for _ in range(200)]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        with pytest.raises(OSError, match="File too large"):
+            write_tasks(path, rows)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_link_to_a_compressed_table_of_another_name_stays_compressed(tmp_path: Path) -> None:
+    (tmp_path / "blob").write_bytes(gzip.compress(b"draft_task_id\na\n"))
+    path = tmp_path / "draft_tasks.csv.gz"
+    path.symlink_to("blob")
+    late = [DraftTask(task_id="b", extra={"x": "1"}), DraftTask(task_id="c", extra={"y": "2"})]
+    write_tasks(path, [*read_tasks(path, DraftTask, reserved=False), *late])
+    assert [row.task_id for row in read_tasks(path, DraftTask, reserved=False)] == ["a", "b", "c"]
+    assert path.is_symlink()
+
+
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+@pytest.mark.parametrize("header", ['draft_task_id,"x,y"', '"draft_task_id","a\r\nb"', '"draft_task_id","a\nb"'])
+def test_like_understands_a_quoted_header(tmp_path: Path, header: str, bom: str) -> None:
+    path = table(tmp_path, f"{bom}{header}\r\na,1\r\n", "draft_tasks.csv")
+    columns = read_tasks(path, DraftTask, reserved=False).columns
+    write_tasks(tmp_path / "empty.csv", [], like=path)
+    assert read_tasks(tmp_path / "empty.csv", DraftTask, reserved=False).columns == columns
+    write_tasks(path, read_tasks(path, DraftTask, reserved=False), like=path)
+    data = path.read_bytes()
+    assert data.endswith(b"\r\na,1\r\n")
+    assert data.startswith(bom.encode() + b"draft_task_id,")
+
+
+def test_a_faulty_table_to_be_like_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "no.csv.gz"
+    path.write_text("draft_task_id\n")
+    with pytest.raises(TaskTableError, match="not gzip"):
+        write_tasks(tmp_path / "x.csv", [], like=path)
+    empty = table(tmp_path, "")
+    assert write_tasks(tmp_path / "x.csv", [DraftTask(task_id="a")], like=empty) == 1
 
 
 def test_equal_tables_are_equal_gzip_files(tmp_path: Path) -> None:
@@ -685,6 +801,7 @@ def test_what_cannot_be_reserved_is_all_said() -> None:
         DraftTask(task_id="empty"),
         DraftTask(task_id="same", doc_id="d3"),
         DraftTask(task_id="same", doc_id="d3"),
+        DraftTask(task_id="odd", doc_id="../x"),
     ]
     rows = [
         EssayTask(task_id=" x", draft_task_id="same"),
@@ -695,6 +812,7 @@ def test_what_cannot_be_reserved_is_all_said() -> None:
         EssayTask(task_id="e", draft_task_id="same", doc_salt=" s"),
         EssayTask(task_id="f", draft_task_id="same", doc_run_id="r\n"),
         EssayTask(task_id="g", draft_task_id="same"),
+        EssayTask(task_id="h", draft_task_id="odd"),
     ]
     assert reserve_problems(rows, EssayTask, parents=parents) == [
         "row 1, column essay_task_id: ' x'; white space at an end; expected the text without it",
@@ -705,13 +823,28 @@ def test_what_cannot_be_reserved_is_all_said() -> None:
         "row 5, column draft_task_id: 'empty'; its row in the parents' table has no doc_id; reserve that table first",
         "row 6, column doc_salt: ' s'; white space at an end; expected the text without it",
         "row 7, column doc_run_id: 'r\\n'; control character U+000A; expected text of one line without any",
+        "row 9, column draft_task_id: 'odd'; its parent's doc_id '../x' is no doc id",
     ]
 
 
-@pytest.mark.parametrize(("argument", "value"), [("run_id", ""), ("salt", " s")])
+@pytest.mark.parametrize(("argument", "value"), [("run_id", ""), ("salt", " s"), ("salt", "nan"), ("run_id", "None")])
 def test_a_wrong_run_or_salt_is_refused_at_once(argument: str, value: str) -> None:
     with pytest.raises(InvalidName, match=f"^{argument}: "):
         reserve_tasks([], DraftTask, **{argument: value})  # type: ignore[arg-type]
+
+
+def test_a_run_or_salt_of_a_word_for_missing_is_none(tmp_path: Path) -> None:
+    path = table(tmp_path, "draft_task_id,doc_run_id,doc_salt\na,nan, \n")
+    [row] = reserve_tasks(read_tasks(path, DraftTask, reserved=False), DraftTask)
+    assert (row.doc_id, row.doc_run_id, row.doc_salt) == (reserve_doc_id("draft", "a"), None, None)
+
+
+def test_a_faulty_row_type_is_said_when_reserving() -> None:
+    class Odd(TaskRow):
+        stage = "Chapter"
+
+    with pytest.raises(InvalidName, match=r"Odd\.stage: not a stage name"):
+        reserve_tasks([], Odd)
 
 
 def test_evaluation_rows_have_their_columns() -> None:

@@ -1,18 +1,17 @@
 """The command `docid`: the only place that reads arguments, prints, and sets an exit code.
 
-Exit codes: 0 fine; 1 a command that changes files had to refuse something; 2 wrong usage or unreadable input.
+Exit codes: 0 fine; 2 wrong usage or unreadable input, which is one line on standard error.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import re
 import sys
 from typing import TYPE_CHECKING, Any
-
-import orjson
 
 from docid import __version__
 from docid.document import PART_FILES, timestamp
@@ -42,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments behind the program's name; those of the process if None.
     """
+    if sys.stdout is None:  # closed by the caller (>&-): nobody reads what is printed
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that cannot show a character is no reason to stop.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Fill the empty doc_id and parent_doc_id cells of task tables, in place and atomically; what is "
         "set is kept. A table's stage is told by its name (<stage>_generation_tasks.csv or <stage>_tasks.csv, also "
         ".gz), or given as STAGE=TABLE. Parents are looked up in the other tables that are named, or in --parents. "
-        "Tables are written one by one, parents first; a faulty table ends the command. With --stage and --task-id no "
+        "Where one table is faulty none is written. With --stage and --task-id no "
         "table is touched: the ids of these tasks are printed.",
     )
     reserve.add_argument("tables", nargs="*", metavar="[STAGE=]TABLE", help="task tables to fill")
@@ -189,24 +190,37 @@ def _reserve(arguments: argparse.Namespace) -> int:
         return 0
     tables = _by_stage(arguments.tables, stages)
     known = {**_by_stage(arguments.parents, stages), **tables}
-    for stage in stages:
-        if stage in tables:
-            parent_stage = stages.parent_of(stage)
-            parents = None
-            if parent_stage is not None and parent_stage in known:
-                parents = read_tasks(known[parent_stage], row_type_of(parent_stage, stages), reserved=False)
-                if parent_stage in tables and arguments.dry_run:
-                    # Its file would have been filled by now.
-                    parents = reserve_tasks(parents, parents.row_type, arguments.run_id, arguments.salt)
-            _reserve_table(arguments, stage, tables[stage], parents)
+    # All of it without writing first: where one table is faulty none is changed.
+    for dry in [True] if arguments.dry_run else [True, False]:
+        for stage in stages:
+            if stage in tables:
+                parents = _parents_of(stage, known, tables, arguments, dry=dry)
+                text = _reserve_table(arguments, stage, tables[stage], parents, dry=dry)
+                if dry == arguments.dry_run:
+                    print(text)
     return 0
+
+
+def _parents_of(
+    stage: str, known: dict[str, str], tables: dict[str, str], arguments: argparse.Namespace, *, dry: bool
+) -> Iterable[TaskRow] | None:
+    """Return the rows of the parents' table; None where none was named."""
+    stages: Stages = arguments.stages
+    parent_stage = stages.parent_of(stage)
+    if parent_stage is None or parent_stage not in known:
+        return None
+    parents = read_tasks(known[parent_stage], row_type_of(parent_stage, stages), reserved=False)
+    if parent_stage in tables and dry:
+        # Its file would have been filled by now.
+        return reserve_tasks(parents, parents.row_type, arguments.run_id, arguments.salt)
+    return parents
 
 
 def _by_stage(tables: Sequence[str], stages: Stages) -> dict[str, str]:
     """Return the paths of `[STAGE=]TABLE` arguments by stage."""
     paths: dict[str, str] = {}
     for table in tables:
-        stage, _, path = table.rpartition("=")
+        stage, _, path = table.partition("=")
         if stage not in stages:
             stage, path = stage_of_table(table, stages) or "", table
         if not stage or not path:
@@ -220,26 +234,29 @@ def _by_stage(tables: Sequence[str], stages: Stages) -> dict[str, str]:
     return paths
 
 
-def _reserve_table(arguments: argparse.Namespace, stage: str, path: str, parents: Iterable[TaskRow] | None) -> None:
+def _reserve_table(
+    arguments: argparse.Namespace, stage: str, path: str, parents: Iterable[TaskRow] | None, *, dry: bool
+) -> str:
+    """Fill one table, or only look what there is to fill; return what to say of it."""
     row_type = row_type_of(stage, arguments.stages)
     before, after = _Empty(), _Empty()
     for _ in before.counted(read_tasks(path, row_type, reserved=False)):
         pass
     rows = read_tasks(path, row_type, reserved=False)
     reserved = after.counted(reserve_tasks(rows, row_type, arguments.run_id, arguments.salt, parents=parents))
-    if arguments.dry_run or before.parents + before.ids == 0:
+    if dry or before.parents + before.ids == 0:
         for _ in reserved:
             pass
     else:
         write_tasks(path, reserved, like=path)
-    would = "would be " if arguments.dry_run else ""
+    would = "would be " if dry else ""
     ids, parent_ids = before.ids - after.ids, before.parents - after.parents
     text = f"{path}: {after.rows} rows, {would}filled: {ids} doc_id ({before.rows - before.ids} kept)"
     if row_type.parent_stage is not None:
         text += f", {parent_ids} parent_doc_id ({before.rows - before.parents} kept)"
         if after.parents:
             text += f"; {after.parents} without parent_doc_id (name the table of stage {row_type.parent_stage} too)"
-    print(text)
+    return text
 
 
 class _Empty:
@@ -266,16 +283,17 @@ def _show(arguments: argparse.Namespace) -> int:
             )
         _print_text(text)
     elif arguments.json:
-        print(orjson.dumps(_facts(document)).decode())
+        print(json.dumps(_facts(document)))
     else:
         facts = _facts(document)
         metadata = facts.pop("metadata")
         facts |= {"parts": _parts(document), **{f"metadata.{key}": value for key, value in metadata.items()}}
         for key, value in facts.items():
-            print(f"{key:<16} {_plain(value) if isinstance(value, str) else orjson.dumps(value).decode()}")
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            print(f"{_plain(key):<16} {_plain(text)}")
         part: Part = "parsed" if "parsed" in document.sizes else "raw"
         print(f"\n--- {part} ---")
-        text = document.text(part) or ""
+        text = document.raw_text if part == "raw" else document.text(part) or ""
         _print_text(_plain(text if text.endswith("\n") else text + "\n"))
     return 0
 
@@ -325,7 +343,7 @@ def _ls(arguments: argparse.Namespace) -> int:
                 code = 2
                 continue
             if arguments.json:
-                print(orjson.dumps(facts).decode())
+                print(json.dumps(facts))
             else:
                 columns = (facts["task_id"], facts["parent_doc_id"], facts["created_at"], "+".join(facts["parts"]))
                 print("\t".join((f"{stage}/{doc_id}", *(_plain(column or "-") for column in columns))))

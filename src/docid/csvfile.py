@@ -6,13 +6,14 @@ import contextlib
 import csv
 import os
 import re
+import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from docid.errors import Problem, TaskTableError
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _KEPT_PROBLEMS = 1000
 
@@ -37,20 +38,20 @@ class Faults:
             raise TaskTableError(self.problems, self.count)
 
 
-def open_table(file: str, *, bom: bool = False) -> io.TextIOBase:
-    """Open a table for reading, its BOM left out unless asked for.
+def open_table(file: str, *, bom: bool = False, gz: bool | None = None) -> io.TextIOBase:
+    """Open a table for reading, its BOM left out unless asked for; compressed where its name says so, or `gz`.
 
     Bytes that are not UTF-8 come as lone surrogates, to be reported with their cell.
     """
     encoding = "utf-8" if bom else "utf-8-sig"
-    if file.endswith(".gz"):
+    if file.endswith(".gz") if gz is None else gz:
         import gzip  # noqa: PLC0415 - only where it is needed: importing docid is to cost little
 
         return gzip.open(file, "rt", encoding=encoding, errors="surrogateescape", newline="")
     return open(file, encoding=encoding, errors="surrogateescape", newline="")
 
 
-def records_of(stream: io.TextIOBase, faults: Faults) -> Iterator[tuple[int, list[str]]]:
+def records_of(stream: Iterable[str], faults: Faults) -> Iterator[tuple[int, list[str]]]:
     """Return the records of a CSV file with their numbers, from 1; what cannot be read becomes a fault."""
     # The module's own limit of 131,072 characters a cell is one setting for the whole process; a table that was
     # written has to be readable again.
@@ -65,7 +66,7 @@ def records_of(stream: io.TextIOBase, faults: Faults) -> Iterator[tuple[int, lis
             return
         except csv.Error as error:
             faults.add(number, None, "", f"not CSV: {error}; expected quotes closed, and doubled inside of quotes")
-        except (EOFError, OSError) as error:
+        except (EOFError, OSError, zlib.error) as error:
             # gzip: a file cut off, or no gzip file at all. Nothing comes after that.
             if isinstance(error, OSError) and error.errno is not None:
                 raise
@@ -93,15 +94,25 @@ class Shape(NamedTuple):
 
 
 def shape_of(file: str) -> Shape:
-    """Return the shape of a table. Where it has no header its columns are none."""
+    """Return the shape of a table. Where it has no header its columns are none.
+
+    Raises:
+        TaskTableError: it cannot be read.
+    """
+    first: list[str] = []
+
+    def lines(stream: io.TextIOBase) -> Iterator[str]:
+        for line in stream:
+            first.append(line)
+            yield line.removeprefix("\ufeff") if len(first) == 1 else line
+
+    faults = Faults(file)
     with open_table(file, bom=True) as stream:
-        start = stream.readline()
-        stream.seek(0)
-        _, header = next(records_of(stream, Faults(file)), (1, []))
-    bom = start.startswith("\ufeff")
-    if bom:
-        header[0] = header[0].removeprefix("\ufeff")
-    return Shape("\r\n" if start.endswith("\r\n") else "\n", bom, tuple(header))
+        # The lines of the header alone: its last one ends as the table's lines do.
+        _, header = next(records_of(lines(stream), faults), (1, []))
+    faults.raise_any()
+    newline = "\r\n" if first and first[-1].endswith("\r\n") else "\n"
+    return Shape(newline, bool(first) and first[0].startswith("\ufeff"), tuple(header))
 
 
 class TableWriter:
@@ -113,6 +124,7 @@ class TableWriter:
         self._shape = shape
         # The table itself, not a link to it: a link that somebody set up stays one.
         self._target = os.path.realpath(file)
+        self._gz = file.endswith(".gz")
         self._header: tuple[str, ...] = ()
         self._temporary = ""
         self._raw: io.BufferedWriter | None = None
@@ -125,16 +137,21 @@ class TableWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
-        if self._temporary:
-            os.unlink(self._temporary)
+        # Where commit has not been reached an error is on its way already; a full disk would say itself once more.
+        with contextlib.suppress(OSError):
+            self._close()
+        self._discard(self._temporary)
 
     def start(self, header: tuple[str, ...]) -> None:
         """Open a file for the table and write its header."""
         directory, name = os.path.split(self._target)
-        self._temporary = os.path.join(directory, f".tmp-{os.urandom(8).hex()}-{name}")
-        self._raw = self._stream = open(self._temporary, "xb")  # noqa: SIM115 - closed by _close
-        if self._target.endswith(".gz"):
+        temporary = os.path.join(directory, f".tmp-{os.urandom(8).hex()}-{name}")
+        try:
+            self._raw = self._stream = open(temporary, "xb")  # noqa: SIM115 - closed by _close
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.file) from error
+        self._temporary = temporary
+        if self._gz:
             import gzip  # noqa: PLC0415 - only where it is needed
 
             # Without name and time, so that equal tables are equal files.
@@ -156,8 +173,9 @@ class TableWriter:
             elif new := tuple(name for name, text in texts.items() if text and name not in self._header):
                 self._widen(new)
             self._writer.writerow([texts.get(name, "") for name in self._header])
-        except UnicodeEncodeError as error:
-            problem = Problem(self.file, number, None, str(error.object)[:-2], "expected text that UTF-8 can hold")
+        except UnicodeEncodeError:
+            name = next(name for name, text in texts.items() if re.search("[\ud800-\udfff]", name + text))
+            problem = Problem(self.file, number, name, texts[name], "expected text that UTF-8 can hold")
             raise TaskTableError([problem]) from None
         self.count += 1
 
@@ -176,26 +194,33 @@ class TableWriter:
                 os.close(directory)
 
     def _close(self, *, sync: bool = False) -> None:
-        if self._raw is None:
+        raw, stream, self._raw, self._stream = self._raw, self._stream, None, None
+        if raw is None:
             return
-        if self._stream is not self._raw:
-            self._stream.close()
-        if sync:
-            self._raw.flush()
-            os.fsync(self._raw.fileno())
-        self._raw.close()
-        self._raw = self._stream = None
+        try:
+            if stream is not raw:
+                stream.close()
+            if sync:
+                raw.flush()
+                os.fsync(raw.fileno())
+        finally:
+            raw.close()
+
+    @staticmethod
+    def _discard(temporary: str) -> None:
+        if temporary:
+            os.unlink(temporary)
 
     def _widen(self, new: tuple[str, ...]) -> None:
         """Write again what is written, with more columns: a later row has brought them."""
         self._close()
-        narrow = self._temporary
+        narrow, self._temporary = self._temporary, ""
         try:
-            with open_table(narrow) as stream:
+            with open_table(narrow, gz=self._gz) as stream:
                 rows = records_of(stream, Faults(narrow))
                 _, header = next(rows)
                 self.start((*header, *new))
                 for _, cells in rows:
                     self._writer.writerow([*cells, *[""] * len(new)])
         finally:
-            os.unlink(narrow)
+            self._discard(narrow)

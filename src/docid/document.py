@@ -11,10 +11,10 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, cast
 
 import orjson
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from docid.errors import InvalidDocument, InvalidName, shown
-from docid.ids import DocId, check_doc_id, check_stage, check_text
+from docid.ids import DocId, check_doc_id, check_stage, check_text, plain
 
 if TYPE_CHECKING:
     import os
@@ -68,22 +68,42 @@ def check_content(argument: str, text: str) -> str:
                 f"character {error.start} is the lone surrogate U+{ord(text[error.start]):04X}, which UTF-8 "
                 f"cannot hold; expected text without any",
             ) from None
-    return text
+    return plain(text)
 
 
-def _content(_: Document, attribute: Any, value: str | None) -> None:
-    if value is not None:
-        check_content(attribute.name, value)
+# One converter a field, each with its type: type checkers read the constructor's signature off them.
 
 
-def _name(_: Document, attribute: Any, value: str | None) -> None:
-    if value is not None or attribute.name == "task_id":
-        check_text(attribute.name, cast("str", value))
+def _stage(value: str) -> str:
+    return check_stage(value)
 
 
-def _parent(_: Document, attribute: Any, value: str | None) -> None:
-    if value is not None:
-        check_doc_id(value, attribute.name)
+def _doc_id(value: str) -> str:
+    return check_doc_id(value)
+
+
+def _task_id(value: str | None) -> str:
+    return check_text("task_id", cast("str", value))
+
+
+def _parent_doc_id(value: str | None) -> str | None:
+    return None if value is None else check_doc_id(value, "parent_doc_id")
+
+
+def _run_id(value: str | None) -> str | None:
+    return None if value is None else check_text("run_id", value)
+
+
+def _raw_text(value: str) -> str:
+    return check_content("raw_text", value)
+
+
+def _parsed_text(value: str | None) -> str | None:
+    return None if value is None else check_content("parsed_text", value)
+
+
+def _prompt_text(value: str | None) -> str | None:
+    return None if value is None else check_content("prompt_text", value)
 
 
 def _moment(value: datetime) -> datetime:
@@ -91,17 +111,34 @@ def _moment(value: datetime) -> datetime:
         raise TypeError(f"created_at: expected a datetime, got {type(value).__name__}")
     if value.tzinfo is None:
         raise InvalidDocument("created_at", f"{value.isoformat()} has no time zone; expected one, such as UTC")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise InvalidDocument("created_at", f"{value.isoformat()} is in no year from 1 to 9999 in UTC") from None
 
 
 def _json_object(value: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise TypeError(f"metadata: expected a mapping, got {type(value).__name__}")
-    plain = dict(value)
-    copy = _as_json(plain)
-    if copy is None or copy[0] != plain:
-        raise InvalidDocument(*_first_fault("metadata", plain))
+    copied = dict(value)
+    copy = _as_json(copied)
+    if copy is None or copy[0] != copied or _is_too_deep(copied):
+        raise InvalidDocument(*_first_fault("metadata", copied))
     return cast("dict[str, Any]", copy[0])
+
+
+def _is_too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_DEPTH):
+        level = [
+            child
+            for each in level
+            for child in (each.values() if isinstance(each, dict) else each)
+            if isinstance(child, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _as_json(value: Any) -> tuple[Any] | None:
@@ -114,12 +151,13 @@ def _as_json(value: Any) -> tuple[Any] | None:
 
 def _first_fault(path: str, value: Any) -> tuple[str, str]:
     """Return the path to what JSON does not give back equal in `value`, and what is wrong with it."""
-    top = path
-    for _ in range(_DEPTH):
+    if _is_too_deep(value):
+        return path, f"lists and dicts more than {_DEPTH} deep; expected less"
+    while True:
         children: list[tuple[str, Any]] = []
         if isinstance(value, dict):
             for key in value:
-                if not isinstance(key, str) or _as_json(key) is None:
+                if type(key) is not str or _as_json(key) is None:
                     return path, f"the key {shown(key)}; expected keys of text"
             children = [(f"{path}.{key}", child) for key, child in value.items()]
         elif isinstance(value, list):
@@ -134,7 +172,6 @@ def _first_fault(path: str, value: Any) -> tuple[str, str]:
                 f"{shown(value)} of type {type(value).__name__} does not come back equal from JSON; expected text, "
                 f"finite numbers (integers of 64 bits), booleans, None, and lists and dicts of these"
             )
-    return top, f"lists and dicts more than {_DEPTH} deep; expected less"
 
 
 @frozen(kw_only=True, repr=False)
@@ -170,31 +207,37 @@ class Document:
         ('Once upon a time\n', None, {})
     """
 
-    stage: str = field(validator=lambda _, __, value: check_stage(value))
-    doc_id: str = field(validator=lambda _, __, value: check_doc_id(value))
-    task_id: str | None = field(validator=_name)
-    raw_text: str = field(validator=lambda _, attribute, value: check_content(attribute.name, value))
-    parent_doc_id: str | None = field(default=None, validator=_parent)
-    parsed_text: str | None = field(default=None, validator=_content)
-    prompt_text: str | None = field(default=None, validator=_content)
-    run_id: str | None = field(default=None, validator=_name)
+    stage: str = field(converter=_stage)
+    doc_id: str = field(converter=_doc_id)
+    task_id: str | None = field(converter=_task_id)
+    raw_text: str = field(converter=_raw_text)
+    parent_doc_id: str | None = field(default=None, converter=_parent_doc_id)
+    parsed_text: str | None = field(default=None, converter=_parsed_text)
+    prompt_text: str | None = field(default=None, converter=_prompt_text)
+    run_id: str | None = field(default=None, converter=_run_id)
     # Not hashed: a dict has no hash, and equal documents still hash equal without it.
     metadata: dict[str, Any] = field(factory=dict, converter=_json_object, hash=False)
     created_at: datetime | None = field(factory=lambda: datetime.now(UTC), converter=_moment)
 
     def __attrs_post_init__(self) -> None:
-        repeated = self.metadata.keys() & set(OUR_KEYS)
-        if not repeated:
-            return
-        own = self._own_keys()
-        for key in sorted(repeated):
+        for key in self.checked_metadata(self._own_keys()):
+            del self.metadata[key]
+
+    def checked_metadata(self, own: Mapping[str, Any]) -> list[str]:
+        """Return the keys of `own` that the metadata repeats with the same value.
+
+        Raises:
+            InvalidDocument: one has another value, or is a key of docid's that only the store gives a value.
+        """
+        repeated = sorted(self.metadata.keys() & set(OUR_KEYS))
+        for key in repeated:
             if key not in own or self.metadata[key] != own[key]:
                 raise InvalidDocument(
                     f"metadata.{key}",
                     f"{shown(self.metadata[key])}, a key of docid's own record; expected another key"
                     + (f", or the document's own value {own[key]!r}" if key in own else ""),
                 )
-            del self.metadata[key]
+        return repeated
 
     def __repr__(self) -> str:
         parts = "+".join(PART_FILES[part].removesuffix(".txt") for part in self.parts())
@@ -341,11 +384,15 @@ class Record:
         """
         contents = {PART_FILES[part]: text.encode() for part, text in document.parts().items()}
         files = {name: PartEntry.of(data) for name, data in contents.items()}
+        # A frozen value holds a dict that is not: what was put there since is looked at again.
+        metadata = _json_object(document.metadata)
+        own = document._own_keys()  # noqa: SLF001 - the two classes describe one format
+        document.checked_metadata(own)
         data = {
-            **document._own_keys(),  # noqa: SLF001 - the two classes describe one format
+            **own,
             "files": {name: entry.to_json() for name, entry in files.items()},
             "docid": {"nonce": nonce},
-            **document.metadata,
+            **metadata,
         }
         record = cls(
             data,
@@ -368,14 +415,17 @@ class Record:
         try:
             record = orjson.loads(data)
         except orjson.JSONDecodeError as error:
-            raise InvalidDocument(RECORD_FILE, f"not JSON ({error})") from None
+            # What Python's own json writes and reads, and JSON does not know: NaN, a BOM, half a surrogate pair.
+            record = _lenient_json(data)
+            if not isinstance(record, dict) or str(record.get("format")).startswith("docid/"):
+                raise InvalidDocument(RECORD_FILE, f"not JSON ({error})") from None
         if not isinstance(record, dict):
             raise InvalidDocument(RECORD_FILE, "not a JSON object")
         kind = record.get("format")
         if kind != FORMAT:
             if not isinstance(kind, str) or not kind.startswith("docid/"):
                 return cls._from_legacy(record)
-            raise InvalidDocument(RECORD_FILE, f"of format {kind!r}, which is not {FORMAT!r}; use a later docid")
+            raise InvalidDocument("format", f"{kind!r}, which is not {FORMAT!r}: a later docid wrote it")
         if record.get("stage") != stage or record.get("doc_id") != doc_id:
             raise InvalidDocument(RECORD_FILE, f"the record of {record.get('stage')}/{record.get('doc_id')}")
         try:
@@ -426,6 +476,11 @@ class Record:
             return False
         return None if any(stored is None and given is not None for stored, given in pairs) else True
 
+    def in_place_of(self, old: Record) -> Record:
+        """Return this record with what a later docid has put into the one whose texts it takes over."""
+        files = {name: {**entry, **self.data["files"].get(name, {})} for name, entry in old.data["files"].items()}
+        return evolve(self, data={**self.data, "files": files, "docid": {**old.data["docid"], **self.data["docid"]}})
+
     def with_part(self, name: str, data: bytes, nonce: str) -> Record:
         """Return this record with one more part file; all other keys as they were."""
         files = {**self.files, name: PartEntry.of(data)}
@@ -437,7 +492,7 @@ class Record:
             },
             "docid": {**self.data["docid"], "nonce": nonce},
         }
-        return Record(changed, self.task_id, self.parent_doc_id, self.run_id, self.created_at, in_order, self.legacy)
+        return evolve(self, data=changed, files=in_order)
 
     def document(self, stage: str, doc_id: str, texts: Mapping[str, str]) -> Document:
         """Return the `Document` of this record and its texts, by file name. What was stored is not checked again."""
@@ -459,6 +514,15 @@ class Record:
             }
         )
         return document
+
+
+def _lenient_json(data: bytes) -> Any:
+    import json  # noqa: PLC0415 - seldom needed
+
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _part_order(name: str) -> int:

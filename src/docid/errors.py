@@ -158,8 +158,8 @@ class LineageConflict(DocidError):
         path: str,
     ) -> None:
         super().__init__(
-            f"{stage}/{doc_id} is taken by another lineage: {path} holds task_id={stored_task_id!r}, "
-            f"parent_doc_id={stored_parent_doc_id!r}; this is task_id={task_id!r}, "
+            f"{stage}/{doc_id} is taken by another lineage: {path} holds task_id={shown(stored_task_id)}, "
+            f"parent_doc_id={stored_parent_doc_id!r}; this is task_id={shown(task_id)}, "
             f"parent_doc_id={parent_doc_id!r}. Nothing was written; reserve another id for this row "
             f"(a salt gives one)"
         )
@@ -210,7 +210,7 @@ class ContentConflict(DocidError):
             wrong = f"with other text in {names}"
             remedy = "write(…, if_exists='keep') leaves the stored one, if_exists='replace' puts it into history"
         super().__init__(
-            f"{stage}/{doc_id} (task_id={task_id!r}) is already at {path}, {wrong}. Nothing was written; {remedy}"
+            f"{stage}/{doc_id} (task_id={shown(task_id)}) is already at {path}, {wrong}. Nothing was written; {remedy}"
         )
         self.stage = stage
         self.doc_id = doc_id
@@ -255,7 +255,7 @@ class MissingParent(DocidError, LookupError):
         if found_in:
             wrong += f" (that id is a document of stage {', '.join(found_in)}, which is not the parent's stage)"
         super().__init__(
-            f"{stage}/{doc_id} (task_id={task_id!r}) {wrong}. Nothing was written; "
+            f"{stage}/{doc_id} (task_id={shown(task_id)}) {wrong}. Nothing was written; "
             f"write the parent first, or pass require_parent=False"
         )
         self.stage = stage
@@ -303,6 +303,7 @@ class UnreadableDocument(DocidError):
         path: where it is.
         problem: what was found.
         remedy: what to do about it.
+        task_id: the task it answers; None where there is no record that says it.
 
     Example:
         >>> import pathlib, tempfile
@@ -312,17 +313,27 @@ class UnreadableDocument(DocidError):
         >>> _ = (result.path / "raw.txt").write_text("on")
         >>> store.read("draft", "d1")
         Traceback (most recent call last):
-        docid.errors.UnreadableDocument: draft/d1 at ... cannot be used: raw.txt: 2 bytes, but the ...
+        docid.errors.UnreadableDocument: draft/d1 (task_id='t-1') at ... cannot be used: raw.txt: 2 bytes, but the ...
     """
 
-    def __init__(self, stage: str, doc_id: str, path: str, problem: str, remedy: str | None = None) -> None:
-        remedy = remedy or "look at it by hand, then move it aside; nothing was changed"
-        super().__init__(f"{stage}/{doc_id} at {path} cannot be used: {problem}; {remedy}")
+    def __init__(  # noqa: PLR0917 - one order for all errors of a document
+        self,
+        stage: str,
+        doc_id: str,
+        path: str,
+        problem: str,
+        remedy: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        remedy = remedy or "see what 'docid repair' plans for it; nothing was changed"
+        task = "" if task_id is None else f" (task_id={shown(task_id)})"
+        super().__init__(f"{stage}/{doc_id}{task} at {path} cannot be used: {problem}; {remedy}")
         self.stage = stage
         self.doc_id = doc_id
         self.path = path
         self.problem = problem
         self.remedy = remedy
+        self.task_id = task_id
 
 
 class DurabilityUnknown(DocidError):

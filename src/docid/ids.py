@@ -52,6 +52,11 @@ def _is_stage(stage: str) -> bool:
     return _STAGE.match(stage) is not None
 
 
+def plain(text: str) -> str:
+    """Return `text` as a `str` and nothing else: an enum member, say, prints as another text than it equals."""
+    return text if type(text) is str else str.__str__(text)
+
+
 def check_stage(stage: str, argument: str = "stage") -> str:
     """Return `stage` if it may name a stage.
 
@@ -63,7 +68,7 @@ def check_stage(stage: str, argument: str = "stage") -> str:
         raise TypeError(f"{argument}: expected a str, got {type(stage).__name__}")
     if not _is_stage(stage):
         raise InvalidName(argument, stage, "not a stage name", _STAGE_EXPECTED)
-    return stage
+    return plain(stage)
 
 
 def check_doc_id(doc_id: str, argument: str = "doc_id") -> DocId:
@@ -77,7 +82,7 @@ def check_doc_id(doc_id: str, argument: str = "doc_id") -> DocId:
         raise TypeError(f"{argument}: expected a str, got {type(doc_id).__name__}")
     if not _DOC_ID.match(doc_id):
         raise InvalidName(argument, doc_id, "not a doc id", _DOC_ID_EXPECTED)
-    return DocId(doc_id)
+    return DocId(plain(doc_id))
 
 
 def check_text(argument: str, text: str) -> str:
@@ -92,7 +97,7 @@ def check_text(argument: str, text: str) -> str:
         raise TypeError(f"{argument}: expected a str, got {type(text).__name__}")
     # Nearly every real name is printable ASCII, where only blanks at the ends can be wrong.
     if text.isascii() and text.isprintable() and text and text[0] != " " != text[-1]:
-        return text
+        return text if type(text) is str else plain(text)
     if not text:
         raise InvalidName(argument, text, "empty", "some text (None where there is none)")
     if re.search(_BLANK_AT_AN_END, text):
@@ -103,7 +108,7 @@ def check_text(argument: str, text: str) -> str:
         raise InvalidName(argument, text, f"lone surrogate U+{ord(found[0]):04X}", "text that UTF-8 can hold")
     if not is_normalized("NFC", text):
         raise InvalidName(argument, text, "not in NFC", "unicodedata.normalize('NFC', text)")
-    return text
+    return plain(text)
 
 
 def reserve_doc_id(stage: str, task_id: str, run_id: str | None = None, salt: str | None = None) -> DocId:
@@ -200,7 +205,8 @@ def collision_probability(n: int) -> float:
     """
     if n < 0:
         raise ValueError(f"n: expected a number of documents, got {n}")
-    return -expm1(-n * (n - 1) / 2 * _PAIR_COLLIDES)
+    # Past 10¹⁸ it is 1.0 in a float, and the product soon is no float any more.
+    return -expm1(-n * (n - 1) / 2 * _PAIR_COLLIDES) if n < 10**18 else 1.0
 
 
 def payload_of(stage: str, task_id: str, run_id: str | None, salt: str | None) -> bytes:

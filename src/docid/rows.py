@@ -177,8 +177,10 @@ class Column(NamedTuple):
     name: str
     parse: Callable[[str], Any]
     expected: str
+    default: Any = None
     required: bool = False
     always: bool = True
+    argument: str = ""
 
 
 class Schema(NamedTuple):
@@ -196,7 +198,18 @@ class Schema(NamedTuple):
 @lru_cache(maxsize=256)
 def _plain_row_type(stage: str, parent_stage: str | None) -> type[TaskRow]:
     name = "".join(part.capitalize() for part in re.split("[-_]", stage)) + "Task"
-    return cast("type[TaskRow]", type(name, (TaskRow,), {"stage": stage, "parent_stage": parent_stage}))
+    members = {"stage": stage, "parent_stage": parent_stage, "__reduce__": _reduce_plain}
+    return cast("type[TaskRow]", type(name, (TaskRow,), members))
+
+
+def _reduce_plain(row: TaskRow) -> tuple[Any, ...]:
+    # The class has no name in a module; it is made again where the row is unpickled.
+    values = {str(field.alias): getattr(row, field.name) for field in attrs.fields(TaskRow)}
+    return _rebuild_plain, (row.stage, row.parent_stage, values)
+
+
+def _rebuild_plain(stage: str, parent_stage: str | None, values: dict[str, Any]) -> TaskRow:
+    return _plain_row_type(stage, parent_stage)(**values)
 
 
 def _schema_of(row_type: type[Any]) -> Schema:
@@ -216,14 +229,15 @@ def _schema_of(row_type: type[Any]) -> Schema:
             raise TypeError(
                 f"{row_type.__name__}.{name}: no field; expected the class below @attrs.frozen(kw_only=True)"
             )
-    leading = [Column("task_id", f"{stage}_task_id", _task_id, "the task's id", required=True)]
+    leading = [Column("task_id", f"{stage}_task_id", _task_id, "the task's id", required=True, argument="task_id")]
     if row_type.parent_stage is not None:
-        leading.append(Column("parent_doc_id", "parent_doc_id", _id_or(None), "a doc id"))
+        leading.append(Column("parent_doc_id", "parent_doc_id", _id_or(None), "a doc id", argument="parent_doc_id"))
     leading += [_own_column(field, hints[field.name]) for field in fields.values() if field.name not in base]
     trailing = [
-        Column(name, name, lambda text: text or None, "text", always=False) for name in ("doc_run_id", "doc_salt")
+        Column(name, name, lambda text: None if is_missing(text) else text, "text", always=False, argument=name)
+        for name in ("doc_run_id", "doc_salt")
     ]
-    trailing.append(Column("doc_id", "doc_id", _id_or(""), "a doc id"))
+    trailing.append(Column("doc_id", "doc_id", _id_or(""), "a doc id", default="", argument="doc_id"))
     names = [column.name for column in (*leading, *trailing)]
     if len(set(names)) != len(names):
         raise TypeError(f"{row_type.__name__}: expected a column of its own for each field, got {', '.join(names)}")
@@ -248,7 +262,8 @@ def _own_column(declared: attrs.Attribute[Any], hint: Any) -> Column:
     elif optional:
         parse, expected = _or_none(parse), f"{expected}, or nothing"
     name = declared.metadata.get("column", declared.name)
-    return Column(declared.name, name, parse, expected, required=declared.default is attrs.NOTHING)
+    required = declared.default is attrs.NOTHING
+    return Column(declared.name, name, parse, expected, declared.default, required, argument=str(declared.alias))
 
 
 def _or_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -300,11 +315,16 @@ _PARSERS: dict[Any, tuple[Callable[[str], Any], str]] = {
 
 def plain_text(value: Any) -> str:
     """Return the text of a value that has no cell of its own."""
+    # The base types' own way of writing: a subclass (an IntEnum, NumPy's float64) has another.
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return value if isinstance(value, str) else repr(value)
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, float):
+        return float.__repr__(value)
+    return str.__str__(value) if isinstance(value, str) else repr(value)
 
 
 def _text_of(row: TaskRow, column: Column) -> str:
@@ -315,7 +335,14 @@ def _text_of(row: TaskRow, column: Column) -> str:
 
 def fault_of(row: TaskRow) -> tuple[str, object, str] | None:
     """Return the column, value and what was expected of a field that a reader would not get back; None if none."""
-    for column in schema_of(type(row)).columns:
+    schema = schema_of(type(row))
+    extra: dict[str, Any] = row.extra  # a dict, which others may have changed
+    for name, text in extra.items():
+        if name in schema.names:
+            return name, text, "a field of the row already; expected it in the field alone"
+        if not isinstance(text, str):
+            return name, text, "expected text"
+    for column in schema.columns:
         value = getattr(row, column.attribute)
         try:
             if column.parse(plain_text(value)) == value:
@@ -337,7 +364,8 @@ def texts_of(row: TaskRow) -> dict[str, str]:
     for columns in (schema.leading, schema.trailing):
         for column in columns:
             text = _text_of(row, column)
-            if text or column.name in texts or (column.always and not row.columns):
+            new = column.always and not row.columns
+            if new or column.name in texts or getattr(row, column.attribute) != column.default:
                 texts[column.name] = text
         if columns is schema.leading:
             texts.update(row.extra)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from attrs import field, frozen
 
 from docid.errors import InvalidName
-from docid.ids import check_stage
+from docid.ids import check_stage, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,12 +25,12 @@ def _declared(parents: Mapping[str, str | None]) -> dict[str, str | None]:
         raise ValueError("stages: expected at least one stage")
     declared: dict[str, str | None] = {}
     for stage, parent in parents.items():
-        check_stage(stage)
+        stage = check_stage(stage)  # noqa: PLW2901 - as plain text
         if parent is not None and parent not in declared:
             # One rule keeps out unknown parents, a stage that is its own parent, and circles.
             known = ", ".join(declared) or "no parent for the first"
             raise InvalidName(f"the parent of stage {stage!r}", parent, "not declared before it", known)
-        declared[stage] = parent
+        declared[stage] = None if parent is None else plain(parent)
     return declared
 
 
@@ -121,7 +121,7 @@ class Stages:
             check_stage(stage)
             expected = f"one of {', '.join(self._parents)}, or others declared (stages=…, --stages)"
             raise InvalidName("stage", stage, "not a stage of this pipeline", expected)
-        return stage
+        return plain(stage)
 
     def __contains__(self, stage: object) -> bool:
         return stage in self._parents

@@ -123,6 +123,8 @@ class DocsStore:
         durability: Literal["full", "none"] = "full",
     ) -> None:
         if isinstance(root, (str, os.PathLike)):
+            if not os.fspath(root):
+                raise ValueError("root: empty; expected a directory ('.' for the current one)")
             if isinstance(root, str) and "://" in root:
                 raise ValueError(f"root: expected a directory, got the URL {root!r}; pass a Backend for another home")
             self.backend: Backend = LocalBackend(root, durability=durability)
@@ -269,7 +271,11 @@ class DocsStore:
         if version is not None:
             if not self._same_lineage(version, task_id, row.parent_doc_id):
                 raise self._legacy(version, "its record, of an older system, does not say whose it is")
+            self._check_sizes(version)
             return StoredDocument(version, Outcome.KEPT)
+        self._check_parent(stage, row.parent_doc_id)
+        if row.doc_run_id is not None:
+            check_text("doc_run_id", row.doc_run_id)
         if require_parent:
             self._require_parent(stage, doc_id, task_id, row.parent_doc_id)
         document = make()
@@ -342,6 +348,8 @@ class DocsStore:
         """Do `write`; return with its result the version that is there now."""
         if if_exists not in {"fail", "keep", "replace"}:
             raise ValueError(f"if_exists: expected 'fail', 'keep' or 'replace', got {if_exists!r}")
+        if not isinstance(document, Document):
+            raise TypeError(f"document: expected a Document, got {type(document).__name__}")
         stage, doc_id = self._checked(document.stage, document.doc_id)
         task_id = self._writable(document)
         record, parts = Record.from_document(document, _nonce())
@@ -362,6 +370,8 @@ class DocsStore:
             elif differing:
                 done = self.backend.replace(stage, doc_id, version.stored.record, *new.stored)
             else:
+                merged = record.in_place_of(version.record)
+                new = Version(self.backend, stage, doc_id, Stored(merged.to_bytes(), parts), merged)
                 done = self.backend.amend(stage, doc_id, version.stored.record, new.stored.record, {})
             if done:
                 return result, new
@@ -402,26 +412,39 @@ class DocsStore:
                 stored_parent_doc_id=version.record.parent_doc_id,
                 path=str(self.path(version.stage, version.doc_id)),
             )
-        return same
+        unknown = version.record.legacy and version.record.parent_doc_id is None
+        return None if same and unknown and self.stages.parent_of(version.stage) is not None else same
 
     def _writable(self, document: Document) -> str:
         """Refuse what cannot be stored here; return the task id."""
         if document.task_id is None or document.created_at is None:
             missing = "task_id" if document.task_id is None else "created_at"
             raise InvalidDocument(missing, "unknown, as it was read from an older system's record; expected one")
-        if document.parent_doc_id is not None and self.stages.parent_of(document.stage) is None:
-            problem = f"{document.parent_doc_id!r}, but stage {document.stage!r} has no parent; expected None"
-            raise InvalidDocument("parent_doc_id", problem)
+        self._check_parent(document.stage, document.parent_doc_id)
         return document.task_id
+
+    def _check_parent(self, stage: str, parent_doc_id: str | None) -> None:
+        """Refuse a parent that is no doc id, or that is named in a stage that has none."""
+        if parent_doc_id is None:
+            return
+        check_doc_id(parent_doc_id, "parent_doc_id")
+        if self.stages.parent_of(stage) is None:
+            problem = f"{parent_doc_id!r}, but stage {stage!r} has no parent; expected None"
+            raise InvalidDocument("parent_doc_id", problem)
+
+    def _check_sizes(self, version: Version) -> None:
+        """Refuse a document whose parts are not there, or not of their sizes."""
+        listed = {name: entry.size for name, entry in version.record.files.items() if name in ALL_FILES}
+        if self.backend.sizes(version.stage, version.doc_id, list(listed)) != listed:
+            # Another version may be taking its place: what is said then is said of one version.
+            self._found(version.stage, version.doc_id, ALL_FILES).contents(ALL_FILES, verify=False)
 
     def _require_parent(self, stage: str, doc_id: str, task_id: str, parent_doc_id: str | None) -> None:
         parent_stage = self.stages.parent_of(stage)
         if parent_stage is None:
             return
-        if parent_doc_id is not None:
-            check_doc_id(parent_doc_id, "parent_doc_id")
-            if self.backend.load(parent_stage, parent_doc_id) is not None:
-                return
+        if parent_doc_id is not None and self.backend.load(parent_stage, parent_doc_id) is not None:
+            return
         raise MissingParent(
             stage=stage,
             doc_id=doc_id,

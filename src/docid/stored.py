@@ -58,7 +58,9 @@ class Version:
             try:
                 record = Record.from_bytes(stored.record, stage, doc_id)
             except InvalidDocument as error:
-                raise self.unreadable(str(error)) from None
+                remedy = "open it with a later docid" if error.field == "format" else None
+                path = str(backend.path(stage, doc_id))
+                raise UnreadableDocument(stage, doc_id, path, str(error), remedy) from None
         self.record = record
 
     @classmethod
@@ -69,9 +71,8 @@ class Version:
 
     def unreadable(self, problem: str, remedy: str | None = None) -> UnreadableDocument:
         """Return the error that says what is wrong with this document."""
-        return UnreadableDocument(
-            self.stage, self.doc_id, str(self.backend.path(self.stage, self.doc_id)), problem, remedy
-        )
+        path = str(self.backend.path(self.stage, self.doc_id))
+        return UnreadableDocument(self.stage, self.doc_id, path, problem, remedy, self.record.task_id)
 
     def contents(self, files: Collection[str], *, verify: bool) -> dict[str, bytes]:
         """Return those of the loaded `files` that belong to the document, compared with what the record says of them.

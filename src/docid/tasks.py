@@ -13,7 +13,7 @@ import attrs
 
 from docid.csvfile import NOT_UTF8, Faults, Shape, TableWriter, not_utf8, open_table, records_of, shape_of
 from docid.errors import InvalidName, Problem, TaskTableError
-from docid.ids import check_text, reserve_doc_id
+from docid.ids import check_text, is_doc_id, reserve_doc_id
 from docid.rows import (
     Column,
     DraftTask,
@@ -43,6 +43,8 @@ __all__ = [
 ]
 
 Row = TypeVar("Row", bound=TaskRow)
+
+_SHOWN = 20  # columns of a header in a message
 
 
 class TaskRows(Iterator[Row], Generic[Row]):
@@ -145,9 +147,10 @@ def reserve_tasks(
         >>> essay.parent_doc_id == drafts[0].doc_id
         True
     """
+    schema_of(row_type)  # says what is wrong with the class, if anything is
     for argument, text in (("run_id", run_id), ("salt", salt)):
-        if text is not None:
-            check_text(argument, text)
+        if text is not None and is_missing(check_text(argument, text)):
+            raise InvalidName(argument, text, "a word that means missing in a table", "another text")
     file = rows.file if isinstance(rows, TaskRows) else ""
     columns = rows.columns if isinstance(rows, TaskRows) else ()
     by_task = None
@@ -187,8 +190,8 @@ def write_tasks(
         How many rows were written.
 
     Raises:
-        TaskTableError: a value that `read_tasks` would not give back: of another type than its field, or text that
-            UTF-8 cannot hold.
+        TaskTableError: a value that `read_tasks` would not give back: of another type than its field, text that
+            UTF-8 cannot hold, a column both as a field and in `extra`; a faulty table given as `like`.
         TypeError: rows of more than one class.
         ValueError: no rows, and nothing that says what the header is.
         OSError: the file cannot be written.
@@ -274,12 +277,13 @@ def _row_parser(
     def parse_row(number: int, cells: list[str]) -> Row | None:
         if _is_damaged(number, cells, columns, faults):
             return None
+        before = faults.count
         values: dict[str, Any] = {}
         kept: dict[str, str] = {}
         for position, column in own:
             text = cells[position]
             try:
-                value = values[column.attribute] = column.parse(text)
+                value = values[column.argument] = column.parse(text)
             except ValueError as error:
                 expected = str(error) or f"expected {column.expected}"
                 faults.add(number, column.name, text, expected if text or str(error) else f"empty; {expected}")
@@ -288,10 +292,15 @@ def _row_parser(
                 faults.add(number, column.name, text, f"missing; expected {_needed(column, row_type)}")
             elif plain_text(value) != text:
                 kept[column.name] = text
-        if faults.count:
+        if faults.count > before:
             return None
         extra = {name: cells[position] for position, name in others}
-        return row_type(**values, extra=extra, columns=columns, _cells=kept)
+        try:
+            return row_type(**values, extra=extra, columns=columns, _cells=kept)
+        except (TypeError, ValueError) as error:
+            # A validator of the class itself.
+            faults.add(number, None, "", str(error))
+            return None
 
     return parse_row
 
@@ -332,8 +341,10 @@ def _check_header(header: list[str], row_type: type[TaskRow], faults: Faults, *,
             continue
         import difflib  # noqa: PLC0415 - only where something is wrong
 
-        near = difflib.get_close_matches(column.name, header, 1)
-        hint = f"is {near[0]!r} meant for it?" if near else f"the columns are {', '.join(header)}"
+        others = [name for name in header if name not in schema_of(row_type).names]
+        near = difflib.get_close_matches(column.name, others, 1)
+        some = ", ".join(header[:_SHOWN]) + (", …" if len(header) > _SHOWN else "")
+        hint = f"is {near[0]!r} meant for it?" if near else f"the columns are {some}"
         if to_be_reserved:
             hint += " ('docid reserve' adds it)"
         faults.add(1, column.name, "", f"missing from the header; {hint}")
@@ -419,4 +430,6 @@ def _parent_of(task_id: str, parents: Mapping[str, str | None]) -> tuple[str, st
     doc_id = parents[task_id]
     if doc_id is None:
         return "", "the task id of more than one row of the parents' table; expected parent_doc_id set by hand"
-    return doc_id, "" if doc_id else "its row in the parents' table has no doc_id; reserve that table first"
+    if not doc_id:
+        return "", "its row in the parents' table has no doc_id; reserve that table first"
+    return (doc_id, "") if is_doc_id(doc_id) else ("", f"its parent's doc_id {doc_id!r} is no doc id")

@@ -13,7 +13,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
+import time
 from datetime import UTC, datetime, timedelta
 from os.path import join
 from typing import TYPE_CHECKING, Literal, Self
@@ -53,6 +55,8 @@ _TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 
 _HISTORY = (".docid", "history")
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
+# Whatever else lies in a history is somebody else's.
+_ENTRY = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{16}(\.json)?")
 
 
 class _Directory:
@@ -127,6 +131,11 @@ class _Directory:
             fd = os.open(self._at(name), _READ, dir_fd=self.fd)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            if error.errno not in {errno.ELOOP, errno.ENXIO}:
+                raise
+            # A symbolic link, or a socket.
+            raise IsADirectoryError(errno.EISDIR, "not a file", join(self.path, name)) from None
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
@@ -154,13 +163,23 @@ class _Directory:
     def unlink(self, name: str) -> None:
         os.unlink(self._at(name), dir_fd=self.fd)
 
+    def names(self) -> list[str]:
+        return os.listdir(self.path if self.fd is None else self.fd)
+
+    def remove_empty(self, name: str) -> bool:
+        """Remove a directory if it is empty; return whether it was."""
+        try:
+            os.rmdir(self._at(name), dir_fd=self.fd)
+        except OSError:
+            return False
+        return True
+
     def remove(self, name: str) -> None:
         """Remove a directory of ours and the files in it, as far as that goes: it is cleaning up."""
         with contextlib.suppress(OSError), self.sub(name) as directory:
-            for file in os.listdir(directory.path if directory.fd is None else directory.fd):
+            for file in directory.names():
                 directory.unlink(file)
-        with contextlib.suppress(OSError):
-            os.rmdir(self._at(name), dir_fd=self.fd)
+        self.remove_empty(name)
 
 
 class LocalBackend:
@@ -196,8 +215,8 @@ class LocalBackend:
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """See `Backend.create`."""
         with self._at(stage, doc_id), self._made(join(self.root, stage), stage, doc_id) as directory:
-            # A document under its interim name keeps its id.
-            if directory.exists(_old(doc_id)):
+            # A document under its interim name keeps its id; an empty directory claims nothing, here too.
+            if directory.exists(_old(doc_id)) and not directory.remove_empty(_old(doc_id)):
                 return False
             temporary = self._build(directory, doc_id, record, parts)
             try:
@@ -266,58 +285,91 @@ class LocalBackend:
         with self._at(stage, doc_id), self._changing(stage, doc_id, expected) as directory:
             if directory is None:
                 return False
-            temporary = self._build(directory, doc_id, record, parts)
-            try:
-                directory.rename(doc_id, _old(doc_id))
-                self._put(directory, temporary, doc_id, record)
-            except OSError:
-                if not directory.exists(doc_id):
-                    with contextlib.suppress(OSError):
-                        directory.rename(_old(doc_id), doc_id)
-                directory.remove(temporary)
-                raise
-            self._committed(directory, stage, doc_id)
-            self._retire(directory, stage, doc_id)
+            # History is opened first: what cannot be put aside is not replaced.
+            with self._history(stage, doc_id) as history:
+                temporary = self._build(directory, doc_id, record, parts)
+                try:
+                    directory.rename(doc_id, _old(doc_id))
+                    self._put(directory, temporary, doc_id, record)
+                except OSError:
+                    if not directory.exists(doc_id):
+                        with contextlib.suppress(OSError):
+                            directory.rename(_old(doc_id), doc_id)
+                    directory.remove(temporary)
+                    raise
+                self._committed(directory, stage, doc_id)
+                self._retire(directory, doc_id, history)
             return True
 
     def ids(self, stage: str) -> Iterator[str]:
-        """See `Backend.ids`."""
-        try:
-            entries = os.scandir(join(self.root, stage))
-        except FileNotFoundError:
+        """See `Backend.ids`.
+
+        A document that is replaced while its stage is listed is among the names, and may be there twice.
+        """
+        started = time.time_ns()
+        directory = self._open(join(self.root, stage), stage, "")
+        if directory is None:
             return
-        with entries:
+        changed: set[str] = set()
+        seen: set[str] = set()
+        with directory, os.scandir(directory.path if directory.fd is None else directory.fd) as entries:
             for entry in entries:
                 name = entry.name
                 if is_doc_id(name):
                     if entry.is_dir(follow_symlinks=False):
+                        if name in changed:
+                            seen.add(name)
                         yield name
-                elif name.startswith(_old("")):
-                    # Under its interim name: a replace is at work, or was interrupted.
-                    doc_id = name.removeprefix(_old(""))
-                    if is_doc_id(doc_id) and not os.path.lexists(join(self.root, stage, doc_id)):
-                        yield doc_id
+                elif name.startswith((_old(""), _lock(""))):
+                    changed.add(name.split("-", 1)[1])
+            # A replace renames; a listing that passes by at that moment may miss the name. The lock file is there
+            # all the time, and says when it was held last.
+            for doc_id in changed - seen:
+                if is_doc_id(doc_id) and self._was_missed(directory, doc_id, started):
+                    yield doc_id
 
     def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
         """See `Backend.history`."""
-        path = join(self.root, *_HISTORY, stage, doc_id)
         with self._at(stage, doc_id):
-            directory = self._open(path, stage, doc_id)
+            # The version that is being replaced, or whose replace was interrupted, is not in history yet.
+            replaced = self._replaced(stage, doc_id, parts)
+            if replaced is not None:
+                yield replaced
+            directory = self._open(join(self.root, *_HISTORY, stage, doc_id), stage, doc_id)
             if directory is None:
                 return
-            current = self.load(stage, doc_id, parts)
-            # Where only the record changed, the parts are those of the next later version.
-            contents = {} if current is None else current.parts
+            contents = None if replaced is None else replaced.parts
             with directory:
-                for name in sorted(os.listdir(path), reverse=True):
+                for name in sorted(filter(_ENTRY.fullmatch, directory.names()), reverse=True):
                     if name.endswith(".json"):
                         record = directory.read(name)
+                        if contents is None:
+                            # Only the record changed: the parts are those of the next later version.
+                            current = self.load(stage, doc_id, parts)
+                            contents = {} if current is None else current.parts
                     else:
                         with directory.sub(name) as old:
                             record = old.read(RECORD_FILE)
                             contents = {part: data for part in parts if (data := old.read(part)) is not None}
-                    if record is not None:
+                    if record is not None and (replaced is None or record != replaced.record):
                         yield Stored(record, contents)
+
+    def _replaced(self, stage: str, doc_id: str, parts: Collection[str]) -> Stored | None:
+        """Return the version under the interim name, where the new one is in place already."""
+        directory = self._open(join(self.root, stage), stage, doc_id)
+        if directory is None:
+            return None
+        with directory:
+            old = self._read(directory, _old(doc_id), stage, doc_id, parts)
+            return old if old is not None and directory.exists(doc_id) else None
+
+    @staticmethod
+    def _was_missed(directory: _Directory, doc_id: str, started: int) -> bool:
+        """Return whether a listing that started then (in ns) may have passed by a document while it was replaced."""
+        if not directory.exists(doc_id):
+            return directory.exists(_old(doc_id))
+        lock = directory.stat(_lock(doc_id))
+        return lock is not None and (lock.st_mtime_ns >= started or (fcntl is not None and _is_held(directory, doc_id)))
 
     @contextlib.contextmanager
     def _at(self, stage: str, doc_id: str) -> Iterator[None]:
@@ -325,9 +377,9 @@ class LocalBackend:
         try:
             yield
         except OSError as error:
-            if error.filename is None or not os.path.dirname(error.filename):
-                error.filename, error.filename2 = str(self.path(stage, doc_id)), None
-            raise
+            if error.filename is not None and os.path.dirname(error.filename):
+                raise
+            raise OSError(error.errno, error.strerror, join(self.root, stage, doc_id)) from error
 
     def _open(self, path: str, stage: str, doc_id: str) -> _Directory | None:
         try:
@@ -381,7 +433,7 @@ class LocalBackend:
                 record = document.read(RECORD_FILE)
                 if record is None:
                     # An empty directory claims nothing: a rename replaces it.
-                    if not os.listdir(document.path if document.fd is None else document.fd):
+                    if not document.names():
                         return None
                     problem = f"the directory has no {RECORD_FILE}, so it is no document"
                     raise UnreadableDocument(stage, doc_id, document.path, problem, self._repair())
@@ -446,7 +498,8 @@ class LocalBackend:
         with directory, _locked(directory, doc_id):
             if directory.exists(_old(doc_id)):
                 if directory.exists(doc_id):
-                    self._retire(directory, stage, doc_id)
+                    with self._history(stage, doc_id) as history:
+                        self._retire(directory, doc_id, history)
                 else:
                     directory.rename(_old(doc_id), doc_id)
             found = self._read(directory, doc_id, stage, doc_id, ())
@@ -457,12 +510,11 @@ class LocalBackend:
         with self._made(join(self.root, *_HISTORY, stage, doc_id), stage, doc_id) as directory:
             yield directory
 
-    def _retire(self, directory: _Directory, stage: str, doc_id: str) -> None:
+    def _retire(self, directory: _Directory, doc_id: str, history: _Directory) -> None:
         """Move the version that was replaced from its interim name into history."""
-        with self._history(stage, doc_id) as history:
-            directory.rename(_old(doc_id), _next_stamp(history), history)
-            self._settle_directory(history)
-            self._settle_directory(directory)
+        directory.rename(_old(doc_id), _next_stamp(history), history)
+        self._settle_directory(history)
+        self._settle_directory(directory)
 
 
 def _parent(path: str) -> str:
@@ -484,9 +536,9 @@ def _nonce() -> str:
 def _next_stamp(history: _Directory) -> str:
     """Return a name for the next entry of a history, behind all that are there even if the clock went back."""
     now = datetime.now(UTC)
-    last = max(os.listdir(history.path), default="").partition("-")[0]
-    with contextlib.suppress(ValueError):
-        now = max(now, datetime.strptime(last, _STAMP).replace(tzinfo=UTC) + timedelta(microseconds=1))
+    if names := list(filter(_ENTRY.fullmatch, history.names())):
+        last = datetime.strptime(max(names).partition("-")[0], _STAMP).replace(tzinfo=UTC)
+        now = max(now, last + timedelta(microseconds=1))
     return f"{now.strftime(_STAMP)}-{_nonce()}"
 
 
@@ -509,7 +561,26 @@ def _locked(directory: _Directory, doc_id: str) -> Iterator[None]:
             # A sweep may have removed the file while we waited; then others lock another one.
             status = directory.stat(name)
             if status is not None and os.path.samestat(status, os.fstat(fd)):
-                yield
+                try:
+                    yield
+                finally:
+                    now = time.time_ns()
+                    os.utime(fd if os.utime in os.supports_fd else join(directory.path, name), ns=(now, now))
                 return
         finally:
             os.close(fd)
+
+
+def _is_held(directory: _Directory, doc_id: str) -> bool:
+    """Return whether somebody holds the lock of a document now."""
+    try:
+        fd = os.open(directory._at(_lock(doc_id)), _READ, dir_fd=directory.fd)  # noqa: SLF001 - of this module
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
