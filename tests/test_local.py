@@ -329,6 +329,21 @@ def test_a_full_disk_is_one_error_with_the_path_and_leaves_nothing(
     assert local.write(draft()).outcome is Outcome.CREATED
 
 
+def test_a_part_that_may_not_be_read_is_an_error_with_the_path(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.write(draft())
+
+    def refused(original: Callable[..., int], path: str, *args: Any, **options: Any) -> int:
+        if path == "raw.txt":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return original(path, *args, **options)
+
+    failing(monkeypatch, "open", refused)
+    with pytest.raises(PermissionError, match=re.escape(f"'{local.path('draft', 'a1')}'")):
+        local.read("draft", "a1")
+
+
 @pytest.mark.parametrize("failures", [1, 2], ids=["first rename", "second rename"])
 def test_a_replace_that_fails_leaves_the_old_one(
     local: DocsStore, monkeypatch: pytest.MonkeyPatch, failures: int

@@ -13,7 +13,7 @@ from math import expm1
 from typing import TYPE_CHECKING, NewType, TypeGuard
 from unicodedata import is_normalized
 
-import orjson
+from orjson import dumps
 
 from docid.errors import DuplicateTaskId, InvalidName, shown
 
@@ -64,6 +64,8 @@ def check_stage(stage: str, argument: str = "stage") -> str:
         InvalidName: it may not.
         TypeError: it is no `str`.
     """
+    if type(stage) is str and _is_stage(stage):
+        return stage
     if not isinstance(stage, str):
         raise TypeError(f"{argument}: expected a str, got {type(stage).__name__}")
     if not _is_stage(stage):
@@ -93,11 +95,11 @@ def check_text(argument: str, text: str) -> str:
             not in NFC.
         TypeError: it is no `str`.
     """
+    # Nearly every real name is printable ASCII, where only blanks at the ends can be wrong.
+    if type(text) is str and text.isascii() and text.isprintable() and text.strip() == text != "":
+        return text
     if not isinstance(text, str):
         raise TypeError(f"{argument}: expected a str, got {type(text).__name__}")
-    # Nearly every real name is printable ASCII, where only blanks at the ends can be wrong.
-    if text.isascii() and text.isprintable() and text and text[0] != " " != text[-1]:
-        return text if type(text) is str else plain(text)
     if not text:
         raise InvalidName(argument, text, "empty", "some text (None where there is none)")
     if re.search(_BLANK_AT_AN_END, text):
@@ -136,7 +138,8 @@ def reserve_doc_id(stage: str, task_id: str, run_id: str | None = None, salt: st
         >>> reserve_doc_id("draft", "combo-1__outline-v2__sonnet-4", salt="second try")
         'kdrk6e9492v7qy19'
     """
-    check_stage(stage)
+    if type(stage) is not str or not _is_stage(stage):
+        check_stage(stage)
     check_text("task_id", task_id)
     if run_id is not None:
         check_text("run_id", run_id)
@@ -209,17 +212,10 @@ def collision_probability(n: int) -> float:
     return -expm1(-n * (n - 1) / 2 * _PAIR_COLLIDES) if n < 10**18 else 1.0
 
 
-def payload_of(stage: str, task_id: str, run_id: str | None, salt: str | None) -> bytes:
-    """Return the bytes that are hashed: the RFC 8785 form of a JSON array of strings and nulls, as UTF-8.
-
-    Every argument has its own place in the array and null differs from any text, so no two different
-    arguments share a payload.
-    """
-    return orjson.dumps((SCHEME, stage, task_id, run_id, salt))
-
-
 def _derive(stage: str, task_id: str, run_id: str | None, salt: str | None) -> DocId:
-    digest = sha256(payload_of(stage, task_id, run_id, salt)).digest()
+    # An array of strings and nulls has one RFC 8785 form, and orjson writes it. Every argument has its own place in it
+    # and null differs from any text, so no two different arguments share a payload.
+    digest = sha256(dumps((SCHEME, stage, task_id, run_id, salt))).digest()
     # A call of DocId, which only returns its argument, would cost a tenth of the whole.
     return _FIRST_OF_BYTE[digest[0]] + digest[1:16].translate(_REST_OF_BYTE).decode()  # type: ignore[return-value]
 
