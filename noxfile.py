@@ -53,12 +53,12 @@ def demo(session: nox.Session) -> None:
     options = [option for option in session.posargs if option != "--full"]
     if "--data-root" not in options:
         options += ["--data-root", "demo-data"]
-    if len(options) < len(session.posargs):
+    if "--full" in session.posargs:
         data = Path(os.environ.get("DOCID_TEST_DATA") or "../shared/data/daydreaming")
         if not data.is_dir():
             session.error(f"--full needs the DayDreaming data; {data} is not there: name it in DOCID_TEST_DATA")
-        full = ["--all-templates", "--raw-data", str(data / "1_raw"), "--replies", str(data / "eval_responses")]
-        options = [*full, *options]
+        real = ["--all-templates", "--raw-data", str(data / "1_raw"), "--replies", str(data / "eval_responses")]
+        options = [*real, *options]
     session.install(".", *group("demo"))
     session.log("first run")
     session.run("python", "-m", "examples.essays", "--fresh", *options)
