@@ -320,7 +320,7 @@ def test_ensure_refuses_a_made_document_of_another_identity(store: DocsStore, ch
 @pytest.mark.parametrize("made", [None, "text"])
 def test_ensure_refuses_what_is_no_document(store: DocsStore, made: Any) -> None:
     store.write(draft())
-    with pytest.raises(TypeError, match=r"make\(\) returned \w+; expected a Document of task 'e-1'"):
+    with pytest.raises(InvalidDocument, match=r"make\(\) returned \w+; expected a Document of task 'e-1'"):
         store.ensure(ROW, lambda: made)
 
 

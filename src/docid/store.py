@@ -261,8 +261,7 @@ class DocsStore:
         Raises:
             LineageConflict: the id is taken by another task id or parent.
             MissingParent: the parent is not in the store.
-            InvalidDocument: what `make` returned is not of the row's identity and lineage (a `ValueError`).
-            TypeError: what `make` returned is no `Document`.
+            InvalidDocument: what `make` returned is no `Document` of the row's identity and lineage (a `ValueError`).
             UnreadableDocument, InvalidName, DurabilityUnknown, OSError: as for `write`.
         """
         stage, doc_id = self.stages.check(row.stage), reserved_id(row)
@@ -280,7 +279,8 @@ class DocsStore:
             self._require_parent(stage, doc_id, task_id, row.parent_doc_id)
         document = make()
         if not isinstance(document, Document):
-            raise TypeError(f"make() returned {type(document).__name__}; expected a Document of task {task_id!r}")
+            problem = f"make() returned {type(document).__name__}; expected a Document of task {task_id!r}"
+            raise InvalidDocument("document", problem)
         for name in ("stage", "doc_id", "task_id", "parent_doc_id"):
             made, expected = getattr(document, name), getattr(row, name)
             if made != expected:
