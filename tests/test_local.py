@@ -344,6 +344,24 @@ def test_a_part_that_may_not_be_read_is_an_error_with_the_path(
         local.read("draft", "a1")
 
 
+@pytest.mark.parametrize("call", ["write", "rename"])
+def test_a_part_that_cannot_be_added_leaves_nothing(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    path = local.write(draft()).path
+
+    def full(original: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        failing(patch, call, full)
+        with pytest.raises(OSError, match=re.escape(str(path))):
+            local.add_part("draft", "a1", "parsed", "p")
+    assert names_in(path) == ["metadata.json", "raw.txt"]
+    assert list(local.history("draft", "a1")) == []
+    assert local.add_part("draft", "a1", "parsed", "p").outcome is Outcome.COMPLETED
+
+
 @pytest.mark.parametrize("failures", [1, 2], ids=["first rename", "second rename"])
 def test_a_replace_that_fails_leaves_the_old_one(
     local: DocsStore, monkeypatch: pytest.MonkeyPatch, failures: int

@@ -186,7 +186,8 @@ class DocsStore:
     def ids(self, stage: str) -> Iterator[str]:
         """Return the doc ids of a stage as a stream, in no order, opening nothing.
 
-        Where somebody left a directory without a record, its name is among them.
+        Where somebody left a directory without a record, its name is among them. What another process replaces at
+        that moment is among them too, and may come twice.
 
         Raises:
             InvalidName: none of the store's stages.
@@ -277,7 +278,7 @@ class DocsStore:
             check_text("doc_run_id", row.doc_run_id)
         if require_parent:
             self._require_parent(stage, doc_id, task_id, row.parent_doc_id)
-        document = make()
+        document: object = make()
         if not isinstance(document, Document):
             problem = f"make() returned {type(document).__name__}; expected a Document of task {task_id!r}"
             raise InvalidDocument("document", problem)

@@ -160,6 +160,17 @@ class _Directory:
         finally:
             os.close(fd)
 
+    def swap_in(self, name: str, data: bytes, *, sync: bool) -> None:
+        """Put a file in place by one rename, over one of that name if there is one."""
+        temporary = f".tmp-{name}-{_nonce()}"
+        try:
+            self.write(temporary, data, sync=sync)
+            self.rename(temporary, name)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.unlink(temporary)
+            raise
+
     def unlink(self, name: str) -> None:
         os.unlink(self._at(name), dir_fd=self.fd)
 
@@ -270,13 +281,11 @@ class LocalBackend:
             if directory is None:
                 return False
             with self._history(stage, doc_id) as history:
-                history.write(f"{_next_stamp(history)}.json", expected, sync=self._sync)
+                history.swap_in(f"{_next_stamp(history)}.json", expected, sync=self._sync)
                 self._settle_directory(history)
             with directory.sub(doc_id) as document:
                 for name, data in {**parts, RECORD_FILE: record}.items():
-                    temporary = f".tmp-{name}-{_nonce()}"
-                    document.write(temporary, data, sync=self._sync)
-                    document.rename(temporary, name)
+                    document.swap_in(name, data, sync=self._sync)
                 self._committed(document, stage, doc_id)
             return True
 
