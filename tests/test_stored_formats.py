@@ -1,0 +1,70 @@
+"""What earlier releases wrote stays readable: `tests/data` holds a store and tables of each, which are only added to."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from docid import DocsStore, DraftTask, EssayTask, Outcome, read_tasks
+
+DATA = Path(__file__).parent / "data"
+NOON = datetime(2026, 11, 23, 12, 0, 0, 250_000, tzinfo=UTC)
+DRAFT, ESSAY = "v01omsg789e00wgz", "mjujvqr4idl970mt"
+
+
+@pytest.fixture
+def written_by_0_1_0(tmp_path: Path) -> Path:
+    """A copy: the original is never written to."""
+    return Path(shutil.copytree(DATA / "0.1.0", tmp_path / "0.1.0"))
+
+
+def test_a_store_of_0_1_0_is_read_whole(written_by_0_1_0: Path) -> None:
+    store = DocsStore(written_by_0_1_0 / "docs")
+    draft = store.read("draft", DRAFT, verify=True)
+    assert (draft.task_id, draft.parent_doc_id, draft.run_id, draft.created_at) == (
+        "tides__pairs-v1__large-1",
+        None,
+        "run-1",
+        NOON,
+    )
+    assert draft.parts() == {
+        "raw": "Die Ebbe kam.\n",
+        "parsed": "Die Ebbe kam.",
+        "prompt": "Schreib über Gezeiten: \U0001f30a",
+    }
+    assert draft.metadata == {"model_id": "large-1", "usage": {"tokens": [12, 34], "cost": 0.5, "cached": None}}
+    assert [old.raw_text for old in store.history("draft", DRAFT)] == ["Die Flut kam.\r\n"]
+    essay = store.read("essay", ESSAY, verify=True)
+    assert (essay.parent_doc_id, essay.metadata) == (DRAFT, {})
+    assert essay.parts() == {"raw": "\ufeffAn essay\x00 without a parsed text\r", "prompt": "sent"}
+    assert [old.prompt_text for old in store.history("essay", ESSAY)] == [None]
+    assert {stage: list(store.ids(stage)) for stage in store.stages} == {
+        "draft": [DRAFT],
+        "essay": [ESSAY],
+        "evaluation": [],
+    }
+
+
+def test_a_store_of_0_1_0_is_written_on(written_by_0_1_0: Path) -> None:
+    store = DocsStore(written_by_0_1_0 / "docs", durability="none")
+    assert store.write(store.read("draft", DRAFT)).outcome is Outcome.UNCHANGED
+    assert store.add_part("essay", ESSAY, "parsed", "p").outcome is Outcome.COMPLETED
+    assert len(list(store.history("essay", ESSAY))) == 2
+
+
+def test_tables_of_0_1_0_are_read(written_by_0_1_0: Path) -> None:
+    [draft] = read_tasks(written_by_0_1_0 / "draft_generation_tasks.csv", DraftTask)
+    assert draft == DraftTask(
+        task_id="tides__pairs-v1__large-1",
+        doc_id=DRAFT,
+        doc_salt="s-1",
+        combo_id="tides",
+        draft_template="pairs-v1",
+        generation_model="large-1",
+        extra={"note": 'say "so",\r\nplainly'},
+    )
+    [essay] = read_tasks(written_by_0_1_0 / "essay_generation_tasks.csv.gz", EssayTask)
+    assert (essay.doc_id, essay.parent_doc_id, essay.draft_task_id) == (ESSAY, DRAFT, draft.task_id)
