@@ -19,6 +19,7 @@ from docid.ids import DocId, check_doc_id, check_stage, check_text, plain
 if TYPE_CHECKING:
     import os
     from pathlib import Path
+    from types import UnionType
 
 __all__ = ["Document"]
 
@@ -32,6 +33,7 @@ OUR_KEYS = ("format", "stage", "doc_id", "task_id", "parent_doc_id", "run_id", "
 """The top-level keys of a record that are not the caller's, for ever; whatever comes later goes under `docid`."""
 
 
+_TEXT_OR_NONE = str | None
 _DEPTH = 250  # levels of lists and dicts; orjson writes 254
 
 
@@ -438,8 +440,8 @@ class Record:
             return cls(
                 record,
                 _typed(record, "task_id", str),
-                _typed(record, "parent_doc_id", str, None),
-                _typed(record, "run_id", str, None),
+                _typed(record, "parent_doc_id", _TEXT_OR_NONE),
+                _typed(record, "run_id", _TEXT_OR_NONE),
                 _moment(datetime.fromisoformat(_typed(record, "created_at", str))),
                 files,
                 False,
@@ -530,8 +532,8 @@ def _part_order(name: str) -> int:
     return names.index(name) if name in names else len(names)
 
 
-def _typed(record: Any, key: str, *kinds: type | None) -> Any:
+def _typed(record: Any, key: str, kinds: type | UnionType) -> Any:
     value = record[key]
-    if not any(value is None if kind is None else isinstance(value, kind) for kind in kinds):
+    if not isinstance(value, kinds):
         raise TypeError(f"{key} is {shown(value)}")
     return value
