@@ -1,4 +1,4 @@
-"""The arrows of the design, read off the imports: every module imports only from what stands left of it."""
+"""The order of the modules, read off the imports: every module imports only from what stands left of it."""
 
 from __future__ import annotations
 

@@ -163,6 +163,16 @@ def test_other_stages_are_declared_by_an_option(tables: Path, capfd: pytest.Capt
         pytest.param(
             ["reserve", "draft_tasks.csv", "draft=x.csv"], "expected one table of stage draft", id="two of one stage"
         ),
+        pytest.param(
+            ["reserve", "essay_tasks.csv", "--parents", "essay=x.csv"],
+            "expected one table of stage essay",
+            id="both ways",
+        ),
+        pytest.param(
+            ["reserve", "essay_tasks.csv", "--parents", "evaluation=x.csv"],
+            "x.csv: none of the tables is of a stage that comes from evaluation",
+            id="parents of nothing",
+        ),
         pytest.param(["reserve", "draft="], "draft=: which stage's table?", id="stage without table"),
         pytest.param(
             ["reserve", "--stage", "draft", "--task-id", "a", "--dry-run"], "are for tables", id="dry run of an id"
@@ -335,6 +345,29 @@ def test_a_store_whose_path_is_not_utf8_is_listed(root: Path) -> None:
         assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_a_stage_that_cannot_be_listed_does_not_end_the_list(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    os.rename(root / "draft", root.parent / "elsewhere")
+    (root / "draft").symlink_to(root.parent / "elsewhere")
+    code, out, err = run(capfd, "ls", "--store", str(root))
+    assert code == 2
+    assert out.startswith("essay/aa1\t")
+    assert "docid: stage 'draft' at" in err
+
+
+def test_a_document_that_is_listed_twice_is_one(
+    root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DocsStore, "ids", lambda self, stage: iter(["aa2", "aa2"] if stage == "draft" else []))
+    assert run(capfd, "show", "--store", str(root), "aa2"[:2])[0] == 0
+
+
+def test_reserve_adds_the_columns_to_a_table_without_rows(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tables / "draft_generation_tasks.csv").write_text("draft_task_id,note\r\n")
+    for _ in range(2):
+        assert run(capfd, "reserve", "draft_generation_tasks.csv")[0] == 0
+        assert (tables / "draft_generation_tasks.csv").read_bytes() == b"draft_task_id,note,doc_id\r\n"
+
+
 def test_an_older_document_without_its_raw_text_is_an_error(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tables / "old" / "draft" / "4a").mkdir(parents=True)
     (tables / "old" / "draft" / "4a" / "metadata.json").write_text('{"task_id": "t", "score": NaN}')
@@ -342,6 +375,7 @@ def test_an_older_document_without_its_raw_text_is_an_error(tables: Path, capfd:
     assert code == 2
     assert "there is no raw.txt" in err
     assert "metadata.score   NaN" in out
+    assert json.loads(run(capfd, "ls", "--store", "old", "--json")[1])["metadata"] == {"score": None}
 
 
 def test_a_reader_that_goes_away_is_no_error(root: Path) -> None:

@@ -131,6 +131,13 @@ def test_metadata_too_deep_for_json_is_refused(depth: int) -> None:
         make(metadata={"a": [deep]})
 
 
+def test_metadata_that_holds_itself_is_refused() -> None:
+    metadata: dict[str, Any] = {}
+    metadata["a"] = metadata["b"] = metadata
+    with pytest.raises(InvalidDocument, match="^metadata: lists and dicts more than 250 deep"):
+        make(metadata=metadata)
+
+
 def test_what_was_put_into_the_metadata_since_is_looked_at_when_the_record_is_made() -> None:
     for key, value in (("doc_id", "zz"), ("score", math.nan)):
         document = make(metadata={"k": 1})

@@ -180,11 +180,15 @@ def test_a_reply_that_does_not_parse_is_kept_without_a_parsed_text(tmp_path: Pat
 
 
 def test_fresh_removes_only_what_the_program_wrote(tmp_path: Path) -> None:
+    raw = tmp_path / "1_raw"
+    shutil.copytree(ROOT / "examples" / "essays" / "data" / "1_raw", raw)
     (tmp_path / "mine.txt").write_text("precious")
-    assert "is not that" in run(tmp_path, "--fresh", code=2)
-    assert (tmp_path / "mine.txt").exists()
-    run(tmp_path / "out")
-    assert "28 documents written" in run(tmp_path / "out", "--fresh")
+    for _ in range(2):
+        assert "28 documents written" in run(tmp_path, "--fresh", "--raw-data", str(raw))
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+    (raw / "generation_templates" / "draft" / "pairs-v1.txt").write_text("{% for %}")
+    assert "TemplateSyntaxError" in run(tmp_path, "--fresh", "--raw-data", str(raw), code=2)
+    assert len(list(store_of(tmp_path).ids("draft"))) == 4
 
 
 def test_wrong_input_is_one_line(tmp_path: Path) -> None:

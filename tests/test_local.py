@@ -259,7 +259,7 @@ def test_a_listing_that_passes_by_a_replace_has_the_document(local: DocsStore, m
         """The stage as a listing sees it that comes by while a1 has no name."""
 
         def __init__(self, where: Any) -> None:
-            self.entries = [entry for entry in os_scandir(where) if entry.name != "a1"]
+            self.entries = [entry for entry in os_scandir(where) if entry.name != hidden]
 
         def __enter__(self) -> Any:
             changes.pop()()
@@ -267,18 +267,27 @@ def test_a_listing_that_passes_by_a_replace_has_the_document(local: DocsStore, m
 
         def __exit__(self, *_: object) -> None: ...
 
+    hidden = "a1"
     os_scandir = os.scandir
     monkeypatch.setattr("docid.backends.local.os.scandir", Scan)
 
-    changes: list[Callable[[], object]] = [lambda: None]
+    changes: list[Callable[[], object]] = [lambda: None, lambda: None]
     assert sorted(local.ids("draft")) == ["b2"]  # it was removed, for all that is known
-
-    changes = [lambda: local.write(draft(raw_text="thrice"), if_exists="replace")]
+    changes = [lambda: None, lambda: local.write(draft(raw_text="thrice"), if_exists="replace")]
     assert sorted(local.ids("draft")) == ["a1", "b2"]
     held = os.open(stage / ".lock-a1", os.O_RDWR)
-    changes = [lambda: fcntl.flock(held, fcntl.LOCK_EX)]
+    changes = [lambda: None, lambda: fcntl.flock(held, fcntl.LOCK_EX)]
     assert sorted(local.ids("draft")) == ["a1", "b2"]
     os.close(held)
+    # The very first change of a document: no lock file was there when the listing came by.
+    local.write(draft("c3"))
+    hidden = "c3"
+    changes = [lambda: None, lambda: local.write(draft("c3", raw_text="twice"), if_exists="replace")]
+    assert sorted(local.ids("draft")) == ["a1", "b2", "c3"]
+    # In the gap, and out of it between two looks.
+    changes = [lambda: None, lambda: os.rename(stage / "c3", stage / ".old-c3")]
+    assert sorted(local.ids("draft")) == ["a1", "b2", "c3"]
+    os.rename(stage / ".old-c3", stage / "c3")
 
 
 def test_a_lock_that_is_swept_away_meanwhile_is_held_by_nobody(tmp_path: Path) -> None:
@@ -360,6 +369,85 @@ def test_a_part_that_cannot_be_added_leaves_nothing(
     assert names_in(path) == ["metadata.json", "raw.txt"]
     assert list(local.history("draft", "a1")) == []
     assert local.add_part("draft", "a1", "parsed", "p").outcome is Outcome.COMPLETED
+
+
+def test_an_added_part_whose_record_cannot_be_written_leaves_nothing(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = local.write(draft()).path
+
+    def full(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+        if target == "metadata.json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        rename(source, target, **where)
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            failing(patch, "rename", full)
+            with pytest.raises(OSError, match="No space left"):
+                local.add_part("draft", "a1", "parsed", "p")
+        assert names_in(path) == ["metadata.json", "raw.txt"]
+        assert list(local.history("draft", "a1")) == []
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EEXIST], ids=errno.errorcode.get)
+def test_a_record_that_was_put_in_place_and_reported_failed_is_a_success(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    local.write(draft())
+
+    def done_and_failed(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+        rename(source, target, **where)
+        if target == "metadata.json":
+            raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        failing(patch, "rename", done_and_failed)
+        assert local.add_part("draft", "a1", "parsed", "p").outcome is Outcome.COMPLETED
+    assert local.read("draft", "a1", verify=True).parsed_text == "p"
+
+
+def test_a_change_that_was_interrupted_is_not_in_history_yet(local: DocsStore) -> None:
+    path = local.write(draft()).path
+    history = path.parent.parent / ".docid" / "history" / "draft" / "a1"
+    history.mkdir(parents=True)
+    shutil.copy(path / "metadata.json", history / "20260101T000000.000000Z-0123456789abcdef.json")
+    assert list(local.history("draft", "a1")) == []
+
+
+def test_an_old_version_that_cannot_be_moved_now_is_in_history_all_the_same(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.write(draft())
+
+    def stuck(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+        if source == ".old-a1":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rename(source, target, **where)
+
+    with monkeypatch.context() as patch:
+        failing(patch, "rename", stuck)
+        assert local.write(draft(raw_text="twice"), if_exists="replace").outcome is Outcome.REPLACED
+    assert local.read("draft", "a1").raw_text == "twice"
+    assert [document.raw_text for document in local.history("draft", "a1")] == ["once"]
+    local.write(draft(raw_text="thrice"), if_exists="replace")
+    assert [document.raw_text for document in local.history("draft", "a1")] == ["twice", "once"]
+
+
+def test_the_lock_file_of_another_user_is_no_obstacle(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.write(draft())
+
+    def only_now(utime: Callable[..., None], where: Any, **options: Any) -> None:
+        if options:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        utime(where)
+
+    original = os.utime
+    monkeypatch.setattr(os, "supports_fd", {*os.supports_fd})
+    failing(monkeypatch, "utime", only_now)
+    os.supports_fd.add(os.utime)
+    assert local.write(draft(raw_text="twice"), if_exists="replace").outcome is Outcome.REPLACED
+    assert original is not os.utime
 
 
 @pytest.mark.parametrize("failures", [1, 2], ids=["first rename", "second rename"])

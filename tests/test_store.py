@@ -223,6 +223,14 @@ def test_a_parent_of_the_wrong_stage_is_named_as_such(store: DocsStore) -> None:
         store.write(Document(stage="evaluation", doc_id="v1", task_id="v", raw_text="", parent_doc_id="a1"))
 
 
+def test_metadata_differs_by_type_as_well(store: DocsStore) -> None:
+    store.write(draft(metadata={"score": 1}))
+    for score in (True, 1.0):
+        assert store.write(draft(metadata={"score": score})).metadata_differs
+    assert store.write(draft(metadata={"score": True}), if_exists="replace").outcome is Outcome.REPLACED
+    assert store.read("draft", "a1").metadata["score"] is True
+
+
 def test_a_parent_in_a_stage_that_has_none_is_refused(store: DocsStore) -> None:
     with pytest.raises(InvalidDocument, match="^parent_doc_id: 'a2', but stage 'draft' has no parent"):
         store.write(draft(parent_doc_id="a2"), require_parent=False)
@@ -595,10 +603,11 @@ def test_an_older_document_without_its_raw_text_opens_and_does_not_read(store: D
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_write_to_an_older_document_is_unchanged_or_refused(store: DocsStore, policy: Any) -> None:
-    keys = {"task_id": "e-1", "parent_doc_id": "a1", "k": 1}
+    keys = {"task_id": "e-1", "parent_doc_id": "a1", "k": 1, "doc_id": "e1"}
     put_legacy(store, "essay", "e1", keys, raw="x", parsed="p")
     same = essay(parsed_text="p", metadata={"k": 1})
-    assert store.write(same, if_exists=policy).outcome is Outcome.UNCHANGED
+    result = store.write(same, if_exists=policy)
+    assert (result.outcome, result.metadata_differs) == (Outcome.UNCHANGED, False)
     result = store.write(essay(parsed_text="p"), if_exists=policy)
     assert (result.outcome, result.metadata_differs) == (Outcome.UNCHANGED, True)
     for other in (essay(raw_text="y", parsed_text="p"), essay()):
@@ -622,6 +631,9 @@ def test_ensure_hands_out_an_older_document_if_it_says_whose_it_is(store: DocsSt
     put_legacy(store, "essay", "e3", {"task_id": "e-1"}, raw="old")
     with pytest.raises(UnreadableDocument, match="does not say whose it is"):
         store.ensure(attrs.evolve(ROW, doc_id="e3", parent_doc_id=None), never)
+    put_legacy(store, "draft", "d0", {"task_id": "t"}, parsed="p")
+    with pytest.raises(UnreadableDocument, match=r"there is no raw\.txt"):
+        store.ensure(DraftTask(task_id="t", doc_id="d0"), never)
     put_legacy(store, "draft", "d1", {"task_id": "t"}, raw="old")
     assert store.ensure(DraftTask(task_id="t", doc_id="d1"), never).outcome == "kept"
 

@@ -49,7 +49,7 @@ def with_text(document: Document, part: str, text: str) -> Document:
 
 
 class Model:
-    """What a store should do, in the words of the design's table, over two dictionaries."""
+    """What a store should do, by the table of outcomes in docs/store.md, over two dictionaries."""
 
     def __init__(self) -> None:
         self.held: dict[Key, Document] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import gzip
 import io
@@ -156,12 +157,22 @@ def test_what_was_put_into_extra_behind_the_row_s_back_is_not_written(tmp_path: 
     for name, text in (("combo_id", "x"), ("n", 0)):
         row = DraftTask(task_id="a", combo_id="mine")
         row.extra[name] = text  # type: ignore[assignment]
-        with pytest.raises(TaskTableError, match=f"row 1, column {name}: "):
+        with pytest.raises(TaskTableError, match=f"row 2, column {name}: "):
             write_tasks(tmp_path / "x.csv", [row])
     assert os.listdir(tmp_path) == []
 
 
+@attrs.frozen(kw_only=True)
+class SubNote(TaskRow.of("note")):  # type: ignore[misc]
+    words: int = 1
+
+
+sub_note: Any = SubNote
+
+
 def test_a_row_of_a_plain_class_pickles() -> None:
+    sub = sub_note(task_id="t", words=5)
+    assert pickle.loads(pickle.dumps(sub)) == copy.copy(sub) == sub
     row = TaskRow.of("note", "outline")(task_id="t", extra={"a": "b"}, doc_salt="s")
     again = pickle.loads(pickle.dumps(row))
     assert again == row
@@ -182,8 +193,9 @@ def test_a_stage_without_a_row_type_gets_a_plain_one() -> None:
     stages = Stages.parse("draft,essay:")
     assert row_type_of("draft", stages) is DraftTask
     assert row_type_of("essay", stages) is TaskRow.of("essay")
-    with pytest.raises(InvalidName):
-        TaskRow.of("Side Note")
+    for names in (("Side Note",), ("note", "")):
+        with pytest.raises(InvalidName):
+            TaskRow.of(*names)
     with pytest.raises(InvalidName):
         row_type_of("note")
 
@@ -265,6 +277,12 @@ class Level(IntEnum):
 class Half(float):
     def __repr__(self) -> str:
         return "np.float64(0.5)"
+
+
+def test_a_number_past_what_a_float_holds_is_written_as_it_was(tmp_path: Path) -> None:
+    path = table(tmp_path, "chapter_task_id,weight\na,1e999\n")
+    write_tasks(tmp_path / "copy.csv", read_tasks(path, ChapterTask, reserved=False))
+    assert (tmp_path / "copy.csv").read_text() == path.read_text()
 
 
 def test_numbers_are_written_as_numbers_whatever_their_class(tmp_path: Path) -> None:
@@ -368,13 +386,13 @@ HEADER = "essay_task_id,parent_doc_id,doc_id,combo_id\n"
             HEADER + "t-1,..,../x,x\nt-2,P1,12345E7,x\n",
             [
                 "row 2, column parent_doc_id: '..'; not a doc id; expected 1 to 64 of a-z, 0-9, _ and -, the first a "
-                "letter or digit",
+                "letter or digit, and no Windows device name",
                 "row 2, column doc_id: '../x'; not a doc id; expected 1 to 64 of a-z, 0-9, _ and -, the first a "
-                "letter or digit",
+                "letter or digit, and no Windows device name",
                 "row 3, column parent_doc_id: 'P1'; not a doc id; expected 1 to 64 of a-z, 0-9, _ and -, the first a "
-                "letter or digit",
+                "letter or digit, and no Windows device name",
                 "row 3, column doc_id: '12345E7'; not a doc id; expected 1 to 64 of a-z, 0-9, _ and -, the first a "
-                "letter or digit",
+                "letter or digit, and no Windows device name",
             ],
             id="no doc ids",
         ),
@@ -390,6 +408,11 @@ HEADER = "essay_task_id,parent_doc_id,doc_id,combo_id\n"
                 "fills it)",
             ],
             id="not reserved",
+        ),
+        pytest.param(
+            'essay_task_id,"a"b\nt-1,x\n',
+            ["row 1: not CSV: ',' expected after '\"'; expected quotes closed, and doubled inside of quotes"],
+            id="header that is no CSV",
         ),
         pytest.param(
             HEADER + 't-1,p1,e1,"open\nt-2,p1,e2,x\n',
@@ -605,7 +628,7 @@ def test_what_fails_on_the_way_leaves_the_old_table_and_nothing_beside_it(tmp_pa
     before = path.read_bytes()
     with pytest.raises(TaskTableError, match="1 cells; expected 2"):
         write_tasks(path, read_tasks(path, DraftTask))
-    with pytest.raises(TaskTableError, match=r"row 2, column combo_id: '\\ud800'; expected text that UTF-8 can hold"):
+    with pytest.raises(TaskTableError, match=r"row 3, column combo_id: '\\ud800'; expected text that UTF-8 can hold"):
         write_tasks(path, [DraftTask(task_id="a"), DraftTask(task_id="b", combo_id="\ud800")])
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == [path.name]
@@ -614,14 +637,14 @@ def test_what_fails_on_the_way_leaves_the_old_table_and_nothing_beside_it(tmp_pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"words": "many"}, "row 1, column words: 'many'; expected a whole number"),
-        ({"words": None}, "row 1, column words: 'None'; expected a whole number"),
-        ({"weight": float("nan")}, "row 1, column weight: 'nan'; expected a number, or nothing"),
-        ({"title": None}, "row 1, column Chapter title: 'None'; expected text"),
-        ({"task_id": 3}, "row 1, column chapter_task_id: '3'; expected the task's id"),
-        ({"task_id": ""}, "row 1, column chapter_task_id: empty; expected the task's id"),
-        ({"task_id": "t "}, "row 1, column chapter_task_id: 't '; white space at an end"),
-        ({"doc_id": ".."}, "row 1, column doc_id: '..'; not a doc id"),
+        ({"words": "many"}, "row 2, column words: 'many'; expected a whole number"),
+        ({"words": None}, "row 2, column words: 'None'; expected a whole number"),
+        ({"weight": float("nan")}, "row 2, column weight: 'nan'; expected a number, or nothing"),
+        ({"title": None}, "row 2, column Chapter title: 'None'; expected text"),
+        ({"task_id": 3}, "row 2, column chapter_task_id: '3'; expected the task's id"),
+        ({"task_id": ""}, "row 2, column chapter_task_id: empty; expected the task's id"),
+        ({"task_id": "t "}, "row 2, column chapter_task_id: 't '; white space at an end"),
+        ({"doc_id": ".."}, "row 2, column doc_id: '..'; not a doc id"),
     ],
 )
 def test_what_a_reader_would_not_give_back_is_not_written(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -703,6 +726,8 @@ def test_a_faulty_table_to_be_like_is_said(tmp_path: Path) -> None:
     path.write_text("draft_task_id\n")
     with pytest.raises(TaskTableError, match="not gzip"):
         write_tasks(tmp_path / "x.csv", [], like=path)
+    with pytest.raises(TaskTableError, match="not UTF-8"):
+        write_tasks(tmp_path / "x.csv", [], like=table(tmp_path, b"draft_task_id,caf\xe9\n"))
     empty = table(tmp_path, "")
     assert write_tasks(tmp_path / "x.csv", [DraftTask(task_id="a")], like=empty) == 1
 
@@ -792,6 +817,19 @@ def test_rows_that_come_to_one_id_are_refused_and_both_are_named(tmp_path: Path)
         "row 2, column doc_id: 'd'; comes to the doc id d, as row 1 does; expected one row a document: remove one, or "
         "empty its doc_id"
     ]
+
+
+def test_faults_of_the_table_and_of_reserving_are_raised_together(tmp_path: Path) -> None:
+    path = table(tmp_path, "draft_task_id,doc_id\na,\na,\nb\nc,..\n", "draft_tasks.csv")
+    problems = reserve_problems(read_tasks(path, DraftTask, reserved=False), DraftTask)
+    assert [problem.removeprefix(f"{path} ")[:5] for problem in problems] == ["row 3", "row 4", "row 5"]
+
+
+def test_a_reserved_table_without_rows_has_the_columns(tmp_path: Path) -> None:
+    path = table(tmp_path, "essay_task_id,note\n")
+    write_tasks(path, reserve_tasks(read_tasks(path, EssayTask, reserved=False), EssayTask))
+    assert path.read_text() == "essay_task_id,note,parent_doc_id,doc_id\n"
+    assert list(read_tasks(path, EssayTask)) == []
 
 
 def test_what_cannot_be_reserved_is_all_said() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import shutil
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 from docid import DocidError, DocsStore
 
 try:
-    import jinja2  # noqa: F401 - the inputs need it
+    from jinja2 import TemplateError
 except ModuleNotFoundError:
     sys.exit("essays: the prompt templates are Jinja2's, which is not installed: pip install jinja2")
 
@@ -28,7 +29,16 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return run(arguments)
-    except (DocidError, GenerationError, UnknownTemplateError, OSError, LookupError, UnicodeError) as error:
+    except (
+        DocidError,
+        GenerationError,
+        UnknownTemplateError,
+        TemplateError,
+        csv.Error,
+        OSError,
+        ValueError,
+        LookupError,
+    ) as error:
         print(f"essays: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
 
@@ -36,13 +46,12 @@ def main(argv: list[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Build the tables, make what is missing, and check that all is there."""
     started, tables = time.perf_counter(), arguments.data_root / "2_tasks"
-    if arguments.fresh and arguments.data_root.exists():
-        if not (arguments.data_root / "docs").is_dir() or not tables.is_dir():
-            raise FileExistsError(f"--fresh removes only what this program wrote; {arguments.data_root} is not that")
-        shutil.rmtree(arguments.data_root)
     inputs = Inputs(arguments.raw_data, all_templates=arguments.all_templates)
     combos = combinations(inputs, arguments.combination_size)
     before = peak_memory()
+    if arguments.fresh:
+        for written in (tables, arguments.data_root / "docs"):
+            shutil.rmtree(written, ignore_errors=not written.exists())
     if not arguments.keep_tables:
         write_tables(tables, inputs, combos)
     generators: dict[str, Generator] = dict.fromkeys(ROW_TYPES, from_environment())

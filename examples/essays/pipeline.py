@@ -126,7 +126,9 @@ class Pipeline:
         if template.generator == "copy":
             prompt, raw = None, self._parent_text(row)
         else:
-            prompt = self.store.source_prompt(row) or self._render(row)
+            prompt = self.store.source_prompt(row)
+            if prompt is None:
+                prompt = self._render(row)
             count.calls += 1
             raw = self.generators[row.stage].generate(prompt, _model_of(row)[1])
         return Document.from_task(

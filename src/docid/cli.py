@@ -1,6 +1,6 @@
 """The command `docid`: the only place that reads arguments, prints, and sets an exit code.
 
-Exit codes: 0 fine; 2 wrong usage or unreadable input, which is one line on standard error.
+Exit codes: 0 fine; 2 wrong usage or unreadable input, which standard error says without a traceback.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def _reserve(arguments: argparse.Namespace) -> int:
         print("\n".join(reserve_doc_ids(stage, arguments.task_id, run_id=arguments.run_id, salt=arguments.salt)))
         return 0
     tables = _by_stage(arguments.tables, stages)
-    known = {**_by_stage(arguments.parents, stages), **tables}
+    known = {**_parent_tables(arguments, tables), **tables}
     # All of it without writing first: where one table is faulty none is changed.
     for dry in [True] if arguments.dry_run else [True, False]:
         for stage in stages:
@@ -199,6 +199,18 @@ def _reserve(arguments: argparse.Namespace) -> int:
                 if dry == arguments.dry_run:
                     print(text)
     return 0
+
+
+def _parent_tables(arguments: argparse.Namespace, tables: dict[str, str]) -> dict[str, str]:
+    """Return the tables of --parents by stage; each has to be of use."""
+    stages: Stages = arguments.stages
+    found = _by_stage(arguments.parents, stages)
+    for stage, path in found.items():
+        if stage in tables:
+            raise _UsageError(f"{path}: expected one table of stage {stage}, got {tables[stage]} too")
+        if not any(child in tables for child in stages.children_of(stage)):
+            raise _UsageError(f"{path}: none of the tables is of a stage that comes from {stage}")
+    return found
 
 
 def _parents_of(
@@ -240,15 +252,18 @@ def _reserve_table(
     """Fill one table, or only look what there is to fill; return what to say of it."""
     row_type = row_type_of(stage, arguments.stages)
     before, after = _Empty(), _Empty()
-    for _ in before.counted(read_tasks(path, row_type, reserved=False)):
+    table = read_tasks(path, row_type, reserved=False)
+    for _ in before.counted(table):
         pass
     rows = read_tasks(path, row_type, reserved=False)
-    reserved = after.counted(reserve_tasks(rows, row_type, arguments.run_id, arguments.salt, parents=parents))
-    if dry or before.parents + before.ids == 0:
+    stream = reserve_tasks(rows, row_type, arguments.run_id, arguments.salt, parents=parents)
+    reserved = after.counted(stream)
+    without_rows = before.rows == 0 and {"doc_id", "parent_doc_id"} & (set(stream.columns) - set(table.columns))
+    if dry or not (before.parents or before.ids or without_rows):
         for _ in reserved:
             pass
     else:
-        write_tasks(path, reserved, like=path)
+        write_tasks(path, reserved if before.rows else stream, like=path)
     would = "would be " if dry else ""
     ids, parent_ids = before.ids - after.ids, before.parents - after.parents
     text = f"{path}: {after.rows} rows, {would}filled: {ids} doc_id ({before.rows - before.ids} kept)"
@@ -283,7 +298,7 @@ def _show(arguments: argparse.Namespace) -> int:
             )
         _print_text(text)
     elif arguments.json:
-        print(json.dumps(_facts(document)))
+        print(_json(_facts(document)))
     else:
         facts = _facts(document)
         metadata = facts.pop("metadata")
@@ -313,7 +328,8 @@ def _find(arguments: argparse.Namespace) -> StoredDocument:
         (stage, doc_id) for stage in stages if is_doc_id(doc_id) and store.exists(stage, doc_id)
     ]
     if not found:
-        found = [(stage, each) for stage in stages for each in store.ids(stage) if each.startswith(doc_id)]
+        names = [(stage, each) for stage in stages for each in store.ids(stage) if each.startswith(doc_id)]
+        found = list(dict.fromkeys(names))
     if len(found) == 1:
         return store.open(*found[0])
     if found:
@@ -330,24 +346,41 @@ def _ls(arguments: argparse.Namespace) -> int:
     if not arguments.stage and (hint := _other_stages(arguments)):
         print(f"docid: {hint}", file=sys.stderr)
     for stage in dict.fromkeys(arguments.stage or store.stages):
-        for doc_id in store.ids(stage):
-            if arguments.ids:
-                print(f"{stage}/{doc_id}")
-                continue
-            try:
-                document = store.open(stage, doc_id)
-                facts = _facts(document)
-            except (DocidError, OSError) as error:
-                # One bad document does not end the list.
-                print(f"docid: {error}", file=sys.stderr)
-                code = 2
-                continue
-            if arguments.json:
-                print(json.dumps(facts))
-            else:
-                columns = (facts["task_id"], facts["parent_doc_id"], facts["created_at"], "+".join(facts["parts"]))
-                print("\t".join((f"{stage}/{doc_id}", *(_plain(column or "-") for column in columns))))
+        try:
+            for doc_id in store.ids(stage):
+                if arguments.ids:
+                    print(f"{stage}/{doc_id}")
+                elif not _list_one(store, stage, doc_id, as_json=arguments.json):
+                    code = 2
+        except BrokenPipeError:
+            raise
+        except (DocidError, OSError) as error:
+            print(f"docid: {error}", file=sys.stderr)
+            code = 2
     return code
+
+
+def _list_one(store: DocsStore, stage: str, doc_id: str, *, as_json: bool) -> bool:
+    """Print the line of one document; return False where it cannot be read, which does not end the list."""
+    try:
+        facts = _facts(store.open(stage, doc_id))
+    except (DocidError, OSError) as error:
+        print(f"docid: {error}", file=sys.stderr)
+        return False
+    if as_json:
+        print(_json(facts))
+    else:
+        columns = (facts["task_id"], facts["parent_doc_id"], facts["created_at"], "+".join(facts["parts"]))
+        print("\t".join((f"{stage}/{doc_id}", *(_plain(column or "-") for column in columns))))
+    return True
+
+
+def _json(facts: dict[str, Any]) -> str:
+    """Return facts as one line of JSON, which knows no NaN: what an older record may hold becomes null."""
+    try:
+        return json.dumps(facts, allow_nan=False)
+    except ValueError:
+        return json.dumps(json.loads(json.dumps(facts), parse_constant=lambda _: None))
 
 
 def _facts(document: StoredDocument) -> dict[str, Any]:

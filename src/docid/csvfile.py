@@ -32,6 +32,11 @@ class Faults:
         if self.count <= _KEPT_PROBLEMS:
             self.problems.append(Problem(self.file, row, column, value, expected))
 
+    def take_over(self, error: TaskTableError) -> None:
+        """Note the faults of an error as one's own."""
+        self.problems = [*self.problems, *error.problems][:_KEPT_PROBLEMS]
+        self.count += error.count
+
     def raise_any(self) -> None:
         """Raise a `TaskTableError` if there are faults."""
         if self.count:
@@ -110,6 +115,8 @@ def shape_of(file: str) -> Shape:
     with open_table(file, bom=True) as stream:
         # The lines of the header alone: its last one ends as the table's lines do.
         _, header = next(records_of(lines(stream), faults), (1, []))
+    if not_utf8("".join(header)):
+        faults.add(1, None, ",".join(header), NOT_UTF8)
     faults.raise_any()
     newline = "\r\n" if first and first[-1].endswith("\r\n") else "\n"
     return Shape(newline, bool(first) and first[0].startswith("\ufeff"), tuple(header))
@@ -144,8 +151,7 @@ class TableWriter:
 
     def start(self, header: tuple[str, ...]) -> None:
         """Open a file for the table and write its header."""
-        directory, name = os.path.split(self._target)
-        temporary = os.path.join(directory, f".tmp-{os.urandom(8).hex()}-{name}")
+        temporary = os.path.join(os.path.dirname(self._target), f".tmp-{os.urandom(8).hex()}")
         try:
             self._raw = self._stream = open(temporary, "xb")  # noqa: SIM115 - closed by _close
         except OSError as error:

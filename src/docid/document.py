@@ -132,12 +132,9 @@ def _json_object(value: Mapping[str, Any]) -> dict[str, Any]:
 def _is_too_deep(value: Any) -> bool:
     level = [value]
     for _ in range(_DEPTH):
-        level = [
-            child
-            for each in level
-            for child in (each.values() if isinstance(each, dict) else each)
-            if isinstance(child, (dict, list))
-        ]
+        children = (child for each in level for child in (each.values() if isinstance(each, dict) else each))
+        # Each once: what holds itself would double with every level.
+        level = list({id(child): child for child in children if isinstance(child, (dict, list))}.values())
         if not level:
             return False
     return True

@@ -190,7 +190,7 @@ class ContentConflict(DocidError):
         >>> _ = store.write(draft)
         >>> store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="twice"))
         Traceback (most recent call last):
-        docid.errors.ContentConflict: draft/d1 (task_id='t-1') is already at memory:/draft/d1, with other ...
+        docid.errors.ContentConflict: draft/d1 (task_id='t-1') is already at memory:/draft/d1 and differs ...
     """
 
     def __init__(  # keyword-only facts, all of them needed
@@ -207,10 +207,10 @@ class ContentConflict(DocidError):
         if parts == missing_parts:
             wrong, remedy = f"without {names}", f"store.add_part({stage!r}, {doc_id!r}, …) completes it"
         else:
-            wrong = f"with other text in {names}"
+            wrong = f"and differs in {names}"
             remedy = "write(…, if_exists='keep') leaves the stored one, if_exists='replace' puts it into history"
         super().__init__(
-            f"{stage}/{doc_id} (task_id={shown(task_id)}) is already at {path}, {wrong}. Nothing was written; {remedy}"
+            f"{stage}/{doc_id} (task_id={shown(task_id)}) is already at {path} {wrong}. Nothing was written; {remedy}"
         )
         self.stage = stage
         self.doc_id = doc_id
@@ -327,7 +327,8 @@ class UnreadableDocument(DocidError):
     ) -> None:
         remedy = remedy or "see what 'docid repair' plans for it; nothing was changed"
         task = "" if task_id is None else f" (task_id={shown(task_id)})"
-        super().__init__(f"{stage}/{doc_id}{task} at {path} cannot be used: {problem}; {remedy}")
+        name = f"{stage}/{doc_id}" if doc_id else f"stage {stage!r}"
+        super().__init__(f"{name}{task} at {path} cannot be used: {problem}; {remedy}")
         self.stage = stage
         self.doc_id = doc_id
         self.path = path
@@ -339,7 +340,7 @@ class UnreadableDocument(DocidError):
 class DurabilityUnknown(DocidError):
     """The document is in the store, whole, but the file system could not say that it would survive a power cut.
 
-    Writing it again gives `unchanged`; whether the disk is well is for the machine's log to say.
+    Writing it again gives `unchanged` and syncs nothing; whether the disk is well is for the machine's log to say.
 
     Attributes:
         stage, doc_id: the document.
@@ -354,7 +355,7 @@ class DurabilityUnknown(DocidError):
     def __init__(self, stage: str, doc_id: str, path: str, problem: str) -> None:
         super().__init__(
             f"{stage}/{doc_id} was written to {path}, but syncing it failed ({problem}): it is there and whole, "
-            f"and may be gone after a power cut; look at the disk, then write it again"
+            f"and may be gone after a power cut; look at the disk (writing it again finds it, and syncs nothing)"
         )
         self.stage = stage
         self.doc_id = doc_id

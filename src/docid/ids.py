@@ -37,7 +37,7 @@ _DEVICES = "con|prn|aux|nul|com[0-9]|lpt[0-9]"
 _STAGE = re.compile(rf"(?!(?:{_DEVICES})\Z)[a-z][a-z0-9_-]{{0,63}}\Z")
 _DOC_ID = re.compile(rf"(?!(?:{_DEVICES})\Z)[a-z0-9][a-z0-9_-]{{0,63}}\Z")
 _STAGE_EXPECTED = "1 to 64 of a-z, 0-9, _ and -, the first a letter, and no Windows device name"
-_DOC_ID_EXPECTED = "1 to 64 of a-z, 0-9, _ and -, the first a letter or digit, and no Windows device name"
+DOC_ID_EXPECTED = "1 to 64 of a-z, 0-9, _ and -, the first a letter or digit, and no Windows device name"
 
 # The white space of docid/1: fixed here, since what str.strip takes off is not the same set.
 _BLANKS = "\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
@@ -83,7 +83,7 @@ def check_doc_id(doc_id: str, argument: str = "doc_id") -> DocId:
     if not isinstance(doc_id, str):
         raise TypeError(f"{argument}: expected a str, got {type(doc_id).__name__}")
     if not _DOC_ID.match(doc_id):
-        raise InvalidName(argument, doc_id, "not a doc id", _DOC_ID_EXPECTED)
+        raise InvalidName(argument, doc_id, "not a doc id", DOC_ID_EXPECTED)
     return DocId(plain(doc_id))
 
 

@@ -5,6 +5,7 @@ What a cell held is kept as text, so that a row which is not changed is written 
 
 from __future__ import annotations
 
+import copyreg
 import re
 import types
 import typing
@@ -15,7 +16,7 @@ import attrs
 from attrs import field, frozen
 
 from docid.errors import InvalidName
-from docid.ids import check_stage, check_text, is_doc_id
+from docid.ids import DOC_ID_EXPECTED, check_stage, check_text, is_doc_id
 from docid.stages import DEFAULT_STAGES, Stages
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class TaskRow:
         Raises:
             InvalidName: a name that is no stage name.
         """
-        return _plain_row_type(check_stage(stage), parent_stage and check_stage(parent_stage, "parent_stage"))
+        parent = None if parent_stage is None else check_stage(parent_stage, "parent_stage")
+        return _plain_row_type(check_stage(stage), parent)
 
     def cell(self, column: str) -> str:
         """Return the text of one column; empty where the row has no such column."""
@@ -198,12 +200,13 @@ class Schema(NamedTuple):
 @lru_cache(maxsize=256)
 def _plain_row_type(stage: str, parent_stage: str | None) -> type[TaskRow]:
     name = "".join(part.capitalize() for part in re.split("[-_]", stage)) + "Task"
-    members = {"stage": stage, "parent_stage": parent_stage, "__reduce__": _reduce_plain}
-    return cast("type[TaskRow]", type(name, (TaskRow,), members))
+    row_type = cast("type[TaskRow]", type(name, (TaskRow,), {"stage": stage, "parent_stage": parent_stage}))
+    # The class has no name in a module; it is made again where a row is unpickled. A subclass of it has one.
+    copyreg.pickle(row_type, _reduce_plain)
+    return row_type
 
 
 def _reduce_plain(row: TaskRow) -> tuple[Any, ...]:
-    # The class has no name in a module; it is made again where the row is unpickled.
     values = {str(field.alias): getattr(row, field.name) for field in attrs.fields(TaskRow)}
     return _rebuild_plain, (row.stage, row.parent_stage, values)
 
@@ -288,7 +291,7 @@ def _id_or(missing: str | None) -> Callable[[str], str | None]:
         if is_missing(text):
             return missing
         if not is_doc_id(text):
-            raise ValueError("not a doc id; expected 1 to 64 of a-z, 0-9, _ and -, the first a letter or digit")
+            raise ValueError(f"not a doc id; expected {DOC_ID_EXPECTED}")
         return text
 
     return parse
@@ -345,7 +348,7 @@ def fault_of(row: TaskRow) -> tuple[str, object, str] | None:
     for column in schema.columns:
         value = getattr(row, column.attribute)
         try:
-            if column.parse(plain_text(value)) == value:
+            if column.parse(_text_of(row, column)) == value:
                 continue
             reason = ""
         except ValueError as error:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import evolve, frozen
 
 from docid.backends.base import Stored
 from docid.backends.local import LocalBackend
-from docid.document import PART_FILES, Document, Record, check_content, reserved_id
+from docid.document import OUR_KEYS, PART_FILES, Document, Record, check_content, reserved_id
 from docid.errors import (
     ContentConflict,
     DocumentNotFound,
@@ -197,7 +198,7 @@ class DocsStore:
     def documents(self, stage: str) -> Iterator[StoredDocument]:
         """Return the documents of a stage as a stream, in no order, each with its record loaded.
 
-        What vanishes meanwhile is passed over.
+        What vanishes meanwhile is passed over; what is replaced meanwhile may come twice.
 
         Raises:
             UnreadableDocument: a document that cannot be read; the stream ends there.
@@ -333,6 +334,7 @@ class DocsStore:
         Raises:
             DocumentNotFound: no such document in the row's stage.
             UnreadableDocument: it was stored without its prompt, or cannot be read.
+            InvalidName: what it names is no doc id.
         """
         source = getattr(row, "source_doc_id", None)
         if not source:
@@ -366,16 +368,17 @@ class DocsStore:
                     return result, version
             if require_parent:
                 self._require_parent(stage, doc_id, task_id, document.parent_doc_id)
+            written = new
             if version is None:
                 done = self.backend.create(stage, doc_id, *new.stored)
             elif differing:
                 done = self.backend.replace(stage, doc_id, version.stored.record, *new.stored)
             else:
                 merged = record.in_place_of(version.record)
-                new = Version(self.backend, stage, doc_id, Stored(merged.to_bytes(), parts), merged)
-                done = self.backend.amend(stage, doc_id, version.stored.record, new.stored.record, {})
+                written = Version(self.backend, stage, doc_id, Stored(merged.to_bytes(), parts), merged)
+                done = self.backend.amend(stage, doc_id, version.stored.record, written.stored.record, {})
             if done:
-                return result, new
+                return result, written
         raise self._busy(stage, doc_id)
 
     def _judge(
@@ -386,7 +389,7 @@ class DocsStore:
         there, parts = version.record, new.stored.parts
         held = version.contents(ALL_FILES, verify=True)
         differing = tuple(part for part, name in PART_FILES.items() if held.get(name) != parts.get(name))
-        metadata_differs = (there.run_id, there.metadata) != (document.run_id, document.metadata)
+        metadata_differs = there.run_id != document.run_id or _as_text(there.metadata) != _as_text(document.metadata)
         result = WriteResult(Outcome.UNCHANGED, version.stage, version.doc_id, self.path(version.stage, version.doc_id))
         if there.legacy and differing:
             raise self._legacy(version, "its record was written by an older system")
@@ -435,6 +438,10 @@ class DocsStore:
 
     def _check_sizes(self, version: Version) -> None:
         """Refuse a document whose parts are not there, or not of their sizes."""
+        if version.record.legacy:
+            if PART_FILES["raw"] not in self.backend.sizes(version.stage, version.doc_id, ALL_FILES):
+                raise version.no_raw_text()
+            return
         listed = {name: entry.size for name, entry in version.record.files.items() if name in ALL_FILES}
         if self.backend.sizes(version.stage, version.doc_id, list(listed)) != listed:
             # Another version may be taking its place: what is said then is said of one version.
@@ -484,6 +491,11 @@ class DocsStore:
             missing_parts=missing,
             path=str(self.path(version.stage, version.doc_id)),
         )
+
+
+def _as_text(metadata: dict[str, Any]) -> str:
+    """Return metadata as text, which tells 1 from True and 1.0; a key of docid's own in an older record is left out."""
+    return json.dumps({key: value for key, value in metadata.items() if key not in OUR_KEYS}, sort_keys=True)
 
 
 def _nonce() -> str:

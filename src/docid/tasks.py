@@ -160,6 +160,10 @@ def reserve_tasks(
         if columns and not {column, "parent_doc_id"} & set(columns):
             expected = "missing from the header; expected it, to find the parents by"
             raise TaskTableError([Problem(file, 1, column, "", expected)])
+    if columns:
+        # A table without rows gets the columns too.
+        filled = (*(("parent_doc_id",) if row_type.parent_stage else ()), "doc_id")
+        columns = (*columns, *(name for name in filled if name not in columns))
     reserver = _Reserver(row_type, run_id, salt, by_task, Faults(file))
     return TaskRows(row_type, file, columns, reserver.rows(rows))
 
@@ -176,7 +180,7 @@ def write_tasks(
     Every cell's text survives. Columns stand in the order of the rows' own table, new ones last; where there is
     none: the task id, `parent_doc_id`, the row type's fields, the extra columns, `doc_id`. LF and minimal quoting;
     gzip where the name ends in `.gz`. The rows may stream from the very table that is replaced. Whatever is
-    raised on the way, by the rows too, leaves the old table as it was.
+    raised before the one rename that puts the table in place, by the rows too, leaves the old one as it was.
 
     Args:
         path: the table.
@@ -210,7 +214,7 @@ def write_tasks(
     row_type = row_type or getattr(rows, "row_type", None)
     shape = Shape() if like is None else shape_of(os.fspath(like))
     with TableWriter(os.fspath(path), shape) as writer:
-        for number, row in enumerate(rows, 1):
+        for number, row in enumerate(rows, 2):  # as a spreadsheet will number it
             row_type = row_type or type(row)
             _check_type(row, row_type)
             if fault := fault_of(row):
@@ -253,6 +257,7 @@ def _read_table(file: str, row_type: type[Row], *, reserved: bool) -> Iterator[t
     with open_table(file) as stream:
         records = records_of(stream, faults)
         _, header = next(records, (1, []))
+        faults.raise_any()
         _check_header(header, row_type, faults, reserved=reserved)
         faults.raise_any()
         columns = tuple(header)
@@ -381,7 +386,7 @@ class _Reserver(NamedTuple):
     def rows(self, rows: Iterable[Row]) -> Iterator[tuple[int, Row]]:
         """Yield the reserved rows with their numbers, up to the first fault."""
         first_row: dict[str, int] = {}
-        for position, row in enumerate(rows, 1):
+        for position, row in enumerate(self._until_faulty(rows), 1):
             _check_type(row, self.row_type)
             number = rows.row if isinstance(rows, TaskRows) else position
             changes: dict[str, Any] = self._doc_id(number, row) | self._parent(number, row)
@@ -396,6 +401,13 @@ class _Reserver(NamedTuple):
             if self.faults.count == 0:
                 yield number, attrs.evolve(row, **changes) if changes else row
         self.faults.raise_any()
+
+    def _until_faulty(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Yield rows; take over the faults that a table raises at its end."""
+        try:
+            yield from rows
+        except TaskTableError as error:
+            self.faults.take_over(error)
 
     def _doc_id(self, number: int, row: TaskRow) -> dict[str, str]:
         if row.doc_id:

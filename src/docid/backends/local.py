@@ -54,6 +54,9 @@ _LOCK = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_C
 _TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 
 _HISTORY = (".docid", "history")
+# What stands beside a document that is being changed, or once was: its interim name, its lock.
+_CHANGE_NAMES = (".old-", ".lock-")
+
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
 # Whatever else lies in a history is somebody else's.
 _ENTRY = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{16}(\.json)?")
@@ -174,6 +177,16 @@ class _Directory:
     def unlink(self, name: str) -> None:
         os.unlink(self._at(name), dir_fd=self.fd)
 
+    def scan(self) -> Iterator[os.DirEntry[str]]:
+        with os.scandir(self.path if self.fd is None else self.fd) as entries:
+            yield from entries
+
+    def changed_since(self, moment: int) -> bool:
+        """Return whether names may have come or gone since a moment (in ns); in doubt they have."""
+        # Clocks of file systems go in steps, of two seconds at the most.
+        status = os.stat(self.path if self.fd is None else self.fd)
+        return status.st_mtime_ns >= moment - 2_000_000_000
+
     def names(self) -> list[str]:
         return os.listdir(self.path if self.fd is None else self.fd)
 
@@ -280,12 +293,19 @@ class LocalBackend:
         with self._at(stage, doc_id), self._changing(stage, doc_id, expected) as directory:
             if directory is None:
                 return False
-            with self._history(stage, doc_id) as history:
-                history.swap_in(f"{_next_stamp(history)}.json", expected, sync=self._sync)
+            with self._history(stage, doc_id) as history, directory.sub(doc_id) as document:
+                entry = f"{_next_stamp(history)}.json"
+                history.swap_in(entry, expected, sync=self._sync)
                 self._settle_directory(history)
-            with directory.sub(doc_id) as document:
-                for name, data in {**parts, RECORD_FILE: record}.items():
-                    document.swap_in(name, data, sync=self._sync)
+                try:
+                    for name, data in {**parts, RECORD_FILE: record}.items():
+                        document.swap_in(name, data, sync=self._sync)
+                except OSError:
+                    if not _holds(directory, doc_id, record):
+                        for left, name in ((history, entry), *((document, name) for name in parts)):
+                            with contextlib.suppress(OSError):
+                                left.unlink(name)
+                        raise
                 self._committed(document, stage, doc_id)
             return True
 
@@ -307,7 +327,10 @@ class LocalBackend:
                     directory.remove(temporary)
                     raise
                 self._committed(directory, stage, doc_id)
-                self._retire(directory, doc_id, history)
+                # The new version is in place. Where the old one cannot be moved now, the next change does it, and
+                # history finds it where it is.
+                with contextlib.suppress(OSError):
+                    self._retire(directory, doc_id, history)
             return True
 
     def ids(self, stage: str) -> Iterator[str]:
@@ -321,18 +344,22 @@ class LocalBackend:
             return
         changed: set[str] = set()
         seen: set[str] = set()
-        with directory, os.scandir(directory.path if directory.fd is None else directory.fd) as entries:
-            for entry in entries:
+        with directory:
+            for entry in directory.scan():
                 name = entry.name
                 if is_doc_id(name):
                     if entry.is_dir(follow_symlinks=False):
                         if name in changed:
                             seen.add(name)
                         yield name
-                elif name.startswith((_old(""), _lock(""))):
+                elif name.startswith(_CHANGE_NAMES):
                     changed.add(name.split("-", 1)[1])
-            # A replace renames; a listing that passes by at that moment may miss the name. The lock file is there
-            # all the time, and says when it was held last.
+            # A replace renames, and a listing that passes by at that moment may miss the name. Its lock file says
+            # when it was held last; where names have come since, it may be among them.
+            if directory.changed_since(started):
+                changed |= {
+                    entry.name.split("-", 1)[1] for entry in directory.scan() if entry.name.startswith(_CHANGE_NAMES)
+                }
             for doc_id in changed - seen:
                 if is_doc_id(doc_id) and self._was_missed(directory, doc_id, started):
                     yield doc_id
@@ -341,26 +368,29 @@ class LocalBackend:
         """See `Backend.history`."""
         with self._at(stage, doc_id):
             # The version that is being replaced, or whose replace was interrupted, is not in history yet.
-            replaced = self._replaced(stage, doc_id, parts)
-            if replaced is not None:
-                yield replaced
+            later = self._replaced(stage, doc_id, parts)
+            if later is not None:
+                yield later
+            else:
+                # Loaded before history is listed: whatever takes its place meanwhile puts it there.
+                with contextlib.suppress(UnreadableDocument):
+                    later = self.load(stage, doc_id, parts)
+            known = b"" if later is None else later.record
+            # Where only the record changed, the parts are those of the next later version.
+            contents = {} if later is None else later.parts
             directory = self._open(join(self.root, *_HISTORY, stage, doc_id), stage, doc_id)
             if directory is None:
                 return
-            contents = None if replaced is None else replaced.parts
             with directory:
                 for name in sorted(filter(_ENTRY.fullmatch, directory.names()), reverse=True):
                     if name.endswith(".json"):
                         record = directory.read(name)
-                        if contents is None:
-                            # Only the record changed: the parts are those of the next later version.
-                            current = self.load(stage, doc_id, parts)
-                            contents = {} if current is None else current.parts
                     else:
                         with directory.sub(name) as old:
                             record = old.read(RECORD_FILE)
                             contents = {part: data for part in parts if (data := old.read(part)) is not None}
-                    if record is not None and (replaced is None or record != replaced.record):
+                    # An equal record is the current one, whose change was interrupted or has been put here since.
+                    if record is not None and record != known:
                         yield Stored(record, contents)
 
     def _replaced(self, stage: str, doc_id: str, parts: Collection[str]) -> Stored | None:
@@ -375,10 +405,14 @@ class LocalBackend:
     @staticmethod
     def _was_missed(directory: _Directory, doc_id: str, started: int) -> bool:
         """Return whether a listing that started then (in ns) may have passed by a document while it was replaced."""
-        if not directory.exists(doc_id):
-            return directory.exists(_old(doc_id))
+        there = directory.exists(doc_id)
+        if not there and directory.exists(_old(doc_id)):
+            return True
+        # Held before the time is looked at: it is set before the lock is given back.
+        held = _is_held(directory, doc_id)
         lock = directory.stat(_lock(doc_id))
-        return lock is not None and (lock.st_mtime_ns >= started or _is_held(directory, doc_id))
+        just_now = held or (lock is not None and lock.st_mtime_ns >= started)
+        return just_now and (there or directory.exists(doc_id) or directory.exists(_old(doc_id)))
 
     @contextlib.contextmanager
     def _at(self, stage: str, doc_id: str) -> Iterator[None]:
@@ -573,8 +607,15 @@ def _locked(directory: _Directory, doc_id: str) -> Iterator[None]:
                 try:
                     yield
                 finally:
+                    # Only a hint for listings: it must not hide what became of the change. The lock file may be
+                    # another user's, who alone may set any time but now.
                     now = time.time_ns()
-                    os.utime(fd if os.utime in os.supports_fd else join(directory.path, name), ns=(now, now))
+                    where = fd if os.utime in os.supports_fd else join(directory.path, name)
+                    with contextlib.suppress(OSError):
+                        try:
+                            os.utime(where, ns=(now, now))
+                        except PermissionError:
+                            os.utime(where)
                 return
         finally:
             os.close(fd)
