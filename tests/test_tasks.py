@@ -82,6 +82,13 @@ def test_a_row_is_a_frozen_value_that_does_not_compare_its_columns(tmp_path: Pat
         read.doc_id = "a1"  # type: ignore[misc]
 
 
+def test_a_row_shows_what_is_set() -> None:
+    row = EssayTask(task_id="t", doc_id="e1", parent_doc_id="p1", combo_id="", extra={"a": "b"})
+    assert repr(row) == "EssayTask(task_id='t', doc_id='e1', parent_doc_id='p1', extra={'a': 'b'})"
+    assert eval(repr(row)) == row
+    assert repr(NoteTask(task_id="t")) == "NoteTask(task_id='t')"
+
+
 def test_a_cell_is_asked_for_by_its_column(tmp_path: Path) -> None:
     row = ChapterTask(task_id="t", title="One", words=7, extra={"outline_task_id": "o"})
     assert [row.cell(name) for name in ("chapter_task_id", "Chapter title", "words", "outline_task_id", "none")] == [

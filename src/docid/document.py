@@ -354,7 +354,7 @@ class PartEntry(NamedTuple):
         return None
 
 
-@frozen
+@frozen(repr=False)
 class Record:
     """The record of a stored document, `metadata.json`: what is known of it without its texts.
 

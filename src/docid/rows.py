@@ -27,7 +27,7 @@ __all__ = ["DraftTask", "EssayTask", "EvaluationTask", "TaskRow"]
 _MISSING = frozenset({"", "nan", "null", "none"})
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, repr=False)
 class TaskRow:
     """One row of a task table: a document to be, named or yet to be named.
 
@@ -78,6 +78,14 @@ class TaskRow:
             if not isinstance(text, str):
                 raise TypeError(f"extra[{name!r}]: expected a str, got {type(text).__name__}")
 
+    def __repr__(self) -> str:
+        """Show what is set: the fields that are not as their class declares them."""
+        fields = [field for field in attrs.fields(type(self)) if field.repr]
+        values = {str(field.alias): getattr(self, field.name) for field in fields}
+        unset: dict[str, Any] = {str(field.alias): field.default for field in fields} | {"extra": {}}
+        shown = ", ".join(f"{name}={value!r}" for name, value in values.items() if value != unset[name])
+        return f"{type(self).__name__}({shown})"
+
     @classmethod
     def of(cls, stage: str, parent_stage: str | None = None) -> type[TaskRow]:
         """Return a row type for a stage that has none of its own: every column but docid's is in `extra`.
@@ -93,7 +101,7 @@ class TaskRow:
         return texts_of(self).get(column, "")
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, repr=False)
 class DraftTask(TaskRow):
     """A row of `draft_generation_tasks.csv`.
 
@@ -114,7 +122,7 @@ class DraftTask(TaskRow):
     source_doc_id: str | None = None
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, repr=False)
 class EssayTask(TaskRow):
     """A row of `essay_generation_tasks.csv`.
 
@@ -135,7 +143,7 @@ class EssayTask(TaskRow):
     generation_model_name: str = ""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, repr=False)
 class EvaluationTask(TaskRow):
     """A row of `evaluation_tasks.csv`.
 
