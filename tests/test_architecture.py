@@ -22,6 +22,7 @@ ORDER = [
     "csvfile",
     "tasks",
     "backends.base",
+    "backends.directory",
     "backends.local",
     "backends.memory",
     "backends",

@@ -23,6 +23,7 @@ import pytest
 from docid import DocsStore, Document, DurabilityUnknown, LineageConflict, Outcome, UnreadableDocument
 from docid.backends import LocalBackend
 from docid.backends import local as module
+from docid.backends.directory import Directory
 
 
 def draft(doc_id: str = "a1", raw_text: str = "once", task_id: str = "t-1", **more: Any) -> Document:
@@ -291,7 +292,7 @@ def test_a_listing_that_passes_by_a_replace_has_the_document(local: DocsStore, m
 
 
 def test_a_lock_that_is_swept_away_meanwhile_is_held_by_nobody(tmp_path: Path) -> None:
-    assert not module._is_held(module._Directory(str(tmp_path)), "a1")
+    assert not module._is_held(Directory(str(tmp_path)), "a1")
 
 
 # --- calls that fail, or report a failure that was none --------------------------------------------------------

@@ -5,6 +5,7 @@ The record is the file `metadata.json`, format `docid/document/1` (specified in 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -17,7 +18,6 @@ from docid.errors import InvalidDocument, InvalidName, shown
 from docid.ids import DocId, check_doc_id, check_stage, check_text, plain
 
 if TYPE_CHECKING:
-    import os
     from pathlib import Path
     from types import UnionType
 
@@ -316,6 +316,11 @@ def reserved_id(row: TaskLike) -> DocId:
         problem = f"the row of task {shown(row.task_id)} is not reserved"
         raise InvalidName("doc_id", "", problem, "a row that went through reserve_tasks or 'docid reserve'")
     return check_doc_id(row.doc_id)
+
+
+def nonce() -> str:
+    """Return a text that no other write uses: 16 hexadecimal digits."""
+    return os.urandom(8).hex()
 
 
 def timestamp(moment: datetime) -> str:

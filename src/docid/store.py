@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from docid.backends.base import Stored
 from docid.backends.local import LocalBackend
-from docid.document import OUR_KEYS, PART_FILES, Document, Record, check_content, reserved_id
+from docid.document import OUR_KEYS, PART_FILES, Document, Record, check_content, nonce, reserved_id
 from docid.errors import (
     ContentConflict,
     DocumentNotFound,
@@ -320,7 +320,7 @@ class DocsStore:
                 if version.contents((name,), verify=True)[name] == data:
                     return evolve(result, outcome=Outcome.UNCHANGED)
                 raise self._content_conflict(version, (part,), ())
-            changed = record.with_part(name, data, _nonce()).to_bytes()
+            changed = record.with_part(name, data, nonce()).to_bytes()
             if self.backend.amend(stage, doc_id, version.stored.record, changed, {name: data}):
                 return result
         raise self._busy(stage, doc_id)
@@ -355,7 +355,7 @@ class DocsStore:
             raise TypeError(f"document: expected a Document, got {type(document).__name__}")
         stage, doc_id = self._checked(document.stage, document.doc_id)
         task_id = self._writable(document)
-        record, parts = Record.from_document(document, _nonce())
+        record, parts = Record.from_document(document, nonce())
         new = Version(self.backend, stage, doc_id, Stored(record.to_bytes(), parts), record)
         differing: tuple[str, ...] = ()
         for _ in range(_TURNS):
@@ -496,7 +496,3 @@ class DocsStore:
 def _as_text(metadata: dict[str, Any]) -> str:
     """Return metadata as text, which tells 1 from True and 1.0; a key of docid's own in an older record is left out."""
     return json.dumps({key: value for key, value in metadata.items() if key not in OUR_KEYS}, sort_keys=True)
-
-
-def _nonce() -> str:
-    return os.urandom(8).hex()

@@ -14,15 +14,15 @@ import contextlib
 import errno
 import os
 import re
-import stat
 import sys
 import time
 from datetime import UTC, datetime, timedelta
 from os.path import join
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 from docid.backends.base import Stored
-from docid.document import RECORD_FILE
+from docid.backends.directory import READ, Directory
+from docid.document import RECORD_FILE, nonce
 from docid.errors import DurabilityUnknown, UnreadableDocument
 from docid.ids import is_doc_id
 
@@ -36,18 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalBackend"]
 
-# Windows has neither descriptors of directories nor these flags; names are joined to paths there.
-_HAS_DIR_FD = os.open in os.supports_dir_fd
-_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-# Non-blocking, so that a pipe which somebody left under our name does not hang the reader.
-_READ = (
-    os.O_RDONLY
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
-_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _LOCK = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 # What a rename onto a directory that is not empty (ENOTEMPTY, on XFS EEXIST) or onto a file says.
@@ -60,150 +48,6 @@ _CHANGE_NAMES = (".old-", ".lock-")
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
 # Whatever else lies in a history is somebody else's.
 _ENTRY = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{16}(\.json)?")
-
-
-class _Directory:
-    """An open directory, and the calls on names in it."""
-
-    __slots__ = ("fd", "path")
-
-    def __init__(self, path: str, *, parent: _Directory | None = None) -> None:
-        """Open `path`; where `parent` is given, by its last part below that.
-
-        Raises:
-            NotADirectoryError: it is something else, or a symbolic link.
-            OSError: it cannot be opened.
-        """
-        self.path = path
-        self.fd: int | None = None
-        if not _HAS_DIR_FD:  # pragma: no cover  - Windows
-            if not stat.S_ISDIR(os.lstat(path).st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
-            return
-        try:
-            if parent is None:
-                self.fd = os.open(path, _DIRECTORY)
-            else:
-                self.fd = os.open(os.path.basename(path), _DIRECTORY, dir_fd=parent.fd)
-        except OSError as error:
-            if error.errno == errno.ELOOP:  # pragma: no cover  - not on Linux
-                # What O_NOFOLLOW says of a link; Linux says ENOTDIR because of O_DIRECTORY.
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.fd is not None:  # pragma: no branch  - Windows
-            os.close(self.fd)
-
-    def _at(self, name: str) -> str:
-        return name if self.fd is not None else join(self.path, name)
-
-    def sync(self) -> None:
-        if self.fd is not None:  # pragma: no branch  - Windows has no sync of directories
-            os.fsync(self.fd)
-
-    def sub(self, name: str) -> _Directory:
-        return _Directory(join(self.path, name), parent=self)
-
-    def mkdir(self, name: str) -> None:
-        os.mkdir(self._at(name), dir_fd=self.fd)
-
-    def rename(self, name: str, new: str, to: _Directory | None = None) -> None:
-        to = to or self
-        os.rename(self._at(name), to._at(new), src_dir_fd=self.fd, dst_dir_fd=to.fd)  # noqa: SLF001 - of this class
-
-    def exists(self, name: str) -> bool:
-        return self.stat(name) is not None
-
-    def stat(self, name: str) -> os.stat_result | None:
-        try:
-            return os.stat(self._at(name), dir_fd=self.fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-
-    def read(self, name: str) -> bytes | None:
-        """Return the bytes of a file; None where there is none.
-
-        Raises:
-            IsADirectoryError: it is something else than a file.
-        """
-        try:
-            fd = os.open(self._at(name), _READ, dir_fd=self.fd)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            if error.errno not in {errno.ELOOP, errno.ENXIO}:
-                raise
-            # A symbolic link, or a socket.
-            raise IsADirectoryError(errno.EISDIR, "not a file", join(self.path, name)) from None
-        try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise IsADirectoryError(errno.EISDIR, "not a file", join(self.path, name))
-            chunks = [os.read(fd, status.st_size + 1)]
-            # A read of a file gives all that was asked for but for huge files and odd file systems.
-            while len(chunks[-1]) and sum(map(len, chunks)) != status.st_size:
-                chunks.append(os.read(fd, status.st_size + 1))
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        finally:
-            os.close(fd)
-
-    def write(self, name: str, data: bytes, *, sync: bool) -> None:
-        """Write a new file."""
-        fd = os.open(self._at(name), _WRITE, 0o666, dir_fd=self.fd)
-        try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(fd, rest) :]
-            if sync:
-                os.fsync(fd)
-        finally:
-            os.close(fd)
-
-    def swap_in(self, name: str, data: bytes, *, sync: bool) -> None:
-        """Put a file in place by one rename, over one of that name if there is one."""
-        temporary = f".tmp-{name}-{_nonce()}"
-        try:
-            self.write(temporary, data, sync=sync)
-            self.rename(temporary, name)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                self.unlink(temporary)
-            raise
-
-    def unlink(self, name: str) -> None:
-        os.unlink(self._at(name), dir_fd=self.fd)
-
-    def scan(self) -> Iterator[os.DirEntry[str]]:
-        with os.scandir(self.path if self.fd is None else self.fd) as entries:
-            yield from entries
-
-    def changed_since(self, moment: int) -> bool:
-        """Return whether names may have come or gone since a moment (in ns); in doubt they have."""
-        # Clocks of file systems go in steps, of two seconds at the most.
-        status = os.stat(self.path if self.fd is None else self.fd)
-        return status.st_mtime_ns >= moment - 2_000_000_000
-
-    def names(self) -> list[str]:
-        return os.listdir(self.path if self.fd is None else self.fd)
-
-    def remove_empty(self, name: str) -> bool:
-        """Remove a directory if it is empty; return whether it was."""
-        try:
-            os.rmdir(self._at(name), dir_fd=self.fd)
-        except OSError:
-            return False
-        return True
-
-    def remove(self, name: str) -> None:
-        """Remove a directory of ours and the files in it, as far as that goes: it is cleaning up."""
-        with contextlib.suppress(OSError), self.sub(name) as directory:
-            for file in directory.names():
-                directory.unlink(file)
-        self.remove_empty(name)
 
 
 class LocalBackend:
@@ -403,7 +247,7 @@ class LocalBackend:
             return old if old is not None and directory.exists(doc_id) else None
 
     @staticmethod
-    def _was_missed(directory: _Directory, doc_id: str, started: int) -> bool:
+    def _was_missed(directory: Directory, doc_id: str, started: int) -> bool:
         """Return whether a listing that started then (in ns) may have passed by a document while it was replaced."""
         there = directory.exists(doc_id)
         if not there and directory.exists(_old(doc_id)):
@@ -424,9 +268,9 @@ class LocalBackend:
                 raise
             raise OSError(error.errno, error.strerror, join(self.root, stage, doc_id)) from error
 
-    def _open(self, path: str, stage: str, doc_id: str) -> _Directory | None:
+    def _open(self, path: str, stage: str, doc_id: str) -> Directory | None:
         try:
-            return _Directory(path)
+            return Directory(path)
         except FileNotFoundError:
             return None
         except NotADirectoryError:
@@ -440,7 +284,7 @@ class LocalBackend:
             found, remedy = f"{wrong} is no directory", "look what it is, and move it aside"
         return UnreadableDocument(stage, doc_id, str(self.path(stage, doc_id)), found, remedy)
 
-    def _made(self, path: str, stage: str, doc_id: str) -> _Directory:
+    def _made(self, path: str, stage: str, doc_id: str) -> Directory:
         """Open a directory, after making it and what is missing above it."""
         if directory := self._open(path, stage, doc_id):
             return directory
@@ -452,14 +296,14 @@ class LocalBackend:
                 os.mkdir(made)
             if self._sync:
                 # Also where another process made it just now: it may not have come to its own sync yet.
-                with _Directory(os.path.realpath(_parent(made))) as parent:
+                with Directory(os.path.realpath(_parent(made))) as parent:
                     parent.sync()
         directory = self._open(path, stage, doc_id)
         if directory is None:
             raise FileNotFoundError(errno.ENOENT, "removed while it was being made", path)
         return directory
 
-    def _read(self, directory: _Directory, name: str, stage: str, doc_id: str, parts: Collection[str]) -> Stored | None:
+    def _read(self, directory: Directory, name: str, stage: str, doc_id: str, parts: Collection[str]) -> Stored | None:
         """Return what a directory holds, by one descriptor, so that all is of one version; None if it is absent.
 
         Raises:
@@ -489,9 +333,9 @@ class LocalBackend:
     def _repair(self) -> str:
         return f"see what 'docid repair --store {self.root}' plans"
 
-    def _build(self, directory: _Directory, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> str:
+    def _build(self, directory: Directory, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> str:
         """Write a whole document under a temporary name in the stage directory; return that name."""
-        temporary = f".tmp-{doc_id}-{_nonce()}"
+        temporary = f".tmp-{doc_id}-{nonce()}"
         directory.mkdir(temporary)
         try:
             with directory.sub(temporary) as document:
@@ -503,7 +347,7 @@ class LocalBackend:
             raise
         return temporary
 
-    def _put(self, directory: _Directory, temporary: str, doc_id: str, record: bytes) -> None:
+    def _put(self, directory: Directory, temporary: str, doc_id: str, record: bytes) -> None:
         """Rename a new version to its id, under the lock, past a create that took the id a moment ago."""
         while True:
             try:
@@ -514,17 +358,17 @@ class LocalBackend:
                 if error.errno not in _TAKEN:
                     raise
                 # That create will wait for our lock, see that the id is not its own any more, and say so.
-                moved = f".tmp-{doc_id}-{_nonce()}"
+                moved = f".tmp-{doc_id}-{nonce()}"
                 directory.rename(doc_id, moved)
                 directory.remove(moved)
             else:
                 return
 
-    def _settle_directory(self, directory: _Directory) -> None:
+    def _settle_directory(self, directory: Directory) -> None:
         if self._sync:
             directory.sync()
 
-    def _committed(self, directory: _Directory, stage: str, doc_id: str) -> None:
+    def _committed(self, directory: Directory, stage: str, doc_id: str) -> None:
         """Make a rename durable that was done in a directory."""
         try:
             self._settle_directory(directory)
@@ -532,7 +376,7 @@ class LocalBackend:
             raise DurabilityUnknown(stage, doc_id, str(self.path(stage, doc_id)), str(error)) from error
 
     @contextlib.contextmanager
-    def _changing(self, stage: str, doc_id: str, expected: bytes) -> Iterator[_Directory | None]:
+    def _changing(self, stage: str, doc_id: str, expected: bytes) -> Iterator[Directory | None]:
         """Hold the lock of a document for a change; None where its record is not the expected one."""
         directory = self._open(join(self.root, stage), stage, doc_id)
         if directory is None:
@@ -549,11 +393,11 @@ class LocalBackend:
             yield directory if found is not None and found.record == expected else None
 
     @contextlib.contextmanager
-    def _history(self, stage: str, doc_id: str) -> Iterator[_Directory]:
+    def _history(self, stage: str, doc_id: str) -> Iterator[Directory]:
         with self._made(join(self.root, *_HISTORY, stage, doc_id), stage, doc_id) as directory:
             yield directory
 
-    def _retire(self, directory: _Directory, doc_id: str, history: _Directory) -> None:
+    def _retire(self, directory: Directory, doc_id: str, history: Directory) -> None:
         """Move the version that was replaced from its interim name into history."""
         directory.rename(_old(doc_id), _next_stamp(history), history)
         self._settle_directory(history)
@@ -572,20 +416,16 @@ def _lock(doc_id: str) -> str:
     return f".lock-{doc_id}"
 
 
-def _nonce() -> str:
-    return os.urandom(8).hex()
-
-
-def _next_stamp(history: _Directory) -> str:
+def _next_stamp(history: Directory) -> str:
     """Return a name for the next entry of a history, behind all that are there even if the clock went back."""
     now = datetime.now(UTC)
     if names := list(filter(_ENTRY.fullmatch, history.names())):
         last = datetime.strptime(max(names).partition("-")[0], _STAMP).replace(tzinfo=UTC)
         now = max(now, last + timedelta(microseconds=1))
-    return f"{now.strftime(_STAMP)}-{_nonce()}"
+    return f"{now.strftime(_STAMP)}-{nonce()}"
 
 
-def _holds(directory: _Directory, doc_id: str, record: bytes) -> bool:
+def _holds(directory: Directory, doc_id: str, record: bytes) -> bool:
     """Return whether the document of that id has this record, which a nonce makes one of a kind."""
     with contextlib.suppress(OSError), directory.sub(doc_id) as document:
         return document.read(RECORD_FILE) == record
@@ -593,11 +433,11 @@ def _holds(directory: _Directory, doc_id: str, record: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(directory: _Directory, doc_id: str) -> Iterator[None]:
+def _locked(directory: Directory, doc_id: str) -> Iterator[None]:
     """Hold the exclusive lock of a document, beside other processes and threads."""
     name = _lock(doc_id)
     while True:
-        fd = os.open(directory._at(name), _LOCK, 0o666, dir_fd=directory.fd)  # noqa: SLF001 - of this module
+        fd = directory.open(name, _LOCK)
         try:
             if sys.platform != "win32":  # pragma: no branch
                 fcntl.flock(fd, fcntl.LOCK_EX)
@@ -621,12 +461,12 @@ def _locked(directory: _Directory, doc_id: str) -> Iterator[None]:
             os.close(fd)
 
 
-def _is_held(directory: _Directory, doc_id: str) -> bool:
+def _is_held(directory: Directory, doc_id: str) -> bool:
     """Return whether somebody holds the lock of a document now."""
     if sys.platform == "win32":  # pragma: no cover
         return False
     try:
-        fd = os.open(directory._at(_lock(doc_id)), _READ, dir_fd=directory.fd)  # noqa: SLF001 - of this module
+        fd = directory.open(_lock(doc_id), READ)
     except FileNotFoundError:
         return False
     try:

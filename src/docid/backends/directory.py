@@ -1,0 +1,188 @@
+"""An open directory, and the calls on names in it.
+
+Names are used relative to a descriptor where the platform can do that: the directory cannot be exchanged on the way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from os.path import join
+from typing import TYPE_CHECKING, Self
+
+from docid.document import nonce
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Windows has neither descriptors of directories nor these flags; names are joined to paths there.
+_HAS_DIR_FD = os.open in os.supports_dir_fd
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+# Non-blocking, so that a pipe which somebody left under our name does not hang the reader.
+READ = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+class Directory:
+    """An open directory, for a `with`. Its methods do what the functions of `os` of these names do with names in it."""
+
+    __slots__ = ("fd", "path")
+
+    def __init__(self, path: str, *, parent: Directory | None = None) -> None:
+        """Open `path`; where `parent` is given, by its last part below that.
+
+        Raises:
+            NotADirectoryError: it is something else, or a symbolic link.
+            OSError: it cannot be opened.
+        """
+        self.path = path
+        self.fd: int | None = None
+        if not _HAS_DIR_FD:  # pragma: no cover  - Windows
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+            return
+        try:
+            if parent is None:
+                self.fd = os.open(path, _DIRECTORY)
+            else:
+                self.fd = os.open(os.path.basename(path), _DIRECTORY, dir_fd=parent.fd)
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # pragma: no cover  - not on Linux
+                # What O_NOFOLLOW says of a link; Linux says ENOTDIR because of O_DIRECTORY.
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.fd is not None:  # pragma: no branch  - Windows
+            os.close(self.fd)
+
+    def open(self, name: str, flags: int) -> int:
+        """Open a file in it and return the descriptor."""
+        return os.open(self._at(name), flags, 0o666, dir_fd=self.fd)
+
+    def _at(self, name: str) -> str:
+        return name if self.fd is not None else join(self.path, name)
+
+    def sync(self) -> None:
+        """Make what was renamed, made and removed in it durable."""
+        if self.fd is not None:  # pragma: no branch  - Windows has no sync of directories
+            os.fsync(self.fd)
+
+    def sub(self, name: str) -> Directory:
+        """Open a directory in it."""
+        return Directory(join(self.path, name), parent=self)
+
+    def mkdir(self, name: str) -> None:
+        """Make a directory in it."""
+        os.mkdir(self._at(name), dir_fd=self.fd)
+
+    def rename(self, name: str, new: str, to: Directory | None = None) -> None:
+        """Rename, within it or to another one."""
+        to = to or self
+        os.rename(self._at(name), to._at(new), src_dir_fd=self.fd, dst_dir_fd=to.fd)  # noqa: SLF001 - of this class
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is something of that name, a link that leads nowhere included."""
+        return self.stat(name) is not None
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """Return the status of what is there, links not followed; None where nothing is."""
+        try:
+            return os.stat(self._at(name), dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def read(self, name: str) -> bytes | None:
+        """Return the bytes of a file; None where there is none.
+
+        Raises:
+            IsADirectoryError: it is something else than a file.
+        """
+        try:
+            fd = self.open(name, READ)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno not in {errno.ELOOP, errno.ENXIO}:
+                raise
+            # A symbolic link, or a socket.
+            raise IsADirectoryError(errno.EISDIR, "not a file", join(self.path, name)) from None
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise IsADirectoryError(errno.EISDIR, "not a file", join(self.path, name))
+            chunks = [os.read(fd, status.st_size + 1)]
+            # A read of a file gives all that was asked for but for huge files and odd file systems.
+            while len(chunks[-1]) and sum(map(len, chunks)) != status.st_size:
+                chunks.append(os.read(fd, status.st_size + 1))
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        finally:
+            os.close(fd)
+
+    def write(self, name: str, data: bytes, *, sync: bool) -> None:
+        """Write a new file."""
+        fd = self.open(name, _WRITE)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def swap_in(self, name: str, data: bytes, *, sync: bool) -> None:
+        """Put a file in place by one rename, over one of that name if there is one."""
+        temporary = f".tmp-{name}-{nonce()}"
+        try:
+            self.write(temporary, data, sync=sync)
+            self.rename(temporary, name)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.unlink(temporary)
+            raise
+
+    def unlink(self, name: str) -> None:
+        """Remove a file."""
+        os.unlink(self._at(name), dir_fd=self.fd)
+
+    def scan(self) -> Iterator[os.DirEntry[str]]:
+        """Return the entries as a stream."""
+        with os.scandir(self.path if self.fd is None else self.fd) as entries:
+            yield from entries
+
+    def changed_since(self, moment: int) -> bool:
+        """Return whether names may have come or gone since a moment (in ns); in doubt they have."""
+        # Clocks of file systems go in steps, of two seconds at the most.
+        status = os.stat(self.path if self.fd is None else self.fd)
+        return status.st_mtime_ns >= moment - 2_000_000_000
+
+    def names(self) -> list[str]:
+        """Return the names in it."""
+        return os.listdir(self.path if self.fd is None else self.fd)
+
+    def remove_empty(self, name: str) -> bool:
+        """Remove a directory if it is empty; return whether it was."""
+        try:
+            os.rmdir(self._at(name), dir_fd=self.fd)
+        except OSError:
+            return False
+        return True
+
+    def remove(self, name: str) -> None:
+        """Remove a directory of ours and the files in it, as far as that goes: it is cleaning up."""
+        with contextlib.suppress(OSError), self.sub(name) as directory:
+            for file in directory.names():
+                directory.unlink(file)
+        self.remove_empty(name)
