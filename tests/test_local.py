@@ -408,6 +408,33 @@ def test_a_record_that_was_put_in_place_and_reported_failed_is_a_success(
     assert local.read("draft", "a1", verify=True).parsed_text == "p"
 
 
+def test_an_added_part_is_not_cleaned_away_while_nothing_can_be_read(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record is in place, the rename said it failed, and reading fails too: its part has to stay."""
+    local.write(draft())
+    broken: list[str] = []
+
+    def done_and_failed(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+        rename(source, target, **where)
+        if target == "metadata.json":
+            broken.append(target)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def unreadable(read: Callable[..., bytes], *args: Any) -> bytes:
+        if broken:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(*args)
+
+    with monkeypatch.context() as patch:
+        failing(patch, "rename", done_and_failed)
+        failing(patch, "read", unreadable)
+        with pytest.raises(OSError, match="Input/output"):
+            local.add_part("draft", "a1", "parsed", "p")
+    assert local.read("draft", "a1", verify=True).parsed_text == "p"
+    assert [old.parsed_text for old in local.history("draft", "a1")] == [None]
+
+
 def test_a_change_that_was_interrupted_is_not_in_history_yet(local: DocsStore) -> None:
     path = local.write(draft()).path
     history = path.parent.parent / ".docid" / "history" / "draft" / "a1"

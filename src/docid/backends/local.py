@@ -71,7 +71,7 @@ class LocalBackend:
         self._sync = durability == "full"
 
     def __repr__(self) -> str:
-        return f"LocalBackend({str(self.root)!r}, durability={self.durability!r})"
+        return f"LocalBackend({self.root!r}, durability={self.durability!r})"
 
     def path(self, stage: str, doc_id: str) -> Path:
         """Return the directory of the document."""
@@ -146,9 +146,12 @@ class LocalBackend:
                         document.swap_in(name, data, sync=self._sync)
                 except OSError:
                     if not _holds(directory, doc_id, record):
-                        for left, name in ((history, entry), *((document, name) for name in parts)):
-                            with contextlib.suppress(OSError):
-                                left.unlink(name)
+                        # Cleaned up only where the old record is seen to be there: where nothing can be read now,
+                        # the new one may be in place, and then these files are its own.
+                        if _holds(directory, doc_id, expected):
+                            for left, name in ((history, entry), *((document, name) for name in parts)):
+                                with contextlib.suppress(OSError):
+                                    left.unlink(name)
                         raise
                 self._committed(document, stage, doc_id)
             return True
