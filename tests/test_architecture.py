@@ -27,6 +27,7 @@ ORDER = [
     "backends.memory",
     "backends",
     "stored",
+    "outcomes",
     "store",
     "",
     "cli",

@@ -17,8 +17,10 @@ from docid.errors import (
     UnreadableDocument,
 )
 from docid.ids import DocId, collision_probability, is_doc_id, reserve_doc_id, reserve_doc_ids
+from docid.outcomes import Outcome, WriteResult
 from docid.stages import DEFAULT_STAGES, Stages
-from docid.store import DocsStore, Outcome, StoredDocument, WriteResult
+from docid.store import DocsStore
+from docid.stored import StoredDocument
 from docid.tasks import DraftTask, EssayTask, EvaluationTask, TaskRow, read_tasks, reserve_tasks, write_tasks
 
 __all__ = [

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from docid.backends.base import Stored
 from docid.backends.local import LocalBackend
-from docid.document import OUR_KEYS, PART_FILES, Document, Record, check_content, nonce, reserved_id
-from docid.errors import (
-    ContentConflict,
-    DocumentNotFound,
-    InvalidDocument,
-    LineageConflict,
-    MissingParent,
-    UnreadableDocument,
-)
+from docid.document import PART_FILES, Document, Record, check_content, nonce, reserved_id
+from docid.errors import DocumentNotFound, InvalidDocument, MissingParent, UnreadableDocument
 from docid.ids import check_doc_id, check_text
+from docid.outcomes import Outcome, WriteResult, content_conflict, judge, legacy, same_lineage
 from docid.stages import DEFAULT_STAGES, Stages
 from docid.stored import ALL_FILES, Part, StoredDocument, Version, file_of
 
@@ -30,63 +22,12 @@ if TYPE_CHECKING:
 
     from docid.backends.base import Backend
     from docid.document import TaskLike
+    from docid.outcomes import Policy
 
-__all__ = ["DocsStore", "Outcome", "StoredDocument", "WriteResult"]
-
-Policy = Literal["fail", "keep", "replace"]
+__all__ = ["DocsStore"]
 
 # A write that meets another writer at every turn looks again this often before it gives up.
 _TURNS = 100
-
-
-class Outcome(StrEnum):
-    """What became of a write. There are no others: everything else is an error.
-
-    Example:
-        >>> Outcome.CREATED == "created", f"{Outcome.CREATED}"
-        (True, 'created')
-    """
-
-    CREATED = "created"
-    """Nothing was there; the document is."""
-    UNCHANGED = "unchanged"
-    """The same lineage and the same texts were there; nothing was written."""
-    KEPT = "kept"
-    """The same lineage with other texts was there, and stays."""
-    REPLACED = "replaced"
-    """The document took the place of another version, which is in history."""
-    COMPLETED = "completed"
-    """A part was added that the document was written without."""
-
-
-@frozen
-class WriteResult:
-    """What a write did.
-
-    Attributes:
-        outcome: created, unchanged, kept, replaced or completed.
-        stage, doc_id: the document.
-        path: where it is.
-        metadata_differs: the stored run id or metadata are not those that were given; nothing was changed about
-            that.
-        missing_parts: the parts that were given and that the stored document lacks, where these are all that
-            differs: `store.add_part` completes it.
-
-    Example:
-        >>> from docid import DocsStore, Document
-        >>> from docid.backends import MemoryBackend
-        >>> store = DocsStore(MemoryBackend())
-        >>> draft = Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once")
-        >>> store.write(draft).outcome, store.write(draft).outcome
-        (<Outcome.CREATED: 'created'>, <Outcome.UNCHANGED: 'unchanged'>)
-    """
-
-    outcome: Outcome
-    stage: str
-    doc_id: str
-    path: Path
-    metadata_differs: bool = False
-    missing_parts: tuple[str, ...] = ()
 
 
 class DocsStore:
@@ -270,8 +211,8 @@ class DocsStore:
         task_id = check_text("task_id", row.task_id)
         version = Version.load(self.backend, stage, doc_id)
         if version is not None:
-            if not self._same_lineage(version, task_id, row.parent_doc_id):
-                raise self._legacy(version, "its record, of an older system, does not say whose it is")
+            if not same_lineage(version, task_id, row.parent_doc_id, has_parent=self._has_parent(stage)):
+                raise legacy(version, "its record, of an older system, does not say whose it is")
             self._check_sizes(version)
             return StoredDocument(version, Outcome.KEPT)
         self._check_parent(stage, row.parent_doc_id)
@@ -315,11 +256,11 @@ class DocsStore:
             version = self._found(stage, doc_id, (name,))
             record, result = version.record, WriteResult(Outcome.COMPLETED, stage, doc_id, self.path(stage, doc_id))
             if record.legacy:
-                raise self._legacy(version, "its record was written by an older system")
+                raise legacy(version, "its record was written by an older system")
             if name in record.files:
                 if version.contents((name,), verify=True)[name] == data:
                     return evolve(result, outcome=Outcome.UNCHANGED)
-                raise self._content_conflict(version, (part,), ())
+                raise content_conflict(version, (part,), ())
             changed = record.with_part(name, data, nonce()).to_bytes()
             if self.backend.amend(stage, doc_id, version.stored.record, changed, {name: data}):
                 return result
@@ -363,7 +304,8 @@ class DocsStore:
             if version is None:
                 result = WriteResult(Outcome.CREATED, stage, doc_id, self.path(stage, doc_id))
             else:
-                result, differing = self._judge(document, new, version, if_exists)
+                has_parent = self._has_parent(stage)
+                result, differing = judge(document, parts, version, if_exists, has_parent=has_parent)
                 if result.outcome is not Outcome.REPLACED:
                     return result, version
             if require_parent:
@@ -380,44 +322,6 @@ class DocsStore:
             if done:
                 return result, written
         raise self._busy(stage, doc_id)
-
-    def _judge(
-        self, document: Document, new: Version, version: Version, if_exists: Policy
-    ) -> tuple[WriteResult, tuple[str, ...]]:
-        """Answer a write by the table of outcomes, `replaced` being still to be done; return also what parts differ."""
-        self._same_lineage(version, document.task_id, document.parent_doc_id)
-        there, parts = version.record, new.stored.parts
-        held = version.contents(ALL_FILES, verify=True)
-        differing = tuple(part for part, name in PART_FILES.items() if held.get(name) != parts.get(name))
-        metadata_differs = there.run_id != document.run_id or _as_text(there.metadata) != _as_text(document.metadata)
-        result = WriteResult(Outcome.UNCHANGED, version.stage, version.doc_id, self.path(version.stage, version.doc_id))
-        if there.legacy and differing:
-            raise self._legacy(version, "its record was written by an older system")
-        if if_exists == "replace" and (differing or metadata_differs) and not there.legacy:
-            return evolve(result, outcome=Outcome.REPLACED), differing
-        if not differing:
-            return evolve(result, metadata_differs=metadata_differs), ()
-        missing = differing if all(PART_FILES[part] not in held for part in differing) else ()
-        if if_exists == "fail":
-            raise self._content_conflict(version, differing, missing)
-        kept = evolve(result, outcome=Outcome.KEPT, metadata_differs=metadata_differs, missing_parts=missing)
-        return kept, differing
-
-    def _same_lineage(self, version: Version, task_id: str | None, parent_doc_id: str | None) -> bool | None:
-        """Return whether the lineage is the stored one, None where an older record does not say; refuse another."""
-        same = version.record.same_lineage(task_id, parent_doc_id)
-        if same is False:
-            raise LineageConflict(
-                stage=version.stage,
-                doc_id=version.doc_id,
-                task_id=task_id,
-                parent_doc_id=parent_doc_id,
-                stored_task_id=version.record.task_id,
-                stored_parent_doc_id=version.record.parent_doc_id,
-                path=str(self.path(version.stage, version.doc_id)),
-            )
-        unknown = version.record.legacy and version.record.parent_doc_id is None
-        return None if same and unknown and self.stages.parent_of(version.stage) is not None else same
 
     def _writable(self, document: Document) -> str:
         """Refuse what cannot be stored here; return the task id."""
@@ -462,6 +366,9 @@ class DocsStore:
             found_in=self._stages_with(parent_doc_id) if parent_doc_id is not None else (),
         )
 
+    def _has_parent(self, stage: str) -> bool:
+        return self.stages.parent_of(stage) is not None
+
     def _checked(self, stage: str, doc_id: str) -> tuple[str, str]:
         return self.stages.check(stage), check_doc_id(doc_id)
 
@@ -478,21 +385,3 @@ class DocsStore:
     def _busy(self, stage: str, doc_id: str) -> UnreadableDocument:
         path = str(self.path(stage, doc_id))
         return UnreadableDocument(stage, doc_id, path, "others change it all the time", "try again")
-
-    def _legacy(self, version: Version, problem: str) -> UnreadableDocument:
-        return version.unreadable(problem, "bring the store to this format first: docid migrate")
-
-    def _content_conflict(self, version: Version, parts: tuple[str, ...], missing: tuple[str, ...]) -> ContentConflict:
-        return ContentConflict(
-            stage=version.stage,
-            doc_id=version.doc_id,
-            task_id=version.record.task_id,
-            parts=parts,
-            missing_parts=missing,
-            path=str(self.path(version.stage, version.doc_id)),
-        )
-
-
-def _as_text(metadata: dict[str, Any]) -> str:
-    """Return metadata as text, which tells 1 from True and 1.0; a key of docid's own in an older record is left out."""
-    return json.dumps({key: value for key, value in metadata.items() if key not in OUR_KEYS}, sort_keys=True)

@@ -69,10 +69,14 @@ class Version:
         stored = backend.load(stage, doc_id, files)
         return None if stored is None else cls(backend, stage, doc_id, stored)
 
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self.backend.path(self.stage, self.doc_id)
+
     def unreadable(self, problem: str, remedy: str | None = None) -> UnreadableDocument:
         """Return the error that says what is wrong with this document."""
-        path = str(self.backend.path(self.stage, self.doc_id))
-        return UnreadableDocument(self.stage, self.doc_id, path, problem, remedy, self.record.task_id)
+        return UnreadableDocument(self.stage, self.doc_id, str(self.path), problem, remedy, self.record.task_id)
 
     def contents(self, files: Collection[str], *, verify: bool) -> dict[str, bytes]:
         """Return those of the loaded `files` that belong to the document, compared with what the record says of them.
@@ -161,7 +165,7 @@ class StoredDocument:
     @property
     def path(self) -> Path:
         """Where it is."""
-        return self._version.backend.path(self.stage, self.doc_id)
+        return self._version.path
 
     @property
     def task_id(self) -> str | None:
