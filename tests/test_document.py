@@ -221,8 +221,8 @@ def test_a_record_gives_the_document_back(document: Document) -> None:
     [
         pytest.param({"format": "docid/document/2"}, "a later docid wrote it", id="later major"),
         pytest.param({"format": "docid/other/1"}, "a later docid wrote it", id="another of docid's formats"),
-        pytest.param({"stage": "essay"}, "the record of essay/a1", id="another stage"),
-        pytest.param({"doc_id": "b2"}, "the record of draft/b2", id="another id"),
+        pytest.param({"stage": "essay"}, "its record is that of essay/a1", id="another stage"),
+        pytest.param({"doc_id": "b2"}, "its record is that of draft/b2", id="another id"),
         pytest.param({"task_id": None}, "task_id is None", id="no task"),
         pytest.param({"parent_doc_id": 7}, "parent_doc_id is 7", id="parent a number"),
         pytest.param({"created_at": "yesterday"}, "created_at|isoformat", id="no time"),

@@ -9,6 +9,7 @@ import pytest
 
 from docid import errors
 from docid.errors import (
+    BatchError,
     ContentConflict,
     DocidError,
     DocumentNotFound,
@@ -50,6 +51,7 @@ EXAMPLES = [
     DocumentNotFound("essay", "a1", "docs/essay/a1", ("draft",)),
     UnreadableDocument("essay", "a1", "docs/essay/a1", "a hole in it"),
     DurabilityUnknown("essay", "a1", "docs/essay/a1", "EIO"),
+    BatchError([None], {0: InvalidName("doc_id", "..", "not a doc id", "one")}),
     TaskTableError([Problem("t.csv", 12, "parent_doc_id", "", "missing; expected the doc id of a draft")]),
     TaskTableError([Problem("t.csv", n, None, "", "wrong") for n in range(20)], 4000),
 ]
@@ -65,8 +67,8 @@ def test_an_error_survives_pickling_and_copying_with_its_facts(error: DocidError
     error.add_note("seen by worker 3")
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         again = pickle.loads(pickle.dumps(error, protocol))
-        assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
-    assert vars(copy.copy(error)) == vars(error)
+        assert (type(again), str(again), repr(vars(again))) == (type(error), str(error), repr(vars(error)))
+    assert repr(vars(copy.copy(error))) == repr(vars(error))
 
 
 def _fail() -> None:
@@ -111,6 +113,13 @@ def test_a_table_error_shows_ten_problems_and_the_count_of_all() -> None:
 )
 def test_a_problem_says_where_what_and_what_was_expected(problem: Problem, text: str) -> None:
     assert str(problem) == text
+
+
+def test_a_batch_error_shows_ten_failures_and_the_count_of_all() -> None:
+    message = str(BatchError([None] * 300, {number: OSError(28, "No space left") for number in range(100, 300)}))
+    assert message.startswith("200 of 300 documents were not written (the others are):\n  position 100: [Errno 28]")
+    assert message.endswith("… and 190 more")
+    assert message.count("\n") == 11
 
 
 def test_a_long_value_is_cut_in_the_middle() -> None:

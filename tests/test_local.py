@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -20,10 +21,18 @@ from typing import Any
 
 import pytest
 
-from docid import DocsStore, Document, DurabilityUnknown, LineageConflict, Outcome, UnreadableDocument
+from docid import (
+    DocsStore,
+    Document,
+    DraftTask,
+    DurabilityUnknown,
+    LineageConflict,
+    Outcome,
+    UnreadableDocument,
+)
 from docid.backends import LocalBackend
-from docid.backends import local as module
 from docid.backends.directory import Directory
+from docid.backends.locks import is_held
 
 
 def draft(doc_id: str = "a1", raw_text: str = "once", task_id: str = "t-1", **more: Any) -> Document:
@@ -143,7 +152,7 @@ def test_what_is_no_document_is_said_left_alone_and_not_hung_on(local: DocsStore
 
 def test_an_uncommitted_directory_points_to_repair(local: DocsStore) -> None:
     something_else("no record", local.path("draft", "a1"))
-    with pytest.raises(UnreadableDocument, match=r"the directory has no metadata\.json.*docid repair --store"):
+    with pytest.raises(UnreadableDocument, match=r"the directory has no metadata\.json.*docid repair"):
         local.write(draft())
 
 
@@ -204,10 +213,10 @@ def test_in_the_gap_of_a_replace_the_old_one_is_there_and_keeps_its_id(local: Do
     assert local.read("draft", "a1").raw_text == "once"
     assert local.open("draft", "a1").raw_text == "once"
     assert list(local.ids("draft")) == ["a1"]
+    assert not local.backend.create("draft", "a1", b"{}", {})
     assert local.write(draft()).outcome is Outcome.UNCHANGED
     with pytest.raises(LineageConflict):
         local.write(draft(task_id="t-2"))
-    assert not local.backend.create("draft", "a1", b"{}", {})
     assert local.read("draft", "a1").raw_text == "once"
 
 
@@ -225,6 +234,63 @@ def test_the_next_change_finishes_a_replace_whose_new_version_is_in_place(local:
     assert local.write(draft(raw_text="thrice"), if_exists="replace").outcome is Outcome.REPLACED
     assert names_in(local.path("draft", "a1").parent) == ["a1"]
     assert [document.raw_text for document in local.history("draft", "a1")] == ["twice", "once"]
+
+
+@pytest.mark.parametrize("read_by", ["write", "ensure", "add_part"])
+def test_a_create_of_another_lineage_that_was_killed_in_the_gap_does_not_keep_the_id(
+    local: DocsStore, read_by: str
+) -> None:
+    """A replace killed in its gap; then a create killed between its rename and its look at the lock."""
+    interrupted(local, new_in_place=False)
+    stage = local.path("draft", "a1").parent
+    other = DocsStore(stage.parent.parent / "other", durability="none")
+    os.rename(other.write(draft(task_id="t-2")).path, stage / "a1")
+    if read_by == "add_part":
+        # Who asks by name alone completes what is there first of all: the one that has the id.
+        local.add_part("draft", "a1", "parsed", "p")
+    elif read_by == "write":
+        with pytest.raises(LineageConflict):
+            local.write(draft(task_id="t-2"))
+    else:
+        with pytest.raises(LineageConflict):
+            local.ensure(DraftTask(task_id="t-2", doc_id="a1"), lambda: draft(task_id="t-2"))
+    assert local.read("draft", "a1").task_id == "t-1"
+    assert [name for name in names_in(stage) if not name.startswith(".tmp-a1-")] == ["a1"]
+    assert local.write(draft(), if_exists="keep").outcome in {Outcome.KEPT, Outcome.UNCHANGED}
+
+
+def test_a_row_is_answered_from_the_version_that_stays(local: DocsStore) -> None:
+    interrupted(local, new_in_place=True)
+    row = DraftTask(task_id="t-1", doc_id="a1")
+    assert local.ensure(row, draft).raw_text == "twice"
+    assert names_in(local.path("draft", "a1").parent) == ["a1"]
+
+
+def test_of_two_lineages_that_cannot_be_told_the_record_of_a_later_docid_stays(local: DocsStore) -> None:
+    interrupted(local, new_in_place=True)
+    record = local.path("draft", "a1") / "metadata.json"
+    record.write_bytes(record.read_bytes().replace(b"docid/document/1", b"docid/document/2"))
+    assert local.backend.settle("draft", "a1")
+    assert b"docid/document/2" in record.read_bytes()
+    assert names_in(local.path("draft", "a1").parent) == ["a1"]
+
+
+@pytest.mark.parametrize("broken", ["the new one", "the old one"])
+def test_what_is_no_document_does_not_take_the_place_of_one(local: DocsStore, broken: str) -> None:
+    interrupted(local, new_in_place=True)
+    stage = local.path("draft", "a1").parent
+    (stage / ("a1" if broken == "the new one" else ".old-a1") / "metadata.json").unlink()
+    assert local.backend.settle("draft", "a1")
+    assert local.read("draft", "a1").raw_text == ("once" if broken == "the new one" else "twice")
+    assert not (stage / ".old-a1").exists()
+
+
+def test_there_is_nothing_to_settle_in_a_store_that_is_not_there(local: DocsStore, monkeypatch: Any) -> None:
+    assert not local.backend.settle("draft", "a1")
+    monkeypatch.setattr("docid.backends.local.os.path.lexists", lambda _: True)
+    assert not local.backend.settle("draft", "a1")
+    local.write(draft())
+    assert not local.backend.settle("draft", "a1")
 
 
 def test_an_empty_directory_under_the_interim_name_claims_nothing(local: DocsStore) -> None:
@@ -292,7 +358,7 @@ def test_a_listing_that_passes_by_a_replace_has_the_document(local: DocsStore, m
 
 
 def test_a_lock_that_is_swept_away_meanwhile_is_held_by_nobody(tmp_path: Path) -> None:
-    assert not module._is_held(Directory(str(tmp_path)), "a1")
+    assert not is_held(Directory(str(tmp_path)), "a1")
 
 
 # --- calls that fail, or report a failure that was none --------------------------------------------------------
@@ -319,6 +385,46 @@ def test_a_rename_that_was_done_and_reported_failed_is_a_success(
         assert local.write(draft(raw_text="twice"), if_exists="replace").outcome is Outcome.REPLACED
     assert local.read("draft", "a1", verify=True).raw_text == "twice"
     assert [document.raw_text for document in local.history("draft", "a1")] == ["once"]
+
+
+def test_a_rename_that_finds_nothing_though_all_is_there_is_an_error(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    with monkeypatch.context() as patch:
+        failing(patch, "rename", lost)
+        with pytest.raises(FileNotFoundError, match=re.escape(str(local.path("draft", "a1")))):
+            local.write(draft())
+    assert names_in(local.path("draft", "a1").parent) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free bytes or inodes"),
+        (errno.EDQUOT, "free some of the user's quota"),
+        (errno.EACCES, "look at the owner and the mode"),
+        (errno.EROFS, "mount the file system for writing"),
+        (errno.EIO, "look at the disk, in the system's log"),
+        (errno.ENODEV, "No such device: '"),
+    ],
+    ids=lambda value: errno.errorcode.get(value, ""),
+)
+def test_what_the_file_system_refuses_is_said_with_the_path_and_what_to_do(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("docid.backends.directory.os.mkdir", refused)
+    with pytest.raises(OSError, match=re.escape(remedy)) as caught:
+        local.write(draft())
+    assert caught.value.errno == number
+    assert caught.value.filename == str(local.path("draft", "a1"))
+    if number == errno.EACCES:
+        assert isinstance(caught.value, PermissionError)
 
 
 @pytest.mark.parametrize("call", ["write", "rename", "mkdir"])
@@ -640,7 +746,7 @@ def test_a_lock_whose_file_was_swept_away_is_taken_again(local: DocsStore, monke
             (stage / ".lock-a1").unlink()
 
     original = fcntl.flock
-    monkeypatch.setattr("docid.backends.local.fcntl.flock", lambda fd, how: sweep(original, fd, how))
+    monkeypatch.setattr("docid.backends.locks.fcntl.flock", lambda fd, how: sweep(original, fd, how))
     assert local.add_part("draft", "a1", "parsed", "p").outcome is Outcome.COMPLETED
     assert swept
     assert (stage / ".lock-a1").exists()
@@ -700,6 +806,170 @@ def test_of_processes_that_race_for_an_id_one_wins(tmp_path: Path) -> None:
     assert len(names_in(tmp_path / "docs" / "draft")) == 100
 
 
+# --- temporary directories and sweeps --------------------------------------------------------------------------
+
+
+def swept(stage: Path, turns: int) -> Callable[[], None]:
+    """Return what moves the temporary directories of a stage away, the first times that it is called."""
+    left = [turns]
+
+    def sweep() -> None:
+        for name in os.listdir(stage):
+            if name.startswith(".tmp-") and left[0]:
+                left[0] -= 1
+                os.rename(stage / name, stage.parent / f"swept{name}")
+
+    return sweep
+
+
+def test_a_temporary_directory_is_locked_while_it_is_written(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = local.path("draft", "a1").parent
+    probes: list[str] = []
+
+    def probe(write: Callable[..., int], fd: int, data: bytes) -> int:
+        [name] = [name for name in os.listdir(stage) if name.startswith(".tmp-")]
+        directory = os.open(stage / name, os.O_RDONLY)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            probes.append("held")
+        os.close(directory)
+        return write(fd, data)
+
+    with monkeypatch.context() as patch:
+        failing(patch, "write", probe)
+        local.write(draft())
+        local.write(draft(raw_text="twice"), if_exists="replace")
+    assert probes == ["held"] * 4
+
+
+@pytest.mark.parametrize("moment", ["made", "locked", "filled", "renamed"])
+def test_a_writer_whose_temporary_directory_was_swept_away_starts_again(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """As it can happen between its making and its lock; and later where a lock is local to one client of NFS."""
+    local.write(draft("b2"))
+    stage = local.path("draft", "a1").parent
+    sweep = swept(stage, turns=3)
+
+    def before(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        if moment != "renamed" or args[1] == "a1":
+            sweep()
+        return call(*args, **options)
+
+    def after_mkdir(mkdir: Callable[..., None], *args: Any, **options: Any) -> None:
+        mkdir(*args, **options)
+        sweep()
+
+    with monkeypatch.context() as patch:
+        if moment == "made":
+            failing(patch, "mkdir", after_mkdir)
+        elif moment == "locked":
+            flock = fcntl.flock
+            patch.setattr("docid.backends.locks.fcntl.flock", lambda *args: before(flock, *args))
+        else:
+            failing(patch, {"filled": "write", "renamed": "rename"}[moment], before)
+        assert local.write(draft()).outcome is Outcome.CREATED
+    assert names_in(stage) == ["a1", "b2"]
+    assert local.read("draft", "a1", verify=True) == draft(created_at=local.open("draft", "a1").created_at)
+    sweep = swept(stage, turns=1)
+    with monkeypatch.context() as patch:
+        if moment in {"filled", "renamed"}:
+            failing(patch, {"filled": "write", "renamed": "rename"}[moment], before)
+        assert local.write(draft(raw_text="twice"), if_exists="replace").outcome is Outcome.REPLACED
+    assert names_in(stage) == ["a1", "b2"]
+
+
+@pytest.mark.parametrize("moment", ["mkdir", "write"])
+def test_a_writer_that_is_swept_away_all_the_time_says_so(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    local.write(draft("b2"))
+    stage = local.path("draft", "a1").parent
+    sweep = swept(stage, turns=1000)
+
+    def act(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        result = call(*args, **options)
+        sweep()
+        return result
+
+    with monkeypatch.context() as patch:
+        failing(patch, moment, act)
+        with pytest.raises(OSError, match="again and again") as caught:
+            local.write(draft())
+    assert caught.value.errno == errno.EBUSY
+    assert names_in(stage) == ["b2"]
+
+
+def test_a_temporary_directory_that_cannot_be_opened_is_removed(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(original: Callable[..., int], path: str, *args: Any, **options: Any) -> int:
+        if str(path).startswith(".tmp-"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return original(path, *args, **options)
+
+    with monkeypatch.context() as patch:
+        failing(patch, "open", refused)
+        with pytest.raises(OSError, match=r"Too many open files; raise the limit on open files \(ulimit -n\): '.*a1'"):
+            local.write(draft())
+    assert names_in(local.path("draft", "a1").parent) == []
+
+
+def test_a_file_system_without_locks_is_written_to_but_not_changed(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("docid.backends.locks.fcntl.flock", no_locks)
+    assert local.write(draft()).outcome is Outcome.CREATED
+    with pytest.raises(OSError, match="changing a document needs a file system with locks"):
+        local.write(draft(raw_text="twice"), if_exists="replace")
+    assert local.read("draft", "a1").raw_text == "once"
+    # The document is visible, but whether another one has the id cannot be seen.
+    (local.path("draft", "a1").parent / ".lock-b2").touch()
+    with pytest.raises(DurabilityUnknown, match="No locks available"):
+        local.backend.create("draft", "b2", b"{}", {})
+    assert local.exists("draft", "b2")
+    assert not local.exists("draft", "c3")
+
+
+def test_a_lock_that_is_held_for_ever_does_not_hang_a_reader(local: DocsStore) -> None:
+    local.write(draft())
+    held = os.open(local.path("draft", "b2").parent / ".lock-b2", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    assert not local.exists("draft", "b2")
+    os.close(held)
+
+
+@pytest.mark.parametrize("lack", ["an old kernel", "no such call", "another file system", "no error", "an error"])
+def test_one_sync_of_all_is_trusted_where_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lack: str) -> None:
+    class Libc:
+        def __init__(self, *_: object, **__: object) -> None:
+            if lack != "no such call":
+                self.syncfs = self._syncfs
+
+        def fstatfs(self, fd: int, status: Any) -> int:
+            status[0:8] = (0x6969 if lack == "another file system" else 0xEF53).to_bytes(8, sys.byteorder)
+            return 0
+
+        def _syncfs(self, fd: int) -> int:
+            ctypes.set_errno(errno.EIO)
+            return -1 if lack == "an error" else 0
+
+    uname = os.uname()
+    release = "5.4.0-generic" if lack == "an old kernel" else "6.1.0"
+    monkeypatch.setattr(os, "uname", lambda: type(uname)((*uname[:2], release, *uname[3:])))
+    monkeypatch.setattr(ctypes, "CDLL", Libc)
+    with Directory(str(tmp_path)) as directory:
+        if lack == "an error":
+            with pytest.raises(OSError, match="Input/output error"):
+                directory.sync_all()
+        else:
+            assert directory.sync_all() == (lack == "no error")
+
+
 # --- history ---------------------------------------------------------------------------------------------------
 
 
@@ -713,7 +983,7 @@ def test_history_keeps_its_order_when_the_clock_goes_back(local: DocsStore, monk
                 return datetime(year, 1, 1, tzinfo=tz)
 
         with monkeypatch.context() as patch:
-            patch.setattr("docid.backends.local.datetime", Clock)
+            patch.setattr("docid.backends.names.datetime", Clock)
             local.write(draft(raw_text=f"{turn}"), if_exists="replace")
     assert [old.raw_text for old in local.history("draft", "a1")] == ["2", "1", "0"]
 

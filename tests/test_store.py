@@ -535,7 +535,7 @@ DAMAGE = [
     pytest.param(
         "metadata.json",
         b'{"format": "docid/document/1", "stage": "draft", "doc_id": "b2"}',
-        "metadata.json: the record of draft/b2",
+        "its record is that of draft/b2",
         False,
         id="record of another document",
     ),

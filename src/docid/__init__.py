@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from docid.document import Document
 from docid.errors import (
+    BatchError,
     ContentConflict,
     DocidError,
     DocumentNotFound,
@@ -25,6 +26,7 @@ from docid.tasks import DraftTask, EssayTask, EvaluationTask, TaskRow, read_task
 
 __all__ = [
     "DEFAULT_STAGES",
+    "BatchError",
     "ContentConflict",
     "DocId",
     "DocidError",

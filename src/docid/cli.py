@@ -1,6 +1,7 @@
 """The command `docid`: the only place that reads arguments, prints, and sets an exit code.
 
-Exit codes: 0 fine; 2 wrong usage or unreadable input, which standard error says without a traceback.
+Exit codes: 0 fine; 1 a command that changes files could not do all of it; 2 wrong usage or unreadable input, which
+standard error says without a traceback.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from docid import __version__
 from docid.document import PART_FILES, timestamp
 from docid.errors import DocidError
 from docid.ids import is_doc_id, reserve_doc_ids
+from docid.repair import repair
 from docid.stages import DEFAULT_STAGES, Stages
 from docid.store import DocsStore
 from docid.tasks import read_tasks, reserve_tasks, row_type_of, stage_of_table, write_tasks
@@ -24,6 +27,7 @@ from docid.tasks import read_tasks, reserve_tasks, row_type_of, stage_of_table, 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from docid.repair import Step
     from docid.stored import Part, StoredDocument
     from docid.tasks import TaskRow
 
@@ -127,7 +131,44 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--json", action="store_true", help="print one line of JSON a document")
     _add_store(listing)
     listing.set_defaults(run=_ls)
+    mend = verbs.add_parser(
+        "repair",
+        allow_abbrev=False,
+        help="clear away what dead writers left, and documents that cannot be used",
+        description="Say what there is to repair in a store, and with --apply do it: unfinished documents of writers "
+        "that died, interrupted replaces, documents that are torn or lie in the wrong place. Nothing is deleted: what "
+        "is in the way is moved to ROOT/.docid/quarantine, until --purge. Safe beside writers. Exit code 1 if "
+        "something could not be done.",
+    )
+    mend.add_argument("--apply", action="store_true", help="do it; without this nothing is changed")
+    mend.add_argument("--verify", action="store_true", help="also compare the SHA-256 of every part with its record")
+    mend.add_argument(
+        "--stale-after",
+        type=_seconds,
+        default="1h",
+        metavar="AGE",
+        help="what was touched in this time may belong to a writer, and is left alone (default: 1h)",
+    )
+    mend.add_argument("--purge", action="store_true", help="delete what was moved to quarantine")
+    mend.add_argument("--history", action="store_true", help="with --purge: delete replaced versions too")
+    mend.add_argument(
+        "--older-than",
+        type=_seconds,
+        metavar="AGE",
+        help="with --purge: only what was put aside longer ago than this: 30d, 12h, 0s (default: 30d)",
+    )
+    mend.add_argument("--json", action="store_true", help="print one line of JSON a step")
+    _add_store(mend)
+    mend.set_defaults(run=_repair)
     return parser
+
+
+def _seconds(text: str) -> float:
+    """Return an age such as 30d in seconds."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd])", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number with s, m, h or d behind it, such as 30d or 12h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
 def _add_stages(parser: argparse.ArgumentParser) -> None:
@@ -373,6 +414,65 @@ def _list_one(store: DocsStore, stage: str, doc_id: str, *, as_json: bool) -> bo
         columns = (facts["task_id"], facts["parent_doc_id"], facts["created_at"], "+".join(facts["parts"]))
         print("\t".join((f"{stage}/{doc_id}", *(_plain(column or "-") for column in columns))))
     return True
+
+
+def _repair(arguments: argparse.Namespace) -> int:
+    if not arguments.purge and (arguments.history or arguments.older_than is not None):
+        raise _UsageError("--history and --older-than say what --purge deletes; expected --purge with them")
+    steps = repair(
+        _store(arguments),
+        apply=arguments.apply,
+        verify=arguments.verify,
+        stale_after=arguments.stale_after,
+        purge=arguments.purge,
+        history=arguments.history,
+        older_than=_seconds("30d") if arguments.older_than is None else arguments.older_than,
+    )
+    counts: Counter[str] = Counter()
+    for step in steps:
+        state = "failed" if step.error else step.action if step.done or not arguments.apply else "skipped"
+        counts["leave" if step.action == "leave" else state] += 1
+        if arguments.json:
+            print(_json(_step_facts(step)))
+        else:
+            done, planned = _VERBS[step.action]
+            verb = done if step.done else "failed" if step.error else "skipped" if arguments.apply else planned
+            text = f"{done if step.action == 'leave' else verb:<12} {step.path}"
+            text += f" -> {step.to}" if step.to else ""
+            print(_plain(f"{text}: {step.error or step.message}").replace("\n", " "))
+    if not arguments.json:
+        print(_summary(counts, applied=arguments.apply))
+    return 1 if counts["failed"] else 0
+
+
+_VERBS = {
+    "quarantine": ("moved", "to move"),
+    "settle": ("settled", "to settle"),
+    "purge": ("deleted", "to delete"),
+    "leave": ("left alone", "left alone"),
+}
+
+
+def _step_facts(step: Step) -> dict[str, Any]:
+    finding = {} if step.finding is None else step.finding.to_dict()
+    return {
+        "action": step.action,
+        "path": step.path,
+        "message": step.message,
+        "done": step.done,
+        "to": step.to,
+        "error": None if step.error is None else str(step.error),
+        "finding": finding or None,
+    }
+
+
+def _summary(counts: Counter[str], *, applied: bool) -> str:
+    some = [f"{counts[action]:,} {verbs[not applied]}" for action, verbs in _VERBS.items() if counts[action]]
+    some += [f"{counts[state]:,} {state}" for state in ("skipped", "failed") if counts[state]]
+    if not some:
+        return "nothing to repair"
+    pending = not applied and any(counts[action] for action in ("quarantine", "settle", "purge"))
+    return ", ".join(some) + ("; nothing was changed: --apply does it" if pending else "")
 
 
 def _json(facts: dict[str, Any]) -> str:

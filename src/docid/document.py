@@ -343,19 +343,19 @@ class PartEntry(NamedTuple):
         """Return the entry as it stands in the record."""
         return {"bytes": self.size, "sha256": self.sha256}
 
-    def fault(self, data: bytes | None, *, verify: bool = True) -> str | None:
-        """Return what is wrong with the bytes that were found for this entry; None where nothing is.
+    def fault(self, data: bytes | None, *, verify: bool = True) -> tuple[str, str] | None:
+        """Return what is wrong with the bytes that were found for this entry, as code and text; None where nothing is.
 
         Args:
             data: the bytes, or None where there is no such file.
             verify: compare the hash as well as the size.
         """
         if data is None:
-            return "listed in the record, but not there"
+            return "torn-document", "listed in the record, but not there"
         if len(data) != self.size:
-            return f"{len(data)} bytes, but the record says {self.size}"
+            return "torn-document", f"{len(data)} bytes, but the record says {self.size}"
         if verify and sha256(data).hexdigest() != self.sha256:
-            return "its SHA-256 is not the one in the record"
+            return "hash-mismatch", "its SHA-256 is not the one in the record"
         return None
 
 
@@ -431,7 +431,7 @@ class Record:
                 return cls._from_legacy(record)
             raise InvalidDocument("format", f"{kind!r}, which is not {FORMAT!r}: a later docid wrote it")
         if record.get("stage") != stage or record.get("doc_id") != doc_id:
-            raise InvalidDocument(RECORD_FILE, f"the record of {record.get('stage')}/{record.get('doc_id')}")
+            raise InvalidDocument("doc_id", f"its record is that of {record.get('stage')}/{record.get('doc_id')}")
         try:
             _typed(record, "docid", dict)
             files = {

@@ -10,9 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from docid.outcomes import WriteResult
 
 __all__ = [
+    "BatchError",
     "ContentConflict",
     "DocidError",
     "DocumentNotFound",
@@ -304,6 +307,8 @@ class UnreadableDocument(DocidError):
         problem: what was found.
         remedy: what to do about it.
         task_id: the task it answers; None where there is no record that says it.
+        code: the code of the finding that `DocsStore.scan` makes of it.
+        repairable: whether `docid repair` can put it aside.
 
     Example:
         >>> import pathlib, tempfile
@@ -324,7 +329,9 @@ class UnreadableDocument(DocidError):
         problem: str,
         remedy: str | None = None,
         task_id: str | None = None,
+        code: str = "unreadable-record",
     ) -> None:
+        self.repairable = remedy is None
         remedy = remedy or "see what 'docid repair' plans for it; nothing was changed"
         task = "" if task_id is None else f" (task_id={shown(task_id)})"
         name = f"{stage}/{doc_id}" if doc_id else f"stage {stage!r}"
@@ -335,6 +342,7 @@ class UnreadableDocument(DocidError):
         self.problem = problem
         self.remedy = remedy
         self.task_id = task_id
+        self.code = code
 
 
 class DurabilityUnknown(DocidError):
@@ -349,18 +357,49 @@ class DurabilityUnknown(DocidError):
 
     Example:
         >>> print(DurabilityUnknown("draft", "d1", "docs/draft/d1", "[Errno 5] Input/output error"))
-        draft/d1 was written to docs/draft/d1, but syncing it failed ([Errno 5] Input/output error): it is there ...
+        draft/d1 was written to docs/draft/d1, but making it durable failed ([Errno 5] Input/output error): it ...
     """
 
     def __init__(self, stage: str, doc_id: str, path: str, problem: str) -> None:
         super().__init__(
-            f"{stage}/{doc_id} was written to {path}, but syncing it failed ({problem}): it is there and whole, "
+            f"{stage}/{doc_id} was written to {path}, but making it durable failed ({problem}): it is there and whole, "
             f"and may be gone after a power cut; look at the disk (writing it again finds it, and syncs nothing)"
         )
         self.stage = stage
         self.doc_id = doc_id
         self.path = path
         self.problem = problem
+
+
+class BatchError(DocidError):
+    """Some of the documents of `DocsStore.write_many` were not written. The others were.
+
+    Attributes:
+        results: what became of each document, by position; None where it was not written.
+        failures: what was raised for the others: the error by position, counted from 0.
+
+    Example:
+        >>> from docid import DocsStore, Document
+        >>> from docid.backends import MemoryBackend
+        >>> store = DocsStore(MemoryBackend())
+        >>> drafts = [Document(stage="draft", doc_id="d1", task_id=task_id, raw_text="once") for task_id in "ab"]
+        >>> try:
+        ...     store.write_many(drafts)
+        ... except BatchError as error:
+        ...     print([result and str(result.outcome) for result in error.results], *error.failures)
+        ['created', None] 1
+    """
+
+    _SHOWN = 10
+
+    def __init__(self, results: Sequence[WriteResult | None], failures: Mapping[int, Exception]) -> None:
+        self.results = tuple(results)
+        self.failures = dict(failures)
+        lines = [f"{len(self.failures)} of {len(self.results)} documents were not written (the others are):"]
+        lines += [f"position {number}: {error}" for number, error in list(self.failures.items())[: self._SHOWN]]
+        if len(self.failures) > self._SHOWN:
+            lines.append(f"… and {len(self.failures) - self._SHOWN} more")
+        super().__init__("\n  ".join(lines))
 
 
 class Problem(NamedTuple):

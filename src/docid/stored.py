@@ -59,8 +59,10 @@ class Version:
                 record = Record.from_bytes(stored.record, stage, doc_id)
             except InvalidDocument as error:
                 remedy = "open it with a later docid" if error.field == "format" else None
+                code = "misplaced-document" if error.field == "doc_id" else "unreadable-record"
+                problem = error.problem if error.field == "doc_id" else str(error)
                 path = str(backend.path(stage, doc_id))
-                raise UnreadableDocument(stage, doc_id, path, str(error), remedy) from None
+                raise UnreadableDocument(stage, doc_id, path, problem, remedy, code=code) from None
         self.record = record
 
     @classmethod
@@ -74,9 +76,11 @@ class Version:
         """Where it is."""
         return self.backend.path(self.stage, self.doc_id)
 
-    def unreadable(self, problem: str, remedy: str | None = None) -> UnreadableDocument:
+    def unreadable(
+        self, problem: str, remedy: str | None = None, code: str = "unreadable-record"
+    ) -> UnreadableDocument:
         """Return the error that says what is wrong with this document."""
-        return UnreadableDocument(self.stage, self.doc_id, str(self.path), problem, remedy, self.record.task_id)
+        return UnreadableDocument(self.stage, self.doc_id, str(self.path), problem, remedy, self.record.task_id, code)
 
     def contents(self, files: Collection[str], *, verify: bool) -> dict[str, bytes]:
         """Return those of the loaded `files` that belong to the document, compared with what the record says of them.
@@ -89,7 +93,7 @@ class Version:
             return parts
         for name in files:
             if name in listed and (fault := listed[name].fault(parts.get(name), verify=verify)):
-                raise self.unreadable(f"{name}: {fault}")
+                raise self.unreadable(f"{name}: {fault[1]}", code=fault[0])
         return {name: data for name, data in parts.items() if name in listed}
 
     def texts(self, files: Collection[str], *, verify: bool) -> dict[str, str]:
@@ -103,7 +107,7 @@ class Version:
             try:
                 texts[name] = data.decode()
             except UnicodeDecodeError as error:
-                raise self.unreadable(f"{name}: byte {error.start} is not UTF-8") from None
+                raise self.unreadable(f"{name}: byte {error.start} is not UTF-8", code="torn-document") from None
         return texts
 
     def document(self, *, verify: bool) -> Document:
@@ -117,9 +121,28 @@ class Version:
             raise self.no_raw_text()
         return self.record.document(self.stage, self.doc_id, texts)
 
+    def check(self, *, verify: bool) -> None:
+        """Refuse a version whose parts are not what its record says, by their sizes; with `verify`, by what they hold.
+
+        Raises:
+            UnreadableDocument: they are not.
+        """
+        version = self
+        if not verify:
+            listed = {name: entry.size for name, entry in self.record.files.items() if name in ALL_FILES}
+            sizes = self.backend.sizes(self.stage, self.doc_id, ALL_FILES if self.record.legacy else list(listed))
+            if _RAW_FILE in sizes if self.record.legacy else sizes == listed:
+                return
+            # Another version may be taking its place: what is said then is said of one version.
+            again = Version.load(self.backend, self.stage, self.doc_id, ALL_FILES)
+            if again is None:
+                raise DocumentNotFound(self.stage, self.doc_id, str(self.path))
+            version = again
+        version.document(verify=verify)
+
     def no_raw_text(self) -> UnreadableDocument:
         """Return the error for a document of an older system without its main part."""
-        return self.unreadable(f"there is no {_RAW_FILE}")
+        return self.unreadable(f"there is no {_RAW_FILE}", code="torn-document")
 
 
 class StoredDocument:

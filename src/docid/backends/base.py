@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+from docid.errors import DocidError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Backend", "Stored"]
+__all__ = ["Backend", "Leftover", "NewDocument", "Stored", "Sweeper"]
+
+
+TURNS = 100
+"""What meets another writer, or a sweep, at every turn looks again this often before it gives up."""
 
 
 class Stored(NamedTuple):
@@ -16,6 +22,90 @@ class Stored(NamedTuple):
 
     record: bytes
     parts: dict[str, bytes]
+
+
+class NewDocument(NamedTuple):
+    """A document that is to be created: its name, the bytes of its record, and of its part files by file name."""
+
+    stage: str
+    doc_id: str
+    record: bytes
+    parts: Mapping[str, bytes]
+
+
+class Leftover(NamedTuple):
+    """Something in a home that is no part of any document, or a document that cannot be read.
+
+    Attributes:
+        code: what kind of fault it is, a code of `docid.findings`.
+        stage: the stage it is in.
+        doc_id: the document it lies beside, or in; empty where that cannot be told.
+        path: where it is, relative to the root of the home.
+        problem: what it is.
+        action: `quarantine`: it can be moved aside. `settle`: it is an interrupted replace, to be finished or rolled
+            back. None: it is nobody's but its owner's.
+        expected: the record that it was seen beside: where another is there by now, nothing is done.
+    """
+
+    code: str
+    stage: str
+    doc_id: str
+    path: str
+    problem: str
+    action: Literal["quarantine", "settle"] | None
+    expected: bytes | None = None
+
+
+class Sweeper(Protocol):
+    """What can be done in a home about what was left over in it. All of it is safe beside writers."""
+
+    def leftovers(self, stage: str, older_than: float) -> Iterator[Leftover]:
+        """Return what lies beside the documents of a stage and belongs to none.
+
+        Args:
+            stage: the stage.
+            older_than: what was touched in the last so many seconds may belong to a writer, and is passed over.
+        """
+        ...
+
+    def strays(
+        self, stage: str, doc_id: str, expected: bytes | None, listed: Collection[str], older_than: float
+    ) -> list[Leftover]:
+        """Return the files in a document that are none of its parts, which are `listed`.
+
+        With `expected` None: the directory at an id itself, where it has no record.
+        """
+        ...
+
+    def clear(self, leftover: Leftover, run: str, older_than: float) -> str | None:
+        """Do what is to be done about a leftover, if it is one still; return where it is now, relative to the root.
+
+        Args:
+            leftover: what was found.
+            run: a name for this run, which what is moved aside is found under.
+            older_than: as for `leftovers`.
+
+        Returns:
+            Where it is now; empty where it is nowhere. None where nothing was to be done any more.
+        """
+        ...
+
+    def discarded(self, older_than: float, *, history: bool) -> Iterator[tuple[str, int]]:
+        """Return what `discard` would delete: the path, relative to the root, and its size in bytes.
+
+        Args:
+            older_than: only what was put aside more than so many seconds ago.
+            history: the versions in history, too.
+        """
+        ...
+
+    def discard(self, path: str) -> None:
+        """Delete what `discarded` returned."""
+        ...
+
+    def tidy(self, stage: str, older_than: float) -> int:
+        """Remove the lock files of a stage that nobody has held for so many seconds; return how many."""
+        ...
 
 
 class Backend(Protocol):
@@ -26,6 +116,8 @@ class Backend(Protocol):
     other threads and processes. Stages and doc ids are checked before they come here.
 
     Every method may raise `UnreadableDocument` where something stands that is no document, and `OSError`.
+
+    A class that inherits from this one gets `create_many`, `settle` and `sweeper`, which a home may do better.
     """
 
     def path(self, stage: str, doc_id: str) -> Path:
@@ -35,6 +127,19 @@ class Backend(Protocol):
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """Store a new document, whole, and return True; return False and change nothing if the id is taken."""
         ...
+
+    def create_many(self, documents: Sequence[NewDocument]) -> list[bool | DocidError | OSError]:
+        """Create documents; return for each what `create` would, or the error that it would raise.
+
+        Each is atomic on its own; they become visible in any order.
+        """
+        results: list[bool | DocidError | OSError] = []
+        for document in documents:
+            try:
+                results.append(self.create(*document))
+            except (DocidError, OSError) as error:
+                results.append(error)
+        return results
 
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
         """Return the record, and those of the part files in `parts` that are there; None if there is no document."""
@@ -59,6 +164,10 @@ class Backend(Protocol):
         """
         ...
 
+    def settle(self, stage: str, doc_id: str) -> bool:  # noqa: ARG002 - for a home that has something to settle
+        """Finish or roll back a change that was interrupted; return whether there was one."""
+        return False
+
     def ids(self, stage: str) -> Iterator[str]:
         """Return the doc ids of a stage, as a stream, in no order, without opening documents."""
         ...
@@ -66,3 +175,7 @@ class Backend(Protocol):
     def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
         """Return what `amend` and `replace` have put aside for an id, the latest first."""
         ...
+
+    def sweeper(self) -> Sweeper | None:
+        """Return what finds and clears away what was left over; None for a home in which nothing can be."""
+        return None

@@ -13,44 +13,49 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
-import sys
 import time
-from datetime import UTC, datetime, timedelta
 from os.path import join
 from typing import TYPE_CHECKING, Literal
 
-from docid.backends.base import Stored
-from docid.backends.directory import READ, Directory
-from docid.document import RECORD_FILE, nonce
-from docid.errors import DurabilityUnknown, UnreadableDocument
+from docid.backends.base import TURNS, Backend, Stored
+from docid.backends.directory import Directory
+from docid.backends.locks import Temporary, is_held, locked
+from docid.backends.names import CHANGE_NAMES, ENTRY, HISTORY, entry_name, lock_name, old_name, temporary_name
+from docid.document import RECORD_FILE, Record
+from docid.errors import DocidError, DurabilityUnknown, InvalidDocument, UnreadableDocument
 from docid.ids import is_doc_id
 
-# Windows has no flock: changes of one document by two processes at once are not kept apart there.
-if sys.platform != "win32":  # pragma: no branch
-    import fcntl
-
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["LocalBackend"]
+    from docid.backends.base import NewDocument, Sweeper
 
-_LOCK = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+__all__ = ["LocalBackend"]
 
 # What a rename onto a directory that is not empty (ENOTEMPTY, on XFS EEXIST) or onto a file says.
 _TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 
-_HISTORY = (".docid", "history")
-# What stands beside a document that is being changed, or once was: its interim name, its lock.
-_CHANGE_NAMES = (".old-", ".lock-")
+_RUN_AGAIN = "nothing is half written, so that it can be run again"
+# What to do about what a file system refuses.
+_REMEDIES = {
+    errno.ENOSPC: f"free bytes or inodes (df, df -i); {_RUN_AGAIN}",
+    errno.EDQUOT: f"free some of the user's quota; {_RUN_AGAIN}",
+    errno.EFBIG: f"raise the limit on the size of files (ulimit -f); {_RUN_AGAIN}",
+    errno.EACCES: "look at the owner and the mode of the directories on this path: this user may not do that here",
+    errno.EPERM: "look at the owner and the attributes of the directories on this path: this user may not do that here",
+    errno.EROFS: "mount the file system for writing, or use another root",
+    errno.EIO: f"look at the disk, in the system's log; {_RUN_AGAIN}",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENOLCK: "changing a document needs a file system with locks (flock)",
+    errno.EOPNOTSUPP: "changing a document needs a file system with locks (flock)",
+}
 
-_STAMP = "%Y%m%dT%H%M%S.%fZ"
-# Whatever else lies in a history is somebody else's.
-_ENTRY = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{16}(\.json)?")
+# So often a document is looked for whose lock is there and free, before it is believed not to be there.
+_LOOKS = 3
 
 
-class LocalBackend:
+class LocalBackend(Backend):
     """Documents in directories below a root, on a file system of this machine or a mounted one.
 
     Args:
@@ -83,32 +88,99 @@ class LocalBackend:
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """See `Backend.create`."""
         with self._at(stage, doc_id), self._made(join(self.root, stage), stage, doc_id) as directory:
-            # A document under its interim name keeps its id; an empty directory claims nothing, here too.
-            if directory.exists(_old(doc_id)) and not directory.remove_empty(_old(doc_id)):
-                return False
-            temporary = self._build(directory, doc_id, record, parts)
+            for _ in range(TURNS):
+                with Temporary(directory, doc_id) as temporary:
+                    try:
+                        temporary.fill({**parts, RECORD_FILE: record}, sync=self._sync)
+                        created = self._commit(directory, temporary, stage, doc_id, record)
+                    except FileNotFoundError:
+                        if temporary.was_swept():
+                            continue
+                        raise
+                    if created:
+                        self._committed(directory, stage, doc_id)
+                    return created
+            raise OSError(errno.EBUSY, "swept away again and again while it was written")
+
+    def create_many(self, documents: Sequence[NewDocument]) -> list[bool | DocidError | OSError]:
+        """See `Backend.create_many`. On a local Linux file system all are made durable by one sync of it."""
+        results = self._create_together(documents) if self._sync and len(documents) > 1 else {}
+        one_by_one = super().create_many([each for number, each in enumerate(documents) if number not in results])
+        return [results[number] if number in results else one_by_one.pop(0) for number in range(len(documents))]
+
+    def _create_together(self, documents: Sequence[NewDocument]) -> dict[int, bool | DocidError | OSError]:
+        """Create documents, with few syncs; return what became of each, by number.
+
+        What cannot be done so is left out, for `create`, which says by itself what is wrong with one.
+        """
+        with contextlib.ExitStack() as stack:
+            directories: dict[str, Directory] = {}
+            temporaries: dict[int, Temporary] = {}
+            for number, (stage, doc_id, record, parts) in enumerate(documents):
+                with contextlib.suppress(DocidError, OSError):
+                    if stage not in directories:
+                        directories[stage] = stack.enter_context(self._made(join(self.root, stage), stage, doc_id))
+                    temporary = stack.enter_context(Temporary(directories[stage], doc_id))
+                    temporary.fill({**parts, RECORD_FILE: record}, sync=False)
+                    temporaries[number] = temporary
+            synced = False
+            with contextlib.suppress(OSError):
+                synced = all(directory.sync_all() for directory in directories.values())
+            return self._commit_together(documents, directories, temporaries) if synced else {}
+
+    def _commit_together(
+        self,
+        documents: Sequence[NewDocument],
+        directories: Mapping[str, Directory],
+        temporaries: Mapping[int, Temporary],
+    ) -> dict[int, bool | DocidError | OSError]:
+        results: dict[int, bool | DocidError | OSError] = {}
+        for number, temporary in temporaries.items():
+            stage, doc_id, record, _ = documents[number]
             try:
-                directory.rename(temporary, doc_id)
+                with self._at(stage, doc_id):
+                    results[number] = self._commit(directories[stage], temporary, stage, doc_id, record)
+            except (DocidError, OSError) as error:
+                if not temporary.was_swept():
+                    results[number] = error
+        for stage, directory in directories.items():
+            try:
+                directory.sync()
             except OSError as error:
-                # NFS may report a rename that was done as failed, so what is there decides.
-                if not _holds(directory, doc_id, record):
-                    directory.remove(temporary)
-                    if error.errno in _TAKEN:
-                        return False
-                    raise
-            # A replace may have moved a document aside at that moment. It holds the lock, whose file is there
-            # before anything moves; the id is its, not ours.
-            if directory.exists(_lock(doc_id)):
-                with _locked(directory, doc_id):
+                for number in [number for number, result in results.items() if result is True]:
+                    if documents[number].stage == stage:
+                        results[number] = self._unknown(stage, documents[number].doc_id, error)
+        return results
+
+    def _commit(self, directory: Directory, temporary: Temporary, stage: str, doc_id: str, record: bytes) -> bool:
+        """Rename a whole document to its id; return False where the id is taken."""
+        # A document under its interim name keeps its id; an empty directory claims nothing, here too.
+        if directory.exists(old_name(doc_id)) and not directory.remove_empty(old_name(doc_id)):
+            return False
+        try:
+            directory.rename(temporary.name, doc_id)
+        except OSError as error:
+            # NFS may report a rename that was done as failed, so what is there decides.
+            if not _holds(directory, doc_id, record):
+                if error.errno in _TAKEN:
+                    return False
+                raise
+        temporary.moved = True
+        # A replace may have moved a document aside at that moment. It holds the lock, whose file is there before
+        # anything moves; the id is its, not ours.
+        try:
+            if directory.exists(lock_name(doc_id)):
+                with locked(directory, doc_id):
                     if not _holds(directory, doc_id, record):
                         return False
-                    if directory.exists(_old(doc_id)):
-                        directory.rename(doc_id, temporary)
-                        directory.rename(_old(doc_id), doc_id)
-                        directory.remove(temporary)
+                    if directory.exists(old_name(doc_id)):
+                        directory.rename(doc_id, temporary.name)
+                        temporary.moved = False
+                        directory.rename(old_name(doc_id), doc_id)
                         return False
-            self._committed(directory, stage, doc_id)
-            return True
+        except OSError as error:
+            raise self._unknown(stage, doc_id, error) from error
+        return True
 
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
         """See `Backend.load`."""
@@ -117,12 +189,63 @@ class LocalBackend:
             if directory is None:
                 return None
             with directory:
-                # Twice: a replace may be between its renames, and under way from the second name to the first.
-                for name in (doc_id, _old(doc_id)) * 2:
-                    found = self._read(directory, name, stage, doc_id, parts)
-                    if found is not None:
-                        return found
+                free = 0
+                for _ in range(TURNS):
+                    for name in (doc_id, old_name(doc_id)):
+                        found = self._read(directory, name, stage, doc_id, parts)
+                        if found is not None:
+                            return found
+                    # A replace may have renamed it from the second name to the first meanwhile. Then its lock is
+                    # there; one that nobody holds may be of a replace that was over a moment ago.
+                    if not directory.exists(lock_name(doc_id)):
+                        return None
+                    free += not is_held(directory, doc_id)
+                    if free == _LOOKS:
+                        return None
                 return None
+
+    def settle(self, stage: str, doc_id: str) -> bool:
+        """See `Backend.settle`."""
+        # One call where there is nothing to do, which is nearly always.
+        if not os.path.lexists(join(self.root, stage, old_name(doc_id))):
+            return False
+        with self._at(stage, doc_id):
+            directory = self._open(join(self.root, stage), stage, doc_id)
+            if directory is None:
+                return False
+            with directory, locked(directory, doc_id):
+                return self._settle(directory, stage, doc_id)
+
+    def _settle(self, directory: Directory, stage: str, doc_id: str) -> bool:
+        """Finish or roll back a replace that was interrupted, under the lock; return whether there was one."""
+        old = old_name(doc_id)
+        if not directory.exists(old) or directory.remove_empty(old):
+            return False
+        if directory.exists(doc_id):
+            if self._replaces(directory, stage, doc_id):
+                with self._history(stage, doc_id) as history:
+                    self._retire(directory, doc_id, history)
+                return True
+            # A create of another lineage, killed before it saw that the id is taken: it told nobody.
+            directory.rename(doc_id, temporary_name(doc_id))
+        directory.rename(old, doc_id)
+        self._settle_directory(directory)
+        return True
+
+    @staticmethod
+    def _replaces(directory: Directory, stage: str, doc_id: str) -> bool:
+        """Return whether what stands at an id is a later version of the document under the interim name."""
+        records = []
+        for name in (old_name(doc_id), doc_id):
+            try:
+                with directory.sub(name) as document:
+                    records.append(Record.from_bytes(document.read(RECORD_FILE) or b"", stage, doc_id))
+            except (InvalidDocument, NotADirectoryError, IsADirectoryError) as error:
+                # The record of a later docid is its business. What is no document goes to history, as the old one;
+                # as the new one it does not count.
+                return name != doc_id or getattr(error, "field", "") == "format"
+        old, new = records
+        return old.same_lineage(new.task_id, new.parent_doc_id) is not False
 
     def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
         """See `Backend.sizes`."""
@@ -138,7 +261,7 @@ class LocalBackend:
             if directory is None:
                 return False
             with self._history(stage, doc_id) as history, directory.sub(doc_id) as document:
-                entry = f"{_next_stamp(history)}.json"
+                entry = f"{entry_name(history.names())}.json"
                 history.swap_in(entry, expected, sync=self._sync)
                 self._settle_directory(history)
                 try:
@@ -162,16 +285,17 @@ class LocalBackend:
             if directory is None:
                 return False
             # History is opened first: what cannot be put aside is not replaced.
-            with self._history(stage, doc_id) as history:
-                temporary = self._build(directory, doc_id, record, parts)
+            with self._history(stage, doc_id) as history, Temporary(directory, doc_id) as temporary:
                 try:
-                    directory.rename(doc_id, _old(doc_id))
+                    temporary.fill({**parts, RECORD_FILE: record}, sync=self._sync)
+                    directory.rename(doc_id, old_name(doc_id))
                     self._put(directory, temporary, doc_id, record)
-                except OSError:
+                except OSError as error:
                     if not directory.exists(doc_id):
                         with contextlib.suppress(OSError):
-                            directory.rename(_old(doc_id), doc_id)
-                    directory.remove(temporary)
+                            directory.rename(old_name(doc_id), doc_id)
+                    if isinstance(error, FileNotFoundError) and temporary.was_swept():
+                        return False
                     raise
                 self._committed(directory, stage, doc_id)
                 # The new version is in place. Where the old one cannot be moved now, the next change does it, and
@@ -199,13 +323,13 @@ class LocalBackend:
                         if name in changed:
                             seen.add(name)
                         yield name
-                elif name.startswith(_CHANGE_NAMES):
+                elif name.startswith(CHANGE_NAMES):
                     changed.add(name.split("-", 1)[1])
             # A replace renames, and a listing that passes by at that moment may miss the name. Its lock file says
             # when it was held last; where names have come since, it may be among them.
             if directory.changed_since(started):
                 changed |= {
-                    entry.name.split("-", 1)[1] for entry in directory.scan() if entry.name.startswith(_CHANGE_NAMES)
+                    entry.name.split("-", 1)[1] for entry in directory.scan() if entry.name.startswith(CHANGE_NAMES)
                 }
             for doc_id in changed - seen:
                 if is_doc_id(doc_id) and self._was_missed(directory, doc_id, started):
@@ -225,19 +349,20 @@ class LocalBackend:
             known = b"" if later is None else later.record
             # Where only the record changed, the parts are those of the next later version.
             contents = {} if later is None else later.parts
-            directory = self._open(join(self.root, *_HISTORY, stage, doc_id), stage, doc_id)
+            directory = self._open(join(self.root, *HISTORY, stage, doc_id), stage, doc_id)
             if directory is None:
                 return
             with directory:
-                for name in sorted(filter(_ENTRY.fullmatch, directory.names()), reverse=True):
+                for name in sorted(filter(ENTRY.fullmatch, directory.names()), reverse=True):
                     if name.endswith(".json"):
                         record = directory.read(name)
                     else:
                         with directory.sub(name) as old:
                             record = old.read(RECORD_FILE)
                             contents = {part: data for part in parts if (data := old.read(part)) is not None}
-                    # An equal record is the current one, whose change was interrupted or has been put here since.
+                    # An equal record is the one before, whose change was interrupted or has been put here since.
                     if record is not None and record != known:
+                        known = record
                         yield Stored(record, contents)
 
     def _replaced(self, stage: str, doc_id: str, parts: Collection[str]) -> Stored | None:
@@ -246,30 +371,39 @@ class LocalBackend:
         if directory is None:
             return None
         with directory:
-            old = self._read(directory, _old(doc_id), stage, doc_id, parts)
+            old = self._read(directory, old_name(doc_id), stage, doc_id, parts)
             return old if old is not None and directory.exists(doc_id) else None
 
     @staticmethod
     def _was_missed(directory: Directory, doc_id: str, started: int) -> bool:
         """Return whether a listing that started then (in ns) may have passed by a document while it was replaced."""
         there = directory.exists(doc_id)
-        if not there and directory.exists(_old(doc_id)):
+        if not there and directory.exists(old_name(doc_id)):
             return True
         # Held before the time is looked at: it is set before the lock is given back.
-        held = _is_held(directory, doc_id)
-        lock = directory.stat(_lock(doc_id))
+        held = is_held(directory, doc_id)
+        lock = directory.stat(lock_name(doc_id))
         just_now = held or (lock is not None and lock.st_mtime_ns >= started)
-        return just_now and (there or directory.exists(doc_id) or directory.exists(_old(doc_id)))
+        return just_now and (there or directory.exists(doc_id) or directory.exists(old_name(doc_id)))
+
+    def sweeper(self) -> Sweeper:
+        """See `Backend.sweeper`."""
+        from docid.backends.sweep import LocalSweeper  # noqa: PLC0415 - for repair and scan alone
+
+        return LocalSweeper(self)
 
     @contextlib.contextmanager
     def _at(self, stage: str, doc_id: str) -> Iterator[None]:
-        """Give an `OSError` the whole path: calls relative to a descriptor know only the last part."""
+        """Give an `OSError` the whole path, which calls relative to a descriptor do not know, and a remedy."""
         try:
             yield
         except OSError as error:
-            if error.filename is not None and os.path.dirname(error.filename):
-                raise
-            raise OSError(error.errno, error.strerror, join(self.root, stage, doc_id)) from error
+            path = error.filename
+            if path is None or not os.path.dirname(path):
+                path = join(self.root, stage, doc_id)
+            remedy = _REMEDIES.get(error.errno or 0)
+            problem = f"{error.strerror}; {remedy}" if remedy else error.strerror
+            raise OSError(error.errno, problem, path) from error
 
     def _open(self, path: str, stage: str, doc_id: str) -> Directory | None:
         try:
@@ -326,46 +460,30 @@ class LocalBackend:
                     if not document.names():
                         return None
                     problem = f"the directory has no {RECORD_FILE}, so it is no document"
-                    raise UnreadableDocument(stage, doc_id, document.path, problem, self._repair())
+                    raise UnreadableDocument(stage, doc_id, document.path, problem, code="uncommitted-directory")
                 contents = {part: data for part in parts if (data := document.read(part)) is not None}
             except IsADirectoryError as error:
                 problem = f"{error.filename} is no file"
-                raise UnreadableDocument(stage, doc_id, document.path, problem, self._repair()) from None
+                raise UnreadableDocument(stage, doc_id, document.path, problem) from None
             return Stored(record, contents)
 
-    def _repair(self) -> str:
-        return f"see what 'docid repair --store {self.root}' plans"
-
-    def _build(self, directory: Directory, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> str:
-        """Write a whole document under a temporary name in the stage directory; return that name."""
-        temporary = f".tmp-{doc_id}-{nonce()}"
-        directory.mkdir(temporary)
-        try:
-            with directory.sub(temporary) as document:
-                for name, data in {**parts, RECORD_FILE: record}.items():
-                    document.write(name, data, sync=self._sync)
-                self._settle_directory(document)
-        except BaseException:
-            directory.remove(temporary)
-            raise
-        return temporary
-
-    def _put(self, directory: Directory, temporary: str, doc_id: str, record: bytes) -> None:
+    @staticmethod
+    def _put(directory: Directory, temporary: Temporary, doc_id: str, record: bytes) -> None:
         """Rename a new version to its id, under the lock, past a create that took the id a moment ago."""
         while True:
             try:
-                directory.rename(temporary, doc_id)
+                directory.rename(temporary.name, doc_id)
             except OSError as error:
-                if _holds(directory, doc_id, record):
-                    return
-                if error.errno not in _TAKEN:
-                    raise
-                # That create will wait for our lock, see that the id is not its own any more, and say so.
-                moved = f".tmp-{doc_id}-{nonce()}"
-                directory.rename(doc_id, moved)
-                directory.remove(moved)
-            else:
-                return
+                if not _holds(directory, doc_id, record):
+                    if error.errno not in _TAKEN:
+                        raise
+                    # That create will wait for our lock, see that the id is not its own any more, and say so.
+                    moved = temporary_name(doc_id)
+                    directory.rename(doc_id, moved)
+                    directory.remove(moved)
+                    continue
+            temporary.moved = True
+            return
 
     def _settle_directory(self, directory: Directory) -> None:
         if self._sync:
@@ -376,7 +494,10 @@ class LocalBackend:
         try:
             self._settle_directory(directory)
         except OSError as error:
-            raise DurabilityUnknown(stage, doc_id, str(self.path(stage, doc_id)), str(error)) from error
+            raise self._unknown(stage, doc_id, error) from error
+
+    def _unknown(self, stage: str, doc_id: str, error: OSError) -> DurabilityUnknown:
+        return DurabilityUnknown(stage, doc_id, str(self.path(stage, doc_id)), str(error))
 
     @contextlib.contextmanager
     def _changing(self, stage: str, doc_id: str, expected: bytes) -> Iterator[Directory | None]:
@@ -385,24 +506,19 @@ class LocalBackend:
         if directory is None:
             yield None
             return
-        with directory, _locked(directory, doc_id):
-            if directory.exists(_old(doc_id)):
-                if directory.exists(doc_id):
-                    with self._history(stage, doc_id) as history:
-                        self._retire(directory, doc_id, history)
-                else:
-                    directory.rename(_old(doc_id), doc_id)
+        with directory, locked(directory, doc_id):
+            self._settle(directory, stage, doc_id)
             found = self._read(directory, doc_id, stage, doc_id, ())
             yield directory if found is not None and found.record == expected else None
 
     @contextlib.contextmanager
     def _history(self, stage: str, doc_id: str) -> Iterator[Directory]:
-        with self._made(join(self.root, *_HISTORY, stage, doc_id), stage, doc_id) as directory:
+        with self._made(join(self.root, *HISTORY, stage, doc_id), stage, doc_id) as directory:
             yield directory
 
     def _retire(self, directory: Directory, doc_id: str, history: Directory) -> None:
         """Move the version that was replaced from its interim name into history."""
-        directory.rename(_old(doc_id), _next_stamp(history), history)
+        directory.rename(old_name(doc_id), entry_name(history.names()), history)
         self._settle_directory(history)
         self._settle_directory(directory)
 
@@ -411,71 +527,8 @@ def _parent(path: str) -> str:
     return os.path.dirname(path) or os.curdir
 
 
-def _old(doc_id: str) -> str:
-    return f".old-{doc_id}"
-
-
-def _lock(doc_id: str) -> str:
-    return f".lock-{doc_id}"
-
-
-def _next_stamp(history: Directory) -> str:
-    """Return a name for the next entry of a history, behind all that are there even if the clock went back."""
-    now = datetime.now(UTC)
-    if names := list(filter(_ENTRY.fullmatch, history.names())):
-        last = datetime.strptime(max(names).partition("-")[0], _STAMP).replace(tzinfo=UTC)
-        now = max(now, last + timedelta(microseconds=1))
-    return f"{now.strftime(_STAMP)}-{nonce()}"
-
-
 def _holds(directory: Directory, doc_id: str, record: bytes) -> bool:
     """Return whether the document of that id has this record, which a nonce makes one of a kind."""
     with contextlib.suppress(OSError), directory.sub(doc_id) as document:
         return document.read(RECORD_FILE) == record
-    return False
-
-
-@contextlib.contextmanager
-def _locked(directory: Directory, doc_id: str) -> Iterator[None]:
-    """Hold the exclusive lock of a document, beside other processes and threads."""
-    name = _lock(doc_id)
-    while True:
-        fd = directory.open(name, _LOCK)
-        try:
-            if sys.platform != "win32":  # pragma: no branch
-                fcntl.flock(fd, fcntl.LOCK_EX)
-            # A sweep may have removed the file while we waited; then others lock another one.
-            status = directory.stat(name)
-            if status is not None and os.path.samestat(status, os.fstat(fd)):
-                try:
-                    yield
-                finally:
-                    # Only a hint for listings: it must not hide what became of the change. The lock file may be
-                    # another user's, who alone may set any time but now.
-                    now = time.time_ns()
-                    where = fd if os.utime in os.supports_fd else join(directory.path, name)
-                    with contextlib.suppress(OSError):
-                        try:
-                            os.utime(where, ns=(now, now))
-                        except PermissionError:
-                            os.utime(where)
-                return
-        finally:
-            os.close(fd)
-
-
-def _is_held(directory: Directory, doc_id: str) -> bool:
-    """Return whether somebody holds the lock of a document now."""
-    if sys.platform == "win32":  # pragma: no cover
-        return False
-    try:
-        fd = directory.open(_lock(doc_id), READ)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
     return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from docid.backends.base import Stored
+from docid.backends.base import Backend, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["MemoryBackend"]
 
 
-class MemoryBackend:
+class MemoryBackend(Backend):
     """Documents in the memory of this process; two stores that are given one `MemoryBackend` share them.
 
     Safe beside other threads. It does not pickle: another process would get a copy and think it the original.

@@ -1,0 +1,164 @@
+"""What keeps writers, changes and sweeps apart in a stage directory: the locks, and the temporary directories.
+
+Every lock is a `flock`, which ends with its process. Where a file system is mounted by several machines it may be
+local to each; what a sweep does is bound to an age as well, for that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import time
+from os.path import join
+from typing import TYPE_CHECKING, Self
+
+from docid.backends.base import TURNS
+from docid.backends.directory import READ, Directory
+from docid.backends.names import lock_name, temporary_name
+
+# Windows has no flock: changes of one document by two processes at once are not kept apart there.
+if sys.platform != "win32":  # pragma: no branch
+    import fcntl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_LOCK = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class Temporary:
+    """A new directory under a name of its own in a stage, locked so that no sweep takes it. For a `with`.
+
+    Behind the `with` it is gone, unless it was moved to where it belongs.
+
+    Attributes:
+        name: its name in the stage directory.
+        moved: whether it was moved to where it belongs.
+    """
+
+    __slots__ = ("_directory", "_stage", "moved", "name")
+
+    def __init__(self, stage: Directory, doc_id: str) -> None:
+        """Make and lock it.
+
+        Raises:
+            OSError: it cannot be made; or others took it away again and again.
+        """
+        self._stage = stage
+        self.moved = False
+        for _ in range(TURNS):
+            self.name = temporary_name(doc_id)
+            stage.mkdir(self.name)
+            try:
+                self._directory = stage.sub(self.name)
+            except FileNotFoundError:
+                continue  # a sweep came between
+            except OSError:
+                stage.remove_empty(self.name)
+                raise
+            if sys.platform != "win32" and self._directory.fd is not None:  # pragma: no branch
+                # A file system without locks: then its age alone keeps a sweep away.
+                with contextlib.suppress(OSError):
+                    fcntl.flock(self._directory.fd, fcntl.LOCK_SH)
+            # A sweep may have had it, and have moved it away, while we waited for the lock.
+            if stage.exists(self.name):
+                return
+            self._directory.close()
+        raise OSError(errno.EBUSY, "taken away again and again while it was made", join(stage.path, self.name))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.moved:
+            self._stage.remove(self.name)
+        self._directory.close()
+
+    def fill(self, files: Mapping[str, bytes], *, sync: bool) -> None:
+        """Write these files into it; with `sync` they, and their names in it, are durable then."""
+        for name, data in files.items():
+            self._directory.write(name, data, sync=sync)
+        if sync:
+            self._directory.sync()
+
+    def was_swept(self) -> bool:
+        """Return whether it has been taken away from under its name."""
+        return not self.moved and not self._stage.exists(self.name)
+
+
+@contextlib.contextmanager
+def locked(directory: Directory, doc_id: str, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the exclusive lock of a document, beside other processes and threads.
+
+    Yields True; False without the lock, where another holds it and `wait` is false.
+    """
+    name = lock_name(doc_id)
+    while True:
+        fd = directory.open(name, _LOCK)
+        try:
+            if not _flock(fd, wait=wait):
+                yield False
+                return
+            # A sweep may have removed the file while we waited; then others lock another one.
+            status = directory.stat(name)
+            if status is not None and os.path.samestat(status, os.fstat(fd)):
+                try:
+                    yield True
+                finally:
+                    # Only a hint for listings: it must not hide what became of the change. The lock file may be
+                    # another user's, who alone may set any time but now.
+                    now = time.time_ns()
+                    where = fd if os.utime in os.supports_fd else join(directory.path, name)
+                    with contextlib.suppress(OSError):
+                        try:
+                            os.utime(where, ns=(now, now))
+                        except PermissionError:
+                            os.utime(where)
+                return
+        finally:
+            # What was done under it is done, whatever closing says.
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+@contextlib.contextmanager
+def probed(directory: Directory, name: str) -> Iterator[bool]:
+    """Open a temporary directory and take its lock; yield whether it was free: nobody is writing it.
+
+    Raises:
+        FileNotFoundError: it is not there any more.
+    """
+    with directory.sub(name) as temporary:
+        free = True
+        if temporary.fd is not None:  # pragma: no branch  - Windows
+            # A file system without locks: then its age alone keeps a sweep away.
+            with contextlib.suppress(OSError):
+                free = _flock(temporary.fd, wait=False)
+        yield free
+
+
+def is_held(directory: Directory, doc_id: str) -> bool:
+    """Return whether somebody holds the lock of a document now; where that cannot be seen, nobody does."""
+    if sys.platform == "win32":  # pragma: no cover
+        return False
+    with contextlib.suppress(OSError):
+        fd = directory.open(lock_name(doc_id), READ)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+    return False
+
+
+def _flock(fd: int, *, wait: bool) -> bool:
+    """Take the exclusive lock of an open file; return False where another holds one and `wait` is false."""
+    if sys.platform != "win32":  # pragma: no branch
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True

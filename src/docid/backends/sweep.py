@@ -1,0 +1,287 @@
+"""What writers leave on a file system when they die, and how it is cleared away beside those that live.
+
+A lock tells whether a writer lives: everything is probed, and what is taken away is taken under its lock. Where
+locks are local to each client of a mounted file system the age alone tells, so it is asked for in every case.
+Nothing is deleted here but empty directories, free locks, and what `discard` is told to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from datetime import UTC, datetime
+from os.path import join
+from typing import TYPE_CHECKING, Literal
+
+from docid.backends.base import Leftover
+from docid.backends.directory import Directory
+from docid.backends.locks import is_held, locked, probed
+from docid.backends.names import ENTRY, HISTORY, QUARANTINE, lock_name, name_of_temporary, old_name, time_of_entry
+from docid.document import PART_FILES, RECORD_FILE
+from docid.ids import is_doc_id
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from docid.backends.local import LocalBackend
+
+_PARTS = frozenset(PART_FILES.values())
+
+
+class LocalSweeper:
+    """Finds and clears away what was left over below the root of a `LocalBackend`. See `Sweeper`."""
+
+    def __init__(self, backend: LocalBackend) -> None:
+        self._backend = backend
+        self._root = backend.root
+        self._sync = backend.durability == "full"
+
+    def leftovers(self, stage: str, older_than: float) -> Iterator[Leftover]:
+        """See `Sweeper.leftovers`."""
+        with contextlib.suppress(FileNotFoundError), Directory(join(self._root, stage)) as directory:
+            for entry in directory.scan():
+                try:
+                    if (found := self._leftover(directory, stage, entry, older_than)) is not None:
+                        yield found
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    yield Leftover("unreadable-record", stage, "", join(stage, entry.name), str(error), None)
+        with contextlib.suppress(FileNotFoundError), Directory(join(self._root, *HISTORY, stage)) as histories:
+            for doc_id in filter(is_doc_id, histories.names()):
+                try:
+                    yield from self._in_history(histories, stage, doc_id, older_than)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    yield Leftover("unreadable-record", stage, doc_id, join(*HISTORY, stage, doc_id), str(error), None)
+
+    def _leftover(
+        self, directory: Directory, stage: str, entry: os.DirEntry[str], older_than: float
+    ) -> Leftover | None:
+        name, path = entry.name, join(stage, entry.name)
+        is_directory = entry.is_dir(follow_symlinks=False)
+        if name.startswith("."):
+            return self._interim(directory, stage, name, older_than) if is_directory else None
+        if is_doc_id(name):
+            what = "a symbolic link" if entry.is_symlink() else "no directory"
+            problem = f"{what}, so it is no document"
+            return None if is_directory else Leftover("unreadable-record", stage, name, path, problem, None)
+        if is_directory and directory.exists(join(name, RECORD_FILE)):
+            return Leftover("malformed-id", stage, "", path, "a document under a name that is no doc id", None)
+        return Leftover("unlisted-file", stage, "", path, "it belongs to no document", None)
+
+    @staticmethod
+    def _interim(directory: Directory, stage: str, name: str, older_than: float) -> Leftover | None:
+        """Return what a directory under one of docid's interim names is, where nobody is at it."""
+        code, path = "stale-temporary", join(stage, name)
+        doc_id = name_of_temporary(name)
+        if doc_id is not None:
+            with probed(directory, name) as free:
+                if free and _is_older(directory.stat(name), older_than):
+                    what = "the unfinished document of a writer that died"
+                    return Leftover(code, stage, doc_id, path, what, "quarantine")
+            return None
+        doc_id = name.removeprefix(old_name(""))
+        dead = name == old_name(doc_id) and is_doc_id(doc_id) and not is_held(directory, doc_id)
+        if dead and _is_older(directory.stat(name), older_than):
+            what = "a version that was being replaced when its writer died"
+            return Leftover(code, stage, doc_id, path, what, "settle")
+        return None
+
+    def _in_history(self, histories: Directory, stage: str, doc_id: str, older_than: float) -> Iterator[Leftover]:
+        """Return what interrupted changes left in the history of a document."""
+        with histories.sub(doc_id) as history:
+            names = history.names()
+            with contextlib.suppress(OSError), Directory(join(self._root, stage)) as directory:
+                if is_held(directory, doc_id):
+                    return
+            later = self._record(stage, doc_id)
+            for name in sorted(names, reverse=True):
+                path = join(*HISTORY, stage, doc_id, name)
+                if name_of_temporary(name) is not None and _is_older(history.stat(name), older_than):
+                    what = "the unfinished entry of a change whose writer died"
+                    yield Leftover("stale-temporary", stage, doc_id, path, what, "quarantine")
+                if not ENTRY.fullmatch(name):
+                    continue
+                record = history.read(name if name.endswith(".json") else join(name, RECORD_FILE))
+                if record == later and name.endswith(".json") and _is_older(history.stat(name), older_than):
+                    what = "the entry of a change that was not made, its writer died"
+                    yield Leftover("stale-temporary", stage, doc_id, path, what, "quarantine")
+                later = record
+
+    def strays(
+        self, stage: str, doc_id: str, expected: bytes | None, listed: Collection[str], older_than: float
+    ) -> list[Leftover]:
+        """See `Sweeper.strays`."""
+        stack = contextlib.ExitStack()
+        with contextlib.suppress(FileNotFoundError), stack:
+            directory = stack.enter_context(Directory(join(self._root, stage)))
+            document = stack.enter_context(directory.sub(doc_id))
+            names = document.names()
+            if RECORD_FILE not in names:
+                if expected is not None or not _is_older(directory.stat(doc_id), older_than):
+                    return []
+                what = f"the directory has no {RECORD_FILE}, so it is no document"
+                return [Leftover("uncommitted-directory", stage, doc_id, join(stage, doc_id), what, "quarantine")]
+            odd = [name for name in names if name != RECORD_FILE and name not in listed]
+            # Looked at in this order: a part that a writer adds now is unlisted until its record is there.
+            if odd and not is_held(directory, doc_id) and self._record(stage, doc_id) == expected:
+                return [
+                    Leftover(code, stage, doc_id, join(stage, doc_id, name), what, action, expected)
+                    for name in sorted(odd)
+                    for code, what, action in _stray(name)
+                    if action is None or _is_older(document.stat(name), older_than)
+                ]
+        return []
+
+    def clear(self, leftover: Leftover, run: str, older_than: float) -> str | None:
+        """See `Sweeper.clear`."""
+        stage, doc_id, path = leftover.stage, leftover.doc_id, leftover.path
+        with contextlib.suppress(FileNotFoundError), Directory(join(self._root, stage)) as directory:
+            name = os.path.basename(path)
+            if os.path.dirname(path) == stage and name_of_temporary(name) is not None:
+                # It has no other lock than its own, which a writer that has just made it waits for.
+                with probed(directory, name) as free:
+                    dead = free and _is_older(directory.stat(name), older_than)
+                    return self._quarantined(directory, path, run) if dead else None
+            with locked(directory, doc_id, wait=False) as free:
+                if free and leftover.action == "quarantine" and not directory.exists(old_name(doc_id)):
+                    if path == join(stage, doc_id):
+                        return self._clear_document(directory, leftover, run, older_than)
+                    if leftover.expected in {None, self._record(stage, doc_id)}:
+                        with Directory(join(self._root, os.path.dirname(path))) as around:
+                            return self._quarantined(around, path, run)
+            if free and leftover.action == "settle" and self._backend.settle(stage, doc_id):
+                return ""
+        return None
+
+    def _clear_document(self, directory: Directory, leftover: Leftover, run: str, older_than: float) -> str | None:
+        """Move what stands at an id aside, under its lock."""
+        doc_id = leftover.doc_id
+        # An empty directory claims nothing: a create may put its document in its place at any moment.
+        if directory.remove_empty(doc_id):
+            return ""
+        with directory.sub(doc_id) as document:
+            try:
+                record = document.read(RECORD_FILE)
+            except IsADirectoryError:
+                record = None
+            if record != leftover.expected:
+                return None
+            # A writer of another system may be about to write the record.
+            if record is None and not _is_older(directory.stat(doc_id), older_than):
+                return None
+        return self._quarantined(directory, leftover.path, run)
+
+    def _quarantined(self, directory: Directory, path: str, run: str) -> str:
+        """Move what is in a directory to where it is found again; return that path, relative to the root."""
+        name = os.path.basename(path)
+        moved = join(*QUARANTINE, run, path)
+        os.makedirs(join(self._root, os.path.dirname(moved)), exist_ok=True)
+        with Directory(join(self._root, os.path.dirname(moved))) as quarantine:
+            try:
+                directory.rename(name, name, quarantine)
+            except OSError:
+                # As in a create: a rename may be reported as failed that was done.
+                if directory.exists(name) or not quarantine.exists(name):
+                    raise
+            if self._sync:
+                quarantine.sync()
+                directory.sync()
+        return moved
+
+    def _record(self, stage: str, doc_id: str) -> bytes | None:
+        """Return the record of a document; None where there is none that can be read."""
+        with contextlib.suppress(OSError), Directory(join(self._root, stage)) as directory:
+            for name in (doc_id, old_name(doc_id)):
+                with contextlib.suppress(FileNotFoundError), directory.sub(name) as document:
+                    return document.read(RECORD_FILE)
+        return None
+
+    def discarded(self, older_than: float, *, history: bool) -> Iterator[tuple[str, int]]:
+        """See `Sweeper.discarded`."""
+        now = datetime.now(UTC)
+
+        def entries(*path: str) -> Iterator[tuple[str, int]]:
+            with contextlib.suppress(FileNotFoundError), Directory(join(self._root, *path)) as directory:
+                for name in sorted(filter(ENTRY.fullmatch, directory.names())):
+                    if (now - time_of_entry(name)).total_seconds() >= older_than:
+                        yield join(*path, name), _size(join(self._root, *path, name))
+
+        yield from entries(*QUARANTINE)
+        if history:
+            for stage in _names(join(self._root, *HISTORY)):
+                for doc_id in _names(join(self._root, *HISTORY, stage)):
+                    yield from entries(*HISTORY, stage, doc_id)
+
+    def discard(self, path: str) -> None:
+        """See `Sweeper.discard`."""
+        import shutil  # noqa: PLC0415 - for this alone
+
+        with contextlib.ExitStack() as stack:
+            *_, stage, doc_id, _ = path.split(os.sep)
+            if path.startswith(join(*HISTORY)):
+                # A change may be about to add an entry.
+                with contextlib.suppress(FileNotFoundError):
+                    directory = stack.enter_context(Directory(join(self._root, stage)))
+                    stack.enter_context(locked(directory, doc_id))
+            if path.endswith(".json"):
+                os.unlink(join(self._root, path))
+            else:
+                shutil.rmtree(join(self._root, path))
+            # What is empty now, up to the directory of all history.
+            for above in (join(*HISTORY, stage, doc_id), join(*HISTORY, stage)):
+                if path.startswith(above):
+                    with contextlib.suppress(OSError):
+                        os.rmdir(join(self._root, above))
+
+    def tidy(self, stage: str, older_than: float) -> int:
+        """See `Sweeper.tidy`."""
+        count = 0
+        with contextlib.suppress(FileNotFoundError), Directory(join(self._root, stage)) as directory:
+            for name in directory.names():
+                doc_id = name.removeprefix(lock_name(""))
+                if name == lock_name(doc_id) and is_doc_id(doc_id) and _is_older(directory.stat(name), older_than):
+                    with locked(directory, doc_id, wait=False) as free:
+                        if free and not directory.exists(old_name(doc_id)):
+                            # An empty history is what a change leaves that got no further.
+                            with contextlib.suppress(OSError):
+                                os.rmdir(join(self._root, *HISTORY, stage, doc_id))
+                            directory.unlink(name)
+                            count += 1
+        return count
+
+
+def _stray(name: str) -> Iterator[tuple[str, str, Literal["quarantine"] | None]]:
+    """Return what a file in a document is that is none of its parts: the code, what it is, and what can be done."""
+    if name_of_temporary(name) is not None:
+        yield "stale-temporary", "an unfinished file of a writer that died", "quarantine"
+    elif name in _PARTS:
+        what = "a part that the record does not list, so it is not part of the document"
+        yield "unlisted-file", what, "quarantine"
+    elif not name.startswith("."):
+        yield "unlisted-file", "no part of the document", None
+
+
+def _is_older(status: os.stat_result | None, seconds: float) -> bool:
+    """Return whether something is there, and nobody has touched or renamed it for so long."""
+    if status is None:
+        return False
+    return seconds <= 0 or time.time() - max(status.st_mtime, status.st_ctime) >= seconds
+
+
+def _names(path: str) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _size(path: str) -> int:
+    """Return the size of a file, or of all files below a directory, in bytes."""
+    size = os.lstat(path).st_size if not os.path.isdir(path) else 0
+    for above, _, files in os.walk(path):
+        size += sum(os.lstat(join(above, name)).st_size for name in files)
+    return size

@@ -1,0 +1,66 @@
+"""What is found wrong in a store or in a table: one value a finding, with a stable code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from docid.backends.base import Leftover
+
+__all__ = ["LEVELS", "Finding"]
+
+LEVELS = {
+    "hash-mismatch": "error",
+    "malformed-id": "error",
+    "misplaced-document": "error",
+    "torn-document": "error",
+    "unreadable-record": "error",
+    "stale-temporary": "warning",
+    "uncommitted-directory": "warning",
+    "unlisted-file": "warning",
+}
+"""Every code there is, and its level: an `error` is about a document that cannot be used or trusted."""
+
+
+class Finding(NamedTuple):
+    """Something that is wrong, where, and what to do about it.
+
+    Attributes:
+        code: what kind of fault it is, one of `LEVELS`; stable, for programs.
+        stage: the stage it is in.
+        doc_id: the document it is about, or lies beside; empty where it is about none.
+        task_id: the task of that document, where it is known.
+        where: the path, or file and row.
+        message: what is wrong.
+        hint: what to do about it.
+        leftover: what `docid repair` clears away; None where that is left to people.
+
+    Example:
+        >>> finding = Finding("torn-document", "draft", "d1", "t-1", "docs/draft/d1", "no raw.txt", "docid repair")
+        >>> finding.level, str(finding)
+        ('error', "torn-document: draft/d1 (task_id='t-1') at docs/draft/d1: no raw.txt; docid repair")
+    """
+
+    code: str
+    stage: str
+    doc_id: str
+    task_id: str | None
+    where: str
+    message: str
+    hint: str
+    leftover: Leftover | None = None
+
+    @property
+    def level(self) -> str:
+        """`error` or `warning`."""
+        return LEVELS[self.code]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the finding as JSON takes it."""
+        keys = ("code", "level", "stage", "doc_id", "task_id", "where", "message", "hint")
+        return {key: getattr(self, key) for key in keys}
+
+    def __str__(self) -> str:
+        name = f"{self.stage}/{self.doc_id}" if self.doc_id else f"stage {self.stage}"
+        task = "" if self.task_id is None else f" (task_id={self.task_id!r})"
+        return f"{self.code}: {name}{task} at {self.where}: {self.message}; {self.hint}"

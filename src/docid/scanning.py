@@ -1,0 +1,107 @@
+"""A stage, looked through: its documents, and what is wrong in it as findings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from docid.backends.base import Leftover
+from docid.errors import DocumentNotFound, UnreadableDocument
+from docid.findings import Finding
+from docid.stored import ALL_FILES, StoredDocument, Version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from docid.backends.base import Backend, Sweeper
+
+__all__ = ["scan"]
+
+_HINTS = {
+    "quarantine": "docid repair moves it to quarantine",
+    "settle": "docid repair finishes that, or rolls it back",
+    None: "look what it is: nothing of docid's needs it",
+}
+_FREED = "docid repair moves it to quarantine; the id is free then, and the next run makes it again"
+_READABLE = "see to it that it can be read"
+
+
+def scan(backend: Backend, stage: str, *, verify: bool, older_than: float) -> Iterator[StoredDocument | Finding]:
+    """Return the documents of a stage, and what is wrong in it. See `DocsStore.scan`."""
+    sweeper = backend.sweeper()
+    said: set[tuple[str, str]] = set()
+    try:
+        if sweeper is not None:
+            for leftover in sweeper.leftovers(stage, older_than):
+                yield _finding(backend, leftover)
+        for doc_id in backend.ids(stage):
+            for found in _document(backend, sweeper, stage, doc_id, verify=verify, older_than=older_than):
+                # What is replaced, or repaired, while the stage is listed may be listed twice.
+                if isinstance(found, Finding):
+                    if (found.code, found.where) in said:
+                        continue
+                    said.add((found.code, found.where))
+                yield found
+    except (UnreadableDocument, OSError) as error:
+        where, hint = _of_stage(backend, stage), "see to it that the stage can be listed"
+        yield Finding("unreadable-record", stage, "", None, where, f"the stage cannot be listed: {error}", hint)
+
+
+def _of_stage(backend: Backend, stage: str) -> str:
+    return str(backend.path(stage, "-").parent)
+
+
+def _document(
+    backend: Backend, sweeper: Sweeper | None, stage: str, doc_id: str, *, verify: bool, older_than: float
+) -> Iterator[StoredDocument | Finding]:
+    """Return one document, or what is wrong with it; and what lies in it that is none of its parts."""
+    path = str(backend.path(stage, doc_id))
+    try:
+        version = Version.load(backend, stage, doc_id, ALL_FILES if verify else ())
+        record, listed = None, ALL_FILES
+        if version is not None:
+            version.check(verify=verify)
+            yield StoredDocument(version)
+            record = version.stored.record
+            listed = ALL_FILES if version.record.legacy else tuple(version.record.files)
+        if sweeper is not None:
+            # Without a version it has vanished meanwhile, or is an empty directory.
+            for leftover in sweeper.strays(stage, doc_id, record, listed, older_than):
+                yield _finding(backend, leftover, None if version is None else version.record.task_id)
+    except UnreadableDocument as error:
+        yield from _fault(backend, sweeper, error, older_than)
+    except DocumentNotFound:
+        return  # it has vanished meanwhile
+    except OSError as error:
+        yield Finding("unreadable-record", stage, doc_id, None, path, str(error), _READABLE)
+
+
+def _fault(
+    backend: Backend, sweeper: Sweeper | None, error: UnreadableDocument, older_than: float
+) -> Iterator[Finding]:
+    """Return what is wrong with a document that cannot be used; nothing where a writer may be at it."""
+    stage, doc_id, leftover = error.stage, error.doc_id, None
+    if sweeper is not None and error.code == "uncommitted-directory":
+        for leftover in sweeper.strays(stage, doc_id, None, (), older_than):
+            yield _finding(backend, leftover)
+        return
+    if sweeper is not None and error.repairable:
+        record = _record(backend, stage, doc_id)
+        leftover = Leftover(error.code, stage, doc_id, f"{stage}/{doc_id}", error.problem, "quarantine", record)
+    hint = error.remedy if leftover is None else _FREED
+    yield Finding(error.code, stage, doc_id, error.task_id, error.path, error.problem, hint, leftover)
+
+
+def _record(backend: Backend, stage: str, doc_id: str) -> bytes | None:
+    """Return the record as it lies there; None where there is none."""
+    try:
+        stored = backend.load(stage, doc_id)
+    except (UnreadableDocument, OSError):
+        return None
+    return None if stored is None else stored.record
+
+
+def _finding(backend: Backend, leftover: Leftover, task_id: str | None = None) -> Finding:
+    code, stage, doc_id, path, problem, action, _ = leftover
+    where = str(backend.path(stage, "-").parent.parent / path)
+    repairable = None if action is None else leftover
+    return Finding(code, stage, doc_id, task_id, where, problem, _HINTS[action], repairable)

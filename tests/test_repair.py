@@ -1,0 +1,645 @@
+"""What dead writers leave and what cannot be used: found, planned, cleared away; and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docid import DocsStore, Document, LineageConflict, Outcome, StoredDocument
+from docid.backends import MemoryBackend
+from docid.backends.directory import Directory
+from docid.cli import main
+from docid.findings import LEVELS, Finding
+from docid.repair import Step, repair
+
+
+def draft(doc_id: str = "a1", raw_text: str = "once", task_id: str = "t-1", **more: Any) -> Document:
+    return Document(stage="draft", doc_id=doc_id, task_id=task_id, raw_text=raw_text, **more)
+
+
+@pytest.fixture
+def root(local: DocsStore, tmp_path: Path) -> Path:
+    """The root of `local`, with two good documents in it, one of which was changed."""
+    local.write(draft("good"))
+    local.write(draft("changed"))
+    local.write(draft("changed", raw_text="twice"), if_exists="replace")
+    local.add_part("draft", "changed", "parsed", "p")
+    for lock in (tmp_path / "docs" / "draft").glob(".lock-*"):
+        lock.unlink()
+    return tmp_path / "docs"
+
+
+def tree(root: Path) -> dict[str, bytes | None]:
+    """Return all files below a directory with their bytes, and the directories."""
+    return {
+        str(path.relative_to(root)): path.read_bytes() if path.is_file() and not path.is_symlink() else None
+        for path in sorted(root.rglob("*"))
+    }
+
+
+def findings(store: DocsStore, **options: Any) -> list[Finding]:
+    return [found for found in store.scan("draft", older_than=0, **options) if isinstance(found, Finding)]
+
+
+def moved(step: Step, root: Path) -> Path:
+    assert step.done
+    assert re.fullmatch(r"\.docid/quarantine/[0-9T.]+Z-[0-9a-f]{16}/" + re.escape(step.path), step.to)
+    return root / step.to
+
+
+TEMPORARY = ".tmp-{}-0123456789abcdef"
+
+
+def dead_create(root: Path) -> str:
+    path = root / "draft" / TEMPORARY.format("a1")
+    path.mkdir()
+    (path / "raw.txt").write_text("half")
+    return f"draft/{path.name}"
+
+
+def dead_add_part(root: Path) -> str:
+    (root / "draft" / "good" / "parsed.txt").write_text("p")
+    return "draft/good/parsed.txt"
+
+
+def dead_swap(root: Path) -> str:
+    path = root / "draft" / "good" / TEMPORARY.format("metadata.json")
+    path.write_text("{")
+    return f"draft/good/{path.name}"
+
+
+def dead_entry(root: Path) -> str:
+    path = root / ".docid" / "history" / "draft" / "changed" / TEMPORARY.format("20260101T000000.000000Z.json")
+    path.write_text("{")
+    return str(path.relative_to(root))
+
+
+def entry_of_no_change(root: Path) -> str:
+    path = root / ".docid" / "history" / "draft" / "changed" / "20990101T000000.000000Z-0123456789abcdef.json"
+    shutil.copy(root / "draft" / "changed" / "metadata.json", path)
+    return str(path.relative_to(root))
+
+
+def entry_twice(root: Path) -> str:
+    directory = root / ".docid" / "history" / "draft" / "changed"
+    [record] = directory.glob("*.json")
+    path = directory / f"{record.name[:21]}1Z-0123456789abcdef.json"
+    shutil.copy(record, path)
+    return str(min(path, record).relative_to(root))
+
+
+def uncommitted(root: Path) -> str:
+    (root / "draft" / "a1").mkdir()
+    (root / "draft" / "a1" / "raw.txt").write_text("half")
+    return "draft/a1"
+
+
+def torn(root: Path) -> str:
+    (root / "draft" / "good" / "raw.txt").write_text("on")
+    return "draft/good"
+
+
+def broken(root: Path) -> str:
+    (root / "draft" / "good" / "metadata.json").write_text("{")
+    return "draft/good"
+
+
+def misplaced(root: Path) -> str:
+    shutil.copytree(root / "draft" / "good", root / "draft" / "a1")
+    return "draft/a1"
+
+
+def odd_record(root: Path) -> str:
+    (root / "draft" / "good" / "metadata.json").unlink()
+    (root / "draft" / "good" / "metadata.json").mkdir()
+    return "draft/good"
+
+
+def edited(root: Path) -> str:
+    (root / "draft" / "good" / "raw.txt").write_text("ones")
+    return "draft/good"
+
+
+FAULTS = [
+    pytest.param(dead_create, "stale-temporary", id="dead create"),
+    pytest.param(dead_add_part, "unlisted-file", id="dead add_part"),
+    pytest.param(dead_swap, "stale-temporary", id="dead swap of a record"),
+    pytest.param(dead_entry, "stale-temporary", id="dead entry of history"),
+    pytest.param(entry_of_no_change, "stale-temporary", id="entry of a change that was not made"),
+    pytest.param(entry_twice, "stale-temporary", id="entry of a change that was made again"),
+    pytest.param(uncommitted, "uncommitted-directory", id="uncommitted directory"),
+    pytest.param(torn, "torn-document", id="torn document"),
+    pytest.param(broken, "unreadable-record", id="broken record"),
+    pytest.param(odd_record, "unreadable-record", id="record that is a directory"),
+    pytest.param(misplaced, "misplaced-document", id="misplaced document"),
+    pytest.param(edited, "hash-mismatch", id="edited document"),
+]
+
+
+@pytest.mark.parametrize(("fault", "code"), FAULTS)
+def test_what_is_wrong_is_found_planned_and_moved_aside_once(
+    local: DocsStore, root: Path, fault: Any, code: str
+) -> None:
+    assert list(repair(local, stale_after=0, verify=True)) == []
+    path = fault(root)
+    before = tree(root)
+    [finding] = findings(local, verify=True)
+    assert (finding.code, finding.level, finding.where) == (code, LEVELS[code], str(root / path))
+    assert "docid repair moves it to quarantine" in finding.hint
+    assert finding.to_dict()["code"] == code
+    [plan] = repair(local, stale_after=0, verify=True)
+    assert (plan.action, plan.path, plan.done, plan.to) == ("quarantine", path, False, "")
+    assert tree(root) == before
+    [step] = repair(local, stale_after=0, verify=True, apply=True)
+    assert step.error is None
+    assert {
+        str((root / path).relative_to(root) / name) if name != "." else path: content
+        for name, content in (
+            tree(moved(step, root)).items()
+            if moved(step, root).is_dir()
+            else {".": moved(step, root).read_bytes()}.items()
+        )
+    } == {
+        name: content for name, content in before.items() if content is not None and (name + "/").startswith(path + "/")
+    } | {name: None for name, content in before.items() if content is None and name.startswith(path + "/")}
+    assert list(repair(local, stale_after=0, verify=True, apply=True)) == []
+    assert {name for name in before if not (name + "/").startswith(path + "/")} == {
+        name for name in tree(root) if not name.startswith(".docid/quarantine")
+    }
+
+
+@pytest.mark.parametrize(("fault", "code"), FAULTS)
+def test_what_a_writer_may_be_at_is_left_alone(local: DocsStore, root: Path, fault: Any, code: str) -> None:
+    path = fault(root)
+    whole = code in {"torn-document", "unreadable-record", "misplaced-document", "hash-mismatch"}
+    if not whole:
+        # Young: also where no lock tells.
+        assert list(repair(local, apply=True)) == []
+        assert (root / path).exists()
+    with contextlib.ExitStack() as stack:
+        target = root / path if "tmp-a1" in path else root / "draft" / f".lock-{path.split('/')[1]}"
+        if path.startswith(".docid"):
+            target = root / "draft" / ".lock-changed"
+        fd = os.open(target, os.O_RDONLY if target.is_dir() else os.O_RDWR | os.O_CREAT)
+        stack.callback(os.close, fd)
+        fcntl.flock(fd, fcntl.LOCK_SH if target.is_dir() else fcntl.LOCK_EX)
+        assert [step.done for step in repair(local, stale_after=0, verify=True, apply=True)] in ([], [False])
+        assert (root / path).exists()
+    assert [step.done for step in repair(local, stale_after=0, verify=True, apply=True)] == [True]
+
+
+def test_the_id_of_what_was_moved_aside_is_free(local: DocsStore, root: Path) -> None:
+    torn(root)
+    [step] = repair(local, apply=True)
+    assert moved(step, root).is_dir()
+    assert local.write(draft("good", task_id="t-2")).outcome is Outcome.CREATED
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_an_interrupted_replace_is_finished_or_rolled_back(local: DocsStore, root: Path, in_place: bool) -> None:
+    os.rename(root / "draft" / "changed", root / "draft" / ".old-changed")
+    if in_place:
+        other = DocsStore(root.parent / "other")
+        os.rename(other.write(draft("changed", raw_text="thrice")).path, root / "draft" / "changed")
+    assert list(repair(local)) == []  # a moment ago: its writer may be at it
+    [finding] = findings(local)
+    assert (finding.code, finding.doc_id) == ("stale-temporary", "changed")
+    assert "finishes that, or rolls it back" in finding.hint
+    [step] = repair(local, stale_after=0, apply=True)
+    assert (step.action, step.path, step.done, step.to) == ("settle", "draft/.old-changed", True, "")
+    assert local.read("draft", "changed").raw_text == ("thrice" if in_place else "twice")
+    assert [old.raw_text for old in local.history("draft", "changed")][-1] == "once"
+    assert list(repair(local, stale_after=0, apply=True)) == []
+
+
+def test_an_interrupted_replace_that_another_settled_meanwhile_is_skipped(local: DocsStore, root: Path) -> None:
+    os.rename(root / "draft" / "changed", root / "draft" / ".old-changed")
+    steps = repair(local, stale_after=0, apply=True)
+    [finding] = findings(local)
+    sweeper = local.backend.sweeper()
+    assert sweeper is not None
+    assert finding.leftover is not None
+    held = os.open(root / "draft" / ".lock-changed", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    assert sweeper.clear(finding.leftover, "run", 0) is None
+    os.close(held)
+    assert [step.done for step in steps] == [True]
+    assert sweeper.clear(finding.leftover, "run", 0) is None
+
+
+def test_an_empty_directory_is_removed(local: DocsStore, root: Path) -> None:
+    (root / "draft" / "a1").mkdir()
+    assert list(repair(local)) == []
+    [step] = repair(local, stale_after=0, apply=True)
+    assert (step.finding and step.finding.code, step.done, step.to) == ("uncommitted-directory", True, "")
+    assert not (root / "draft" / "a1").exists()
+
+
+def test_a_create_that_takes_the_place_of_an_empty_directory_is_not_moved(local: DocsStore, root: Path) -> None:
+    (root / "draft" / "a1").mkdir()
+    steps = []
+    for finding in findings(local):
+        assert finding.leftover is not None
+        local.write(draft())
+        sweeper = local.backend.sweeper()
+        assert sweeper is not None
+        steps.append(sweeper.clear(finding.leftover, "run", 0))
+    assert steps == [None]
+    assert local.read("draft", "a1").raw_text == "once"
+
+
+def test_a_document_that_was_mended_meanwhile_stays(
+    local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torn(root)
+    steps = iter(repair(local, apply=True))
+    original = DocsStore.scan
+
+    def mended(store: DocsStore, *args: Any, **options: Any) -> Iterator[Any]:
+        for found in original(store, *args, **options):
+            if isinstance(found, Finding):
+                (root / "draft" / "good" / "raw.txt").write_text("once")
+            yield found
+
+    monkeypatch.setattr(DocsStore, "scan", mended)
+    assert [(step.done, step.error) for step in steps] == [(False, None)]
+    assert local.read("draft", "good", verify=True).raw_text == "once"
+
+
+def test_what_is_nobodys_is_left_alone_and_said(local: DocsStore, root: Path) -> None:
+    shutil.copytree(root / "draft" / "good", root / "draft" / "Good")
+    (root / "draft" / "notes.txt").write_text("mine")
+    (root / "draft" / "lost").write_text("a file under a doc id")
+    (root / "draft" / "link").symlink_to("good")
+    (root / "draft" / ".hidden").mkdir()
+    (root / "draft" / ".old-..").mkdir()
+    (root / "draft" / TEMPORARY.format("file")).write_text("a file")
+    (root / "draft" / "good" / "notes.txt").write_text("mine")
+    (root / "draft" / "good" / ".DS_Store").write_text("")
+    os.mkdir(os.fsencode(root / "draft") + b"/\xff\xfe")
+    record = root / "draft" / "changed" / "metadata.json"
+    record.write_bytes(record.read_bytes().replace(b"docid/document/1", b"docid/document/2"))
+    before = tree(root)
+    steps = list(repair(local, stale_after=0, apply=True, verify=True))
+    assert {(step.action, step.done) for step in steps} == {("leave", False)}
+    codes = {step.path.removeprefix(f"{root}/draft/"): step.finding.code for step in steps if step.finding}
+    assert codes == {
+        "Good": "malformed-id",
+        "notes.txt": "unlisted-file",
+        "lost": "unreadable-record",
+        "link": "unreadable-record",
+        "good/notes.txt": "unlisted-file",
+        "changed": "unreadable-record",
+        "\udcff\udcfe": "unlisted-file",
+    }
+    assert tree(root) == before
+
+
+def test_a_directory_that_cannot_be_read_is_a_finding_and_does_not_end_the_scan(
+    local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torn(root)
+    original = os.open
+
+    def refused(path: Any, *args: Any, **options: Any) -> int:
+        if path == "changed" or str(path).endswith("/essay"):
+            raise PermissionError(13, "Permission denied", path)
+        return original(path, *args, **options)
+
+    (root / "essay").mkdir()
+    monkeypatch.setattr("docid.backends.directory.os.open", refused)
+    steps = list(repair(local, apply=True))
+    assert sorted((step.action, step.path, step.done) for step in steps) == [
+        ("leave", str(root / ".docid" / "history" / "draft" / "changed"), False),
+        ("leave", str(root / "draft" / "changed"), False),
+        ("leave", str(root / "essay"), False),
+        ("quarantine", "draft/good", True),
+    ]
+    assert "Permission denied" in steps[-1].message
+
+
+def test_a_name_in_a_stage_that_cannot_be_looked_at_is_a_finding(
+    local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead_create(root)
+
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("docid.backends.sweep.probed", refused)
+    [step] = repair(local, apply=True)
+    assert (step.action, "Permission denied" in step.message) == ("leave", True)
+
+
+def test_an_error_in_one_step_does_not_end_the_others(
+    local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uncommitted(root)
+    path = dead_create(root)
+    original = os.rename
+
+    def refused(source: Any, *args: Any, **options: Any) -> None:
+        if source == os.path.basename(path):
+            raise OSError(28, "No space left on device")
+        original(source, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("docid.backends.directory.os.rename", refused)
+        steps = {step.path: step for step in repair(local, stale_after=0, apply=True)}
+    assert str(steps[path].error) == "[Errno 28] No space left on device"
+    assert (steps[path].done, steps["draft/a1"].done) == (False, True)
+    assert [step.path for step in repair(local, stale_after=0, apply=True)] == [path]
+
+
+def test_a_rename_that_was_done_and_reported_failed_is_done(
+    local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = dead_create(root)
+    original = os.rename
+
+    def done_and_failed(*args: Any, **options: Any) -> None:
+        original(*args, **options)
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("docid.backends.directory.os.rename", done_and_failed)
+        [step] = repair(local, stale_after=0, apply=True)
+    assert (step.path, step.done) == (path, True)
+
+
+def test_a_home_in_memory_has_nothing_to_repair(local: DocsStore) -> None:
+    store = DocsStore(MemoryBackend())
+    store.write(draft())
+    assert list(repair(store, apply=True, purge=True)) == []
+    assert [type(found) for found in store.scan("draft")] == [StoredDocument]
+    assert store.backend.create("draft", "b2", b"{", {})
+    [finding] = (found for found in store.scan("draft") if isinstance(found, Finding))
+    assert (finding.code, finding.leftover) == ("unreadable-record", None)
+    assert [step.action for step in repair(store, apply=True)] == ["leave"]
+    assert list(repair(local, purge=True, history=True, apply=True)) == []
+
+
+def test_a_scan_gives_the_documents_and_passes_over_what_vanishes(local: DocsStore, root: Path) -> None:
+    documents = [found for found in local.scan("draft") if isinstance(found, StoredDocument)]
+    assert sorted(document.doc_id for document in documents) == ["changed", "good"]
+    stream = local.scan("draft")
+    next(stream)
+    shutil.rmtree(root / "draft")
+    assert [found for found in stream if isinstance(found, Finding)] == []
+
+
+def test_a_document_that_vanishes_while_it_is_looked_at_is_passed_over(
+    local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = type(local.backend).sizes
+
+    def vanished(backend: Any, stage: str, doc_id: str, *args: Any) -> Any:
+        if doc_id == "good":
+            shutil.rmtree(root / "draft" / "good")
+        return original(backend, stage, doc_id, *args)
+
+    monkeypatch.setattr(type(local.backend), "sizes", vanished)
+    assert {found.doc_id for found in local.scan("draft")} == {"changed"}
+
+
+def test_older_records_are_scanned_by_the_parts_that_are_there(local: DocsStore) -> None:
+    local.backend.create("draft", "old", b'{"task_id": "t"}', {"raw.txt": b"r", "parsed.txt": b"p"})
+    local.backend.create("draft", "bare", b'{"task_id": "t"}', {"parsed.txt": b"p"})
+    found = {each.doc_id: each for each in local.scan("draft", older_than=0)}
+    assert isinstance(found["old"], StoredDocument)
+    assert isinstance(found["bare"], Finding)
+    assert (found["bare"].code, found["bare"].task_id) == ("torn-document", "t")
+
+
+def test_what_vanishes_while_it_is_listed_is_passed_over(
+    local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead_create(root)
+    names = Directory.names
+
+    def gone(*_: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("docid.backends.sweep.probed", gone)
+    monkeypatch.setattr(Directory, "names", lambda directory: [*names(directory), "gone", ".lock-gone"])
+    steps = list(repair(local, stale_after=0, apply=True))
+    assert {step.path for step in steps} == {str(root / "draft" / name / "gone") for name in ("good", "changed")}
+
+
+def test_a_directory_that_is_touched_again_before_it_is_moved_stays(local: DocsStore, root: Path) -> None:
+    uncommitted(root)
+    [finding] = findings(local)
+    sweeper = local.backend.sweeper()
+    assert sweeper is not None
+    assert finding.leftover is not None
+    assert sweeper.clear(finding.leftover, "run", 3600) is None
+    assert (root / "draft" / "a1" / "raw.txt").exists()
+
+
+# --- locks and purge -------------------------------------------------------------------------------------------
+
+
+def test_locks_that_nobody_has_held_for_long_are_removed_and_others_stay(local: DocsStore, root: Path) -> None:
+    for name in ("good", "held", "young"):
+        (root / "draft" / f".lock-{name}").touch()
+    (root / "draft" / ".lock-..").touch()
+    held = os.open(root / "draft" / ".lock-held", os.O_RDWR)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    sweeper = local.backend.sweeper()
+    assert sweeper is not None
+    assert sweeper.tidy("draft", 3600) == 0
+    assert sweeper.tidy("draft", 0) == 2
+    assert sorted(path.name for path in (root / "draft").glob(".lock-*")) == [".lock-..", ".lock-held"]
+    os.close(held)
+    assert sweeper.tidy("essay", 0) == 0
+
+
+def test_an_empty_history_goes_with_its_lock(local: DocsStore, root: Path) -> None:
+    (root / ".docid" / "history" / "draft" / "good").mkdir()
+    (root / "draft" / ".lock-good").touch()
+    (root / "draft" / ".lock-changed").touch()
+    assert list(repair(local, stale_after=0, apply=True)) == []
+    assert sorted(path.name for path in (root / ".docid" / "history" / "draft").iterdir()) == ["changed"]
+
+
+def test_quarantine_and_history_are_deleted_when_told_and_old_enough(local: DocsStore, root: Path) -> None:
+    torn(root)
+    [step] = repair(local, apply=True)
+    run = "/".join(step.to.split("/")[:3])
+    assert list(repair(local, apply=True, purge=True, history=True)) == []
+    assert [(step.action, step.path, step.done) for step in repair(local, purge=True, older_than=0)] == [
+        ("purge", run, False)
+    ]
+    assert (root / run).is_dir()
+    [step] = repair(local, apply=True, purge=True, older_than=0)
+    assert (step.path, step.done) == (run, True)
+    assert re.fullmatch(r"[0-9]+ bytes", step.message)
+    assert not (root / run).exists()
+    assert len(list(local.history("draft", "changed"))) == 2
+    steps = list(repair(local, apply=True, purge=True, history=True, older_than=0))
+    assert [step.done for step in steps] == [True, True]
+    assert list(local.history("draft", "changed")) == []
+    assert not (root / ".docid" / "history" / "draft").exists()
+    assert root.is_dir()
+    assert local.read("draft", "changed", verify=True).parsed_text == "p"
+
+
+def test_history_is_deleted_in_a_stage_that_is_gone(local: DocsStore, root: Path) -> None:
+    shutil.rmtree(root / "draft")
+    assert len(list(repair(local, apply=True, purge=True, history=True, older_than=0))) == 2
+    assert list((root / ".docid" / "history").iterdir()) == []
+
+
+def test_what_cannot_be_deleted_is_said(local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torn(root)
+    list(repair(local, apply=True))
+
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("shutil.rmtree", refused)
+    [step] = repair(local, apply=True, purge=True, older_than=0)
+    assert (step.done, str(step.error)) == (False, "[Errno 13] Permission denied")
+
+
+def test_history_alone_is_a_wrong_argument(local: DocsStore) -> None:
+    with pytest.raises(ValueError, match="expected purge=True"):
+        repair(local, history=True)
+
+
+# --- beside others ---------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_done_about_what_changed_since_it_was_seen(local: DocsStore, root: Path) -> None:
+    """Every leftover of the faults above, seen, and then its document replaced or gone."""
+    sweeper = local.backend.sweeper()
+    assert sweeper is not None
+    for fault in (dead_add_part, torn):
+        fault(root)
+        [finding] = findings(local)
+        assert finding.leftover is not None
+        shutil.rmtree(root / "draft" / "good")
+        assert sweeper.clear(finding.leftover, "run", 0) is None
+        local.write(draft("good", raw_text="again"))
+        assert sweeper.clear(finding.leftover, "run", 0) is None
+        assert local.read("draft", "good", verify=True).raw_text == "again"
+        shutil.rmtree(root / "draft" / "good")
+        local.write(draft("good"))
+
+
+def test_a_part_that_is_added_while_it_is_looked_at_is_no_stray(local: DocsStore, root: Path) -> None:
+    opened = local.open("draft", "good")
+    local.add_part("draft", "good", "parsed", "p")
+    sweeper = local.backend.sweeper()
+    assert sweeper is not None
+    record = json.dumps(opened.record, indent=2).encode() + b"\n"
+    assert sweeper.strays("draft", "good", record, ["raw.txt"], 0) == []
+    assert sweeper.strays("draft", "gone", record, ["raw.txt"], 0) == []
+
+
+def test_a_lineage_that_was_there_first_keeps_its_id_through_a_repair(local: DocsStore, root: Path) -> None:
+    os.rename(root / "draft" / "good", root / "draft" / ".old-good")
+    other = DocsStore(root.parent / "other")
+    os.rename(other.write(draft("good", task_id="t-2")).path, root / "draft" / "good")
+    first, second = repair(local, stale_after=0, apply=True), repair(local, stale_after=0, apply=True)
+    assert [step.action for step in first] == ["settle"]
+    assert [step.action for step in second] == ["quarantine"]  # the one that told nobody
+    with pytest.raises(LineageConflict):
+        local.write(draft("good", task_id="t-2"))
+    assert list(repair(local, stale_after=0, apply=True)) == []
+
+
+# --- on the command line ---------------------------------------------------------------------------------------
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_the_command_plans_does_and_then_has_nothing_to_do(
+    local: DocsStore, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torn(root)
+    (root / "draft" / "notes.txt").write_text("mine")
+    before = tree(root)
+    code, out, err = run(capsys, "repair", "--store", root)
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        f"left alone   {root}/draft/notes.txt: unlisted-file: it belongs to no document; look what it is: nothing of "
+        "docid's needs it",
+        "to move      draft/good: raw.txt: 2 bytes, but the record says 4",
+        "1 to move, 1 left alone; nothing was changed: --apply does it",
+    ]
+    assert tree(root) == before
+    code, out, _ = run(capsys, "repair", "--store", root, "--apply")
+    assert code == 0
+    assert re.search(r"^moved        draft/good -> \.docid/quarantine/\S+/draft/good: raw", out, re.MULTILINE)
+    assert out.endswith("\n1 moved, 1 left alone\n")
+    (root / "draft" / "notes.txt").unlink()
+    assert run(capsys, "repair", "--store", root, "--apply")[:2] == (0, "nothing to repair\n")
+    code, out, _ = run(capsys, "repair", "--store", root, "--apply", "--purge", "--older-than", "0s")
+    assert code == 0
+    assert re.match(r"deleted      \.docid/quarantine/\S+: [0-9]+ bytes\n1 deleted\n$", out)
+
+
+def test_the_command_tells_programs(local: DocsStore, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torn(root)
+    code, out, _ = run(capsys, "repair", "--store", root, "--json")
+    step = json.loads(out)
+    assert (code, step["action"], step["path"], step["done"], step["error"]) == (
+        0,
+        "quarantine",
+        "draft/good",
+        False,
+        None,
+    )
+    assert step["finding"]["code"] == "torn-document"
+    _, out, _ = run(capsys, "repair", "--store", root, "--json", "--purge", "--history", "--older-than", "0s")
+    assert [json.loads(line)["finding"] for line in out.splitlines()[1:]] == [None, None]
+
+
+def test_the_command_fails_where_something_could_not_be_done(
+    local: DocsStore, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torn(root)
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("docid.backends.directory.os.rename", refused)
+        code, out, _ = run(capsys, "repair", "--store", root, "--apply")
+    assert code == 1
+    assert "failed       draft/good: [Errno 28] No space left on device\n" in out
+    assert out.endswith("\n1 failed\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--history"], "expected --purge with them"),
+        (["--older-than", "3d"], "expected --purge with them"),
+        (["--stale-after", "soon"], "'soon': expected a number with s, m, h or d behind it"),
+        (["--purge", "--older-than", "30"], "'30': expected a number with s, m, h or d"),
+    ],
+)
+def test_wrong_arguments_are_said(
+    root: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    try:
+        code, _, err = run(capsys, "repair", "--store", root, *arguments)
+    except SystemExit as exit_:
+        code, err = exit_.code, capsys.readouterr().err  # type: ignore[assignment]
+    assert code == 2
+    assert message in err
