@@ -527,14 +527,15 @@ def test_an_added_part_is_not_cleaned_away_while_nothing_can_be_read(
             broken.append(target)
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    def unreadable(read: Callable[..., bytes], *args: Any) -> bytes:
+    def unreadable(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
         if broken:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return read(*args)
+        return call(*args, **options)
 
     with monkeypatch.context() as patch:
         failing(patch, "rename", done_and_failed)
         failing(patch, "read", unreadable)
+        failing(patch, "stat", unreadable)
         with pytest.raises(OSError, match="Input/output"):
             local.add_part("draft", "a1", "parsed", "p")
     assert local.read("draft", "a1", verify=True).parsed_text == "p"

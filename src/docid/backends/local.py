@@ -174,9 +174,9 @@ class LocalBackend(Backend):
                     if not _holds(directory, doc_id, record):
                         return False
                     if directory.exists(old_name(doc_id)):
-                        directory.rename(doc_id, temporary.name)
+                        directory.move(doc_id, temporary.name)
                         temporary.moved = False
-                        directory.rename(old_name(doc_id), doc_id)
+                        directory.move(old_name(doc_id), doc_id)
                         return False
         except OSError as error:
             raise self._unknown(stage, doc_id, error) from error
@@ -227,8 +227,8 @@ class LocalBackend(Backend):
                     self._retire(directory, doc_id, history)
                 return True
             # A create of another lineage, killed before it saw that the id is taken: it told nobody.
-            directory.rename(doc_id, temporary_name(doc_id))
-        directory.rename(old, doc_id)
+            directory.move(doc_id, temporary_name(doc_id))
+        directory.move(old, doc_id)
         self._settle_directory(directory)
         return True
 
@@ -262,9 +262,9 @@ class LocalBackend(Backend):
                 return False
             with self._history(stage, doc_id) as history, directory.sub(doc_id) as document:
                 entry = f"{entry_name(history.names())}.json"
-                history.swap_in(entry, expected, sync=self._sync)
-                self._settle_directory(history)
                 try:
+                    history.swap_in(entry, expected, sync=self._sync)
+                    self._settle_directory(history)
                     for name, data in {**parts, RECORD_FILE: record}.items():
                         document.swap_in(name, data, sync=self._sync)
                 except OSError:
@@ -288,12 +288,12 @@ class LocalBackend(Backend):
             with self._history(stage, doc_id) as history, Temporary(directory, doc_id) as temporary:
                 try:
                     temporary.fill({**parts, RECORD_FILE: record}, sync=self._sync)
-                    directory.rename(doc_id, old_name(doc_id))
+                    directory.move(doc_id, old_name(doc_id))
                     self._put(directory, temporary, doc_id, record)
                 except OSError as error:
                     if not directory.exists(doc_id):
                         with contextlib.suppress(OSError):
-                            directory.rename(old_name(doc_id), doc_id)
+                            directory.move(old_name(doc_id), doc_id)
                     if isinstance(error, FileNotFoundError) and temporary.was_swept():
                         return False
                     raise
@@ -425,16 +425,15 @@ class LocalBackend(Backend):
         """Open a directory, after making it and what is missing above it."""
         if directory := self._open(path, stage, doc_id):
             return directory
-        missing = [path]
-        while not os.path.isdir(_parent(missing[-1])):
-            missing.append(_parent(missing[-1]))
-        for made in reversed(missing):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(made)
-            if self._sync:
-                # Also where another process made it just now: it may not have come to its own sync yet.
-                with Directory(os.path.realpath(_parent(made))) as parent:
-                    parent.sync()
+        parent = os.path.dirname(path) or os.curdir
+        if not os.path.isdir(parent) and parent != path:
+            self._made(parent, stage, doc_id).close()
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path)
+        if self._sync:
+            # Also where another process made it just now: it may not have come to its own sync yet.
+            with Directory(os.path.realpath(parent)) as above:
+                above.sync()
         directory = self._open(path, stage, doc_id)
         if directory is None:
             raise FileNotFoundError(errno.ENOENT, "removed while it was being made", path)
@@ -479,7 +478,7 @@ class LocalBackend(Backend):
                         raise
                     # That create will wait for our lock, see that the id is not its own any more, and say so.
                     moved = temporary_name(doc_id)
-                    directory.rename(doc_id, moved)
+                    directory.move(doc_id, moved)
                     directory.remove(moved)
                     continue
             temporary.moved = True
@@ -518,13 +517,9 @@ class LocalBackend(Backend):
 
     def _retire(self, directory: Directory, doc_id: str, history: Directory) -> None:
         """Move the version that was replaced from its interim name into history."""
-        directory.rename(old_name(doc_id), entry_name(history.names()), history)
+        directory.move(old_name(doc_id), entry_name(history.names()), history)
         self._settle_directory(history)
         self._settle_directory(directory)
-
-
-def _parent(path: str) -> str:
-    return os.path.dirname(path) or os.curdir
 
 
 def _holds(directory: Directory, doc_id: str, record: bytes) -> bool:

@@ -181,12 +181,7 @@ class LocalSweeper:
         moved = join(*QUARANTINE, run, path)
         os.makedirs(join(self._root, os.path.dirname(moved)), exist_ok=True)
         with Directory(join(self._root, os.path.dirname(moved))) as quarantine:
-            try:
-                directory.rename(name, name, quarantine)
-            except OSError:
-                # As in a create: a rename may be reported as failed that was done.
-                if directory.exists(name) or not quarantine.exists(name):
-                    raise
+            directory.move(name, name, quarantine)
             if self._sync:
                 quarantine.sync()
                 directory.sync()

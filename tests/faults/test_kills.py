@@ -1,0 +1,219 @@
+"""A writer that is killed at any of its file-system calls, or in the middle of a write.
+
+A child process does one change, and dies at its k-th call, for every k there is. What it leaves is looked at as
+another process would find it; then the change is done again, and repair has to clear away whatever is left.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from docid import BatchError, DocsStore, Document, LineageConflict
+from docid.repair import repair
+from tests.faults.calls import count_of, dies_at, in_child
+
+OLD = Document(stage="draft", doc_id="a1", task_id="t-1", raw_text="old " * 50, parsed_text="p")
+NEW = attrs.evolve(OLD, raw_text="new " * 70, prompt_text="q")
+COMPLETED = attrs.evolve(OLD, prompt_text="sent")
+CHANGED = attrs.evolve(OLD, metadata={"k": 1}, run_id="r")
+OTHER = attrs.evolve(OLD, task_id="t-2")
+MANY = [attrs.evolve(NEW, doc_id=doc_id) for doc_id in ("a1", "b2", "c3")]
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+def create(store: DocsStore) -> None:
+    store.write(NEW)
+
+
+def write_many(store: DocsStore) -> None:
+    store.write_many(MANY)
+
+
+def replace(store: DocsStore) -> None:
+    store.write(NEW, if_exists="replace")
+
+
+def add_part(store: DocsStore) -> None:
+    store.add_part("draft", "a1", "prompt", "sent")
+
+
+def swap_record(store: DocsStore) -> None:
+    store.write(CHANGED, if_exists="replace")
+
+
+# The change; what is there before it, and what is behind it, of a1; and how many calls it takes at the least.
+CHANGES = [
+    pytest.param(create, None, NEW, 28, id="create"),
+    pytest.param(write_many, None, NEW, 50, id="write_many"),
+    pytest.param(replace, OLD, NEW, 40, id="replace"),
+    pytest.param(add_part, OLD, COMPLETED, 25, id="add_part"),
+    pytest.param(swap_record, OLD, CHANGED, 20, id="swap of one record"),
+]
+
+
+def seen(store: DocsStore) -> dict[str, Document]:
+    """Return the documents that a reader sees, every text compared with its hash."""
+    found = {document.doc_id: document.read(verify=True) for document in store.documents("draft")}
+    assert sorted(store.ids("draft")) == sorted(found)
+    assert all(store.exists("draft", doc_id) for doc_id in found)
+    return found
+
+
+def leftovers(store: DocsStore, root: Path) -> list[str]:
+    """Repair, twice; return what is there then that belongs neither to a document nor to history or quarantine."""
+    for step in repair(store, apply=True, verify=True, stale_after=0):
+        assert step.done, step
+    again = [step.path for step in repair(store, apply=True, verify=True, stale_after=0)]
+    hidden = [path.name for path in (root / "draft").glob(".*")]
+    strays = [
+        str(path)
+        for path in root.rglob("*")
+        if ".docid" not in path.parts and path.name not in {"raw.txt", "parsed.txt", "prompt.txt", "metadata.json"}
+        if path.is_file()
+    ]
+    entries = list((root / ".docid" / "history").glob("draft/a1/*"))
+    assert len(entries) == len(list(store.history("draft", "a1")))
+    return again + hidden + strays
+
+
+@pytest.mark.parametrize(("change", "before", "after", "least"), CHANGES)
+def test_a_kill_leaves_the_one_or_the_other_and_the_next_try_succeeds(
+    tmp_path: Path, change: Any, before: Document | None, after: Document, least: int, counted: Callable[..., None]
+) -> None:
+    points = 0
+    for half in (False, True):
+        call, finished = 0, False
+        while not finished:
+            call += 1
+            root = tmp_path / f"{half}-{call}"
+            store = DocsStore(root)
+            if before is not None:
+                store.write(before)
+            finished = in_child(dies_at(call, half=half), lambda store=store: change(store))  # type: ignore[misc]
+            check(DocsStore(root), root, change, before, after)
+            points += 1
+    assert points / 2 > least
+    counted(
+        f"process killed, {change.__name__}",
+        points=points,
+        half_visible=0,
+        blocked_retries=0,
+        ids_given_to_another_lineage=0,
+        leftovers_behind_repair=0,
+    )
+
+
+def check(store: DocsStore, root: Path, change: Any, before: Document | None, after: Document) -> None:
+    found = seen(store)
+    assert found.get("a1") in ([before, after] if before is not None else [None, after])
+    assert all(found[doc_id] == attrs.evolve(after, doc_id=doc_id) for doc_id in found if before is None)
+    if found:
+        for policy in ("fail", "keep", "replace"):
+            with pytest.raises(LineageConflict):
+                store.write(OTHER, if_exists=policy)
+            with pytest.raises(BatchError):
+                store.write_many([OTHER], if_exists=policy)
+    # Repair first in every other case: neither needs the other.
+    if len(root.name) % 2:
+        assert leftovers(store, root) == []
+        assert seen(store) == found
+    change(store)
+    assert seen(store)["a1"] == after
+    if before is not None and after.raw_text != before.raw_text:
+        assert list(store.history("draft", "a1")) == [before]
+    assert leftovers(store, root) == []
+    assert seen(store)["a1"] == after
+
+
+def test_a_kill_in_the_gap_of_a_replace_and_then_one_of_another_lineage_never_gives_it_the_id(
+    tmp_path: Path, long: bool, counted: Callable[..., None]
+) -> None:
+    """Two kills: at every call of a replace, and then at every call of a create, or a batch, of another lineage."""
+    store = DocsStore(tmp_path / "count", durability="none")
+    store.write(OLD)
+    calls = sum(count_of(lambda: replace(store)).values())
+    points = 0
+    for first in range(1, calls + 1) if long else range(8, calls, 5):
+        for other in (lambda store: store.write(OTHER), lambda store: store.write_many([OTHER, MANY[1]])):
+            second, finished = 0, False
+            while not finished:
+                second += 1 if long else 4
+                root = tmp_path / "store"
+                shutil.rmtree(root, ignore_errors=True)
+                store = DocsStore(root, durability="none")
+                store.write(OLD)
+                in_child(dies_at(first, half=False), lambda store=store: replace(store))  # type: ignore[misc]
+
+                def refused(store: DocsStore = store, other: Any = other) -> None:
+                    with pytest.raises((LineageConflict, BatchError)):
+                        other(store)
+
+                finished = in_child(dies_at(second, half=False), refused)
+                assert seen(store)["a1"] in (OLD, NEW)
+                refused()
+                assert leftovers(store, root) == []
+                assert seen(store)["a1"] in (OLD, NEW)
+                points += 1
+    counted("kill in a replace, then a kill of another lineage", pairs=points, ids_given_to_another_lineage=0)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+def test_the_calls_that_are_killed_are_all_that_the_kernel_sees(tmp_path: Path) -> None:
+    """The hooks of these tests miss no call: strace counts the same ones."""
+    script = textwrap.dedent("""
+        import ctypes, os, sys
+        from docid import DocsStore, Document
+        from tests.faults import test_kills as kills
+        for turn, (name, before) in enumerate([("create", 0), ("replace", 1), ("add_part", 1), ("write_many", 0)]):
+            store = DocsStore(f"{sys.argv[1]}/{name}")
+            if before:
+                store.write(kills.OLD)
+            else:
+                os.makedirs(f"{sys.argv[1]}/{name}/draft")
+            if sys.argv[2:]:
+                print(name, dict(kills.count_of(lambda: getattr(kills, name)(store))))
+            else:
+                os.access("/begin", os.F_OK)
+                getattr(kills, name)(store)
+                os.access("/end-" + name, os.F_OK)
+    """)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    traced = tmp_path / "trace"
+    command = [sys.executable, "-c", script]
+    strace = ["strace", "-f", "-o", str(traced), "-e", "trace=%file,%desc,flock,syncfs,fsync"]
+    try:
+        subprocess.run([*strace, *command, str(tmp_path / "traced")], check=True, env=environment, capture_output=True)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"strace cannot trace here: {error.stderr[-200:]!r}")
+    told = subprocess.run(
+        [*command, str(tmp_path / "counted"), "count"], check=True, env=environment, capture_output=True, text=True
+    ).stdout
+    expected = {line.split(" ", 1)[0]: eval(line.split(" ", 1)[1]) for line in told.splitlines()}
+    kernel = {"openat": "open", "mkdir": "mkdir", "mkdirat": "mkdir", "renameat": "rename", "write": "write"}
+    kernel |= {"fsync": "fsync", "unlinkat": "unlink", "flock": "flock", "syncfs": "syncfs"}
+    counts: dict[str, Counter[str]] = {}
+    current: Counter[str] = Counter()
+    for line in traced.read_text().splitlines():
+        call = line.split(None, 1)[1].split("(", 1)[0]
+        if "/begin" in line:
+            current = Counter()
+        elif "/end-" in line:
+            counts[line.split("/end-", 1)[1].split('"', 1)[0]] = Counter(current)
+        elif call in kernel and ".so" not in line and "/proc/" not in line:
+            current[kernel[call]] += 1
+    for name, calls in expected.items():
+        assert {call: counts[name][call] for call in kernel.values()} == {
+            call: calls.get(call, 0) for call in kernel.values()
+        }, name
