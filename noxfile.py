@@ -67,8 +67,19 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Kills, power cuts, failing calls, full disks and races, at length; then what it costs. Root, to mount disks."""
+    session.install(".", *group("tests"))
+    session.run("pytest", "tests/faults", *session.posargs, env={"DOCID_FAULTS": "long"})
+    if not session.posargs:
+        session.run("python", "benchmarks/store.py")
+        session.run("python", "benchmarks/million.py")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
-    """Measure what ids and the import cost, as ratios in one run."""
+    """Measure what ids, the import and the store cost, as ratios in one run."""
     session.install(".")
     session.run("python", "benchmarks/ids.py", *session.posargs)
     session.run("python", "benchmarks/importing.py", *session.posargs)
+    session.run("python", "benchmarks/store.py", *session.posargs)

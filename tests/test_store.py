@@ -28,9 +28,9 @@ from docid import (
     Stages,
     UnreadableDocument,
 )
+from docid import testing as strategies
 from docid.backends import Backend, MemoryBackend
 from docid.document import Record
-from tests import strategies
 
 POLICIES = ["fail", "keep", "replace"]
 

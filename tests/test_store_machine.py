@@ -22,13 +22,13 @@ from docid import (
     MissingParent,
     Outcome,
 )
+from docid import testing as strategies
 from docid.backends import MemoryBackend
-from tests import strategies
 
 DRAFTS, ESSAYS = ["d1", "d2"], ["e1", "e2"]
 POLICIES = ["fail", "keep", "replace"]
 
-some_texts = st.sampled_from(["", "a", "a\r\n", "\x00\U0001f40b"]) | strategies.contents
+some_texts = st.sampled_from(["", "a", "a\r\n", "\x00\U0001f40b"]) | strategies.contents()
 documents = strategies.documents(
     doc_id=st.sampled_from(DRAFTS), raw_text=some_texts, parsed_text=st.none() | some_texts
 ) | strategies.documents(
@@ -125,7 +125,7 @@ class Stores(RuleBasedStateMachine):
         if change:
             text = data.draw(some_texts)
             part = data.draw(st.sampled_from(["raw", "parsed", "prompt"]))
-            there = attrs.evolve(with_text(there, part, text), metadata=data.draw(strategies.metadata))
+            there = attrs.evolve(with_text(there, part, text), metadata=data.draw(strategies.metadata()))
         self.write(there, policy, require_parent=False)
 
     @rule(document=documents)

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import os
+from typing import Any
+
+LONG = os.environ.get("DOCID_FAULTS") == "long"
+"""Whether this is the long run, `nox -s faults`."""
+
+REPORT: list[str] = []
+"""What was counted, for the end of the run."""
+
+
+class Tally:
+    """Counts what happened, and what must not happen: each of `faults` is a count that has to stay 0."""
+
+    def __init__(self, what: str, *faults: str) -> None:
+        self.what = what
+        self.counts: dict[str, Any] = {}
+        self.faults = dict.fromkeys(faults, 0)
+        self.details: list[str] = []
+
+    def count(self, name: str, number: int = 1) -> None:
+        self.counts[name] = self.counts.get(name, 0) + number
+
+    def check(self, fault: str, fine: object, detail: object = "") -> None:
+        """Count a fault where something is not fine."""
+        self.faults[fault] += not fine
+        if not fine:
+            self.details.append(f"{fault}: {detail}")
+
+    def close(self) -> None:
+        """Report, and fail where there was a fault."""
+        counts = {**self.counts, **self.faults}
+        REPORT.append(f"{self.what}: " + ", ".join(f"{_shown(number)} {name}" for name, number in counts.items()))
+        assert not any(self.faults.values()), f"{self.faults}, {self.details[:5]}"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}"

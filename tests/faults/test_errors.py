@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
-from docid import BatchError, ContentConflict, DocsStore, Document, DurabilityUnknown, LineageConflict
+from docid import BatchError, DocsStore, Document, DurabilityUnknown
 from docid.repair import repair
+from tests.faults import LONG, Tally
 from tests.faults.calls import Act, count_of, watched
 from tests.faults.test_kills import COMPLETED, NEW, OLD, add_part, create, replace, seen, swap_record, write_many
 
@@ -38,19 +37,16 @@ def fails_at(call: int, number: int, *, ever_after: bool) -> Act:
     return act
 
 
+SILENT, FALSE, LEFT = "silent successes", "false conflicts", "leftovers"
+
+
 @pytest.mark.parametrize("ever_after", [False, True], ids=["once", "from then on"])
 @pytest.mark.parametrize(("change", "before", "after"), CHANGES)
 def test_a_call_that_fails_is_neither_success_nor_conflict_and_leaves_nothing(
-    tmp_path: Path,
-    change: Any,
-    before: Document | None,
-    after: Document | None,
-    ever_after: bool,
-    long: bool,
-    counted: Callable[..., None],
+    tmp_path: Path, change: Any, before: Document | None, after: Document | None, ever_after: bool
 ) -> None:
-    counts: Counter[str] = Counter()
-    numbers = NUMBERS if long else NUMBERS[:2]
+    tally = Tally(f"call failing {'from then on' if ever_after else 'once'}, {change.__name__}", SILENT, FALSE, LEFT)
+    numbers = NUMBERS if LONG else NUMBERS[:2]
     probe = DocsStore(tmp_path / "probe")
     if before is not None:
         probe.write(before)
@@ -58,9 +54,8 @@ def test_a_call_that_fails_is_neither_success_nor_conflict_and_leaves_nothing(
     goal = probe.read("draft", "a1")
     assert after in (None, goal)
     for number in numbers:
-        for call in range(1, calls + 1, 1 if long or not ever_after else 3):
-            root = tmp_path / f"{number}-{call}"
-            store = DocsStore(root)
+        for call in range(1, calls + 1, 1 if LONG or not ever_after else 3):
+            store = DocsStore(tmp_path / f"{number}-{call}")
             if before is not None:
                 store.write(before)
             said: BaseException | None = None
@@ -69,69 +64,65 @@ def test_a_call_that_fails_is_neither_success_nor_conflict_and_leaves_nothing(
                     change(store)
                 except Exception as error:  # noqa: BLE001 - looked at below
                     said = error
-            counts["points"] += 1
+            where = f"call {call}, {errno.errorcode[number]}: {said!r}"
+            tally.count("points")
+            tally.count("errors", said is not None)
             failures = [*said.failures.values()] if isinstance(said, BatchError) else [said]
             for failure in failures:
-                assert not isinstance(failure, (LineageConflict, ContentConflict)), f"call {call}: {failure!r}"
-                assert failure is None or isinstance(failure, (OSError, DurabilityUnknown)), f"call {call}: {failure!r}"
+                tally.check(FALSE, isinstance(failure, (OSError, DurabilityUnknown)) or failure is None, where)
             found = seen(store).get("a1")
-            assert found in ((before, goal) if before is not None else (None, goal)), f"call {call}"
+            tally.check(SILENT, found in ((before, goal) if before is not None else (None, goal)), where)
             if said is None or isinstance(failures[0], DurabilityUnknown):
-                assert found == goal, f"call {call}: success that was none"
+                tally.check(SILENT, found == goal, where)
             if not ever_after:
                 # Whatever could clean up did; a version whose move to history failed is moved by the next change.
                 left = [step for step in repair(store, stale_after=0) if step.action != "settle"]
-                assert left == [], f"call {call}: {said!r}"
+                tally.check(LEFT, left == [], where)
             change(store)
-            assert seen(store)["a1"] == goal
-            counts["errors"] += said is not None
+            tally.check(SILENT, seen(store)["a1"] == goal, where)
             for step in repair(store, stale_after=0, apply=True):
-                assert step.done
-            assert list(repair(store, stale_after=0)) == []
-    counted(
-        f"call failing {'from then on' if ever_after else 'once'}, {change.__name__}",
-        points=counts["points"],
-        errors_said=counts["errors"],
-        silent_successes=0,
-        false_conflicts=0,
-        leftovers=0,
-    )
+                tally.check(LEFT, step.done, step)
+            tally.check(LEFT, list(repair(store, stale_after=0)) == [], where)
+    tally.close()
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.EEXIST, errno.ENOENT], ids=errno.errorcode.get)
 @pytest.mark.parametrize(("change", "before", "after"), CHANGES)
 def test_a_rename_that_was_done_and_reported_failed_is_a_success(
-    tmp_path: Path,
-    change: Any,
-    before: Document | None,
-    after: Document | None,
-    number: int,
-    counted: Callable[..., None],
+    tmp_path: Path, change: Any, before: Document | None, after: Document | None
 ) -> None:
+    tally = Tally(f"rename done, reported failed, {change.__name__}", "failures", "leftovers")
     probe = DocsStore(tmp_path / "probe")
     if before is not None:
         probe.write(before)
     renames = count_of(lambda: change(probe))["rename"]
-    for wrong in range(1, renames + 1):
-        store = DocsStore(tmp_path / str(wrong))
-        if before is not None:
-            store.write(before)
-        met = 0
+    for number in (errno.EIO, errno.EEXIST, errno.ENOENT):
+        for wrong in range(1, renames + 1):
+            store = DocsStore(tmp_path / f"{number}-{wrong}")
+            if before is not None:
+                store.write(before)
+            met = 0
 
-        def act(at: int, name: str, original: Any, args: Any, options: Any, wrong: int = wrong) -> Any:
-            nonlocal met
-            result = original(*args, **options)
-            met += name == "rename"
-            if name == "rename" and met == wrong:
-                raise OSError(number, os.strerror(number))
-            return result
+            def act(
+                at: int, name: str, original: Any, args: Any, options: Any, wrong: int = wrong, number: int = number
+            ) -> Any:
+                nonlocal met
+                result = original(*args, **options)
+                met += name == "rename"
+                if name == "rename" and met == wrong:
+                    raise OSError(number, os.strerror(number))
+                return result
 
-        with watched(act):
-            change(store)
-        assert seen(store)["a1"] == probe.read("draft", "a1")
-        assert list(repair(store, stale_after=0)) == []
-        assert [old.raw_text for old in store.history("draft", "a1")] == ([] if before is None else [before.raw_text])
-    counted(f"rename done, reported failed, {change.__name__}, {errno.errorcode[number]}", renames=renames, failures=0)
+            try:
+                with watched(act):
+                    change(store)
+            except Exception as error:  # noqa: BLE001 - counted
+                tally.check("failures", False, f"rename {wrong}: {error!r}")
+            tally.count("renames")
+            tally.check("failures", seen(store).get("a1") == probe.read("draft", "a1"), wrong)
+            history = [old.raw_text for old in store.history("draft", "a1")]
+            tally.check("failures", history == ([] if before is None else [before.raw_text]), wrong)
+            tally.check("leftovers", list(repair(store, stale_after=0)) == [], wrong)
+    tally.close()
 
 
 @pytest.mark.parametrize(("change", "before", "after"), CHANGES)

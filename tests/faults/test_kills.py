@@ -6,13 +6,13 @@ another process would find it; then the change is done again, and repair has to 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pytest
 
 from docid import BatchError, DocsStore, Document, LineageConflict
 from docid.repair import repair
+from tests.faults import LONG, Tally
 from tests.faults.calls import count_of, dies_at, in_child
 
 OLD = Document(stage="draft", doc_id="a1", task_id="t-1", raw_text="old " * 50, parsed_text="p")
@@ -29,6 +30,9 @@ COMPLETED = attrs.evolve(OLD, prompt_text="sent")
 CHANGED = attrs.evolve(OLD, metadata={"k": 1}, run_id="r")
 OTHER = attrs.evolve(OLD, task_id="t-2")
 MANY = [attrs.evolve(NEW, doc_id=doc_id) for doc_id in ("a1", "b2", "c3")]
+
+HALF, BLOCKED = "half-visible documents", "blocked retries"
+GIVEN, LEFT = "ids given to another lineage", "leftovers behind repair"
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -90,9 +94,9 @@ def leftovers(store: DocsStore, root: Path) -> list[str]:
 
 @pytest.mark.parametrize(("change", "before", "after", "least"), CHANGES)
 def test_a_kill_leaves_the_one_or_the_other_and_the_next_try_succeeds(
-    tmp_path: Path, change: Any, before: Document | None, after: Document, least: int, counted: Callable[..., None]
+    tmp_path: Path, change: Any, before: Document | None, after: Document, least: int
 ) -> None:
-    points = 0
+    tally = Tally(f"process killed, {change.__name__}", HALF, BLOCKED, GIVEN, LEFT)
     for half in (False, True):
         call, finished = 0, False
         while not finished:
@@ -102,71 +106,77 @@ def test_a_kill_leaves_the_one_or_the_other_and_the_next_try_succeeds(
             if before is not None:
                 store.write(before)
             finished = in_child(dies_at(call, half=half), lambda store=store: change(store))  # type: ignore[misc]
-            check(DocsStore(root), root, change, before, after)
-            points += 1
-    assert points / 2 > least
-    counted(
-        f"process killed, {change.__name__}",
-        points=points,
-        half_visible=0,
-        blocked_retries=0,
-        ids_given_to_another_lineage=0,
-        leftovers_behind_repair=0,
-    )
+            look(DocsStore(root), root, change, before, after, tally)
+            tally.count("points")
+    assert tally.counts["points"] / 2 > least
+    tally.close()
 
 
-def check(store: DocsStore, root: Path, change: Any, before: Document | None, after: Document) -> None:
+def look(store: DocsStore, root: Path, change: Any, before: Document | None, after: Document, tally: Tally) -> None:
+    """Look at what a kill left, as another process does; then do the change again, and repair."""
     found = seen(store)
-    assert found.get("a1") in ([before, after] if before is not None else [None, after])
-    assert all(found[doc_id] == attrs.evolve(after, doc_id=doc_id) for doc_id in found if before is None)
-    if found:
-        for policy in ("fail", "keep", "replace"):
-            with pytest.raises(LineageConflict):
-                store.write(OTHER, if_exists=policy)
-            with pytest.raises(BatchError):
-                store.write_many([OTHER], if_exists=policy)
+    tally.check(HALF, found.get("a1") in ([before, after] if before is not None else [None, after]), found)
+    if before is None:
+        tally.check(HALF, all(found[doc_id] == attrs.evolve(after, doc_id=doc_id) for doc_id in found), found)
+    if "a1" in found:
+        tally.check(GIVEN, refuses_another_lineage(store), root)
     # Repair first in every other case: neither needs the other.
     if len(root.name) % 2:
-        assert leftovers(store, root) == []
-        assert seen(store) == found
-    change(store)
-    assert seen(store)["a1"] == after
+        tally.check(LEFT, leftovers(store, root) == [], root)
+        tally.check(HALF, seen(store) == found, root)
+    try:
+        change(store)
+    except Exception as error:  # noqa: BLE001 - counted
+        tally.check(BLOCKED, False, repr(error))
+    tally.check(BLOCKED, seen(store).get("a1") == after, root)
     if before is not None and after.raw_text != before.raw_text:
-        assert list(store.history("draft", "a1")) == [before]
-    assert leftovers(store, root) == []
-    assert seen(store)["a1"] == after
+        tally.check(HALF, list(store.history("draft", "a1")) == [before], root)
+    tally.check(LEFT, leftovers(store, root) == [], root)
+    tally.check(HALF, seen(store).get("a1") == after, root)
 
 
-def test_a_kill_in_the_gap_of_a_replace_and_then_one_of_another_lineage_never_gives_it_the_id(
-    tmp_path: Path, long: bool, counted: Callable[..., None]
-) -> None:
+def refuses_another_lineage(store: DocsStore) -> bool:
+    refused = 0
+    for policy in ("fail", "keep", "replace"):
+        try:
+            store.write(OTHER, if_exists=policy)
+        except LineageConflict:
+            refused += 1
+        try:
+            store.write_many([OTHER], if_exists=policy)
+        except BatchError as error:
+            refused += isinstance(error.failures[0], LineageConflict)
+    return refused == 6
+
+
+def test_a_kill_in_the_gap_of_a_replace_and_then_one_of_another_lineage_never_gives_it_the_id(tmp_path: Path) -> None:
     """Two kills: at every call of a replace, and then at every call of a create, or a batch, of another lineage."""
     store = DocsStore(tmp_path / "count", durability="none")
     store.write(OLD)
     calls = sum(count_of(lambda: replace(store)).values())
-    points = 0
-    for first in range(1, calls + 1) if long else range(8, calls, 5):
+    tally = Tally("killed in a replace, then another lineage killed", GIVEN, LEFT)
+    for first in range(1, calls + 1) if LONG else range(8, calls, 5):
         for other in (lambda store: store.write(OTHER), lambda store: store.write_many([OTHER, MANY[1]])):
             second, finished = 0, False
             while not finished:
-                second += 1 if long else 4
+                second += 1 if LONG else 4
                 root = tmp_path / "store"
                 shutil.rmtree(root, ignore_errors=True)
                 store = DocsStore(root, durability="none")
                 store.write(OLD)
                 in_child(dies_at(first, half=False), lambda store=store: replace(store))  # type: ignore[misc]
 
-                def refused(store: DocsStore = store, other: Any = other) -> None:
-                    with pytest.raises((LineageConflict, BatchError)):
+                def tried(store: DocsStore = store, other: Any = other) -> None:
+                    with contextlib.suppress(LineageConflict, BatchError):
                         other(store)
 
-                finished = in_child(dies_at(second, half=False), refused)
-                assert seen(store)["a1"] in (OLD, NEW)
-                refused()
-                assert leftovers(store, root) == []
-                assert seen(store)["a1"] in (OLD, NEW)
-                points += 1
-    counted("kill in a replace, then a kill of another lineage", pairs=points, ids_given_to_another_lineage=0)
+                finished = in_child(dies_at(second, half=False), tried)
+                tally.check(GIVEN, seen(store).get("a1") in (OLD, NEW), (first, second))
+                tally.check(GIVEN, refuses_another_lineage(store), (first, second))
+                tally.check(LEFT, leftovers(store, root) == [], (first, second))
+                tally.check(GIVEN, seen(store).get("a1") in (OLD, NEW), (first, second))
+                tally.count("pairs of points")
+    tally.close()
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from docid.document import nonce
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 # Windows has neither descriptors of directories nor these flags; names are joined to paths there.
 _HAS_DIR_FD = os.open in os.supports_dir_fd
@@ -60,9 +60,9 @@ class Directory:
             else:
                 self.fd = os.open(os.path.basename(path), _DIRECTORY, dir_fd=parent.fd)
         except OSError as error:
-            if error.errno == errno.ELOOP:  # pragma: no cover  - not on Linux
-                # What O_NOFOLLOW says of a link; Linux says ENOTDIR because of O_DIRECTORY.
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
+            # ELOOP is what O_NOFOLLOW says of a link; Linux says ENOTDIR because of O_DIRECTORY.
+            if error.errno in {errno.ELOOP, errno.ENOTDIR}:
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
             raise
 
     def __enter__(self) -> Self:
@@ -233,3 +233,53 @@ class Directory:
             for file in directory.names():
                 directory.unlink(file)
         self.remove_empty(name)
+
+
+def open_below(root: str, names: Sequence[str]) -> Directory:
+    """Open a directory below a root, which alone may be reached through symbolic links.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        NotADirectoryError: one of the names is something else, or a symbolic link.
+    """
+    directory = Directory(join(root, names[0]))
+    for name in names[1:]:
+        with directory as above:
+            directory = above.sub(name)
+    return directory
+
+
+def make_below(root: str, names: Sequence[str], *, sync: bool) -> Directory:
+    """Open a directory below a root, after making it and what is missing above it; with `sync` that is durable.
+
+    Raises:
+        NotADirectoryError: one of the names is something else, or a symbolic link.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        return open_below(root, names)
+    if names[1:]:
+        above = make_below(root, names[:-1], sync=sync)
+    else:
+        _make(root, sync=sync)
+        above = Directory(os.path.realpath(root))
+    with above:
+        with contextlib.suppress(FileExistsError):
+            above.mkdir(names[-1])
+        if sync:
+            # Also where another process made it just now: it may not have come to its own sync yet.
+            above.sync()
+        return above.sub(names[-1])
+
+
+def _make(path: str, *, sync: bool) -> None:
+    """Make a directory, and those above it."""
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(path) or os.curdir
+    if above != path:
+        _make(above, sync=sync)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path)
+    if sync:
+        with Directory(os.path.realpath(above)) as parent:
+            parent.sync()

@@ -18,7 +18,7 @@ from os.path import join
 from typing import TYPE_CHECKING, Literal
 
 from docid.backends.base import TURNS, Backend, Stored
-from docid.backends.directory import Directory
+from docid.backends.directory import Directory, make_below, open_below
 from docid.backends.locks import Temporary, is_held, locked
 from docid.backends.names import CHANGE_NAMES, ENTRY, HISTORY, entry_name, lock_name, old_name, temporary_name
 from docid.document import RECORD_FILE, Record
@@ -87,7 +87,7 @@ class LocalBackend(Backend):
 
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """See `Backend.create`."""
-        with self._at(stage, doc_id), self._made(join(self.root, stage), stage, doc_id) as directory:
+        with self._at(stage, doc_id), self._made((stage,), doc_id) as directory:
             for _ in range(TURNS):
                 with Temporary(directory, doc_id) as temporary:
                     try:
@@ -119,7 +119,7 @@ class LocalBackend(Backend):
             for number, (stage, doc_id, record, parts) in enumerate(documents):
                 with contextlib.suppress(DocidError, OSError):
                     if stage not in directories:
-                        directories[stage] = stack.enter_context(self._made(join(self.root, stage), stage, doc_id))
+                        directories[stage] = stack.enter_context(self._made((stage,), doc_id))
                     temporary = stack.enter_context(Temporary(directories[stage], doc_id))
                     temporary.fill({**parts, RECORD_FILE: record}, sync=False)
                     temporaries[number] = temporary
@@ -185,7 +185,7 @@ class LocalBackend(Backend):
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
         """See `Backend.load`."""
         with self._at(stage, doc_id):
-            directory = self._open(join(self.root, stage), stage, doc_id)
+            directory = self._open((stage,), doc_id)
             if directory is None:
                 return None
             with directory:
@@ -210,7 +210,7 @@ class LocalBackend(Backend):
         if not os.path.lexists(join(self.root, stage, old_name(doc_id))):
             return False
         with self._at(stage, doc_id):
-            directory = self._open(join(self.root, stage), stage, doc_id)
+            directory = self._open((stage,), doc_id)
             if directory is None:
                 return False
             with directory, locked(directory, doc_id):
@@ -310,7 +310,7 @@ class LocalBackend(Backend):
         A document that is replaced while its stage is listed is among the names, and may be there twice.
         """
         started = time.time_ns()
-        directory = self._open(join(self.root, stage), stage, "")
+        directory = self._open((stage,), "")
         if directory is None:
             return
         changed: set[str] = set()
@@ -349,7 +349,7 @@ class LocalBackend(Backend):
             known = b"" if later is None else later.record
             # Where only the record changed, the parts are those of the next later version.
             contents = {} if later is None else later.parts
-            directory = self._open(join(self.root, *HISTORY, stage, doc_id), stage, doc_id)
+            directory = self._open((*HISTORY, stage, doc_id), doc_id)
             if directory is None:
                 return
             with directory:
@@ -367,7 +367,7 @@ class LocalBackend(Backend):
 
     def _replaced(self, stage: str, doc_id: str, parts: Collection[str]) -> Stored | None:
         """Return the version under the interim name, where the new one is in place already."""
-        directory = self._open(join(self.root, stage), stage, doc_id)
+        directory = self._open((stage,), doc_id)
         if directory is None:
             return None
         with directory:
@@ -405,13 +405,25 @@ class LocalBackend(Backend):
             problem = f"{error.strerror}; {remedy}" if remedy else error.strerror
             raise OSError(error.errno, problem, path) from error
 
-    def _open(self, path: str, stage: str, doc_id: str) -> Directory | None:
+    def _open(self, names: Sequence[str], doc_id: str) -> Directory | None:
+        """Open a directory below the root; None where it is not there."""
+        with self._no_links(names, doc_id), contextlib.suppress(FileNotFoundError):
+            return open_below(self.root, names)
+        return None
+
+    def _made(self, names: Sequence[str], doc_id: str) -> Directory:
+        """Open a directory below the root, after making it and what is missing above it."""
+        with self._no_links(names, doc_id):
+            return make_below(self.root, names, sync=self._sync)
+
+    @contextlib.contextmanager
+    def _no_links(self, names: Sequence[str], doc_id: str) -> Iterator[None]:
+        """Say of something else than a directory what it is."""
         try:
-            return Directory(path)
-        except FileNotFoundError:
-            return None
-        except NotADirectoryError:
-            raise self._no_directory(path, stage, doc_id) from None
+            yield
+        except NotADirectoryError as error:
+            stage = names[len(HISTORY)] if len(names) > 1 else names[0]
+            raise self._no_directory(error.filename, stage, doc_id) from None
 
     def _no_directory(self, path: str, stage: str, doc_id: str) -> UnreadableDocument:
         if os.path.islink(path):
@@ -420,24 +432,6 @@ class LocalBackend(Backend):
             wrong = path if os.path.isdir(self.root) else self.root
             found, remedy = f"{wrong} is no directory", "look what it is, and move it aside"
         return UnreadableDocument(stage, doc_id, str(self.path(stage, doc_id)), found, remedy)
-
-    def _made(self, path: str, stage: str, doc_id: str) -> Directory:
-        """Open a directory, after making it and what is missing above it."""
-        if directory := self._open(path, stage, doc_id):
-            return directory
-        parent = os.path.dirname(path) or os.curdir
-        if not os.path.isdir(parent) and parent != path:
-            self._made(parent, stage, doc_id).close()
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path)
-        if self._sync:
-            # Also where another process made it just now: it may not have come to its own sync yet.
-            with Directory(os.path.realpath(parent)) as above:
-                above.sync()
-        directory = self._open(path, stage, doc_id)
-        if directory is None:
-            raise FileNotFoundError(errno.ENOENT, "removed while it was being made", path)
-        return directory
 
     def _read(self, directory: Directory, name: str, stage: str, doc_id: str, parts: Collection[str]) -> Stored | None:
         """Return what a directory holds, by one descriptor, so that all is of one version; None if it is absent.
@@ -501,7 +495,7 @@ class LocalBackend(Backend):
     @contextlib.contextmanager
     def _changing(self, stage: str, doc_id: str, expected: bytes) -> Iterator[Directory | None]:
         """Hold the lock of a document for a change; None where its record is not the expected one."""
-        directory = self._open(join(self.root, stage), stage, doc_id)
+        directory = self._open((stage,), doc_id)
         if directory is None:
             yield None
             return
@@ -512,7 +506,7 @@ class LocalBackend(Backend):
 
     @contextlib.contextmanager
     def _history(self, stage: str, doc_id: str) -> Iterator[Directory]:
-        with self._made(join(self.root, *HISTORY, stage, doc_id), stage, doc_id) as directory:
+        with self._made((*HISTORY, stage, doc_id), doc_id) as directory:
             yield directory
 
     def _retire(self, directory: Directory, doc_id: str, history: Directory) -> None:

@@ -15,14 +15,14 @@ from os.path import join
 from typing import TYPE_CHECKING, Literal
 
 from docid.backends.base import Leftover
-from docid.backends.directory import Directory
+from docid.backends.directory import Directory, make_below, open_below
 from docid.backends.locks import is_held, locked, probed
 from docid.backends.names import ENTRY, HISTORY, QUARANTINE, lock_name, name_of_temporary, old_name, time_of_entry
 from docid.document import PART_FILES, RECORD_FILE
 from docid.ids import is_doc_id
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from docid.backends.local import LocalBackend
 
@@ -48,7 +48,7 @@ class LocalSweeper:
                     continue
                 except OSError as error:
                     yield Leftover("unreadable-record", stage, "", join(stage, entry.name), str(error), None)
-        with contextlib.suppress(FileNotFoundError), Directory(join(self._root, *HISTORY, stage)) as histories:
+        with contextlib.suppress(FileNotFoundError), open_below(self._root, (*HISTORY, stage)) as histories:
             for doc_id in filter(is_doc_id, histories.names()):
                 try:
                     yield from self._in_history(histories, stage, doc_id, older_than)
@@ -151,7 +151,7 @@ class LocalSweeper:
                     if path == join(stage, doc_id):
                         return self._clear_document(directory, leftover, run, older_than)
                     if leftover.expected in {None, self._record(stage, doc_id)}:
-                        with Directory(join(self._root, os.path.dirname(path))) as around:
+                        with open_below(self._root, path.split(os.sep)[:-1]) as around:
                             return self._quarantined(around, path, run)
             if free and leftover.action == "settle" and self._backend.settle(stage, doc_id):
                 return ""
@@ -177,15 +177,13 @@ class LocalSweeper:
 
     def _quarantined(self, directory: Directory, path: str, run: str) -> str:
         """Move what is in a directory to where it is found again; return that path, relative to the root."""
-        name = os.path.basename(path)
-        moved = join(*QUARANTINE, run, path)
-        os.makedirs(join(self._root, os.path.dirname(moved)), exist_ok=True)
-        with Directory(join(self._root, os.path.dirname(moved))) as quarantine:
+        *above, name = path.split(os.sep)
+        with make_below(self._root, (*QUARANTINE, run, *above), sync=self._sync) as quarantine:
             directory.move(name, name, quarantine)
             if self._sync:
                 quarantine.sync()
                 directory.sync()
-        return moved
+        return join(*QUARANTINE, run, path)
 
     def _record(self, stage: str, doc_id: str) -> bytes | None:
         """Return the record of a document; None where there is none that can be read."""
@@ -200,16 +198,21 @@ class LocalSweeper:
         now = datetime.now(UTC)
 
         def entries(*path: str) -> Iterator[tuple[str, int]]:
-            with contextlib.suppress(FileNotFoundError), Directory(join(self._root, *path)) as directory:
-                for name in sorted(filter(ENTRY.fullmatch, directory.names())):
-                    if (now - time_of_entry(name)).total_seconds() >= older_than:
-                        yield join(*path, name), _size(join(self._root, *path, name))
+            for name in filter(ENTRY.fullmatch, self._names(path)):
+                if (now - time_of_entry(name)).total_seconds() >= older_than:
+                    yield join(*path, name), _size(join(self._root, *path, name))
 
         yield from entries(*QUARANTINE)
         if history:
-            for stage in _names(join(self._root, *HISTORY)):
-                for doc_id in _names(join(self._root, *HISTORY, stage)):
+            for stage in self._names(HISTORY):
+                for doc_id in self._names((*HISTORY, stage)):
                     yield from entries(*HISTORY, stage, doc_id)
+
+    def _names(self, path: Sequence[str]) -> list[str]:
+        """Return the names in a directory below the root; none where it is not there, or no directory."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), open_below(self._root, path) as directory:
+            return sorted(directory.names())
+        return []
 
     def discard(self, path: str) -> None:
         """See `Sweeper.discard`."""
@@ -242,8 +245,8 @@ class LocalSweeper:
                     with locked(directory, doc_id, wait=False) as free:
                         if free and not directory.exists(old_name(doc_id)):
                             # An empty history is what a change leaves that got no further.
-                            with contextlib.suppress(OSError):
-                                os.rmdir(join(self._root, *HISTORY, stage, doc_id))
+                            with contextlib.suppress(OSError), open_below(self._root, (*HISTORY, stage)) as histories:
+                                histories.remove_empty(doc_id)
                             directory.unlink(name)
                             count += 1
         return count
@@ -265,13 +268,6 @@ def _is_older(status: os.stat_result | None, seconds: float) -> bool:
     if status is None:
         return False
     return seconds <= 0 or time.time() - max(status.st_mtime, status.st_ctime) >= seconds
-
-
-def _names(path: str) -> list[str]:
-    try:
-        return sorted(os.listdir(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 def _size(path: str) -> int:

@@ -1,0 +1,78 @@
+"""File systems of one's own, on images: for those who may mount."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN, of ext4, XFS and F2FS
+LOG_FLUSHED, LOG_DROPPED = 1, 2
+
+
+def run(*command: object) -> None:
+    """Run a command; skip the test where it is missing or not allowed."""
+    name = str(command[0])
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} is not here")
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"{name} is not possible here: {done.stderr.strip()[-200:]}")
+
+
+class Image:
+    """A file system in a file, mounted at `path`."""
+
+    def __init__(self, directory: Path, kind: str, size: str = "400M", options: tuple[str, ...] = ()) -> None:
+        if os.geteuid():
+            pytest.skip("needs root, to mount")
+        self.kind = kind
+        self.file = directory / f"{kind}.img"
+        self.path = directory / f"{kind}.mounted"
+        self.path.mkdir()
+        run("truncate", "-s", size, self.file)
+        run(f"mkfs.{kind}", "-q", *options, self.file)
+
+    def mount(self) -> None:
+        run("mount", "-o", "loop", self.file, self.path)
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", str(self.path)], capture_output=True, check=False)
+
+    def cut(self, flags: int) -> None:
+        """Cut its power: what is not on the disk by now is lost. It has to be mounted anew."""
+        fd = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.ioctl(fd, _SHUTDOWN, flags.to_bytes(4, "little"))
+        finally:
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def image(directory: Path, kind: str, size: str = "400M", options: tuple[str, ...] = ()) -> Iterator[Image]:
+    made = Image(directory, kind, size, options)
+    made.mount()
+    try:
+        yield made
+    finally:
+        made.unmount()
+        made.file.unlink()
+
+
+@contextlib.contextmanager
+def tmpfs(directory: Path, options: str) -> Iterator[Path]:
+    """A file system in memory of a given size."""
+    if os.geteuid():
+        pytest.skip("needs root, to mount")
+    directory.mkdir()
+    run("mount", "-t", "tmpfs", "-o", options, "tmpfs", directory)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", str(directory)], capture_output=True, check=False)

@@ -1,0 +1,108 @@
+"""The homes that the core brings, in the suite that every home has to pass."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from docid.backends import Backend, LocalBackend, MemoryBackend, Stored
+from docid.testing import BackendTests
+
+
+class TestLocalBackend(BackendTests):
+    @pytest.fixture(params=["full", "none"])
+    def backend(self, tmp_path: Path, request: pytest.FixtureRequest) -> Backend:
+        return LocalBackend(tmp_path / "docs", durability=request.param)
+
+
+class TestMemoryBackend(BackendTests):
+    @pytest.fixture
+    def backend(self) -> Backend:
+        return MemoryBackend()
+
+
+class ThirdPartyBackend(Backend):
+    """A home of somebody else's: the eight methods, and what it inherits."""
+
+    def __init__(self) -> None:
+        self.memory = MemoryBackend()
+        for name in ("path", "create", "load", "sizes", "amend", "replace", "ids", "history"):
+            setattr(self, name, getattr(self.memory, name))
+
+
+class TestThirdPartyBackend(BackendTests):
+    @pytest.fixture
+    def backend(self) -> Backend:
+        return ThirdPartyBackend()  # type: ignore[abstract]
+
+
+class Forgetful(MemoryBackend):
+    def replace(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        done = super().replace(stage, doc_id, expected, record, parts)
+        self._history.clear()
+        return done
+
+
+class Overwriting(MemoryBackend):
+    def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        self._documents.setdefault(stage, {})[doc_id] = Stored(record, dict(parts))
+        return True
+
+
+class Unchecked(MemoryBackend):
+    def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        found = self.load(stage, doc_id)
+        return super().amend(stage, doc_id, b"" if found is None else found.record, record, parts)
+
+
+class Mixing(MemoryBackend):
+    def ids(self, stage: str) -> Iterator[str]:
+        for each in self._documents:
+            yield from self._documents[each]
+
+
+class Raising(MemoryBackend):
+    def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        if threading.current_thread() is not threading.main_thread():
+            raise AssertionError("not in a thread")
+        return super().create(stage, doc_id, record, parts)
+
+
+@pytest.mark.parametrize("wrong", [Forgetful, Overwriting, Unchecked, Mixing, Raising])
+def test_a_home_that_breaks_a_rule_does_not_pass(wrong: type[MemoryBackend]) -> None:
+    failed = []
+    for name in dir(BackendTests):
+        if name.startswith("test_") and "any_document" not in name:
+            try:
+                getattr(BackendTests(), name)(wrong())
+            except AssertionError:
+                failed.append(name)
+    assert failed
+
+
+def test_a_suite_without_a_home_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(
+        "from docid.testing import BackendTests\nclass TestMine(BackendTests):\n    pass\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "-x", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "expected a fixture 'backend' that returns an empty home" in done.stdout
+
+
+def test_without_its_extra_the_suite_says_what_to_install() -> None:
+    code = "import sys; sys.modules['hypothesis'] = None\nimport docid.testing"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == (
+        "ImportError: docid.testing needs pytest and hypothesis: pip install 'docid-store[testing]'"
+    )
