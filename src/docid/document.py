@@ -388,10 +388,12 @@ class Record:
         """
         contents = {PART_FILES[part]: text.encode() for part, text in document.parts().items()}
         files = {name: PartEntry.of(data) for name, data in contents.items()}
-        # A frozen value holds a dict that is not: what was put there since is looked at again.
-        metadata = _json_object(document.metadata)
+        metadata = document.metadata
         own = document._own_keys()  # noqa: SLF001 - the two classes describe one format
-        document.checked_metadata(own)
+        if metadata:
+            # A frozen value holds a dict that is not: what was put there since is looked at again.
+            metadata = _json_object(metadata)
+            document.checked_metadata(own)
         data = {
             **own,
             "files": {name: entry.to_json() for name, entry in files.items()},

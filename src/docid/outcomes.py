@@ -51,7 +51,7 @@ class WriteResult:
     Attributes:
         outcome: created, unchanged, kept, replaced or completed.
         stage, doc_id: the document.
-        path: where it is.
+        location: where it is, as text; `path` is the same as a `pathlib.Path`.
         metadata_differs: the stored run id or metadata are not those that were given; nothing was changed about
             that.
         missing_parts: the parts that were given and that the stored document lacks, where these are all that
@@ -69,9 +69,16 @@ class WriteResult:
     outcome: Outcome
     stage: str
     doc_id: str
-    path: Path
+    location: str
     metadata_differs: bool = False
     missing_parts: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        from pathlib import Path  # noqa: PLC0415 - importing it is a tenth of what importing docid costs
+
+        return Path(self.location)
 
 
 def judge(
@@ -94,7 +101,7 @@ def judge(
     held = version.contents(ALL_FILES, verify=True)
     differing = tuple(part for part, name in PART_FILES.items() if held.get(name) != parts.get(name))
     metadata_differs = there.run_id != document.run_id or _as_text(there.metadata) != _as_text(document.metadata)
-    result = WriteResult(Outcome.UNCHANGED, version.stage, version.doc_id, version.path)
+    result = WriteResult(Outcome.UNCHANGED, version.stage, version.doc_id, version.location)
     if there.legacy and differing:
         raise legacy(version, "its record was written by an older system")
     if if_exists == "replace" and (differing or metadata_differs) and not there.legacy:
@@ -123,7 +130,7 @@ def same_lineage(version: Version, task_id: str | None, parent_doc_id: str | Non
             parent_doc_id=parent_doc_id,
             stored_task_id=version.record.task_id,
             stored_parent_doc_id=version.record.parent_doc_id,
-            path=str(version.path),
+            path=version.location,
         )
     unknown = version.record.legacy and version.record.parent_doc_id is None
     return None if same and unknown and has_parent else same
@@ -142,7 +149,7 @@ def content_conflict(version: Version, parts: tuple[str, ...], missing: tuple[st
         task_id=version.record.task_id,
         parts=parts,
         missing_parts=missing,
-        path=str(version.path),
+        path=version.location,
     )
 
 

@@ -286,8 +286,8 @@ class DocsStore:
         self._check_parent(stage, row.parent_doc_id)
         if row.doc_run_id is not None:
             check_text("doc_run_id", row.doc_run_id)
-        if require_parent:
-            self._require_parent(stage, doc_id, task_id, row.parent_doc_id)
+        if require_parent and (missing := self._missing_parent(stage, doc_id, task_id, row.parent_doc_id)):
+            raise missing
         document: object = make()
         if not isinstance(document, Document):
             problem = f"make() returned {type(document).__name__}; expected a Document of task {task_id!r}"
@@ -322,7 +322,7 @@ class DocsStore:
         stage, doc_id = self._checked(stage, doc_id)
         for _ in range(TURNS):
             version = self._found(stage, doc_id, (name,))
-            record, result = version.record, WriteResult(Outcome.COMPLETED, stage, doc_id, self.path(stage, doc_id))
+            record, result = version.record, WriteResult(Outcome.COMPLETED, stage, doc_id, version.location)
             if record.legacy:
                 raise legacy(version, "its record was written by an older system")
             if name in record.files:
@@ -370,9 +370,10 @@ class DocsStore:
                     if self.backend.load(prepared.stage, prepared.doc_id) is not None:
                         done[number] = self._put(document, if_exists, require_parent=require_parent)[0]
                         continue
-                    if require_parent:
-                        self._require_parent_of(prepared)
-                    new[number] = prepared
+                    if require_parent and (missing := self._missing_parent_of(prepared)):
+                        done[number] = missing
+                    else:
+                        new[number] = prepared
                 except (DocidError, OSError, TypeError) as error:
                     done[number] = error
             asked = [NewDocument(each.stage, each.doc_id, *each.stored) for each in new.values()]
@@ -424,24 +425,24 @@ class DocsStore:
             raise _no_policy(if_exists)
         new = self._prepared(document)
         stage, doc_id, stored = new.stage, new.doc_id, new.stored
+        missing = self._missing_parent_of(new) if require_parent else None
         for _ in range(TURNS):
+            # Tried first: mostly nothing is there, and looking for it costs as much as the half of writing it.
+            if missing is None and self.backend.create(stage, doc_id, *stored):
+                return self._result(Outcome.CREATED, new), new
             version = Version.load(self.backend, stage, doc_id, ALL_FILES)
-            differing: tuple[str, ...] = ()
-            if version is None:
-                result = self._result(Outcome.CREATED, new)
-            elif self.backend.settle(stage, doc_id):
+            if version is None or self.backend.settle(stage, doc_id):
+                if version is None and missing is not None:
+                    raise missing
                 continue  # what was loaded may not be what stays
-            else:
-                has_parent = self._has_parent(stage)
-                result, differing = judge(document, stored.parts, version, if_exists, has_parent=has_parent)
-                if result.outcome is not Outcome.REPLACED:
-                    return result, version
-            if require_parent:
-                self._require_parent_of(new)
-            written = new
-            if version is None:
-                done = self.backend.create(stage, doc_id, *stored)
-            elif differing:
+            has_parent = self._has_parent(stage)
+            result, differing = judge(document, stored.parts, version, if_exists, has_parent=has_parent)
+            if result.outcome is not Outcome.REPLACED:
+                return result, version
+            if missing is not None:
+                raise missing
+            if differing:
+                written = new
                 done = self.backend.replace(stage, doc_id, version.stored.record, *stored)
             else:
                 merged = new.record.in_place_of(version.record)
@@ -452,7 +453,7 @@ class DocsStore:
         raise self._busy(stage, doc_id)
 
     def _result(self, outcome: Outcome, version: Version) -> WriteResult:
-        return WriteResult(outcome, version.stage, version.doc_id, version.path)
+        return WriteResult(outcome, version.stage, version.doc_id, version.location)
 
     def _check_writable(self, document: Document) -> None:
         """Refuse what cannot be stored here."""
@@ -470,13 +471,14 @@ class DocsStore:
             problem = f"{parent_doc_id!r}, but stage {stage!r} has no parent; expected None"
             raise InvalidDocument("parent_doc_id", problem)
 
-    def _require_parent(self, stage: str, doc_id: str, task_id: str, parent_doc_id: str | None) -> None:
+    def _missing_parent(self, stage: str, doc_id: str, task_id: str, parent_doc_id: str | None) -> MissingParent | None:
+        """Return the error for a document whose parent is not in the store; None where nothing is missing."""
         parent_stage = self.stages.parent_of(stage)
         if parent_stage is None:
-            return
+            return None
         if parent_doc_id is not None and self.backend.load(parent_stage, parent_doc_id) is not None:
-            return
-        raise MissingParent(
+            return None
+        return MissingParent(
             stage=stage,
             doc_id=doc_id,
             task_id=task_id,
@@ -485,8 +487,9 @@ class DocsStore:
             found_in=self._stages_with(parent_doc_id) if parent_doc_id is not None else (),
         )
 
-    def _require_parent_of(self, new: Version) -> None:
-        self._require_parent(new.stage, new.doc_id, cast("str", new.record.task_id), new.record.parent_doc_id)
+    def _missing_parent_of(self, new: Version) -> MissingParent | None:
+        task_id = cast("str", new.record.task_id)
+        return self._missing_parent(new.stage, new.doc_id, task_id, new.record.parent_doc_id)
 
     def _has_parent(self, stage: str) -> bool:
         return self.stages.parent_of(stage) is not None
@@ -500,12 +503,12 @@ class DocsStore:
     def _found(self, stage: str, doc_id: str, files: Collection[str] = (), wanted_by: str = "") -> Version:
         version = Version.load(self.backend, stage, doc_id, files)
         if version is None:
-            path = str(self.path(stage, doc_id))
+            path = self.backend.location(stage, doc_id)
             raise DocumentNotFound(stage, doc_id, path, self._stages_with(doc_id), wanted_by)
         return version
 
     def _busy(self, stage: str, doc_id: str) -> UnreadableDocument:
-        path = str(self.path(stage, doc_id))
+        path = self.backend.location(stage, doc_id)
         return UnreadableDocument(stage, doc_id, path, "others change it all the time", "try again")
 
 

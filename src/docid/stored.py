@@ -61,7 +61,7 @@ class Version:
                 remedy = "open it with a later docid" if error.field == "format" else None
                 code = "misplaced-document" if error.field == "doc_id" else "unreadable-record"
                 problem = error.problem if error.field == "doc_id" else str(error)
-                path = str(backend.path(stage, doc_id))
+                path = backend.location(stage, doc_id)
                 raise UnreadableDocument(stage, doc_id, path, problem, remedy, code=code) from None
         self.record = record
 
@@ -72,15 +72,15 @@ class Version:
         return None if stored is None else cls(backend, stage, doc_id, stored)
 
     @property
-    def path(self) -> Path:
+    def location(self) -> str:
         """Where it is."""
-        return self.backend.path(self.stage, self.doc_id)
+        return self.backend.location(self.stage, self.doc_id)
 
     def unreadable(
         self, problem: str, remedy: str | None = None, code: str = "unreadable-record"
     ) -> UnreadableDocument:
         """Return the error that says what is wrong with this document."""
-        return UnreadableDocument(self.stage, self.doc_id, str(self.path), problem, remedy, self.record.task_id, code)
+        return UnreadableDocument(self.stage, self.doc_id, self.location, problem, remedy, self.record.task_id, code)
 
     def contents(self, files: Collection[str], *, verify: bool) -> dict[str, bytes]:
         """Return those of the loaded `files` that belong to the document, compared with what the record says of them.
@@ -136,7 +136,7 @@ class Version:
             # Another version may be taking its place: what is said then is said of one version.
             again = Version.load(self.backend, self.stage, self.doc_id, ALL_FILES)
             if again is None:
-                raise DocumentNotFound(self.stage, self.doc_id, str(self.path))
+                raise DocumentNotFound(self.stage, self.doc_id, self.location)
             version = again
         version.document(verify=verify)
 
@@ -188,7 +188,7 @@ class StoredDocument:
     @property
     def path(self) -> Path:
         """Where it is."""
-        return self._version.path
+        return self._version.backend.path(self.stage, self.doc_id)
 
     @property
     def task_id(self) -> str | None:

@@ -117,12 +117,17 @@ class Backend(Protocol):
 
     Every method may raise `UnreadableDocument` where something stands that is no document, and `OSError`.
 
-    A class that inherits from this one gets `create_many`, `settle` and `sweeper`, which a home may do better.
+    A class that inherits from this one gets `location`, `create_many`, `settle` and `sweeper`, which a home may do
+    better.
     """
 
     def path(self, stage: str, doc_id: str) -> Path:
         """Return where the document is or would be, without looking. Where a home has no files, a mere name."""
         ...
+
+    def location(self, stage: str, doc_id: str) -> str:
+        """Return the same as text, which costs less."""
+        return str(self.path(stage, doc_id))
 
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """Store a new document, whole, and return True; return False and change nothing if the id is taken."""

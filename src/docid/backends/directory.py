@@ -39,31 +39,34 @@ _SYNCED_AS_A_WHOLE = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x2F
 class Directory:
     """An open directory, for a `with`. Its methods do what the functions of `os` of these names do with names in it."""
 
-    __slots__ = ("fd", "path")
+    __slots__ = ("_above", "_name", "fd")
 
     def __init__(self, path: str, *, parent: Directory | None = None) -> None:
-        """Open `path`; where `parent` is given, by its last part below that.
+        """Open `path`; where `parent` is given, a name in it.
 
         Raises:
             NotADirectoryError: it is something else, or a symbolic link.
             OSError: it cannot be opened.
         """
-        self.path = path
+        self._above = parent
+        self._name = path
         self.fd: int | None = None
         if not _HAS_DIR_FD:  # pragma: no cover  - Windows
-            if not stat.S_ISDIR(os.lstat(path).st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+            if not stat.S_ISDIR(os.lstat(self.path).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.path)
             return
         try:
-            if parent is None:
-                self.fd = os.open(path, _DIRECTORY)
-            else:
-                self.fd = os.open(os.path.basename(path), _DIRECTORY, dir_fd=parent.fd)
+            self.fd = os.open(path, _DIRECTORY, dir_fd=None if parent is None else parent.fd)
         except OSError as error:
             # ELOOP is what O_NOFOLLOW says of a link; Linux says ENOTDIR because of O_DIRECTORY.
             if error.errno in {errno.ELOOP, errno.ENOTDIR}:
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.path) from None
             raise
+
+    @property
+    def path(self) -> str:
+        """Its path."""
+        return self._name if self._above is None else join(self._above.path, self._name)
 
     def __enter__(self) -> Self:
         return self
@@ -74,12 +77,14 @@ class Directory:
     def close(self) -> None:
         """Close it. What was done in it is done, whatever closing says."""
         if self.fd is not None:  # pragma: no branch  - Windows
-            with contextlib.suppress(OSError):
+            try:  # noqa: SIM105 - as cheap as can be: every write and read comes by
                 os.close(self.fd)
+            except OSError:
+                pass
 
     def open(self, name: str, flags: int) -> int:
         """Open a file in it and return the descriptor."""
-        return os.open(self._at(name), flags, 0o666, dir_fd=self.fd)
+        return os.open(name if self.fd is not None else self._at(name), flags, 0o666, dir_fd=self.fd)
 
     def _at(self, name: str) -> str:
         return name if self.fd is not None else join(self.path, name)
@@ -116,7 +121,7 @@ class Directory:
 
     def sub(self, name: str) -> Directory:
         """Open a directory in it."""
-        return Directory(join(self.path, name), parent=self)
+        return Directory(name, parent=self)
 
     def mkdir(self, name: str) -> None:
         """Make a directory in it."""
@@ -181,9 +186,9 @@ class Directory:
         """Write a new file."""
         fd = self.open(name, _WRITE)
         try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(fd, rest) :]
+            written = os.write(fd, data) if data else 0
+            while written < len(data):
+                written += os.write(fd, memoryview(data)[written:])
             if sync:
                 os.fsync(fd)
         finally:
@@ -220,7 +225,7 @@ class Directory:
         return os.listdir(self.path if self.fd is None else self.fd)
 
     def remove_empty(self, name: str) -> bool:
-        """Remove a directory if it is empty; return whether it was."""
+        """Remove a directory if it is empty and that is possible; return whether it was."""
         try:
             os.rmdir(self._at(name), dir_fd=self.fd)
         except OSError:
@@ -255,8 +260,10 @@ def make_below(root: str, names: Sequence[str], *, sync: bool) -> Directory:
     Raises:
         NotADirectoryError: one of the names is something else, or a symbolic link.
     """
-    with contextlib.suppress(FileNotFoundError):
+    try:
         return open_below(root, names)
+    except FileNotFoundError:
+        pass
     if names[1:]:
         above = make_below(root, names[:-1], sync=sync)
     else:

@@ -78,6 +78,10 @@ class LocalBackend(Backend):
     def __repr__(self) -> str:
         return f"LocalBackend({self.root!r}, durability={self.durability!r})"
 
+    def location(self, stage: str, doc_id: str) -> str:
+        """See `Backend.location`."""
+        return join(self.root, stage, doc_id)
+
     def path(self, stage: str, doc_id: str) -> Path:
         """Return the directory of the document."""
         # Not imported by us before somebody asks: it is a tenth of what importing docid costs.
@@ -87,20 +91,26 @@ class LocalBackend(Backend):
 
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """See `Backend.create`."""
-        with self._at(stage, doc_id), self._made((stage,), doc_id) as directory:
-            for _ in range(TURNS):
-                with Temporary(directory, doc_id) as temporary:
-                    try:
-                        temporary.fill({**parts, RECORD_FILE: record}, sync=self._sync)
-                        created = self._commit(directory, temporary, stage, doc_id, record)
-                    except FileNotFoundError:
-                        if temporary.was_swept():
-                            continue
-                        raise
-                    if created:
-                        self._committed(directory, stage, doc_id)
-                    return created
-            raise OSError(errno.EBUSY, "swept away again and again while it was written")
+        try:
+            with self._made((stage,), doc_id) as directory:
+                for _ in range(TURNS):
+                    # Where it is there nothing is built. Whether it is not is seen again at the rename.
+                    if directory.exists(doc_id) and _is_taken(directory, doc_id):
+                        return False
+                    with Temporary(directory, doc_id) as temporary:
+                        try:
+                            temporary.fill({**parts, RECORD_FILE: record}, sync=self._sync)
+                            created = self._commit(directory, temporary, stage, doc_id, record)
+                        except FileNotFoundError:
+                            if temporary.was_swept():
+                                continue
+                            raise
+                        if created:
+                            self._committed(directory, stage, doc_id)
+                        return created
+                raise OSError(errno.EBUSY, "swept away again and again while it was written")  # noqa: TRY301 - explained below
+        except OSError as error:
+            raise self._explained(error, stage, doc_id) from error
 
     def create_many(self, documents: Sequence[NewDocument]) -> list[bool | DocidError | OSError]:
         """See `Backend.create_many`. On a local Linux file system all are made durable by one sync of it."""
@@ -184,7 +194,7 @@ class LocalBackend(Backend):
 
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
         """See `Backend.load`."""
-        with self._at(stage, doc_id):
+        try:
             directory = self._open((stage,), doc_id)
             if directory is None:
                 return None
@@ -203,6 +213,8 @@ class LocalBackend(Backend):
                     if free == _LOOKS:
                         return None
                 return None
+        except OSError as error:
+            raise self._explained(error, stage, doc_id) from error
 
     def settle(self, stage: str, doc_id: str) -> bool:
         """See `Backend.settle`."""
@@ -394,36 +406,36 @@ class LocalBackend(Backend):
 
     @contextlib.contextmanager
     def _at(self, stage: str, doc_id: str) -> Iterator[None]:
-        """Give an `OSError` the whole path, which calls relative to a descriptor do not know, and a remedy."""
+        """Give an `OSError` the whole path, and a remedy."""
         try:
             yield
         except OSError as error:
-            path = error.filename
-            if path is None or not os.path.dirname(path):
-                path = join(self.root, stage, doc_id)
-            remedy = _REMEDIES.get(error.errno or 0)
-            problem = f"{error.strerror}; {remedy}" if remedy else error.strerror
-            raise OSError(error.errno, problem, path) from error
+            raise self._explained(error, stage, doc_id) from error
+
+    def _explained(self, error: OSError, stage: str, doc_id: str) -> OSError:
+        """Return an error with the whole path, which calls relative to a descriptor do not know, and a remedy."""
+        path = error.filename
+        if path is None or not os.path.dirname(path):
+            path = join(self.root, stage, doc_id)
+        remedy = _REMEDIES.get(error.errno or 0)
+        problem = f"{error.strerror}; {remedy}" if remedy else error.strerror
+        return OSError(error.errno, problem, path)
 
     def _open(self, names: Sequence[str], doc_id: str) -> Directory | None:
         """Open a directory below the root; None where it is not there."""
-        with self._no_links(names, doc_id), contextlib.suppress(FileNotFoundError):
+        try:
             return open_below(self.root, names)
-        return None
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError as error:
+            raise self._no_directory(error.filename, names[-2:][0], doc_id) from None
 
     def _made(self, names: Sequence[str], doc_id: str) -> Directory:
         """Open a directory below the root, after making it and what is missing above it."""
-        with self._no_links(names, doc_id):
-            return make_below(self.root, names, sync=self._sync)
-
-    @contextlib.contextmanager
-    def _no_links(self, names: Sequence[str], doc_id: str) -> Iterator[None]:
-        """Say of something else than a directory what it is."""
         try:
-            yield
+            return make_below(self.root, names, sync=self._sync)
         except NotADirectoryError as error:
-            stage = names[len(HISTORY)] if len(names) > 1 else names[0]
-            raise self._no_directory(error.filename, stage, doc_id) from None
+            raise self._no_directory(error.filename, names[-2:][0], doc_id) from None
 
     def _no_directory(self, path: str, stage: str, doc_id: str) -> UnreadableDocument:
         if os.path.islink(path):
@@ -514,6 +526,17 @@ class LocalBackend(Backend):
         directory.move(old_name(doc_id), entry_name(history.names()), history)
         self._settle_directory(history)
         self._settle_directory(directory)
+
+
+def _is_taken(directory: Directory, doc_id: str) -> bool:
+    """Return whether what stands at an id claims it: an empty directory does not."""
+    try:
+        with directory.sub(doc_id) as there:
+            return bool(there.names())
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        return True
 
 
 def _holds(directory: Directory, doc_id: str, record: bytes) -> bool:

@@ -59,9 +59,10 @@ class Temporary:
                 stage.remove_empty(self.name)
                 raise
             if sys.platform != "win32" and self._directory.fd is not None:  # pragma: no branch
-                # A file system without locks: then its age alone keeps a sweep away.
-                with contextlib.suppress(OSError):
+                try:  # noqa: SIM105 - as cheap as can be: every write comes by
                     fcntl.flock(self._directory.fd, fcntl.LOCK_SH)
+                except OSError:
+                    pass  # a file system without locks: then its age alone keeps a sweep away
             # A sweep may have had it, and have moved it away, while we waited for the lock.
             if stage.exists(self.name):
                 return
