@@ -94,8 +94,8 @@ RATIOS = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--documents", type=int, default=400, help="documents a turn")
-    parser.add_argument("--store-turns", type=int, default=25)
+    parser.add_argument("--documents", type=int, default=1000, help="documents a turn")
+    parser.add_argument("--store-turns", type=int, default=15)
     parser.add_argument("--directory", help="where to write (default: the temporary directory)")
     arguments, _ = parser.parse_known_args()
     rates: dict[str, list[float]] = {name: [] for name in CONTENDERS}

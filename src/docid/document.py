@@ -386,8 +386,12 @@ class Record:
             document: the document.
             nonce: a text that no other write uses; a writer knows its own record by it.
         """
-        contents = {PART_FILES[part]: text.encode() for part, text in document.parts().items()}
-        files = {name: PartEntry.of(data) for name, data in contents.items()}
+        contents, files, listed = {}, {}, {}
+        for part, text in document.parts().items():
+            name, content = PART_FILES[part], text.encode()
+            contents[name] = content
+            files[name] = PartEntry.of(content)
+            listed[name] = files[name].to_json()
         metadata = document.metadata
         own = document._own_keys()  # noqa: SLF001 - the two classes describe one format
         if metadata:
@@ -396,7 +400,7 @@ class Record:
             document.checked_metadata(own)
         data = {
             **own,
-            "files": {name: entry.to_json() for name, entry in files.items()},
+            "files": listed,
             "docid": {"nonce": nonce},
             **metadata,
         }

@@ -35,7 +35,7 @@ _REST_OF_BYTE = bytes(_REST[byte % 36] for byte in range(256))
 # Names that Windows gives to devices, in every directory; compared in lower case, as all our names are.
 _DEVICES = "con|prn|aux|nul|com[0-9]|lpt[0-9]"
 _STAGE = re.compile(rf"(?!(?:{_DEVICES})\Z)[a-z][a-z0-9_-]{{0,63}}\Z")
-_DOC_ID = re.compile(rf"(?!(?:{_DEVICES})\Z)[a-z0-9][a-z0-9_-]{{0,63}}\Z")
+DOC_ID = re.compile(rf"(?!(?:{_DEVICES})\Z)[a-z0-9][a-z0-9_-]{{0,63}}\Z")
 _STAGE_EXPECTED = "1 to 64 of a-z, 0-9, _ and -, the first a letter, and no Windows device name"
 DOC_ID_EXPECTED = "1 to 64 of a-z, 0-9, _ and -, the first a letter or digit, and no Windows device name"
 
@@ -82,7 +82,7 @@ def check_doc_id(doc_id: str, argument: str = "doc_id") -> DocId:
     """
     if not isinstance(doc_id, str):
         raise TypeError(f"{argument}: expected a str, got {type(doc_id).__name__}")
-    if not _DOC_ID.match(doc_id):
+    if not DOC_ID.match(doc_id):
         raise InvalidName(argument, doc_id, "not a doc id", DOC_ID_EXPECTED)
     return DocId(plain(doc_id))
 
@@ -187,7 +187,7 @@ def is_doc_id(text: object) -> TypeGuard[DocId]:
         >>> is_doc_id("dyqgt4ths788xgx8"), is_doc_id("4a2wetfbrppa1fta"), is_doc_id(".."), is_doc_id("nul")
         (True, True, False, False)
     """
-    return isinstance(text, str) and _DOC_ID.match(text) is not None
+    return isinstance(text, str) and DOC_ID.match(text) is not None
 
 
 def collision_probability(n: int) -> float:

@@ -414,7 +414,7 @@ class DocsStore:
         """
         if not isinstance(document, Document):
             raise TypeError(f"document: expected a Document, got {type(document).__name__}")
-        stage, doc_id = self._checked(document.stage, document.doc_id)
+        stage, doc_id = self.stages.check(document.stage), document.doc_id
         self._check_writable(document)
         record, parts = Record.from_document(document, nonce())
         return Version(self.backend, stage, doc_id, Stored(record.to_bytes(), parts), record)

@@ -146,7 +146,11 @@ class Directory:
 
     def exists(self, name: str) -> bool:
         """Return whether there is something of that name, a link that leads nowhere included."""
-        return self.stat(name) is not None
+        try:
+            os.stat(name if self.fd is not None else self._at(name), dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
 
     def stat(self, name: str) -> os.stat_result | None:
         """Return the status of what is there, links not followed; None where nothing is."""
@@ -184,7 +188,7 @@ class Directory:
 
     def write(self, name: str, data: bytes, *, sync: bool) -> None:
         """Write a new file."""
-        fd = self.open(name, _WRITE)
+        fd = os.open(name if self.fd is not None else self._at(name), _WRITE, 0o666, dir_fd=self.fd)
         try:
             written = os.write(fd, data) if data else 0
             while written < len(data):

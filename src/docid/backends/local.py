@@ -23,7 +23,7 @@ from docid.backends.locks import Temporary, is_held, locked
 from docid.backends.names import CHANGE_NAMES, ENTRY, HISTORY, entry_name, lock_name, old_name, temporary_name
 from docid.document import RECORD_FILE, Record
 from docid.errors import DocidError, DurabilityUnknown, InvalidDocument, UnreadableDocument
-from docid.ids import is_doc_id
+from docid.ids import DOC_ID, is_doc_id
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -328,15 +328,17 @@ class LocalBackend(Backend):
         changed: set[str] = set()
         seen: set[str] = set()
         with directory:
-            for entry in directory.scan():
-                name = entry.name
-                if is_doc_id(name):
-                    if entry.is_dir(follow_symlinks=False):
-                        if name in changed:
-                            seen.add(name)
-                        yield name
-                elif name.startswith(CHANGE_NAMES):
-                    changed.add(name.split("-", 1)[1])
+            is_name = DOC_ID.match  # a call for each of millions
+            with os.scandir(directory.path if directory.fd is None else directory.fd) as entries:
+                for entry in entries:
+                    name = entry.name
+                    if is_name(name):
+                        if entry.is_dir(follow_symlinks=False):
+                            if changed and name in changed:
+                                seen.add(name)
+                            yield name
+                    elif name.startswith(CHANGE_NAMES):
+                        changed.add(name.split("-", 1)[1])
             # A replace renames, and a listing that passes by at that moment may miss the name. Its lock file says
             # when it was held last; where names have come since, it may be among them.
             if directory.changed_since(started):
