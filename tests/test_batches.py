@@ -101,14 +101,35 @@ def test_one_that_cannot_be_stored_does_not_keep_the_others_back(store: DocsStor
     assert sorted(store.ids("draft")) == ["d1", "d2"]
 
 
-def test_a_stream_that_fails_leaves_what_was_written(store: DocsStore) -> None:
+def test_of_a_stream_that_fails_all_that_it_gave_is_written_and_the_failures_are_told(store: DocsStore) -> None:
     def documents() -> Iterator[Document]:
         yield from map(draft, range(150))
         raise RuntimeError("the model is gone")
 
-    with pytest.raises(RuntimeError):
+    store.write(attrs.evolve(draft(5), task_id="another"))
+    with pytest.raises(RuntimeError) as caught:
         store.write_many(documents())
-    assert len(list(store.ids("draft"))) == 100
+    assert len(list(store.ids("draft"))) == 150
+    assert isinstance(caught.value.__cause__, BatchError)
+    assert list(caught.value.__cause__.failures) == [5]
+
+    def one() -> Iterator[Document]:
+        yield draft(200)
+        raise RuntimeError("the model is gone")
+
+    with pytest.raises(RuntimeError) as caught:
+        store.write_many(one())
+    assert caught.value.__cause__ is None
+    assert store.exists("draft", "d200")
+
+
+def test_a_failure_that_is_kept_does_not_keep_the_texts_of_its_chunk(store: DocsStore) -> None:
+    store.write(attrs.evolve(draft(1), task_id="another"))
+    wrong: Any = "no document"
+    with pytest.raises(BatchError) as caught:
+        store.write_many([draft(1), essay(9), wrong])
+    assert [error.__traceback__ for error in caught.value.failures.values()] == [None] * 3
+    assert [error.__context__ for error in caught.value.failures.values()] == [None] * 3
 
 
 def test_a_wrong_policy_is_said_before_anything_is_written(store: DocsStore) -> None:

@@ -1047,3 +1047,26 @@ def test_a_directory_removed_while_it_is_being_made_is_an_error_with_its_path(
     monkeypatch.setattr("docid.backends.local.os.mkdir", lambda *_: None)
     with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "docs"))):
         LocalBackend(tmp_path / "docs", durability="none").create("draft", "a1", b"{}", {})
+
+
+def test_a_root_that_cannot_be_looked_at_ends_at_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "isdir", lambda _: False)
+    with pytest.raises(OSError, match="."):
+        LocalBackend("/proc/nothing/docs").create("draft", "a1", b"{}", {})
+
+
+def test_what_vanishes_while_it_is_looked_at_does_not_take_an_id(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = local.path("draft", "a1").parent
+    (stage / "a1").mkdir(parents=True)
+    sub = Directory.sub
+
+    def vanished(directory: Directory, name: str) -> Directory:
+        if name == "a1":
+            os.rmdir(stage / "a1")
+        return sub(directory, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Directory, "sub", vanished)
+        assert local.backend.create("draft", "a1", b"{}", {})

@@ -199,7 +199,7 @@ def test_what_a_writer_may_be_at_is_left_alone(local: DocsStore, root: Path, fau
 
 def test_the_id_of_what_was_moved_aside_is_free(local: DocsStore, root: Path) -> None:
     torn(root)
-    [step] = repair(local, apply=True)
+    [step] = repair(local, apply=True, stale_after=0)
     assert moved(step, root).is_dir()
     assert local.write(draft("good", task_id="t-2")).outcome is Outcome.CREATED
 
@@ -317,7 +317,7 @@ def test_a_directory_that_cannot_be_read_is_a_finding_and_does_not_end_the_scan(
 
     (root / "essay").mkdir()
     monkeypatch.setattr("docid.backends.directory.os.open", refused)
-    steps = list(repair(local, apply=True))
+    steps = list(repair(local, apply=True, stale_after=0))
     assert sorted((step.action, step.path, step.done) for step in steps) == [
         ("leave", str(root / ".docid" / "history" / "draft" / "changed"), False),
         ("leave", str(root / "draft" / "changed"), False),
@@ -473,7 +473,7 @@ def test_an_empty_history_goes_with_its_lock(local: DocsStore, root: Path) -> No
 
 def test_quarantine_and_history_are_deleted_when_told_and_old_enough(local: DocsStore, root: Path) -> None:
     torn(root)
-    [step] = repair(local, apply=True)
+    [step] = repair(local, apply=True, stale_after=0)
     run = "/".join(step.to.split("/")[:3])
     assert list(repair(local, apply=True, purge=True, history=True)) == []
     assert [(step.action, step.path, step.done) for step in repair(local, purge=True, older_than=0)] == [
@@ -501,7 +501,7 @@ def test_history_is_deleted_in_a_stage_that_is_gone(local: DocsStore, root: Path
 
 def test_what_cannot_be_deleted_is_said(local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torn(root)
-    list(repair(local, apply=True))
+    list(repair(local, apply=True, stale_after=0))
 
     def refused(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -573,7 +573,7 @@ def test_the_command_plans_does_and_then_has_nothing_to_do(
     torn(root)
     (root / "draft" / "notes.txt").write_text("mine")
     before = tree(root)
-    code, out, err = run(capsys, "repair", "--store", root)
+    code, out, err = run(capsys, "repair", "--store", root, "--stale-after", "0s")
     assert (code, err) == (0, "")
     assert out.splitlines() == [
         f"left alone   {root}/draft/notes.txt: unlisted-file: it belongs to no document; look what it is: nothing of "
@@ -582,12 +582,12 @@ def test_the_command_plans_does_and_then_has_nothing_to_do(
         "1 to move, 1 left alone; nothing was changed: --apply does it",
     ]
     assert tree(root) == before
-    code, out, _ = run(capsys, "repair", "--store", root, "--apply")
+    code, out, _ = run(capsys, "repair", "--store", root, "--apply", "--stale-after", "0s")
     assert code == 0
     assert re.search(r"^moved        draft/good -> \.docid/quarantine/\S+/draft/good: raw", out, re.MULTILINE)
     assert out.endswith("\n1 moved, 1 left alone\n")
     (root / "draft" / "notes.txt").unlink()
-    assert run(capsys, "repair", "--store", root, "--apply")[:2] == (0, "nothing to repair\n")
+    assert run(capsys, "repair", "--store", root, "--apply", "--stale-after", "0s")[:2] == (0, "nothing to repair\n")
     code, out, _ = run(capsys, "repair", "--store", root, "--apply", "--purge", "--older-than", "0s")
     assert code == 0
     assert re.match(r"deleted      \.docid/quarantine/\S+: [0-9]+ bytes\n1 deleted\n$", out)
@@ -595,7 +595,7 @@ def test_the_command_plans_does_and_then_has_nothing_to_do(
 
 def test_the_command_tells_programs(local: DocsStore, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torn(root)
-    code, out, _ = run(capsys, "repair", "--store", root, "--json")
+    code, out, _ = run(capsys, "repair", "--store", root, "--json", "--stale-after", "0s")
     step = json.loads(out)
     assert (code, step["action"], step["path"], step["done"], step["error"]) == (
         0,
@@ -605,7 +605,9 @@ def test_the_command_tells_programs(local: DocsStore, root: Path, capsys: pytest
         None,
     )
     assert step["finding"]["code"] == "torn-document"
-    _, out, _ = run(capsys, "repair", "--store", root, "--json", "--purge", "--history", "--older-than", "0s")
+    _, out, _ = run(
+        capsys, "repair", "--store", root, "--json", "--purge", "--history", "--older-than", "0s", "--stale-after", "0s"
+    )
     assert [json.loads(line)["finding"] for line in out.splitlines()[1:]] == [None, None]
 
 
@@ -619,7 +621,7 @@ def test_the_command_fails_where_something_could_not_be_done(
 
     with monkeypatch.context() as patch:
         patch.setattr("docid.backends.directory.os.rename", refused)
-        code, out, _ = run(capsys, "repair", "--store", root, "--apply")
+        code, out, _ = run(capsys, "repair", "--store", root, "--apply", "--stale-after", "0s")
     assert code == 1
     assert "failed       draft/good: [Errno 28] No space left on device\n" in out
     assert out.endswith("\n1 failed\n")

@@ -357,13 +357,13 @@ class DurabilityUnknown(DocidError):
 
     Example:
         >>> print(DurabilityUnknown("draft", "d1", "docs/draft/d1", "[Errno 5] Input/output error"))
-        draft/d1 was written to docs/draft/d1, but making it durable failed ([Errno 5] Input/output error): it ...
+        draft/d1 was written to docs/draft/d1, but what has to follow failed ([Errno 5] Input/output error): it ...
     """
 
     def __init__(self, stage: str, doc_id: str, path: str, problem: str) -> None:
         super().__init__(
-            f"{stage}/{doc_id} was written to {path}, but making it durable failed ({problem}): it is there and whole, "
-            f"and may be gone after a power cut; look at the disk (writing it again finds it, and syncs nothing)"
+            f"{stage}/{doc_id} was written to {path}, but what has to follow failed ({problem}): it is there and "
+            f"whole, and may be gone after a power cut; look at the disk (writing it again finds it, and syncs nothing)"
         )
         self.stage = stage
         self.doc_id = doc_id

@@ -68,8 +68,9 @@ def repair(
         store: the store; all of its stages are gone through.
         apply: do it; otherwise nothing is changed.
         verify: also compare the SHA-256 of every part with its record's.
-        stale_after: what was touched in the last so many seconds may belong to a writer, and is left alone. On a
-            file system of one machine a lock tells dead writers too; where it is mounted by several, this alone.
+        stale_after: what was touched in the last so many seconds may belong to a writer, or to a tool that copies
+            documents here, and is left alone. On a file system of one machine a lock tells dead writers of docid
+            too; where it is mounted by several, this alone.
         purge: delete what earlier runs moved to quarantine.
         history: with `purge`: delete versions of documents that were replaced, too.
         older_than: with `purge`: only what was put aside more than so many seconds ago.
@@ -83,7 +84,7 @@ def repair(
         >>> store = DocsStore(tempfile.mkdtemp())
         >>> result = store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once"))
         >>> _ = (result.path / "raw.txt").write_text("on")
-        >>> for step in repair(store, apply=True):
+        >>> for step in repair(store, apply=True, stale_after=0):
         ...     print(step.action, step.path, step.done, step.message)
         quarantine draft/d1 True raw.txt: 2 bytes, but the record says 4
         >>> store.exists("draft", "d1"), list(repair(store))
@@ -95,7 +96,9 @@ def repair(
     steps = _repaired(store, sweeper, apply=apply, verify=verify, stale_after=stale_after)
     if sweeper is None or not purge:
         return steps
-    return chain(steps, _purged(sweeper, older_than, apply=apply, history=history))
+    # Looked for first: what this run moves aside is not what this run deletes.
+    doomed = list(sweeper.discarded(older_than, history=history))
+    return chain(steps, _purged(sweeper, doomed, apply=apply))
 
 
 def _repaired(
@@ -119,8 +122,8 @@ def _repaired(
                 sweeper.tidy(stage, stale_after)
 
 
-def _purged(sweeper: Sweeper, older_than: float, *, apply: bool, history: bool) -> Iterator[Step]:
-    for path, size in list(sweeper.discarded(older_than, history=history)):
+def _purged(sweeper: Sweeper, doomed: list[tuple[str, int]], *, apply: bool) -> Iterator[Step]:
+    for path, size in doomed:
         step = Step("purge", path, f"{size:,} bytes")
         if apply:
             try:

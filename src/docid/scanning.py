@@ -22,6 +22,7 @@ _HINTS = {
     None: "look what it is: nothing of docid's needs it",
 }
 _FREED = "docid repair moves it to quarantine; the id is free then, and the next run makes it again"
+_YOUNG = "it was touched a short time ago (see --stale-after of docid repair): a tool may be at it"
 _READABLE = "see to it that it can be read"
 
 
@@ -33,6 +34,10 @@ def scan(backend: Backend, stage: str, *, verify: bool, older_than: float) -> It
         if sweeper is not None:
             for leftover in sweeper.leftovers(stage, older_than):
                 yield _finding(backend, leftover)
+    except (UnreadableDocument, OSError) as error:
+        said.add(("unreadable-record", _of_stage(backend, stage)))
+        yield _not_listed(backend, stage, error)
+    try:
         for doc_id in backend.ids(stage):
             for found in _document(backend, sweeper, stage, doc_id, verify=verify, older_than=older_than):
                 # What is replaced, or repaired, while the stage is listed may be listed twice.
@@ -42,8 +47,14 @@ def scan(backend: Backend, stage: str, *, verify: bool, older_than: float) -> It
                     said.add((found.code, found.where))
                 yield found
     except (UnreadableDocument, OSError) as error:
-        where, hint = _of_stage(backend, stage), "see to it that the stage can be listed"
-        yield Finding("unreadable-record", stage, "", None, where, f"the stage cannot be listed: {error}", hint)
+        finding = _not_listed(backend, stage, error)
+        if (finding.code, finding.where) not in said:
+            yield finding
+
+
+def _not_listed(backend: Backend, stage: str, error: Exception) -> Finding:
+    where, hint = _of_stage(backend, stage), "see to it that the stage can be listed"
+    return Finding("unreadable-record", stage, "", None, where, f"the stage cannot be listed: {error}", hint)
 
 
 def _of_stage(backend: Backend, stage: str) -> str:
@@ -84,10 +95,12 @@ def _fault(
         for leftover in sweeper.strays(stage, doc_id, None, (), older_than):
             yield _finding(backend, leftover)
         return
+    hint = error.remedy
     if sweeper is not None and error.repairable:
-        record = _record(backend, stage, doc_id)
-        leftover = Leftover(error.code, stage, doc_id, f"{stage}/{doc_id}", error.problem, "quarantine", record)
-    hint = error.remedy if leftover is None else _FREED
+        hint = _YOUNG
+        if sweeper.is_stale(stage, doc_id, older_than):
+            hint, record = _FREED, _record(backend, stage, doc_id)
+            leftover = Leftover(error.code, stage, doc_id, f"{stage}/{doc_id}", error.problem, "quarantine", record)
     yield Finding(error.code, stage, doc_id, error.task_id, error.path, error.problem, hint, leftover)
 
 

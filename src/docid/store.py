@@ -188,7 +188,8 @@ class DocsStore:
         """
         stage, doc_id = self._checked(stage, doc_id)
         versions = self.backend.history(stage, doc_id, ALL_FILES)
-        return (Version(self.backend, stage, doc_id, stored).document(verify=False) for stored in versions)
+        # By hash: the texts of an old record may be those of a later version.
+        return (Version(self.backend, stage, doc_id, stored).document(verify=True) for stored in versions)
 
     def write(self, document: Document, *, if_exists: Policy = "fail", require_parent: bool = True) -> WriteResult:
         """Write a document, whole or not at all.
@@ -224,7 +225,8 @@ class DocsStore:
 
         They are taken 100 at a time, so that a stream of any length is held in little memory, and what a process
         that ends half way has written is there. A local home makes each hundred durable together. A document's
-        parent may stand earlier among them.
+        parent may stand earlier among them. Where the stream itself fails, what it gave before is written, and then
+        its error is raised (from a `BatchError`, where some could not be written).
 
         Args:
             documents: what to write.
@@ -242,14 +244,24 @@ class DocsStore:
         results: list[WriteResult | None] = []
         failures: dict[int, Exception] = {}
         waiting = iter(documents)
-        while chunk := list(islice(waiting, _TOGETHER)):
-            done = self._write_chunk(chunk, if_exists, require_parent=require_parent)
-            for outcome in done:
+        ended: BaseException | None = None
+        while ended is None:
+            chunk: list[Document] = []
+            try:
+                chunk.extend(islice(waiting, _TOGETHER))
+            except BaseException as error:  # noqa: BLE001 - raised below, when what came before it is written
+                ended = error
+            if not chunk:
+                break
+            for outcome in self._write_chunk(chunk, if_exists, require_parent=require_parent):
                 if isinstance(outcome, Exception):
                     failures[len(results)] = outcome
                 results.append(None if isinstance(outcome, Exception) else outcome)
-        if failures:
-            raise BatchError(results, failures)
+        failed = BatchError(results, failures) if failures else None
+        if ended is not None:
+            raise ended from failed
+        if failed is not None:
+            raise failed
         return cast("list[WriteResult]", results)
 
     def ensure(self, row: TaskLike, make: Callable[[], Document], *, require_parent: bool = True) -> StoredDocument:
@@ -375,18 +387,18 @@ class DocsStore:
                     else:
                         new[number] = prepared
                 except (DocidError, OSError, TypeError) as error:
-                    done[number] = error
+                    done[number] = _without_frames(error)
             asked = [NewDocument(each.stage, each.doc_id, *each.stored) for each in new.values()]
             for number, created in zip(new, self.backend.create_many(asked), strict=True):
                 if isinstance(created, Exception):
-                    done[number] = created
+                    done[number] = _without_frames(created)
                 elif created:
                     done[number] = self._result(Outcome.CREATED, new[number])
                 else:
                     try:
                         done[number] = self._put(documents[number], if_exists, require_parent=require_parent)[0]
                     except (DocidError, OSError) as error:
-                        done[number] = error
+                        done[number] = _without_frames(error)
         return [done[number] for number in range(len(documents))]
 
     def _waves(self, documents: Sequence[Document]) -> Iterator[list[int]]:
@@ -510,6 +522,15 @@ class DocsStore:
     def _busy(self, stage: str, doc_id: str) -> UnreadableDocument:
         path = self.backend.location(stage, doc_id)
         return UnreadableDocument(stage, doc_id, path, "others change it all the time", "try again")
+
+
+def _without_frames(error: Exception) -> Exception:
+    """Return an error that is kept, without the frames of its traceback, which hold the texts of a whole chunk."""
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__traceback__ = cause.__context__ = None
+        cause = cause.__cause__
+    return error
 
 
 def _no_policy(if_exists: object) -> ValueError:

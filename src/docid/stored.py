@@ -264,7 +264,8 @@ class StoredDocument:
             UnreadableDocument, DocumentNotFound: as for `read`.
         """
         files = (file_of(part),)
-        return self._loaded(files).texts(files, verify=verify).get(files[0])
+        version, replaced = self._loaded(files)
+        return version.texts(files, verify=verify or replaced).get(files[0])
 
     def read(self, *, verify: bool = False) -> Document:
         """Read all parts and return the `Document`.
@@ -277,17 +278,22 @@ class StoredDocument:
                 the place of this one, and it is not in history.
             DocumentNotFound: it is gone.
         """
-        return self._loaded(ALL_FILES).document(verify=verify)
+        version, replaced = self._loaded(ALL_FILES)
+        return version.document(verify=verify or replaced)
 
-    def _loaded(self, files: Collection[str]) -> Version:
-        """Return this version with these part files."""
+    def _loaded(self, files: Collection[str]) -> tuple[Version, bool]:
+        """Return this version with these part files, and whether it comes from history.
+
+        There the texts of an old record may be those of a later version: what they are is to be compared.
+        """
         opened = self._version
         stored = opened.backend.load(self.stage, self.doc_id, files)
         if stored is None:
             raise DocumentNotFound(self.stage, self.doc_id, str(self.path))
-        if stored.record != opened.stored.record:
+        replaced = stored.record != opened.stored.record
+        if replaced:
             versions = opened.backend.history(self.stage, self.doc_id, files)
             stored = next((version for version in versions if version.record == opened.stored.record), None)
             if stored is None:
                 raise opened.unreadable("another document has taken its place since it was opened", "open it again")
-        return Version(opened.backend, self.stage, self.doc_id, stored, opened.record)
+        return Version(opened.backend, self.stage, self.doc_id, stored, opened.record), replaced

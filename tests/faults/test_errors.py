@@ -77,7 +77,7 @@ def test_a_call_that_fails_is_neither_success_nor_conflict_and_leaves_nothing(
             if not ever_after:
                 # Whatever could clean up did; a version whose move to history failed is moved by the next change.
                 left = [step for step in repair(store, stale_after=0) if step.action != "settle"]
-                tally.check(LEFT, left == [], where)
+                tally.check(LEFT, left == [], (where, left))
             change(store)
             tally.check(SILENT, seen(store)["a1"] == goal, where)
             for step in repair(store, stale_after=0, apply=True):

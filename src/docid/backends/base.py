@@ -77,6 +77,10 @@ class Sweeper(Protocol):
         """
         ...
 
+    def is_stale(self, stage: str, doc_id: str, older_than: float) -> bool:
+        """Return whether nobody has touched a document, or what stands in its place, for so many seconds."""
+        ...
+
     def clear(self, leftover: Leftover, run: str, older_than: float) -> str | None:
         """Do what is to be done about a leftover, if it is one still; return where it is now, relative to the root.
 

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Self
 
 from docid.document import nonce
 
+if sys.platform != "win32":  # pragma: no branch
+    import fcntl
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -48,9 +51,9 @@ class Directory:
             NotADirectoryError: it is something else, or a symbolic link.
             OSError: it cannot be opened.
         """
+        self.fd: int | None = None
         self._above = parent
         self._name = path
-        self.fd: int | None = None
         if not _HAS_DIR_FD:  # pragma: no cover  - Windows
             if not stat.S_ISDIR(os.lstat(self.path).st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.path)
@@ -76,11 +79,15 @@ class Directory:
 
     def close(self) -> None:
         """Close it. What was done in it is done, whatever closing says."""
-        if self.fd is not None:  # pragma: no branch  - Windows
+        fd, self.fd = self.fd, None
+        if fd is not None:
             try:  # noqa: SIM105 - as cheap as can be: every write and read comes by
-                os.close(self.fd)
+                os.close(fd)
             except OSError:
                 pass
+
+    # At the latest when nobody knows it any more: an interrupt (Ctrl-C) may come at any line.
+    __del__ = close
 
     def open(self, name: str, flags: int) -> int:
         """Open a file in it and return the descriptor."""
@@ -92,7 +99,7 @@ class Directory:
     def sync(self) -> None:
         """Make what was renamed, made and removed in it durable."""
         if self.fd is not None:  # pragma: no branch  - Windows has no sync of directories
-            os.fsync(self.fd)
+            _fsync(self.fd)
 
     def sync_all(self) -> bool:
         """Make all that was written to the file system durable; return False where that cannot be had from it.
@@ -159,6 +166,11 @@ class Directory:
         except FileNotFoundError:
             return None
 
+    def is_beside(self, other: Directory) -> bool:
+        """Return whether a rename can go from one to the other: both are on one file system."""
+        here, there = (os.stat(each.path if each.fd is None else each.fd).st_dev for each in (self, other))
+        return here == there
+
     def read(self, name: str) -> bytes | None:
         """Return the bytes of a file; None where there is none.
 
@@ -194,7 +206,7 @@ class Directory:
             while written < len(data):
                 written += os.write(fd, memoryview(data)[written:])
             if sync:
-                os.fsync(fd)
+                _fsync(fd)
         finally:
             os.close(fd)
 
@@ -242,6 +254,16 @@ class Directory:
             for file in directory.names():
                 directory.unlink(file)
         self.remove_empty(name)
+
+
+def _fsync(fd: int) -> None:
+    """Make what was written through a descriptor durable."""
+    if sys.platform == "darwin":  # pragma: no cover  - tested on Linux
+        # There fsync goes as far as the drive, which may keep it in a cache of its own.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(fd)
 
 
 def open_below(root: str, names: Sequence[str]) -> Directory:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 from docid.backends.base import TURNS, Backend, Stored
 from docid.backends.directory import Directory, make_below, open_below
 from docid.backends.locks import Temporary, is_held, locked
-from docid.backends.names import CHANGE_NAMES, ENTRY, HISTORY, entry_name, lock_name, old_name, temporary_name
+from docid.backends.names import CHANGE_NAMES, HISTORY, entries, entry_name, lock_name, old_name, temporary_name
 from docid.document import RECORD_FILE, Record
 from docid.errors import DocidError, DurabilityUnknown, InvalidDocument, UnreadableDocument
 from docid.ids import DOC_ID, is_doc_id
@@ -47,6 +47,7 @@ _REMEDIES = {
     errno.EROFS: "mount the file system for writing, or use another root",
     errno.EIO: f"look at the disk, in the system's log; {_RUN_AGAIN}",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.EXDEV: "have all of a store on one file system: a version is put aside by a rename",
     errno.ENOLCK: "changing a document needs a file system with locks (flock)",
     errno.EOPNOTSUPP: "changing a document needs a file system with locks (flock)",
 }
@@ -177,7 +178,8 @@ class LocalBackend(Backend):
                 raise
         temporary.moved = True
         # A replace may have moved a document aside at that moment. It holds the lock, whose file is there before
-        # anything moves; the id is its, not ours.
+        # anything moves; the id is its, not ours. Where the file is not there it may have been, and be swept by now:
+        # then what is at the id tells.
         try:
             if directory.exists(lock_name(doc_id)):
                 with locked(directory, doc_id):
@@ -188,6 +190,8 @@ class LocalBackend(Backend):
                         temporary.moved = False
                         directory.move(old_name(doc_id), doc_id)
                         return False
+            elif not temporary.is_at(doc_id):
+                return False
         except OSError as error:
             raise self._unknown(stage, doc_id, error) from error
         return True
@@ -262,9 +266,10 @@ class LocalBackend(Backend):
     def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
         """See `Backend.sizes`."""
         sizes = {}
-        for name in parts:
-            with contextlib.suppress(FileNotFoundError):
-                sizes[name] = os.lstat(join(self.root, stage, doc_id, name)).st_size
+        with self._at(stage, doc_id):
+            for name in parts:
+                with contextlib.suppress(FileNotFoundError):
+                    sizes[name] = os.lstat(join(self.root, stage, doc_id, name)).st_size
         return sizes
 
     def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
@@ -299,6 +304,8 @@ class LocalBackend(Backend):
             # History is opened first: what cannot be put aside is not replaced.
             with self._history(stage, doc_id) as history, Temporary(directory, doc_id) as temporary:
                 try:
+                    if not directory.is_beside(history):
+                        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), history.path)  # noqa: TRY301 - cleaned up below
                     temporary.fill({**parts, RECORD_FILE: record}, sync=self._sync)
                     directory.move(doc_id, old_name(doc_id))
                     self._put(directory, temporary, doc_id, record)
@@ -367,11 +374,13 @@ class LocalBackend(Backend):
             if directory is None:
                 return
             with directory:
-                for name in sorted(filter(ENTRY.fullmatch, directory.names()), reverse=True):
+                for name in reversed(entries(directory.names())):
+                    record = None
                     if name.endswith(".json"):
                         record = directory.read(name)
                     else:
-                        with directory.sub(name) as old:
+                        # A purge may take it away at this moment.
+                        with contextlib.suppress(FileNotFoundError), directory.sub(name) as old:
                             record = old.read(RECORD_FILE)
                             contents = {part: data for part in parts if (data := old.read(part)) is not None}
                     # An equal record is the one before, whose change was interrupted or has been put here since.
@@ -417,7 +426,7 @@ class LocalBackend(Backend):
     def _explained(self, error: OSError, stage: str, doc_id: str) -> OSError:
         """Return an error with the whole path, which calls relative to a descriptor do not know, and a remedy."""
         path = error.filename
-        if path is None or not os.path.dirname(path):
+        if not isinstance(path, str) or not os.path.dirname(path):
             path = join(self.root, stage, doc_id)
         remedy = _REMEDIES.get(error.errno or 0)
         problem = f"{error.strerror}; {remedy}" if remedy else error.strerror

@@ -53,19 +53,19 @@ class Temporary:
             stage.mkdir(self.name)
             try:
                 self._directory = stage.sub(self.name)
+                if sys.platform != "win32" and self._directory.fd is not None:  # pragma: no branch
+                    try:  # noqa: SIM105 - as cheap as can be: every write comes by
+                        fcntl.flock(self._directory.fd, fcntl.LOCK_SH)
+                    except OSError:
+                        pass  # a file system without locks: then its age alone keeps a sweep away
+                # A sweep may have had it, and have moved it away, while we waited for the lock.
+                if stage.exists(self.name):
+                    return
             except FileNotFoundError:
                 continue  # a sweep came between
-            except OSError:
+            except BaseException:
                 stage.remove_empty(self.name)
                 raise
-            if sys.platform != "win32" and self._directory.fd is not None:  # pragma: no branch
-                try:  # noqa: SIM105 - as cheap as can be: every write comes by
-                    fcntl.flock(self._directory.fd, fcntl.LOCK_SH)
-                except OSError:
-                    pass  # a file system without locks: then its age alone keeps a sweep away
-            # A sweep may have had it, and have moved it away, while we waited for the lock.
-            if stage.exists(self.name):
-                return
             self._directory.close()
         raise OSError(errno.EBUSY, "taken away again and again while it was made", join(stage.path, self.name))
 
@@ -84,9 +84,44 @@ class Temporary:
         if sync:
             self._directory.sync()
 
+    def is_at(self, name: str) -> bool:
+        """Return whether it is under this name now."""
+        if self._directory.fd is None:  # pragma: no cover  - Windows
+            return True
+        status = self._stage.stat(name)
+        return status is not None and os.path.samestat(status, os.fstat(self._directory.fd))
+
     def was_swept(self) -> bool:
         """Return whether it has been taken away from under its name."""
         return not self.moved and not self._stage.exists(self.name)
+
+
+class _Lock:
+    """An open lock file. It is closed, and the lock given back, at the latest when nobody knows it any more.
+
+    An interrupt (Ctrl-C) may come at any line; a lock that is never given back would block the document.
+    """
+
+    __slots__ = ("fd",)
+
+    def __init__(self, directory: Directory, name: str) -> None:
+        self.fd = -1
+        try:
+            self.fd = directory.open(name, _LOCK)
+        except PermissionError:
+            if not directory.exists(name):
+                raise
+            # Another user's: on a local file system reading is enough to lock it.
+            self.fd = directory.open(name, READ)
+
+    def close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            # What was done under it is done, whatever closing says.
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+    __del__ = close
 
 
 @contextlib.contextmanager
@@ -97,7 +132,8 @@ def locked(directory: Directory, doc_id: str, *, wait: bool = True) -> Iterator[
     """
     name = lock_name(doc_id)
     while True:
-        fd = directory.open(name, _LOCK)
+        lock = _Lock(directory, name)
+        fd = lock.fd
         try:
             if not _flock(fd, wait=wait):
                 yield False
@@ -119,9 +155,7 @@ def locked(directory: Directory, doc_id: str, *, wait: bool = True) -> Iterator[
                             os.utime(where)
                 return
         finally:
-            # What was done under it is done, whatever closing says.
-            with contextlib.suppress(OSError):
-                os.close(fd)
+            lock.close()
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from docid.document import nonce
@@ -20,9 +20,7 @@ QUARANTINE = (".docid", "quarantine")
 CHANGE_NAMES = (".old-", ".lock-")
 """How the names begin of what stands beside a document that is being changed, or once was."""
 
-ENTRY = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{16}(\.json)?")
-"""An entry of history, or a run of repair. Whatever else lies there is somebody else's."""
-
+_ENTRY = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{16}(\.json)?")
 _TEMPORARY = re.compile(r"\.tmp-(.+)-[0-9a-f]{16}")
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
 
@@ -51,11 +49,22 @@ def name_of_temporary(name: str) -> str | None:
 def entry_name(names: Iterable[str]) -> str:
     """Return a name for an entry beside `names`, behind all that are there even if the clock went back."""
     now = datetime.now(UTC)
-    if entries := list(filter(ENTRY.fullmatch, names)):
-        now = max(now, time_of_entry(max(entries)) + timedelta(microseconds=1))
+    if times := [time for name in names if (time := time_of_entry(name)) is not None]:
+        now = max(now, max(times) + timedelta(microseconds=1))
     return f"{now.strftime(_STAMP)}-{nonce()}"
 
 
-def time_of_entry(name: str) -> datetime:
-    """Return the time in the name of an entry: when it was put there."""
-    return datetime.strptime(name.partition("-")[0], _STAMP).replace(tzinfo=UTC)
+def time_of_entry(name: str) -> datetime | None:
+    """Return when an entry of history, or a run of repair, was put there; None for what is somebody else's."""
+    if not _ENTRY.fullmatch(name):
+        return None
+    try:
+        time = datetime.strptime(name.partition("-")[0], _STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return time if time.year < MAXYEAR else None
+
+
+def entries(names: Iterable[str]) -> list[str]:
+    """Return those of `names` that are entries, the earliest first."""
+    return sorted(name for name in names if time_of_entry(name) is not None)

@@ -2,7 +2,7 @@
 
 A lock tells whether a writer lives: everything is probed, and what is taken away is taken under its lock. Where
 locks are local to each client of a mounted file system the age alone tells, so it is asked for in every case.
-Nothing is deleted here but empty directories, free locks, and what `discard` is told to.
+Nothing is deleted here but empty directories, locks that nobody needs, and what `discard` is told to.
 """
 
 from __future__ import annotations
@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Literal
 from docid.backends.base import Leftover
 from docid.backends.directory import Directory, make_below, open_below
 from docid.backends.locks import is_held, locked, probed
-from docid.backends.names import ENTRY, HISTORY, QUARANTINE, lock_name, name_of_temporary, old_name, time_of_entry
+from docid.backends.names import (
+    HISTORY,
+    QUARANTINE,
+    entries,
+    lock_name,
+    name_of_temporary,
+    old_name,
+    temporary_name,
+    time_of_entry,
+)
 from docid.document import PART_FILES, RECORD_FILE
 from docid.ids import is_doc_id
 
@@ -48,14 +57,21 @@ class LocalSweeper:
                     continue
                 except OSError as error:
                     yield Leftover("unreadable-record", stage, "", join(stage, entry.name), str(error), None)
-        with contextlib.suppress(FileNotFoundError), open_below(self._root, (*HISTORY, stage)) as histories:
-            for doc_id in filter(is_doc_id, histories.names()):
-                try:
-                    yield from self._in_history(histories, stage, doc_id, older_than)
-                except FileNotFoundError:
-                    continue
-                except OSError as error:
-                    yield Leftover("unreadable-record", stage, doc_id, join(*HISTORY, stage, doc_id), str(error), None)
+        yield from self._in_histories(stage, older_than)
+
+    def _in_histories(self, stage: str, older_than: float) -> Iterator[Leftover]:
+        """Return what lies in the history of a stage; where it cannot be read, that."""
+        path = join(*HISTORY, stage)
+        try:
+            with open_below(self._root, (*HISTORY, stage)) as histories:
+                for doc_id in filter(is_doc_id, histories.names()):
+                    path = join(*HISTORY, stage, doc_id)
+                    with contextlib.suppress(FileNotFoundError):
+                        yield from self._in_history(histories, stage, doc_id, older_than)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            yield Leftover("unreadable-record", stage, "", path, f"history cannot be read: {error}", None)
 
     def _leftover(
         self, directory: Directory, stage: str, entry: os.DirEntry[str], older_than: float
@@ -103,7 +119,7 @@ class LocalSweeper:
                 if name_of_temporary(name) is not None and _is_older(history.stat(name), older_than):
                     what = "the unfinished entry of a change whose writer died"
                     yield Leftover("stale-temporary", stage, doc_id, path, what, "quarantine")
-                if not ENTRY.fullmatch(name):
+                if time_of_entry(name) is None:
                     continue
                 record = history.read(name if name.endswith(".json") else join(name, RECORD_FILE))
                 if record == later and name.endswith(".json") and _is_older(history.stat(name), older_than):
@@ -124,7 +140,10 @@ class LocalSweeper:
                 if expected is not None or not _is_older(directory.stat(doc_id), older_than):
                     return []
                 what = f"the directory has no {RECORD_FILE}, so it is no document"
-                return [Leftover("uncommitted-directory", stage, doc_id, join(stage, doc_id), what, "quarantine")]
+                # With other files in it, it is somebody's who knows what they are.
+                ours = all(name in _PARTS or name_of_temporary(name) is not None for name in names)
+                action: Literal["quarantine"] | None = "quarantine" if ours else None
+                return [Leftover("uncommitted-directory", stage, doc_id, join(stage, doc_id), what, action)]
             odd = [name for name in names if name != RECORD_FILE and name not in listed]
             # Looked at in this order: a part that a writer adds now is unlisted until its record is there.
             if odd and not is_held(directory, doc_id) and self._record(stage, doc_id) == expected:
@@ -168,12 +187,25 @@ class LocalSweeper:
                 record = document.read(RECORD_FILE)
             except IsADirectoryError:
                 record = None
-            if record != leftover.expected:
+            if record != leftover.expected or not self._is_stale(document, older_than):
                 return None
-            # A writer of another system may be about to write the record.
-            if record is None and not _is_older(directory.stat(doc_id), older_than):
-                return None
-        return self._quarantined(directory, leftover.path, run)
+        moved = self._quarantined(directory, leftover.path, run)
+        # Its history is of its lineage; the next document of this id may be of another one.
+        with contextlib.suppress(FileNotFoundError), open_below(self._root, (*HISTORY, leftover.stage)) as histories:
+            if histories.exists(doc_id):
+                self._quarantined(histories, join(*HISTORY, leftover.stage, doc_id), run)
+        return moved
+
+    def is_stale(self, stage: str, doc_id: str, older_than: float) -> bool:
+        """See `Sweeper.is_stale`."""
+        with contextlib.suppress(OSError), open_below(self._root, (stage, doc_id)) as document:
+            return self._is_stale(document, older_than)
+        return False
+
+    @staticmethod
+    def _is_stale(document: Directory, older_than: float) -> bool:
+        """Return whether nobody, a tool that knows no locks included, has touched a document for so long."""
+        return all(_is_older(document.stat(name), older_than) for name in (".", *document.names()))
 
     def _quarantined(self, directory: Directory, path: str, run: str) -> str:
         """Move what is in a directory to where it is found again; return that path, relative to the root."""
@@ -197,16 +229,18 @@ class LocalSweeper:
         """See `Sweeper.discarded`."""
         now = datetime.now(UTC)
 
-        def entries(*path: str) -> Iterator[tuple[str, int]]:
-            for name in filter(ENTRY.fullmatch, self._names(path)):
-                if (now - time_of_entry(name)).total_seconds() >= older_than:
-                    yield join(*path, name), _size(join(self._root, *path, name))
+        def old(*path: str) -> Iterator[tuple[str, int]]:
+            for name in entries(self._names(path)):
+                put = time_of_entry(name)
+                if put is not None and (now - put).total_seconds() >= older_than:
+                    with contextlib.suppress(FileNotFoundError):
+                        yield join(*path, name), _size(join(self._root, *path, name))
 
-        yield from entries(*QUARANTINE)
+        yield from old(*QUARANTINE)
         if history:
             for stage in self._names(HISTORY):
                 for doc_id in self._names((*HISTORY, stage)):
-                    yield from entries(*HISTORY, stage, doc_id)
+                    yield from old(*HISTORY, stage, doc_id)
 
     def _names(self, path: Sequence[str]) -> list[str]:
         """Return the names in a directory below the root; none where it is not there, or no directory."""
@@ -218,22 +252,28 @@ class LocalSweeper:
         """See `Sweeper.discard`."""
         import shutil  # noqa: PLC0415 - for this alone
 
-        with contextlib.ExitStack() as stack:
-            *_, stage, doc_id, _ = path.split(os.sep)
-            if path.startswith(join(*HISTORY)):
+        *above, name = path.split(os.sep)
+        stage, doc_id = above[-2], above[-1]
+        with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as stack:
+            in_history = tuple(above[: len(HISTORY)]) == HISTORY
+            if in_history:
                 # A change may be about to add an entry.
                 with contextlib.suppress(FileNotFoundError):
                     directory = stack.enter_context(Directory(join(self._root, stage)))
                     stack.enter_context(locked(directory, doc_id))
-            if path.endswith(".json"):
-                os.unlink(join(self._root, path))
+            around = stack.enter_context(open_below(self._root, above))
+            # Out of the way first: half of it is never an entry.
+            doomed = temporary_name(name)
+            around.move(name, doomed)
+            if name.endswith(".json"):
+                around.unlink(doomed)
             else:
-                shutil.rmtree(join(self._root, path))
-            # What is empty now, up to the directory of all history.
-            for above in (join(*HISTORY, stage, doc_id), join(*HISTORY, stage)):
-                if path.startswith(above):
+                shutil.rmtree(join(around.path, doomed))
+            if in_history:
+                # What is empty now, up to the directory of all history.
+                for path_above in (above, above[:-1]):
                     with contextlib.suppress(OSError):
-                        os.rmdir(join(self._root, above))
+                        os.rmdir(join(self._root, *path_above))
 
     def tidy(self, stage: str, older_than: float) -> int:
         """See `Sweeper.tidy`."""
@@ -241,15 +281,24 @@ class LocalSweeper:
         with contextlib.suppress(FileNotFoundError), Directory(join(self._root, stage)) as directory:
             for name in directory.names():
                 doc_id = name.removeprefix(lock_name(""))
-                if name == lock_name(doc_id) and is_doc_id(doc_id) and _is_older(directory.stat(name), older_than):
-                    with locked(directory, doc_id, wait=False) as free:
-                        if free and not directory.exists(old_name(doc_id)):
-                            # An empty history is what a change leaves that got no further.
-                            with contextlib.suppress(OSError), open_below(self._root, (*HISTORY, stage)) as histories:
-                                histories.remove_empty(doc_id)
-                            directory.unlink(name)
-                            count += 1
+                if name == lock_name(doc_id) and is_doc_id(doc_id):
+                    # One lock that cannot be opened is no reason to leave the others.
+                    with contextlib.suppress(OSError):
+                        count += self._tidy(directory, stage, doc_id, older_than)
         return count
+
+    def _tidy(self, directory: Directory, stage: str, doc_id: str, older_than: float) -> bool:
+        """Remove a lock file that nobody needs, and an empty history; return whether it did."""
+        if not _is_older(directory.stat(lock_name(doc_id)), older_than):
+            return False
+        with locked(directory, doc_id, wait=False) as free:
+            if not free or directory.exists(old_name(doc_id)):
+                return False
+            # An empty history is what a change leaves that got no further.
+            with contextlib.suppress(OSError), open_below(self._root, (*HISTORY, stage)) as histories:
+                histories.remove_empty(doc_id)
+            directory.unlink(lock_name(doc_id))
+            return True
 
 
 def _stray(name: str) -> Iterator[tuple[str, str, Literal["quarantine"] | None]]:
