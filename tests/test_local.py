@@ -32,7 +32,7 @@ from docid import (
 )
 from docid.backends import LocalBackend
 from docid.backends.directory import Directory
-from docid.backends.locks import is_held
+from docid.backends.locks import _Lock, is_held
 
 
 def draft(doc_id: str = "a1", raw_text: str = "once", task_id: str = "t-1", **more: Any) -> Document:
@@ -951,6 +951,7 @@ def test_a_lock_that_is_held_for_ever_does_not_hang_a_reader(local: DocsStore) -
     fcntl.flock(held, fcntl.LOCK_EX)
     assert not local.exists("draft", "b2")
     os.close(held)
+    assert not local.exists("draft", "b2")
 
 
 @pytest.mark.parametrize("lack", ["an old kernel", "no such call", "another file system", "no error", "an error"])
@@ -1070,3 +1071,84 @@ def test_what_vanishes_while_it_is_looked_at_does_not_take_an_id(
     with monkeypatch.context() as patch:
         patch.setattr(Directory, "sub", vanished)
         assert local.backend.create("draft", "a1", b"{}", {})
+
+
+# --- what an interrupt, another user or another mount leaves ----------------------------------------------------
+
+
+def test_a_lock_that_nobody_knows_any_more_is_given_back(local: DocsStore) -> None:
+    local.write(draft())
+    with Directory(str(local.path("draft", "a1").parent)) as stage:
+        lock = _Lock(stage, ".lock-a1")
+        fcntl.flock(lock.fd, fcntl.LOCK_EX)
+        assert is_held(stage, "a1")
+        del lock
+        assert not is_held(stage, "a1")
+
+
+def test_the_lock_file_of_another_user_is_locked_by_reading_it(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.write(draft())
+    (local.path("draft", "a1").parent / ".lock-a1").touch()
+
+    def refused(original: Callable[..., int], path: str, flags: int, *args: Any, **options: Any) -> int:
+        if str(path).startswith(".lock-") and flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return original(path, flags, *args, **options)
+
+    failing(monkeypatch, "open", refused)
+    assert local.add_part("draft", "a1", "parsed", "p").outcome is Outcome.COMPLETED
+    local.write(draft("b2"))
+    with pytest.raises(PermissionError, match="look at the owner"):
+        local.add_part("draft", "b2", "parsed", "p")
+
+
+def test_a_create_whose_document_was_put_out_and_whose_lock_was_swept_says_so(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = local.path("draft", "a1").parent
+    other = DocsStore(stage.parent.parent / "other")
+    steps: list[str] = []
+
+    def put_out(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+        rename(source, target, **where)
+        if target == "a1" and not steps:
+            steps.append("a replace took the id back, and a sweep its lock")
+            rename(stage / "a1", stage.parent / "put-out")
+            rename(other.write(draft()).path, stage / "a1")
+
+    with monkeypatch.context() as patch:
+        failing(patch, "rename", put_out)
+        with pytest.raises(LineageConflict):
+            local.write(draft(task_id="t-2"))
+    assert local.read("draft", "a1").task_id == "t-1"
+
+
+def test_a_listing_that_fails_is_an_error_with_the_path(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`os.listdir` of a descriptor names the descriptor in its error."""
+    (local.path("draft", "a1")).mkdir(parents=True)
+
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), 3)
+
+    with monkeypatch.context() as patch:
+        failing(patch, "listdir", broken)
+        with pytest.raises(OSError, match=re.escape(str(local.path("draft", "a1")))):
+            local.read("draft", "a1")
+    with monkeypatch.context() as patch:
+        failing(patch, "scandir", broken)
+        with pytest.raises(OSError, match=re.escape(str(local.path("draft", "a1").parent))):
+            list(local.ids("draft"))
+
+
+def test_a_stage_on_another_file_system_than_history_is_not_changed(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.write(draft())
+    with monkeypatch.context() as patch:
+        patch.setattr(Directory, "is_beside", lambda *_: False)
+        with pytest.raises(OSError, match="have all of a store on one file system"):
+            local.write(draft(raw_text="twice"), if_exists="replace")
+    assert local.read("draft", "a1").raw_text == "once"
+    assert names_in(local.path("draft", "a1").parent) == ["a1"]

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
-from docid import DocsStore, Document, LineageConflict, Outcome, StoredDocument
+from docid import DocsStore, Document, LineageConflict, Outcome, StoredDocument, UnreadableDocument
 from docid.backends import MemoryBackend
 from docid.backends.directory import Directory
 from docid.cli import main
@@ -261,7 +262,7 @@ def test_a_document_that_was_mended_meanwhile_stays(
     local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torn(root)
-    steps = iter(repair(local, apply=True))
+    steps = iter(repair(local, apply=True, stale_after=0))
     original = DocsStore.scan
 
     def mended(store: DocsStore, *args: Any, **options: Any) -> Iterator[Any]:
@@ -445,6 +446,105 @@ def test_a_directory_that_is_touched_again_before_it_is_moved_stays(local: DocsS
     assert (root / "draft" / "a1" / "raw.txt").exists()
 
 
+def test_a_document_that_is_moved_takes_its_history_with_it(local: DocsStore, root: Path) -> None:
+    opened = local.open("draft", "changed")
+    (root / "draft" / "changed" / "raw.txt").write_text("x")
+    [step] = repair(local, apply=True, stale_after=0)
+    assert step.done
+    assert list(local.history("draft", "changed")) == []
+    other = draft("changed", task_id="t-2", raw_text="twice")
+    local.write(other)
+    local.write(attrs.evolve(other, raw_text="again"), if_exists="replace")
+    assert [old.task_id for old in local.history("draft", "changed")] == ["t-2"]
+    with pytest.raises(UnreadableDocument, match="another document has taken its place"):
+        opened.read()
+    run = root / "/".join(step.to.split("/")[:3])
+    assert len(list((run / ".docid" / "history" / "draft" / "changed").iterdir())) == 2
+
+
+def test_texts_that_an_old_record_borrows_are_compared_by_hash(local: DocsStore, root: Path) -> None:
+    """As where somebody has put another document in place of the one that the record was of."""
+    local.write(draft("b2", raw_text="once"))
+    opened = local.open("draft", "b2")
+    local.add_part("draft", "b2", "parsed", "p")
+    shutil.rmtree(root / "draft" / "b2")
+    local.write(draft("b2", raw_text="EVIL", task_id="t-2"))
+    with pytest.raises(UnreadableDocument, match="SHA-256"):
+        list(local.history("draft", "b2"))
+    with pytest.raises(UnreadableDocument, match="SHA-256"):
+        _ = opened.raw_text
+
+
+@pytest.mark.parametrize("odd", ["a link", "a file", "a file for the stage's history", "a link for a stage's lock"])
+def test_odd_things_of_docids_own_do_not_hide_the_documents(local: DocsStore, root: Path, odd: str) -> None:
+    torn(root)
+    if odd == "a link for a stage's lock":
+        (root / "draft" / ".lock-aa").symlink_to("nowhere")
+        (root / "draft" / ".lock-bb").touch()
+    else:
+        shutil.rmtree(root / ".docid")
+        if odd == "a link":
+            (root.parent / "elsewhere").mkdir()
+            (root / ".docid").symlink_to(root.parent / "elsewhere")
+        elif odd == "a file":
+            (root / ".docid").write_text("")
+        else:
+            (root / ".docid" / "history").mkdir(parents=True)
+            (root / ".docid" / "history" / "draft").write_text("")
+    found = list(local.scan("draft", older_than=0))
+    assert [each.doc_id for each in found if isinstance(each, StoredDocument)] == ["changed"]
+    codes = [each.code for each in found if isinstance(each, Finding)]
+    assert "torn-document" in codes
+    list(repair(local, apply=True, stale_after=0))
+    assert not (root / "draft" / ".lock-bb").exists()
+
+
+def test_a_stage_that_cannot_be_listed_is_said_once(
+    local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("docid.backends.sweep.LocalSweeper.leftovers", refused)
+    monkeypatch.setattr(type(local.backend), "ids", refused)
+    [finding] = local.scan("draft")
+    assert isinstance(finding, Finding)
+    assert finding.message.startswith("the stage cannot be listed")
+    monkeypatch.setattr("docid.backends.sweep.LocalSweeper.leftovers", lambda *_: iter(()))
+    [again] = local.scan("draft")
+    assert again == finding
+
+
+def test_a_document_that_is_being_copied_here_is_left_alone(local: DocsStore, root: Path) -> None:
+    (root / "draft" / "good" / "raw.txt").unlink()
+    before = tree(root)
+    [step] = repair(local, apply=True)
+    assert (step.action, step.done) == ("leave", False)
+    assert "touched a short time ago (see --stale-after of docid repair)" in step.message
+    assert tree(root) == before
+    [finding] = findings(local)
+    assert finding.leftover is not None
+    sweeper = local.backend.sweeper()
+    assert sweeper is not None
+    assert sweeper.clear(finding.leftover, "run", 3600) is None
+    assert not sweeper.is_stale("draft", "gone", 0)
+
+
+def test_a_directory_of_somebody_elses_is_left_alone(local: DocsStore, root: Path) -> None:
+    (root / "draft" / "thesis").mkdir()
+    (root / "draft" / "thesis" / "notes.md").write_text("mine")
+    [step] = repair(local, apply=True, stale_after=0)
+    assert (step.action, step.finding and step.finding.code) == ("leave", "uncommitted-directory")
+    assert (root / "draft" / "thesis" / "notes.md").exists()
+
+
+def test_a_run_does_not_delete_what_it_moved(local: DocsStore, root: Path) -> None:
+    torn(root)
+    steps = list(repair(local, apply=True, stale_after=0, purge=True, older_than=0))
+    assert [step.action for step in steps] == ["quarantine"]
+    assert moved(steps[0], root).exists()
+
+
 # --- locks and purge -------------------------------------------------------------------------------------------
 
 
@@ -509,6 +609,46 @@ def test_what_cannot_be_deleted_is_said(local: DocsStore, root: Path, monkeypatc
     monkeypatch.setattr("shutil.rmtree", refused)
     [step] = repair(local, apply=True, purge=True, older_than=0)
     assert (step.done, str(step.error)) == (False, "[Errno 13] Permission denied")
+
+
+def test_what_another_purge_deletes_meanwhile_is_deleted(local: DocsStore, root: Path) -> None:
+    sweeper = local.backend.sweeper()
+    assert sweeper is not None
+    [path, *_] = [path for path, _ in sweeper.discarded(0, history=True)]
+    sweeper.discard(path)
+    sweeper.discard(path)
+    assert len(list(local.history("draft", "changed"))) == 1
+
+
+def test_an_entry_that_a_purge_takes_away_is_passed_over(
+    local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = root / ".docid" / "history" / "draft" / "changed"
+    [whole] = [path for path in history.iterdir() if path.is_dir()]
+    names = Directory.names
+
+    def purged(directory: Directory) -> list[str]:
+        found = names(directory)
+        if whole.name in found:
+            shutil.rmtree(whole)
+        return found
+
+    monkeypatch.setattr(Directory, "names", purged)
+    assert [old.raw_text for old in local.history("draft", "changed")] == ["twice"]
+    sweeper = local.backend.sweeper()
+    assert sweeper is not None
+    (history / whole.name).mkdir()
+    assert len(list(sweeper.discarded(0, history=True))) == 1
+
+
+@pytest.mark.parametrize("stamp", ["99999999T999999.999999Z", "99991231T235959.999999Z"])
+def test_an_entry_of_no_time_is_somebody_elses(local: DocsStore, root: Path, stamp: str) -> None:
+    odd = root / ".docid" / "history" / "draft" / "changed" / f"{stamp}-0123456789abcdef"
+    odd.mkdir()
+    local.write(draft("changed", raw_text="again"), if_exists="replace")
+    assert [old.raw_text for old in local.history("draft", "changed")] == ["twice", "twice", "once"]
+    list(repair(local, apply=True, purge=True, history=True, older_than=0))
+    assert odd.exists()
 
 
 def test_history_alone_is_a_wrong_argument(local: DocsStore) -> None:

@@ -24,7 +24,7 @@ from docid.document import Document, Record, nonce
 from docid.store import DocsStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from docid.backends.base import Backend
 
@@ -156,6 +156,8 @@ class BackendTests:
 
     def test_ids_are_those_of_a_stage(self, backend: Backend) -> None:
         assert list(backend.ids("draft")) == []
+        for stage in ("draft-2", "dra", "draft_"):
+            backend.create(*stored("other", stage=stage))
         names = ["a1", "b-2", "c_3", "0", "x" * 64]
         for doc_id in names:
             backend.create(*stored(doc_id))
@@ -202,7 +204,18 @@ class BackendTests:
             assert backend.replace("draft", "a1", old.record, new.record, new.parts)
         told = [version.parts["raw.txt"] for version in backend.history("draft", "a1", FILES)]
         assert told == [b"2", b"1", b"0"]
-        assert list(backend.history("draft", "b2", FILES)) == []
+        for doc_id in ("b2", "a", "a10", "a1-"):
+            assert list(backend.history("draft", doc_id, FILES)) == []
+
+    def test_history_has_the_texts_of_its_time(self, backend: Backend) -> None:
+        versions = [stored(raw_text="1"), stored(raw_text="1", metadata={"k": 1}), stored(raw_text="2")]
+        versions.append(stored(raw_text="2", parsed_text="p"))
+        backend.create(*versions[0])
+        assert backend.amend("draft", "a1", versions[0].record, versions[1].record, {})
+        assert backend.replace("draft", "a1", versions[1].record, versions[2].record, versions[2].parts)
+        assert backend.amend("draft", "a1", versions[2].record, versions[3].record, {"parsed.txt": b"p"})
+        told = [(version.record, version.parts["raw.txt"]) for version in backend.history("draft", "a1", FILES)]
+        assert told == [(version.record, version.parts["raw.txt"]) for version in reversed(versions[:3])]
 
     def test_what_is_not_expected_is_not_changed(self, backend: Backend) -> None:
         old, other, new = stored(), stored(), stored(raw_text="twice")
@@ -257,6 +270,37 @@ class BackendTests:
         winner = rivals[done.index(True)]
         assert backend.load("draft", "a1", FILES) == (winner.record, winner.parts)
         assert list(backend.history("draft", "a1", FILES)) == [(old.record, old.parts)]
+
+    def test_of_threads_that_add_to_one_version_one_does(self, backend: Backend) -> None:
+        old = stored()
+        backend.create(*old)
+        rivals = [stored(parsed_text=f"{number}" * 1000) for number in range(8)]
+        changes: list[Callable[[], bool]] = [
+            lambda new=new: backend.amend(  # type: ignore[misc]
+                "draft", "a1", old.record, new.record, {"parsed.txt": new.parts["parsed.txt"]}
+            )
+            for new in rivals
+        ]
+        done = _at_once(changes)
+        assert done.count(True) == 1
+        winner = rivals[done.index(True)]
+        assert backend.load("draft", "a1", FILES) == (winner.record, winner.parts)
+
+    def test_one_that_cannot_be_created_does_not_keep_the_others_back(
+        self, backend: Backend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        create = backend.create
+
+        def refused(stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
+            if doc_id == "b2":
+                raise OSError(28, "No space left on device")
+            return create(stage, doc_id, record, parts)
+
+        # A home that does not come by here creates all of them.
+        monkeypatch.setattr(backend, "create", refused)
+        done = backend.create_many([stored("a1"), stored("b2"), stored("c3")])
+        assert (done[0], done[2]) == (True, True)
+        assert done[1] is True or isinstance(done[1], OSError)
 
     def test_a_reader_beside_changes_sees_whole_versions(self, backend: Backend) -> None:
         versions = [stored(raw_text=f"{number}" * 500, parsed_text=f"{number}" * 500) for number in range(30)]

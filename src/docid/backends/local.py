@@ -328,6 +328,10 @@ class LocalBackend(Backend):
 
         A document that is replaced while its stage is listed is among the names, and may be there twice.
         """
+        with self._at(stage):
+            yield from self._listed(stage)
+
+    def _listed(self, stage: str) -> Iterator[str]:
         started = time.time_ns()
         directory = self._open((stage,), "")
         if directory is None:
@@ -336,8 +340,8 @@ class LocalBackend(Backend):
         seen: set[str] = set()
         with directory:
             is_name = DOC_ID.match  # a call for each of millions
-            with os.scandir(directory.path if directory.fd is None else directory.fd) as entries:
-                for entry in entries:
+            with os.scandir(directory.path if directory.fd is None else directory.fd) as listing:
+                for entry in listing:
                     name = entry.name
                     if is_name(name):
                         if entry.is_dir(follow_symlinks=False):
@@ -416,7 +420,7 @@ class LocalBackend(Backend):
         return LocalSweeper(self)
 
     @contextlib.contextmanager
-    def _at(self, stage: str, doc_id: str) -> Iterator[None]:
+    def _at(self, stage: str, doc_id: str = "") -> Iterator[None]:
         """Give an `OSError` the whole path, and a remedy."""
         try:
             yield
@@ -427,7 +431,7 @@ class LocalBackend(Backend):
         """Return an error with the whole path, which calls relative to a descriptor do not know, and a remedy."""
         path = error.filename
         if not isinstance(path, str) or not os.path.dirname(path):
-            path = join(self.root, stage, doc_id)
+            path = join(self.root, stage, doc_id) if doc_id else join(self.root, stage)
         remedy = _REMEDIES.get(error.errno or 0)
         problem = f"{error.strerror}; {remedy}" if remedy else error.strerror
         return OSError(error.errno, problem, path)
