@@ -718,13 +718,15 @@ def test_the_command_plans_does_and_then_has_nothing_to_do(
     assert out.splitlines() == [
         f"left alone   {root}/draft/notes.txt: unlisted-file: it belongs to no document; look what it is: nothing of "
         "docid's needs it",
-        "to move      draft/good: raw.txt: 2 bytes, but the record says 4",
+        "to move      draft/good (task_id='t-1'): raw.txt: 2 bytes, but the record says 4",
         "1 to move, 1 left alone; nothing was changed: --apply does it",
     ]
     assert tree(root) == before
     code, out, _ = run(capsys, "repair", "--store", root, "--apply", "--stale-after", "0s")
     assert code == 0
-    assert re.search(r"^moved        draft/good -> \.docid/quarantine/\S+/draft/good: raw", out, re.MULTILINE)
+    assert re.search(
+        r"^moved        draft/good \(task_id='t-1'\) -> \.docid/quarantine/\S+/draft/good: raw", out, re.MULTILINE
+    )
     assert out.endswith("\n1 moved, 1 left alone\n")
     (root / "draft" / "notes.txt").unlink()
     assert run(capsys, "repair", "--store", root, "--apply", "--stale-after", "0s")[:2] == (0, "nothing to repair\n")
@@ -763,7 +765,7 @@ def test_the_command_fails_where_something_could_not_be_done(
         patch.setattr("docid.backends.directory.os.rename", refused)
         code, out, _ = run(capsys, "repair", "--store", root, "--apply", "--stale-after", "0s")
     assert code == 1
-    assert "failed       draft/good: [Errno 28] No space left on device\n" in out
+    assert "failed       draft/good (task_id='t-1'): [Errno 28] No space left on device\n" in out
     assert out.endswith("\n1 failed\n")
 
 

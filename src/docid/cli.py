@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from docid import __version__
 from docid.document import PART_FILES, timestamp
-from docid.errors import DocidError
+from docid.errors import DocidError, shown
 from docid.ids import is_doc_id, reserve_doc_ids
 from docid.repair import repair
 from docid.stages import DEFAULT_STAGES, Stages
@@ -438,6 +438,8 @@ def _repair(arguments: argparse.Namespace) -> int:
             done, planned = _VERBS[step.action]
             verb = done if step.done else "failed" if step.error else "skipped" if arguments.apply else planned
             text = f"{done if step.action == 'leave' else verb:<12} {step.path}"
+            if step.finding is not None and step.finding.task_id is not None:
+                text += f" (task_id={shown(step.finding.task_id)})"
             text += f" -> {step.to}" if step.to else ""
             print(_plain(f"{text}: {step.error or step.message}").replace("\n", " "))
     if not arguments.json:
