@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from docid import DocidError
+from docid import BatchError, DocsStore, Document
 from docid.backends import Backend, LocalBackend, MemoryBackend, NewDocument, Stored
 from docid.testing import BackendTests
 
@@ -33,14 +33,57 @@ class ThirdPartyBackend(Backend):
 
     def __init__(self) -> None:
         self.memory = MemoryBackend()
-        for name in ("path", "create", "load", "sizes", "amend", "replace", "ids", "history"):
-            setattr(self, name, getattr(self.memory, name))
+
+    def path(self, stage: str, doc_id: str) -> Path:
+        return self.memory.path(stage, doc_id)
+
+    def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        return self.memory.create(stage, doc_id, record, parts)
+
+    def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
+        return self.memory.load(stage, doc_id, parts)
+
+    def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
+        return self.memory.sizes(stage, doc_id, parts)
+
+    def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        return self.memory.amend(stage, doc_id, expected, record, parts)
+
+    def replace(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        return self.memory.replace(stage, doc_id, expected, record, parts)
+
+    def ids(self, stage: str) -> Iterator[str]:
+        return self.memory.ids(stage)
+
+    def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
+        return self.memory.history(stage, doc_id, parts)
+
+
+def test_a_home_that_lacks_a_method_is_refused_when_it_is_made() -> None:
+    class Half(Backend):
+        def path(self, stage: str, doc_id: str) -> Path:
+            return Path(stage, doc_id)
+
+    with pytest.raises(TypeError, match="abstract"):
+        Half()  # type: ignore[abstract]
+
+
+def test_an_error_of_a_homes_own_is_that_of_its_document() -> None:
+    class Broken(MemoryBackend):
+        def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
+            if doc_id == "b2":
+                raise LookupError("the database is locked")
+            return super().create(stage, doc_id, record, parts)
+
+    documents = [Document(stage="draft", doc_id=doc_id, task_id=doc_id, raw_text="") for doc_id in ("a1", "b2", "c3")]
+    with pytest.raises(BatchError, match="position 1: the database is locked"):
+        DocsStore(Broken()).write_many(documents)
 
 
 class TestThirdPartyBackend(BackendTests):
     @pytest.fixture
     def backend(self) -> Backend:
-        return ThirdPartyBackend()  # type: ignore[abstract]
+        return ThirdPartyBackend()
 
 
 class Forgetful(MemoryBackend):
@@ -99,7 +142,7 @@ class HistoryByPrefix(MemoryBackend):
 
 
 class AllOrNothing(MemoryBackend):
-    def create_many(self, documents: Sequence[NewDocument]) -> list[bool | DocidError | OSError]:
+    def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
         return [self.create(*document) for document in documents]
 
 
@@ -134,6 +177,25 @@ def test_a_suite_without_a_home_says_what_is_missing(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "expected a fixture 'backend' that returns an empty home" in done.stdout
+
+
+def test_two_suites_pass_in_one_session_of_a_project_without_settings(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(
+        "import pytest\nfrom docid.backends import MemoryBackend\nfrom docid.testing import BackendTests\n"
+        + "".join(
+            f"class Test{name}(BackendTests):\n    @pytest.fixture\n    def backend(self):\n"
+            "        return MemoryBackend()\n"
+            for name in ("One", "Two")
+        )
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_without_its_extra_the_suite_says_what_to_install() -> None:

@@ -123,6 +123,22 @@ def test_of_a_stream_that_fails_all_that_it_gave_is_written_and_the_failures_are
     assert store.exists("draft", "d200")
 
 
+def test_the_cause_of_a_stream_that_fails_stays(store: DocsStore) -> None:
+    def documents() -> Iterator[Document]:
+        yield attrs.evolve(draft(5), task_id="another")
+        raise RuntimeError("row 17 is bad") from KeyError("model")
+
+    with pytest.raises(RuntimeError, match="row 17") as caught:
+        store.write_many(documents())
+    assert isinstance(caught.value.__cause__, KeyError)
+    store.write_many([draft(6)])
+    store.write(attrs.evolve(draft(5), raw_text="twice", task_id="another"), if_exists="replace")
+    with pytest.raises(RuntimeError, match="row 17") as caught:
+        store.write_many(documents())
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert "1 of 1 documents were not written" in caught.value.__notes__[0]
+
+
 def test_a_failure_that_is_kept_does_not_keep_the_texts_of_its_chunk(store: DocsStore) -> None:
     store.write(attrs.evolve(draft(1), task_id="another"))
     wrong: Any = "no document"

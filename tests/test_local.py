@@ -9,6 +9,7 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -32,7 +33,7 @@ from docid import (
 )
 from docid.backends import LocalBackend
 from docid.backends.directory import Directory
-from docid.backends.locks import _Lock, is_held
+from docid.backends.locks import _Lock, is_held, locked
 
 
 def draft(doc_id: str = "a1", raw_text: str = "once", task_id: str = "t-1", **more: Any) -> Document:
@@ -1152,3 +1153,77 @@ def test_a_stage_on_another_file_system_than_history_is_not_changed(
             local.write(draft(raw_text="twice"), if_exists="replace")
     assert local.read("draft", "a1").raw_text == "once"
     assert names_in(local.path("draft", "a1").parent) == ["a1"]
+
+
+@pytest.mark.parametrize("change", ["add_part", "replace", "replace, not in history yet", "replace, lock swept"])
+def test_a_create_whose_document_others_change_at_once_has_created_it(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    stage = local.path("draft", "a1").parent
+    other = DocsStore(stage.parent, durability="none")
+    steps: list[str] = []
+
+    def changed(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+        rename(source, target, **where)
+        if target == "a1" and not steps:
+            steps.append("others change it before its writer looks at the lock")
+            if change == "add_part":
+                other.add_part("draft", "a1", "parsed", "p")
+            else:
+                other.write(draft(raw_text="twice"), if_exists="replace")
+            if change == "replace, not in history yet":
+                [entry] = (stage.parent / ".docid" / "history" / "draft" / "a1").iterdir()
+                rename(entry, stage / ".old-a1")
+            if change == "replace, lock swept":
+                (stage / ".lock-a1").unlink()
+
+    with monkeypatch.context() as patch:
+        failing(patch, "rename", changed)
+        assert local.write(draft()).outcome is Outcome.CREATED
+    assert steps
+    assert [old.raw_text for old in local.history("draft", "a1")] == ["once"]
+
+
+def test_a_create_that_withdraws_and_cannot_move_the_old_one_back_is_answered_from_it(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = local.path("draft", "a1").parent
+    steps: list[str] = []
+
+    def in_the_gap(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+        if target == "a1" and not steps:
+            steps.append("another creates, and its replace is killed in the gap")
+            rename(DocsStore(stage.parent.parent / "other").write(draft()).path, stage / ".old-a1")
+            (stage / ".lock-a1").touch()
+        elif source == ".old-a1" and len(steps) == 1:
+            steps.append("it cannot be moved back")
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rename(source, target, **where)
+
+    with monkeypatch.context() as patch:
+        failing(patch, "rename", in_the_gap)
+        with pytest.raises(LineageConflict):
+            local.write(draft(task_id="t-2"))
+    assert len(steps) == 2
+    assert local.read("draft", "a1").task_id == "t-1"
+
+
+def test_a_lock_does_not_stay_with_a_process_that_was_forked_meanwhile(local: DocsStore) -> None:
+    local.write(draft())
+    with Directory(str(local.path("draft", "a1").parent)) as stage:
+        with locked(stage, "a1"):
+            child = os.fork()
+            if not child:
+                signal.pause()
+                os._exit(0)
+        try:
+            assert not is_held(stage, "a1")
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+def test_a_root_that_is_a_link_to_what_is_not_there_is_said(tmp_path: Path) -> None:
+    (tmp_path / "docs").symlink_to("/nowhere/mounted")
+    with pytest.raises(FileNotFoundError, match="a symbolic link to what is not there .is it mounted"):
+        DocsStore(tmp_path / "docs").write(draft())

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import pytest
 
-from docid import DocsStore, Document, LineageConflict, Outcome, StoredDocument, UnreadableDocument
+from docid import DocsStore, Document, LineageConflict, Outcome, Stages, StoredDocument, UnreadableDocument
 from docid.backends import MemoryBackend
 from docid.backends.directory import Directory
 from docid.cli import main
@@ -292,7 +292,7 @@ def test_what_is_nobodys_is_left_alone_and_said(local: DocsStore, root: Path) ->
     before = tree(root)
     steps = list(repair(local, stale_after=0, apply=True, verify=True))
     assert {(step.action, step.done) for step in steps} == {("leave", False)}
-    codes = {step.path.removeprefix(f"{root}/draft/"): step.finding.code for step in steps if step.finding}
+    codes = {step.path.removeprefix("draft/"): step.finding.code for step in steps if step.finding}
     assert codes == {
         "Good": "malformed-id",
         "notes.txt": "unlisted-file",
@@ -320,9 +320,9 @@ def test_a_directory_that_cannot_be_read_is_a_finding_and_does_not_end_the_scan(
     monkeypatch.setattr("docid.backends.directory.os.open", refused)
     steps = list(repair(local, apply=True, stale_after=0))
     assert sorted((step.action, step.path, step.done) for step in steps) == [
-        ("leave", str(root / ".docid" / "history" / "draft" / "changed"), False),
-        ("leave", str(root / "draft" / "changed"), False),
-        ("leave", str(root / "essay"), False),
+        ("leave", ".docid/history/draft/changed", False),
+        ("leave", "draft/changed", False),
+        ("leave", "essay", False),
         ("quarantine", "draft/good", True),
     ]
     assert "Permission denied" in steps[-1].message
@@ -433,7 +433,7 @@ def test_what_vanishes_while_it_is_listed_is_passed_over(
     monkeypatch.setattr("docid.backends.sweep.probed", gone)
     monkeypatch.setattr(Directory, "names", lambda directory: [*names(directory), "gone", ".lock-gone"])
     steps = list(repair(local, stale_after=0, apply=True))
-    assert {step.path for step in steps} == {str(root / "draft" / name / "gone") for name in ("good", "changed")}
+    assert {step.path for step in steps} == {f"draft/{name}/gone" for name in ("good", "changed")}
 
 
 def test_a_directory_that_is_touched_again_before_it_is_moved_stays(local: DocsStore, root: Path) -> None:
@@ -469,10 +469,13 @@ def test_texts_that_an_old_record_borrows_are_compared_by_hash(local: DocsStore,
     local.add_part("draft", "b2", "parsed", "p")
     shutil.rmtree(root / "draft" / "b2")
     local.write(draft("b2", raw_text="EVIL", task_id="t-2"))
-    with pytest.raises(UnreadableDocument, match="SHA-256"):
-        list(local.history("draft", "b2"))
+    assert list(local.history("draft", "b2")) == []  # another lineage's
     with pytest.raises(UnreadableDocument, match="SHA-256"):
         _ = opened.raw_text
+    shutil.rmtree(root / "draft" / "b2")
+    local.write(draft("b2", raw_text="evil"))
+    with pytest.raises(UnreadableDocument, match="a version in its history, not the document itself: raw.txt: its SHA"):
+        list(local.history("draft", "b2"))
 
 
 @pytest.mark.parametrize("odd", ["a link", "a file", "a file for the stage's history", "a link for a stage's lock"])
@@ -614,7 +617,7 @@ def test_what_cannot_be_deleted_is_said(local: DocsStore, root: Path, monkeypatc
 def test_what_another_purge_deletes_meanwhile_is_deleted(local: DocsStore, root: Path) -> None:
     sweeper = local.backend.sweeper()
     assert sweeper is not None
-    [path, *_] = [path for path, _ in sweeper.discarded(0, history=True)]
+    [path, *_] = [path for path, _ in sweeper.discarded(0, history=["draft"])]
     sweeper.discard(path)
     sweeper.discard(path)
     assert len(list(local.history("draft", "changed"))) == 1
@@ -638,7 +641,7 @@ def test_an_entry_that_a_purge_takes_away_is_passed_over(
     sweeper = local.backend.sweeper()
     assert sweeper is not None
     (history / whole.name).mkdir()
-    assert len(list(sweeper.discarded(0, history=True))) == 1
+    assert len(list(sweeper.discarded(0, history=["draft"]))) == 1
 
 
 @pytest.mark.parametrize("stamp", ["99999999T999999.999999Z", "99991231T235959.999999Z"])
@@ -651,9 +654,72 @@ def test_an_entry_of_no_time_is_somebody_elses(local: DocsStore, root: Path, sta
     assert odd.exists()
 
 
+def test_a_purge_that_was_interrupted_is_finished_by_the_next(
+    local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torn(root)
+    list(repair(local, apply=True, stale_after=0))
+
+    def interrupted(*_: object) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", interrupted)
+        steps = list(repair(local, apply=True, purge=True, history=True, older_than=0))
+    assert {step.done for step in steps} == {True, False}
+    assert all(step.done for step in repair(local, apply=True, purge=True, history=True, older_than=0))
+    assert not list((root / ".docid" / "quarantine").iterdir())
+    assert not (root / ".docid" / "history" / "draft").exists()
+
+
+def test_history_is_purged_in_the_stages_of_the_store_alone(local: DocsStore, root: Path) -> None:
+    other = DocsStore(root, stages=Stages({"other": None}))
+    assert list(repair(other, apply=True, purge=True, history=True, older_than=0)) == []
+    assert len(list(local.history("draft", "changed"))) == 2
+
+
 def test_history_alone_is_a_wrong_argument(local: DocsStore) -> None:
     with pytest.raises(ValueError, match="expected purge=True"):
         repair(local, history=True)
+
+
+def test_the_history_of_a_document_that_is_gone_is_moved_aside(local: DocsStore, root: Path) -> None:
+    shutil.rmtree(root / "draft" / "changed")
+    assert list(repair(local, apply=True)) == []
+    [step] = repair(local, apply=True, stale_after=0)
+    assert (step.action, step.path, step.done) == ("quarantine", ".docid/history/draft/changed", True)
+    assert list(repair(local, apply=True, stale_after=0)) == []
+
+
+def test_where_only_one_of_a_document_and_its_history_can_be_moved_the_next_run_moves_the_other(
+    local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "draft" / "changed" / "raw.txt").write_text("x")
+    move = Directory.move
+
+    def refused(directory: Directory, name: str, new: str, to: Directory | None = None) -> None:
+        if "history" in directory.path:
+            raise OSError(28, "No space left on device")
+        move(directory, name, new, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Directory, "move", refused)
+        [step] = repair(local, apply=True, stale_after=0)
+    assert (step.done, str(step.error)) == (False, "[Errno 28] No space left on device")
+    [step] = repair(local, apply=True, stale_after=0)
+    assert step.done
+    assert list(local.history("draft", "changed")) == []
+
+
+def test_a_history_whose_document_is_there_again_stays(local: DocsStore, root: Path) -> None:
+    os.rename(root / "draft" / "changed", root / "aside")
+    [finding] = findings(local)
+    os.rename(root / "aside", root / "draft" / "changed")
+    sweeper = local.backend.sweeper()
+    assert sweeper is not None
+    assert finding.leftover is not None
+    assert sweeper.clear(finding.leftover, "run", 0) is None
+    assert len(list(local.history("draft", "changed"))) == 2
 
 
 # --- beside others ---------------------------------------------------------------------------------------------
@@ -716,7 +782,7 @@ def test_the_command_plans_does_and_then_has_nothing_to_do(
     code, out, err = run(capsys, "repair", "--store", root, "--stale-after", "0s")
     assert (code, err) == (0, "")
     assert out.splitlines() == [
-        f"left alone   {root}/draft/notes.txt: unlisted-file: it belongs to no document; look what it is: nothing of "
+        "left alone   draft/notes.txt: unlisted-file: it belongs to no document; look what it is: nothing of "
         "docid's needs it",
         "to move      draft/good (task_id='t-1'): raw.txt: 2 bytes, but the record says 4",
         "1 to move, 1 left alone; nothing was changed: --apply does it",
@@ -767,6 +833,14 @@ def test_the_command_fails_where_something_could_not_be_done(
     assert code == 1
     assert "failed       draft/good (task_id='t-1'): [Errno 28] No space left on device\n" in out
     assert out.endswith("\n1 failed\n")
+
+
+def test_the_command_says_where_a_store_has_other_stages(
+    local: DocsStore, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, "repair", "--store", root, "--stages", "outline")
+    assert (code, out) == (0, "nothing to repair\n")
+    assert "also holds draft: no stages of outline; --stages declares others" in err
 
 
 @pytest.mark.parametrize(

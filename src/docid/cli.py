@@ -419,8 +419,11 @@ def _list_one(store: DocsStore, stage: str, doc_id: str, *, as_json: bool) -> bo
 def _repair(arguments: argparse.Namespace) -> int:
     if not arguments.purge and (arguments.history or arguments.older_than is not None):
         raise _UsageError("--history and --older-than say what --purge deletes; expected --purge with them")
+    store = _store(arguments)
+    if hint := _other_stages(arguments):
+        print(f"docid: {hint}", file=sys.stderr)
     steps = repair(
-        _store(arguments),
+        store,
         apply=arguments.apply,
         verify=arguments.verify,
         stale_after=arguments.stale_after,

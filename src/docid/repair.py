@@ -7,6 +7,7 @@ a purge is asked for. All of it is safe beside writers and readers.
 from __future__ import annotations
 
 import contextlib
+import os
 from itertools import chain
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -72,7 +73,7 @@ def repair(
             documents here, and is left alone. On a file system of one machine a lock tells dead writers of docid
             too; where it is mounted by several, this alone.
         purge: delete what earlier runs moved to quarantine.
-        history: with `purge`: delete versions of documents that were replaced, too.
+        history: with `purge`: delete versions of documents that were replaced, too, in the store's stages.
         older_than: with `purge`: only what was put aside more than so many seconds ago.
 
     Raises:
@@ -97,7 +98,7 @@ def repair(
     if sweeper is None or not purge:
         return steps
     # Looked for first: what this run moves aside is not what this run deletes.
-    doomed = list(sweeper.discarded(older_than, history=history))
+    doomed = list(sweeper.discarded(older_than, history=tuple(store.stages) if history else ()))
     return chain(steps, _purged(sweeper, doomed, apply=apply))
 
 
@@ -105,6 +106,7 @@ def _repaired(
     store: DocsStore, sweeper: Sweeper | None, *, apply: bool, verify: bool, stale_after: float
 ) -> Iterator[Step]:
     run = entry_name(())
+    root = f"{store.backend.path('-', '-').parent.parent}{os.sep}"
     for stage in store.stages:
         for finding in store.scan(stage, verify=verify, older_than=stale_after):
             if not isinstance(finding, Finding):
@@ -112,7 +114,7 @@ def _repaired(
             leftover = finding.leftover
             if sweeper is None or leftover is None or leftover.action is None:
                 message = f"{finding.code}: {finding.message}; {finding.hint}"
-                yield Step("leave", finding.where, message, finding=finding)
+                yield Step("leave", finding.where.removeprefix(root), message, finding=finding)
                 continue
             step = Step(leftover.action, leftover.path, finding.message, finding=finding)
             yield _applied(store, sweeper, step, leftover, run, stale_after, verify=verify) if apply else step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, cast
@@ -13,7 +14,6 @@ from docid.backends.local import LocalBackend
 from docid.document import PART_FILES, Document, Record, check_content, nonce, reserved_id
 from docid.errors import (
     BatchError,
-    DocidError,
     DocumentNotFound,
     InvalidDocument,
     MissingParent,
@@ -186,10 +186,28 @@ class DocsStore:
             UnreadableDocument: a version that cannot be read; the stream ends there.
             InvalidName: none of the store's stages, or no doc id.
         """
-        stage, doc_id = self._checked(stage, doc_id)
-        versions = self.backend.history(stage, doc_id, ALL_FILES)
-        # By hash: the texts of an old record may be those of a later version.
-        return (Version(self.backend, stage, doc_id, stored).document(verify=True) for stored in versions)
+        return self._history(*self._checked(stage, doc_id))
+
+    def _history(self, stage: str, doc_id: str) -> Iterator[Document]:
+        lineage: tuple[str | None, str | None] | None = None
+        with contextlib.suppress(UnreadableDocument):
+            if (current := Version.load(self.backend, stage, doc_id)) is not None:
+                lineage = current.record.task_id, current.record.parent_doc_id
+        for stored in self.backend.history(stage, doc_id, ALL_FILES):
+            try:
+                version = Version(self.backend, stage, doc_id, stored)
+                # What is left of another one that had the id is none of this document's versions.
+                if lineage is not None and version.record.same_lineage(*lineage) is False:
+                    return
+                # By hash: the texts of an old record may be those of a later version.
+                yield version.document(verify=True)
+            except UnreadableDocument as error:
+                problem = f"a version in its history, not the document itself: {error.problem}"
+                remedy = "docid repair --purge --history deletes old versions"
+                raise UnreadableDocument(
+                    stage, doc_id, error.path, problem, remedy, error.task_id, error.code
+                ) from None
+            lineage = version.record.task_id, version.record.parent_doc_id
 
     def write(self, document: Document, *, if_exists: Policy = "fail", require_parent: bool = True) -> WriteResult:
         """Write a document, whole or not at all.
@@ -259,7 +277,10 @@ class DocsStore:
                 results.append(None if isinstance(outcome, Exception) else outcome)
         failed = BatchError(results, failures) if failures else None
         if ended is not None:
-            raise ended from failed
+            if failed is None:
+                raise ended
+            ended.add_note(str(failed))
+            raise ended from (failed if ended.__cause__ is None else ended.__cause__)
         if failed is not None:
             raise failed
         return cast("list[WriteResult]", results)
@@ -386,7 +407,7 @@ class DocsStore:
                         done[number] = missing
                     else:
                         new[number] = prepared
-                except (DocidError, OSError, TypeError) as error:
+                except Exception as error:  # noqa: BLE001 - also what a home raises that is no error of docid's
                     done[number] = _without_frames(error)
             asked = [NewDocument(each.stage, each.doc_id, *each.stored) for each in new.values()]
             for number, created in zip(new, self.backend.create_many(asked), strict=True):
@@ -397,7 +418,7 @@ class DocsStore:
                 else:
                     try:
                         done[number] = self._put(documents[number], if_exists, require_parent=require_parent)[0]
-                    except (DocidError, OSError) as error:
+                    except Exception as error:  # noqa: BLE001 - as above
                         done[number] = _without_frames(error)
         return [done[number] for number in range(len(documents))]
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
-
-from docid.errors import DocidError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -94,12 +93,12 @@ class Sweeper(Protocol):
         """
         ...
 
-    def discarded(self, older_than: float, *, history: bool) -> Iterator[tuple[str, int]]:
+    def discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
         """Return what `discard` would delete: the path, relative to the root, and its size in bytes.
 
         Args:
             older_than: only what was put aside more than so many seconds ago.
-            history: the versions in history, too.
+            history: the stages whose replaced versions are meant, too.
         """
         ...
 
@@ -125,6 +124,7 @@ class Backend(Protocol):
     better.
     """
 
+    @abstractmethod
     def path(self, stage: str, doc_id: str) -> Path:
         """Return where the document is or would be, without looking. Where a home has no files, a mere name."""
         ...
@@ -133,31 +133,35 @@ class Backend(Protocol):
         """Return the same as text, which costs less."""
         return str(self.path(stage, doc_id))
 
+    @abstractmethod
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """Store a new document, whole, and return True; return False and change nothing if the id is taken."""
         ...
 
-    def create_many(self, documents: Sequence[NewDocument]) -> list[bool | DocidError | OSError]:
+    def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
         """Create documents; return for each what `create` would, or the error that it would raise.
 
         Each is atomic on its own; they become visible in any order.
         """
-        results: list[bool | DocidError | OSError] = []
+        results: list[bool | Exception] = []
         for document in documents:
             try:
                 results.append(self.create(*document))
-            except (DocidError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - also what a home raises that is neither
                 results.append(error)
         return results
 
+    @abstractmethod
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
         """Return the record, and those of the part files in `parts` that are there; None if there is no document."""
         ...
 
+    @abstractmethod
     def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
         """Return the sizes in bytes of those of the part files in `parts` that are there, without reading them."""
         ...
 
+    @abstractmethod
     def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """Store a new record, and part files beside those that are there, which stay as they are.
 
@@ -166,6 +170,7 @@ class Backend(Protocol):
         """
         ...
 
+    @abstractmethod
     def replace(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """Store another version of a document in place of the one that is there, which goes to history, whole.
 
@@ -177,10 +182,12 @@ class Backend(Protocol):
         """Finish or roll back a change that was interrupted; return whether there was one."""
         return False
 
+    @abstractmethod
     def ids(self, stage: str) -> Iterator[str]:
         """Return the doc ids of a stage, as a stream, in no order, without opening documents."""
         ...
 
+    @abstractmethod
     def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
         """Return what `amend` and `replace` have put aside for an id, the latest first."""
         ...

@@ -308,6 +308,8 @@ def _make(path: str, *, sync: bool) -> None:
     """Make a directory, and those above it."""
     if os.path.isdir(path):
         return
+    if os.path.islink(path):
+        raise FileNotFoundError(errno.ENOENT, "a symbolic link to what is not there (is it mounted?)", path)
     above = os.path.dirname(path) or os.curdir
     if above != path:
         _make(above, sync=sync)

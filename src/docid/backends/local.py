@@ -113,13 +113,13 @@ class LocalBackend(Backend):
         except OSError as error:
             raise self._explained(error, stage, doc_id) from error
 
-    def create_many(self, documents: Sequence[NewDocument]) -> list[bool | DocidError | OSError]:
+    def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
         """See `Backend.create_many`. On a local Linux file system all are made durable by one sync of it."""
         results = self._create_together(documents) if self._sync and len(documents) > 1 else {}
         one_by_one = super().create_many([each for number, each in enumerate(documents) if number not in results])
         return [results[number] if number in results else one_by_one.pop(0) for number in range(len(documents))]
 
-    def _create_together(self, documents: Sequence[NewDocument]) -> dict[int, bool | DocidError | OSError]:
+    def _create_together(self, documents: Sequence[NewDocument]) -> dict[int, bool | Exception]:
         """Create documents, with few syncs; return what became of each, by number.
 
         What cannot be done so is left out, for `create`, which says by itself what is wrong with one.
@@ -144,8 +144,8 @@ class LocalBackend(Backend):
         documents: Sequence[NewDocument],
         directories: Mapping[str, Directory],
         temporaries: Mapping[int, Temporary],
-    ) -> dict[int, bool | DocidError | OSError]:
-        results: dict[int, bool | DocidError | OSError] = {}
+    ) -> dict[int, bool | Exception]:
+        results: dict[int, bool | Exception] = {}
         for number, temporary in temporaries.items():
             stage, doc_id, record, _ = documents[number]
             try:
@@ -183,18 +183,33 @@ class LocalBackend(Backend):
         try:
             if directory.exists(lock_name(doc_id)):
                 with locked(directory, doc_id):
-                    if not _holds(directory, doc_id, record):
-                        return False
-                    if directory.exists(old_name(doc_id)):
-                        directory.move(doc_id, temporary.name)
-                        temporary.moved = False
-                        directory.move(old_name(doc_id), doc_id)
-                        return False
+                    return self._stays(directory, temporary, stage, doc_id)
             elif not temporary.is_at(doc_id):
-                return False
+                return self._stays(directory, temporary, stage, doc_id)
         except OSError as error:
             raise self._unknown(stage, doc_id, error) from error
         return True
+
+    def _stays(self, directory: Directory, temporary: Temporary, stage: str, doc_id: str) -> bool:
+        """Return whether a document that was renamed to its id got it; withdraw it where another one has the id."""
+        if temporary.is_at(doc_id):
+            if not directory.exists(old_name(doc_id)):
+                return True  # others may have added to it by now
+            # It has come between the renames of a replace that died.
+            directory.move(doc_id, temporary.name)
+            temporary.moved = False
+            # Where it cannot be moved back, it is found under its interim name.
+            with contextlib.suppress(OSError):
+                directory.move(old_name(doc_id), doc_id)
+            return False
+        # Replaced already, or put out by a replace that has the id.
+        if temporary.is_at(old_name(doc_id)):
+            return True
+        history = self._open((*HISTORY, stage, doc_id), doc_id)
+        if history is None:
+            return False
+        with history:
+            return any(temporary.is_in(history, name) for name in entries(history.names()))
 
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
         """See `Backend.load`."""
@@ -384,7 +399,7 @@ class LocalBackend(Backend):
                         record = directory.read(name)
                     else:
                         # A purge may take it away at this moment.
-                        with contextlib.suppress(FileNotFoundError), directory.sub(name) as old:
+                        with contextlib.suppress(FileNotFoundError, NotADirectoryError), directory.sub(name) as old:
                             record = old.read(RECORD_FILE)
                             contents = {part: data for part in parts if (data := old.read(part)) is not None}
                     # An equal record is the one before, whose change was interrupted or has been put here since.

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from os.path import join
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from docid.backends.base import TURNS
 from docid.backends.directory import READ, Directory
@@ -88,8 +88,12 @@ class Temporary:
         """Return whether it is under this name now."""
         if self._directory.fd is None:  # pragma: no cover  - Windows
             return True
-        status = self._stage.stat(name)
-        return status is not None and os.path.samestat(status, os.fstat(self._directory.fd))
+        return self.is_in(self._stage, name)
+
+    def is_in(self, directory: Directory, name: str) -> bool:
+        """Return whether it is under this name in a directory now."""
+        status = directory.stat(name)
+        return status is not None and os.path.samestat(status, os.fstat(cast("int", self._directory.fd)))
 
     def was_swept(self) -> bool:
         """Return whether it has been taken away from under its name."""
@@ -117,9 +121,7 @@ class _Lock:
     def close(self) -> None:
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            # What was done under it is done, whatever closing says.
-            with contextlib.suppress(OSError):
-                os.close(fd)
+            _close(fd)
 
     __del__ = close
 
@@ -171,7 +173,12 @@ def probed(directory: Directory, name: str) -> Iterator[bool]:
             # A file system without locks: then its age alone keeps a sweep away.
             with contextlib.suppress(OSError):
                 free = _flock(temporary.fd, wait=False)
-        yield free
+        try:
+            yield free
+        finally:
+            if sys.platform != "win32" and temporary.fd is not None:  # pragma: no branch
+                with contextlib.suppress(OSError):
+                    fcntl.flock(temporary.fd, fcntl.LOCK_UN)
 
 
 def is_held(directory: Directory, doc_id: str) -> bool:
@@ -185,8 +192,18 @@ def is_held(directory: Directory, doc_id: str) -> bool:
         except BlockingIOError:
             return True
         finally:
-            os.close(fd)
+            _close(fd)
     return False
+
+
+def _close(fd: int) -> None:
+    """Give a lock back, and close its file. What was done under it is done, whatever that says."""
+    # A process that was forked meanwhile has the file open too: closing it here would not end the lock.
+    if sys.platform != "win32":  # pragma: no branch
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_UN)
+    with contextlib.suppress(OSError):
+        os.close(fd)
 
 
 def _flock(fd: int, *, wait: bool) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
 from datetime import UTC, datetime
 from os.path import join
@@ -20,7 +21,6 @@ from docid.backends.locks import is_held, locked, probed
 from docid.backends.names import (
     HISTORY,
     QUARANTINE,
-    entries,
     lock_name,
     name_of_temporary,
     old_name,
@@ -61,17 +61,25 @@ class LocalSweeper:
 
     def _in_histories(self, stage: str, older_than: float) -> Iterator[Leftover]:
         """Return what lies in the history of a stage; where it cannot be read, that."""
-        path = join(*HISTORY, stage)
-        try:
-            with open_below(self._root, (*HISTORY, stage)) as histories:
-                for doc_id in filter(is_doc_id, histories.names()):
-                    path = join(*HISTORY, stage, doc_id)
-                    with contextlib.suppress(FileNotFoundError):
-                        yield from self._in_history(histories, stage, doc_id, older_than)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            yield Leftover("unreadable-record", stage, "", path, f"history cannot be read: {error}", None)
+        above = join(*HISTORY, stage)
+        with contextlib.ExitStack() as stack:
+            try:
+                histories = stack.enter_context(open_below(self._root, (*HISTORY, stage)))
+                directory = stack.enter_context(Directory(join(self._root, stage)))
+                names = [name for name in histories.names() if is_doc_id(name)]
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                yield Leftover("unreadable-record", stage, "", above, f"history cannot be read: {error}", None)
+                return
+            for doc_id in names:
+                try:
+                    yield from self._in_history(directory, histories, stage, doc_id, older_than)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    problem = f"history cannot be read: {error}"
+                    yield Leftover("unreadable-record", stage, doc_id, join(above, doc_id), problem, None)
 
     def _leftover(
         self, directory: Directory, stage: str, entry: os.DirEntry[str], older_than: float
@@ -96,7 +104,7 @@ class LocalSweeper:
         if doc_id is not None:
             with probed(directory, name) as free:
                 if free and _is_older(directory.stat(name), older_than):
-                    what = "the unfinished document of a writer that died"
+                    what = "an unfinished document that no writer holds"
                     return Leftover(code, stage, doc_id, path, what, "quarantine")
             return None
         doc_id = name.removeprefix(old_name(""))
@@ -106,13 +114,20 @@ class LocalSweeper:
             return Leftover(code, stage, doc_id, path, what, "settle")
         return None
 
-    def _in_history(self, histories: Directory, stage: str, doc_id: str, older_than: float) -> Iterator[Leftover]:
-        """Return what interrupted changes left in the history of a document."""
+    def _in_history(
+        self, directory: Directory, histories: Directory, stage: str, doc_id: str, older_than: float
+    ) -> Iterator[Leftover]:
+        """Return what interrupted changes left in the history of a document, or that the document is gone."""
         with histories.sub(doc_id) as history:
             names = history.names()
-            with contextlib.suppress(OSError), Directory(join(self._root, stage)) as directory:
-                if is_held(directory, doc_id):
-                    return
+            if is_held(directory, doc_id):
+                return
+            if names and not directory.exists(doc_id) and not directory.exists(old_name(doc_id)):
+                # The next document of this id may be of another lineage.
+                if _is_older(histories.stat(doc_id), older_than):
+                    path, what = join(*HISTORY, stage, doc_id), "the history of a document that is gone"
+                    yield Leftover("unlisted-file", stage, doc_id, path, what, "quarantine")
+                return
             later = self._record(stage, doc_id)
             for name in sorted(names, reverse=True):
                 path = join(*HISTORY, stage, doc_id, name)
@@ -169,6 +184,8 @@ class LocalSweeper:
                 if free and leftover.action == "quarantine" and not directory.exists(old_name(doc_id)):
                     if path == join(stage, doc_id):
                         return self._clear_document(directory, leftover, run, older_than)
+                    if path == join(*HISTORY, stage, doc_id) and directory.exists(doc_id):
+                        return None
                     if leftover.expected in {None, self._record(stage, doc_id)}:
                         with open_below(self._root, path.split(os.sep)[:-1]) as around:
                             return self._quarantined(around, path, run)
@@ -189,12 +206,12 @@ class LocalSweeper:
                 record = None
             if record != leftover.expected or not self._is_stale(document, older_than):
                 return None
-        moved = self._quarantined(directory, leftover.path, run)
-        # Its history is of its lineage; the next document of this id may be of another one.
+        # Its history is of its lineage; the next document of this id may be of another one. It goes first: where
+        # only one of the two can be moved, the next run finds the other.
         with contextlib.suppress(FileNotFoundError), open_below(self._root, (*HISTORY, leftover.stage)) as histories:
             if histories.exists(doc_id):
                 self._quarantined(histories, join(*HISTORY, leftover.stage, doc_id), run)
-        return moved
+        return self._quarantined(directory, leftover.path, run)
 
     def is_stale(self, stage: str, doc_id: str, older_than: float) -> bool:
         """See `Sweeper.is_stale`."""
@@ -225,22 +242,22 @@ class LocalSweeper:
                     return document.read(RECORD_FILE)
         return None
 
-    def discarded(self, older_than: float, *, history: bool) -> Iterator[tuple[str, int]]:
+    def discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
         """See `Sweeper.discarded`."""
         now = datetime.now(UTC)
 
         def old(*path: str) -> Iterator[tuple[str, int]]:
-            for name in entries(self._names(path)):
-                put = time_of_entry(name)
+            for name in self._names(path):
+                # What an earlier purge did not come to the end of has a temporary name.
+                put = time_of_entry(name_of_temporary(name) or name)
                 if put is not None and (now - put).total_seconds() >= older_than:
                     with contextlib.suppress(FileNotFoundError):
                         yield join(*path, name), _size(join(self._root, *path, name))
 
         yield from old(*QUARANTINE)
-        if history:
-            for stage in self._names(HISTORY):
-                for doc_id in self._names((*HISTORY, stage)):
-                    yield from old(*HISTORY, stage, doc_id)
+        for stage in history:
+            for doc_id in self._names((*HISTORY, stage)):
+                yield from old(*HISTORY, stage, doc_id)
 
     def _names(self, path: Sequence[str]) -> list[str]:
         """Return the names in a directory below the root; none where it is not there, or no directory."""
@@ -263,12 +280,14 @@ class LocalSweeper:
                     stack.enter_context(locked(directory, doc_id))
             around = stack.enter_context(open_below(self._root, above))
             # Out of the way first: half of it is never an entry.
-            doomed = temporary_name(name)
-            around.move(name, doomed)
-            if name.endswith(".json"):
-                around.unlink(doomed)
-            else:
+            doomed = name if name_of_temporary(name) else temporary_name(name)
+            if doomed != name:
+                around.move(name, doomed)
+            status = around.stat(doomed)
+            if status is not None and stat.S_ISDIR(status.st_mode):
                 shutil.rmtree(join(around.path, doomed))
+            else:
+                around.unlink(doomed)
             if in_history:
                 # What is empty now, up to the directory of all history.
                 for path_above in (above, above[:-1]):
