@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self, cast
 from docid.backends.base import TURNS
 from docid.backends.directory import READ, Directory
 from docid.backends.names import lock_name, temporary_name
+from docid.document import RECORD_FILE
 
 # Windows has no flock: changes of one document by two processes at once are not kept apart there.
 if sys.platform != "win32":  # pragma: no branch
@@ -53,20 +54,19 @@ class Temporary:
             stage.mkdir(self.name)
             try:
                 self._directory = stage.sub(self.name)
-                if sys.platform != "win32" and self._directory.fd is not None:  # pragma: no branch
-                    try:  # noqa: SIM105 - as cheap as can be: every write comes by
-                        fcntl.flock(self._directory.fd, fcntl.LOCK_SH)
-                    except OSError:
-                        pass  # a file system without locks: then its age alone keeps a sweep away
-                # A sweep may have had it, and have moved it away, while we waited for the lock.
-                if stage.exists(self.name):
-                    return
             except FileNotFoundError:
                 continue  # a sweep came between
             except BaseException:
                 stage.remove_empty(self.name)
                 raise
-            self._directory.close()
+            # A sweep may have it at this moment, and have moved it away when we get the lock. Whether it is still
+            # under its name, which nobody else makes, the rename to the id tells (`was_swept`).
+            if sys.platform != "win32" and self._directory.fd is not None:  # pragma: no branch
+                try:  # noqa: SIM105 - as cheap as can be: every write comes by
+                    fcntl.flock(self._directory.fd, fcntl.LOCK_SH)
+                except OSError:
+                    pass  # a file system without locks: then its age alone keeps a sweep away
+            return
         raise OSError(errno.EBUSY, "taken away again and again while it was made", join(stage.path, self.name))
 
     def __enter__(self) -> Self:
@@ -77,10 +77,11 @@ class Temporary:
             self._stage.remove(self.name)
         self._directory.close()
 
-    def fill(self, files: Mapping[str, bytes], *, sync: bool) -> None:
-        """Write these files into it; with `sync` they, and their names in it, are durable then."""
-        for name, data in files.items():
+    def fill(self, record: bytes, parts: Mapping[str, bytes], *, sync: bool) -> None:
+        """Write a document into it, the record last; with `sync` it is durable then, but for its own name."""
+        for name, data in parts.items():
             self._directory.write(name, data, sync=sync)
+        self._directory.write(RECORD_FILE, record, sync=sync)
         if sync:
             self._directory.sync()
 
