@@ -938,12 +938,32 @@ def test_a_file_system_without_locks_is_written_to_but_not_changed(
     with pytest.raises(OSError, match="changing a document needs a file system with locks"):
         local.write(draft(raw_text="twice"), if_exists="replace")
     assert local.read("draft", "a1").raw_text == "once"
-    # The document is visible, but whether another one has the id cannot be seen.
+    # A lock that somebody left is no obstacle to a create, nor to a reader.
     (local.path("draft", "a1").parent / ".lock-b2").touch()
-    with pytest.raises(DurabilityUnknown, match="No locks available"):
-        local.backend.create("draft", "b2", b"{}", {})
+    assert not local.exists("draft", "b2")
+    assert local.write(draft("b2")).outcome is Outcome.CREATED
+
+
+def test_a_create_that_cannot_see_whether_it_got_its_id_says_that_it_is_there(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renamed: list[str] = []
+
+    def rename(call: Callable[..., None], source: str, target: str, **where: Any) -> None:
+        call(source, target, **where)
+        renamed.append(target)
+
+    def blind(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        if renamed:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return call(*args, **options)
+
+    with monkeypatch.context() as patch:
+        failing(patch, "rename", rename)
+        failing(patch, "stat", blind)
+        with pytest.raises(DurabilityUnknown, match="what has to follow failed .*Input/output error"):
+            local.write(draft("b2"))
     assert local.exists("draft", "b2")
-    assert not local.exists("draft", "c3")
 
 
 def test_a_lock_that_is_held_for_ever_does_not_hang_a_reader(local: DocsStore) -> None:

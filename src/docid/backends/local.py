@@ -177,11 +177,10 @@ class LocalBackend(Backend):
                     return False
                 raise
         temporary.moved = True
-        # A replace may have moved a document aside at that moment. It holds the lock, whose file is there before
-        # anything moves; the id is its, not ours. Where the file is not there it may have been, and be swept by now:
-        # then what is at the id tells.
+        # A replace may have moved a document aside at that moment, and the id is its, not ours. It holds the lock as
+        # long as the old version is under its interim name; behind that, what is at the id tells.
         try:
-            if directory.exists(lock_name(doc_id)):
+            if directory.exists(old_name(doc_id)):
                 with locked(directory, doc_id):
                     return self._stays(directory, temporary, stage, doc_id)
             elif not temporary.is_at(doc_id):
