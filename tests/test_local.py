@@ -1247,3 +1247,31 @@ def test_a_root_that_is_a_link_to_what_is_not_there_is_said(tmp_path: Path) -> N
     (tmp_path / "docs").symlink_to("/nowhere/mounted")
     with pytest.raises(FileNotFoundError, match="a symbolic link to what is not there .is it mounted"):
         DocsStore(tmp_path / "docs").write(draft())
+
+
+def test_a_create_in_a_gap_that_a_third_process_has_settled_stays(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one lineage, it counts as the replace's new version: both texts are kept."""
+    stage = local.path("draft", "a1").parent
+    third = DocsStore(stage.parent, durability="none")
+    steps: list[str] = []
+
+    def in_the_gap(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+        if target == "a1" and not steps:
+            steps.append("another creates, and its replace is killed in the gap")
+            rename(DocsStore(stage.parent.parent / "other").write(draft()).path, stage / ".old-a1")
+        rename(source, target, **where)
+
+    def settled(*args: Any, **options: Any) -> Any:
+        if len(steps) == 1:
+            steps.append("a third process settles it")
+            third.backend.settle("draft", "a1")
+        return locked(*args, **options)
+
+    with monkeypatch.context() as patch:
+        failing(patch, "rename", in_the_gap)
+        patch.setattr("docid.backends.local.locked", settled)
+        assert local.write(draft(raw_text="twice")).outcome is Outcome.CREATED
+    assert local.read("draft", "a1").raw_text == "twice"
+    assert [old.raw_text for old in local.history("draft", "a1")] == ["once"]

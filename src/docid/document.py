@@ -387,11 +387,13 @@ class Record:
             nonce: a text that no other write uses; a writer knows its own record by it.
         """
         contents, files, listed = {}, {}, {}
-        for part, text in document.parts().items():
-            name, content = PART_FILES[part], text.encode()
-            contents[name] = content
-            files[name] = PartEntry.of(content)
-            listed[name] = files[name].to_json()
+        for name, text in zip(
+            PART_FILES.values(), (document.raw_text, document.parsed_text, document.prompt_text), strict=True
+        ):
+            if text is not None:
+                contents[name] = content = text.encode()
+                files[name] = PartEntry.of(content)
+                listed[name] = files[name].to_json()
         metadata = document.metadata
         own = document._own_keys()  # noqa: SLF001 - the two classes describe one format
         if metadata:

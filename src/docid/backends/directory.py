@@ -202,9 +202,12 @@ class Directory:
         """Write a new file."""
         fd = os.open(name if self.fd is not None else self._at(name), _WRITE, 0o666, dir_fd=self.fd)
         try:
-            written = os.write(fd, data) if data else 0
-            while written < len(data):
-                written += os.write(fd, memoryview(data)[written:])
+            if data:
+                written = os.write(fd, data)
+                if written != len(data):
+                    rest = memoryview(data)[written:]
+                    while rest:
+                        rest = rest[os.write(fd, rest) :]
             if sync:
                 _fsync(fd)
         finally:
