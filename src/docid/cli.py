@@ -131,6 +131,11 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--json", action="store_true", help="print one line of JSON a document")
     _add_store(listing)
     listing.set_defaults(run=_ls)
+    _add_repair(verbs)
+    return parser
+
+
+def _add_repair(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     mend = verbs.add_parser(
         "repair",
         allow_abbrev=False,
@@ -160,7 +165,6 @@ def _parser() -> argparse.ArgumentParser:
     mend.add_argument("--json", action="store_true", help="print one line of JSON a step")
     _add_store(mend)
     mend.set_defaults(run=_repair)
-    return parser
 
 
 def _seconds(text: str) -> float:
