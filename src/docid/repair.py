@@ -80,7 +80,7 @@ def repair(
         ValueError: `history` without `purge`.
 
     Example:
-        >>> import pathlib, tempfile
+        >>> import tempfile
         >>> from docid import DocsStore, Document
         >>> store = DocsStore(tempfile.mkdtemp())
         >>> result = store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once"))

@@ -422,7 +422,7 @@ class DocsStore:
                         done[number] = _without_frames(error)
         return [done[number] for number in range(len(documents))]
 
-    def _waves(self, documents: Sequence[Document]) -> Iterator[list[int]]:
+    def _waves(self, documents: Sequence[Document]) -> list[list[int]]:
         """Return the numbers of documents that can be written together: behind their parent, and their namesakes."""
         last: dict[tuple[str | None, str | None], int] = {}
         waves: list[list[int]] = []
@@ -437,7 +437,7 @@ class DocsStore:
             if wave == len(waves):
                 waves.append([])
             waves[wave].append(number)
-        return iter(waves)
+        return waves
 
     def _prepared(self, document: Document) -> Version:
         """Return the version that a document is to become.

@@ -14,7 +14,7 @@ import sys
 from os.path import join
 from typing import TYPE_CHECKING, Self
 
-from docid.document import nonce
+from docid.backends.names import temporary_name
 
 if sys.platform != "win32":  # pragma: no branch
     import fcntl
@@ -215,7 +215,7 @@ class Directory:
 
     def swap_in(self, name: str, data: bytes, *, sync: bool) -> None:
         """Put a file in place by one rename, over one of that name if there is one."""
-        temporary = f".tmp-{name}-{nonce()}"
+        temporary = temporary_name(name)
         try:
             self.write(temporary, data, sync=sync)
             self.move(temporary, name)
