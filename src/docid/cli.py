@@ -154,8 +154,10 @@ def _add_repair(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="AGE",
         help="what was touched in this time may belong to a writer, and is left alone (default: 1h)",
     )
-    mend.add_argument("--purge", action="store_true", help="delete what was moved to quarantine")
-    mend.add_argument("--history", action="store_true", help="with --purge: delete replaced versions too")
+    mend.add_argument("--purge", action="store_true", help="delete what earlier runs moved to quarantine")
+    mend.add_argument(
+        "--history", action="store_true", help="with --purge: delete replaced versions too, of these stages"
+    )
     mend.add_argument(
         "--older-than",
         type=_seconds,
@@ -437,14 +439,17 @@ def _repair(arguments: argparse.Namespace) -> int:
     )
     counts: Counter[str] = Counter()
     for step in steps:
-        state = "failed" if step.error else step.action if step.done or not arguments.apply else "skipped"
-        counts["leave" if step.action == "leave" else state] += 1
+        state: str = step.action
+        if step.error is not None:
+            state = "failed"
+        elif arguments.apply and not step.done and step.action != "leave":
+            state = "skipped"
+        counts[state] += 1
         if arguments.json:
             print(_json(_step_facts(step)))
         else:
-            done, planned = _VERBS[step.action]
-            verb = done if step.done else "failed" if step.error else "skipped" if arguments.apply else planned
-            text = f"{done if step.action == 'leave' else verb:<12} {step.path}"
+            verb = _VERBS[step.action][not step.done] if state == step.action else state
+            text = f"{verb:<12} {step.path}"
             if step.finding is not None and step.finding.task_id is not None:
                 text += f" (task_id={shown(step.finding.task_id)})"
             text += f" -> {step.to}" if step.to else ""
