@@ -835,6 +835,19 @@ def test_the_command_fails_where_something_could_not_be_done(
     assert out.endswith("\n1 failed\n")
 
 
+def test_the_command_skips_what_somebody_is_changing(
+    local: DocsStore, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torn(root)
+    with open(root / "draft" / ".lock-good", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, out, _ = run(capsys, "repair", "--store", root, "--apply", "--stale-after", "0s")
+    assert code == 0
+    assert "skipped      draft/good (task_id='t-1'): raw.txt: 2 bytes, but the record says 4\n" in out
+    assert out.endswith("\n1 skipped\n")
+    assert (root / "draft" / "good").exists()
+
+
 def test_the_command_says_where_a_store_has_other_stages(
     local: DocsStore, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
