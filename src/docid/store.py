@@ -400,11 +400,9 @@ class DocsStore:
                 document = documents[number]
                 try:
                     prepared = self._prepared(document)
-                    if self.backend.load(prepared.stage, prepared.doc_id) is not None:
-                        done[number] = self._put(document, if_exists, require_parent=require_parent)[0]
-                        continue
-                    if require_parent and (missing := self._missing_parent_of(prepared)):
-                        done[number] = missing
+                    if require_parent and self._missing_parent_of(prepared):
+                        # Of a document that is there already no parent is asked for.
+                        done[number] = self._put(document, if_exists, require_parent=True)[0]
                     else:
                         new[number] = prepared
                 except Exception as error:  # noqa: BLE001 - also what a home raises that is no error of docid's

@@ -13,6 +13,7 @@ from typing import Any
 from docid.backends.directory import Directory
 
 NAMES = [
+    "access",
     "close",
     "fstat",
     "fsync",

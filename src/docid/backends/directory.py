@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # Windows has neither descriptors of directories nor these flags; names are joined to paths there.
 _HAS_DIR_FD = os.open in os.supports_dir_fd
+_HAS_ACCESS = os.access in os.supports_dir_fd and os.access in os.supports_follow_symlinks
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 # Non-blocking, so that a pipe which somebody left under our name does not hang the reader.
 READ = (
@@ -158,6 +159,15 @@ class Directory:
         except FileNotFoundError:
             return False
         return True
+
+    def seems_there(self, name: str) -> bool:
+        """Return whether there is something of that name, in the fewest steps; what cannot be looked at is not there.
+
+        For what is looked at again: it is no more than a hint.
+        """
+        if _HAS_ACCESS and self.fd is not None:
+            return os.access(name, os.F_OK, dir_fd=self.fd, follow_symlinks=False)
+        return os.path.lexists(self._at(name))  # pragma: no cover  - Windows
 
     def stat(self, name: str) -> os.stat_result | None:
         """Return the status of what is there, links not followed; None where nothing is."""

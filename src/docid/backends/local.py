@@ -73,6 +73,7 @@ class LocalBackend(Backend):
         if durability not in {"full", "none"}:
             raise ValueError(f"durability: expected 'full' or 'none', got {durability!r}")
         self.root = os.fspath(root)
+        self._below = join(self.root, "")
         self.durability = durability
         self._sync = durability == "full"
 
@@ -81,7 +82,7 @@ class LocalBackend(Backend):
 
     def location(self, stage: str, doc_id: str) -> str:
         """See `Backend.location`."""
-        return join(self.root, stage, doc_id)
+        return f"{self._below}{stage}{os.sep}{doc_id}"
 
     def path(self, stage: str, doc_id: str) -> Path:
         """Return the directory of the document."""
@@ -96,7 +97,7 @@ class LocalBackend(Backend):
             with self._made((stage,), doc_id) as directory:
                 for _ in range(TURNS):
                     # Where it is there nothing is built. Whether it is not is seen again at the rename.
-                    if directory.exists(doc_id) and _is_taken(directory, doc_id):
+                    if directory.seems_there(doc_id) and _is_taken(directory, doc_id):
                         return False
                     with Temporary(directory, doc_id) as temporary:
                         try:
@@ -127,17 +128,21 @@ class LocalBackend(Backend):
         with contextlib.ExitStack() as stack:
             directories: dict[str, Directory] = {}
             temporaries: dict[int, Temporary] = {}
+            taken: dict[int, bool | Exception] = {}
             for number, (stage, doc_id, record, parts) in enumerate(documents):
                 with contextlib.suppress(DocidError, OSError):
                     if stage not in directories:
                         directories[stage] = stack.enter_context(self._made((stage,), doc_id))
+                    if directories[stage].seems_there(doc_id) and _is_taken(directories[stage], doc_id):
+                        taken[number] = False
+                        continue
                     temporary = stack.enter_context(Temporary(directories[stage], doc_id))
                     temporary.fill(record, parts, sync=False)
                     temporaries[number] = temporary
             synced = False
             with contextlib.suppress(OSError):
-                synced = all(directory.sync_all() for directory in directories.values())
-            return self._commit_together(documents, directories, temporaries) if synced else {}
+                synced = bool(temporaries) and all(directory.sync_all() for directory in directories.values())
+            return taken | (self._commit_together(documents, directories, temporaries) if synced else {})
 
     def _commit_together(
         self,
@@ -165,8 +170,10 @@ class LocalBackend(Backend):
 
     def _commit(self, directory: Directory, temporary: Temporary, stage: str, doc_id: str, record: bytes) -> bool:
         """Rename a whole document to its id; return False where the id is taken."""
-        # A document under its interim name keeps its id; an empty directory claims nothing, here too.
-        if directory.exists(old_name(doc_id)) and not directory.remove_empty(old_name(doc_id)):
+        # A document under its interim name keeps its id; an empty directory claims nothing, here too. Seen before the
+        # rename, so that no reader sees the new one meanwhile; behind it, so that it is true.
+        old = old_name(doc_id)
+        if directory.seems_there(old) and not directory.remove_empty(old):
             return False
         try:
             directory.rename(temporary.name, doc_id)
@@ -180,7 +187,7 @@ class LocalBackend(Backend):
         # A replace may have moved a document aside at that moment, and the id is its, not ours. It holds the lock as
         # long as the old version is under its interim name; behind that, what is at the id tells.
         try:
-            if directory.exists(old_name(doc_id)):
+            if directory.exists(old):
                 with locked(directory, doc_id):
                     return self._stays(directory, temporary, stage, doc_id)
             elif not temporary.is_at(doc_id):
@@ -465,7 +472,7 @@ class LocalBackend(Backend):
             if len(names) == 1:
                 # What every write does, in the fewest steps.
                 try:
-                    return Directory(join(self.root, names[0]))
+                    return Directory(self._below + names[0])
                 except FileNotFoundError:
                     pass
             return make_below(self.root, names, sync=self._sync)
