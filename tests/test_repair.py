@@ -312,7 +312,7 @@ def test_a_directory_that_cannot_be_read_is_a_finding_and_does_not_end_the_scan(
     original = os.open
 
     def refused(path: Any, *args: Any, **options: Any) -> int:
-        if path == "changed" or str(path).endswith("/essay"):
+        if str(path).endswith(("changed", "/essay")):
             raise PermissionError(13, "Permission denied", path)
         return original(path, *args, **options)
 
@@ -398,6 +398,25 @@ def test_a_scan_gives_the_documents_and_passes_over_what_vanishes(local: DocsSto
     assert [found for found in stream if isinstance(found, Finding)] == []
 
 
+@pytest.mark.parametrize("odd", ["large record", "no record", "a directory in it"])
+def test_what_the_first_look_cannot_tell_a_closer_one_does(local: DocsStore, root: Path, odd: str) -> None:
+    if odd == "large record":
+        local.write(draft("good", metadata={"k": "x" * 70_000}), if_exists="replace")
+    elif odd == "no record":
+        (root / "draft" / "good" / "metadata.json").unlink()
+    else:
+        (root / "draft" / "good" / "mine").mkdir()
+    assert local.backend.listing("draft", "good") is None
+    assert local.backend.listing("draft", "changed") is not None
+    told = {(found.doc_id, getattr(found, "code", "")) for found in local.scan("draft", older_than=0)}
+    expected = {
+        "large record": {("good", "")},
+        "no record": {("good", "uncommitted-directory")},
+        "a directory in it": {("good", ""), ("good", "unlisted-file")},
+    }
+    assert told == {("changed", ""), *expected[odd]}
+
+
 def test_a_document_that_vanishes_while_it_is_looked_at_is_passed_over(
     local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -408,6 +427,7 @@ def test_a_document_that_vanishes_while_it_is_looked_at_is_passed_over(
             shutil.rmtree(root / "draft" / "good")
         return original(backend, stage, doc_id, *args)
 
+    monkeypatch.setattr(type(local.backend), "listing", lambda *_: None)
     monkeypatch.setattr(type(local.backend), "sizes", vanished)
     assert {found.doc_id for found in local.scan("draft")} == {"changed"}
 
@@ -431,6 +451,7 @@ def test_what_vanishes_while_it_is_listed_is_passed_over(
         raise FileNotFoundError(2, "No such file or directory")
 
     monkeypatch.setattr("docid.backends.sweep.probed", gone)
+    monkeypatch.setattr(type(local.backend), "listing", lambda *_: None)
     monkeypatch.setattr(Directory, "names", lambda directory: [*names(directory), "gone", ".lock-gone"])
     steps = list(repair(local, stale_after=0, apply=True))
     assert {step.path for step in steps} == {f"draft/{name}/gone" for name in ("good", "changed")}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from docid.backends.base import Leftover
+from docid.backends.base import Leftover, Stored
+from docid.document import PART_FILES
 from docid.errors import DocumentNotFound, UnreadableDocument
 from docid.findings import Finding
 from docid.stored import ALL_FILES, StoredDocument, Version
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
     from docid.backends.base import Backend, Sweeper
 
-__all__ = ["scan"]
+__all__ = ["examine", "leftovers", "scan"]
+
+_RAW_FILE = PART_FILES["raw"]
+_PARTS = frozenset(ALL_FILES)
 
 _HINTS = {
     "quarantine": "docid repair moves it to quarantine",
@@ -28,18 +32,14 @@ _READABLE = "see to it that it can be read"
 
 def scan(backend: Backend, stage: str, *, verify: bool, older_than: float) -> Iterator[StoredDocument | Finding]:
     """Return the documents of a stage, and what is wrong in it. See `DocsStore.scan`."""
-    sweeper = backend.sweeper()
     said: set[tuple[str, str]] = set()
-    try:
-        if sweeper is not None:
-            for leftover in sweeper.leftovers(stage, older_than):
-                yield _finding(backend, leftover)
-    except (UnreadableDocument, OSError) as error:
-        said.add(("unreadable-record", _of_stage(backend, stage)))
-        yield _not_listed(backend, stage, error)
+    for finding in leftovers(backend, stage, older_than=older_than):
+        if finding.doc_id == "":
+            said.add((finding.code, finding.where))
+        yield finding
     try:
         for doc_id in backend.ids(stage):
-            for found in _document(backend, sweeper, stage, doc_id, verify=verify, older_than=older_than):
+            for found in examine(backend, stage, doc_id, verify=verify, older_than=older_than):
                 # What is replaced, or repaired, while the stage is listed may be listed twice.
                 if isinstance(found, Finding):
                     if (found.code, found.where) in said:
@@ -47,12 +47,23 @@ def scan(backend: Backend, stage: str, *, verify: bool, older_than: float) -> It
                     said.add((found.code, found.where))
                 yield found
     except (UnreadableDocument, OSError) as error:
-        finding = _not_listed(backend, stage, error)
+        finding = not_listed(backend, stage, error)
         if (finding.code, finding.where) not in said:
             yield finding
 
 
-def _not_listed(backend: Backend, stage: str, error: Exception) -> Finding:
+def leftovers(backend: Backend, stage: str, *, older_than: float) -> Iterator[Finding]:
+    """Return what lies beside the documents of a stage and belongs to none; where it cannot be listed, that."""
+    sweeper = backend.sweeper()
+    try:
+        if sweeper is not None:
+            for leftover in sweeper.leftovers(stage, older_than):
+                yield _finding(backend, leftover)
+    except (UnreadableDocument, OSError) as error:
+        yield not_listed(backend, stage, error)
+
+
+def not_listed(backend: Backend, stage: str, error: Exception) -> Finding:
     where, hint = _of_stage(backend, stage), "see to it that the stage can be listed"
     return Finding("unreadable-record", stage, "", None, where, f"the stage cannot be listed: {error}", hint)
 
@@ -61,11 +72,18 @@ def _of_stage(backend: Backend, stage: str) -> str:
     return str(backend.path(stage, "-").parent)
 
 
-def _document(
-    backend: Backend, sweeper: Sweeper | None, stage: str, doc_id: str, *, verify: bool, older_than: float
+def examine(
+    backend: Backend, stage: str, doc_id: str, *, verify: bool, older_than: float
 ) -> Iterator[StoredDocument | Finding]:
-    """Return one document, or what is wrong with it; and what lies in it that is none of its parts."""
-    path = str(backend.path(stage, doc_id))
+    """Return one document, or what is wrong with it; and what lies in it that is none of its parts.
+
+    Nothing where there is none, or a writer may be at it.
+    """
+    if not verify and (document := _whole(backend, stage, doc_id)) is not None:
+        yield document
+        return
+    sweeper = backend.sweeper()
+    path = backend.location(stage, doc_id)
     try:
         version = Version.load(backend, stage, doc_id, ALL_FILES if verify else ())
         record, listed = None, ALL_FILES
@@ -84,6 +102,23 @@ def _document(
         return  # it has vanished meanwhile
     except OSError as error:
         yield Finding("unreadable-record", stage, doc_id, None, path, str(error), _READABLE)
+
+
+def _whole(backend: Backend, stage: str, doc_id: str) -> StoredDocument | None:
+    """Return a document that a first look shows to be whole, and alone in its place; None for a closer look."""
+    listing = backend.listing(stage, doc_id)
+    if listing is None:
+        return None
+    try:
+        version = Version(backend, stage, doc_id, Stored(listing.record, {}))
+    except UnreadableDocument:
+        return None
+    sizes, files = listing.sizes, version.record.files
+    if version.record.legacy:
+        fine = _RAW_FILE in sizes and _PARTS.issuperset(sizes)
+    else:
+        fine = sizes == {name: entry.size for name, entry in files.items()}
+    return StoredDocument(version) if fine else None
 
 
 def _fault(

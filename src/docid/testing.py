@@ -139,6 +139,13 @@ class BackendTests:
         assert backend.sizes("draft", "a1", ("raw.txt", "prompt.txt")) == {"raw.txt": 2}
         assert backend.sizes("draft", "a1", FILES) == {"raw.txt": 2, "parsed.txt": 0}
 
+    def test_a_listing_is_the_record_and_the_sizes_of_what_is_there(self, backend: Backend) -> None:
+        assert backend.listing("draft", "a1") is None
+        new = stored(raw_text="é", parsed_text="")
+        backend.create(*new)
+        # A home may always ask for a closer look.
+        assert backend.listing("draft", "a1") in (None, (new.record, {"raw.txt": 2, "parsed.txt": 0}))
+
     def test_an_id_that_is_taken_is_not_written(self, backend: Backend) -> None:
         first, second = stored(), stored(task_id="t-2", raw_text="twice", parsed_text="p")
         assert backend.create(*first)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from docid.document import PART_FILES
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Backend", "Leftover", "NewDocument", "Stored", "Sweeper"]
+__all__ = ["Backend", "Leftover", "Listing", "NewDocument", "Stored", "Sweeper"]
 
 
 TURNS = 100
@@ -21,6 +23,15 @@ class Stored(NamedTuple):
 
     record: bytes
     parts: dict[str, bytes]
+
+
+class Listing(NamedTuple):
+    """What is seen of a stored document without reading its texts: the bytes of its record, and the sizes in bytes of
+    all that lies beside it, by name.
+    """
+
+    record: bytes
+    sizes: dict[str, int]
 
 
 class NewDocument(NamedTuple):
@@ -120,8 +131,8 @@ class Backend(Protocol):
 
     Every method may raise `UnreadableDocument` where something stands that is no document, and `OSError`.
 
-    A class that inherits from this one gets `location`, `create_many`, `settle` and `sweeper`, which a home may do
-    better.
+    A class that inherits from this one gets `location`, `create_many`, `listing`, `settle` and `sweeper`, which a
+    home may do better.
     """
 
     @abstractmethod
@@ -160,6 +171,15 @@ class Backend(Protocol):
     def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
         """Return the sizes in bytes of those of the part files in `parts` that are there, without reading them."""
         ...
+
+    def listing(self, stage: str, doc_id: str) -> Listing | None:
+        """Return the record, and the sizes of all that lies beside it: what a look at millions of documents takes.
+
+        None where there is no document, and where a closer look is needed. What differs from the record may be that
+        of another version: whoever finds it so looks again with `load`.
+        """
+        found = self.load(stage, doc_id)
+        return None if found is None else Listing(found.record, self.sizes(stage, doc_id, PART_FILES.values()))
 
     @abstractmethod
     def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:

@@ -36,6 +36,8 @@ READ = (
 )
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
+_SMALL = 1 << 16
+
 # ext2 to ext4, XFS, btrfs, F2FS, ZFS, tmpfs: as statfs(2) names them.
 _SYNCED_AS_A_WHOLE = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x2FC12FC1, 0x01021994})
 
@@ -277,6 +279,35 @@ def _fsync(fd: int) -> None:
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
             return
     os.fsync(fd)
+
+
+def glance(path: str, file: str) -> tuple[bytes, dict[str, int]] | None:
+    """Return the bytes of one file of a directory, and the sizes of all others in it, in the fewest steps.
+
+    None where the file is large or missing, and where something else than files lies beside it.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    if not _HAS_DIR_FD:  # pragma: no cover  - Windows
+        return None
+    directory = os.open(path, _DIRECTORY)
+    try:
+        fd = os.open(file, READ, dir_fd=directory)
+        try:
+            data = os.read(fd, _SMALL)
+        finally:
+            os.close(fd)
+        sizes = {}
+        for name in os.listdir(directory):
+            if name != file:
+                status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                if not stat.S_ISREG(status.st_mode):
+                    return None
+                sizes[name] = status.st_size
+    finally:
+        os.close(directory)
+    return (data, sizes) if len(data) < _SMALL else None
 
 
 def open_below(root: str, names: Sequence[str]) -> Directory:

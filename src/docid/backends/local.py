@@ -17,8 +17,8 @@ import time
 from os.path import join
 from typing import TYPE_CHECKING, Literal
 
-from docid.backends.base import TURNS, Backend, Stored
-from docid.backends.directory import Directory, make_below, open_below
+from docid.backends.base import TURNS, Backend, Listing, Stored
+from docid.backends.directory import Directory, glance, make_below, open_below
 from docid.backends.locks import Temporary, is_held, locked
 from docid.backends.names import CHANGE_NAMES, HISTORY, entries, entry_name, lock_name, old_name, temporary_name
 from docid.document import RECORD_FILE, Record
@@ -292,6 +292,14 @@ class LocalBackend(Backend):
                 with contextlib.suppress(FileNotFoundError):
                     sizes[name] = os.lstat(join(self.root, stage, doc_id, name)).st_size
         return sizes
+
+    def listing(self, stage: str, doc_id: str) -> Listing | None:
+        """See `Backend.listing`."""
+        try:
+            found = glance(self.location(stage, doc_id), RECORD_FILE)
+        except OSError:
+            return None  # a closer look says what it is
+        return None if found is None else Listing(*found)
 
     def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """See `Backend.amend`."""
