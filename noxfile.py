@@ -68,11 +68,8 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """What a write costs; kills, power cuts, failing calls, full disks and races, at length. Root, to mount disks."""
+    """Kills, power cuts, failing calls, full disks and races, at length, and what a write costs. Root, to mount disks."""
     session.install(".", *group("tests"))
-    if not session.posargs:
-        # First: ext4 makes files slowly for a while after many were deleted, which the tests do.
-        session.run("python", "benchmarks/store.py")
     session.run("pytest", "tests/faults", *session.posargs, env={"DOCID_FAULTS": "long"})
     if not session.posargs:
         session.run("python", "benchmarks/million.py")
