@@ -26,8 +26,11 @@ class Stored(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What is seen of a stored document without reading its texts: the bytes of its record, and the sizes in bytes of
-    all that lies beside it, by name.
+    """What is seen of a stored document without reading its texts.
+
+    Attributes:
+        record: the bytes of its record.
+        sizes: the sizes in bytes of all that lies beside the record, by name.
     """
 
     record: bytes
