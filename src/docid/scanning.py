@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from docid.backends.base import Backend, Sweeper
 
-__all__ = ["examine", "leftovers", "scan"]
+__all__ = ["examine", "leftovers", "not_listed", "scan", "whole"]
 
 _RAW_FILE = PART_FILES["raw"]
 _PARTS = frozenset(ALL_FILES)
@@ -39,13 +39,16 @@ def scan(backend: Backend, stage: str, *, verify: bool, older_than: float) -> It
         yield finding
     try:
         for doc_id in backend.ids(stage):
+            if not verify and (version := whole(backend, stage, doc_id)) is not None:
+                yield StoredDocument(version)
+                continue
             for found in examine(backend, stage, doc_id, verify=verify, older_than=older_than):
                 # What is replaced, or repaired, while the stage is listed may be listed twice.
-                if isinstance(found, Finding):
-                    if (found.code, found.where) in said:
-                        continue
+                if isinstance(found, Version):
+                    yield StoredDocument(found)
+                elif (found.code, found.where) not in said:
                     said.add((found.code, found.where))
-                yield found
+                    yield found
     except (UnreadableDocument, OSError) as error:
         finding = not_listed(backend, stage, error)
         if (finding.code, finding.where) not in said:
@@ -64,6 +67,7 @@ def leftovers(backend: Backend, stage: str, *, older_than: float) -> Iterator[Fi
 
 
 def not_listed(backend: Backend, stage: str, error: Exception) -> Finding:
+    """Return the finding for a stage that cannot be listed."""
     where, hint = _of_stage(backend, stage), "see to it that the stage can be listed"
     return Finding("unreadable-record", stage, "", None, where, f"the stage cannot be listed: {error}", hint)
 
@@ -72,16 +76,36 @@ def _of_stage(backend: Backend, stage: str) -> str:
     return str(backend.path(stage, "-").parent)
 
 
+def whole(backend: Backend, stage: str, doc_id: str) -> Version | None:
+    """Return a document that a first look shows to be whole, and alone in its place; None where a closer one is needed.
+
+    This is what is done millions of times.
+    """
+    listing = backend.listing(stage, doc_id)
+    if listing is None:
+        return None
+    try:
+        version = Version(backend, stage, doc_id, Stored(listing.record, {}))
+    except UnreadableDocument:
+        return None
+    sizes, files = listing.sizes, version.record.files
+    if version.record.legacy:
+        return version if _RAW_FILE in sizes and _PARTS.issuperset(sizes) else None
+    if len(sizes) != len(files):
+        return None
+    for name, entry in files.items():
+        if sizes.get(name) != entry.size:
+            return None
+    return version
+
+
 def examine(
     backend: Backend, stage: str, doc_id: str, *, verify: bool, older_than: float
-) -> Iterator[StoredDocument | Finding]:
-    """Return one document, or what is wrong with it; and what lies in it that is none of its parts.
+) -> Iterator[Version | Finding]:
+    """Look at one document closely: return it, or what is wrong with it; and what lies in it that is none of its parts.
 
     Nothing where there is none, or a writer may be at it.
     """
-    if not verify and (document := _whole(backend, stage, doc_id)) is not None:
-        yield document
-        return
     sweeper = backend.sweeper()
     path = backend.location(stage, doc_id)
     try:
@@ -89,7 +113,7 @@ def examine(
         record, listed = None, ALL_FILES
         if version is not None:
             version.check(verify=verify)
-            yield StoredDocument(version)
+            yield version
             record = version.stored.record
             listed = ALL_FILES if version.record.legacy else tuple(version.record.files)
         if sweeper is not None:
@@ -102,23 +126,6 @@ def examine(
         return  # it has vanished meanwhile
     except OSError as error:
         yield Finding("unreadable-record", stage, doc_id, None, path, str(error), _READABLE)
-
-
-def _whole(backend: Backend, stage: str, doc_id: str) -> StoredDocument | None:
-    """Return a document that a first look shows to be whole, and alone in its place; None for a closer look."""
-    listing = backend.listing(stage, doc_id)
-    if listing is None:
-        return None
-    try:
-        version = Version(backend, stage, doc_id, Stored(listing.record, {}))
-    except UnreadableDocument:
-        return None
-    sizes, files = listing.sizes, version.record.files
-    if version.record.legacy:
-        fine = _RAW_FILE in sizes and _PARTS.issuperset(sizes)
-    else:
-        fine = sizes == {name: entry.size for name, entry in files.items()}
-    return StoredDocument(version) if fine else None
 
 
 def _fault(

@@ -14,6 +14,7 @@ import sys
 from os.path import join
 from typing import TYPE_CHECKING, Self
 
+from docid.backends.base import Listing
 from docid.backends.names import temporary_name
 
 if sys.platform != "win32":  # pragma: no branch
@@ -281,13 +282,13 @@ def _fsync(fd: int) -> None:
     os.fsync(fd)
 
 
-def glance(path: str, file: str) -> tuple[bytes, dict[str, int]] | None:
+def glance(path: str, file: str) -> Listing | None:
     """Return the bytes of one file of a directory, and the sizes of all others in it, in the fewest steps.
 
-    None where the file is large or missing, and where something else than files lies beside it.
+    None where the file is large, or something else than files lies beside it.
 
     Raises:
-        OSError: the directory cannot be read.
+        OSError: the directory, or the file in it, cannot be read.
     """
     if not _HAS_DIR_FD:  # pragma: no cover  - Windows
         return None
@@ -307,7 +308,7 @@ def glance(path: str, file: str) -> tuple[bytes, dict[str, int]] | None:
                 sizes[name] = status.st_size
     finally:
         os.close(directory)
-    return (data, sizes) if len(data) < _SMALL else None
+    return Listing(data, sizes) if len(data) < _SMALL else None
 
 
 def open_below(root: str, names: Sequence[str]) -> Directory:

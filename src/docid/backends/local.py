@@ -17,7 +17,7 @@ import time
 from os.path import join
 from typing import TYPE_CHECKING, Literal
 
-from docid.backends.base import TURNS, Backend, Listing, Stored
+from docid.backends.base import TURNS, Backend, Stored
 from docid.backends.directory import Directory, glance, make_below, open_below
 from docid.backends.locks import Temporary, is_held, locked
 from docid.backends.names import CHANGE_NAMES, HISTORY, entries, entry_name, lock_name, old_name, temporary_name
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from docid.backends.base import NewDocument, Sweeper
+    from docid.backends.base import Listing, NewDocument, Sweeper
 
 __all__ = ["LocalBackend"]
 
@@ -296,10 +296,9 @@ class LocalBackend(Backend):
     def listing(self, stage: str, doc_id: str) -> Listing | None:
         """See `Backend.listing`."""
         try:
-            found = glance(self.location(stage, doc_id), RECORD_FILE)
+            return glance(f"{self._below}{stage}{os.sep}{doc_id}", RECORD_FILE)
         except OSError:
             return None  # a closer look says what it is
-        return None if found is None else Listing(*found)
 
     def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """See `Backend.amend`."""

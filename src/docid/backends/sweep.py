@@ -28,7 +28,7 @@ from docid.backends.names import (
     time_of_entry,
 )
 from docid.document import PART_FILES, RECORD_FILE
-from docid.ids import is_doc_id
+from docid.ids import DOC_ID, is_doc_id
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -49,8 +49,11 @@ class LocalSweeper:
     def leftovers(self, stage: str, older_than: float) -> Iterator[Leftover]:
         """See `Sweeper.leftovers`."""
         with contextlib.suppress(FileNotFoundError), Directory(join(self._root, stage)) as directory:
+            is_name = DOC_ID.match  # a call for each of millions
             for entry in directory.scan():
                 try:
+                    if is_name(entry.name) and entry.is_dir(follow_symlinks=False):
+                        continue
                     if (found := self._leftover(directory, stage, entry, older_than)) is not None:
                         yield found
                 except FileNotFoundError:
@@ -91,7 +94,7 @@ class LocalSweeper:
         if is_doc_id(name):
             what = "a symbolic link" if entry.is_symlink() else "no directory"
             problem = f"{what}, so it is no document"
-            return None if is_directory else Leftover("unreadable-record", stage, name, path, problem, None)
+            return Leftover("unreadable-record", stage, name, path, problem, None)
         if is_directory and directory.exists(join(name, RECORD_FILE)):
             return Leftover("malformed-id", stage, "", path, "a document under a name that is no doc id", None)
         return Leftover("unlisted-file", stage, "", path, "it belongs to no document", None)
