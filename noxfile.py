@@ -68,7 +68,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kills, power cuts, failing calls, full disks and races, at length, and what a write costs. Root, to mount disks."""
+    """Kills, power cuts, failing calls, full disks, races, at length; what a write costs. Root, to mount disks."""
     session.install(".", *group("tests"))
     session.run("pytest", "tests/faults", *session.posargs, env={"DOCID_FAULTS": "long"})
     if not session.posargs:
@@ -77,8 +77,9 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure what ids, the import and the store cost, as ratios in one run."""
+    """Measure what ids, the import, the store and the audit cost, as ratios in one run."""
     session.install(".")
     session.run("python", "benchmarks/ids.py", *session.posargs)
     session.run("python", "benchmarks/importing.py", *session.posargs)
     session.run("python", "benchmarks/store.py", *session.posargs)
+    session.run("python", "benchmarks/audit.py", *session.posargs)

@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--names", type=int, default=10_000, help="names a turn")
     parser.add_argument("--turns", type=int, default=50)
-    arguments = parser.parse_args()
+    arguments, _ = parser.parse_known_args()
     seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     for _ in range(arguments.turns):
         names = [f"combo_v1_{secrets.token_hex(6)}__recursive-light__gemini_2.5_flash" for _ in range(arguments.names)]

@@ -34,6 +34,8 @@ ORDER = [
     "outcomes",
     "scanning",
     "store",
+    "shards",
+    "audit",
     "repair",
     "",
     "testing",

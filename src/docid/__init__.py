@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from docid.audit import AuditReport, audit
 from docid.document import Document
 from docid.errors import (
     BatchError,
@@ -26,6 +27,7 @@ from docid.tasks import DraftTask, EssayTask, EvaluationTask, TaskRow, read_task
 
 __all__ = [
     "DEFAULT_STAGES",
+    "AuditReport",
     "BatchError",
     "ContentConflict",
     "DocId",
@@ -49,6 +51,7 @@ __all__ = [
     "TaskTableError",
     "UnreadableDocument",
     "WriteResult",
+    "audit",
     "collision_probability",
     "is_doc_id",
     "read_tasks",

@@ -1,7 +1,7 @@
 """The command `docid`: the only place that reads arguments, prints, and sets an exit code.
 
-Exit codes: 0 fine; 1 a command that changes files could not do all of it; 2 wrong usage or unreadable input, which
-standard error says without a traceback.
+Exit codes: 0 fine; 1 an audit found something at `--fail-on`, or a command that changes files could not do all of it;
+2 wrong usage or unreadable input, which standard error says without a traceback.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from docid import __version__
+from docid.audit import audit
+from docid.csvfile import Shape, TableWriter
 from docid.document import PART_FILES, timestamp
-from docid.errors import DocidError, shown
+from docid.errors import DocidError, TaskTableError, shown
+from docid.findings import LEVELS
 from docid.ids import is_doc_id, reserve_doc_ids
 from docid.repair import repair
 from docid.stages import DEFAULT_STAGES, Stages
@@ -27,11 +30,13 @@ from docid.tasks import read_tasks, reserve_tasks, row_type_of, stage_of_table, 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from docid.audit import AuditReport
+    from docid.findings import Finding
     from docid.repair import Step
     from docid.stored import Part, StoredDocument
     from docid.tasks import TaskRow
 
-_SHOWN = 5  # documents that a short id could mean
+_SHOWN = 5  # documents that a short id could mean, places of one code
 _DEFAULT_STAGES = ",".join(DEFAULT_STAGES)
 
 
@@ -131,8 +136,46 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--json", action="store_true", help="print one line of JSON a document")
     _add_store(listing)
     listing.set_defaults(run=_ls)
+    _add_audit(verbs)
     _add_repair(verbs)
     return parser
+
+
+def _add_audit(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    check = verbs.add_parser(
+        "audit",
+        allow_abbrev=False,
+        help="look whether tables are safe to run, and whether a store is whole",
+        description="Look at task tables, at a store, or at both against each other, and say all that is wrong. "
+        "Nothing is written. In a directory the task tables are known by their names (<stage>_generation_tasks.csv or "
+        "<stage>_tasks.csv, also .gz); files of other names are skipped and counted. A store that is not there yet is "
+        "an empty one. Exit code 1 if there is something at --fail-on, 2 if a table cannot be read.",
+    )
+    check.add_argument(
+        "tables", nargs="*", metavar="[STAGE=]TABLE|DIRECTORY", help="task tables, or directories of them"
+    )
+    check.add_argument("--verify", action="store_true", help="also compare the SHA-256 of every part with its record")
+    check.add_argument(
+        "--fail-on", choices=("error", "warning"), default="error", help="what makes the exit code 1 (default: error)"
+    )
+    check.add_argument("--json", action="store_true", help="print one line of JSON a finding, the summary last")
+    check.add_argument("--csv", metavar="FILE", help="also write the findings to this file, as CSV")
+    check.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="work in N processes (default: 1)")
+    check.add_argument(
+        "--stale-after",
+        type=_seconds,
+        default="1h",
+        metavar="AGE",
+        help="temporary and uncommitted directories touched in this time may be a writer's (default: 1h)",
+    )
+    _add_store(check)
+    check.set_defaults(run=_audit)
+
+
+def _jobs(text: str) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,3}", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of processes, 1 or more")
+    return int(text)
 
 
 def _add_repair(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -420,6 +463,140 @@ def _list_one(store: DocsStore, stage: str, doc_id: str, *, as_json: bool) -> bo
         columns = (facts["task_id"], facts["parent_doc_id"], facts["created_at"], "+".join(facts["parts"]))
         print("\t".join((f"{stage}/{doc_id}", *(_plain(column or "-") for column in columns))))
     return True
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    tables, skipped = _audited_tables(arguments)
+    if not tables and not arguments.store:
+        raise _UsageError("nothing to audit: expected task tables, --store ROOT, or both; see docid audit --help")
+    store = DocsStore(arguments.store, stages=arguments.stages) if arguments.store else None
+    if arguments.store and os.path.lexists(arguments.store) and not os.path.isdir(arguments.store):
+        raise _UsageError(f"no store at {arguments.store}: that is no directory")
+    meter = _Meter()
+    try:
+        report = _audit_report(store, tables, arguments, meter)
+    except TaskTableError as error:
+        if any(problem.row not in {None, 1} for problem in error.problems):
+            raise
+        # A file that is no such table is one line, whatever columns it lacks.
+        more = f" (and {error.count - 1} more like it)" if error.count > 1 else ""
+        raise _UsageError(f"{error.problems[0]}{more}") from None
+    finally:
+        meter.clear()
+    if arguments.json:
+        for finding in report.findings:
+            print(json.dumps(finding.to_dict()))
+        print(json.dumps({"summary": {**report.summary(), "skipped": skipped}}))
+    else:
+        _print_report(report, arguments, skipped)
+    if arguments.csv:
+        _write_findings(arguments.csv, report.findings)
+    failing = [finding for finding in report.findings if arguments.fail_on in {finding.level, "warning"}]
+    return 1 if failing else 0
+
+
+def _audited_tables(arguments: argparse.Namespace) -> tuple[dict[str, str], list[str]]:
+    """Return the tables that were named, by stage, and the files of directories that are none."""
+    named, skipped = [], []
+    for table in arguments.tables:
+        if not os.path.isdir(table):
+            named.append(table)
+            continue
+        names = sorted(os.listdir(table))
+        found = [name for name in names if stage_of_table(name, arguments.stages) is not None]
+        if not found:
+            stages = ", ".join(arguments.stages)
+            raise _UsageError(f"{table}: no task table of stage {stages} in it; expected <stage>_generation_tasks.csv")
+        named += [os.path.join(table, name) for name in found]
+        skipped += [os.path.join(table, name) for name in names if name not in found]
+    return _by_stage(named, arguments.stages), skipped
+
+
+def _audit_report(
+    store: DocsStore | None, tables: dict[str, str], arguments: argparse.Namespace, meter: _Meter
+) -> AuditReport:
+    options: dict[str, Any] = {
+        "stages": arguments.stages,
+        "verify": arguments.verify,
+        "older_than": arguments.stale_after,
+        "progress": meter.show if sys.stderr is not None and sys.stderr.isatty() else None,
+    }
+    if arguments.jobs == 1:
+        return audit(store, tables, **options)
+    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415 - for this alone
+
+    with ProcessPoolExecutor(arguments.jobs) as executor:
+        return audit(store, tables, executor=executor, shards=arguments.jobs, **options)
+
+
+class _Meter:
+    """A line on a terminal that says how far something is."""
+
+    def __init__(self) -> None:
+        self._width = 0
+
+    def show(self, what: str, done: int, of: int | None) -> None:
+        text = f"{what}: {done:,}" + (f" of {of:,}" if of is not None else "")
+        print(f"\r{text:<{self._width}}", end="", file=sys.stderr, flush=True)
+        self._width = max(self._width, len(text))
+
+    def clear(self) -> None:
+        if self._width:
+            print(f"\r{'':<{self._width}}\r", end="", file=sys.stderr, flush=True)
+
+
+def _write_findings(path: str, findings: Sequence[Finding]) -> None:
+    with TableWriter(path, Shape()) as writer:
+        writer.start(("code", "level", "stage", "doc_id", "task_id", "where", "message", "hint"))
+        for number, finding in enumerate(findings, 2):
+            # A name on a disk may be no UTF-8.
+            texts = {key: _encodable(value or "") for key, value in finding.to_dict().items()}
+            writer.add(number, texts)
+        writer.commit()
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _print_report(report: AuditReport, arguments: argparse.Namespace, skipped: list[str]) -> None:
+    """Print the summary, then the findings by code, the first few of each."""
+    _print_facts(report)
+    if arguments.store and not os.path.lexists(arguments.store):
+        print(f"the store {arguments.store} is not there yet: an empty one")
+    if skipped:
+        some = ", ".join(skipped[:_SHOWN]) + (", …" if len(skipped) > _SHOWN else "")
+        print(_plain(f"files of other names, skipped: {len(skipped)} ({some})"))
+    for code, count in report.counts.items():
+        print(f"\n{code} ({LEVELS[code]}): {count:,}")
+        of_code = [finding for finding in report.findings if finding.code == code]
+        hints = {finding.hint for finding in of_code}
+        for finding in of_code[:_SHOWN]:
+            task = "" if finding.task_id is None else f" (task_id={shown(finding.task_id)})"
+            hint = f"; {finding.hint}" if len(hints) > 1 else ""
+            print(_plain(f"  {finding.where}{task}: {finding.message}{hint}").replace("\n", " "))
+        if count > _SHOWN:
+            print(f"  … and {count - _SHOWN:,} more (--json or --csv gives all)")
+        if len(hints) == 1:
+            print(_plain(f"  -> {hints.pop()}"))
+    summary = report.summary()
+    print(f"\n{summary['errors']:,} errors, {summary['warnings']:,} warnings")
+
+
+def _print_facts(report: AuditReport) -> None:
+    """Print a line a stage: what was counted, and how many findings there are."""
+    found = Counter(finding.stage for finding in report.findings)
+    lines = [("stage", *(name.replace("_", " ") for name in _FACTS), "findings")]
+    for stage, facts in report.stages.items():
+        values = ["-" if (value := getattr(facts, name)) is None else f"{value:,}" for name in _FACTS]
+        lines.append((stage, *values, f"{found[stage]:,}"))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *others in lines:
+        cells = (f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True))
+        print("  ".join((f"{first:<{widths[0]}}", *cells)))
+
+
+_FACTS = ("rows", "written", "pending", "parents_pending", "underived", "documents", "parsed_missing")
 
 
 def _repair(arguments: argparse.Namespace) -> int:

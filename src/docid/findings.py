@@ -10,16 +10,26 @@ if TYPE_CHECKING:
 __all__ = ["LEVELS", "Finding"]
 
 LEVELS = {
+    "duplicate-doc-id": "error",
+    "duplicate-task-id": "error",
     "hash-mismatch": "error",
+    "lineage-conflict": "error",
     "malformed-id": "error",
     "misplaced-document": "error",
+    "missing-doc-id": "error",
+    "missing-parent": "error",
+    "missing-parent-id": "error",
+    "missing-source": "error",
     "torn-document": "error",
     "unreadable-record": "error",
+    "wrong-stage-parent": "error",
+    "legacy-record": "warning",
+    "orphan-document": "warning",
     "stale-temporary": "warning",
     "uncommitted-directory": "warning",
     "unlisted-file": "warning",
 }
-"""Every code there is, and its level: an `error` is about a document that cannot be used or trusted."""
+"""Every code there is, and its level; an `error` is about a row that cannot be run, or a document not to be used."""
 
 
 class Finding(NamedTuple):

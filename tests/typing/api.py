@@ -30,6 +30,17 @@ def ids(text: str, anything: object) -> None:
     assert_type(docid.collision_probability(10), float)
 
 
+def audits(store: DocsStore, path: Path, rows: list[ChapterTask]) -> None:
+    report = docid.audit(store, {"chapter": rows, "outline": path}, verify=True)
+    assert_type(report, docid.AuditReport)
+    assert_type(report.ok, bool)
+    assert_type(report.counts, dict[str, int])
+    assert_type(report.findings[0].code, str)
+    assert_type(report.stages["chapter"].pending, int | None)
+    assert_type(docid.audit(None, {"chapter": path}).rows(), list[dict[str, Any]])
+    assert_type(docid.audit("docs").to_json(), str)
+
+
 def tables(path: Path) -> None:
     rows = docid.read_tasks(path, ChapterTask)
     assert_type(next(rows), ChapterTask)

@@ -1,0 +1,162 @@
+"""What an audit costs, beside a floor that does the least possible over the same tables and the same store.
+
+The floor: csv.reader over the tables, os.scandir over the stages, and for each document its record opened, read and
+parsed, and one stat a part. Both run in processes of their own, in turn; of each size the ratios of the turns are told,
+the growth of time from the smaller size to the larger, and the most memory that the audit's process had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+import orjson
+
+from docid import DocsStore, Document, DraftTask, EssayTask, EvaluationTask, TaskRow, audit, reserve_doc_id, write_tasks
+
+SHARES = {"draft": 1, "essay": 3, "evaluation": 6}  # tenths
+ROWS = {"draft": DraftTask, "essay": EssayTask, "evaluation": EvaluationTask}
+MODEL = "large-1"
+
+
+def table_of(root: str, stage: str) -> str:
+    return f"{root}/tables/{stage}_generation_tasks.csv"
+
+
+def generate(root: str, number: int) -> None:
+    """Make three tables of `number` rows in all, and the document of each row."""
+    os.makedirs(f"{root}/tables")
+    store = DocsStore(f"{root}/docs", durability="none")
+    parents: list[str] = []
+    for stage, share in SHARES.items():
+        ids: list[str] = []
+        rows: list[TaskRow] = []
+        for position in range(number * share // 10):
+            task_id = f"combination-{position}__template-{position % 7}__{MODEL}"
+            doc_id = reserve_doc_id(stage, task_id)
+            parent = parents[position % len(parents)] if parents else None
+            rows.append(ROWS[stage](task_id=task_id, doc_id=doc_id, parent_doc_id=parent, generation_model=MODEL))
+            ids.append(doc_id)
+            parsed = "7.5" if stage == "evaluation" else None
+            metadata = {"template_id": f"template-{position % 7}", "model_id": MODEL}
+            document = Document(
+                stage=stage,
+                doc_id=doc_id,
+                task_id=task_id,
+                parent_doc_id=parent,
+                raw_text="Once upon a time.\n" * 10,
+                parsed_text=parsed,
+                prompt_text="Write.\n",
+                metadata=metadata,
+            )
+            store.write(document, require_parent=False)
+        write_tasks(table_of(root, stage), rows)
+        parents = ids
+
+
+def floor(root: str) -> int:
+    number = 0
+    for stage in SHARES:
+        with open(table_of(root, stage), encoding="utf-8", newline="") as table:
+            for _ in csv.reader(table):
+                number += 1
+        with os.scandir(f"{root}/docs/{stage}") as entries:
+            for entry in entries:
+                fd = os.open(f"{entry.path}/metadata.json", os.O_RDONLY)
+                record = orjson.loads(os.read(fd, 1 << 16))
+                os.close(fd)
+                for name in record["files"]:
+                    os.stat(f"{entry.path}/{name}")
+    return number
+
+
+def audited(root: str, jobs: int = 1) -> int:
+    tables = {stage: table_of(root, stage) for stage in SHARES}
+    if jobs == 1:
+        report = audit(f"{root}/docs", tables)
+    else:
+        with ProcessPoolExecutor(jobs) as executor:
+            report = audit(f"{root}/docs", tables, executor=executor, shards=jobs)
+    assert report.findings == (), report.findings[:3]
+    return sum(facts.written or 0 for facts in report.stages.values())
+
+
+def measured(what: str, root: str, number: int = 0) -> tuple[float, float]:
+    """Return the seconds and the most memory in MB of one contender, in a process of its own."""
+    options = ["--only", what, "--root", root, "--number", str(number)]
+    done = subprocess.run([sys.executable, __file__, *options], check=True, stdout=subprocess.PIPE, text=True)
+    seconds, memory = done.stdout.split()
+    return float(seconds), float(memory)
+
+
+def only(what: str, root: str, number: int) -> None:
+    start = time.perf_counter()
+    if what == "generate":
+        generate(root, number)
+    elif what == "floor":
+        floor(root)
+    else:
+        audited(root, 2 if "2" in what else 1)
+    seconds = time.perf_counter() - start
+    print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rows", type=int, nargs="*", default=[10_000], help="rows, and documents, of each size")
+    parser.add_argument("--audit-turns", type=int, default=3)
+    parser.add_argument("--directory", help="where to write (default: the temporary directory)")
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    parser.add_argument("--root", help=argparse.SUPPRESS)
+    parser.add_argument("--number", type=int, default=0, help=argparse.SUPPRESS)
+    arguments, _ = parser.parse_known_args()
+    if arguments.only:
+        only(arguments.only, arguments.root, arguments.number)
+        return
+    medians: list[float] = []
+    print(f"audit: three tables and a store, {arguments.audit_turns} turns, Python {platform.python_version()}")
+    for number in arguments.rows:
+        root = tempfile.mkdtemp(dir=arguments.directory)
+        try:
+            measured("generate", root, number)
+            medians.append(compared(root, number, arguments.audit_turns))
+        finally:
+            shutil.rmtree(root)
+    if len(medians) > 1:
+        grown = medians[-1] / medians[0]
+        print(f"  {arguments.rows[0]:,} to {arguments.rows[-1]:,} rows: {grown:.2f} times the time")
+
+
+def compared(root: str, number: int, turns: int) -> float:
+    """Print what one size costs; return the median of the audit's seconds."""
+    told: dict[str, list[tuple[float, float]]] = {}
+    for turn in range(turns + 1):
+        for what in ("floor", "audit", "audit, 2 jobs"):
+            found = measured(what, root)
+            if turn:  # the first one fills the cache
+                told.setdefault(what, []).append(found)
+    print(f"  {number:,} rows, {number:,} documents")
+    for what, each in told.items():
+        seconds = statistics.median(second for second, _ in each)
+        most = max(memory for _, memory in each)
+        ratios = sorted(second / bare for (second, _), (bare, _) in zip(each, told["floor"], strict=True))
+        print(
+            f"    {what:<16}{seconds:8.2f} s {most:8.1f} MB    / floor {statistics.median(ratios):.2f} "
+            f"(least {ratios[0]:.2f}, most {ratios[-1]:.2f})",
+            flush=True,
+        )
+    return statistics.median(second for second, _ in told["audit"])
+
+
+if __name__ == "__main__":
+    main()

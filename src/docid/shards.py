@@ -1,0 +1,510 @@
+"""One shard of an audit: the keys of one part of all tables and of all of a store, looked at together.
+
+A key is a task id, a doc id, or the doc id of a parent or a source; every check is about one of them alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from zlib import crc32
+
+from docid.csvfile import Faults
+from docid.document import PART_FILES
+from docid.errors import InvalidName, TaskTableError, UnreadableDocument, shown
+from docid.findings import Finding
+from docid.ids import DOC_ID, DOC_ID_EXPECTED, check_text, reserve_doc_id
+from docid.rows import is_missing, row_type_of
+from docid.scanning import examine, leftovers, not_listed, whole
+from docid.tasks import read_lineages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from docid.stages import Stages
+    from docid.store import DocsStore
+    from docid.stored import Version
+    from docid.tasks import Lineage
+
+    Progress = Callable[[str, int, int | None], object]
+
+__all__ = ["Found", "Job", "Reference", "Shard", "Table", "look", "resolved"]
+
+# What is known of a doc id in a stage, as bits: a million of them are held.
+_ROW = 1  # it stands in the stage's table
+_THERE = 2  # something of its name is in the store
+_SEEN = 4  # and was looked at
+_WRITTEN = 8  # it is a document that can be used
+_PROMPT = 16  # with its prompt
+_FAULTY = 32  # something that is no document stands in its place
+
+_PARSED_FILE, _PROMPT_FILE = PART_FILES["parsed"], PART_FILES["prompt"]
+_STRIDE = 1000  # so often progress is told
+
+
+class Table(NamedTuple):
+    """A table: its path, or what its rows say."""
+
+    file: str
+    rows: list[tuple[int, Lineage]] | None
+
+    def lineages(self, stage: str, stages: Stages) -> Iterable[tuple[int, Lineage]]:
+        """Return what its rows say, with their numbers. See `read_lineages`."""
+        return read_lineages(self.file, row_type_of(stage, stages)) if self.rows is None else self.rows
+
+    def where(self, number: int, column: str) -> str:
+        """Return where a cell is, as a finding says it."""
+        row = f"row {number}, column {column}"
+        return f"{self.file} {row}" if self.file else row
+
+
+class Job(NamedTuple):
+    """What is to be audited."""
+
+    store: DocsStore | None
+    stages: Stages
+    tables: dict[str, Table]
+    verify: bool
+    older_than: float
+
+
+class Reference(NamedTuple):
+    """A parent, or a source, that was not found where it should be."""
+
+    target: str
+    stage: str
+    doc_id: str
+    task_id: str | None
+    number: int
+    where: str
+
+
+class Found(NamedTuple):
+    """What was found in one shard: findings with what they are sorted by, counts, and parents not found there."""
+
+    findings: list[tuple[tuple[Any, ...], Finding]]
+    counts: dict[str, Counter[str]]
+    references: list[Reference]
+
+
+def look(job: Job, number: int, of: int, progress: Progress | None = None) -> Found:
+    """Look at one shard."""
+    return Shard(job, number, of, progress).look()
+
+
+def resolved(job: Job, references: list[Reference]) -> Iterator[tuple[tuple[Any, ...], Finding]]:
+    """Return what is wrong with parents that no document of their stage was found for, by other shards than theirs."""
+    if not references:
+        return
+    wanted = {reference.target for reference in references}
+    reserved: dict[str, set[str]] = {}
+    for stage, table in job.tables.items():
+        reserved[stage] = {row[1] for _, row in table.lineages(stage, job.stages) if row[1] in wanted}
+    store = cast("DocsStore", job.store)
+    for reference in references:
+        parent_stage = job.stages.parent_of(reference.stage)
+        if reference.target in reserved.get(cast("str", parent_stage), ()):
+            continue
+        holding = tuple(
+            stage
+            for stage in job.stages
+            if stage != parent_stage
+            and (reference.target in reserved.get(stage, ()) or _stands(store, stage, reference.target))
+        )
+        yield _sorted_by(job.stages, _missing_parent(job, reference, holding), reference.number)
+
+
+def _stands(store: DocsStore, stage: str, doc_id: str) -> bool:
+    """Return whether something stands at an id that is, or once was, a document."""
+    try:
+        return store.backend.load(stage, doc_id) is not None
+    except UnreadableDocument as error:
+        return error.code != "uncommitted-directory"
+    except OSError:
+        return True  # what cannot be read is a finding of its own
+
+
+def _missing_parent(job: Job, reference: Reference, holding: tuple[str, ...]) -> Finding:
+    parent_stage = job.stages.parent_of(reference.stage)
+    parent = f"{parent_stage}/{reference.target}"
+    if holding:
+        code = "wrong-stage-parent"
+        message = f"{reference.target} is of stage {', '.join(holding)}; expected a document of stage {parent_stage}"
+        hint = "name a document of the parent's stage"
+    else:
+        code = "missing-parent"
+        places = ["in the store"] if job.store is not None else []
+        places += [f"reserved in the table of stage {parent_stage}"] if parent_stage in job.tables else []
+        message = f"the parent {parent} is {'neither ' if len(places) == 2 else 'not '}{' nor '.join(places)}"  # noqa: PLR2004 - there are two places
+        hint = "make or reserve the parent first, or name the one that is meant"
+    return Finding(code, reference.stage, reference.doc_id, reference.task_id, reference.where, message, hint)
+
+
+def _sorted_by(stages: Stages, finding: Finding, number: int = 0) -> tuple[tuple[Any, ...], Finding]:
+    """Return a finding behind what it is sorted by."""
+    position = list(stages).index(finding.stage)
+    key = (finding.level, position, finding.code, number, finding.doc_id, finding.where, finding.message)
+    return key, finding
+
+
+class Shard:
+    """What is looked at together: the keys of one shard, in all tables and all of the store."""
+
+    def __init__(self, job: Job, number: int, of: int, progress: Progress | None = None) -> None:
+        self.job = job
+        self.store = job.store
+        self.stages = job.stages
+        self.number = number
+        self.of = of
+        self.progress = progress
+        self.known: dict[str, dict[str, int]] = {stage: {} for stage in job.stages}
+        self.blind: set[str] = set()  # stages that cannot be listed: what is in them cannot be told
+        self.counts: dict[str, Counter[str]] = {stage: Counter() for stage in job.stages}
+        self.findings: list[tuple[tuple[Any, ...], Finding]] = []
+        self.parents: list[Reference] = []
+        self.references: list[Reference] = []
+        self.faults = Faults("")
+
+    def look(self) -> Found:
+        """Go through the stages, parents first."""
+        for stage in self.stages:
+            if self.store is not None and not self.faults.count:
+                self._list(stage)
+            if stage in self.job.tables:
+                self._table(stage)
+            if self.store is not None and not self.faults.count:
+                self._rest(stage)
+        self.faults.raise_any()
+        for reference in self.parents:
+            holding = tuple(
+                stage for stage, ids in self.known.items() if ids.get(reference.target, 0) & (_ROW | _THERE)
+            )
+            self.add(_missing_parent(self.job, reference, holding), reference.number)
+        return Found(self.findings, self.counts, self.references)
+
+    def mine(self, key: str) -> bool:
+        """Return whether a key is of this shard."""
+        return self.of == 1 or crc32(key.encode("utf-8", "backslashreplace")) % self.of == self.number
+
+    def add(self, finding: Finding, number: int = 0) -> None:
+        """Report something; where it is in a table, with the number of the row."""
+        self.findings.append(_sorted_by(self.stages, finding, number))
+
+    def _told(self, what: str, done: int) -> None:
+        if self.progress is not None and done % _STRIDE == 0:
+            self.progress(what, done, None)
+
+    # --- the store -------------------------------------------------------------------------------------------
+
+    def _list(self, stage: str) -> None:
+        """Note which ids there are, and report what is none."""
+        backend = cast("DocsStore", self.store).backend
+        known = self.known[stage]
+        for finding in leftovers(backend, stage, older_than=self.job.older_than):
+            if finding.doc_id and finding.where == backend.location(stage, finding.doc_id):
+                # A file, or a link, where a document should be: looked at with its row, which knows the task.
+                if self.mine(finding.doc_id):
+                    known[finding.doc_id] = _THERE
+            elif self.mine(finding.where):
+                self.add(finding)
+        try:
+            for number, doc_id in enumerate(backend.ids(stage), 1):
+                if self.mine(doc_id):
+                    known[doc_id] = _THERE
+                self._told(f"listing stage {stage}", number)
+        except (UnreadableDocument, OSError) as error:
+            self.blind.add(stage)
+            unlisted = not_listed(backend, stage, error)
+            said = any((each.code, each.where) == (unlisted.code, unlisted.where) for _, each in self.findings)
+            if not said and self.mine(unlisted.where):
+                self.add(unlisted)
+
+    def _rest(self, stage: str) -> None:
+        """Look at what is in the store and in no row."""
+        known = self.known[stage]
+        in_table = stage in self.job.tables
+        done = 0
+        for doc_id, state in known.items():
+            if state & (_THERE | _SEEN) != _THERE:
+                continue
+            done += 1
+            self._told(f"documents of stage {stage}", done)
+            document = self.document(stage, doc_id, None)
+            if document is None:
+                continue
+            if in_table:
+                hint = "add a row for it, or let it be: no row reads it"
+                message = f"in no row of the table of stage {stage}"
+                self.add(_of(document, "orphan-document", message, hint))
+            self._stored_parent(document)
+
+    def document(self, stage: str, doc_id: str, task_id: str | None) -> Version | None:
+        """Look at one document: note it, report what is wrong with it, and return it where it can be used."""
+        backend = cast("DocsStore", self.store).backend
+        document = None if self.job.verify else whole(backend, stage, doc_id)
+        if document is None and (document := self._closely(stage, doc_id, task_id)) is None:
+            return None
+        legacy, counts = document.record.legacy, self.counts[stage]
+        files = backend.sizes(stage, doc_id, (_PARSED_FILE, _PROMPT_FILE)) if legacy else document.record.files
+        self.known[stage][doc_id] |= _SEEN | _WRITTEN | (_PROMPT if _PROMPT_FILE in files else 0)
+        counts["documents"] += 1
+        if _PARSED_FILE not in files:
+            counts["parsed_missing"] += 1
+        if legacy:
+            hint = "docid migrate brings it to the current format"
+            self.add(_of(document, "legacy-record", "its record was written by an older system", hint))
+        return document
+
+    def _closely(self, stage: str, doc_id: str, task_id: str | None) -> Version | None:
+        """Look closely at one document: report what is wrong with it, and return it where it can be used."""
+        document: Version | None = None
+        levels = set()
+        backend = cast("DocsStore", self.store).backend
+        for found in examine(backend, stage, doc_id, verify=self.job.verify, older_than=self.job.older_than):
+            if isinstance(found, Finding):
+                self.add(found if found.task_id is not None else found._replace(task_id=task_id))
+                levels.add(found.level)
+            else:
+                document = found
+        if document is None:
+            state = self.known[stage][doc_id] | _SEEN
+            # Of a fault that is no error there is no record: whatever stands there is no parent.
+            self.known[stage][doc_id] = (state if "error" in levels else state & ~_THERE) | (_FAULTY if levels else 0)
+        return document
+
+    def _stored_parent(self, document: Version) -> None:
+        """Look for the parent of a document that no row stands for."""
+        stage, task_id, parent = document.stage, document.record.task_id, document.record.parent_doc_id
+        parent_stage = self.stages.parent_of(stage)
+        if parent_stage is None or parent_stage in self.blind:
+            return
+        if parent is None:
+            if not document.record.legacy:
+                message = f"no parent_doc_id in its record; expected the doc id of a document of stage {parent_stage}"
+                hint = "it was written with require_parent=False; write it anew with its parent, under another id"
+                self.add(_of(document, "missing-parent-id", message, hint))
+            return
+        if not DOC_ID.match(parent):
+            message = f"the parent in its record, {shown(parent)}, is no doc id; expected {DOC_ID_EXPECTED}"
+            self.add(_of(document, "malformed-id", message, "correct its record"))
+            return
+        reference = Reference(parent, stage, document.doc_id, task_id, 0, document.location)
+        if self.mine(parent):
+            if not self.known[parent_stage].get(parent, 0) & (_ROW | _THERE):
+                self.parents.append(reference)
+        elif not _stands(cast("DocsStore", self.store), parent_stage, parent):
+            self.references.append(reference)
+
+    # --- the tables ------------------------------------------------------------------------------------------
+
+    def _table(self, stage: str) -> None:
+        """Go through the rows of a stage, and look at the document of each."""
+        table = self.job.tables[stage]
+        rows = _Rows(self, stage, table)
+        number = 0
+        try:
+            for number, row in table.lineages(stage, self.stages):
+                if not self.faults.count:
+                    rows.look(number, row)
+                    self._told(f"rows of stage {stage}", number)
+        except TaskTableError as error:
+            self.faults.take_over(error)
+        if not self.faults.count:
+            rows.finish()
+
+
+class _Rows:
+    """The rows of one table that are being looked at."""
+
+    def __init__(self, shard: Shard, stage: str, table: Table) -> None:
+        self.shard = shard
+        self.stage = stage
+        self.table = table
+        self.parent_stage = shard.stages.parent_of(stage)
+        self.known = shard.known[stage]
+        self.counts = shard.counts[stage]
+        self.stored = shard.store is not None and stage not in shard.blind
+        self.parents = shard.known[self.parent_stage] if self.parent_stage is not None else {}
+        # Where neither store nor table can tell, nothing is said of parents.
+        self.parents_told = self.parent_stage is not None and (
+            self.parent_stage in shard.job.tables if shard.store is None else self.parent_stage not in shard.blind
+        )
+        # Hashes of what tells documents of one stage apart: task, run and salt. They are long; a million are held.
+        self.tasks: set[int] = set()
+        self.twice: tuple[set[int], set[str]] = (set(), set())
+        self.sources: list[Reference] = []
+
+    def look(self, number: int, row: Lineage) -> None:
+        """Look at one row: its cells, its document, its parent, its source; at what of these is of this shard."""
+        task_id, doc_id, parent, source, _, _ = row
+        mine = self.shard.mine
+        if mine(task_id):
+            self._cells(number, row)
+        if mine(doc_id) and _is_id(doc_id):
+            self._own(number, row)
+        if self.parents_told and mine(parent) and _is_id(parent):
+            self._parent(number, row)
+        if source and self.stored and mine(source) and _is_id(source):
+            self.sources.append(self._reference(number, row, "source_doc_id", source))
+
+    def finish(self) -> None:
+        """Report what only the end of the table tells: rows that are there twice, and sources."""
+        if any(self.twice):
+            self._duplicates()
+        for reference in self.sources:
+            self._source(reference)
+
+    def _cells(self, number: int, row: Lineage) -> None:
+        """Look at what the cells of a row hold, and whether its task was met before."""
+        task_id, doc_id, parent, source, run_id, salt = row
+        self.counts["rows"] += 1
+        if fault := _task_fault(task_id):
+            self._add("malformed-id", (number, f"{self.stage}_task_id"), row, fault, "correct the cell")
+        else:
+            hashed = hash((task_id, run_id, salt))
+            if hashed in self.tasks:
+                self.twice[0].add(hashed)
+            self.tasks.add(hashed)
+        if not _is_id(doc_id):
+            self._no_id(number, row, "doc_id", doc_id)
+        if self.parent_stage is not None and not _is_id(parent):
+            self._no_id(number, row, "parent_doc_id", parent)
+        if source and not _is_id(source) and not is_missing(source):
+            self._no_id(number, row, "source_doc_id", source)
+
+    def _own(self, number: int, row: Lineage) -> None:
+        """Look at the document of a row."""
+        task_id, doc_id, _, _, run_id, salt = row
+        state = self.known.get(doc_id, 0)
+        if state & _ROW:
+            self.twice[1].add(doc_id)
+            return
+        self.known[doc_id] = state | _ROW
+        if not _is_derived(self.stage, task_id, doc_id, run_id, salt):
+            self.counts["underived"] += 1
+        if not self.stored:
+            return
+        if state & (_THERE | _SEEN) == _THERE:
+            document = self.shard.document(self.stage, doc_id, task_id)
+            if document is not None:
+                if not self._is_conflict(document, row):
+                    self.counts["written"] += 1
+                else:
+                    self._conflict(number, document, row)
+        if not self.known[doc_id] & (_THERE | _FAULTY):
+            self.counts["pending"] += 1
+
+    def _parent(self, number: int, row: Lineage) -> None:
+        """Look for the parent of a row."""
+        state = self.parents.get(row[2], 0)
+        if not state & (_ROW | _THERE):
+            self.shard.parents.append(self._reference(number, row, "parent_doc_id", row[2]))
+        elif self.shard.store is not None and not state & _THERE:
+            self.counts["parents_pending"] += 1
+
+    def _reference(self, number: int, row: Lineage, column: str, target: str) -> Reference:
+        return Reference(target, self.stage, _id_of(row), row[0], number, self.table.where(number, column))
+
+    def _add(self, code: str, cell: tuple[int, str], row: Lineage, message: str, hint: str) -> None:
+        finding = Finding(code, self.stage, _id_of(row), row[0], self.table.where(*cell), message, hint)
+        self.shard.add(finding, cell[0])
+
+    def _no_id(self, number: int, row: Lineage, column: str, text: str) -> None:
+        """Report a cell that should hold a doc id and does not."""
+        cell = (number, column)
+        if not is_missing(text):
+            message = f"{shown(text)} is no doc id; expected {DOC_ID_EXPECTED}"
+            self._add("malformed-id", cell, row, message, "correct the cell, or empty it and run 'docid reserve'")
+            return
+        message = "empty" if text == "" else f"{shown(text)}, which means missing"
+        if column == "doc_id":
+            self._add("missing-doc-id", cell, row, message, "'docid reserve' fills it")
+        else:
+            hint = f"'docid reserve' fills it, from the table of stage {self.parent_stage}"
+            self._add("missing-parent-id", cell, row, message, hint)
+
+    def _is_conflict(self, document: Version, row: Lineage) -> bool:
+        """Return whether a document is of another lineage than its row, as far as the row says it."""
+        task_id = row[0]
+        parent = row[2] if self.parent_stage is not None and _is_id(row[2]) else None
+        record = document.record
+        if record.same_lineage(task_id, parent) is not False:
+            return False
+        # What an older record does not say is no conflict, nor what a row does not say that has a finding for it.
+        other_task = record.task_id != task_id and not (record.legacy and record.task_id is None)
+        other_parent = record.parent_doc_id != parent and not (record.legacy and record.parent_doc_id is None)
+        return (other_task and not _task_fault(task_id)) or (
+            other_parent and (parent is not None or self.parent_stage is None)
+        )
+
+    def _conflict(self, number: int, document: Version, row: Lineage) -> None:
+        record = document.record
+        stored = f"task_id={shown(record.task_id)}, parent_doc_id={record.parent_doc_id!r}"
+        message = f"{document.location} holds {stored}; the row says task_id={shown(row[0])}, parent_doc_id={row[2]!r}"
+        hint = "correct the row, or empty its doc_id and reserve another id with a doc_salt: a write would be refused"
+        self._add("lineage-conflict", (number, "doc_id"), row, message, hint)
+
+    def _source(self, reference: Reference) -> None:
+        state = self.known.get(reference.target, 0)
+        if state & _WRITTEN and not state & _PROMPT:
+            message = f"{self.stage}/{reference.target} was stored without its prompt, which is to be sent again"
+        elif not state & _THERE:
+            message = f"{self.stage}/{reference.target} is not in the store; its prompt is to be sent again"
+        else:
+            return
+        hint = "name another source_doc_id, or none"
+        _, stage, doc_id, task_id, number, where = reference
+        self.shard.add(Finding("missing-source", stage, doc_id, task_id, where, message, hint), number)
+
+    def _duplicates(self) -> None:
+        """Read the table once more, for the rows that are there twice: which they are was not held."""
+        tasks: dict[tuple[str, str, str], int] = {}
+        ids: dict[str, tuple[int, str]] = {}
+        for number, row in self.table.lineages(self.stage, self.shard.stages):
+            task_id, doc_id, _, _, run_id, salt = row
+            if hash((task_id, run_id, salt)) in self.twice[0]:
+                first = tasks.setdefault((task_id, run_id, salt), number)
+                if first != number:
+                    message = f"the task of row {first} too; expected one row a task"
+                    hint = "remove one of the rows; to have two documents of one task give one a doc_salt"
+                    self._add("duplicate-task-id", (number, f"{self.stage}_task_id"), row, message, hint)
+            if doc_id in self.twice[1]:
+                first, other = ids.setdefault(doc_id, (number, task_id))
+                if first != number:
+                    message = f"the doc id of row {first} (task_id={shown(other)}) too; expected one row a document"
+                    hint = "remove one of the rows, or empty its doc_id and run 'docid reserve'"
+                    self._add("duplicate-doc-id", (number, "doc_id"), row, message, hint)
+
+
+def _is_id(text: str) -> bool:
+    """Return whether a cell holds a doc id: `nan` would be one, and means missing."""
+    return DOC_ID.match(text) is not None and not (len(text) < 5 and is_missing(text))  # noqa: PLR2004 - null, none
+
+
+def _id_of(row: Lineage) -> str:
+    return row[1] if _is_id(row[1]) else ""
+
+
+def _task_fault(task_id: str) -> str:
+    """Return what is wrong with a task id; empty where nothing is."""
+    if is_missing(task_id):
+        return f"{shown(task_id)}, which means missing; expected the task's id" if task_id else "empty; expected it"
+    try:
+        check_text("task_id", task_id)
+    except InvalidName as error:
+        return f"{shown(task_id)}: {error.problem}; expected {error.expected}"
+    return ""
+
+
+def _is_derived(stage: str, task_id: str, doc_id: str, run_id: str, salt: str) -> bool:
+    """Return whether a doc id comes from what its row says; also where that is a finding of its own."""
+    run = run_id if run_id and not is_missing(run_id) else None
+    noted = salt if salt and not is_missing(salt) else None
+    try:
+        return reserve_doc_id(stage, task_id, run, noted) == doc_id
+    except InvalidName:
+        return True
+
+
+def _of(document: Version, code: str, message: str, hint: str) -> Finding:
+    return Finding(code, document.stage, document.doc_id, document.record.task_id, document.location, message, hint)
