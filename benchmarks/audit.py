@@ -2,7 +2,8 @@
 
 The floor: csv.reader over the tables, os.scandir over the stages, and for each document its record opened, read and
 parsed, and one stat a part. Both run in processes of their own, in turn; of each size the ratios of the turns are told,
-the growth of time from the smaller size to the larger, and the most memory that the audit's process had.
+the growth of time from the smaller size to the larger, and the most memory that a process had. A store that does not
+fit into the caches is read from the disk again: with `--cold` it always is, of whatever size (Linux, as root).
 """
 
 from __future__ import annotations
@@ -56,7 +57,6 @@ def generate(root: str, number: int) -> None:
                 parent_doc_id=parent,
                 raw_text="Once upon a time.\n" * 10,
                 parsed_text=parsed,
-                prompt_text="Write.\n",
                 metadata=metadata,
             )
             store.write(document, require_parent=False)
@@ -108,13 +108,15 @@ def only(what: str, root: str, number: int) -> None:
     else:
         audited(root, 2 if "2" in what else 1)
     seconds = time.perf_counter() - start
-    print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print(seconds, most / 1024)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rows", type=int, nargs="*", default=[10_000], help="rows, and documents, of each size")
     parser.add_argument("--audit-turns", type=int, default=3)
+    parser.add_argument("--cold", action="store_true", help="drop the caches before each run (Linux, as root)")
     parser.add_argument("--directory", help="where to write (default: the temporary directory)")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("--root", help=argparse.SUPPRESS)
@@ -124,12 +126,13 @@ def main() -> None:
         only(arguments.only, arguments.root, arguments.number)
         return
     medians: list[float] = []
-    print(f"audit: three tables and a store, {arguments.audit_turns} turns, Python {platform.python_version()}")
+    caches = "cold" if arguments.cold else "warm"
+    print(f"audit: tables and a store, {caches}, {arguments.audit_turns} turns, Python {platform.python_version()}")
     for number in arguments.rows:
         root = tempfile.mkdtemp(dir=arguments.directory)
         try:
             measured("generate", root, number)
-            medians.append(compared(root, number, arguments.audit_turns))
+            medians.append(compared(root, number, arguments.audit_turns, cold=arguments.cold))
         finally:
             shutil.rmtree(root)
     if len(medians) > 1:
@@ -137,11 +140,15 @@ def main() -> None:
         print(f"  {arguments.rows[0]:,} to {arguments.rows[-1]:,} rows: {grown:.2f} times the time")
 
 
-def compared(root: str, number: int, turns: int) -> float:
+def compared(root: str, number: int, turns: int, *, cold: bool) -> float:
     """Print what one size costs; return the median of the audit's seconds."""
     told: dict[str, list[tuple[float, float]]] = {}
-    for turn in range(turns + 1):
+    for turn in range(1 if cold else 0, turns + 1):
         for what in ("floor", "audit", "audit, 2 jobs"):
+            if cold:
+                os.sync()
+                with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
+                    file.write("3")
             found = measured(what, root)
             if turn:  # the first one fills the cache
                 told.setdefault(what, []).append(found)

@@ -491,8 +491,8 @@ def _audit(arguments: argparse.Namespace) -> int:
         _print_report(report, arguments, skipped)
     if arguments.csv:
         _write_findings(arguments.csv, report.findings)
-    failing = [finding for finding in report.findings if arguments.fail_on in {finding.level, "warning"}]
-    return 1 if failing else 0
+    fails = bool(report.findings) if arguments.fail_on == "warning" else not report.ok
+    return 1 if fails else 0
 
 
 def _audited_tables(arguments: argparse.Namespace) -> tuple[dict[str, str], list[str]]:
