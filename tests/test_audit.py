@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -735,7 +736,7 @@ def test_progress_is_told(full: DocsStore, rows: Rows, monkeypatch: pytest.Monke
     heard: list[tuple[str, int, int | None]] = []
     audit(full, {"draft": rows["draft"]}, progress=lambda *told: heard.append(told))
     assert ("rows of stage draft", 2, None) in heard
-    assert ("listing stage essay", 2, None) in heard
+    assert ("listing stage essay", 0, None) in heard
     assert ("documents of stage evaluation", 2, None) in heard
     heard.clear()
     with ThreadPoolExecutor(1) as executor:
@@ -911,6 +912,32 @@ def test_the_command_tells_programs(
     ]
     assert run(capsys, "audit", tables, "--store", root)[0] == 0
     assert run(capsys, "audit", tables, "--store", root, "--verify", "--jobs", "2")[0] == 0
+
+
+def test_directories_that_are_none_of_the_stages_are_said(
+    full: DocsStore, rows: Rows, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = place(full, rows["draft"][0]).parents[1]
+    code, _, err = run(capsys, "audit", "--store", root, "--stages", "draft")
+    assert code == 0
+    assert err == f"docid: {root} also holds essay, evaluation: no stages of draft; --stages declares others\n"
+
+
+def test_a_worker_that_is_killed_is_one_line(
+    tables: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = os.getpid()
+
+    def dies(*_: Any) -> None:
+        assert os.getpid() != test
+        os._exit(9)
+
+    # In a worker, which is forked, this stands in the table's place.
+    monkeypatch.setattr("docid.shards.Table.lineages", lambda *_: iter(()) if os.getpid() == test else dies())
+    monkeypatch.setattr("concurrent.futures.process.mp.get_context", lambda: get_context("fork"))
+    code, out, err = run(capsys, "audit", tables, "--jobs", "2")
+    assert (code, out) == (2, "")
+    assert err == "docid: a worker process was killed (is the memory full?); expected fewer --jobs\n"
 
 
 def test_a_store_that_is_not_there_yet_is_said(

@@ -55,7 +55,7 @@ class StageFacts:
     parsed_missing: int | None
 
 
-@frozen
+@frozen(repr=False)
 class AuditReport:
     """What an audit found. True where there is no error: `if audit(…): run()`.
 
@@ -66,6 +66,8 @@ class AuditReport:
 
     Example:
         >>> report = audit(None, {"draft": [TaskRow.of("draft")(task_id="t-1")]})
+        >>> report
+        <AuditReport 1 errors, 0 warnings: missing-doc-id 1>
         >>> report.ok, report.counts, report.stages["draft"].rows
         (False, {'missing-doc-id': 1}, 1)
         >>> print(report.findings[0])
@@ -88,6 +90,11 @@ class AuditReport:
         """How many findings there are of each code that was found, errors first."""
         counts = Counter(finding.code for finding in self.findings)
         return {code: counts[code] for code in LEVELS if code in counts}
+
+    def __repr__(self) -> str:
+        levels = Counter(finding.level for finding in self.findings)
+        told = ", ".join(f"{code} {count:,}" for code, count in self.counts.items())
+        return f"<AuditReport {levels['error']:,} errors, {levels['warning']:,} warnings{': ' if told else ''}{told}>"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the findings as rows of a data frame: code, level, stage, doc_id, task_id, where, message, hint."""

@@ -7,6 +7,7 @@ Exit codes: 0 fine; 1 an audit found something at `--fail-on`, or a command that
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -470,8 +471,12 @@ def _audit(arguments: argparse.Namespace) -> int:
     if not tables and not arguments.store:
         raise _UsageError("nothing to audit: expected task tables, --store ROOT, or both; see docid audit --help")
     store = DocsStore(arguments.store, stages=arguments.stages) if arguments.store else None
-    if arguments.store and os.path.lexists(arguments.store) and not os.path.isdir(arguments.store):
-        raise _UsageError(f"no store at {arguments.store}: that is no directory")
+    if arguments.store and os.path.lexists(arguments.store):
+        if not os.path.isdir(arguments.store):
+            raise _UsageError(f"no store at {arguments.store}: that is no directory")
+        with contextlib.suppress(OSError):  # what cannot be listed is a finding below
+            if hint := _other_stages(arguments):
+                print(f"docid: {hint}", file=sys.stderr)
     meter = _Meter()
     try:
         report = _audit_report(store, tables, arguments, meter)
@@ -523,10 +528,13 @@ def _audit_report(
     }
     if arguments.jobs == 1:
         return audit(store, tables, **options)
-    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415 - for this alone
+    from concurrent.futures import BrokenExecutor, ProcessPoolExecutor  # noqa: PLC0415 - for this alone
 
-    with ProcessPoolExecutor(arguments.jobs) as executor:
-        return audit(store, tables, executor=executor, shards=arguments.jobs, **options)
+    try:
+        with ProcessPoolExecutor(arguments.jobs) as executor:
+            return audit(store, tables, executor=executor, shards=arguments.jobs, **options)
+    except BrokenExecutor as error:
+        raise _UsageError("a worker process was killed (is the memory full?); expected fewer --jobs") from error
 
 
 class _Meter:

@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, cast
 
 import orjson
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from docid.errors import InvalidDocument, InvalidName, shown
 from docid.ids import DocId, check_doc_id, check_stage, check_text, plain
@@ -107,6 +107,8 @@ def _prompt_text(value: str | None) -> str | None:
 
 
 def _moment(value: datetime) -> datetime:
+    if type(value) is datetime and value.tzinfo is UTC:
+        return value
     if not isinstance(value, datetime):
         raise TypeError(f"created_at: expected a datetime, got {type(value).__name__}")
     if value.tzinfo is None:
@@ -369,8 +371,7 @@ class PartEntry(NamedTuple):
         return None
 
 
-@frozen(repr=False)
-class Record:
+class Record(NamedTuple):
     """The record of a stored document, `metadata.json`: what is known of it without its texts.
 
     Attributes:
@@ -454,7 +455,7 @@ class Record:
             files = {name: PartEntry.from_json(entry) for name, entry in _typed(record, "files", dict).items()}
             files[PART_FILES["raw"]]  # always there
             _typed(record, "docid", dict)
-            return cls(
+            fields = (
                 record,
                 _typed(record, "task_id", str),
                 None if record["parent_doc_id"] is None else _typed(record, "parent_doc_id", str),
@@ -465,6 +466,7 @@ class Record:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidDocument(RECORD_FILE, f"not a record of {FORMAT}: {error}") from None
+        return tuple.__new__(cls, fields)  # as for its files
 
     @classmethod
     def _from_legacy(cls, record: dict[str, Any]) -> Record:
@@ -498,7 +500,7 @@ class Record:
     def in_place_of(self, old: Record) -> Record:
         """Return this record with what a later docid has put into the one whose texts it takes over."""
         files = {name: {**entry, **self.data["files"].get(name, {})} for name, entry in old.data["files"].items()}
-        return evolve(self, data={**self.data, "files": files, "docid": {**old.data["docid"], **self.data["docid"]}})
+        return self._replace(data={**self.data, "files": files, "docid": {**old.data["docid"], **self.data["docid"]}})
 
     def with_part(self, name: str, data: bytes, nonce: str) -> Record:
         """Return this record with one more part file; all other keys as they were."""
@@ -511,7 +513,7 @@ class Record:
             },
             "docid": {**self.data["docid"], "nonce": nonce},
         }
-        return evolve(self, data=changed, files=in_order)
+        return self._replace(data=changed, files=in_order)
 
     def document(self, stage: str, doc_id: str, texts: Mapping[str, str]) -> Document:
         """Return the `Document` of this record and its texts, by file name. What was stored is not checked again."""

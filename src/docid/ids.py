@@ -145,7 +145,7 @@ def reserve_doc_id(stage: str, task_id: str, run_id: str | None = None, salt: st
         check_text("run_id", run_id)
     if salt is not None:
         check_text("salt", salt)
-    return _derive(stage, task_id, run_id, salt)
+    return derive(stage, task_id, run_id, salt)
 
 
 def reserve_doc_ids(
@@ -174,7 +174,7 @@ def reserve_doc_ids(
         check_text(f"task_ids[{position}]", task_id)
     if len(set(names)) != len(names):
         raise _duplicate(names)
-    return [_derive(stage, task_id, run_id, salt) for task_id in names]
+    return [derive(stage, task_id, run_id, salt) for task_id in names]
 
 
 def is_doc_id(text: object) -> TypeGuard[DocId]:
@@ -212,7 +212,8 @@ def collision_probability(n: int) -> float:
     return -expm1(-n * (n - 1) / 2 * _PAIR_COLLIDES) if n < 10**18 else 1.0
 
 
-def _derive(stage: str, task_id: str, run_id: str | None, salt: str | None) -> DocId:
+def derive(stage: str, task_id: str, run_id: str | None, salt: str | None) -> DocId:
+    """Return what `reserve_doc_id` does, of arguments that were checked."""
     # An array of strings and nulls has one RFC 8785 form, and orjson writes it. Every argument has its own place in it
     # and null differs from any text, so no two different arguments share a payload.
     digest = sha256(dumps((SCHEME, stage, task_id, run_id, salt))).digest()

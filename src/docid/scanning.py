@@ -84,11 +84,12 @@ def whole(backend: Backend, stage: str, doc_id: str) -> Version | None:
     listing = backend.listing(stage, doc_id)
     if listing is None:
         return None
+    data, sizes = listing
     try:
-        version = Version(backend, stage, doc_id, Stored(listing.record, {}))
+        version = Version(backend, stage, doc_id, Stored(data, {}))
     except UnreadableDocument:
         return None
-    sizes, files = listing.sizes, version.record.files
+    files = version.record.files
     if version.record.legacy:
         return version if _RAW_FILE in sizes and _PARTS.issuperset(sizes) else None
     if len(sizes) != len(files):

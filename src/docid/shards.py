@@ -13,7 +13,7 @@ from docid.csvfile import Faults
 from docid.document import PART_FILES
 from docid.errors import InvalidName, TaskTableError, UnreadableDocument, shown
 from docid.findings import Finding
-from docid.ids import DOC_ID, DOC_ID_EXPECTED, check_text, reserve_doc_id
+from docid.ids import DOC_ID, DOC_ID_EXPECTED, check_text, derive, reserve_doc_id
 from docid.rows import is_missing, row_type_of
 from docid.scanning import examine, leftovers, not_listed, whole
 from docid.tasks import read_lineages
@@ -21,6 +21,7 @@ from docid.tasks import read_lineages
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from docid.backends import Backend
     from docid.stages import Stages
     from docid.store import DocsStore
     from docid.stored import Version
@@ -39,6 +40,7 @@ _PROMPT = 16  # with its prompt
 _FAULTY = 32  # something that is no document stands in its place
 
 _PARSED_FILE, _PROMPT_FILE = PART_FILES["parsed"], PART_FILES["prompt"]
+_WORD = 4  # the longest word that means missing, blanks aside, which no id has
 _STRIDE = 1000  # so often progress is told
 
 
@@ -153,6 +155,7 @@ class Shard:
     def __init__(self, job: Job, number: int, of: int, progress: Progress | None = None) -> None:
         self.job = job
         self.store = job.store
+        self.backend = None if job.store is None else job.store.backend
         self.stages = job.stages
         self.number = number
         self.of = of
@@ -191,15 +194,16 @@ class Shard:
         self.findings.append(_sorted_by(self.stages, finding, number))
 
     def _told(self, what: str, done: int) -> None:
-        if self.progress is not None and done % _STRIDE == 0:
+        if self.progress is not None:
             self.progress(what, done, None)
 
     # --- the store -------------------------------------------------------------------------------------------
 
     def _list(self, stage: str) -> None:
         """Note which ids there are, and report what is none."""
-        backend = cast("DocsStore", self.store).backend
+        backend = cast("Backend", self.backend)
         known = self.known[stage]
+        self._told(f"listing stage {stage}", 0)
         for finding in leftovers(backend, stage, older_than=self.job.older_than):
             if finding.doc_id and finding.where == backend.location(stage, finding.doc_id):
                 # A file, or a link, where a document should be: looked at with its row, which knows the task.
@@ -208,10 +212,8 @@ class Shard:
             elif self.mine(finding.where):
                 self.add(finding)
         try:
-            for number, doc_id in enumerate(backend.ids(stage), 1):
-                if self.mine(doc_id):
-                    known[doc_id] = _THERE
-                self._told(f"listing stage {stage}", number)
+            ids = backend.ids(stage)
+            known.update(dict.fromkeys(ids if self.of == 1 else filter(self.mine, ids), _THERE))
         except (UnreadableDocument, OSError) as error:
             self.blind.add(stage)
             unlisted = not_listed(backend, stage, error)
@@ -228,7 +230,8 @@ class Shard:
             if state & (_THERE | _SEEN) != _THERE:
                 continue
             done += 1
-            self._told(f"documents of stage {stage}", done)
+            if done % _STRIDE == 0:
+                self._told(f"documents of stage {stage}", done)
             document = self.document(stage, doc_id, None)
             if document is None:
                 continue
@@ -240,7 +243,7 @@ class Shard:
 
     def document(self, stage: str, doc_id: str, task_id: str | None) -> Version | None:
         """Look at one document: note it, report what is wrong with it, and return it where it can be used."""
-        backend = cast("DocsStore", self.store).backend
+        backend = cast("Backend", self.backend)
         document = None if self.job.verify else whole(backend, stage, doc_id)
         if document is None and (document := self._closely(stage, doc_id, task_id)) is None:
             return None
@@ -259,7 +262,7 @@ class Shard:
         """Look closely at one document: report what is wrong with it, and return it where it can be used."""
         document: Version | None = None
         levels = set()
-        backend = cast("DocsStore", self.store).backend
+        backend = cast("Backend", self.backend)
         for found in examine(backend, stage, doc_id, verify=self.job.verify, older_than=self.job.older_than):
             if isinstance(found, Finding):
                 self.add(found if found.task_id is not None else found._replace(task_id=task_id))
@@ -304,8 +307,10 @@ class Shard:
         number = 0
         try:
             for number, row in table.lineages(stage, self.stages):
-                if not self.faults.count:
-                    rows.look(number, row)
+                if self.faults.count:
+                    continue
+                rows.look(number, row)
+                if number % _STRIDE == 0:
                     self._told(f"rows of stage {stage}", number)
         except TaskTableError as error:
             self.faults.take_over(error)
@@ -321,6 +326,7 @@ class _Rows:
         self.stage = stage
         self.table = table
         self.parent_stage = shard.stages.parent_of(stage)
+        self.all_mine = shard.of == 1
         self.known = shard.known[stage]
         self.counts = shard.counts[stage]
         self.stored = shard.store is not None and stage not in shard.blind
@@ -338,12 +344,17 @@ class _Rows:
         """Look at one row: its cells, its document, its parent, its source; at what of these is of this shard."""
         task_id, doc_id, parent, source, _, _ = row
         mine = self.shard.mine
-        if mine(task_id):
-            self._cells(number, row)
-        if mine(doc_id) and _is_id(doc_id):
-            self._own(number, row)
-        if self.parents_told and mine(parent) and _is_id(parent):
-            self._parent(number, row)
+        # What is known already is a doc id, but for the short words that mean missing: nearly every one is known.
+        own, of_parent = self.known.get(doc_id), self.parents.get(parent)
+        is_id = (own is not None and len(doc_id) > _WORD) or _is_id(doc_id)
+        is_parent = (of_parent is not None and len(parent) > _WORD) or _is_id(parent)
+        all_mine = self.all_mine
+        if all_mine or mine(task_id):
+            self._cells(number, row, is_id=is_id, is_parent=is_parent)
+        if is_id and (all_mine or mine(doc_id)):
+            self._own(number, row, own or 0)
+        if is_parent and self.parents_told and (all_mine or mine(parent)):
+            self._parent(number, row, of_parent or 0)
         if source and self.stored and mine(source) and _is_id(source):
             self.sources.append(self._reference(number, row, "source_doc_id", source))
 
@@ -354,7 +365,7 @@ class _Rows:
         for reference in self.sources:
             self._source(reference)
 
-    def _cells(self, number: int, row: Lineage) -> None:
+    def _cells(self, number: int, row: Lineage, *, is_id: bool, is_parent: bool) -> None:
         """Look at what the cells of a row hold, and whether its task was met before."""
         task_id, doc_id, parent, source, run_id, salt = row
         self.counts["rows"] += 1
@@ -365,17 +376,16 @@ class _Rows:
             if hashed in self.tasks:
                 self.twice[0].add(hashed)
             self.tasks.add(hashed)
-        if not _is_id(doc_id):
+        if not is_id:
             self._no_id(number, row, "doc_id", doc_id)
-        if self.parent_stage is not None and not _is_id(parent):
+        if not is_parent and self.parent_stage is not None:
             self._no_id(number, row, "parent_doc_id", parent)
         if source and not _is_id(source) and not is_missing(source):
             self._no_id(number, row, "source_doc_id", source)
 
-    def _own(self, number: int, row: Lineage) -> None:
+    def _own(self, number: int, row: Lineage, state: int) -> None:
         """Look at the document of a row."""
         task_id, doc_id, _, _, run_id, salt = row
-        state = self.known.get(doc_id, 0)
         if state & _ROW:
             self.twice[1].add(doc_id)
             return
@@ -394,9 +404,8 @@ class _Rows:
         if not self.known[doc_id] & (_THERE | _FAULTY):
             self.counts["pending"] += 1
 
-    def _parent(self, number: int, row: Lineage) -> None:
+    def _parent(self, number: int, row: Lineage, state: int) -> None:
         """Look for the parent of a row."""
-        state = self.parents.get(row[2], 0)
         if not state & (_ROW | _THERE):
             self.shard.parents.append(self._reference(number, row, "parent_doc_id", row[2]))
         elif self.shard.store is not None and not state & _THERE:
@@ -478,7 +487,7 @@ class _Rows:
 
 def _is_id(text: str) -> bool:
     """Return whether a cell holds a doc id: `nan` would be one, and means missing."""
-    return DOC_ID.match(text) is not None and not (len(text) < 5 and is_missing(text))  # noqa: PLR2004 - null, none
+    return DOC_ID.match(text) is not None and (len(text) > _WORD or not is_missing(text))
 
 
 def _id_of(row: Lineage) -> str:
@@ -487,7 +496,7 @@ def _id_of(row: Lineage) -> str:
 
 def _task_fault(task_id: str) -> str:
     """Return what is wrong with a task id; empty where nothing is."""
-    if is_missing(task_id):
+    if len(task_id) <= _WORD and is_missing(task_id):
         return f"{shown(task_id)}, which means missing; expected the task's id" if task_id else "empty; expected it"
     try:
         check_text("task_id", task_id)
@@ -498,11 +507,12 @@ def _task_fault(task_id: str) -> str:
 
 def _is_derived(stage: str, task_id: str, doc_id: str, run_id: str, salt: str) -> bool:
     """Return whether a doc id comes from what its row says; also where that is a finding of its own."""
-    run = run_id if run_id and not is_missing(run_id) else None
-    noted = salt if salt and not is_missing(salt) else None
+    run = None if is_missing(run_id) else run_id
+    noted = None if is_missing(salt) else salt
     try:
-        return reserve_doc_id(stage, task_id, run, noted) == doc_id
-    except InvalidName:
+        # What is derived from what the scheme refuses is no id of its; it is looked at only where it would matter.
+        return derive(stage, task_id, run, noted) == doc_id or reserve_doc_id(stage, task_id, run, noted) == doc_id
+    except (InvalidName, TypeError):
         return True
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from docid.backends.base import Backend, Listing, NewDocument, Stored
+from docid.backends.base import Backend, NewDocument, Stored
 from docid.backends.local import LocalBackend
 from docid.backends.memory import MemoryBackend
 
-__all__ = ["Backend", "Listing", "LocalBackend", "MemoryBackend", "NewDocument", "Stored"]
+__all__ = ["Backend", "LocalBackend", "MemoryBackend", "NewDocument", "Stored"]

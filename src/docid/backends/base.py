@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Backend", "Leftover", "Listing", "NewDocument", "Stored", "Sweeper"]
+__all__ = ["Backend", "Leftover", "NewDocument", "Stored", "Sweeper"]
 
 
 TURNS = 100
@@ -23,18 +23,6 @@ class Stored(NamedTuple):
 
     record: bytes
     parts: dict[str, bytes]
-
-
-class Listing(NamedTuple):
-    """What is seen of a stored document without reading its texts.
-
-    Attributes:
-        record: the bytes of its record.
-        sizes: the sizes in bytes of all that lies beside the record, by name.
-    """
-
-    record: bytes
-    sizes: dict[str, int]
 
 
 class NewDocument(NamedTuple):
@@ -175,14 +163,14 @@ class Backend(Protocol):
         """Return the sizes in bytes of those of the part files in `parts` that are there, without reading them."""
         ...
 
-    def listing(self, stage: str, doc_id: str) -> Listing | None:
-        """Return the record, and the sizes of all that lies beside it: what a look at millions of documents takes.
+    def listing(self, stage: str, doc_id: str) -> tuple[bytes, dict[str, int]] | None:
+        """Return the record, and by name the sizes in bytes of all that lies beside it: for a look at millions.
 
         None where there is no document, and where a closer look is needed. What differs from the record may be that
         of another version: whoever finds it so looks again with `load`.
         """
         found = self.load(stage, doc_id)
-        return None if found is None else Listing(found.record, self.sizes(stage, doc_id, PART_FILES.values()))
+        return None if found is None else (found.record, self.sizes(stage, doc_id, PART_FILES.values()))
 
     @abstractmethod
     def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:

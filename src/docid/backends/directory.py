@@ -14,7 +14,6 @@ import sys
 from os.path import join
 from typing import TYPE_CHECKING, Self
 
-from docid.backends.base import Listing
 from docid.backends.names import temporary_name
 
 if sys.platform != "win32":  # pragma: no branch
@@ -282,7 +281,7 @@ def _fsync(fd: int) -> None:
     os.fsync(fd)
 
 
-def glance(path: str, file: str) -> Listing | None:
+def glance(path: str, file: str) -> tuple[bytes, dict[str, int]] | None:
     """Return the bytes of one file of a directory, and the sizes of all others in it, in the fewest steps.
 
     None where the file is large, or something else than files lies beside it.
@@ -308,7 +307,7 @@ def glance(path: str, file: str) -> Listing | None:
                 sizes[name] = status.st_size
     finally:
         os.close(directory)
-    return Listing(data, sizes) if len(data) < _SMALL else None
+    return (data, sizes) if len(data) < _SMALL else None
 
 
 def open_below(root: str, names: Sequence[str]) -> Directory:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from docid.backends.base import Listing, NewDocument, Sweeper
+    from docid.backends.base import NewDocument, Sweeper
 
 __all__ = ["LocalBackend"]
 
@@ -293,7 +293,7 @@ class LocalBackend(Backend):
                     sizes[name] = os.lstat(join(self.root, stage, doc_id, name)).st_size
         return sizes
 
-    def listing(self, stage: str, doc_id: str) -> Listing | None:
+    def listing(self, stage: str, doc_id: str) -> tuple[bytes, dict[str, int]] | None:
         """See `Backend.listing`."""
         try:
             return glance(f"{self._below}{stage}{os.sep}{doc_id}", RECORD_FILE)
