@@ -489,7 +489,7 @@ def _(store: DocsStore, rows: Rows) -> Any:
     return rows, [("malformed-id", "essay", "e9"), ("orphan-document", "essay", "e9")]
 
 
-@stored("an orphan whose parent is unfinished", older_than=0)
+@stored("an orphan whose parent is unfinished", stale_after=0)
 def _(store: DocsStore, rows: Rows) -> Any:
     lost = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="d9", raw_text="r")
     path = store.write(lost, require_parent=False).path
@@ -558,7 +558,13 @@ def _(store: DocsStore, rows: Rows) -> Any:
     return rows, [("malformed-id", "evaluation", "")]
 
 
-@stored("uncommitted-directory", older_than=0)
+@stored("uncommitted-directory", stale_after=0)
+def _(store: DocsStore, rows: Rows) -> Any:
+    (place(store, rows["evaluation"][0]) / "metadata.json").unlink()
+    return rows, [("uncommitted-directory", "evaluation", 0)]
+
+
+@stored("an uncommitted directory that somebody may be at, in a row's way")
 def _(store: DocsStore, rows: Rows) -> Any:
     (place(store, rows["evaluation"][0]) / "metadata.json").unlink()
     return rows, [("uncommitted-directory", "evaluation", 0)]
@@ -567,10 +573,18 @@ def _(store: DocsStore, rows: Rows) -> Any:
 @stored("an uncommitted directory that somebody may be at")
 def _(store: DocsStore, rows: Rows) -> Any:
     (place(store, rows["evaluation"][0]) / "metadata.json").unlink()
+    return {**rows, "evaluation": rows["evaluation"][1:]}, []
+
+
+@stored("an empty directory is in nobody's way")
+def _(store: DocsStore, rows: Rows) -> Any:
+    path = place(store, rows["evaluation"][0])
+    shutil.rmtree(path)
+    path.mkdir()
     return rows, []
 
 
-@stored("stale-temporary", older_than=0)
+@stored("stale-temporary", stale_after=0)
 def _(store: DocsStore, rows: Rows) -> Any:
     (place(store, rows["draft"][0]).parent / ".tmp-d9-0123456789abcdef").mkdir()
     return rows, [("stale-temporary", "draft", "d9")]
@@ -627,7 +641,7 @@ def test_what_was_counted_tells_written_from_pending_from_faulty(full: DocsStore
     (place(full, rows["evaluation"][0]) / "metadata.json").unlink()
     more = with_row(rows, DraftTask(task_id="d-3", doc_id="d3"))
     for shards in (None, 3):
-        report = audit_in(more, shards, full, older_than=0)
+        report = audit_in(more, shards, full, stale_after=0)
         draft, essay, evaluation = report.stages.values()
         assert (draft.rows, draft.written, draft.pending, draft.documents) == (3, 0, 2, 0)
         assert (essay.written, essay.pending, essay.parents_pending) == (2, 0, 1)
@@ -850,7 +864,8 @@ def test_the_command_sums_up_first_and_then_tells_by_code(
         "",
         "torn-document (error): 1",
         f"  {path} (task_id='d-1'): raw.txt: 1 bytes, but the record says 10",
-        "  -> it was touched a short time ago (see --stale-after of docid repair): a tool may be at it",
+        "  -> docid repair --apply moves it to quarantine; the id is free then, and the next run makes it again, "
+        "when nobody has touched it for a while (--stale-after): a tool may be at it",
         "",
         "unlisted-file (warning): 1",
         f"  {path.parent}/note .txt: it belongs to no document",

@@ -67,7 +67,7 @@ class World:
 
     def audit(self, **options: Any) -> AuditReport:
         # What was touched a moment ago could be a writer's: here there is none.
-        return audit(DocsStore(self.root / "docs"), self.paths, older_than=0, **options)
+        return audit(DocsStore(self.root / "docs"), self.paths, stale_after=0, **options)
 
 
 def found(text: str) -> Counter[tuple[str, str]]:

@@ -48,7 +48,7 @@ def tree(root: Path) -> dict[str, bytes | None]:
 
 
 def findings(store: DocsStore, **options: Any) -> list[Finding]:
-    return [found for found in store.scan("draft", older_than=0, **options) if isinstance(found, Finding)]
+    return [found for found in store.scan("draft", stale_after=0, **options) if isinstance(found, Finding)]
 
 
 def moved(step: Step, root: Path) -> Path:
@@ -155,7 +155,7 @@ def test_what_is_wrong_is_found_planned_and_moved_aside_once(
     before = tree(root)
     [finding] = findings(local, verify=True)
     assert (finding.code, finding.level, finding.where) == (code, LEVELS[code], str(root / path))
-    assert "docid repair moves it to quarantine" in finding.hint
+    assert "--apply moves it to quarantine" in finding.hint
     assert finding.to_dict()["code"] == code
     [plan] = repair(local, stale_after=0, verify=True)
     assert (plan.action, plan.path, plan.done, plan.to) == ("quarantine", path, False, "")
@@ -408,7 +408,7 @@ def test_what_the_first_look_cannot_tell_a_closer_one_does(local: DocsStore, roo
         (root / "draft" / "good" / "mine").mkdir()
     assert local.backend.listing("draft", "good") is None
     assert local.backend.listing("draft", "changed") is not None
-    told = {(found.doc_id, getattr(found, "code", "")) for found in local.scan("draft", older_than=0)}
+    told = {(found.doc_id, getattr(found, "code", "")) for found in local.scan("draft", stale_after=0)}
     expected = {
         "large record": {("good", "")},
         "no record": {("good", "uncommitted-directory")},
@@ -435,7 +435,7 @@ def test_a_document_that_vanishes_while_it_is_looked_at_is_passed_over(
 def test_older_records_are_scanned_by_the_parts_that_are_there(local: DocsStore) -> None:
     local.backend.create("draft", "old", b'{"task_id": "t"}', {"raw.txt": b"r", "parsed.txt": b"p"})
     local.backend.create("draft", "bare", b'{"task_id": "t"}', {"parsed.txt": b"p"})
-    found = {each.doc_id: each for each in local.scan("draft", older_than=0)}
+    found = {each.doc_id: each for each in local.scan("draft", stale_after=0)}
     assert isinstance(found["old"], StoredDocument)
     assert isinstance(found["bare"], Finding)
     assert (found["bare"].code, found["bare"].task_id) == ("torn-document", "t")
@@ -515,7 +515,7 @@ def test_odd_things_of_docids_own_do_not_hide_the_documents(local: DocsStore, ro
         else:
             (root / ".docid" / "history").mkdir(parents=True)
             (root / ".docid" / "history" / "draft").write_text("")
-    found = list(local.scan("draft", older_than=0))
+    found = list(local.scan("draft", stale_after=0))
     assert [each.doc_id for each in found if isinstance(each, StoredDocument)] == ["changed"]
     codes = [each.code for each in found if isinstance(each, Finding)]
     assert "torn-document" in codes
@@ -544,7 +544,7 @@ def test_a_document_that_is_being_copied_here_is_left_alone(local: DocsStore, ro
     before = tree(root)
     [step] = repair(local, apply=True)
     assert (step.action, step.done) == ("leave", False)
-    assert "touched a short time ago (see --stale-after of docid repair)" in step.message
+    assert "when nobody has touched it for a while (--stale-after)" in step.message
     assert tree(root) == before
     [finding] = findings(local)
     assert finding.leftover is not None

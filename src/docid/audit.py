@@ -112,7 +112,7 @@ class AuditReport:
         }
 
     def to_json(self) -> str:
-        """Return the report as one JSON object: `summary`, and the findings under `findings`."""
+        """Return the report as one JSON object: what `summary` has, and the `findings`."""
         # A name on a disk may be no UTF-8, which JSON has to be.
         rows = [{key: _encodable(value) for key, value in row.items()} for row in self.rows()]
         return orjson.dumps({**self.summary(), "findings": rows}, option=orjson.OPT_INDENT_2).decode()
@@ -126,13 +126,13 @@ def audit(
     verify: bool = False,
     executor: Executor | None = None,
     shards: int | None = None,
-    older_than: float = 3600.0,
+    stale_after: float = 3600.0,
     progress: Progress | None = None,
 ) -> AuditReport:
     """Look whether task tables are safe to run, and whether a store is whole. Nothing is written.
 
     Tables alone, a store alone, or both against each other. What cannot be read is a finding and does not end it.
-    Memory grows by some 200 bytes a row or document; texts are not held.
+    Memory grows by some 160 bytes a row or document, and 500 a finding; texts are not held.
 
     Args:
         store: a store, or its directory; None to look at tables alone. A directory that is not there is an empty
@@ -144,8 +144,8 @@ def audit(
             To reach another process the store has to pickle (one in a directory does), and so have rows.
         shards: into how many parts the work is cut for an executor, each of which reads all tables: as many as it
             has workers is best. This machine's number of processors if not given.
-        older_than: temporary and uncommitted directories that were touched in the last so many seconds may belong
-            to a writer, and are passed over.
+        stale_after: temporary and uncommitted directories that were touched in the last so many seconds may belong
+            to a writer, and are passed over, but where a row's document should be.
         progress: called now and then with what is looked at, how much of it is done, and of how much (None where
             that is not known).
 
@@ -173,7 +173,7 @@ def audit(
     stages = stages or (DEFAULT_STAGES if store is None else store.stages)
     given = {stages.check(stage): _table(stage, table) for stage, table in (tables or {}).items()}
     _check_headers(given, stages)
-    job = Job(store, stages, {stage: given[stage] for stage in stages if stage in given}, verify, older_than)
+    job = Job(store, stages, {stage: given[stage] for stage in stages if stage in given}, verify, stale_after)
     return _report(job, _looked_at(job, executor, shards, progress))
 
 

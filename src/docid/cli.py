@@ -523,7 +523,7 @@ def _audit_report(
     options: dict[str, Any] = {
         "stages": arguments.stages,
         "verify": arguments.verify,
-        "older_than": arguments.stale_after,
+        "stale_after": arguments.stale_after,
         "progress": meter.show if sys.stderr is not None and sys.stderr.isatty() else None,
     }
     if arguments.jobs == 1:

@@ -108,7 +108,7 @@ def _repaired(
     run = entry_name(())
     root = f"{store.backend.path('-', '-').parent.parent}{os.sep}"
     for stage in store.stages:
-        for finding in store.scan(stage, verify=verify, older_than=stale_after):
+        for finding in store.scan(stage, verify=verify, stale_after=stale_after):
             if not isinstance(finding, Finding):
                 continue
             leftover = finding.leftover

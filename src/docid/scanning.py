@@ -21,12 +21,20 @@ _RAW_FILE = PART_FILES["raw"]
 _PARTS = frozenset(ALL_FILES)
 
 _HINTS = {
-    "quarantine": "docid repair moves it to quarantine",
-    "settle": "docid repair finishes that, or rolls it back",
-    None: "look what it is: nothing of docid's needs it",
+    "quarantine": "docid repair --apply moves it to quarantine",
+    "settle": "docid repair --apply finishes that, or rolls it back",
 }
-_FREED = "docid repair moves it to quarantine; the id is free then, and the next run makes it again"
-_YOUNG = "it was touched a short time ago (see --stale-after of docid repair): a tool may be at it"
+_IN_THE_WAY = "look what it is, and move it away: no document can be written there"
+_LEFT_TO_PEOPLE = {
+    "malformed-id": "rename it to the doc id that its record names: under this name nothing finds it",
+    "uncommitted-directory": _IN_THE_WAY,
+    "unlisted-file": "look what it is: nothing of docid's needs it",
+}
+_FREED = "docid repair --apply moves it to quarantine; the id is free then, and the next run makes it again"
+_REMEDIES = {
+    "hash-mismatch": _FREED.replace("--apply", "--verify --apply"),
+    "misplaced-document": "move it to where its record names; docid repair --apply moves it to quarantine",
+}
 _READABLE = "see to it that it can be read"
 
 
@@ -140,9 +148,11 @@ def _fault(
         return
     hint = error.remedy
     if sweeper is not None and error.repairable:
-        hint = _YOUNG
-        if sweeper.is_stale(stage, doc_id, older_than):
-            hint, record = _FREED, _record(backend, stage, doc_id)
+        hint = _REMEDIES.get(error.code, _FREED)
+        if not sweeper.is_stale(stage, doc_id, older_than):
+            hint += ", when nobody has touched it for a while (--stale-after): a tool may be at it"
+        else:
+            record = _record(backend, stage, doc_id)
             leftover = Leftover(error.code, stage, doc_id, f"{stage}/{doc_id}", error.problem, "quarantine", record)
     yield Finding(error.code, stage, doc_id, error.task_id, error.path, error.problem, hint, leftover)
 
@@ -159,5 +169,7 @@ def _record(backend: Backend, stage: str, doc_id: str) -> bytes | None:
 def _finding(backend: Backend, leftover: Leftover, task_id: str | None = None) -> Finding:
     code, stage, doc_id, path, problem, action, _ = leftover
     where = str(backend.path(stage, "-").parent.parent / path)
-    repairable = None if action is None else leftover
-    return Finding(code, stage, doc_id, task_id, where, problem, _HINTS[action], repairable)
+    if action is not None:
+        return Finding(code, stage, doc_id, task_id, where, problem, _HINTS[action], leftover)
+    hint = _IN_THE_WAY if where == backend.location(stage, doc_id) else _READABLE
+    return Finding(code, stage, doc_id, task_id, where, problem, _LEFT_TO_PEOPLE.get(code, hint))

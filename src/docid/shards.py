@@ -5,6 +5,7 @@ A key is a task id, a doc id, or the doc id of a parent or a source; every check
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from zlib import crc32
@@ -19,7 +20,7 @@ from docid.scanning import examine, leftovers, not_listed, whole
 from docid.tasks import read_lineages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from docid.backends import Backend
     from docid.stages import Stages
@@ -67,7 +68,7 @@ class Job(NamedTuple):
     stages: Stages
     tables: dict[str, Table]
     verify: bool
-    older_than: float
+    stale_after: float
 
 
 class Reference(NamedTuple):
@@ -102,7 +103,7 @@ def resolved(job: Job, references: list[Reference]) -> Iterator[tuple[tuple[Any,
     reserved: dict[str, set[str]] = {}
     for stage, table in job.tables.items():
         reserved[stage] = {row[1] for _, row in table.lineages(stage, job.stages) if row[1] in wanted}
-    store = cast("DocsStore", job.store)
+    backend = cast("DocsStore", job.store).backend
     for reference in references:
         parent_stage = job.stages.parent_of(reference.stage)
         if reference.target in reserved.get(cast("str", parent_stage), ()):
@@ -111,15 +112,15 @@ def resolved(job: Job, references: list[Reference]) -> Iterator[tuple[tuple[Any,
             stage
             for stage in job.stages
             if stage != parent_stage
-            and (reference.target in reserved.get(stage, ()) or _stands(store, stage, reference.target))
+            and (reference.target in reserved.get(stage, ()) or _stands(backend, stage, reference.target))
         )
         yield _sorted_by(job.stages, _missing_parent(job, reference, holding), reference.number)
 
 
-def _stands(store: DocsStore, stage: str, doc_id: str) -> bool:
+def _stands(backend: Backend, stage: str, doc_id: str) -> bool:
     """Return whether something stands at an id that is, or once was, a document."""
     try:
-        return store.backend.load(stage, doc_id) is not None
+        return backend.load(stage, doc_id) is not None
     except UnreadableDocument as error:
         return error.code != "uncommitted-directory"
     except OSError:
@@ -143,7 +144,7 @@ def _missing_parent(job: Job, reference: Reference, holding: tuple[str, ...]) ->
 
 
 def _sorted_by(stages: Stages, finding: Finding, number: int = 0) -> tuple[tuple[Any, ...], Finding]:
-    """Return a finding behind what it is sorted by."""
+    """Return a finding behind what it is sorted by: errors, then warnings."""
     position = list(stages).index(finding.stage)
     key = (finding.level, position, finding.code, number, finding.doc_id, finding.where, finding.message)
     return key, finding
@@ -154,7 +155,6 @@ class Shard:
 
     def __init__(self, job: Job, number: int, of: int, progress: Progress | None = None) -> None:
         self.job = job
-        self.store = job.store
         self.backend = None if job.store is None else job.store.backend
         self.stages = job.stages
         self.number = number
@@ -164,21 +164,21 @@ class Shard:
         self.blind: set[str] = set()  # stages that cannot be listed: what is in them cannot be told
         self.counts: dict[str, Counter[str]] = {stage: Counter() for stage in job.stages}
         self.findings: list[tuple[tuple[Any, ...], Finding]] = []
-        self.parents: list[Reference] = []
-        self.references: list[Reference] = []
+        self.missing: list[Reference] = []  # parents that no row and no document of this shard is
+        self.references: list[Reference] = []  # parents of other shards that are not in the store
         self.faults = Faults("")
 
     def look(self) -> Found:
         """Go through the stages, parents first."""
         for stage in self.stages:
-            if self.store is not None and not self.faults.count:
+            if self.backend is not None and not self.faults.count:
                 self._list(stage)
             if stage in self.job.tables:
                 self._table(stage)
-            if self.store is not None and not self.faults.count:
+            if self.backend is not None and not self.faults.count:
                 self._rest(stage)
         self.faults.raise_any()
-        for reference in self.parents:
+        for reference in self.missing:
             holding = tuple(
                 stage for stage, ids in self.known.items() if ids.get(reference.target, 0) & (_ROW | _THERE)
             )
@@ -204,7 +204,7 @@ class Shard:
         backend = cast("Backend", self.backend)
         known = self.known[stage]
         self._told(f"listing stage {stage}", 0)
-        for finding in leftovers(backend, stage, older_than=self.job.older_than):
+        for finding in leftovers(backend, stage, older_than=self.job.stale_after):
             if finding.doc_id and finding.where == backend.location(stage, finding.doc_id):
                 # A file, or a link, where a document should be: looked at with its row, which knows the task.
                 if self.mine(finding.doc_id):
@@ -248,32 +248,58 @@ class Shard:
         if document is None and (document := self._closely(stage, doc_id, task_id)) is None:
             return None
         legacy, counts = document.record.legacy, self.counts[stage]
-        files = backend.sizes(stage, doc_id, (_PARSED_FILE, _PROMPT_FILE)) if legacy else document.record.files
+        files: Collection[str] = document.record.files
+        if legacy:
+            with contextlib.suppress(UnreadableDocument, OSError):  # it has vanished since
+                files = backend.sizes(stage, doc_id, (_PARSED_FILE, _PROMPT_FILE))
         self.known[stage][doc_id] |= _SEEN | _WRITTEN | (_PROMPT if _PROMPT_FILE in files else 0)
         counts["documents"] += 1
         if _PARSED_FILE not in files:
             counts["parsed_missing"] += 1
         if legacy:
             hint = "docid migrate brings it to the current format"
-            self.add(_of(document, "legacy-record", "its record was written by an older system", hint))
+            message = "its record was written by an older system"
+            message += ", and has no hashes to compare" if self.job.verify else ""
+            self.add(_of(document, "legacy-record", message, hint))
         return document
 
     def _closely(self, stage: str, doc_id: str, task_id: str | None) -> Version | None:
         """Look closely at one document: report what is wrong with it, and return it where it can be used."""
         document: Version | None = None
         levels = set()
-        backend = cast("Backend", self.backend)
-        for found in examine(backend, stage, doc_id, verify=self.job.verify, older_than=self.job.older_than):
+        for found in self._examined(stage, doc_id, in_row=task_id is not None):
             if isinstance(found, Finding):
-                self.add(found if found.task_id is not None else found._replace(task_id=task_id))
+                self.add(found if found.task_id is not None else self._of_row(found, task_id))
                 levels.add(found.level)
             else:
                 document = found
         if document is None:
+            # Where something is there that is no document it is in the way; only of an error there may be a record,
+            # and then it may be the parent of others.
             state = self.known[stage][doc_id] | _SEEN
-            # Of a fault that is no error there is no record: whatever stands there is no parent.
             self.known[stage][doc_id] = (state if "error" in levels else state & ~_THERE) | (_FAULTY if levels else 0)
         return document
+
+    @staticmethod
+    def _of_row(finding: Finding, task_id: str | None) -> Finding:
+        """Return a finding about what no record says the task of, with that of its row, which it is in the way of."""
+        blocks = task_id is not None and finding.code == "uncommitted-directory"
+        hint = f"{finding.hint}; until then this row's document cannot be written" if blocks else finding.hint
+        return finding._replace(task_id=task_id, hint=hint)
+
+    def _examined(self, stage: str, doc_id: str, *, in_row: bool) -> list[Version | Finding]:
+        backend, verify = cast("Backend", self.backend), self.job.verify
+        found = list(examine(backend, stage, doc_id, verify=verify, older_than=self.job.stale_after))
+        if found or not in_row:
+            return found
+        # What a tool may be at is passed over, unless it is in the way of a row.
+        try:
+            backend.load(stage, doc_id)
+        except UnreadableDocument:
+            return list(examine(backend, stage, doc_id, verify=verify, older_than=0))
+        except OSError:
+            pass
+        return []
 
     def _stored_parent(self, document: Version) -> None:
         """Look for the parent of a document that no row stands for."""
@@ -294,8 +320,8 @@ class Shard:
         reference = Reference(parent, stage, document.doc_id, task_id, 0, document.location)
         if self.mine(parent):
             if not self.known[parent_stage].get(parent, 0) & (_ROW | _THERE):
-                self.parents.append(reference)
-        elif not _stands(cast("DocsStore", self.store), parent_stage, parent):
+                self.missing.append(reference)
+        elif not _stands(cast("Backend", self.backend), parent_stage, parent):
             self.references.append(reference)
 
     # --- the tables ------------------------------------------------------------------------------------------
@@ -329,11 +355,11 @@ class _Rows:
         self.all_mine = shard.of == 1
         self.known = shard.known[stage]
         self.counts = shard.counts[stage]
-        self.stored = shard.store is not None and stage not in shard.blind
+        self.stored = shard.backend is not None and stage not in shard.blind
         self.parents = shard.known[self.parent_stage] if self.parent_stage is not None else {}
         # Where neither store nor table can tell, nothing is said of parents.
         self.parents_told = self.parent_stage is not None and (
-            self.parent_stage in shard.job.tables if shard.store is None else self.parent_stage not in shard.blind
+            self.parent_stage in shard.job.tables if shard.backend is None else self.parent_stage not in shard.blind
         )
         # Hashes of what tells documents of one stage apart: task, run and salt. They are long; a million are held.
         self.tasks: set[int] = set()
@@ -407,8 +433,8 @@ class _Rows:
     def _parent(self, number: int, row: Lineage, state: int) -> None:
         """Look for the parent of a row."""
         if not state & (_ROW | _THERE):
-            self.shard.parents.append(self._reference(number, row, "parent_doc_id", row[2]))
-        elif self.shard.store is not None and not state & _THERE:
+            self.shard.missing.append(self._reference(number, row, "parent_doc_id", row[2]))
+        elif self.shard.backend is not None and not state & _THERE:
             self.counts["parents_pending"] += 1
 
     def _reference(self, number: int, row: Lineage, column: str, target: str) -> Reference:
@@ -510,7 +536,7 @@ def _is_derived(stage: str, task_id: str, doc_id: str, run_id: str, salt: str) -
     run = None if is_missing(run_id) else run_id
     noted = None if is_missing(salt) else salt
     try:
-        # What is derived from what the scheme refuses is no id of its; it is looked at only where it would matter.
+        # The checks, which cost as much as the rest, are done only where they could make a difference.
         return derive(stage, task_id, run, noted) == doc_id or reserve_doc_id(stage, task_id, run, noted) == doc_id
     except (InvalidName, TypeError):
         return True

@@ -159,7 +159,7 @@ class DocsStore:
         return (StoredDocument(version) for version in versions if version is not None)
 
     def scan(
-        self, stage: str, *, verify: bool = False, older_than: float = 3600.0
+        self, stage: str, *, verify: bool = False, stale_after: float = 3600.0
     ) -> Iterator[StoredDocument | Finding]:
         """Return what `documents` does, and what is wrong in the stage as findings instead of errors.
 
@@ -169,7 +169,7 @@ class DocsStore:
         Args:
             stage: the stage.
             verify: compare the SHA-256 of every part with its record's, not only its size.
-            older_than: what a writer may still be at is passed over: temporary and uncommitted directories that
+            stale_after: what a writer may still be at is passed over: temporary and uncommitted directories that
                 were touched in the last so many seconds.
 
         Raises:
@@ -177,7 +177,7 @@ class DocsStore:
         """
         from docid.scanning import scan  # noqa: PLC0415 - not needed to read and write
 
-        return scan(self.backend, self.stages.check(stage), verify=verify, older_than=older_than)
+        return scan(self.backend, self.stages.check(stage), verify=verify, older_than=stale_after)
 
     def history(self, stage: str, doc_id: str) -> Iterator[Document]:
         """Return the versions of a document that others have replaced, the latest first.
