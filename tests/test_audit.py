@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -720,6 +722,100 @@ def test_a_pipeline_of_other_stages_is_audited(tmp_path: Path) -> None:
     assert audit(None, {"blurb": [blurb]}, stages=stages).ok
 
 
+def test_a_stage_that_cannot_be_listed_holds_no_parents_for_other_stages(full: DocsStore, rows: Rows) -> None:
+    evaluations = place(full, rows["evaluation"][0]).parent
+    shutil.rmtree(evaluations)
+    evaluations.write_text("x")
+    shutil.rmtree(place(full, rows["draft"][0]))
+    essay = rows["essay"][0].doc_id
+    for shards in (None, 1, 2, 3, 7):
+        assert told(audit_in({}, shards, full)) == [
+            ("missing-parent", "essay", essay),
+            ("unreadable-record", "evaluation", ""),
+        ]
+
+
+def test_a_word_that_means_missing_reserves_no_parent(full: DocsStore) -> None:
+    lost = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="nan", raw_text="r")
+    full.write(lost, require_parent=False)
+    drafts = [DraftTask(task_id="t", doc_id="nan")]
+    for shards in (None, 1, 2, 3, 7):
+        found = told(audit_in({"draft": drafts}, shards, full))  # type: ignore[dict-item]
+        assert [each for each in found if each[0].startswith("missing")] == [
+            ("missing-doc-id", "draft", ""),
+            ("missing-parent", "essay", "e9"),
+        ]
+
+
+@pytest.mark.parametrize("spelled", ["./docs", "docs//", "docs/.", ".//docs"])
+def test_a_root_may_be_spelled_in_any_way(
+    full: DocsStore, rows: Rows, spelled: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = place(full, rows["essay"][0])
+    shutil.rmtree(path)
+    path.write_text("x")
+    monkeypatch.chdir(path.parents[2])
+    for tables in (rows, {}):
+        report = audit(spelled, tables)
+        assert told(report) == [("unreadable-record", "essay", path.name)]
+    assert run(capsys, "repair", "--store", spelled)[1].startswith(f"left alone   essay/{path.name}: ")
+
+
+def test_a_source_that_is_in_no_row_is_judged_too(full: DocsStore, rows: Rows) -> None:
+    full.write(Document(stage="draft", doc_id="d9", task_id="d-9", raw_text="r"))
+    (place(full, rows["draft"][0]).with_name("d8")).mkdir()
+    (place(full, rows["draft"][0]).with_name("d8") / "raw.txt").write_text("r")
+    for source in ("d8", "d9"):
+        for shards in (None, 3):
+            report = audit_in(changed(rows, "draft", 0, source_doc_id=source), shards, full, stale_after=0)
+            assert report.counts == {"missing-source": 1, "orphan-document": 1, "uncommitted-directory": 1}
+
+
+def test_a_run_or_salt_that_is_missing_tells_no_rows_apart(tmp_path: Path) -> None:
+    path = tmp_path / "draft_tasks.csv"
+    path.write_text("draft_task_id,doc_run_id,doc_salt,doc_id\nt,,,d1\nt,nan,,d2\nt, ,null,d3\nt,,s,d4\n")
+    for table in (path, read_tasks(path, DraftTask)):
+        assert audit(None, {"draft": table}).counts == {"duplicate-task-id": 2}
+
+
+def test_a_parent_that_is_written_while_the_store_is_looked_at_is_found(
+    local: DocsStore, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def writes(what: str, *_: Any) -> None:
+        if what == "listing stage essay":
+            write_all(local, {stage: rows[stage] for stage in ("draft", "essay")})
+
+    assert audit(local, progress=writes).findings == ()
+
+
+def test_a_table_may_come_through_a_pipe(tmp_path: Path, rows: Rows) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as executor:
+        writing = executor.submit(pipe.write_text, "draft_task_id,doc_id\nd-1,d1\nd-1,d2\n")
+        report = audit(None, {"draft": pipe})
+        assert writing.result()
+    assert [finding.where for finding in report.findings] == [f"{pipe} row 3, column draft_task_id"]
+
+
+def test_a_stored_document_that_cannot_be_read_is_no_missing_parent(
+    full: DocsStore, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not where it was listed; what was not listed is not there, whatever looking for it says."""
+    lost = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="d9", raw_text="r")
+    full.write(lost, require_parent=False)
+    original = type(full.backend).load
+
+    def refused(backend: Any, stage: str, *args: Any) -> Any:
+        if stage == "draft":
+            raise PermissionError(13, "Permission denied")
+        return original(backend, stage, *args)
+
+    monkeypatch.setattr(type(full.backend), "load", refused)
+    for shards in (None, 2, 5):
+        assert told(audit_in({}, shards, full)) == [("missing-parent", "essay", "e9")]
+
+
 # --- the report ------------------------------------------------------------------------------------------------
 
 
@@ -1008,6 +1104,70 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
         code, (out, err) = exit_.code, capsys.readouterr()  # type: ignore[assignment]
     assert (code, out) == (2, "")
     assert message in err
+
+
+def test_damaged_rows_of_all_tables_are_told_though_one_holds_nothing_else(tmp_path: Path) -> None:
+    paths = {stage: tmp_path / f"{stage}_tasks.csv" for stage in ("draft", "essay")}
+    paths["draft"].write_bytes(b"draft_task_id,doc_id\nt\xff,d1\n")
+    paths["essay"].write_bytes(b"essay_task_id,parent_doc_id,doc_id\ne1,d1,e1\ne2\xff,d1,e2\n")
+    with pytest.raises(TaskTableError) as caught:
+        audit(None, paths)
+    assert caught.value.count == 2
+
+
+def test_names_that_are_no_utf_8_are_escaped(
+    full: DocsStore, rows: Rows, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    stage = place(full, rows["draft"][0]).parent
+    with open(os.path.join(os.fsencode(stage), b"bad\xff"), "wb"):
+        pass
+    code, out, _ = run(capsys, "audit", "--store", stage.parent, "--json", "--csv", tmp_path / "out.csv")
+    assert code == 0
+    assert orjson.loads(out.splitlines()[0])["where"].endswith("bad\\udcff")
+    assert "bad\\udcff" in (tmp_path / "out.csv").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--csv", "draft_tasks.csv"], "that is a table to be audited; expected another file"),
+        (["--csv", "pipe"], "--csv pipe: expected a file, which will be replaced"),
+        (["--csv", ""], "expected a path, got nothing"),
+        (["--store", ""], "expected a path, got nothing"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_and_nothing_is_written(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("draft_tasks.csv").write_text("draft_task_id,doc_id\nd-1,d1\n")
+    os.mkfifo("pipe")
+    code, out, err = run(capsys, "audit", "draft_tasks.csv", *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert Path("draft_tasks.csv").read_text() == "draft_task_id,doc_id\nd-1,d1\n"
+    assert Path("pipe").is_fifo()
+
+
+def test_a_directory_may_have_any_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("draft=1").mkdir()
+    Path("draft=1", "draft_tasks.csv").write_text("draft_task_id,doc_id\nd-1,d1\n")
+    assert run(capsys, "audit", "draft=1")[0] == 0
+
+
+def test_without_a_standard_error_nothing_comes_between_the_lines(full: DocsStore, rows: Rows) -> None:
+    root = place(full, rows["draft"][0]).parents[1]
+    (root / "other").mkdir()
+    command = f"exec {sys.executable} -m docid audit --store {root} --json 2>&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert [list(json.loads(line)) for line in done.stdout.splitlines()] == [["summary"]]
 
 
 def test_damaged_rows_are_all_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

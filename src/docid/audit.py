@@ -16,9 +16,10 @@ from attrs import asdict, frozen
 from docid.csvfile import Faults
 from docid.errors import TaskTableError
 from docid.findings import LEVELS
+from docid.rows import row_type_of
 from docid.stages import DEFAULT_STAGES, Stages
 from docid.store import DocsStore
-from docid.tasks import TaskRow, TaskRows, lineages_of
+from docid.tasks import TaskRow, TaskRows, lineages_of, read_lineages
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -171,17 +172,19 @@ def audit(
     if isinstance(store, (str, os.PathLike)):
         store = DocsStore(store, stages=stages or DEFAULT_STAGES)
     stages = stages or (DEFAULT_STAGES if store is None else store.stages)
-    given = {stages.check(stage): _table(stage, table) for stage, table in (tables or {}).items()}
+    given = {stages.check(stage): _table(stage, table, stages) for stage, table in (tables or {}).items()}
     _check_headers(given, stages)
     job = Job(store, stages, {stage: given[stage] for stage in stages if stage in given}, verify, stale_after)
     return _report(job, _looked_at(job, executor, shards, progress))
 
 
-def _table(stage: str, table: object) -> Table:
+def _table(stage: str, table: object, stages: Stages) -> Table:
     from docid.shards import Table  # noqa: PLC0415 - as above
 
     if isinstance(table, (str, os.PathLike)):
-        return Table(os.fspath(table), None)
+        file = os.fspath(table)
+        # A pipe can be read once.
+        return Table(file, None if os.path.isfile(file) else list(read_lineages(file, row_type_of(stage, stages))))
     if not isinstance(table, Iterable):
         raise TypeError(f"tables[{stage!r}]: expected a path or rows, got {type(table).__name__}")
     file = table.file if isinstance(table, TaskRows) else ""
@@ -195,7 +198,9 @@ def _check_headers(tables: Mapping[str, Table], stages: Stages) -> None:
         try:
             next(iter(table.lineages(stage, stages)), None)
         except TaskTableError as error:
-            faults.take_over(error)
+            # Rows that are damaged, if it starts with such, are told with those of all tables.
+            if all(problem.row in {None, 1} for problem in error.problems):
+                faults.take_over(error)
     faults.raise_any()
 
 
@@ -224,7 +229,7 @@ def _report(job: Job, founds: list[Found]) -> AuditReport:
     from docid.shards import resolved  # noqa: PLC0415 - as above
 
     findings = [each for found in founds for each in found.findings]
-    findings += resolved(job, [each for found in founds for each in found.references])
+    findings += resolved(job, founds)
     findings.sort(key=lambda each: each[0])
     stages = {}
     for stage in job.stages:

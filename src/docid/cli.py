@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if sys.stdout is None:  # closed by the caller (>&-): nobody reads what is printed
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+    if sys.stderr is None:  # as above; what is printed to None goes to standard output
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that cannot show a character is no reason to stop.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -236,7 +238,7 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store",
         metavar="ROOT",
-        default=os.environ.get("DOCID_STORE"),
+        default=os.environ.get("DOCID_STORE") or None,
         help="the store's directory (default: the environment variable DOCID_STORE)",
     )
     _add_stages(parser)
@@ -468,15 +470,8 @@ def _list_one(store: DocsStore, stage: str, doc_id: str, *, as_json: bool) -> bo
 
 def _audit(arguments: argparse.Namespace) -> int:
     tables, skipped = _audited_tables(arguments)
-    if not tables and not arguments.store:
-        raise _UsageError("nothing to audit: expected task tables, --store ROOT, or both; see docid audit --help")
+    _check_audit(arguments, tables)
     store = DocsStore(arguments.store, stages=arguments.stages) if arguments.store else None
-    if arguments.store and os.path.lexists(arguments.store):
-        if not os.path.isdir(arguments.store):
-            raise _UsageError(f"no store at {arguments.store}: that is no directory")
-        with contextlib.suppress(OSError):  # what cannot be listed is a finding below
-            if hint := _other_stages(arguments):
-                print(f"docid: {hint}", file=sys.stderr)
     meter = _Meter()
     try:
         report = _audit_report(store, tables, arguments, meter)
@@ -490,14 +485,34 @@ def _audit(arguments: argparse.Namespace) -> int:
         meter.clear()
     if arguments.json:
         for finding in report.findings:
-            print(json.dumps(finding.to_dict()))
-        print(json.dumps({"summary": {**report.summary(), "skipped": skipped}}))
+            print(json.dumps({key: _encodable(value) for key, value in finding.to_dict().items()}))
+        print(json.dumps({"summary": {**report.summary(), "skipped": [_encodable(path) for path in skipped]}}))
     else:
         _print_report(report, arguments, skipped)
     if arguments.csv:
         _write_findings(arguments.csv, report.findings)
     fails = bool(report.findings) if arguments.fail_on == "warning" else not report.ok
     return 1 if fails else 0
+
+
+def _check_audit(arguments: argparse.Namespace, tables: dict[str, str]) -> None:
+    """Refuse what cannot be meant, before anything is looked at; hint at what may be another mistake."""
+    root, listed = arguments.store, arguments.csv
+    if root == "" or listed == "":
+        raise _UsageError("--store and --csv: expected a path, got nothing (is a variable not set?)")
+    if listed is not None and os.path.realpath(listed) in {os.path.realpath(table) for table in tables.values()}:
+        raise _UsageError(f"--csv {listed}: that is a table to be audited; expected another file")
+    if listed is not None and os.path.exists(listed) and not os.path.isfile(listed):
+        raise _UsageError(f"--csv {listed}: expected a file, which will be replaced")
+    if root is None:
+        if not tables:
+            raise _UsageError("nothing to audit: expected task tables, --store ROOT, or both; see docid audit --help")
+    elif os.path.isdir(root):
+        with contextlib.suppress(OSError):  # what cannot be listed is a finding
+            if hint := _other_stages(arguments):
+                print(f"docid: {hint}", file=sys.stderr)
+    elif os.path.lexists(root):
+        raise _UsageError(f"no store at {root}: that is no directory")
 
 
 def _audited_tables(arguments: argparse.Namespace) -> tuple[dict[str, str], list[str]]:
@@ -512,7 +527,7 @@ def _audited_tables(arguments: argparse.Namespace) -> tuple[dict[str, str], list
         if not found:
             stages = ", ".join(arguments.stages)
             raise _UsageError(f"{table}: no task table of stage {stages} in it; expected <stage>_generation_tasks.csv")
-        named += [os.path.join(table, name) for name in found]
+        named += [f"{stage_of_table(name, arguments.stages)}={os.path.join(table, name)}" for name in found]
         skipped += [os.path.join(table, name) for name in names if name not in found]
     return _by_stage(named, arguments.stages), skipped
 
@@ -524,7 +539,7 @@ def _audit_report(
         "stages": arguments.stages,
         "verify": arguments.verify,
         "stale_after": arguments.stale_after,
-        "progress": meter.show if sys.stderr is not None and sys.stderr.isatty() else None,
+        "progress": meter.show if sys.stderr.isatty() else None,
     }
     if arguments.jobs == 1:
         return audit(store, tables, **options)
@@ -557,14 +572,13 @@ def _write_findings(path: str, findings: Sequence[Finding]) -> None:
     with TableWriter(path, Shape()) as writer:
         writer.start(("code", "level", "stage", "doc_id", "task_id", "where", "message", "hint"))
         for number, finding in enumerate(findings, 2):
-            # A name on a disk may be no UTF-8.
-            texts = {key: _encodable(value or "") for key, value in finding.to_dict().items()}
-            writer.add(number, texts)
+            writer.add(number, {key: _encodable(value) or "" for key, value in finding.to_dict().items()})
         writer.commit()
 
 
-def _encodable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
+def _encodable(text: Any) -> Any:
+    """Return a text that UTF-8 can hold: a name on a disk may be none."""
+    return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else text
 
 
 def _print_report(report: AuditReport, arguments: argparse.Namespace, skipped: list[str]) -> None:

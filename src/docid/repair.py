@@ -106,7 +106,7 @@ def _repaired(
     store: DocsStore, sweeper: Sweeper | None, *, apply: bool, verify: bool, stale_after: float
 ) -> Iterator[Step]:
     run = entry_name(())
-    root = f"{store.backend.path('-', '-').parent.parent}{os.sep}"
+    root = store.backend.location("-", "-").removesuffix(f"-{os.sep}-")
     for stage in store.stages:
         for finding in store.scan(stage, verify=verify, stale_after=stale_after):
             if not isinstance(finding, Finding):

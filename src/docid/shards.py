@@ -20,7 +20,7 @@ from docid.scanning import examine, leftovers, not_listed, whole
 from docid.tasks import read_lineages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from docid.backends import Backend
     from docid.stages import Stages
@@ -83,11 +83,19 @@ class Reference(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was found in one shard: findings with what they are sorted by, counts, and parents not found there."""
+    """What was found in one shard.
+
+    Attributes:
+        findings: behind what they are sorted by.
+        counts: by stage.
+        references: parents that were not found in the shard, for `resolved`.
+        blind: the stages that cannot be listed: what is in them cannot be told.
+    """
 
     findings: list[tuple[tuple[Any, ...], Finding]]
     counts: dict[str, Counter[str]]
     references: list[Reference]
+    blind: set[str]
 
 
 def look(job: Job, number: int, of: int, progress: Progress | None = None) -> Found:
@@ -95,36 +103,52 @@ def look(job: Job, number: int, of: int, progress: Progress | None = None) -> Fo
     return Shard(job, number, of, progress).look()
 
 
-def resolved(job: Job, references: list[Reference]) -> Iterator[tuple[tuple[Any, ...], Finding]]:
-    """Return what is wrong with parents that no document of their stage was found for, by other shards than theirs."""
+def resolved(job: Job, founds: Sequence[Found]) -> Iterator[tuple[tuple[Any, ...], Finding]]:
+    """Return what is wrong with the parents that no shard has found: missing, or of another stage.
+
+    They are looked for once more: in a store that others write to they may be there by now.
+    """
+    references = [each for found in founds for each in found.references]
     if not references:
         return
-    wanted = {reference.target for reference in references}
-    reserved: dict[str, set[str]] = {}
-    for stage, table in job.tables.items():
-        reserved[stage] = {row[1] for _, row in table.lineages(stage, job.stages) if row[1] in wanted}
-    backend = cast("DocsStore", job.store).backend
+    targets = {reference.target for reference in references}
+    places = _Places(job, targets, {stage for found in founds for stage in found.blind})
     for reference in references:
-        parent_stage = job.stages.parent_of(reference.stage)
-        if reference.target in reserved.get(cast("str", parent_stage), ()):
-            continue
-        holding = tuple(
-            stage
-            for stage in job.stages
-            if stage != parent_stage
-            and (reference.target in reserved.get(stage, ()) or _stands(backend, stage, reference.target))
-        )
-        yield _sorted_by(job.stages, _missing_parent(job, reference, holding), reference.number)
+        parent_stage = cast("str", job.stages.parent_of(reference.stage))
+        if not places.has(parent_stage, reference.target):
+            holding = tuple(stage for stage in job.stages if places.has(stage, reference.target))
+            yield _sorted_by(job.stages, _missing_parent(job, reference, holding), reference.number)
 
 
-def _stands(backend: Backend, stage: str, doc_id: str) -> bool:
-    """Return whether something stands at an id that is, or once was, a document."""
-    try:
-        return backend.load(stage, doc_id) is not None
-    except UnreadableDocument as error:
-        return error.code != "uncommitted-directory"
-    except OSError:
-        return True  # what cannot be read is a finding of its own
+class _Places:
+    """Where some doc ids are: in which tables, and under which stages of the store."""
+
+    def __init__(self, job: Job, wanted: set[str], blind: set[str]) -> None:
+        self._backend = None if job.store is None else job.store.backend
+        self._blind = blind
+        self._names: dict[str, set[str]] = {}
+        self._reserved = {
+            stage: {row[1] for _, row in table.lineages(stage, job.stages) if row[1] in wanted and _is_id(row[1])}
+            for stage, table in job.tables.items()
+        }
+
+    def has(self, stage: str, doc_id: str) -> bool:
+        """Return whether an id is reserved in a table, or something that is, or once was, a document stands there."""
+        if doc_id in self._reserved.get(stage, ()):
+            return True
+        return self._backend is not None and stage not in self._blind and self._stands(self._backend, stage, doc_id)
+
+    def _stands(self, backend: Backend, stage: str, doc_id: str) -> bool:
+        try:
+            return backend.load(stage, doc_id) is not None
+        except UnreadableDocument as error:
+            return error.code != "uncommitted-directory"
+        except OSError:
+            # What cannot be read is a finding of its own, if it is there at all.
+            if stage not in self._names:
+                with contextlib.suppress(UnreadableDocument, OSError):
+                    self._names[stage] = set(backend.ids(stage))
+            return doc_id in self._names.get(stage, ())
 
 
 def _missing_parent(job: Job, reference: Reference, holding: tuple[str, ...]) -> Finding:
@@ -164,8 +188,7 @@ class Shard:
         self.blind: set[str] = set()  # stages that cannot be listed: what is in them cannot be told
         self.counts: dict[str, Counter[str]] = {stage: Counter() for stage in job.stages}
         self.findings: list[tuple[tuple[Any, ...], Finding]] = []
-        self.missing: list[Reference] = []  # parents that no row and no document of this shard is
-        self.references: list[Reference] = []  # parents of other shards that are not in the store
+        self.references: list[Reference] = []
         self.faults = Faults("")
 
     def look(self) -> Found:
@@ -173,17 +196,13 @@ class Shard:
         for stage in self.stages:
             if self.backend is not None and not self.faults.count:
                 self._list(stage)
-            if stage in self.job.tables:
-                self._table(stage)
+            rows = self._table(stage) if stage in self.job.tables else None
             if self.backend is not None and not self.faults.count:
                 self._rest(stage)
+                if rows is not None:
+                    rows.look_for_sources()
         self.faults.raise_any()
-        for reference in self.missing:
-            holding = tuple(
-                stage for stage, ids in self.known.items() if ids.get(reference.target, 0) & (_ROW | _THERE)
-            )
-            self.add(_missing_parent(self.job, reference, holding), reference.number)
-        return Found(self.findings, self.counts, self.references)
+        return Found(self.findings, self.counts, self.references, self.blind)
 
     def mine(self, key: str) -> bool:
         """Return whether a key is of this shard."""
@@ -293,13 +312,12 @@ class Shard:
         if found or not in_row:
             return found
         # What a tool may be at is passed over, unless it is in the way of a row.
-        try:
-            backend.load(stage, doc_id)
-        except UnreadableDocument:
-            return list(examine(backend, stage, doc_id, verify=verify, older_than=0))
-        except OSError:
-            pass
-        return []
+        with contextlib.suppress(OSError):
+            try:
+                backend.load(stage, doc_id)
+            except UnreadableDocument:
+                found = list(examine(backend, stage, doc_id, verify=verify, older_than=0))
+        return found
 
     def _stored_parent(self, document: Version) -> None:
         """Look for the parent of a document that no row stands for."""
@@ -317,16 +335,12 @@ class Shard:
             message = f"the parent in its record, {shown(parent)}, is no doc id; expected {DOC_ID_EXPECTED}"
             self.add(_of(document, "malformed-id", message, "correct its record"))
             return
-        reference = Reference(parent, stage, document.doc_id, task_id, 0, document.location)
-        if self.mine(parent):
-            if not self.known[parent_stage].get(parent, 0) & (_ROW | _THERE):
-                self.missing.append(reference)
-        elif not _stands(cast("Backend", self.backend), parent_stage, parent):
-            self.references.append(reference)
+        if not self.mine(parent) or not self.known[parent_stage].get(parent, 0) & (_ROW | _THERE):
+            self.references.append(Reference(parent, stage, document.doc_id, task_id, 0, document.location))
 
     # --- the tables ------------------------------------------------------------------------------------------
 
-    def _table(self, stage: str) -> None:
+    def _table(self, stage: str) -> _Rows:
         """Go through the rows of a stage, and look at the document of each."""
         table = self.job.tables[stage]
         rows = _Rows(self, stage, table)
@@ -340,8 +354,9 @@ class Shard:
                     self._told(f"rows of stage {stage}", number)
         except TaskTableError as error:
             self.faults.take_over(error)
-        if not self.faults.count:
-            rows.finish()
+        if not self.faults.count and any(rows.twice):
+            rows.report_twice()
+        return rows
 
 
 class _Rows:
@@ -361,7 +376,7 @@ class _Rows:
         self.parents_told = self.parent_stage is not None and (
             self.parent_stage in shard.job.tables if shard.backend is None else self.parent_stage not in shard.blind
         )
-        # Hashes of what tells documents of one stage apart: task, run and salt. They are long; a million are held.
+        # Hashes of what tells documents of one stage apart, which is long: a million are held.
         self.tasks: set[int] = set()
         self.twice: tuple[set[int], set[str]] = (set(), set())
         self.sources: list[Reference] = []
@@ -384,21 +399,19 @@ class _Rows:
         if source and self.stored and mine(source) and _is_id(source):
             self.sources.append(self._reference(number, row, "source_doc_id", source))
 
-    def finish(self) -> None:
-        """Report what only the end of the table tells: rows that are there twice, and sources."""
-        if any(self.twice):
-            self._duplicates()
+    def look_for_sources(self) -> None:
+        """Report the sources whose prompt is not in the store, when all of the stage was looked at."""
         for reference in self.sources:
             self._source(reference)
 
     def _cells(self, number: int, row: Lineage, *, is_id: bool, is_parent: bool) -> None:
         """Look at what the cells of a row hold, and whether its task was met before."""
-        task_id, doc_id, parent, source, run_id, salt = row
+        task_id, doc_id, parent, source, _, _ = row
         self.counts["rows"] += 1
         if fault := _task_fault(task_id):
             self._add("malformed-id", (number, f"{self.stage}_task_id"), row, fault, "correct the cell")
         else:
-            hashed = hash((task_id, run_id, salt))
+            hashed = hash(_told_apart(row))
             if hashed in self.tasks:
                 self.twice[0].add(hashed)
             self.tasks.add(hashed)
@@ -433,7 +446,7 @@ class _Rows:
     def _parent(self, number: int, row: Lineage, state: int) -> None:
         """Look for the parent of a row."""
         if not state & (_ROW | _THERE):
-            self.shard.missing.append(self._reference(number, row, "parent_doc_id", row[2]))
+            self.shard.references.append(self._reference(number, row, "parent_doc_id", row[2]))
         elif self.shard.backend is not None and not state & _THERE:
             self.counts["parents_pending"] += 1
 
@@ -491,14 +504,14 @@ class _Rows:
         _, stage, doc_id, task_id, number, where = reference
         self.shard.add(Finding("missing-source", stage, doc_id, task_id, where, message, hint), number)
 
-    def _duplicates(self) -> None:
+    def report_twice(self) -> None:
         """Read the table once more, for the rows that are there twice: which they are was not held."""
         tasks: dict[tuple[str, str, str], int] = {}
         ids: dict[str, tuple[int, str]] = {}
         for number, row in self.table.lineages(self.stage, self.shard.stages):
-            task_id, doc_id, _, _, run_id, salt = row
-            if hash((task_id, run_id, salt)) in self.twice[0]:
-                first = tasks.setdefault((task_id, run_id, salt), number)
+            task_id, doc_id = row[0], row[1]
+            if hash(_told_apart(row)) in self.twice[0]:
+                first = tasks.setdefault(_told_apart(row), number)
                 if first != number:
                     message = f"the task of row {first} too; expected one row a task"
                     hint = "remove one of the rows; to have two documents of one task give one a doc_salt"
@@ -514,6 +527,14 @@ class _Rows:
 def _is_id(text: str) -> bool:
     """Return whether a cell holds a doc id: `nan` would be one, and means missing."""
     return DOC_ID.match(text) is not None and (len(text) > _WORD or not is_missing(text))
+
+
+def _told_apart(row: Lineage) -> tuple[str, str, str]:
+    """Return what tells documents of one stage apart: task, run and salt."""
+    task_id, _, _, _, run_id, salt = row
+    if run_id or salt:
+        return task_id, "" if is_missing(run_id) else run_id, "" if is_missing(salt) else salt
+    return task_id, "", ""
 
 
 def _id_of(row: Lineage) -> str:
