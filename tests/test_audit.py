@@ -735,6 +735,29 @@ def test_a_stage_that_cannot_be_listed_holds_no_parents_for_other_stages(full: D
         ]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork") or os.geteuid() != 0, reason="needs root, to become somebody else")
+def test_what_may_not_be_read_is_a_finding_and_does_not_end_the_audit(full: DocsStore, rows: Rows) -> None:
+    from tests.faults.test_races import gather  # noqa: PLC0415 - for this test alone
+
+    root = place(full, rows["draft"][0]).parents[1]
+    for path in (root, *root.parents):
+        if path not in {Path("/"), Path("/tmp")}:
+            path.chmod(path.stat().st_mode | 0o055)
+    place(full, rows["draft"][0]).chmod(0)
+    (place(full, rows["draft"][1]) / "metadata.json").chmod(0)
+    place(full, rows["evaluation"][0]).parent.chmod(0)
+
+    def as_nobody() -> list[list[tuple[str, str, str]]]:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        return [told(audit(full, rows)), told(audit(full))]
+
+    [[both, alone]] = gather([as_nobody])
+    unread = [("unreadable-record", "draft", row.doc_id) for row in sorted(rows["draft"], key=lambda row: row.doc_id)]
+    assert sorted(both) == sorted(alone) == sorted([*unread, ("unreadable-record", "evaluation", "")])
+
+
 def test_a_word_that_means_missing_reserves_no_parent(full: DocsStore) -> None:
     lost = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="nan", raw_text="r")
     full.write(lost, require_parent=False)
