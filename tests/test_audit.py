@@ -911,6 +911,15 @@ def test_in_any_number_of_parts_the_report_is_the_same(
     assert audit_in(faulty, shards) == audit(None, faulty)
 
 
+def test_shards_do_not_hide_from_each_other_what_a_dead_writer_left(full: DocsStore, rows: Rows) -> None:
+    """A look takes the lock of a temporary directory, and who finds it taken believes that its writer lives."""
+    (place(full, rows["draft"][0]).parent / ".tmp-d9-0123456789abcdef").mkdir()
+    with ThreadPoolExecutor(8) as executor:
+        for _ in range(20):
+            report = audit(full, rows, executor=executor, shards=8, stale_after=0)
+            assert told(report) == [("stale-temporary", "draft", "d9")]
+
+
 def test_processes_give_the_same_report(full: DocsStore, rows: Rows, tmp_path: Path) -> None:
     (place(full, rows["draft"][1]) / "raw.txt").write_text("")
     paths = {}

@@ -223,13 +223,14 @@ class Shard:
         backend = cast("Backend", self.backend)
         known = self.known[stage]
         self._told(f"listing stage {stage}", 0)
-        for finding in leftovers(backend, stage, older_than=self.job.stale_after):
-            if finding.doc_id and finding.where == backend.location(stage, finding.doc_id):
-                # A file, or a link, where a document should be: looked at with its row, which knows the task.
-                if self.mine(finding.doc_id):
-                    known[finding.doc_id] = _THERE
-            elif self.mine(finding.where):
-                self.add(finding)
+        in_the_way: Iterable[str] = ()
+        if self.number == 0:
+            # In one shard alone: a look at what may be a writer's takes its lock, and another one would see it taken.
+            in_the_way = self._leftovers(stage)
+        elif (sweeper := backend.sweeper()) is not None:
+            in_the_way = sweeper.in_the_way(stage)
+        # A file, or a link, where a document should be: looked at with its row, which knows the task.
+        known.update(dict.fromkeys(filter(self.mine, in_the_way), _THERE))
         try:
             ids = backend.ids(stage)
             known.update(dict.fromkeys(ids if self.of == 1 else filter(self.mine, ids), _THERE))
@@ -237,8 +238,19 @@ class Shard:
             self.blind.add(stage)
             unlisted = not_listed(backend, stage, error)
             said = any((each.code, each.where) == (unlisted.code, unlisted.where) for _, each in self.findings)
-            if not said and self.mine(unlisted.where):
+            if self.number == 0 and not said:
                 self.add(unlisted)
+
+    def _leftovers(self, stage: str) -> list[str]:
+        """Report what lies beside the documents of a stage; return the ids at which there is something else."""
+        backend = cast("Backend", self.backend)
+        in_the_way = []
+        for finding in leftovers(backend, stage, older_than=self.job.stale_after):
+            if finding.doc_id and finding.where == backend.location(stage, finding.doc_id):
+                in_the_way.append(finding.doc_id)
+            else:
+                self.add(finding)
+        return in_the_way
 
     def _rest(self, stage: str) -> None:
         """Look at what is in the store and in no row."""

@@ -62,6 +62,14 @@ class LocalSweeper:
                     yield Leftover("unreadable-record", stage, "", join(stage, entry.name), str(error), None)
         yield from self._in_histories(stage, older_than)
 
+    def in_the_way(self, stage: str) -> list[str]:
+        """See `Sweeper.in_the_way`."""
+        # Where the stage cannot be listed that is said elsewhere.
+        with contextlib.suppress(OSError), Directory(join(self._root, stage)) as directory:
+            entries = (entry for entry in directory.scan() if DOC_ID.match(entry.name))
+            return [entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
+        return []
+
     def _in_histories(self, stage: str, older_than: float) -> Iterator[Leftover]:
         """Return what lies in the history of a stage; where it cannot be read, that."""
         above = join(*HISTORY, stage)
