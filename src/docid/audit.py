@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
-from attrs import asdict, frozen
+from attrs import frozen
 
 from docid.csvfile import Faults
 from docid.errors import TaskTableError
-from docid.findings import LEVELS
 from docid.rows import row_type_of
 from docid.stages import DEFAULT_STAGES, Stages
 from docid.store import DocsStore
@@ -25,35 +24,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from docid.findings import Finding
-    from docid.shards import Found, Job, Progress, Table
+    from docid.shards import Found, Job, Progress, StageFacts, Table
 
-__all__ = ["AuditReport", "StageFacts", "audit"]
-
-
-@frozen
-class StageFacts:
-    """What an audit counted in one stage; None where it was not looked at.
-
-    Attributes:
-        rows: the rows of its table.
-        written: those whose document is in the store, of the row's lineage.
-        pending: those whose document is not there: a run makes it.
-        parents_pending: those whose parent is reserved, and not there yet.
-        underived: those whose doc id does not come from the row (its task, and the run id and salt that it notes): a
-            run or salt that was not noted, or another system's id.
-        documents: the documents in the store.
-        parsed_missing: those of them without a parsed text.
-
-    A row with a finding of its own may be neither written nor pending.
-    """
-
-    rows: int | None
-    written: int | None
-    pending: int | None
-    parents_pending: int | None
-    underived: int | None
-    documents: int | None
-    parsed_missing: int | None
+__all__ = ["AuditReport", "audit"]
 
 
 @frozen(repr=False)
@@ -89,6 +62,8 @@ class AuditReport:
     @property
     def counts(self) -> dict[str, int]:
         """How many findings there are of each code that was found, errors first."""
+        from docid.findings import LEVELS  # noqa: PLC0415 - importing docid is to cost little
+
         counts = Counter(finding.code for finding in self.findings)
         return {code: counts[code] for code in LEVELS if code in counts}
 
@@ -109,7 +84,7 @@ class AuditReport:
             "errors": levels["error"],
             "warnings": levels["warning"],
             "counts": self.counts,
-            "stages": {stage: asdict(facts) for stage, facts in self.stages.items()},
+            "stages": {stage: facts._asdict() for stage, facts in self.stages.items()},
         }
 
     def to_json(self) -> str:
@@ -239,6 +214,8 @@ def _report(job: Job, founds: list[Found]) -> AuditReport:
 
 
 def _facts(job: Job, stage: str, counts: Counter[str]) -> StageFacts:
+    from docid.shards import StageFacts  # noqa: PLC0415 - as above
+
     in_table, in_store = stage in job.tables, job.store is not None
     of_parents = in_table and in_store and job.stages.parent_of(stage) is not None
     return StageFacts(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -155,4 +154,6 @@ def content_conflict(version: Version, parts: tuple[str, ...], missing: tuple[st
 
 def _as_text(metadata: dict[str, Any]) -> str:
     """Return metadata as text, which tells 1 from True and 1.0; a key of docid's own in an older record is left out."""
+    import json  # noqa: PLC0415 - where something is there already: importing docid is to cost little
+
     return json.dumps({key: value for key, value in metadata.items() if key not in OUR_KEYS}, sort_keys=True)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, int, int | None], object]
 
-__all__ = ["Found", "Job", "Reference", "Shard", "Table", "look", "resolved"]
+__all__ = ["Found", "Job", "Reference", "Shard", "StageFacts", "Table", "look", "resolved"]
 
 # What is known of a doc id in a stage, as bits: a million of them are held.
 _ROW = 1  # it stands in the stage's table
@@ -80,6 +80,31 @@ class Reference(NamedTuple):
     task_id: str | None
     number: int
     where: str
+
+
+class StageFacts(NamedTuple):
+    """What an audit counted in one stage; None where it was not looked at.
+
+    Attributes:
+        rows: the rows of its table.
+        written: those whose document is in the store, of the row's lineage.
+        pending: those whose document is not there: a run makes it.
+        parents_pending: those whose parent is reserved, and not there yet.
+        underived: those whose doc id does not come from the row (its task, and the run id and salt that it notes): a
+            run or salt that was not noted, or another system's id.
+        documents: the documents in the store.
+        parsed_missing: those of them without a parsed text.
+
+    A row with a finding of its own may be neither written nor pending.
+    """
+
+    rows: int | None
+    written: int | None
+    pending: int | None
+    parents_pending: int | None
+    underived: int | None
+    documents: int | None
+    parsed_missing: int | None
 
 
 class Found(NamedTuple):
