@@ -89,9 +89,7 @@ class AuditReport:
 
     def to_json(self) -> str:
         """Return the report as one JSON object: what `summary` has, and the `findings`."""
-        # A name on a disk may be no UTF-8, which JSON has to be.
-        rows = [{key: _encodable(value) for key, value in row.items()} for row in self.rows()]
-        return orjson.dumps({**self.summary(), "findings": rows}, option=orjson.OPT_INDENT_2).decode()
+        return orjson.dumps({**self.summary(), "findings": self.rows()}, option=orjson.OPT_INDENT_2).decode()
 
 
 def audit(
@@ -227,7 +225,3 @@ def _facts(job: Job, stage: str, counts: Counter[str]) -> StageFacts:
         documents=counts["documents"] if in_store else None,
         parsed_missing=counts["parsed_missing"] if in_store else None,
     )
-
-
-def _encodable(value: object) -> object:
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

@@ -21,7 +21,7 @@ from docid.audit import audit
 from docid.csvfile import Shape, TableWriter
 from docid.document import PART_FILES, timestamp
 from docid.errors import DocidError, TaskTableError, shown
-from docid.findings import LEVELS
+from docid.findings import FIELDS, LEVELS
 from docid.ids import is_doc_id, reserve_doc_ids
 from docid.repair import repair
 from docid.stages import DEFAULT_STAGES, Stages
@@ -485,8 +485,8 @@ def _audit(arguments: argparse.Namespace) -> int:
         meter.clear()
     if arguments.json:
         for finding in report.findings:
-            print(json.dumps({key: _encodable(value) for key, value in finding.to_dict().items()}))
-        print(json.dumps({"summary": {**report.summary(), "skipped": [_encodable(path) for path in skipped]}}))
+            print(json.dumps(finding.to_dict()))
+        print(json.dumps({"summary": {**report.summary(), "skipped": skipped}}))
     else:
         _print_report(report, arguments, skipped)
     if arguments.csv:
@@ -528,7 +528,8 @@ def _audited_tables(arguments: argparse.Namespace) -> tuple[dict[str, str], list
             stages = ", ".join(arguments.stages)
             raise _UsageError(f"{table}: no task table of stage {stages} in it; expected <stage>_generation_tasks.csv")
         named += [f"{stage_of_table(name, arguments.stages)}={os.path.join(table, name)}" for name in found]
-        skipped += [os.path.join(table, name) for name in names if name not in found]
+        others = (name.encode("utf-8", "backslashreplace").decode() for name in names if name not in found)
+        skipped += [os.path.join(table, name) for name in others]
     return _by_stage(named, arguments.stages), skipped
 
 
@@ -570,15 +571,10 @@ class _Meter:
 
 def _write_findings(path: str, findings: Sequence[Finding]) -> None:
     with TableWriter(path, Shape()) as writer:
-        writer.start(("code", "level", "stage", "doc_id", "task_id", "where", "message", "hint"))
+        writer.start(FIELDS)
         for number, finding in enumerate(findings, 2):
-            writer.add(number, {key: _encodable(value) or "" for key, value in finding.to_dict().items()})
+            writer.add(number, {key: value or "" for key, value in finding.to_dict().items()})
         writer.commit()
-
-
-def _encodable(text: Any) -> Any:
-    """Return a text that UTF-8 can hold: a name on a disk may be none."""
-    return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else text
 
 
 def _print_report(report: AuditReport, arguments: argparse.Namespace, skipped: list[str]) -> None:

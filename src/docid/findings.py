@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from docid.backends.base import Leftover
 
-__all__ = ["LEVELS", "Finding"]
+__all__ = ["FIELDS", "LEVELS", "Finding"]
+
+FIELDS = ("code", "level", "stage", "doc_id", "task_id", "where", "message", "hint")
+"""What programs are told of a finding, in this order."""
 
 LEVELS = {
     "duplicate-doc-id": "error",
@@ -66,9 +69,12 @@ class Finding(NamedTuple):
         return LEVELS[self.code]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the finding as JSON takes it."""
-        keys = ("code", "level", "stage", "doc_id", "task_id", "where", "message", "hint")
-        return {key: getattr(self, key) for key in keys}
+        """Return the finding as JSON takes it; of a name on a disk that is no UTF-8 the odd bytes are escaped."""
+        values = {key: getattr(self, key) for key in FIELDS}
+        return {
+            key: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+            for key, value in values.items()
+        }
 
     def __str__(self) -> str:
         name = f"{self.stage}/{self.doc_id}" if self.doc_id else f"stage {self.stage}"
