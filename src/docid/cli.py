@@ -24,6 +24,7 @@ from docid.errors import DocidError, TaskTableError, shown
 from docid.findings import FIELDS, LEVELS
 from docid.ids import is_doc_id, reserve_doc_ids
 from docid.repair import repair
+from docid.shards import StageFacts
 from docid.stages import DEFAULT_STAGES, Stages
 from docid.store import DocsStore
 from docid.tasks import read_tasks, reserve_tasks, row_type_of, stage_of_table, write_tasks
@@ -604,17 +605,14 @@ def _print_report(report: AuditReport, arguments: argparse.Namespace, skipped: l
 def _print_facts(report: AuditReport) -> None:
     """Print a line a stage: what was counted, and how many findings there are."""
     found = Counter(finding.stage for finding in report.findings)
-    lines = [("stage", *(name.replace("_", " ") for name in _FACTS), "findings")]
+    lines = [("stage", *(name.replace("_", " ") for name in StageFacts._fields), "findings")]
     for stage, facts in report.stages.items():
-        values = ["-" if (value := getattr(facts, name)) is None else f"{value:,}" for name in _FACTS]
+        values = ["-" if value is None else f"{value:,}" for value in facts]
         lines.append((stage, *values, f"{found[stage]:,}"))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for first, *others in lines:
         cells = (f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True))
         print("  ".join((f"{first:<{widths[0]}}", *cells)))
-
-
-_FACTS = ("rows", "written", "pending", "parents_pending", "underived", "documents", "parsed_missing")
 
 
 def _repair(arguments: argparse.Namespace) -> int:

@@ -381,7 +381,6 @@ class Shard:
         """Go through the rows of a stage, and look at the document of each."""
         table = self.job.tables[stage]
         rows = _Rows(self, stage, table)
-        number = 0
         try:
             for number, row in table.lineages(stage, self.stages):
                 if self.faults.count:
@@ -515,12 +514,10 @@ class _Rows:
         record = document.record
         if record.same_lineage(task_id, parent) is not False:
             return False
-        # What an older record does not say is no conflict, nor what a row does not say that has a finding for it.
-        other_task = record.task_id != task_id and not (record.legacy and record.task_id is None)
-        other_parent = record.parent_doc_id != parent and not (record.legacy and record.parent_doc_id is None)
-        return (other_task and not _task_fault(task_id)) or (
-            other_parent and (parent is not None or self.parent_stage is None)
-        )
+        # What a row does not say it has a finding for, and is taken to agree.
+        own_task = record.task_id if _task_fault(task_id) else task_id
+        own_parent = record.parent_doc_id if parent is None and self.parent_stage is not None else parent
+        return record.same_lineage(own_task, own_parent) is False
 
     def _conflict(self, number: int, document: Version, row: Lineage) -> None:
         record = document.record
