@@ -131,17 +131,13 @@ def read_lineages(path: str, row_type: type[TaskRow]) -> Iterator[tuple[int, Lin
     faults = Faults(path)
     with open_table(path) as stream:
         records = records_of(stream, faults)
-        _, header = next(records, (1, []))
-        faults.raise_any()
-        _check_header(header, row_type, faults, reserved=True)
-        faults.raise_any()
+        columns = _header(records, row_type, faults, reserved=True)
         wanted = [f"{row_type.stage}_task_id", "doc_id", "", "source_doc_id", "doc_run_id", "doc_salt"]
         if row_type.parent_stage is not None:
             wanted[2] = "parent_doc_id"
         # Behind the last cell of every row one is added that is empty, for the columns that are not there.
-        width = len(header)
-        pick = itemgetter(*(header.index(name) if name and name in header else width for name in wanted))
-        columns = tuple(header)
+        width = len(columns)
+        pick = itemgetter(*(columns.index(name) if name and name in columns else width for name in wanted))
         for number, cells in records:
             if not _is_damaged(number, cells, columns, faults):
                 cells.append("")
@@ -308,11 +304,7 @@ def _read_table(file: str, row_type: type[Row], *, reserved: bool) -> Iterator[t
     faults = Faults(file)
     with open_table(file) as stream:
         records = records_of(stream, faults)
-        _, header = next(records, (1, []))
-        faults.raise_any()
-        _check_header(header, row_type, faults, reserved=reserved)
-        faults.raise_any()
-        columns = tuple(header)
+        columns = _header(records, row_type, faults, reserved=reserved)
         yield columns
         parse = _row_parser(row_type, columns, faults, reserved=reserved)
         for number, cells in records:
@@ -378,6 +370,21 @@ def _needed(column: Column, row_type: type[TaskRow]) -> str:
     if column.attribute == "doc_id":
         return "the doc id of the row's document ('docid reserve' fills it)"
     return f"the doc id of a document of stage {row_type.parent_stage!r} ('docid reserve' fills it)"
+
+
+def _header(
+    records: Iterator[tuple[int, list[str]]], row_type: type[TaskRow], faults: Faults, *, reserved: bool
+) -> tuple[str, ...]:
+    """Take the header off the records of a table and return it.
+
+    Raises:
+        TaskTableError: it is none of such a table.
+    """
+    _, header = next(records, (1, []))
+    faults.raise_any()
+    _check_header(header, row_type, faults, reserved=reserved)
+    faults.raise_any()
+    return tuple(header)
 
 
 def _check_header(header: list[str], row_type: type[TaskRow], faults: Faults, *, reserved: bool) -> None:
