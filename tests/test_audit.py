@@ -626,7 +626,7 @@ def test_a_fault_in_a_store_is_found_and_nothing_else_is(
 
 def test_every_code_is_provoked_by_a_test_of_its_own() -> None:
     provoked = {str(param.id).split(":")[0].split(",")[0].split(" ")[0] for param in [*CASES, *STORE_CASES]}
-    assert set(LEVELS) <= provoked | {"malformed-id"}
+    assert set(LEVELS) <= provoked
 
 
 def test_a_store_alone_looks_for_the_parents_of_its_documents(full: DocsStore, rows: Rows) -> None:

@@ -7,13 +7,13 @@ a purge is asked for. All of it is safe beside writers and readers.
 from __future__ import annotations
 
 import contextlib
-import os
 from itertools import chain
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from docid.backends.names import entry_name
 from docid.errors import DocidError
 from docid.findings import Finding
+from docid.scanning import root_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +106,7 @@ def _repaired(
     store: DocsStore, sweeper: Sweeper | None, *, apply: bool, verify: bool, stale_after: float
 ) -> Iterator[Step]:
     run = entry_name(())
-    root = store.backend.location("-", "-").removesuffix(f"-{os.sep}-")
+    root = root_of(store.backend)
     for stage in store.stages:
         for finding in store.scan(stage, verify=verify, stale_after=stale_after):
             if not isinstance(finding, Finding):

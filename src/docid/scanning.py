@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from docid.backends.base import Backend, Sweeper
 
-__all__ = ["examine", "leftovers", "not_listed", "scan", "whole"]
+__all__ = ["examine", "leftovers", "not_listed", "root_of", "scan", "whole"]
 
 _RAW_FILE = PART_FILES["raw"]
 _PARTS = frozenset(ALL_FILES)
@@ -81,13 +81,13 @@ def not_listed(backend: Backend, stage: str, error: Exception) -> Finding:
     return Finding("unreadable-record", stage, "", None, where, f"the stage cannot be listed: {error}", hint)
 
 
-def _root(backend: Backend) -> str:
+def root_of(backend: Backend) -> str:
     """Return what stands before the stage in every location, as it was spelled."""
     return backend.location("-", "-").removesuffix(f"-{os.sep}-")
 
 
 def _of_stage(backend: Backend, stage: str) -> str:
-    return f"{_root(backend)}{stage}"
+    return f"{root_of(backend)}{stage}"
 
 
 def whole(backend: Backend, stage: str, doc_id: str) -> Version | None:
@@ -174,7 +174,7 @@ def _record(backend: Backend, stage: str, doc_id: str) -> bytes | None:
 
 def _finding(backend: Backend, leftover: Leftover, task_id: str | None = None) -> Finding:
     code, stage, doc_id, path, problem, action, _ = leftover
-    where = _root(backend) + path
+    where = root_of(backend) + path
     if action is not None:
         return Finding(code, stage, doc_id, task_id, where, problem, _HINTS[action], leftover)
     hint = _IN_THE_WAY if where == backend.location(stage, doc_id) else _READABLE
