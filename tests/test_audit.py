@@ -711,6 +711,13 @@ def test_a_row_of_an_unknown_parent_or_task_is_compared_as_far_as_it_goes(full: 
     assert told(report) == [("malformed-id", "essay", rows["essay"][0].doc_id)]
 
 
+def test_a_conflict_says_what_differs_and_not_what_is_equal(full: DocsStore, rows: Rows) -> None:
+    essay, other = rows["essay"][0], rows["draft"][1].doc_id
+    [finding] = audit(full, changed(rows, "essay", 0, parent_doc_id=other)).findings
+    held, said = f"parent_doc_id={essay.parent_doc_id!r}", f"parent_doc_id={other!r}"
+    assert finding.message == f"{place(full, essay)} holds {held}; the row says {said}"
+
+
 def test_a_pipeline_of_other_stages_is_audited(tmp_path: Path) -> None:
     stages = Stages({"outline": None, "chapter": "outline", "blurb": "outline"})
     store = DocsStore(tmp_path, stages=stages)

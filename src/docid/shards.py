@@ -520,9 +520,14 @@ class _Rows:
         return record.same_lineage(own_task, own_parent) is False
 
     def _conflict(self, number: int, document: Version, row: Lineage) -> None:
-        record = document.record
-        stored = f"task_id={shown(record.task_id)}, parent_doc_id={record.parent_doc_id!r}"
-        message = f"{document.location} holds {stored}; the row says task_id={shown(row[0])}, parent_doc_id={row[2]!r}"
+        held = {"task_id": document.record.task_id, "parent_doc_id": document.record.parent_doc_id}
+        said = {"task_id": row[0], "parent_doc_id": row[2] or None}
+        # Task ids are long: what is equal is not said.
+        stored, here = (
+            ", ".join(f"{name}={shown(each[name])}" for name in held if held[name] != said[name])
+            for each in (held, said)
+        )
+        message = f"{document.location} holds {stored}; the row says {here}"
         hint = "correct the row, or empty its doc_id and reserve another id with a doc_salt: a write would be refused"
         self._add("lineage-conflict", (number, "doc_id"), row, message, hint)
 
