@@ -39,6 +39,12 @@ ORDER = [
     "repair",
     "",
     "testing",
+    "cli.options",
+    "cli.output",
+    "cli.audit",
+    "cli.repair",
+    "cli.reserve",
+    "cli.show",
     "cli",
     "__main__",
 ]
@@ -69,7 +75,11 @@ def imports_of(path: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            names.add(str(node.module))
+            inner = str(node.module).partition("docid.")[2]
+            of_package = {alias.name for alias in node.names if f"{inner}.{alias.name}" in modules()}
+            names |= {f"{node.module}.{name}" for name in of_package}
+            if len(of_package) < len(node.names):
+                names.add(str(node.module))
     return names
 
 
@@ -95,7 +105,7 @@ def test_only_the_command_line_prints() -> None:
             for node in ast.walk(ast.parse(path.read_text("utf-8")))
             if isinstance(node, ast.Call)
         }
-        assert ("print" in calls) == (name == "cli"), name
+        assert "print" not in calls or name.split(".")[0] == "cli", name
 
 
 def test_the_distribution_needs_attrs_and_orjson_alone() -> None:

@@ -1227,5 +1227,5 @@ def test_progress_is_shown_on_a_terminal_alone(
     assert run(capsys, "audit", tables)[2] == ""
     monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True)
     assert "\rrows of stage draft: 2" in run(capsys, "audit", tables)[2]
-    monkeypatch.setattr("docid.cli.audit", lambda *_, progress, **__: progress("shards", 1, 2) or audit(None))
+    monkeypatch.setattr("docid.cli.audit.audit", lambda *_, progress, **__: progress("shards", 1, 2) or audit(None))
     assert run(capsys, "audit", tables)[2] == "\rshards: 1 of 2\r              \r"

@@ -1,0 +1,64 @@
+"""The command `docid`: the only place that reads arguments, prints, and sets an exit code.
+
+Exit codes: 0 fine; 1 an audit found something at `--fail-on`, or a command that changes files could not do all of it;
+2 wrong usage or unreadable input, which standard error says without a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from docid import __version__
+from docid.cli import audit, repair, reserve, show
+from docid.cli.options import UsageError
+from docid.errors import DocidError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        argv: the arguments behind the program's name; those of the process if None.
+    """
+    if sys.stdout is None:  # closed by the caller (>&-): nobody reads what is printed
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+    if sys.stderr is None:  # as above; what is printed to None goes to standard output
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that cannot show a character is no reason to stop.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone (docid ls | head): nobody is left to tell. Python would complain at exit otherwise.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (DocidError, OSError, ValueError, UsageError) as error:
+        print(f"docid: {error}", file=sys.stderr)
+        return 2
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False,
+        prog="docid",
+        description="Name a pipeline's documents before they exist, and look at what is stored.",
+    )
+    parser.add_argument("--version", action="version", version=f"docid {__version__}")
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (reserve, show, audit, repair):
+        command.add(verbs)
+    return parser

@@ -1,0 +1,196 @@
+"""`docid audit`: say what is wrong with tables and a store."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from docid.audit import audit
+from docid.cli.options import SHOWN, UsageError, add_store, by_stage, other_stages, seconds
+from docid.cli.output import Meter, plain
+from docid.csvfile import Shape, TableWriter
+from docid.errors import TaskTableError, shown
+from docid.findings import FIELDS, LEVELS
+from docid.shards import StageFacts
+from docid.store import DocsStore
+from docid.tasks import stage_of_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from docid.audit import AuditReport
+    from docid.findings import Finding
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    check = verbs.add_parser(
+        "audit",
+        allow_abbrev=False,
+        help="look whether tables are safe to run, and whether a store is whole",
+        description="Look at task tables, at a store, or at both against each other, and say all that is wrong. "
+        "Nothing is written. In a directory the task tables are known by their names (<stage>_generation_tasks.csv or "
+        "<stage>_tasks.csv, also .gz); files of other names are skipped and counted. A store that is not there yet is "
+        "an empty one. Exit code 1 if there is something at --fail-on, 2 if a table cannot be read.",
+    )
+    check.add_argument(
+        "tables", nargs="*", metavar="[STAGE=]TABLE|DIRECTORY", help="task tables, or directories of them"
+    )
+    check.add_argument("--verify", action="store_true", help="also compare the SHA-256 of every part with its record")
+    check.add_argument(
+        "--fail-on", choices=("error", "warning"), default="error", help="what makes the exit code 1 (default: error)"
+    )
+    check.add_argument("--json", action="store_true", help="print one line of JSON a finding, the summary last")
+    check.add_argument("--csv", metavar="FILE", help="also write the findings to this file, as CSV")
+    check.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="work in N processes (default: 1)")
+    check.add_argument(
+        "--stale-after",
+        type=seconds,
+        default="1h",
+        metavar="AGE",
+        help="temporary and uncommitted directories touched in this time may be a writer's (default: 1h)",
+    )
+    add_store(check)
+    check.set_defaults(run=_audit)
+
+
+def _jobs(text: str) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,3}", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of processes, 1 or more")
+    return int(text)
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    tables, skipped = _audited_tables(arguments)
+    _check_audit(arguments, tables)
+    store = DocsStore(arguments.store, stages=arguments.stages) if arguments.store else None
+    meter = Meter()
+    try:
+        report = _audit_report(store, tables, arguments, meter)
+    except TaskTableError as error:
+        if any(problem.row not in {None, 1} for problem in error.problems):
+            raise
+        # A file that is no such table is one line, whatever columns it lacks.
+        more = f" (and {error.count - 1} more like it)" if error.count > 1 else ""
+        raise UsageError(f"{error.problems[0]}{more}") from None
+    finally:
+        meter.clear()
+    if arguments.json:
+        for finding in report.findings:
+            print(json.dumps(finding.to_dict()))
+        print(json.dumps({"summary": {**report.summary(), "skipped": skipped}}))
+    else:
+        _print_report(report, arguments, skipped)
+    if arguments.csv:
+        _write_findings(arguments.csv, report.findings)
+    fails = bool(report.findings) if arguments.fail_on == "warning" else not report.ok
+    return 1 if fails else 0
+
+
+def _check_audit(arguments: argparse.Namespace, tables: dict[str, str]) -> None:
+    """Refuse what cannot be meant, before anything is looked at; hint at what may be another mistake."""
+    root, listed = arguments.store, arguments.csv
+    if root == "" or listed == "":
+        raise UsageError("--store and --csv: expected a path, got nothing (is a variable not set?)")
+    if listed is not None and os.path.realpath(listed) in {os.path.realpath(table) for table in tables.values()}:
+        raise UsageError(f"--csv {listed}: that is a table to be audited; expected another file")
+    if listed is not None and os.path.exists(listed) and not os.path.isfile(listed):
+        raise UsageError(f"--csv {listed}: expected a file, which will be replaced")
+    if root is None:
+        if not tables:
+            raise UsageError("nothing to audit: expected task tables, --store ROOT, or both; see docid audit --help")
+    elif os.path.isdir(root):
+        with contextlib.suppress(OSError):  # what cannot be listed is a finding
+            if hint := other_stages(arguments):
+                print(f"docid: {hint}", file=sys.stderr)
+    elif os.path.lexists(root):
+        raise UsageError(f"no store at {root}: that is no directory")
+
+
+def _audited_tables(arguments: argparse.Namespace) -> tuple[dict[str, str], list[str]]:
+    """Return the tables that were named, by stage, and the files of directories that are none."""
+    named, skipped = [], []
+    for table in arguments.tables:
+        if not os.path.isdir(table):
+            named.append(table)
+            continue
+        names = sorted(os.listdir(table))
+        found = [name for name in names if stage_of_table(name, arguments.stages) is not None]
+        if not found:
+            stages = ", ".join(arguments.stages)
+            raise UsageError(f"{table}: no task table of stage {stages} in it; expected <stage>_generation_tasks.csv")
+        named += [f"{stage_of_table(name, arguments.stages)}={os.path.join(table, name)}" for name in found]
+        others = (name.encode("utf-8", "backslashreplace").decode() for name in names if name not in found)
+        skipped += [os.path.join(table, name) for name in others]
+    return by_stage(named, arguments.stages), skipped
+
+
+def _audit_report(
+    store: DocsStore | None, tables: dict[str, str], arguments: argparse.Namespace, meter: Meter
+) -> AuditReport:
+    options: dict[str, Any] = {
+        "stages": arguments.stages,
+        "verify": arguments.verify,
+        "stale_after": arguments.stale_after,
+        "progress": meter.show if sys.stderr.isatty() else None,
+    }
+    if arguments.jobs == 1:
+        return audit(store, tables, **options)
+    from concurrent.futures import BrokenExecutor, ProcessPoolExecutor  # noqa: PLC0415 - for this alone
+
+    try:
+        with ProcessPoolExecutor(arguments.jobs) as executor:
+            return audit(store, tables, executor=executor, shards=arguments.jobs, **options)
+    except BrokenExecutor as error:
+        raise UsageError("a worker process was killed (is the memory full?); expected fewer --jobs") from error
+
+
+def _write_findings(path: str, findings: Sequence[Finding]) -> None:
+    with TableWriter(path, Shape()) as writer:
+        writer.start(FIELDS)
+        for number, finding in enumerate(findings, 2):
+            writer.add(number, {key: value or "" for key, value in finding.to_dict().items()})
+        writer.commit()
+
+
+def _print_report(report: AuditReport, arguments: argparse.Namespace, skipped: list[str]) -> None:
+    """Print the summary, then the findings by code, the first few of each."""
+    _print_facts(report)
+    if arguments.store and not os.path.lexists(arguments.store):
+        print(f"the store {arguments.store} is not there yet: an empty one")
+    if skipped:
+        some = ", ".join(skipped[:SHOWN]) + (", …" if len(skipped) > SHOWN else "")
+        print(plain(f"files of other names, skipped: {len(skipped)} ({some})"))
+    for code, count in report.counts.items():
+        print(f"\n{code} ({LEVELS[code]}): {count:,}")
+        of_code = [finding for finding in report.findings if finding.code == code]
+        hints = {finding.hint for finding in of_code}
+        for finding in of_code[:SHOWN]:
+            task = "" if finding.task_id is None else f" (task_id={shown(finding.task_id)})"
+            hint = f"; {finding.hint}" if len(hints) > 1 else ""
+            print(plain(f"  {finding.where}{task}: {finding.message}{hint}").replace("\n", " "))
+        if count > SHOWN:
+            print(f"  … and {count - SHOWN:,} more (--json or --csv gives all)")
+        if len(hints) == 1:
+            print(plain(f"  -> {hints.pop()}"))
+    summary = report.summary()
+    print(f"\n{summary['errors']:,} errors, {summary['warnings']:,} warnings")
+
+
+def _print_facts(report: AuditReport) -> None:
+    """Print a line a stage: what was counted, and how many findings there are."""
+    found = Counter(finding.stage for finding in report.findings)
+    lines = [("stage", *(name.replace("_", " ") for name in StageFacts._fields), "findings")]
+    for stage, facts in report.stages.items():
+        values = ["-" if value is None else f"{value:,}" for value in facts]
+        lines.append((stage, *values, f"{found[stage]:,}"))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *others in lines:
+        cells = (f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True))
+        print("  ".join((f"{first:<{widths[0]}}", *cells)))

@@ -1,0 +1,125 @@
+"""Arguments that several commands take, and what they stand for."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from typing import TYPE_CHECKING
+
+from docid.ids import is_doc_id
+from docid.stages import DEFAULT_STAGES, Stages
+from docid.store import DocsStore
+from docid.tasks import stage_of_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from docid.stored import StoredDocument
+
+SHOWN = 5  # documents that a short id could mean, places of one code
+_DEFAULT_STAGES = ",".join(DEFAULT_STAGES)
+
+
+class UsageError(Exception):
+    """Wrong usage that argparse cannot see."""
+
+
+def add_stages(parser: argparse.ArgumentParser) -> None:
+    """Add --stages."""
+    parser.add_argument(
+        "--stages",
+        type=_stages,
+        default=os.environ.get("DOCID_STAGES") or _DEFAULT_STAGES,
+        metavar="LIST",
+        help="the stages in order, each from the one before unless its parent is named as STAGE:PARENT "
+        f"(default: the environment variable DOCID_STAGES, or {_DEFAULT_STAGES})",
+    )
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Add --store and --stages."""
+    parser.add_argument(
+        "--store",
+        metavar="ROOT",
+        default=os.environ.get("DOCID_STORE") or None,
+        help="the store's directory (default: the environment variable DOCID_STORE)",
+    )
+    add_stages(parser)
+
+
+def _stages(text: str) -> Stages:
+    try:
+        return Stages.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def seconds(text: str) -> float:
+    """Return an age such as 30d in seconds."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd])", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number with s, m, h or d behind it, such as 30d or 12h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+
+
+def store_of(arguments: argparse.Namespace) -> DocsStore:
+    """Return the store of --store, which has to be there."""
+    if not arguments.store:
+        raise UsageError("which store? expected --store ROOT, or the environment variable DOCID_STORE")
+    if not os.path.isdir(arguments.store):
+        wrong = "that is no directory" if os.path.exists(arguments.store) else "there is no such directory"
+        raise UsageError(f"no store at {arguments.store}: {wrong}")
+    return DocsStore(arguments.store, stages=arguments.stages)
+
+
+def other_stages(arguments: argparse.Namespace) -> str:
+    """Return a hint at directories of the store that are none of the stages; empty where there are none."""
+    with os.scandir(arguments.store) as entries:
+        names = sorted(each.name for each in entries if each.is_dir() and not each.name.startswith("."))
+    others = [name for name in names if name not in arguments.stages]
+    if not others:
+        return ""
+    some = ", ".join(others[:SHOWN]) + (", …" if len(others) > SHOWN else "")
+    return f"{arguments.store} also holds {some}: no stages of {', '.join(arguments.stages)}; --stages declares others"
+
+
+def by_stage(tables: Sequence[str], stages: Stages) -> dict[str, str]:
+    """Return the paths of `[STAGE=]TABLE` arguments by stage."""
+    paths: dict[str, str] = {}
+    for table in tables:
+        stage, _, path = table.partition("=")
+        if stage not in stages:
+            stage, path = stage_of_table(table, stages) or "", table
+        if not stage or not path:
+            raise UsageError(
+                f"{table}: which stage's table? expected the name <stage>_tasks.csv or <stage>_generation_tasks.csv, "
+                f"or STAGE=TABLE, with a stage of {', '.join(stages)}"
+            )
+        if stage in paths:
+            raise UsageError(f"{path}: expected one table of stage {stage}, got {paths[stage]} too")
+        paths[stage] = path
+    return paths
+
+
+def find(arguments: argparse.Namespace) -> StoredDocument:
+    """Return the document that `[STAGE/]ID` names, the id by unique prefix."""
+    store, name = store_of(arguments), arguments.document
+    stage, slash, doc_id = name.rpartition("/")
+    if not doc_id:
+        raise UsageError(f"{name!r} names no document; expected [STAGE/]ID")
+    stages = [store.stages.check(stage)] if slash else list(store.stages)
+    found: list[tuple[str, str]] = [
+        (stage, doc_id) for stage in stages if is_doc_id(doc_id) and store.exists(stage, doc_id)
+    ]
+    if not found:
+        names = [(stage, each) for stage in stages for each in store.ids(stage) if each.startswith(doc_id)]
+        found = list(dict.fromkeys(names))
+    if len(found) == 1:
+        return store.open(*found[0])
+    if found:
+        some = ", ".join("/".join(each) for each in sorted(found)[:SHOWN]) + (", …" if len(found) > SHOWN else "")
+        raise UsageError(f"{name}: {len(found)} documents of that name: {some}; give more of the id, or STAGE/ID")
+    hint = other_stages(arguments)
+    where = f"in stage {', '.join(stages)} of {arguments.store}" + (f"; {hint}" if hint else "")
+    raise UsageError(f"{name}: no document of that name {where}")

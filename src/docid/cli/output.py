@@ -1,0 +1,75 @@
+"""How commands print: facts of documents, lines of JSON, text that cannot steer a terminal."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+from docid.document import timestamp
+
+if TYPE_CHECKING:
+    from docid.stored import StoredDocument
+
+
+class Meter:
+    """A line on a terminal that says how far something is."""
+
+    def __init__(self) -> None:
+        self._width = 0
+
+    def show(self, what: str, done: int, of: int | None) -> None:
+        """Show that so many things are done."""
+        text = f"{what}: {done:,}" + (f" of {of:,}" if of is not None else "")
+        print(f"\r{text:<{self._width}}", end="", file=sys.stderr, flush=True)
+        self._width = max(self._width, len(text))
+
+    def clear(self) -> None:
+        """Remove the line."""
+        if self._width:
+            print(f"\r{'':<{self._width}}\r", end="", file=sys.stderr, flush=True)
+
+
+def json_line(facts: dict[str, Any]) -> str:
+    """Return facts as one line of JSON, which knows no NaN: what an older record may hold becomes null."""
+    try:
+        return json.dumps(facts, allow_nan=False)
+    except ValueError:
+        return json.dumps(json.loads(json.dumps(facts), parse_constant=lambda _: None))
+
+
+def facts_of(document: StoredDocument) -> dict[str, Any]:
+    """Return what is known of a document without its texts."""
+    return {
+        "stage": document.stage,
+        "doc_id": document.doc_id,
+        "task_id": document.task_id,
+        "parent_doc_id": document.parent_doc_id,
+        "run_id": document.run_id,
+        "created_at": None if document.created_at is None else timestamp(document.created_at),
+        "path": str(document.path),
+        "parts": document.sizes,
+        "legacy": document.legacy,
+        "metadata": document.metadata,
+    }
+
+
+def parts_line(document: StoredDocument) -> str:
+    """Return its parts and their sizes."""
+    return ", ".join(f"{part} {size:,} bytes" for part, size in document.sizes.items())
+
+
+def plain(text: str) -> str:
+    """Return a text without what would steer a terminal: control characters as their escapes, but for newlines."""
+    return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: ascii(found[0])[1:-1], text.replace("\r\n", "\n"))
+
+
+def print_text(text: str) -> None:
+    """Print a text as it is, whatever the terminal's encoding and line ends."""
+    buffer = getattr(sys.stdout, "buffer", None)
+    if buffer is None:  # a caller of main() in a notebook, say
+        print(text, end="")
+    else:
+        sys.stdout.flush()
+        buffer.write(text.encode())

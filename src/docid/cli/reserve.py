@@ -1,0 +1,139 @@
+"""`docid reserve`: fill ids into task tables, or print them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from docid.cli.options import UsageError, add_stages, by_stage
+from docid.ids import reserve_doc_ids
+from docid.tasks import read_tasks, reserve_tasks, row_type_of, write_tasks
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Iterator
+
+    from docid.stages import Stages
+    from docid.tasks import TaskRow
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    reserve = verbs.add_parser(
+        "reserve",
+        allow_abbrev=False,
+        help="fill doc_id and parent_doc_id in task tables, or print ids",
+        description="Fill the empty doc_id and parent_doc_id cells of task tables, in place and atomically; what is "
+        "set is kept. A table's stage is told by its name (<stage>_generation_tasks.csv or <stage>_tasks.csv, also "
+        ".gz), or given as STAGE=TABLE. Parents are looked up in the other tables that are named, or in --parents. "
+        "Where one table is faulty none is written. With --stage and --task-id no "
+        "table is touched: the ids of these tasks are printed.",
+    )
+    reserve.add_argument("tables", nargs="*", metavar="[STAGE=]TABLE", help="task tables to fill")
+    reserve.add_argument("--stage", metavar="STAGE", help="the stage of the --task-id values")
+    reserve.add_argument(
+        "--task-id", action="append", default=[], metavar="TEXT", help="a task to print the id of; may be repeated"
+    )
+    reserve.add_argument("--run-id", metavar="TEXT", help="derive the ids for this run alone")
+    reserve.add_argument("--salt", metavar="TEXT", help="derive other ids for the same tasks")
+    reserve.add_argument(
+        "--parents",
+        action="append",
+        default=[],
+        metavar="[STAGE=]TABLE",
+        help="a reserved table to look parents up in; may be repeated",
+    )
+    reserve.add_argument("--dry-run", action="store_true", help="say what would be filled; write nothing")
+    add_stages(reserve)
+    reserve.set_defaults(run=_reserve)
+
+
+def _reserve(arguments: argparse.Namespace) -> int:
+    stages: Stages = arguments.stages
+    if bool(arguments.tables) == bool(arguments.task_id) or bool(arguments.task_id) != bool(arguments.stage):
+        raise UsageError("expected either tables, or --stage with --task-id; see docid reserve --help")
+    if arguments.task_id:
+        if arguments.parents or arguments.dry_run:
+            raise UsageError("--parents and --dry-run are for tables; expected --stage and --task-id alone")
+        stage = stages.check(arguments.stage)
+        print("\n".join(reserve_doc_ids(stage, arguments.task_id, run_id=arguments.run_id, salt=arguments.salt)))
+        return 0
+    tables = by_stage(arguments.tables, stages)
+    known = {**_parent_tables(arguments, tables), **tables}
+    # All of it without writing first: where one table is faulty none is changed.
+    for dry in [True] if arguments.dry_run else [True, False]:
+        for stage in stages:
+            if stage in tables:
+                parents = _parents_of(stage, known, tables, arguments, dry=dry)
+                text = _reserve_table(arguments, stage, tables[stage], parents, dry=dry)
+                if dry == arguments.dry_run:
+                    print(text)
+    return 0
+
+
+def _parent_tables(arguments: argparse.Namespace, tables: dict[str, str]) -> dict[str, str]:
+    """Return the tables of --parents by stage; each has to be of use."""
+    stages: Stages = arguments.stages
+    found = by_stage(arguments.parents, stages)
+    for stage, path in found.items():
+        if stage in tables:
+            raise UsageError(f"{path}: expected one table of stage {stage}, got {tables[stage]} too")
+        if not any(child in tables for child in stages.children_of(stage)):
+            raise UsageError(f"{path}: none of the tables is of a stage that comes from {stage}")
+    return found
+
+
+def _parents_of(
+    stage: str, known: dict[str, str], tables: dict[str, str], arguments: argparse.Namespace, *, dry: bool
+) -> Iterable[TaskRow] | None:
+    """Return the rows of the parents' table; None where none was named."""
+    stages: Stages = arguments.stages
+    parent_stage = stages.parent_of(stage)
+    if parent_stage is None or parent_stage not in known:
+        return None
+    parents = read_tasks(known[parent_stage], row_type_of(parent_stage, stages), reserved=False)
+    if parent_stage in tables and dry:
+        # Its file would have been filled by now.
+        return reserve_tasks(parents, parents.row_type, arguments.run_id, arguments.salt)
+    return parents
+
+
+def _reserve_table(
+    arguments: argparse.Namespace, stage: str, path: str, parents: Iterable[TaskRow] | None, *, dry: bool
+) -> str:
+    """Fill one table, or only look what there is to fill; return what to say of it."""
+    row_type = row_type_of(stage, arguments.stages)
+    before, after = _Empty(), _Empty()
+    table = read_tasks(path, row_type, reserved=False)
+    for _ in before.counted(table):
+        pass
+    rows = read_tasks(path, row_type, reserved=False)
+    stream = reserve_tasks(rows, row_type, arguments.run_id, arguments.salt, parents=parents)
+    reserved = after.counted(stream)
+    without_rows = before.rows == 0 and {"doc_id", "parent_doc_id"} & (set(stream.columns) - set(table.columns))
+    if dry or not (before.parents or before.ids or without_rows):
+        for _ in reserved:
+            pass
+    else:
+        write_tasks(path, reserved if before.rows else stream, like=path)
+    would = "would be " if dry else ""
+    ids, parent_ids = before.ids - after.ids, before.parents - after.parents
+    text = f"{path}: {after.rows} rows, {would}filled: {ids} doc_id ({before.rows - before.ids} kept)"
+    if row_type.parent_stage is not None:
+        text += f", {parent_ids} parent_doc_id ({before.rows - before.parents} kept)"
+        if after.parents:
+            text += f"; {after.parents} without parent_doc_id (name the table of stage {row_type.parent_stage} too)"
+    return text
+
+
+class _Empty:
+    """Rows that pass by, and how many of them have no id yet."""
+
+    def __init__(self) -> None:
+        self.rows = self.ids = self.parents = 0
+
+    def counted(self, rows: Iterable[TaskRow]) -> Iterator[TaskRow]:
+        for row in rows:
+            self.rows += 1
+            self.ids += not row.doc_id
+            self.parents += row.parent_stage is not None and not row.parent_doc_id
+            yield row

@@ -1,0 +1,111 @@
+"""`docid show` and `docid ls`: look at documents."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from docid.cli.options import UsageError, add_store, find, other_stages, store_of
+from docid.cli.output import facts_of, json_line, parts_line, plain, print_text
+from docid.document import PART_FILES
+from docid.errors import DocidError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from docid.store import DocsStore
+    from docid.stored import Part
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands."""
+    show = verbs.add_parser(
+        "show",
+        allow_abbrev=False,
+        help="print one document",
+        description="Print a document's lineage and metadata, and its parsed text (the raw one where nothing was "
+        "parsed). The id may be cut short where that is unique.",
+    )
+    show.add_argument("document", metavar="[STAGE/]ID", help="the document; without a stage all stages are searched")
+    what = show.add_mutually_exclusive_group()
+    for part in PART_FILES:
+        what.add_argument(
+            f"--{part}", action="store_const", const=part, dest="part", help=f"print the {part} text alone, as it is"
+        )
+    what.add_argument("--json", action="store_true", help="print the record as one line of JSON")
+    add_store(show)
+    show.set_defaults(run=_show)
+
+    listing = verbs.add_parser(
+        "ls",
+        allow_abbrev=False,
+        help="list the documents of a store",
+        description="List documents, one a line: stage/id, task id, parent, when made, parts. Unordered.",
+    )
+    listing.add_argument("stage", nargs="*", metavar="STAGE", help="the stages to list (default: all of --stages)")
+    how = listing.add_mutually_exclusive_group()
+    how.add_argument("--ids", action="store_true", help="print stage/id alone, without opening a document")
+    how.add_argument("--json", action="store_true", help="print one line of JSON a document")
+    add_store(listing)
+    listing.set_defaults(run=_ls)
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    document = find(arguments)
+    if arguments.part is not None:
+        text = document.text(arguments.part)
+        if text is None:
+            raise UsageError(
+                f"{document.stage}/{document.doc_id} has no {arguments.part} text, only {parts_line(document)}"
+            )
+        print_text(text)
+    elif arguments.json:
+        print(json_line(facts_of(document)))
+    else:
+        facts = facts_of(document)
+        metadata = facts.pop("metadata")
+        facts |= {"parts": parts_line(document), **{f"metadata.{key}": value for key, value in metadata.items()}}
+        for key, value in facts.items():
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            print(f"{plain(key):<16} {plain(text)}")
+        part: Part = "parsed" if "parsed" in document.sizes else "raw"
+        print(f"\n--- {part} ---")
+        text = document.raw_text if part == "raw" else document.text(part) or ""
+        print_text(plain(text if text.endswith("\n") else text + "\n"))
+    return 0
+
+
+def _ls(arguments: argparse.Namespace) -> int:
+    store = store_of(arguments)
+    code = 0
+    if not arguments.stage and (hint := other_stages(arguments)):
+        print(f"docid: {hint}", file=sys.stderr)
+    for stage in dict.fromkeys(arguments.stage or store.stages):
+        try:
+            for doc_id in store.ids(stage):
+                if arguments.ids:
+                    print(f"{stage}/{doc_id}")
+                elif not _list_one(store, stage, doc_id, as_json=arguments.json):
+                    code = 2
+        except BrokenPipeError:
+            raise
+        except (DocidError, OSError) as error:
+            print(f"docid: {error}", file=sys.stderr)
+            code = 2
+    return code
+
+
+def _list_one(store: DocsStore, stage: str, doc_id: str, *, as_json: bool) -> bool:
+    """Print the line of one document; return False where it cannot be read, which does not end the list."""
+    try:
+        facts = facts_of(store.open(stage, doc_id))
+    except (DocidError, OSError) as error:
+        print(f"docid: {error}", file=sys.stderr)
+        return False
+    if as_json:
+        print(json_line(facts))
+    else:
+        columns = (facts["task_id"], facts["parent_doc_id"], facts["created_at"], "+".join(facts["parts"]))
+        print("\t".join((f"{stage}/{doc_id}", *(plain(column or "-") for column in columns))))
+    return True
