@@ -7,13 +7,14 @@ import csv
 import os
 import re
 import zlib
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from docid.errors import Problem, TaskTableError
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _KEPT_PROBLEMS = 1000
 
@@ -82,7 +83,69 @@ def records_of(stream: Iterable[str], faults: Faults) -> Iterator[tuple[int, lis
                 yield number, cells
 
 
+def picked(
+    records: Iterable[tuple[int, list[str]]], columns: Sequence[str], wanted: Sequence[str], faults: Faults
+) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Return of each record, behind its number, the cells of the `wanted` columns (two or more), as they stand.
+
+    Empty for a column that is not there. Damaged records become faults and are left out.
+    """
+    # Behind the last cell of every row one is added that is empty, for the columns that are not there.
+    width = len(columns)
+    pick = itemgetter(*(columns.index(name) if name in columns else width for name in wanted))
+    for number, cells in records:
+        if not is_damaged(number, cells, columns, faults):
+            cells.append("")
+            yield number, pick(cells)
+
+
+def read_columns(
+    file: str, needed: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Read of a table the cells of some columns, two or more in all, with the numbers of the rows. A stream.
+
+    Raises:
+        TaskTableError: a column of `needed` is missing, at once; rows that are damaged, at the end. They are left out.
+        OSError: the file cannot be read.
+    """
+    cells = _read_columns(file, needed, optional)
+    next(cells)  # the header is read, and its faults are raised, here
+    return cells
+
+
+def _read_columns(file: str, needed: Sequence[str], optional: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    faults = Faults(file)
+    with open_table(file) as stream:
+        records = records_of(stream, faults)
+        _, header = next(records, (1, []))
+        if not_utf8("".join(header)):
+            faults.add(1, None, ",".join(header), NOT_UTF8)
+        faults.raise_any()
+        some = ", ".join(header[:COLUMNS_SHOWN]) + (", …" if len(header) > COLUMNS_SHOWN else "")
+        for name in needed:
+            if name not in header:
+                faults.add(1, name, "", f"missing from the header; the columns are {some or 'none'}")
+        faults.raise_any()
+        yield 1, ()
+        yield from picked(records, header, (*needed, *optional), faults)
+    faults.raise_any()
+
+
+def is_damaged(number: int, cells: Sequence[str], columns: Sequence[str], faults: Faults) -> bool:
+    """Return whether a record is none of a table with these columns, or not UTF-8; note what is wrong."""
+    if len(cells) != len(columns):
+        faults.add(number, None, "", f"{len(cells)} cells; expected {len(columns)}, as in the header")
+        return True
+    if not not_utf8("".join(cells)):
+        return False
+    for name, text in zip(columns, cells, strict=True):
+        if not_utf8(text):
+            faults.add(number, name, text, NOT_UTF8)
+    return True
+
+
 NOT_UTF8 = "not UTF-8; expected the table saved as UTF-8"
+COLUMNS_SHOWN = 20  # of a header, in a message
 
 
 def not_utf8(text: str) -> bool:

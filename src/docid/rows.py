@@ -285,6 +285,12 @@ def is_missing(text: str) -> bool:
     return text in _MISSING or text.strip().lower() in _MISSING
 
 
+def source_of(row: Any) -> str:
+    """Return the `source_doc_id` of a row, a field of its type or another column; empty where there is none."""
+    source: str | None = getattr(row, "source_doc_id", None)
+    return source or str(getattr(row, "extra", {}).get("source_doc_id", ""))
+
+
 def _task_id(text: str) -> str:
     if is_missing(text):
         raise ValueError("empty; expected the task's id")

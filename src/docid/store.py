@@ -21,6 +21,7 @@ from docid.errors import (
 )
 from docid.ids import check_doc_id, check_text
 from docid.outcomes import Outcome, WriteResult, content_conflict, judge, legacy, same_lineage
+from docid.rows import is_missing, source_of
 from docid.stages import DEFAULT_STAGES, Stages
 from docid.stored import ALL_FILES, Part, StoredDocument, Version, file_of
 
@@ -370,6 +371,8 @@ class DocsStore:
     def source_prompt(self, row: TaskLike) -> str | None:
         """Return the prompt to send for a row with `source_doc_id`: that of the stored document it names.
 
+        A row of any stage may have it, as a field or as a column of its own.
+
         None for a row without one, whose prompt is to be rendered. Look before any model is called: a wrong
         `source_doc_id` is an error of the row.
 
@@ -378,8 +381,8 @@ class DocsStore:
             UnreadableDocument: it was stored without its prompt, or cannot be read.
             InvalidName: what it names is no doc id.
         """
-        source = getattr(row, "source_doc_id", None)
-        if not source:
+        source = source_of(row)
+        if is_missing(source):
             return None
         wanted_by = f"the source_doc_id of {row.stage} task {row.task_id!r}"
         version = self._found(*self._checked(row.stage, source), ALL_FILES, wanted_by)

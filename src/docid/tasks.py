@@ -7,12 +7,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from operator import itemgetter
 from typing import Any, Generic, NamedTuple, Self, TypeVar, cast
 
 import attrs
 
-from docid.csvfile import NOT_UTF8, Faults, Shape, TableWriter, not_utf8, open_table, records_of, shape_of
+from docid.csvfile import (
+    COLUMNS_SHOWN,
+    NOT_UTF8,
+    Faults,
+    Shape,
+    TableWriter,
+    is_damaged,
+    not_utf8,
+    open_table,
+    picked,
+    records_of,
+    shape_of,
+)
 from docid.errors import InvalidName, Problem, TaskTableError
 from docid.ids import check_text, is_doc_id, reserve_doc_id
 from docid.rows import (
@@ -26,6 +37,7 @@ from docid.rows import (
     plain_text,
     row_type_of,
     schema_of,
+    source_of,
     texts_of,
 )
 from docid.stages import DEFAULT_STAGES, Stages
@@ -46,8 +58,6 @@ __all__ = [
 ]
 
 Row = TypeVar("Row", bound=TaskRow)
-
-_SHOWN = 20  # columns of a header in a message
 
 
 class TaskRows(Iterator[Row], Generic[Row]):
@@ -135,13 +145,7 @@ def read_lineages(path: str, row_type: type[TaskRow]) -> Iterator[tuple[int, Lin
         wanted = [f"{row_type.stage}_task_id", "doc_id", "", "source_doc_id", "doc_run_id", "doc_salt"]
         if row_type.parent_stage is not None:
             wanted[2] = "parent_doc_id"
-        # Behind the last cell of every row one is added that is empty, for the columns that are not there.
-        width = len(columns)
-        pick = itemgetter(*(columns.index(name) if name and name in columns else width for name in wanted))
-        for number, cells in records:
-            if not _is_damaged(number, cells, columns, faults):
-                cells.append("")
-                yield number, pick(cells)
+        yield from cast("Iterator[tuple[int, Lineage]]", picked(records, columns, wanted, faults))
     faults.raise_any()
 
 
@@ -155,9 +159,8 @@ def lineages_of(rows: Iterable[TaskRow], stage: str) -> Iterator[tuple[int, Line
         if row.stage != stage:
             raise ValueError(f"tables: expected rows of stage {stage!r}, got a row of stage {row.stage!r}")
         number = rows.row if isinstance(rows, TaskRows) else position
-        source = getattr(row, "source_doc_id", None) or row.extra.get("source_doc_id", "")
         parent = row.parent_doc_id or ""
-        yield number, (row.task_id, row.doc_id, parent, source, row.doc_run_id or "", row.doc_salt or "")
+        yield number, (row.task_id, row.doc_id, parent, source_of(row), row.doc_run_id or "", row.doc_salt or "")
 
 
 def reserve_tasks(
@@ -299,6 +302,21 @@ def stage_of_table(path: str | os.PathLike[str], stages: Stages = DEFAULT_STAGES
     return None
 
 
+def named_stage(path: str, stages: Stages) -> str:
+    """Return the stage whose task table has this file name.
+
+    Raises:
+        ValueError: the name is no task table's.
+    """
+    stage = stage_of_table(path, stages)
+    if stage is None:
+        raise ValueError(
+            f"{path}: which stage's table? expected the name <stage>_tasks.csv or <stage>_generation_tasks.csv, with a "
+            f"stage of {', '.join(stages)}; or the stage given"
+        )
+    return stage
+
+
 def _read_table(file: str, row_type: type[Row], *, reserved: bool) -> Iterator[tuple[str, ...] | tuple[int, Row]]:
     """Yield the header of a table, then its rows with their numbers."""
     faults = Faults(file)
@@ -324,7 +342,7 @@ def _row_parser(
     needed = ("doc_id", "parent_doc_id") if reserved else ()
 
     def parse_row(number: int, cells: list[str]) -> Row | None:
-        if _is_damaged(number, cells, columns, faults):
+        if is_damaged(number, cells, columns, faults):
             return None
         before = faults.count
         values: dict[str, Any] = {}
@@ -352,18 +370,6 @@ def _row_parser(
             return None
 
     return parse_row
-
-
-def _is_damaged(number: int, cells: list[str], columns: tuple[str, ...], faults: Faults) -> bool:
-    if len(cells) != len(columns):
-        faults.add(number, None, "", f"{len(cells)} cells; expected {len(columns)}, as in the header")
-        return True
-    if not not_utf8("".join(cells)):
-        return False
-    for name, text in zip(columns, cells, strict=True):
-        if not_utf8(text):
-            faults.add(number, name, text, NOT_UTF8)
-    return True
 
 
 def _needed(column: Column, row_type: type[TaskRow]) -> str:
@@ -407,7 +413,7 @@ def _check_header(header: list[str], row_type: type[TaskRow], faults: Faults, *,
 
         others = [name for name in header if name not in schema_of(row_type).names]
         near = difflib.get_close_matches(column.name, others, 1)
-        some = ", ".join(header[:_SHOWN]) + (", …" if len(header) > _SHOWN else "")
+        some = ", ".join(header[:COLUMNS_SHOWN]) + (", …" if len(header) > COLUMNS_SHOWN else "")
         hint = f"is {near[0]!r} meant for it?" if near else f"the columns are {some}"
         if to_be_reserved:
             hint += " ('docid reserve' adds it)"

@@ -126,8 +126,8 @@ class Backend(Protocol):
 
     Every method may raise `UnreadableDocument` where something stands that is no document, and `OSError`.
 
-    A class that inherits from this one gets `location`, `create_many`, `listing`, `settle` and `sweeper`, which a
-    home may do better.
+    A class that inherits from this one gets `location`, `create_many`, `listing`, `modified`, `settle` and `sweeper`,
+    which a home may do better.
     """
 
     @abstractmethod
@@ -175,6 +175,13 @@ class Backend(Protocol):
         """
         found = self.load(stage, doc_id)
         return None if found is None else (found.record, self.sizes(stage, doc_id, PART_FILES.values()))
+
+    def modified(self, stage: str, doc_id: str) -> float | None:  # noqa: ARG002 - for a home that knows
+        """Return when the raw text of a document was last written, in seconds since 1970; None where that is not known.
+
+        For what older systems stored without a time.
+        """
+        return None
 
     @abstractmethod
     def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:

@@ -21,7 +21,7 @@ from docid.backends.base import TURNS, Backend, Stored
 from docid.backends.directory import Directory, glance, make_below, open_below
 from docid.backends.locks import Temporary, is_held, locked
 from docid.backends.names import CHANGE_NAMES, HISTORY, entries, entry_name, lock_name, old_name, temporary_name
-from docid.document import RECORD_FILE, Record
+from docid.document import PART_FILES, RECORD_FILE, Record
 from docid.errors import DocidError, DurabilityUnknown, InvalidDocument, UnreadableDocument
 from docid.ids import DOC_ID, is_doc_id
 
@@ -292,6 +292,12 @@ class LocalBackend(Backend):
                 with contextlib.suppress(FileNotFoundError):
                     sizes[name] = os.lstat(join(self.root, stage, doc_id, name)).st_size
         return sizes
+
+    def modified(self, stage: str, doc_id: str) -> float | None:
+        """See `Backend.modified`."""
+        with self._at(stage, doc_id), contextlib.suppress(FileNotFoundError):
+            return os.lstat(join(self.root, stage, doc_id, PART_FILES["raw"])).st_mtime
+        return None
 
     def listing(self, stage: str, doc_id: str) -> tuple[bytes, dict[str, int]] | None:
         """See `Backend.listing`."""

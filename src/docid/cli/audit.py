@@ -12,14 +12,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from docid.audit import audit
-from docid.cli.options import SHOWN, UsageError, add_store, by_stage, other_stages, seconds
+from docid.cli.options import SHOWN, UsageError, add_store, other_stages, seconds, tables_in
 from docid.cli.output import Meter, plain
 from docid.csvfile import Shape, TableWriter
 from docid.errors import TaskTableError, shown
 from docid.findings import FIELDS, LEVELS
 from docid.shards import StageFacts
 from docid.store import DocsStore
-from docid.tasks import stage_of_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +66,7 @@ def _jobs(text: str) -> int:
 
 
 def _audit(arguments: argparse.Namespace) -> int:
-    tables, skipped = _audited_tables(arguments)
+    tables, skipped = tables_in(arguments.tables, arguments.stages)
     _check_audit(arguments, tables)
     store = DocsStore(arguments.store, stages=arguments.stages) if arguments.store else None
     meter = Meter()
@@ -111,24 +110,6 @@ def _check_audit(arguments: argparse.Namespace, tables: dict[str, str]) -> None:
                 print(f"docid: {hint}", file=sys.stderr)
     elif os.path.lexists(root):
         raise UsageError(f"no store at {root}: that is no directory")
-
-
-def _audited_tables(arguments: argparse.Namespace) -> tuple[dict[str, str], list[str]]:
-    """Return the tables that were named, by stage, and the files of directories that are none."""
-    named, skipped = [], []
-    for table in arguments.tables:
-        if not os.path.isdir(table):
-            named.append(table)
-            continue
-        names = sorted(os.listdir(table))
-        found = [name for name in names if stage_of_table(name, arguments.stages) is not None]
-        if not found:
-            stages = ", ".join(arguments.stages)
-            raise UsageError(f"{table}: no task table of stage {stages} in it; expected <stage>_generation_tasks.csv")
-        named += [f"{stage_of_table(name, arguments.stages)}={os.path.join(table, name)}" for name in found]
-        others = (name.encode("utf-8", "backslashreplace").decode() for name in names if name not in found)
-        skipped += [os.path.join(table, name) for name in others]
-    return by_stage(named, arguments.stages), skipped
 
 
 def _audit_report(

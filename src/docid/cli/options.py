@@ -7,6 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from docid.document import nonce
 from docid.ids import is_doc_id
 from docid.stages import DEFAULT_STAGES, Stages
 from docid.store import DocsStore
@@ -102,9 +103,53 @@ def by_stage(tables: Sequence[str], stages: Stages) -> dict[str, str]:
     return paths
 
 
-def find(arguments: argparse.Namespace) -> StoredDocument:
+def tables_in(named: Sequence[str], stages: Stages) -> tuple[dict[str, str], list[str]]:
+    """Return the tables of `[STAGE=]TABLE|DIRECTORY` arguments by stage, and the files of directories that are none."""
+    tables, skipped = [], []
+    for table in named:
+        if not os.path.isdir(table):
+            tables.append(table)
+            continue
+        names = sorted(os.listdir(table))
+        found = [name for name in names if stage_of_table(name, stages) is not None]
+        if not found:
+            raise UsageError(
+                f"{table}: no task table of stage {', '.join(stages)} in it; expected <stage>_generation_tasks.csv"
+            )
+        tables += [f"{stage_of_table(name, stages)}={os.path.join(table, name)}" for name in found]
+        others = (name.encode("utf-8", "backslashreplace").decode() for name in names if name not in found)
+        skipped += [os.path.join(table, name) for name in others]
+    return by_stage(tables, stages), skipped
+
+
+def table_of(named: str, stages: Stages) -> tuple[str, str]:
+    """Return stage and path of one `[STAGE=]TABLE` argument."""
+    [(stage, path)] = by_stage([named], stages).items()
+    return stage, path
+
+
+RANDOM = "random"
+
+
+def add_salt(parser: argparse.ArgumentParser) -> None:
+    """Add --run-id and --salt."""
+    parser.add_argument("--run-id", metavar="TEXT", help="derive the ids for this run alone")
+    parser.add_argument(
+        "--salt",
+        metavar="TEXT|random",
+        help="derive other ids for the same tasks; 'random' is a fresh salt of 64 bits for the whole batch",
+    )
+
+
+def salt_of(arguments: argparse.Namespace) -> str | None:
+    """Return the salt of --salt, a fresh one for `random`: 16 hexadecimal digits."""
+    given: str | None = arguments.salt
+    return nonce() if given == RANDOM else given
+
+
+def find(arguments: argparse.Namespace, name: str) -> StoredDocument:
     """Return the document that `[STAGE/]ID` names, the id by unique prefix."""
-    store, name = store_of(arguments), arguments.document
+    store = store_of(arguments)
     stage, slash, doc_id = name.rpartition("/")
     if not doc_id:
         raise UsageError(f"{name!r} names no document; expected [STAGE/]ID")

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
+import tempfile
 from typing import TYPE_CHECKING, Any
 
+from docid.cli.options import SHOWN
 from docid.document import timestamp
+from docid.errors import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from docid.curate import Note
     from docid.stored import StoredDocument
 
 
@@ -60,6 +67,29 @@ def parts_line(document: StoredDocument) -> str:
     return ", ".join(f"{part} {size:,} bytes" for part, size in document.sizes.items())
 
 
+def print_notes(notes: Sequence[Note]) -> None:
+    """Print what was left out, by kind, the first few of each."""
+    kinds: dict[str, list[Note]] = {}
+    for note in notes:
+        kinds.setdefault(note.kind, []).append(note)
+    for kind, of_kind in kinds.items():
+        print(f"{kind}: {sum(note.number for note in of_kind):,}")
+        for note in of_kind[:SHOWN]:
+            task = "" if note.task_id is None else f" (task_id={shown(note.task_id)})"
+            print(plain(f"  {note.where}{task}: {note.message}").replace("\n", " "))
+        if len(of_kind) > SHOWN:
+            print(f"  … and {len(of_kind) - SHOWN:,} more (--json gives all)")
+
+
+def written_text(write: Callable[[str], object]) -> bytes:
+    """Return the table that `write`, which is given a path, makes."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "table.csv")
+        write(path)
+        with open(path, "rb") as table:
+            return table.read()
+
+
 def plain(text: str) -> str:
     """Return a text without what would steer a terminal: control characters as their escapes, but for newlines."""
     return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: ascii(found[0])[1:-1], text.replace("\r\n", "\n"))
@@ -67,9 +97,14 @@ def plain(text: str) -> str:
 
 def print_text(text: str) -> None:
     """Print a text as it is, whatever the terminal's encoding and line ends."""
+    print_bytes(text.encode())
+
+
+def print_bytes(data: bytes) -> None:
+    """Print UTF-8 as it is."""
     buffer = getattr(sys.stdout, "buffer", None)
     if buffer is None:  # a caller of main() in a notebook, say
-        print(text, end="")
+        print(data.decode(), end="")
     else:
         sys.stdout.flush()
-        buffer.write(text.encode())
+        buffer.write(data)

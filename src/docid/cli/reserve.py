@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
-from docid.cli.options import UsageError, add_stages, by_stage
+from docid.cli.options import RANDOM, UsageError, add_salt, add_stages, by_stage, salt_of
 from docid.ids import reserve_doc_ids
 from docid.tasks import read_tasks, reserve_tasks, row_type_of, write_tasks
 
@@ -33,8 +34,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     reserve.add_argument(
         "--task-id", action="append", default=[], metavar="TEXT", help="a task to print the id of; may be repeated"
     )
-    reserve.add_argument("--run-id", metavar="TEXT", help="derive the ids for this run alone")
-    reserve.add_argument("--salt", metavar="TEXT", help="derive other ids for the same tasks")
+    add_salt(reserve)
     reserve.add_argument(
         "--parents",
         action="append",
@@ -51,11 +51,14 @@ def _reserve(arguments: argparse.Namespace) -> int:
     stages: Stages = arguments.stages
     if bool(arguments.tables) == bool(arguments.task_id) or bool(arguments.task_id) != bool(arguments.stage):
         raise UsageError("expected either tables, or --stage with --task-id; see docid reserve --help")
+    salt = salt_of(arguments)
     if arguments.task_id:
         if arguments.parents or arguments.dry_run:
             raise UsageError("--parents and --dry-run are for tables; expected --stage and --task-id alone")
-        stage = stages.check(arguments.stage)
-        print("\n".join(reserve_doc_ids(stage, arguments.task_id, run_id=arguments.run_id, salt=arguments.salt)))
+        ids = reserve_doc_ids(stages.check(arguments.stage), arguments.task_id, run_id=arguments.run_id, salt=salt)
+        if arguments.salt == RANDOM:
+            print(f"docid: salt {salt}", file=sys.stderr)
+        print("\n".join(ids))
         return 0
     tables = by_stage(arguments.tables, stages)
     known = {**_parent_tables(arguments, tables), **tables}
@@ -63,8 +66,8 @@ def _reserve(arguments: argparse.Namespace) -> int:
     for dry in [True] if arguments.dry_run else [True, False]:
         for stage in stages:
             if stage in tables:
-                parents = _parents_of(stage, known, tables, arguments, dry=dry)
-                text = _reserve_table(arguments, stage, tables[stage], parents, dry=dry)
+                parents = _parents_of(stage, known, tables, arguments, salt, dry=dry)
+                text = _reserve_table(arguments, stage, tables[stage], parents, salt, dry=dry)
                 if dry == arguments.dry_run:
                     print(text)
     return 0
@@ -83,7 +86,13 @@ def _parent_tables(arguments: argparse.Namespace, tables: dict[str, str]) -> dic
 
 
 def _parents_of(
-    stage: str, known: dict[str, str], tables: dict[str, str], arguments: argparse.Namespace, *, dry: bool
+    stage: str,
+    known: dict[str, str],
+    tables: dict[str, str],
+    arguments: argparse.Namespace,
+    salt: str | None,
+    *,
+    dry: bool,
 ) -> Iterable[TaskRow] | None:
     """Return the rows of the parents' table; None where none was named."""
     stages: Stages = arguments.stages
@@ -93,12 +102,18 @@ def _parents_of(
     parents = read_tasks(known[parent_stage], row_type_of(parent_stage, stages), reserved=False)
     if parent_stage in tables and dry:
         # Its file would have been filled by now.
-        return reserve_tasks(parents, parents.row_type, arguments.run_id, arguments.salt)
+        return reserve_tasks(parents, parents.row_type, arguments.run_id, salt)
     return parents
 
 
 def _reserve_table(
-    arguments: argparse.Namespace, stage: str, path: str, parents: Iterable[TaskRow] | None, *, dry: bool
+    arguments: argparse.Namespace,
+    stage: str,
+    path: str,
+    parents: Iterable[TaskRow] | None,
+    salt: str | None,
+    *,
+    dry: bool,
 ) -> str:
     """Fill one table, or only look what there is to fill; return what to say of it."""
     row_type = row_type_of(stage, arguments.stages)
@@ -107,7 +122,7 @@ def _reserve_table(
     for _ in before.counted(table):
         pass
     rows = read_tasks(path, row_type, reserved=False)
-    stream = reserve_tasks(rows, row_type, arguments.run_id, arguments.salt, parents=parents)
+    stream = reserve_tasks(rows, row_type, arguments.run_id, salt, parents=parents)
     reserved = after.counted(stream)
     without_rows = before.rows == 0 and {"doc_id", "parent_doc_id"} & (set(stream.columns) - set(table.columns))
     if dry or not (before.parents or before.ids or without_rows):
@@ -122,6 +137,8 @@ def _reserve_table(
         text += f", {parent_ids} parent_doc_id ({before.rows - before.parents} kept)"
         if after.parents:
             text += f"; {after.parents} without parent_doc_id (name the table of stage {row_type.parent_stage} too)"
+    if ids and not dry and arguments.salt == RANDOM:
+        text += f"; salt {salt}"
     return text
 
 

@@ -52,7 +52,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    document = find(arguments)
+    document = find(arguments, arguments.document)
     if arguments.part is not None:
         text = document.text(arguments.part)
         if text is None:

@@ -1,0 +1,280 @@
+"""`docid link`, `scores`, `select` and `replay`: from a store back to tables."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from docid.cli.options import (
+    SHOWN,
+    UsageError,
+    add_salt,
+    add_store,
+    find,
+    other_stages,
+    salt_of,
+    store_of,
+    table_of,
+)
+from docid.cli.output import json_line, plain, print_bytes, print_notes, written_text
+from docid.csvfile import read_columns
+from docid.curate import link, read_scores, replay, score_columns, scores, select, write_scores
+from docid.ids import is_doc_id
+from docid.rows import is_missing, plain_text, row_type_of, texts_of
+from docid.tasks import write_tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from docid.curate import Note, Score, Selection
+    from docid.rows import TaskRow
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands."""
+    linking = verbs.add_parser(
+        "link",
+        allow_abbrev=False,
+        help="fill a table's ids from the documents that are there already",
+        description="Fill the empty doc_id and parent_doc_id cells of a task table, in place and atomically, from "
+        "stored documents of the same task id, so that they are used and not made again. Of several the newest is "
+        "taken and the others are listed. What is set is kept, unless --force.",
+    )
+    linking.add_argument("table", metavar="[STAGE=]TABLE", help="the task table to fill")
+    linking.add_argument("--force", action="store_true", help="replace ids that are set, too")
+    linking.add_argument("--dry-run", action="store_true", help="say what would be filled; write nothing")
+    linking.add_argument("--json", action="store_true", help="print one line of JSON a note, the summary last")
+    add_store(linking)
+    linking.set_defaults(run=_link)
+
+    scoring = verbs.add_parser(
+        "scores",
+        allow_abbrev=False,
+        help="gather the scores of evaluations in a table",
+        description="Make a table of the numbers that the parsed texts of a stage are, one row a document, sorted by "
+        "doc id, with what each was made from. A document without a number has the reason in the column error.",
+    )
+    scoring.add_argument(
+        "--stage", metavar="STAGE", help="the stage of the evaluations (default: the last of --stages)"
+    )
+    _add_output(scoring, "scores.csv")
+    add_store(scoring)
+    scoring.set_defaults(run=_scores)
+
+    selecting = verbs.add_parser(
+        "select",
+        allow_abbrev=False,
+        help="make a task table of the documents with the best scores",
+        description="Choose the best documents by a table of scores, and make a task table of them, with their own "
+        "ids: they are there, and are not made again. Of equal scores the first doc id is better. Documents that are "
+        "gone are left out, and the next ones take their places.",
+    )
+    selecting.add_argument("--scores", metavar="FILE", required=True, help="the table that 'docid scores' made")
+    selecting.add_argument("--top", type=_number, metavar="N", required=True, help="how many")
+    selecting.add_argument(
+        "--templates",
+        action="append",
+        default=[],
+        metavar="LIST",
+        help="count the scores of these evaluation templates only: ids, separated by commas; may be repeated",
+    )
+    selecting.add_argument(
+        "--aggregate",
+        choices=("max", "mean", "median"),
+        default="max",
+        help="how a document's score comes from those of its evaluations (default: max)",
+    )
+    selecting.add_argument(
+        "--stage", metavar="STAGE", help="the stage of the documents (default: what the last of --stages comes from)"
+    )
+    _add_output(selecting, "essay_generation_tasks.csv")
+    add_store(selecting)
+    selecting.set_defaults(run=_select)
+
+    replaying = verbs.add_parser(
+        "replay",
+        allow_abbrev=False,
+        help="build the task rows of stored documents, to run them again",
+        description="Build task rows from stored documents alone, so that each can be run again exactly: source_doc_id "
+        "names the document whose prompt is sent again. With --run-id or --salt the rows have ids of their own.",
+    )
+    replaying.add_argument("documents", nargs="*", metavar="[STAGE/]ID", help="documents of one stage")
+    replaying.add_argument(
+        "--from", dest="table", metavar="[STAGE=]TABLE", help="the documents in a table's doc_id column"
+    )
+    add_salt(replaying)
+    _add_output(replaying, "a task table")
+    add_store(replaying)
+    replaying.set_defaults(run=_replay)
+
+
+def _add_output(parser: argparse.ArgumentParser, example: str) -> None:
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help=f"write {example} here, in place of what is there (default: print it)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be written to --output; write nothing")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON a row instead")
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,8}", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of documents, 1 or more")
+    return int(text)
+
+
+def _link(arguments: argparse.Namespace) -> int:
+    store = store_of(arguments)
+    stage, path = table_of(arguments.table, store.stages)
+    dry = arguments.dry_run
+    linked = link(path, store, row_type=row_type_of(stage, store.stages), force=arguments.force, dry_run=dry)
+    if arguments.json:
+        _print_json_notes(linked.notes)
+        print(json.dumps({"summary": {"table": path, "dry_run": dry, **linked._asdict(), "notes": len(linked.notes)}}))
+        return 0
+    text = f"{path}: {linked.rows} rows, {'would be ' if dry else ''}linked: {linked.filled} ({linked.kept} kept)"
+    if store.stages.parent_of(stage) is not None:
+        text += f", {linked.parents_filled} parent_doc_id; {linked.parents_missing} without parent_doc_id"
+    print(plain(text))
+    print_notes(linked.notes)
+    return 0
+
+
+def _print_json_notes(notes: Iterable[Note]) -> None:
+    for note in notes:
+        print(json.dumps({"note": note._asdict()}))
+
+
+def _scores(arguments: argparse.Namespace) -> int:
+    store = store_of(arguments)
+    stage = list(store.stages)[-1] if arguments.stage is None else store.stages.check(arguments.stage)
+    columns = score_columns(store, stage)
+    counts: Counter[str] = Counter()
+    found = _counted(scores(store, stage), counts)
+    out = _put(arguments, (score.texts() for score in found), lambda path: write_scores(path, found, columns))
+    print(f"{sum(counts.values()):,} documents of stage {stage}: {counts['']:,} with a score", file=out)
+    for error, count in counts.most_common():
+        if error:
+            print(f"  {error}: {count:,}", file=out)
+    _hint(arguments)
+    return 0
+
+
+def _counted(found: Iterator[Score], counts: Counter[str]) -> Iterator[Score]:
+    for score in found:
+        counts[score.error.partition(":")[0]] += 1
+        yield score
+
+
+def _select(arguments: argparse.Namespace) -> int:
+    store = store_of(arguments)
+    if arguments.output and os.path.realpath(arguments.output) == os.path.realpath(arguments.scores):
+        raise UsageError(f"--output {arguments.output}: that is the table of scores; expected another file")
+    templates = [each.strip() for given in arguments.templates for each in given.split(",") if each.strip()]
+    if arguments.templates and not templates:
+        raise UsageError("--templates: expected ids of evaluation templates, separated by commas")
+    chosen = select(
+        read_scores(arguments.scores),
+        store,
+        top=arguments.top,
+        templates=templates,
+        aggregate=arguments.aggregate,
+        stage=arguments.stage,
+    )
+    out = _put_rows(arguments, chosen.rows, chosen.row_type)
+    with contextlib.redirect_stdout(out):
+        _print_selection(chosen, arguments)
+    return 0
+
+
+def _print_selection(chosen: Selection, arguments: argparse.Namespace) -> None:
+    print(
+        f"{chosen.evaluations:,} evaluations, {chosen.scored:,} documents of stage {chosen.stage} with a score "
+        f"({arguments.aggregate}); {len(chosen.picks):,} selected"
+    )
+    for pick in chosen.picks[: SHOWN * 2]:
+        print(plain(f"  {plain_text(pick.score)}  {chosen.stage}/{pick.doc_id}  {pick.task_id}").replace("\n", " "))
+    if len(chosen.picks) > SHOWN * 2:
+        print(f"  … and {len(chosen.picks) - SHOWN * 2:,} more")
+    if len(chosen.picks) < arguments.top:
+        print(f"fewer than the {arguments.top:,} that were asked for")
+    print_notes(chosen.notes)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    if bool(arguments.documents) == bool(arguments.table):
+        raise UsageError("expected either documents, or --from TABLE; see docid replay --help")
+    store = store_of(arguments)
+    if arguments.table:
+        stage, path = table_of(arguments.table, store.stages)
+        doc_ids: Iterable[str] = _doc_ids(path, stage)
+    else:
+        documents = [find(arguments, name) for name in arguments.documents]
+        stages = sorted({each.stage for each in documents})
+        if len(stages) > 1:
+            raise UsageError(f"documents of the stages {', '.join(stages)}; expected one stage, as a table has one")
+        [stage], doc_ids = stages, [each.doc_id for each in documents]
+    rows = replay(store, stage, doc_ids, run_id=arguments.run_id, salt=salt_of(arguments))
+    count = 0
+
+    def counted() -> Iterator[TaskRow]:
+        nonlocal count
+        for row in rows:
+            count += 1
+            yield row
+
+    out = _put_rows(arguments, counted(), rows.row_type)
+    with contextlib.redirect_stdout(out):
+        print(f"{count:,} rows of stage {stage}, from the documents of {arguments.store}")
+        print_notes(rows.notes)
+    return 0
+
+
+def _doc_ids(path: str, stage: str) -> Iterator[str]:
+    for number, (doc_id, _) in read_columns(path, ("doc_id",), (f"{stage}_task_id",)):
+        if not is_doc_id(doc_id) and not is_missing(doc_id):
+            raise UsageError(f"{path} row {number}, column doc_id: {doc_id!r}; not a doc id")
+        if not is_missing(doc_id):
+            yield doc_id
+
+
+def _put_rows(arguments: argparse.Namespace, rows: Iterable[TaskRow], row_type: type[TaskRow]) -> Any:
+    return _put(arguments, map(texts_of, rows), lambda path: write_tasks(path, rows, row_type=row_type))
+
+
+def _put(arguments: argparse.Namespace, texts: Iterator[dict[str, str]], write: Any) -> Any:
+    """Write the table, or print it, or its rows as JSON; return where to say what was done."""
+    output: str | None = arguments.output
+    if output is not None and not output:
+        raise UsageError("--output: expected a path, got nothing (is a variable not set?)")
+    if arguments.json and output is not None:
+        raise UsageError("--json prints the rows, --output writes them; expected one of the two")
+    if arguments.dry_run and output is None:
+        raise UsageError("--dry-run is about what would be written; expected --output with it")
+    if arguments.json:
+        for row in texts:
+            print(json_line(row))
+        return sys.stderr
+    if output is None:
+        print_bytes(written_text(write))
+        return sys.stderr
+    if os.path.isdir(output):
+        raise UsageError(f"--output {output}: that is a directory; expected a file")
+    was_there = os.path.lexists(output)
+    if arguments.dry_run:
+        written_text(write)
+    else:
+        write(output)
+    done = "would be " if arguments.dry_run else ""
+    print(plain(f"{output}: {done}{'replaced' if was_there else 'written'}"))
+    return sys.stdout
+
+
+def _hint(arguments: argparse.Namespace) -> None:
+    if hint := other_stages(arguments):
+        print(f"docid: {hint}", file=sys.stderr)
