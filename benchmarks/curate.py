@@ -89,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="of 110 drafts, 880 essays, 24,640 evaluations")
     parser.add_argument("--directory", help="where to make the store (default: the temporary directory)")
-    options = parser.parse_args()
+    options, _ = parser.parse_known_args()
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
         root = Path(directory)
         # In a process of its own: a child begins with what its parent holds.

@@ -32,7 +32,7 @@ OUR_KEYS = ("format", "stage", "doc_id", "task_id", "parent_doc_id", "run_id", "
 """The top-level keys of a record that are not the caller's, for ever; whatever comes later goes under `docid`."""
 
 
-_DEPTH = 250  # levels of lists and dicts; orjson writes 254
+DEPTH = 250  # levels of lists and dicts; orjson writes 254
 
 
 class TaskLike(Protocol):
@@ -124,14 +124,15 @@ def _json_object(value: Mapping[str, Any]) -> dict[str, Any]:
         raise TypeError(f"metadata: expected a mapping, got {type(value).__name__}")
     copied = dict(value)
     copy = _as_json(copied)
-    if copy is None or copy[0] != copied or _is_too_deep(copied):
+    if copy is None or copy[0] != copied or is_too_deep(copied):
         raise InvalidDocument(*_first_fault("metadata", copied))
     return cast("dict[str, Any]", copy[0])
 
 
-def _is_too_deep(value: Any) -> bool:
+def is_too_deep(value: Any) -> bool:
+    """Return whether lists and dicts stand in each other deeper than a record may have them."""
     level = [value]
-    for _ in range(_DEPTH):
+    for _ in range(DEPTH):
         children = (child for each in level for child in (each.values() if isinstance(each, dict) else each))
         # Each once: what holds itself would double with every level.
         level = list({id(child): child for child in children if isinstance(child, (dict, list))}.values())
@@ -150,8 +151,8 @@ def _as_json(value: Any) -> tuple[Any] | None:
 
 def _first_fault(path: str, value: Any) -> tuple[str, str]:
     """Return the path to what JSON does not give back equal in `value`, and what is wrong with it."""
-    if _is_too_deep(value):
-        return path, f"lists and dicts more than {_DEPTH} deep; expected less"
+    if is_too_deep(value):
+        return path, f"lists and dicts more than {DEPTH} deep; expected less"
     while True:
         children: list[tuple[str, Any]] = []
         if isinstance(value, dict):

@@ -13,6 +13,7 @@ import attrs
 import docid
 from docid import DocId, DocsStore, Document, Outcome, Stages, StoredDocument, TaskRow, WriteResult
 from docid.backends import Backend, LocalBackend, MemoryBackend
+from docid.curate import Change, Note, Score, backfill, link, migrate, read_scores, replay, scores, select
 
 
 @attrs.frozen(kw_only=True)
@@ -77,3 +78,12 @@ def homes(future: Future[str]) -> None:
     DocsStore(Path("docs"), durability="full")
     DocsStore("docs", durability="some")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     docid.reserve_doc_id("draft", 7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def curating(store: DocsStore) -> None:
+    assert_type(link("essay_tasks.csv", store, dry_run=True).notes, tuple[Note, ...])
+    assert_type(scores(store), Iterator[Score])
+    assert_type(select(read_scores("scores.csv"), store, top=3, aggregate="mean").rows, tuple[TaskRow, ...])
+    assert_type(list(replay(store, "essay", ["e1"])), list[TaskRow])
+    assert_type(migrate(store, {"draft": Path("draft_tasks.csv")}, apply=True), Iterator[Change])
+    assert_type(backfill(store, "model_id", "draft_tasks.csv", "generation_model"), Iterator[Change])

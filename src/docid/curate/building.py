@@ -135,8 +135,8 @@ class Builder:
                 f"{each.stage}_model": each.metadata.get("model_id"),
             }
             # A generation model is that of the nearest stage that has no column for its own.
-            if name == "generation_model" and f"{each.stage}_model" not in self._schema.names:
-                return None if "model_id" not in each.metadata else plain_text(each.metadata["model_id"])
+            if f"{each.stage}_model" not in self._schema.names:
+                meant["generation_model"] = each.metadata.get("model_id")
             if meant.get(name) is not None:
                 return plain_text(meant[name])
         return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from docid.backends.base import TURNS
 from docid.csvfile import Faults, read_columns
-from docid.document import FORMAT, OUR_KEYS, RECORD_FILE, PartEntry, Record, nonce, timestamp
+from docid.document import DEPTH, FORMAT, OUR_KEYS, RECORD_FILE, PartEntry, Record, is_too_deep, nonce, timestamp
 from docid.errors import DocidError, shown
 from docid.ids import DOC_ID_EXPECTED, check_doc_id, check_text, is_doc_id
 from docid.rows import is_missing
@@ -161,6 +161,8 @@ def _swapped(
             if version is None:
                 return change._replace(action="absent", message="not in the store")
             change = change._replace(task_id=version.record.task_id)
+            if is_too_deep(version.record.data):
+                raise _Undecided(f"lists and dicts more than {DEPTH} deep")  # noqa: TRY301 - said as the others are
             planned = plan(version)
             change = change._replace(message=planned.message, warning=planned.warning)
             if planned.data is None:
@@ -306,11 +308,8 @@ def _exactly(record: bytes) -> dict[str, Any]:
     def constant(text: str) -> Any:
         raise _Undecided(f"{RECORD_FILE} holds {text}, which is no JSON")
 
-    try:
-        found = json.loads(record.decode("utf-8-sig"), object_pairs_hook=pairs, parse_constant=constant)
-    except (ValueError, RecursionError) as error:
-        raise _Undecided(f"{RECORD_FILE} is not JSON ({error})") from None
-    return dict(found)
+    # It was read as JSON before, and is not too deep.
+    return dict(json.loads(record.decode("utf-8-sig"), object_pairs_hook=pairs, parse_constant=constant))
 
 
 def _bytes(version: Version, data: dict[str, Any]) -> bytes:

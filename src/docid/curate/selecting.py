@@ -102,6 +102,7 @@ def select(
     Example:
         >>> from docid import DocsStore, Document
         >>> from docid.backends import MemoryBackend
+        >>> from docid.curate import Score
         >>> store = DocsStore(MemoryBackend())
         >>> drafts = [Document(stage="draft", doc_id=f"d{n}", task_id=f"t-{n}", raw_text="") for n in range(3)]
         >>> _ = store.write_many(drafts)

@@ -1,0 +1,352 @@
+"""Records of older systems brought to the current format, and records that get a key."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from docid import DocsStore, Document, InvalidName, Stages, TaskTableError
+from docid.backends import LocalBackend, MemoryBackend
+from docid.curate import Change, backfill, migrate
+from docid.testing import metadata
+
+FILE_TIME = datetime(2025, 8, 30, 12, 0, 0, 250_000, tzinfo=UTC)
+
+
+def old(store: DocsStore, stage: str, doc_id: str, record: Any, **parts: bytes) -> Path:
+    """Put a document there as an older system did."""
+    path = store.path(stage, doc_id)
+    path.mkdir(parents=True)
+    text = record if isinstance(record, bytes) else json.dumps(record, ensure_ascii=False).encode()
+    (path / "metadata.json").write_bytes(text)
+    for name, data in ({"raw": b"Once.\r\n"} | parts).items():
+        (path / f"{name}.txt").write_bytes(data)
+        os.utime(path / f"{name}.txt", (0, FILE_TIME.timestamp()))
+    return path
+
+
+def only(store: DocsStore, **options: Any) -> Change:
+    [change] = migrate(store, **options)
+    return change
+
+
+def files_of(path: Path) -> dict[str, tuple[bytes, int, int]]:
+    """Return what lies in a document, with inode and time, but for its record."""
+    return {
+        each.name: (each.read_bytes(), each.stat().st_ino, each.stat().st_mtime_ns)
+        for each in path.iterdir()
+        if each.name != "metadata.json"
+    }
+
+
+def test_a_record_is_brought_to_the_current_format_in_place(local: DocsStore) -> None:
+    record = {"task_id": "e-1", "parent_doc_id": "d1", "usage": {"cost": 0.1, "n": 2**60}, "none": None, "é": "ü"}
+    path = old(local, "essay", "0e1", record, parsed="ö".encode(), prompt=b"")
+    texts = files_of(path)
+    before = (path / "metadata.json").read_bytes()
+    planned = only(local)
+    assert (planned.action, planned.done, planned.message) == ("migrate", False, "created_at from the time of raw.txt")
+    assert (path / "metadata.json").read_bytes() == before
+    assert not (path.parent.parent / ".docid").exists()
+
+    assert only(local, apply=True) == planned._replace(done=True)
+    assert files_of(path) == texts
+    document = local.read("essay", "0e1", verify=True)
+    assert document == Document(
+        stage="essay",
+        doc_id="0e1",
+        task_id="e-1",
+        parent_doc_id="d1",
+        raw_text="Once.\r\n",
+        parsed_text="ö",
+        prompt_text="",
+        metadata={"usage": {"cost": 0.1, "n": 2**60}, "none": None, "é": "ü"},
+        created_at=FILE_TIME,
+    )
+    assert local.open("essay", "0e1").record["docid"]["migrated"] == {"created_at": "raw.txt"}
+    # The old record is in history, byte for byte, and readable as a version.
+    [entry] = (path.parent.parent / ".docid" / "history" / "essay" / "0e1").iterdir()
+    assert entry.read_bytes() == before
+    [version] = local.history("essay", "0e1")
+    assert (version.raw_text, version.metadata["none"]) == ("Once.\r\n", None)
+
+    inode = (path / "metadata.json").stat().st_ino
+    assert only(local, apply=True).action == "current"
+    assert (path / "metadata.json").stat().st_ino == inode
+    assert local.write(document).outcome == "unchanged"
+
+
+def test_what_a_record_does_not_say_comes_from_the_table(local: DocsStore, tmp_path: Path) -> None:
+    old(local, "draft", "d1", {"task_id": ""})
+    old(local, "essay", "e1", {"task_id": None, "parent_doc_id": ""})
+    old(local, "essay", "e2", {"task_id": "e-2", "parent_doc_id": "d1"})
+    old(local, "essay", "e3", {"task_id": "e-3"})
+    drafts, essays = tmp_path / "draft_tasks.csv", tmp_path / "essay_tasks.csv"
+    drafts.write_text("draft_task_id,doc_id,parent_doc_id\nt-1,d1,nothing\nt-2,,x\n")
+    essays.write_text("essay_task_id,doc_id,parent_doc_id\ne-1,e1,d1\nother,e2,d9\ne-3,e3,nan\n")
+    changes = {each.doc_id: each for each in migrate(local, {"draft": drafts, "essay": essays}, apply=True)}
+    assert {name: (each.action, each.task_id) for name, each in changes.items()} == {
+        "d1": ("migrate", "t-1"),
+        "e1": ("migrate", "e-1"),
+        "e2": ("migrate", "e-2"),
+        "e3": ("leave", "e-3"),
+    }
+    assert changes["e1"].message == (
+        "task_id from the table; parent_doc_id from the table; created_at from the time of raw.txt"
+    )
+    assert changes["e2"].warning == (
+        "task_id is 'e-2' in its record, which stays, and 'other' in the table; "
+        "parent_doc_id is 'd1' in its record, which stays, and 'd9' in the table"
+    )
+    assert changes["e3"].message == "neither its record nor a table says its parent_doc_id"
+    assert local.open("essay", "e1").record["docid"]["migrated"] == {
+        "task_id": "table",
+        "parent_doc_id": "table",
+        "created_at": "raw.txt",
+    }
+    document = local.open("draft", "d1")
+    assert (document.task_id, document.parent_doc_id, document.metadata) == ("t-1", None, {})
+
+
+def test_a_table_that_contradicts_itself_decides_nothing(local: DocsStore, tmp_path: Path) -> None:
+    old(local, "draft", "d1", {})
+    old(local, "draft", "d2", {})
+    table = tmp_path / "draft_tasks.csv"
+    table.write_text("draft_task_id,doc_id\nt-1,d1\nt-2,d1\nt-1,d1\nt-2,d2\nt-2,d2\n")
+    one, two = migrate(local, {"draft": table})
+    assert (one.action, one.message) == ("leave", "two rows of the table have its doc id, and differ")
+    assert (two.action, two.task_id) == ("migrate", "t-2")
+    with pytest.raises(InvalidName):
+        migrate(local, {"chapter": table})
+    with pytest.raises(TaskTableError):
+        migrate(local, {"essay": table})
+
+
+TASK = '"task_id": "t-1"'
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        pytest.param(b"{}", "neither its record nor a table says its task_id", id="no task"),
+        pytest.param(f'{{{TASK}, "x": NaN}}'.encode(), "metadata.json holds NaN, which is no JSON", id="NaN"),
+        pytest.param(f'{{{TASK}, "x": [-Infinity]}}'.encode(), "holds -Infinity", id="infinity"),
+        pytest.param(
+            f'{{{TASK}, "x": 1e999}}'.encode(), "x is inf in its record, which would not come back", id="1e999"
+        ),
+        pytest.param(f'{{{TASK}, "x": {2**64}}}'.encode(), "its values cannot stand in a record", id="past 64 bits"),
+        pytest.param(f'{{{TASK}, "x": 1, "x": 2}}'.encode(), "metadata.json has the key 'x' twice", id="a key twice"),
+        pytest.param(f'{{{TASK}, "u": {{"x": 1, "x": 1}}}}'.encode(), "has the key 'x' twice", id="twice inside"),
+        pytest.param(f'{{{TASK}, "x": "\\ud800"}}'.encode(), "cannot stand in a record", id="half a surrogate pair"),
+        pytest.param(f'{{{TASK}, "x": {"[" * 900 + "]" * 900}}}'.encode(), "more than 250 deep", id="too deep"),
+        pytest.param({"task_id": 7}, "task_id is 7 in its record; expected text", id="a number as task"),
+        pytest.param({"task_id": "a\nb"}, "task_id: ", id="a task with a newline"),
+        pytest.param(
+            {"task_id": "t", "parent_doc_id": "d1"}, "parent_doc_id is 'd1', and stage draft has no", id="a parent"
+        ),
+        pytest.param({"task_id": "t", "run_id": 7}, "run_id: ", id="a number as run"),
+        pytest.param({"task_id": "t", "run_id": "a\0"}, "run_id: ", id="a run with NUL"),
+        pytest.param({"task_id": "t", "format": "v1"}, "format is 'v1' in its record, and that key is", id="format"),
+        pytest.param({"task_id": "t", "files": []}, "files is [] in its record", id="files"),
+        pytest.param({"task_id": "t", "docid": 0}, "docid is 0 in its record", id="docid"),
+        pytest.param({"task_id": "t", "stage": "essay"}, "stage is 'essay' in its record", id="another stage"),
+        pytest.param({"task_id": "t", "doc_id": "d2"}, "doc_id is 'd2' in its record", id="another doc id"),
+        pytest.param({"task_id": "t", "created_at": 1e9}, "created_at is 1000000000.0 in its record", id="seconds"),
+        pytest.param({"task_id": "t", "created_at": "noon"}, "created_at is 'noon' in its record", id="no time"),
+        pytest.param({"task_id": "t", "created_at": "0001-01-01T00:00:00+01:00"}, "created_at is", id="before year 1"),
+        pytest.param({"task_id": "t", "created_at": "2025-01-01"}, "without time zone; --assume-utc", id="no zone"),
+    ],
+)
+def test_what_cannot_be_decided_is_left_alone_with_the_reason(local: DocsStore, record: Any, reason: str) -> None:
+    path = old(local, "draft", "d1", record)
+    before = (path / "metadata.json").read_bytes()
+    change = only(local, apply=True)
+    assert (change.action, change.done) == ("leave", False)
+    assert reason in change.message
+    assert (path / "metadata.json").read_bytes() == before
+    assert not (path.parent.parent / ".docid").exists()
+
+
+def test_a_parent_that_is_no_doc_id_is_left_alone(local: DocsStore) -> None:
+    old(local, "essay", "e1", {"task_id": "t", "parent_doc_id": "../d1"})
+    assert "parent_doc_id: not a doc id" in only(local).message
+
+
+def test_keys_that_say_the_same_and_a_time_with_a_zone_are_kept(local: DocsStore) -> None:
+    own = {"stage": "draft", "doc_id": "d1", "created_at": "2025-08-30 14:00:00+02:00", "run_id": "r-1", "format": None}
+    old(local, "draft", "d1", {"task_id": "t-1", **own, "files": ""})
+    change = only(local, apply=True)
+    assert (change.action, change.message) == ("migrate", "")
+    document = local.open("draft", "d1")
+    assert document.record["created_at"] == own["created_at"]
+    assert (document.created_at, document.run_id, document.metadata) == (FILE_TIME.replace(microsecond=0), "r-1", {})
+
+
+def test_a_time_without_zone_may_be_taken_for_utc(local: DocsStore) -> None:
+    old(local, "draft", "d1", {"task_id": "t-1", "created_at": "2025-01-01T10:00:00"})
+    assert only(local, apply=True, assume_utc=True).message == "created_at taken for UTC"
+    document = local.open("draft", "d1")
+    assert document.created_at == datetime(2025, 1, 1, 10, tzinfo=UTC)
+    assert document.record["docid"]["migrated"] == {"created_at": "2025-01-01T10:00:00, taken for UTC"}
+
+
+def test_a_byte_order_mark_is_no_value(local: DocsStore) -> None:
+    old(local, "draft", "d1", b"\xef\xbb\xbf" + b'{"task_id": "t-1", "x": 1}')
+    assert only(local, apply=True).done
+    assert local.open("draft", "d1").metadata == {"x": 1}
+
+
+def test_documents_that_cannot_be_used_are_left_alone(local: DocsStore) -> None:
+    (old(local, "draft", "d1", {"task_id": "t"}) / "raw.txt").unlink()
+    old(local, "draft", "d2", {"task_id": "t"}, parsed=b"\xff")
+    old(local, "draft", "d3", b"[]")
+    (local.path("draft", "d4") / "sub").mkdir(parents=True)
+    old(local, "draft", "d5", {"task_id": "t"}, odd=b"no part of it")
+    changes = {each.doc_id: each for each in migrate(local, apply=True)}
+    assert {name: each.action for name, each in changes.items()} == {
+        **dict.fromkeys(("d1", "d2", "d3", "d4"), "leave"),
+        "d5": "migrate",
+    }
+    assert "there is no raw.txt" in changes["d1"].message or "when it was made" in changes["d1"].message
+    assert "parsed.txt: byte 0 is not UTF-8" in changes["d2"].message
+    assert list(local.open("draft", "d5").record["files"]) == ["raw.txt"]
+
+
+def test_without_a_file_time_nothing_says_when() -> None:
+    backend = MemoryBackend()
+    backend.create("draft", "d1", b'{"task_id": "t"}', {"raw.txt": b"x"})
+    backend.create("draft", "d2", b'{"task_id": "t", "created_at": "2025-01-01T10:00:00Z"}', {"raw.txt": b"x"})
+    one, two = migrate(DocsStore(backend), apply=True)
+    assert (one.action, one.message) == ("leave", "neither its record nor a file says when it was made")
+    assert two.done
+
+
+class Meddling(LocalBackend):
+    """A home in which others are at work."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, durability="none")
+        self.refusals = 0
+        self.gone = False
+
+    def amend(self, *arguments: Any) -> bool:
+        self.refusals -= 1
+        if self.refusals == 99:
+            raise OSError(28, "No space left on device")
+        return self.refusals < 0 and super().amend(*arguments)
+
+    def load(self, stage: str, doc_id: str, parts: Any = ()) -> Any:
+        found = super().load(stage, doc_id, parts)
+        if self.gone and parts:
+            return None
+        return None if doc_id == "vanished" else found
+
+
+def test_others_at_the_same_documents(tmp_path: Path) -> None:
+    backend = Meddling(tmp_path)
+    store = DocsStore(backend)
+    old(store, "draft", "d1", {"task_id": "t"})
+    old(store, "draft", "vanished", {"task_id": "t"})
+    backend.refusals = 1000
+    assert only(store, apply=True).message == "others change it all the time; try again"
+    backend.refusals = 100
+    change = only(store, apply=True)
+    assert (change.action, change.done) == ("leave", False)
+    assert isinstance(change.error, OSError)
+    backend.gone = True
+    assert only(store, apply=True).message == "it was changed at this moment; run it again"
+    backend.gone, backend.refusals = False, 3
+    assert only(store, apply=True).done
+
+
+def test_a_later_format_and_the_current_one_are_not_touched(local: DocsStore) -> None:
+    local.write(Document(stage="draft", doc_id="d1", task_id="t", raw_text="x"))
+    old(local, "draft", "d2", {"format": "docid/document/2"})
+    one, two = migrate(local, apply=True)
+    assert (one.action, two.action) == ("current", "leave")
+    assert "a later docid wrote it" in two.message
+
+
+@settings(max_examples=60)
+@given(metadata())
+def test_every_key_and_value_of_the_callers_survives(values: dict[str, Any]) -> None:
+    own = {"format", "stage", "doc_id", "task_id", "parent_doc_id", "run_id", "created_at", "files", "docid"}
+    values = {key: value for key, value in values.items() if key not in own}
+    backend = MemoryBackend()
+    record = {"task_id": "t", "created_at": "2025-01-01T10:00:00Z", **values}
+    backend.create("draft", "d1", json.dumps(record).encode(), {"raw.txt": b"x"})
+    store = DocsStore(backend)
+    assert [each.done for each in migrate(store, apply=True)] == [True]
+    assert json.dumps(store.open("draft", "d1").metadata) == json.dumps(values)
+
+
+# --- backfill ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "draft_tasks.csv"
+    path.write_text("draft_task_id,doc_id,model\nt-1,d1,m-1\nt-2,d2,m-2\nt-3,d3,\nt-4,d4,m-4\nt-5,,m-5\nt-6,d6,m-6\n")
+    return path
+
+
+def test_backfill_adds_a_key_where_it_is_missing(store: DocsStore, table: Path) -> None:
+    store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="x", metadata={"n": 1}))
+    store.write(Document(stage="draft", doc_id="d2", task_id="t-2", raw_text="x", metadata={"model_id": "own"}))
+    store.write(Document(stage="draft", doc_id="d4", task_id="other", raw_text="x"))
+    store.backend.create("draft", "d6", b'{"task_id": "t-6"}', {"raw.txt": b"x"})
+    planned = list(backfill(store, "model_id", table, "model", apply=False))
+    assert store.open("draft", "d1").metadata == {"n": 1}
+    changes = list(backfill(store, "model_id", table, "model"))
+    assert [(each.action, each.doc_id, each.done) for each in changes] == [
+        ("set", "d1", True),
+        ("current", "d2", False),
+        ("empty", "d3", False),
+        ("leave", "d4", False),
+        ("leave", "d6", False),
+    ]
+    assert [each._replace(done=False) for each in changes] == planned
+    assert changes[0].message == "model_id='m-1'"
+    assert changes[1].warning == "model_id is 'own', which stays, and 'm-2' in the table"
+    assert changes[3].message == "it is a document of task 'other'; the table says 't-4'"
+    assert "'docid migrate'" in changes[4].message
+    assert store.open("draft", "d1").metadata == {"n": 1, "model_id": "m-1"}
+    assert store.read("draft", "d1", verify=True).raw_text == "x"
+    again = list(backfill(store, "model_id", table, "model"))
+    assert (again[0].action, again[0].warning, again[0].done) == ("current", "", False)
+
+
+def test_backfill_refuses_what_cannot_be_meant(store: DocsStore, table: Path, tmp_path: Path) -> None:
+    for key in ("task_id", "docid", ""):
+        with pytest.raises(ValueError, match="expected a key of metadata"):
+            backfill(store, key, table, "model")
+    with pytest.raises(TaskTableError, match="column modle: missing from the header; the columns are draft_task_id, "):
+        backfill(store, "k", table, "modle")
+    other = tmp_path / "rows.csv"
+    other.write_text("draft_task_id,doc_id,v\nt-1,d1,x\nt-2,D2,x\nt-3,d3,x\n")
+    with pytest.raises(ValueError, match="which stage's table"):
+        backfill(store, "k", other, "v")
+    found: list[Change] = []
+    with pytest.raises(TaskTableError, match="row 3, column doc_id: 'D2'; not a doc id"):
+        found.extend(backfill(store, "k", other, "v", stage="draft"))
+    with pytest.raises(InvalidName):
+        backfill(DocsStore(MemoryBackend(), stages=Stages.chain("a")), "k", other, "v", stage="draft")
+
+
+def test_a_record_that_somebody_edited_is_not_made_worse(local: DocsStore, table: Path) -> None:
+    local.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="x", metadata={"n": 1}))
+    path = local.path("draft", "d1") / "metadata.json"
+    path.write_text(path.read_text().replace('"n": 1', f'"n": {2**70}'))
+    before = path.read_bytes()
+    change = next(backfill(local, "model_id", table, "model"))
+    assert (change.action, change.message) == (
+        "leave",
+        f"n is {2**70} in its record, which would not come back equal",
+    )
+    assert path.read_bytes() == before
