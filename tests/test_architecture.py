@@ -22,6 +22,7 @@ ORDER = [
     "rows",
     "csvfile",
     "tasks",
+    "indexed",
     "backends.base",
     "backends.names",
     "backends.directory",
@@ -45,12 +46,15 @@ ORDER = [
     "curate.selecting",
     "curate.replaying",
     "curate.migration",
+    "curate.following",
     "curate",
+    "dagster",
     "testing",
     "cli.options",
     "cli.output",
     "cli.audit",
     "cli.curate",
+    "cli.register",
     "cli.migrate",
     "cli.repair",
     "cli.reserve",
@@ -62,7 +66,7 @@ ORDER = [
 DEFERRED = {("document", "store")}
 CORE = {"attrs", "orjson"}
 # What a module needs that comes with an extra of its name.
-EXTRAS = {"testing": {"hypothesis", "pytest"}}
+EXTRAS = {"dagster": {"dagster"}, "cli.register": {"dagster"}, "testing": {"hypothesis", "pytest"}}
 
 
 def modules() -> dict[str, Path]:

@@ -11,7 +11,7 @@ import attrs
 from docid import DraftTask, EssayTask, EvaluationTask, TaskRow, read_tasks, reserve_tasks, write_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from examples.essays.inputs import Concept, Inputs
@@ -45,25 +45,26 @@ def combinations(inputs: Inputs, size: int) -> dict[str, Combination]:
 def write_tables(directory: Path, inputs: Inputs, combos: dict[str, Combination]) -> dict[str, int]:
     """Write the three tables, each from the one before; return how many rows each has."""
     directory.mkdir(parents=True, exist_ok=True)
-    drafts, essays, evaluations = (directory / FILES[stage] for stage in ROW_TYPES)
+    of_drafts, of_essays, of_evaluations = (directory / FILES[stage] for stage in ROW_TYPES)
     return {
-        "draft": write_tasks(drafts, reserve_tasks(_drafts(inputs, combos), DraftTask), row_type=DraftTask),
+        "draft": write_tasks(of_drafts, reserve_tasks(drafts(inputs, combos), DraftTask), row_type=DraftTask),
         "essay": write_tasks(
-            essays,
+            of_essays,
             reserve_tasks(
-                _essays(inputs, read_tasks(drafts, DraftTask)), EssayTask, parents=read_tasks(drafts, DraftTask)
+                essays(inputs, read_tasks(of_drafts, DraftTask)), EssayTask, parents=read_tasks(of_drafts, DraftTask)
             ),
             row_type=EssayTask,
         ),
         "evaluation": write_tasks(
-            evaluations,
-            reserve_tasks(_evaluations(inputs, read_tasks(essays, EssayTask)), EvaluationTask),
+            of_evaluations,
+            reserve_tasks(evaluations(inputs, read_tasks(of_essays, EssayTask)), EvaluationTask),
             row_type=EvaluationTask,
         ),
     }
 
 
-def _drafts(inputs: Inputs, combos: dict[str, Combination]) -> Iterator[DraftTask]:
+def drafts(inputs: Inputs, combos: dict[str, Combination]) -> Iterator[DraftTask]:
+    """Return the rows of the drafts: each combination, template and writer."""
     writers = [model for model in inputs.models if model.for_generation]
     for combo_id, template, model in itertools.product(combos, inputs.templates["draft"], writers):
         yield DraftTask(
@@ -75,8 +76,9 @@ def _drafts(inputs: Inputs, combos: dict[str, Combination]) -> Iterator[DraftTas
         )
 
 
-def _essays(inputs: Inputs, drafts: Iterator[DraftTask]) -> Iterator[EssayTask]:
-    for draft, template in itertools.product(drafts, inputs.templates["essay"]):
+def essays(inputs: Inputs, of: Iterable[DraftTask]) -> Iterator[EssayTask]:
+    """Return the rows of the essays of drafts: each draft and template."""
+    for draft, template in itertools.product(of, inputs.templates["essay"]):
         yield EssayTask(
             task_id=f"{draft.task_id}__{template.template_id}",
             draft_task_id=draft.task_id,
@@ -88,9 +90,10 @@ def _essays(inputs: Inputs, drafts: Iterator[DraftTask]) -> Iterator[EssayTask]:
         )
 
 
-def _evaluations(inputs: Inputs, essays: Iterator[EssayTask]) -> Iterator[EvaluationTask]:
+def evaluations(inputs: Inputs, of: Iterable[EssayTask]) -> Iterator[EvaluationTask]:
+    """Return the rows of the evaluations of essays: each essay, template and judge."""
     judges = [model for model in inputs.models if model.for_evaluation]
-    for essay in essays:
+    for essay in of:
         for template, model in itertools.product(inputs.templates["evaluation"], judges):
             # An evaluation is of one document, not of a task: its own task id holds that document's id.
             yield EvaluationTask(

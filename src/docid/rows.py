@@ -291,6 +291,15 @@ def source_of(row: Any) -> str:
     return source or str(getattr(row, "extra", {}).get("source_doc_id", ""))
 
 
+def with_source(row: TaskRow, doc_id: str) -> TaskRow:
+    """Return a row that sends the prompt of a stored document again."""
+    is_field = "source_doc_id" in schema_of(type(row)).names
+    changes: dict[str, Any] = (
+        {"source_doc_id": doc_id} if is_field else {"extra": {**row.extra, "source_doc_id": doc_id}}
+    )
+    return attrs.evolve(row, **changes)
+
+
 def _task_id(text: str) -> str:
     if is_missing(text):
         raise ValueError("empty; expected the task's id")

@@ -286,37 +286,44 @@ class DocsStore:
             raise failed
         return cast("list[WriteResult]", results)
 
-    def ensure(self, row: TaskLike, make: Callable[[], Document], *, require_parent: bool = True) -> StoredDocument:
+    def ensure(
+        self,
+        row: TaskLike,
+        make: Callable[[], Document],
+        *,
+        if_exists: Literal["keep", "replace"] = "keep",
+        require_parent: bool = True,
+    ) -> StoredDocument:
         """Return the document of a task row, and make it only where there is none: nothing is paid for twice.
 
         Lineage and parent are checked before `make` is called. Of two that make one document at once the first
-        to write stays, and both are handed that one. To have another text, `write` with `if_exists="replace"`.
+        to write stays, and both are handed that one.
 
         Args:
             row: a reserved task row.
             make: called without arguments where nothing is there; returns the `Document` of this row
                 (`Document.from_task(row, …)`).
+            if_exists: `replace` makes another text also where one is there, which goes to history.
             require_parent: refuse, before `make` is called, a row whose parent is not in the store.
 
         Returns:
-            The stored document; its `outcome` says `created` or `kept`.
+            The stored document; its `outcome` says `created` or `kept`; with `replace` also `replaced` or `unchanged`.
 
         Raises:
             LineageConflict: the id is taken by another task id or parent.
             MissingParent: the parent is not in the store.
             InvalidDocument: what `make` returned is no `Document` of the row's identity and lineage (a `ValueError`).
             UnreadableDocument, InvalidName, DurabilityUnknown, OSError: as for `write`.
+            ValueError: another policy.
         """
-        stage, doc_id = self.stages.check(row.stage), reserved_id(row)
-        task_id = check_text("task_id", row.task_id)
-        version = Version.load(self.backend, stage, doc_id)
-        if version is not None and self.backend.settle(stage, doc_id):
-            version = Version.load(self.backend, stage, doc_id)  # it may not be the one that stays
-        if version is not None:
-            if not same_lineage(version, task_id, row.parent_doc_id, has_parent=self._has_parent(stage)):
-                raise legacy(version, "its record, of an older system, does not say whose it is")
-            version.check(verify=False)
-            return StoredDocument(version, Outcome.KEPT)
+        if if_exists not in {"keep", "replace"}:
+            raise ValueError(f"if_exists: expected 'keep' or 'replace', got {if_exists!r}")
+        stage, doc_id, task_id = self.stages.check(row.stage), reserved_id(row), check_text("task_id", row.task_id)
+        held = self._held(row, stage, doc_id, task_id)
+        if held is not None and if_exists == "keep":
+            return StoredDocument(held, Outcome.KEPT)
+        if held is not None and held.record.legacy:
+            raise legacy(held, "its record was written by an older system")
         self._check_parent(stage, row.parent_doc_id)
         if row.doc_run_id is not None:
             check_text("doc_run_id", row.doc_run_id)
@@ -330,8 +337,23 @@ class DocsStore:
             made, expected = getattr(document, name), getattr(row, name)
             if made != expected:
                 raise InvalidDocument(name, f"make() returned {made!r}; expected the row's {expected!r}")
-        result, version = self._put(document, "keep", require_parent=require_parent)
+        result, version = self._put(document, if_exists, require_parent=require_parent)
         return StoredDocument(version, result.outcome)
+
+    def _held(self, row: TaskLike, stage: str, doc_id: str, task_id: str) -> Version | None:
+        """Return the document of a row that is there; None where there is none.
+
+        Raises:
+            LineageConflict, UnreadableDocument: it is of another lineage, or cannot be used.
+        """
+        version = Version.load(self.backend, stage, doc_id)
+        if version is not None and self.backend.settle(stage, doc_id):
+            version = Version.load(self.backend, stage, doc_id)  # it may not be the one that stays
+        if version is not None:
+            if not same_lineage(version, task_id, row.parent_doc_id, has_parent=self._has_parent(stage)):
+                raise legacy(version, "its record, of an older system, does not say whose it is")
+            version.check(verify=False)
+        return version
 
     def add_part(self, stage: str, doc_id: str, part: Part, text: str) -> WriteResult:
         """Add a part that a document was written without: a parsed text, say, after its parser was mended.

@@ -141,7 +141,7 @@ def read_lineages(path: str, row_type: type[TaskRow]) -> Iterator[tuple[int, Lin
     faults = Faults(path)
     with open_table(path) as stream:
         records = records_of(stream, faults)
-        columns = _header(records, row_type, faults, reserved=True)
+        columns = header_of(records, row_type, faults, reserved=True)
         wanted = [f"{row_type.stage}_task_id", "doc_id", "", "source_doc_id", "doc_run_id", "doc_salt"]
         if row_type.parent_stage is not None:
             wanted[2] = "parent_doc_id"
@@ -322,9 +322,9 @@ def _read_table(file: str, row_type: type[Row], *, reserved: bool) -> Iterator[t
     faults = Faults(file)
     with open_table(file) as stream:
         records = records_of(stream, faults)
-        columns = _header(records, row_type, faults, reserved=reserved)
+        columns = header_of(records, row_type, faults, reserved=reserved)
         yield columns
-        parse = _row_parser(row_type, columns, faults, reserved=reserved)
+        parse = row_parser(row_type, columns, faults, reserved=reserved)
         for number, cells in records:
             row = parse(number, cells)
             if faults.count == 0:
@@ -332,7 +332,7 @@ def _read_table(file: str, row_type: type[Row], *, reserved: bool) -> Iterator[t
         faults.raise_any()
 
 
-def _row_parser(
+def row_parser(
     row_type: type[Row], columns: tuple[str, ...], faults: Faults, *, reserved: bool
 ) -> Callable[[int, list[str]], Row | None]:
     """Return a function that makes a row of the cells of a record; None, and faults, where they are not one."""
@@ -378,7 +378,7 @@ def _needed(column: Column, row_type: type[TaskRow]) -> str:
     return f"the doc id of a document of stage {row_type.parent_stage!r} ('docid reserve' fills it)"
 
 
-def _header(
+def header_of(
     records: Iterator[tuple[int, list[str]]], row_type: type[TaskRow], faults: Faults, *, reserved: bool
 ) -> tuple[str, ...]:
     """Take the header off the records of a table and return it.

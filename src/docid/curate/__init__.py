@@ -5,6 +5,7 @@ Each function goes over the store once, and has a command of its name. They are 
 
 from __future__ import annotations
 
+from docid.curate.following import FollowUp, Model, Template, follow_up
 from docid.curate.linking import Linked, link
 from docid.curate.migration import Change, backfill, migrate
 from docid.curate.notes import Note
@@ -14,13 +15,17 @@ from docid.curate.selecting import Pick, Selection, select
 
 __all__ = [
     "Change",
+    "FollowUp",
     "Linked",
+    "Model",
     "Note",
     "Pick",
     "ReplayedRows",
     "Score",
     "Selection",
+    "Template",
     "backfill",
+    "follow_up",
     "link",
     "migrate",
     "read_scores",

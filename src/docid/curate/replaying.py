@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -10,7 +10,7 @@ from docid.curate.building import Builder, checked_row_type
 from docid.curate.notes import Note
 from docid.errors import DocumentNotFound, UnreadableDocument
 from docid.ids import check_text, reserve_doc_id
-from docid.rows import TaskRow, schema_of
+from docid.rows import TaskRow, with_source
 from docid.tasks import TaskRows
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _replayed(  # noqa: PLR0917 - from one place
             notes.append(Note("unusable", where, None, str(error)))
             continue
         if "prompt" in document.sizes:
-            row = _with_source(row, doc_id)
+            row = with_source(row, doc_id)
         else:
             notes.append(Note("no-prompt", where, row.task_id, "stored without its prompt, which is rendered again"))
         if run_id is not None or salt is not None:
@@ -113,11 +113,3 @@ def _replayed(  # noqa: PLR0917 - from one place
             row = attrs.evolve(row, doc_id=own, doc_run_id=run_id, doc_salt=salt)
         yield number, row
     notes += builder.unsaid_notes()
-
-
-def _with_source(row: TaskRow, doc_id: str) -> TaskRow:
-    is_field = "source_doc_id" in schema_of(type(row)).names
-    changes: dict[str, Any] = (
-        {"source_doc_id": doc_id} if is_field else {"extra": {**row.extra, "source_doc_id": doc_id}}
-    )
-    return attrs.evolve(row, **changes)

@@ -1,0 +1,167 @@
+"""The essays pipeline as Dagster definitions: `dagster dev -m examples.dagster_essays`. See `docs/dagster.md`.
+
+Where it works is said by the environment: ESSAYS_DATA_ROOT (dagster-demo-data if not given) and ESSAYS_RAW_DATA.
+"""
+
+import csv
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import dagster as dg
+
+from docid import DraftTask, EssayTask, EvaluationTask, TaskRow
+from docid.curate import score_columns, scores, write_scores
+from docid.dagster import (
+    DocsIOManager,
+    DocsStoreResource,
+    document_checks,
+    document_partitions,
+    parent_input,
+    replay_job,
+    task_table_asset,
+)
+from examples.essays.generators import from_environment
+from examples.essays.inputs import Inputs
+from examples.essays.parsers import PARSERS
+from examples.essays.tables import Combination, combinations, drafts, essays, evaluations
+
+DATA_ROOT = Path(os.environ.get("ESSAYS_DATA_ROOT") or "dagster-demo-data").resolve()
+RAW_DATA = Path(os.environ.get("ESSAYS_RAW_DATA") or Path(__file__).parent.parent / "essays" / "data" / "1_raw")
+TABLES = DATA_ROOT / "2_tasks"
+COMBINATION_SIZE = 3
+
+
+@lru_cache(1)
+def inputs() -> Inputs:
+    """Return concepts, templates and models; read once a process."""
+    return Inputs(RAW_DATA)
+
+
+@lru_cache(1)
+def combos() -> dict[str, Combination]:
+    """Return the combinations of concepts, by their ids."""
+    return combinations(inputs(), COMBINATION_SIZE)
+
+
+# --- tables ----------------------------------------------------------------------------------------------------
+
+
+@dg.asset(group_name="tables", kinds={"csv"})
+def content_combinations() -> dg.MaterializeResult:  # type: ignore[type-arg]  # it has no value
+    """The combinations of concepts that drafts bring together, for people to read."""
+    TABLES.mkdir(parents=True, exist_ok=True)
+    path = TABLES / "content_combinations.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["combo_id", "concepts"])
+        table.writerows([each.combo_id, " ".join(c.concept_id for c in each.concepts)] for each in combos().values())
+    return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(str(path)), "rows": len(combos())})
+
+
+def _drafts(_: DocsStoreResource) -> Iterator[TaskRow]:
+    return drafts(inputs(), combos())
+
+
+def _essays(docs: DocsStoreResource) -> Iterator[TaskRow]:
+    return essays(inputs(), (row for row in docs.read_tasks("draft") if isinstance(row, DraftTask)))
+
+
+def _evaluations(docs: DocsStoreResource) -> Iterator[TaskRow]:
+    return evaluations(inputs(), (row for row in docs.read_tasks("essay") if isinstance(row, EssayTask)))
+
+
+draft_tasks = task_table_asset(
+    "draft", _drafts, name="draft_generation_tasks", deps=[content_combinations], group_name="tables"
+)
+essay_tasks = task_table_asset("essay", _essays, name="essay_generation_tasks", deps=[draft_tasks], group_name="tables")
+evaluation_tasks = task_table_asset("evaluation", _evaluations, deps=[essay_tasks], group_name="tables")
+
+
+# --- documents -------------------------------------------------------------------------------------------------
+
+
+def _generate(
+    docs: DocsStoreResource, context: dg.AssetExecutionContext, copied: str | None, **values: object
+) -> object:
+    """Make the document of a partition; where its template says so, a copy of the parent's text."""
+    row = docs.task(context)
+    stage, template_id = row.stage, row.cell(f"{row.stage}_template")
+    model = "evaluation_model" if isinstance(row, EvaluationTask) else "generation_model"
+    template = next(each for each in inputs().templates[stage] if each.template_id == template_id)
+    if template.generator == "copy":
+        return copied
+    return docs.ensure(
+        context,
+        lambda text: from_environment().generate(text, row.cell(f"{model}_name")),
+        prompt=lambda: inputs().render(stage, template_id, **values),
+        parse=PARSERS[template.parser],
+        # What a replay needs to know, which has no table.
+        metadata={
+            "template_id": template_id,
+            "model_id": row.cell(model),
+            f"{model}_name": row.cell(f"{model}_name"),
+            "combo_id": row.cell("combo_id"),
+        },
+    )
+
+
+@dg.asset(
+    partitions_def=document_partitions("draft"), deps=[draft_tasks], io_manager_key="documents", group_name="documents"
+)
+def draft(context: dg.AssetExecutionContext, docs: DocsStoreResource) -> object:
+    """A draft: what a model makes of a combination of concepts."""
+    row = docs.task(context)
+    return _generate(docs, context, None, concepts=combos()[row.cell("combo_id")].concepts)
+
+
+@dg.asset(
+    partitions_def=document_partitions("essay"),
+    deps=[essay_tasks],
+    ins={"draft": parent_input()},
+    io_manager_key="documents",
+    group_name="documents",
+)
+def essay(context: dg.AssetExecutionContext, docs: DocsStoreResource, draft: str) -> object:
+    """An essay: what a model makes of a draft, or the draft itself."""
+    return _generate(docs, context, draft, links_block=draft)
+
+
+@dg.asset(
+    partitions_def=document_partitions("evaluation"),
+    deps=[evaluation_tasks],
+    ins={"essay": parent_input()},
+    io_manager_key="documents",
+    group_name="documents",
+)
+def evaluation(context: dg.AssetExecutionContext, docs: DocsStoreResource, essay: str) -> object:
+    """An evaluation: what a model thinks of an essay; its parsed text is a number."""
+    return _generate(docs, context, None, response=essay)
+
+
+@dg.asset(deps=[evaluation], group_name="results", kinds={"csv"})
+def scores_table(docs: DocsStoreResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # it has no value
+    """What the evaluations gave, in a table."""
+    store, path = docs.store(), DATA_ROOT / "scores.csv"
+    rows = write_scores(path, scores(store), score_columns(store))
+    return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(str(path)), "rows": rows})
+
+
+resource = DocsStoreResource(root=str(DATA_ROOT / "docs"), tables=str(TABLES))
+
+defs = dg.Definitions(
+    assets=[
+        content_combinations,
+        draft_tasks,
+        essay_tasks,
+        evaluation_tasks,
+        draft,
+        essay,
+        evaluation,
+        scores_table,
+    ],
+    asset_checks=[document_checks(stage) for stage in ("draft", "essay", "evaluation")],
+    jobs=[replay_job(each) for each in (draft, essay, evaluation)],
+    resources={"docs": resource, "documents": DocsIOManager(docs=resource)},
+)

@@ -1,0 +1,218 @@
+"""`docid register`: the tables that follow from a curated one, and the Dagster partitions of their rows."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+from docid.cli.options import UsageError, add_salt, add_store, salt_of, table_of
+from docid.cli.output import plain
+from docid.csvfile import read_columns
+from docid.curate import FollowUp, Model, Template, follow_up
+from docid.ids import check_doc_id
+from docid.rows import row_type_of
+from docid.store import DocsStore
+from docid.tasks import read_tasks, stage_of_table, write_tasks
+
+if TYPE_CHECKING:
+    import argparse
+
+    from docid.rows import TaskRow
+    from docid.stages import Stages
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    registering = verbs.add_parser(
+        "register",
+        allow_abbrev=False,
+        help="make the tables that follow from a curated one, and register their rows in Dagster",
+        description="From a curated table, of essays say: write the table of the drafts that they were made from, and "
+        "that of their evaluations by the chosen templates and models, with ids reserved; and make the doc ids of all "
+        "rows partitions of the Dagster instance. Nothing is written where a row of the curated table lacks its "
+        "doc_id or parent_doc_id. Needs the extra dagster.",
+    )
+    registering.add_argument("table", metavar="[STAGE=]TABLE", help="the curated table")
+    registering.add_argument(
+        "--dagster-home",
+        metavar="DIR",
+        default=os.environ.get("DAGSTER_HOME"),
+        help="the directory of the Dagster instance (default: the environment variable DAGSTER_HOME)",
+    )
+    registering.add_argument("--out", metavar="DIR", help="where the tables go (default: beside the curated one)")
+    for option, what, columns in (
+        ("--templates", "evaluation templates", "template_id, active, parser"),
+        ("--models", "models that evaluate", "id, model, for_evaluation"),
+    ):
+        registering.add_argument(
+            option, metavar="LIST|FILE", help=f"{what}: ids, separated by commas, or a CSV table with {columns}"
+        )
+    registering.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        metavar="STAGE/ID",
+        help="a stored document whose prompt all rows of that stage send again; may be repeated, once a stage",
+    )
+    registering.add_argument(
+        "--materialize",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="ASSET",
+        help="assets to materialise afterwards",
+    )
+    registering.add_argument(
+        "--module",
+        metavar="MODULE",
+        help="the Python module of the Dagster definitions, for --materialize (default: module_name of [tool.dagster] "
+        "in pyproject.toml)",
+    )
+    registering.add_argument(
+        "--add-only", action="store_true", help="keep the rows that the tables have, and all partitions that are there"
+    )
+    registering.add_argument("--dry-run", action="store_true", help="say what would be done; change nothing")
+    add_salt(registering)
+    add_store(registering)
+    registering.set_defaults(run=_register)
+
+
+def _register(arguments: argparse.Namespace) -> int:
+    stages: Stages = arguments.stages
+    try:
+        import dagster as dg  # noqa: PLC0415 - an extra, for this command alone
+
+        from docid.dagster import register_partitions  # noqa: PLC0415 - as above
+    except ImportError as error:
+        raise UsageError("register needs Dagster: pip install 'docid-store[dagster]'") from error
+    home = _home(arguments)
+    stage, path = table_of(arguments.table, stages)
+    tables = _tables(arguments, stage, path)
+    module = _module(arguments) if arguments.materialize else None
+    out = arguments.out or os.path.dirname(path) or "."
+    would = "would be " if arguments.dry_run else ""
+    with dg.DagsterInstance.from_config(home) as instance:
+        for rows in tables:
+            if rows:
+                done = _write(out, rows, path, stages, arguments)
+                registered = register_partitions(instance, done, add_only=arguments.add_only, dry_run=arguments.dry_run)
+                [(name, counts)] = registered.items()
+                print(
+                    plain(
+                        f"{_file(out, name, path, stages)}: {len(done)} rows, {would}written; partitions of {name}: "
+                        f"{len(counts.added)} {would}added, {len(counts.removed)} {would}removed, {counts.kept} kept"
+                    )
+                )
+        if not tables.children:
+            print("no evaluations: --templates and --models make rows for them")
+        if module is not None:
+            _materialize(dg, instance, module, arguments)
+    return 0
+
+
+def _home(arguments: argparse.Namespace) -> str:
+    home: str | None = arguments.dagster_home
+    if not home:
+        raise UsageError(
+            "which Dagster instance? expected --dagster-home DIR, or the environment variable DAGSTER_HOME"
+        )
+    if not os.path.isdir(home):
+        raise UsageError(f"--dagster-home {home}: there is no such directory")
+    return os.path.abspath(home)
+
+
+def _tables(arguments: argparse.Namespace, stage: str, path: str) -> FollowUp:
+    stages: Stages = arguments.stages
+    if (arguments.templates is None) != (arguments.models is None):
+        raise UsageError("--templates and --models: expected both, or none")
+    sources: dict[str, str] = {}
+    for source in arguments.source:
+        of, slash, doc_id = source.partition("/")
+        if not slash or of not in stages or of in sources:
+            raise UsageError(f"--source {source}: expected STAGE/ID, one of each stage")
+        sources[of] = check_doc_id(doc_id)
+        if arguments.store and DocsStore(arguments.store, stages=stages).open(of, doc_id).prompt_text is None:
+            raise UsageError(f"--source {source}: it was stored without its prompt")
+    templates, models = [], []
+    if arguments.templates is not None:
+        templates = [Template(*each) for each in _listed(arguments.templates, ("template_id", "parser"), "active")]
+        models = [Model(*each) for each in _listed(arguments.models, ("id", "model"), "for_evaluation")]
+    rows = read_tasks(path, row_type_of(stage, stages))
+    return follow_up(
+        rows,
+        templates=templates,
+        models=models,
+        run_id=arguments.run_id,
+        salt=salt_of(arguments),
+        sources=sources,
+        stages=stages,
+    )
+
+
+def _listed(given: str, columns: tuple[str, str], wanted: str) -> list[tuple[str, ...]]:
+    """Return the ids of a list, or the rows of a CSV table that are wanted."""
+    if not given.endswith(".csv"):
+        ids = [each.strip() for each in given.split(",") if each.strip()]
+        found: list[tuple[str, ...]] = [(each,) for each in ids]
+    else:
+        rows = read_columns(given, columns[:1], (columns[1], wanted))
+        found = [cells[:2] for _, cells in rows if cells[2].strip().lower() in {"", "true", "1", "yes"}]
+    if not found:
+        raise UsageError(f"{given}: expected ids, separated by commas, or a CSV table in which some are {wanted}")
+    return found
+
+
+def _file(out: str, stage: str, curated: str, stages: Stages) -> str:
+    """Return the path of a stage's table: the one that is there, or a new one of the curated one's kind."""
+    there = (
+        sorted(name for name in os.listdir(out) if stage_of_table(name, stages) == stage) if os.path.isdir(out) else []
+    )
+    ending = "_generation_tasks.csv" if "_generation_tasks" in os.path.basename(curated) else "_tasks.csv"
+    new = "evaluation_tasks.csv" if stage == "evaluation" else f"{stage}{ending}"
+    return os.path.join(out, there[0] if there else new)
+
+
+def _write(out: str, rows: list[TaskRow], curated: str, stages: Stages, arguments: argparse.Namespace) -> list[TaskRow]:
+    """Write a table; return its rows."""
+    path, row_type = _file(out, rows[0].stage, curated, stages), type(rows[0])
+    if arguments.add_only and os.path.exists(path):
+        there = list(read_tasks(path, row_type))
+        known = {row.doc_id for row in there}
+        rows = [*there, *(row for row in rows if row.doc_id not in known)]
+    if not arguments.dry_run:
+        os.makedirs(out, exist_ok=True)
+        write_tasks(path, rows, row_type=row_type)
+    return rows
+
+
+def _module(arguments: argparse.Namespace) -> str:
+    module: str | None = arguments.module
+    if module is None and os.path.exists("pyproject.toml"):
+        with open("pyproject.toml", "rb") as file:
+            module = tomllib.load(file).get("tool", {}).get("dagster", {}).get("module_name")
+    if module is None:
+        raise UsageError("--materialize: whose assets? expected --module MODULE, that of the Dagster definitions")
+    return module
+
+
+def _materialize(dg: Any, instance: Any, module: str, arguments: argparse.Namespace) -> None:
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = [each for each in vars(importlib.import_module(module)).values() if isinstance(each, dg.Definitions)]
+    except ImportError as error:
+        raise UsageError(f"--module {module}: {error}") from error
+    if len(found) != 1:
+        raise UsageError(f"--module {module}: {len(found)} Definitions in it; expected one")
+    names = ", ".join(arguments.materialize)
+    if arguments.dry_run:
+        print(f"would be materialised: {names}")
+        return
+    selection = dg.AssetSelection.assets(*arguments.materialize)
+    job = dg.Definitions.merge(found[0], dg.Definitions(jobs=[dg.define_asset_job("docid_register", selection)]))
+    result = job.resolve_job_def("docid_register").execute_in_process(instance=instance, raise_on_error=False)
+    if not result.success:
+        raise UsageError(f"{names}: the run {result.run_id} failed; look at it in Dagster")
+    print(f"materialised: {names}")

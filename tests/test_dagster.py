@@ -1,0 +1,807 @@
+"""Documents as Dagster's partitions, with a real instance on disk."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from docid import (
+    DocsStore,
+    Document,
+    DraftTask,
+    EssayTask,
+    EvaluationTask,
+    InvalidName,
+    StoredDocument,
+    TaskRow,
+    read_tasks,
+    write_tasks,
+)
+from docid.cli import main
+from docid.dagster import (
+    IF_EXISTS_TAG,
+    REPLAY_TAG,
+    TASK_TAG,
+    DocsIOManager,
+    DocsStoreResource,
+    document_checks,
+    document_partitions,
+    parent_input,
+    register_partitions,
+    replay_job,
+    task_table_asset,
+)
+
+# Dagster's own: SQLAlchemy and pydantic speak of releases to come.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::dagster.BetaWarning"
+)
+
+
+class Model:
+    """Stands in for a model: counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.reply = "reply to"
+
+    def __call__(self, prompt: str) -> str:
+        self.calls.append(prompt)
+        return f"{self.reply} <{prompt}>"
+
+
+class Pipeline:
+    """Draft, essay and evaluation as assets, in a directory of its own."""
+
+    def __init__(self, root: Path, instance: dg.DagsterInstance) -> None:
+        self.root, self.instance, self.model = root, instance, Model()
+        self.docs = DocsStoreResource(root=str(root / "docs"), tables=str(root / "tables"), durability="none")
+        self.store = DocsStore(root / "docs", durability="none")
+        self.parse: Any = None
+        model, parse = self.model, lambda text: self.parse(text) if self.parse else "7.5"
+
+        def drafts(docs: DocsStoreResource) -> Iterator[TaskRow]:
+            for n in range(3):
+                yield DraftTask(task_id=f"t-{n}", combo_id=f"c-{n}", generation_model="m")
+
+        def essays(docs: DocsStoreResource) -> Iterator[TaskRow]:
+            for row in docs.read_tasks("draft"):
+                yield EssayTask(task_id=f"{row.task_id}__x", draft_task_id=row.task_id)
+
+        def evaluations(docs: DocsStoreResource) -> Iterator[TaskRow]:
+            for row in docs.read_tasks("essay"):
+                yield EvaluationTask(task_id=f"{row.doc_id}__kind", parent_doc_id=row.doc_id)
+
+        self.tables = [
+            task_table_asset("draft", drafts, name="draft_generation_tasks"),
+            task_table_asset("essay", essays, deps=["draft_generation_tasks"]),
+            task_table_asset("evaluation", evaluations, deps=["essay_tasks"]),
+        ]
+
+        @dg.asset(partitions_def=document_partitions("draft"), io_manager_key="documents")
+        def draft(context: dg.AssetExecutionContext, docs: DocsStoreResource) -> StoredDocument:
+            row = docs.task(context)
+            metadata = {"combo_id": row.cell("combo_id"), "model_id": "m"}
+            return docs.ensure(context, model, prompt=lambda: f"write {row.task_id}", metadata=metadata)
+
+        @dg.asset(
+            partitions_def=document_partitions("essay"), ins={"draft": parent_input()}, io_manager_key="documents"
+        )
+        def essay(context: dg.AssetExecutionContext, docs: DocsStoreResource, draft: str) -> StoredDocument:
+            return docs.ensure(context, model, prompt=f"go on: {draft}")
+
+        @dg.asset(
+            partitions_def=document_partitions("evaluation"),
+            ins={"text": parent_input(essay)},
+            io_manager_key="documents",
+        )
+        def evaluation(context: dg.AssetExecutionContext, docs: DocsStoreResource, text: str) -> StoredDocument:
+            return docs.ensure(context, model, prompt=f"judge: {text}", parse=parse)
+
+        self.assets = {"draft": draft, "essay": essay, "evaluation": evaluation}
+        self.checks = {stage: document_checks(stage) for stage in self.assets}
+        self.definitions = dg.Definitions(
+            assets=[*self.tables, *self.assets.values()],
+            asset_checks=list(self.checks.values()),
+            jobs=[replay_job(each) for each in self.assets.values()],
+            resources={"docs": self.docs, "documents": DocsIOManager(docs=self.docs)},
+        )
+
+    def make_tables(self) -> None:
+        assert self.run(dg.AssetSelection.assets(*self.tables)).success
+
+    def run(self, selection: Any, key: str | None = None, **tags: str) -> dg.ExecuteInProcessResult:
+        job = dg.Definitions.merge(self.definitions, dg.Definitions(jobs=[dg.define_asset_job("it", selection)]))
+        tags |= {"dagster/partition": key} if key else {}
+        return job.resolve_job_def("it").execute_in_process(instance=self.instance, raise_on_error=False, tags=tags)
+
+    def make(self, stage: str, number: int = 0, *, if_exists: str = "") -> dg.ExecuteInProcessResult:
+        """Materialise one document with its checks."""
+        tags = {IF_EXISTS_TAG: if_exists} if if_exists else {}
+        selection = dg.AssetSelection.assets(self.assets[stage]) | dg.AssetSelection.checks(self.checks[stage])
+        return self.run(selection, self.key(stage, number), **tags)
+
+    def key(self, stage: str, number: int = 0) -> str:
+        return self.instance.get_dynamic_partitions(f"{stage}_documents")[number]
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        yield instance
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, instance: dg.DagsterInstance) -> Pipeline:
+    pipeline = Pipeline(tmp_path, instance)
+    pipeline.make_tables()
+    return pipeline
+
+
+def told(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    """Return what people see of the one document that a run made."""
+    [event] = result.get_asset_materialization_events()
+    return {key: value.value for key, value in event.materialization.metadata.items()}
+
+
+def failure(result: dg.ExecuteInProcessResult) -> tuple[str, dict[str, Any]]:
+    """Return what the event log says of the step that failed."""
+    assert not result.success
+    event = next(each for each in result.all_events if each.event_type_value == "STEP_FAILURE")
+    data = event.step_failure_data
+    assert data.error is not None
+    metadata = data.user_failure_data.metadata if data.user_failure_data else {}
+    described = (data.user_failure_data.description if data.user_failure_data else None) or data.error.message
+    return described, {key: value.value for key, value in metadata.items()}
+
+
+def failed_checks(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    return {
+        each.check_name: each.metadata["codes"].value
+        for each in result.get_asset_check_evaluations()
+        if not each.passed
+    }
+
+
+def test_documents_land_where_their_rows_say_and_are_not_made_twice(pipeline: Pipeline) -> None:
+    for stage in pipeline.assets:
+        for number in range(2):
+            result = pipeline.make(stage, number)
+            assert result.success
+            assert failed_checks(result) == {}
+            assert len(result.get_asset_check_evaluations()) == 4
+            key = pipeline.key(stage, number)
+            row = pipeline.docs.row(stage, key, {})
+            path = pipeline.root / "docs" / stage / key
+            assert (path / "metadata.json").is_file()
+            seen = told(result)
+            sizes = {f"{part} bytes": size for part, size in pipeline.store.open(stage, key).sizes.items()}
+            assert seen == {
+                "doc_id": key,
+                "task_id": row.task_id,
+                "parent_doc_id": row.parent_doc_id or "",
+                "path": str(path),
+                "outcome": "created",
+                **sizes,
+            }
+            run = pipeline.instance.get_run_by_id(result.run_id)
+            assert run is not None
+            assert run.tags[TASK_TAG] == row.task_id
+    assert len(pipeline.model.calls) == 6
+    evaluation = pipeline.store.read("evaluation", pipeline.key("evaluation"))
+    essay = pipeline.store.read("essay", pipeline.key("essay"))
+    assert evaluation.prompt_text == f"judge: {essay.parsed_text}"
+    assert essay.prompt_text == "go on: reply to <write t-0>"
+    assert (evaluation.parsed_text, evaluation.parent_doc_id) == ("7.5", essay.doc_id)
+
+    before = pipeline.store.read("essay", essay.doc_id)
+    pipeline.model.reply = "another"
+    result = pipeline.make("essay")
+    assert (told(result)["outcome"], len(pipeline.model.calls)) == ("kept", 6)
+    assert pipeline.store.read("essay", essay.doc_id) == before
+    result = pipeline.make("essay", if_exists="replace")
+    assert (told(result)["outcome"], len(pipeline.model.calls)) == ("replaced", 7)
+    assert pipeline.store.read("essay", essay.doc_id).raw_text.startswith("another")
+    assert list(pipeline.store.history("essay", essay.doc_id)) == [before]
+
+
+def test_a_table_that_is_made_again_has_the_same_ids(pipeline: Pipeline) -> None:
+    path = pipeline.root / "tables" / "evaluation_tasks.csv"
+    before, keys = path.read_bytes(), pipeline.instance.get_dynamic_partitions("evaluation_documents")
+    result = pipeline.run(dg.AssetSelection.assets("evaluation_tasks"))
+    assert path.read_bytes() == before
+    assert pipeline.instance.get_dynamic_partitions("evaluation_documents") == keys
+    assert told(result) == {
+        "path": str(path),
+        "rows": 3,
+        "partitions added": 0,
+        "partitions removed": 0,
+        "partitions kept": 3,
+    }
+
+
+def test_a_document_of_another_parent_is_a_failure_that_says_so(pipeline: Pipeline) -> None:
+    pipeline.make("draft")
+    key = pipeline.key("essay")
+    pipeline.store.write(
+        Document(stage="essay", doc_id=key, task_id="t-0__x", parent_doc_id="other", raw_text="x"), require_parent=False
+    )
+    before = pipeline.store.read("essay", key)
+    message, facts = failure(pipeline.make("essay"))
+    assert key in message
+    assert (facts["parent_doc_id"], facts["stored_parent_doc_id"]) == (pipeline.key("draft"), "other")
+    assert "doc_salt" in facts["what to do"]
+    assert len(pipeline.model.calls) == 1
+    message, _ = failure(pipeline.make("essay", if_exists="replace"))
+    assert key in message
+    assert (pipeline.store.read("essay", key), len(pipeline.model.calls)) == (before, 1)
+    checked = pipeline.run(dg.AssetSelection.checks(pipeline.checks["essay"]), key)
+    assert failed_checks(checked) == {
+        "lineage": ["lineage-conflict"],
+        "parent": ["missing-parent"],
+        "parts": ["parsed-missing"],
+    }
+
+
+def test_a_reply_that_does_not_parse_is_kept_and_fails_a_check(pipeline: Pipeline) -> None:
+    for stage in ("draft", "essay"):
+        pipeline.make(stage)
+    key = pipeline.key("evaluation")
+    assert told(pipeline.make("evaluation"))["parsed bytes"] == 3
+    for parse in (lambda _: None, lambda _: 1 / 0):
+        pipeline.parse = parse
+        pipeline.model.reply += "!"
+        result = pipeline.make("evaluation", if_exists="replace")
+        assert result.success
+        assert "parsed bytes" not in told(result)
+        assert failed_checks(result) == {"parts": ["parsed-missing"]}
+        # The parsed text of the version before is no longer there.
+        assert not (pipeline.root / "docs" / "evaluation" / key / "parsed.txt").exists()
+    # What is not parsed is not gone on from.
+    pipeline.store.write(Document(stage="draft", doc_id=pipeline.key("draft", 1), task_id="t-1", raw_text="not parsed"))
+    message, _ = failure(pipeline.make("essay", 1))
+    assert "has no parsed text, so nothing can be made from it" in message
+
+
+def test_what_the_checks_find(pipeline: Pipeline) -> None:
+    key = pipeline.key("draft")
+    check = dg.AssetSelection.checks(pipeline.checks["draft"])
+    assert failed_checks(pipeline.run(check, key)) == {"record": ["missing-document"]}
+    pipeline.make("draft")
+    path = pipeline.root / "docs" / "draft" / key
+    (path / "notes.txt").write_text("x")
+    assert failed_checks(pipeline.run(check, key)) == {"parts": ["unlisted-file"]}
+    (path / "notes.txt").unlink()
+    (path / "raw.txt").write_text((path / "raw.txt").read_text().swapcase())
+    assert failed_checks(pipeline.run(check, key)) == {"parts": ["hash-mismatch"]}
+    (path / "metadata.json").write_text("{")
+    assert failed_checks(pipeline.run(check, key)) == {"record": ["unreadable-record"]}
+
+
+def test_a_replay_needs_no_table(pipeline: Pipeline) -> None:
+    for stage in ("draft", "essay"):
+        pipeline.make(stage)
+    for table in (pipeline.root / "tables").iterdir():
+        table.unlink()
+    pipeline.model.reply = "another"
+    key = pipeline.key("essay")
+    before = pipeline.store.read("essay", key)
+    job = pipeline.definitions.resolve_job_def("replay_essay")
+    result = job.execute_in_process(partition_key=key, instance=pipeline.instance)
+    assert told(result)["outcome"] == "replaced"
+    again = pipeline.store.read("essay", key)
+    assert (again.prompt_text, again.raw_text) == (before.prompt_text, f"another <{before.prompt_text}>")
+    assert list(pipeline.store.history("essay", key)) == [before]
+    pipeline.instance.add_dynamic_partitions("draft_documents", ["gone"])
+    message, _ = failure(pipeline.run(dg.AssetSelection.assets("draft"), "gone", **{REPLAY_TAG: "true"}))
+    assert "draft/gone cannot be replayed" in message
+
+
+def test_a_row_that_names_a_source_sends_its_prompt(pipeline: Pipeline) -> None:
+    pipeline.make("draft")
+    source = pipeline.key("draft")
+    rows = [DraftTask(task_id="again", doc_id="again1", source_doc_id=source)]
+    (pipeline.root / "tables" / "draft_generation_tasks.csv").unlink()
+    write_tasks(pipeline.root / "tables" / "draft_tasks.csv", rows)
+    register_partitions(pipeline.instance, rows, add_only=True)
+    result = pipeline.run(dg.AssetSelection.assets("draft"), "again1")
+    assert result.success
+    assert pipeline.store.read("draft", "again1").prompt_text == "write t-0"
+
+
+def test_what_an_asset_may_return(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    (tmp_path / "draft_tasks.csv").write_text("draft_task_id,doc_id\na,d1\nb,d2\n")
+    docs = DocsStoreResource(root=str(tmp_path / "docs"), tables=str(tmp_path), durability="none")
+    store = DocsStore(tmp_path / "docs", durability="none")
+    register_partitions(instance, read_tasks(tmp_path / "draft_tasks.csv", DraftTask))
+    returned: list[Any] = []
+
+    @dg.asset(partitions_def=document_partitions("draft"), io_manager_key="documents")
+    def draft() -> Any:
+        return returned[-1]
+
+    @dg.asset(io_manager_key="documents")
+    def plain() -> str:
+        return "x"
+
+    @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["d1"]), io_manager_key="documents")
+    def other() -> str:
+        return "x"
+
+    manager = DocsIOManager(docs=docs)
+
+    def managed(if_exists: str) -> DocsIOManager:
+        options = {"root": docs.root, "tables": docs.tables, "durability": "none"}
+        return DocsIOManager(docs=DocsStoreResource(if_exists=if_exists, **options))
+
+    def run(value: Any, asset: Any = draft, key: str | None = "d1", **resources: Any) -> dg.ExecuteInProcessResult:
+        returned.append(value)
+        return dg.materialize(
+            [asset],
+            instance=instance,
+            partition_key=key,
+            resources={"documents": manager, **resources},
+            raise_on_error=False,
+        )
+
+    assert told(run("text"))["outcome"] == "created"
+    document = store.read("draft", "d1")
+    assert (document.raw_text, document.parsed_text, document.task_id) == ("text", "text", "a")
+    assert told(run("text"))["outcome"] == "unchanged"
+    assert told(run("other"))["outcome"] == "kept"
+    whole = Document(stage="draft", doc_id="d1", task_id="a", raw_text="whole", prompt_text="p")
+    strict = managed("fail")
+    message, facts = failure(run(whole, documents=strict))
+    assert "differs" in message
+    assert facts["doc_id"] == "d1"
+    replacing = managed("replace")
+    assert told(run(whole, documents=replacing))["outcome"] == "replaced"
+    assert told(run(store.open("draft", "d1")))["outcome"] == "kept"
+    wrong = managed("overwrite")
+    assert "if_exists: expected fail, keep, replace, got 'overwrite'" in failure(run("x", documents=wrong))[0]
+    assert "the asset returned NoneType; expected text" in failure(run(None))[0]
+    assert (
+        "the asset returned the document draft/d1; expected that of its partition, draft/d2"
+        in (failure(run(whole, key="d2"))[0])
+    )
+    assert (
+        "expected a dict of documents" in failure(run({"d2": "x"}))[0] or "partitions" in failure(run({"d2": "x"}))[0]
+    )
+    assert told(run({"d1": "x"})) == {"documents": 1, "kept": 1}
+    assert "has no documents as partitions" in failure(run("x", plain, None))[0]
+    assert "has no documents as partitions" in failure(run("x", other))[0]
+    instance.add_dynamic_partitions("draft_documents", ["d3"])
+    assert "has no row with doc id d3; materialise the table again" in failure(run("x", key="d3"))[0]
+
+
+def test_many_partitions_in_one_run(pipeline: Pipeline) -> None:
+    docs, model = pipeline.docs, pipeline.model
+
+    @dg.asset(
+        name="draft",
+        partitions_def=document_partitions("draft"),
+        io_manager_key="documents",
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def drafts(context: dg.AssetExecutionContext, docs: DocsStoreResource) -> dict[str, StoredDocument]:
+        with pytest.raises(dg.Failure, match="3 partitions; expected doc_id"):
+            docs.task(context)
+        return {key: docs.ensure(context, model, prompt=key, doc_id=key) for key in context.partition_keys}
+
+    @dg.asset(
+        name="essay",
+        partitions_def=document_partitions("essay"),
+        ins={"texts": parent_input("draft")},
+        io_manager_key="documents",
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def essays(context: dg.AssetExecutionContext, texts: dict[str, str]) -> dict[str, str]:
+        assert sorted(texts) == sorted(context.partition_keys)
+        return {key: f"essay on {text}" for key, text in texts.items()}
+
+    @dg.asset(ins={"texts": dg.AssetIn("essay", input_manager_key="documents")})
+    def everything(texts: dict[str, str]) -> int:
+        return len(texts)
+
+    resources = {"docs": docs, "documents": DocsIOManager(docs=docs)}
+    for asset, stage in ((drafts, "draft"), (essays, "essay")):
+        keys = pipeline.instance.get_dynamic_partitions(f"{stage}_documents")
+        tags = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
+        result = dg.materialize(
+            [drafts, essays], selection=[asset], instance=pipeline.instance, resources=resources, tags=tags
+        )
+        assert result.success
+        events = result.get_asset_materialization_events()
+        assert {event.materialization.partition for event in events} == set(keys)
+        assert events[0].materialization.metadata["created"].value == 3
+        assert sorted(pipeline.store.ids(stage)) == sorted(keys)
+    result = dg.materialize(
+        [drafts, essays, everything], selection=[everything], instance=pipeline.instance, resources=resources
+    )
+    assert result.output_for_node("everything") == 3
+
+
+def test_an_input_may_be_the_whole_document_or_ones_own(pipeline: Pipeline) -> None:
+    pipeline.make("draft")
+    seen: list[Any] = []
+
+    @dg.asset(
+        name="essay",
+        partitions_def=document_partitions("essay"),
+        ins={"draft": parent_input()},
+        io_manager_key="documents",
+    )
+    def opened(draft: StoredDocument) -> str:
+        seen.append(draft)
+        return "x"
+
+    @dg.asset(partitions_def=document_partitions("draft"), ins={"draft": dg.AssetIn("draft")})
+    def own(draft: Document) -> None:
+        seen.append(draft)
+
+    @dg.asset
+    def number() -> int:
+        return 1
+
+    @dg.asset(ins={"number": dg.AssetIn("number", input_manager_key="documents")})
+    def wrong(number: int) -> None:
+        pass
+
+    resources = {"docs": pipeline.docs, "documents": DocsIOManager(docs=pipeline.docs)}
+
+    def run(asset: Any, key: str | None) -> dg.ExecuteInProcessResult:
+        return dg.materialize(
+            [pipeline.assets["draft"], number, asset],
+            selection=[asset],
+            instance=pipeline.instance,
+            resources=resources,
+            partition_key=key,
+            raise_on_error=False,
+        )
+
+    assert run(opened, pipeline.key("essay")).success
+    assert run(own, pipeline.key("draft")).success
+    assert isinstance(seen[0], StoredDocument)
+    assert isinstance(seen[1], Document)
+    dg.materialize([number], instance=pipeline.instance)
+    assert "expected an asset of document_partitions(stage)" in failure(run(wrong, None))[0]
+    # A parent that is not there yet.
+    message, facts = failure(run(opened, pipeline.key("essay", 1)))
+    assert "not in the store" in message or "no document" in message
+    assert facts["stage"] == "draft"
+
+
+def test_partitions_are_registered_once_and_in_one_call(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    rows = [DraftTask(task_id=f"t-{n}", doc_id=f"d{n}") for n in range(25_000)]
+    planned = register_partitions(instance, rows, dry_run=True)
+    assert instance.get_dynamic_partitions("draft_documents") == []
+    assert register_partitions(instance, rows) == planned
+    assert len(planned["draft"].added) == 25_000
+    assert register_partitions(instance, rows) == {"draft": ((), (), 25_000)}
+    few = [*rows[:3], EssayTask(task_id="e", doc_id="e1")]
+    assert register_partitions(instance, few, add_only=True) == {"draft": ((), (), 25_000), "essay": (("e1",), (), 0)}
+    with pytest.raises(InvalidName):
+        register_partitions(instance, [DraftTask(task_id="t"), *rows])
+    instance.add_dynamic_partitions("essay_documents", ["e2"])
+    assert register_partitions(instance, few[3:])["essay"].removed == ("e2",)
+    # A table without rows says of which stage it is.
+    (tmp_path / "essay_tasks.csv").write_text("essay_task_id,parent_doc_id,doc_id\n")
+    empty = read_tasks(tmp_path / "essay_tasks.csv", EssayTask)
+    assert register_partitions(instance, empty) == {"essay": ((), ("e1",), 0)}
+
+
+def test_a_table_asset_refuses_what_is_no_table_of_its_stage() -> None:
+    with pytest.raises(ValueError, match="name: expected draft_tasks or draft_generation_tasks, got 'drafts'"):
+        task_table_asset("draft", lambda _: [], name="drafts")
+
+
+def test_a_resource_says_which_table_it_misses(tmp_path: Path) -> None:
+    docs = DocsStoreResource(root=str(tmp_path), tables=str(tmp_path / "none"))
+    with pytest.raises(FileNotFoundError, match="no task table of stage draft; expected draft_tasks.csv"):
+        docs.table("draft")
+    (tmp_path / "draft_tasks.csv").touch()
+    (tmp_path / "draft_generation_tasks.csv").touch()
+    with pytest.raises(FileNotFoundError, match="draft_generation_tasks.csv, draft_tasks.csv: expected one task table"):
+        DocsStoreResource(root="x", tables=str(tmp_path)).table("draft")
+
+
+RACE = textwrap.dedent(
+    """
+    import sys, time, pathlib, dagster as dg
+    from docid import DocsStore, StoredDocument
+    from docid.dagster import *
+
+    root, number, start = sys.argv[1], sys.argv[2], float(sys.argv[3])
+    docs = DocsStoreResource(root=f"{root}/docs", tables=root, durability="none")
+
+    def model(prompt):
+        pathlib.Path(root, f"called-{number}").touch()
+        while not (pathlib.Path(root, "called-0").exists() and pathlib.Path(root, "called-1").exists()):
+            assert time.time() < start + 60
+            time.sleep(0.01)
+        return f"text of {number}"
+
+    @dg.asset(partitions_def=document_partitions("draft"), io_manager_key="documents")
+    def draft(context: dg.AssetExecutionContext, docs: DocsStoreResource) -> StoredDocument:
+        return docs.ensure(context, model, prompt="write")
+
+    with dg.DagsterInstance.from_config(f"{root}/home") as instance:
+        result = dg.materialize([draft], instance=instance, partition_key="d1",
+                                resources={"docs": docs, "documents": DocsIOManager(docs=docs)})
+    [event] = result.get_asset_materialization_events()
+    print("OUTCOME", event.materialization.metadata["outcome"].value)
+    """
+)
+
+
+def test_of_two_runs_that_race_for_a_partition_one_wins(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    (tmp_path / "draft_tasks.csv").write_text("draft_task_id,doc_id\na,d1\n")
+    register_partitions(instance, read_tasks(tmp_path / "draft_tasks.csv", DraftTask))
+    commands = [[sys.executable, "-W", "ignore", "-c", RACE, str(tmp_path), str(n), str(time.time())] for n in range(2)]
+    runs = [subprocess.Popen(each, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for each in commands]
+    printed = [run.communicate(timeout=120) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], printed
+    outcomes = [out.split("OUTCOME ")[1].strip() for out, _ in printed]
+    assert sorted(outcomes) == ["created", "kept"]
+    document = DocsStore(tmp_path / "docs").read("draft", "d1")
+    assert document.raw_text == f"text of {outcomes.index('created')}"
+    assert list(DocsStore(tmp_path / "docs").ids("draft")) == ["d1"]
+
+
+DEFINITIONS = textwrap.dedent(
+    """
+    import os, dagster as dg
+    from docid import DraftTask, EssayTask, StoredDocument
+    from docid.dagster import *
+
+    ROOT = os.environ["PIPELINE_ROOT"]
+    docs = DocsStoreResource(root=f"{ROOT}/docs", tables=f"{ROOT}/tables", durability="none")
+    rows = lambda docs: [DraftTask(task_id=f"t-{n}") for n in range(2)]
+    draft_tasks = task_table_asset("draft", rows)
+
+    @dg.asset(partitions_def=document_partitions("draft"), io_manager_key="documents", deps=[draft_tasks])
+    def draft(context: dg.AssetExecutionContext, docs: DocsStoreResource) -> StoredDocument:
+        return docs.ensure(context, str.upper, prompt="write")
+
+    @dg.asset
+    def combinations() -> int:
+        return 1
+
+    @dg.asset
+    def broken() -> None:
+        raise ValueError("on purpose")
+
+    defs = dg.Definitions(
+        assets=[draft_tasks, draft, combinations, broken],
+        asset_checks=[document_checks("draft")],
+        resources={"docs": docs, "documents": DocsIOManager(docs=docs)},
+    )
+
+    def job():
+        merged = dg.Definitions.merge(defs, dg.Definitions(jobs=[dg.define_asset_job("it", ["draft"])]))
+        return merged.resolve_job_def("it")
+    """
+)
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "pipeline_for_tests.py").write_text(DEFINITIONS)
+    monkeypatch.setenv("PIPELINE_ROOT", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "pipeline_for_tests", raising=False)
+    return "pipeline_for_tests"
+
+
+def test_it_works_under_the_default_executor_of_many_processes(
+    tmp_path: Path, module: str, instance: dg.DagsterInstance
+) -> None:
+    definitions = __import__(module)
+    result = dg.materialize([definitions.draft_tasks], instance=instance, resources={"docs": definitions.docs})
+    assert result.success
+    key = instance.get_dynamic_partitions("draft_documents")[0]
+    with dg.execute_job(
+        dg.reconstructable(definitions.job),
+        instance=instance,
+        tags={"dagster/partition": key},
+    ) as run:
+        assert run.success, [event.message for event in run.all_events]
+        started = {event.step_key for event in run.all_events if event.event_type_value == "STEP_WORKER_STARTED"}
+        assert "draft" in started
+    assert DocsStore(tmp_path / "docs").read("draft", key).raw_text == "WRITE"
+
+
+# --- docid register ----------------------------------------------------------------------------------------------
+
+
+CURATED = (
+    "essay_task_id,parent_doc_id,draft_task_id,combo_id,draft_template,essay_template,doc_id\n"
+    "t-1__x,d1,t-1,c-1,plain,x,e1\n"
+    "t-1__y,d1,t-1,c-1,plain,y,e2\n"
+    "t-2__x,d2,t-2,c-2,plain,x,e3\n"
+)
+
+
+@pytest.fixture
+def curated(tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("DOCID_STORE", raising=False)
+    path = tmp_path / "best" / "essay_generation_tasks.csv"
+    path.parent.mkdir()
+    path.write_text(CURATED)
+    return path
+
+
+def register(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    try:
+        code = main(["register", *map(str, arguments)])
+    except SystemExit as error:
+        code = int(error.code or 0)
+    out, err = capfd.readouterr()
+    return code, out, err
+
+
+def test_register(curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = (curated, "--out", "out", "--templates", "novelty,kind", "--models", "m-1")
+    code, out, _ = register(capfd, *arguments, "--dry-run")
+    assert (code, Path("out").exists(), instance.get_dynamic_partitions("draft_documents")) == (0, False, [])
+    assert out == (
+        "out/draft_generation_tasks.csv: 2 rows, would be written; partitions of draft: 2 would be added, 0 would be "
+        "removed, 0 kept\n"
+        "out/essay_generation_tasks.csv: 3 rows, would be written; partitions of essay: 3 would be added, 0 would be "
+        "removed, 0 kept\n"
+        "out/evaluation_tasks.csv: 6 rows, would be written; partitions of evaluation: 6 would be added, 0 would be "
+        "removed, 0 kept\n"
+    )
+    code, out, _ = register(capfd, *arguments)
+    assert code == 0
+    assert "out/evaluation_tasks.csv: 6 rows, written; partitions of evaluation: 6 added, 0 removed, 0 kept\n" in out
+    one, two = read_tasks("out/draft_generation_tasks.csv", DraftTask)
+    assert (one.task_id, one.doc_id, one.combo_id, one.draft_template) == ("t-1", "d1", "c-1", "plain")
+    assert two.doc_id == "d2"
+    evaluations = list(read_tasks("out/evaluation_tasks.csv", EvaluationTask))
+    assert evaluations[1].task_id == "e1__kind__m-1"
+    assert (evaluations[1].essay_task_id, evaluations[1].combo_id) == ("t-1__x", "c-1")
+    before = {path.name: path.read_bytes() for path in Path("out").iterdir()}
+    code, out, _ = register(capfd, *arguments)
+    assert "6 rows, written; partitions of evaluation: 0 added, 0 removed, 6 kept\n" in out
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before
+
+    curated.write_text("".join(CURATED.splitlines(keepends=True)[:2]).replace("e1", "e9"))
+    code, out, _ = register(capfd, *arguments, "--add-only", "--salt", "random")
+    assert "out/essay_generation_tasks.csv: 4 rows, written; partitions of essay: 1 added, 0 removed, 3 kept\n" in out
+    code, out, _ = register(capfd, curated, "--out", "out")
+    assert "partitions of essay: 0 added, 3 removed, 1 kept\n" in out
+    assert "no evaluations: --templates and --models make rows for them\n" in out
+
+
+def test_register_takes_templates_and_models_from_tables(
+    curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("templates.csv").write_text("template_id,active,parser\nkind,true,in_last_line\nold,false,complex\n")
+    Path("models.csv").write_text("id,model,for_evaluation\nm-1,maker/m-1,true\nm-2,maker/m-2,false\n")
+    store = DocsStore("docs", durability="none")
+    store.write(Document(stage="draft", doc_id="s1", task_id="s", raw_text="x", prompt_text="p"))
+    store.write(Document(stage="draft", doc_id="s2", task_id="s2", raw_text="x"))
+    arguments = (curated, "--templates", "templates.csv", "--models", "models.csv", "--store", "docs")
+    code, _, _ = register(capfd, *arguments, "--source", "draft/s1")
+    assert code == 0
+    assert curated.with_name("essay_generation_tasks.csv").read_text().splitlines()[1].startswith("t-1__x,d1,")
+    rows = list(read_tasks(curated.with_name("evaluation_tasks.csv"), EvaluationTask))
+    assert [(row.evaluation_model_name, row.parser) for row in rows] == [("maker/m-1", "in_last_line")] * 3
+    assert {row.source_doc_id for row in read_tasks(curated.with_name("draft_generation_tasks.csv"), DraftTask)} == {
+        "s1"
+    }
+    code, _, err = register(capfd, *arguments, "--source", "draft/s2")
+    assert (code, err) == (2, "docid: --source draft/s2: it was stored without its prompt\n")
+
+
+def test_register_materialises_what_it_is_told(
+    curated: Path, module: str, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = (curated, "--materialize", "combinations", "draft_tasks")
+    code, out, _ = register(capfd, *arguments, "--module", module, "--dry-run")
+    assert (code, "would be materialised: combinations, draft_tasks\n" in out) == (0, True)
+    Path("pyproject.toml").write_text(f'[tool.dagster]\nmodule_name = "{module}"\n')
+    code, out, _ = register(capfd, *arguments)
+    assert (code, "materialised: combinations, draft_tasks\n" in out) == (0, True)
+    assert Path("tables/draft_tasks.csv").exists()
+    code, _, err = register(capfd, curated, "--materialize", "broken")
+    assert code == 2
+    assert "broken: the run " in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["--dagster-home", ""], "which Dagster instance? expected --dagster-home DIR", id="no home"),
+        pytest.param(["--dagster-home", "none"], "--dagster-home none: there is no such directory", id="no such home"),
+        pytest.param(["--templates", "a"], "--templates and --models: expected both", id="templates alone"),
+        pytest.param(["--templates", ",", "--models", "m"], ",: expected ids, separated by commas", id="no template"),
+        pytest.param(["--source", "d1"], "--source d1: expected STAGE/ID", id="source without stage"),
+        pytest.param(["--source", "draft/D1"], "not a doc id", id="source that is no id"),
+        pytest.param(["--source", "draft/gone", "--store", "docs"], "gone", id="source that is not there"),
+        pytest.param(["--materialize", "x"], "whose assets? expected --module MODULE", id="no module"),
+        pytest.param(["--materialize", "x", "--module", "no_such_module"], "--module no_such_module: ", id="not there"),
+        pytest.param(
+            ["--materialize", "x", "--module", "docid"], "0 Definitions in it; expected one", id="no definitions"
+        ),
+    ],
+)
+def test_what_register_refuses(
+    curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    code, _, err = register(capfd, curated, *arguments, *([] if "--materialize" not in arguments else ["--dry-run"]))
+    assert code == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert sorted(path.name for path in curated.parent.iterdir()) == [curated.name]
+
+
+def test_register_names_rows_without_ids_before_anything_is_written(
+    curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    curated.write_text(CURATED.replace(",e2\n", ",\n").replace("t-2__x,d2", "t-2__x,"))
+    code, _, err = register(capfd, curated, "--templates", "a", "--models", "b")
+    assert code == 2
+    assert "row 3, column doc_id: missing" in err
+    assert "row 4, column parent_doc_id: missing" in err
+    assert sorted(path.name for path in curated.parent.iterdir()) == [curated.name]
+    assert instance.get_dynamic_partitions("essay_documents") == []
+    curated.write_text(CURATED.replace("parent_doc_id", "x"))
+    code, _, err = register(capfd, curated)
+    assert (code, "column parent_doc_id: missing from the header" in err) == (2, True)
+
+
+def test_without_dagster_register_says_what_to_install(
+    curated: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "dagster", None)
+    monkeypatch.delitem(sys.modules, "docid.dagster", raising=False)
+    code, _, err = register(capfd, curated)
+    assert (code, err) == (2, "docid: register needs Dagster: pip install 'docid-store[dagster]'\n")
+
+
+def test_without_dagster_the_module_says_what_to_install() -> None:
+    code = "import sys; sys.modules['dagster'] = None; import docid.dagster"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "ImportError: docid.dagster needs Dagster: pip install 'docid-store[dagster]'" in done.stderr
+
+
+def test_the_example_runs_whole_then_again_then_a_replay(tmp_path: Path) -> None:
+    root = Path(__file__).parent.parent
+
+    def run(*options: str) -> list[str]:
+        command = [sys.executable, "-W", "ignore", "-m", "examples.dagster_essays", *options]
+        environment = {**os.environ, "ESSAYS_DATA_ROOT": str(tmp_path)}
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.splitlines()
+
+    assert run("--fresh") == [
+        "tables: 1 runs: 4 written",
+        "draft: 4 runs: 4 created",
+        "essay: 8 runs: 8 created",
+        "evaluation: 16 runs: 16 created",
+        "scores: 1 runs: 1 written",
+    ]
+    again = run()
+    assert again[1:4] == ["draft: 4 runs: 4 kept", "essay: 8 runs: 4 kept, 4 unchanged", "evaluation: 16 runs: 16 kept"]
+    [told] = run("--replay")
+    assert told.endswith("replayed: unchanged")
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 17
+    assert json.loads(next((tmp_path / "docs" / "draft").glob("*/metadata.json")).read_text())["generation_model_name"]

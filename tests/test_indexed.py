@@ -1,0 +1,44 @@
+"""Tables by doc id."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from docid import EvaluationTask, TaskTableError, read_tasks
+from docid.indexed import TaskIndex, index_of
+
+
+def test_an_index_has_the_rows_of_its_table(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation_tasks.csv"
+    text = 'evaluation_task_id,parent_doc_id,note,doc_id\na,e1,"x\ny",v1\nb,e1,,v2\n'
+    path.write_text(text)
+    index = TaskIndex(path, EvaluationTask)
+    rows = list(read_tasks(path, EvaluationTask))
+    assert list(index) == ["v1", "v2"]
+    assert [index[key] for key in index] == rows
+    assert (index.get("v3"), "v1" in index, len(index)) == (None, True, 2)
+
+
+def test_a_table_is_read_again_only_when_it_has_changed(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation_tasks.csv"
+    path.write_text("evaluation_task_id,parent_doc_id,doc_id\na,e1,v1\n")
+    index = index_of(path, EvaluationTask)
+    assert index_of(path, EvaluationTask) is index
+    assert index_of(os.path.relpath(path), EvaluationTask) is index
+    path.write_text("evaluation_task_id,parent_doc_id,doc_id\na,e1,v1\nb,e1,v2\n")
+    assert len(index_of(path, EvaluationTask)) == 2
+
+
+def test_all_faults_are_told_and_two_rows_of_one_document_are_one(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation_tasks.csv"
+    path.write_text("evaluation_task_id,parent_doc_id,doc_id\na,e1,v1\nb,,v2\nc,e1,v1\nd,e1\n")
+    with pytest.raises(TaskTableError) as caught:
+        TaskIndex(path, EvaluationTask)
+    assert [(problem.row, problem.column) for problem in caught.value.problems] == [
+        (3, "parent_doc_id"),
+        (4, "doc_id"),
+        (5, None),
+    ]
