@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import stat
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +190,11 @@ def test_select(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capfd, *options[:-1], 9, "--templates", "other, kind", "--aggregate", "mean", "--json")
     assert [json.loads(line)["doc_id"] for line in out.splitlines()] == ["e2", "e1"]
     assert "fewer than the 9 that were asked for" in err
+    notes = [json.loads(line)["note"] for line in err.splitlines() if line.startswith("{")]
+    assert [note["kind"] for note in notes][:2] == ["unknown-template", "no-score"]
+    code, out, err = run(capfd, *options, "--templates", "styel", "-o", "essay_tasks.csv")
+    assert (code, out.splitlines()[0]) == (0, "essay_tasks.csv: nothing to write, left as it is")
+    assert Path("essay_tasks.csv").read_text() == written
 
 
 def test_many_that_are_selected_are_not_all_printed(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -219,7 +229,7 @@ def test_replay(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
         "doc_id": "e1",
     }
     assert two[-1] == "e2"
-    assert err.startswith("2 rows of stage essay, from the documents of docs\n")
+    assert err.startswith("2 rows of stage essay, from the documents of docs\nthey have the documents' own ids, ")
     Path("old.csv").write_text("doc_id\ne2\nnan\ngone\n")
     arguments = ("replay", "--from", "essay=old.csv", "-o", "essay_tasks.csv", "--salt", "s")
     code, out, _ = run(capfd, *arguments)
@@ -250,6 +260,13 @@ def test_replay(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
         pytest.param(["replay", "d1", "-o", "x", "--json"], "expected one of the two", id="json and output"),
         pytest.param(["scores", "--store", "nowhere"], "no store at nowhere", id="no store"),
         pytest.param(["scores", "--stage", "chapter"], "chapter", id="no such stage"),
+        pytest.param(
+            ["scores", "-o", "no/where.csv", "--dry-run"], "there is no directory no; make", id="plan of no place"
+        ),
+        pytest.param(
+            ["replay", "--from", "draft=ok.csv", "-o", "ok.csv"], "that is the table to read", id="over its own"
+        ),
+        pytest.param(["migrate", "--tables", "none"], "none: no such file or directory", id="no such tables"),
         pytest.param(["scores", "-o", "no/where.csv"], "no/where.csv", id="no directory for the output"),
         pytest.param(["select", "--scores", "s.csv", "--top", "0"], "'0': expected a number of documents", id="top 0"),
         pytest.param(["select", "--scores", "none.csv", "--top", "1"], "none.csv", id="no scores"),
@@ -280,6 +297,7 @@ def test_wrong_usage_is_one_line(
 ) -> None:
     Path("bad.csv").write_text("doc_id,x\nD1,y\n")
     Path("s.csv").write_text("parent_doc_id,score\ne1,1\n")
+    Path("ok.csv").write_text("doc_id\nd1\n")
     code, out, err = run(capfd, *arguments)
     assert (code, out) == (2, "")
     assert message in err
@@ -341,7 +359,7 @@ def test_backfill(old: Path, capfd: pytest.CaptureFixture[str]) -> None:
         "left alone  docs/draft/o1 (task_id='o-1'): its record was written by an older system; 'docid migrate' brings "
         "it to this format\n"
         "origin from draft_tasks.csv, column model: 1 would be set, 0 have it already, 1 without a value in the table, "
-        "1 not in the store, 1 left alone\n",
+        "1 not in the store, 0 rows without doc_id, 1 left alone\n",
     )
     run(capfd, "migrate", "--apply")
     code, out, _ = run(capfd, *arguments)
@@ -353,3 +371,33 @@ def test_backfill(old: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "differs     docs/draft/d1 (task_id='t-1'): origin is 'm', which stays, and 'other' in the table\n" in out
     code, out, _ = run(capfd, *arguments, "--json")
     assert [json.loads(line)["action"] for line in out.splitlines()] == ["current", "empty", "current", "absent"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_written_to_and_stays_one(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo("pipe")
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(Path("pipe").read_bytes()))
+    reader.start()
+    code, out, err = run(capfd, "scores", "-o", "pipe")
+    reader.join(10)
+    assert (code, out) == (0, "")
+    assert "2 with a score" in err
+    assert read[0].startswith(b"doc_id,parent_doc_id,")
+    assert stat.S_ISFIFO(os.stat("pipe").st_mode)
+
+
+def test_a_migration_goes_on_when_its_reader_goes_away(root: Path) -> None:
+    for number in range(300):
+        (root / "draft" / f"o{number}").mkdir()
+        (root / "draft" / f"o{number}" / "metadata.json").write_text(
+            '{"task_id": "t", "created_at": "2025-01-01T00:00Z"}'
+        )
+        (root / "draft" / f"o{number}" / "raw.txt").write_text("x")
+    command = [sys.executable, "-m", "docid", "migrate", "--apply", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait() == 0
+    assert not any(document.legacy for document in DocsStore("docs").documents("draft"))

@@ -28,7 +28,20 @@ from docid import (
     write_tasks,
 )
 from docid.backends import MemoryBackend
-from docid.curate import Linked, Score, link, read_scores, replay, score_columns, scores, select, write_scores
+from docid.curate import (
+    Linked,
+    Model,
+    Score,
+    Template,
+    follow_up,
+    link,
+    read_scores,
+    replay,
+    score_columns,
+    scores,
+    select,
+    write_scores,
+)
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -57,6 +70,7 @@ def test_link_fills_ids_and_parents_and_a_second_time_nothing(store: DocsStore, 
     put(store, "essay", "old1", "e-1", parent_doc_id="d1")
     put(store, "essay", "old2", "e-2", parent_doc_id="d1")
     put(store, "essay", "other", "e-9", parent_doc_id="d1")
+    put(store, "draft", "d1", "t-1")
     before = table.read_bytes()
     planned = link(table, store, dry_run=True)
     assert table.read_bytes() == before
@@ -150,11 +164,85 @@ def test_no_two_rows_are_linked_to_one_document(store: DocsStore, tmp_path: Path
     put(store, "draft", "one", "t-1", created_at=NOON)
     put(store, "draft", "two", "t-1", created_at=NOON + timedelta(1))
     path = tmp_path / "draft_tasks.csv"
-    path.write_text("draft_task_id,doc_salt,doc_id\nt-1,a,\nt-1,b,\nt-1,c,\nt-1,d,one\n")
+    path.write_text("draft_task_id,note,doc_id\nt-1,a,\nt-1,b,\nt-1,c,\nt-1,d,one\n")
     linked = link(path, store)
     assert (linked.filled, linked.kept) == (1, 1)
     assert [row.doc_id for row in read_tasks(path, DraftTask, reserved=False)] == ["two", "", "", "one"]
     assert kinds(linked.notes) == ["other-documents", "taken", "taken"]
+    linked = link(path, store, force=True)
+    assert [row.doc_id for row in read_tasks(path, DraftTask, reserved=False)] == ["two", "one", "", ""]
+
+
+def test_with_force_an_id_that_is_given_away_is_taken_from_its_row(store: DocsStore, tmp_path: Path) -> None:
+    put(store, "draft", "one", "t-1")
+    path = tmp_path / "draft_tasks.csv"
+    for rows, after in (("t-1,\nt-1,one\n", "t-1,one\nt-1,\n"), ("t-1,\nt-9,one\n", "t-1,\nt-9,one\n")):
+        path.write_text(f"draft_task_id,doc_id\n{rows}")
+        link(path, store, force=True)
+        assert path.read_text() == f"draft_task_id,doc_id\n{after}"
+
+
+def test_a_row_is_given_the_document_that_its_salt_names(store: DocsStore, tmp_path: Path) -> None:
+    ids = {salt: reserve_doc_id("draft", "t-1", salt=salt) for salt in (None, "a", "b")}
+    for hours, doc_id in enumerate(ids.values()):
+        put(store, "draft", doc_id, "t-1", created_at=NOON + timedelta(hours=hours))
+    path = tmp_path / "draft_tasks.csv"
+    path.write_text("draft_task_id,doc_salt,doc_id\nt-1,b,\nt-1,,\nt-1,a,\nt-1,c,\n")
+    linked = link(path, store)
+    assert [row.doc_id for row in read_tasks(path, DraftTask, reserved=False)] == [ids["b"], ids[None], ids["a"], ""]
+    assert [row.doc_salt for row in read_tasks(path, DraftTask, reserved=False)] == ["b", None, "a", "c"]
+    assert kinds(linked.notes) == ["other-salt"]
+    before = path.read_bytes()
+    linked = link(path, store, force=True)
+    assert (linked.filled, kinds(linked.notes), path.read_bytes()) == (0, ["taken"], before)
+    # A row that was reserved with a salt is meant to be another document: nothing is said of it.
+    path.write_text(f"draft_task_id,doc_salt,doc_id\nt-1,c,{reserve_doc_id('draft', 't-1', salt='c')}\n")
+    assert link(path, store).notes == ()
+
+
+def test_a_salt_that_the_scheme_refuses_names_nothing(store: DocsStore, tmp_path: Path) -> None:
+    put(store, "draft", "one", "t-1")
+    path = tmp_path / "draft_tasks.csv"
+    path.write_text('draft_task_id,doc_salt,doc_id\nt-1,"a\nb",\n')
+    assert kinds(link(path, store).notes) == ["other-salt"]
+    assert link(path, store, force=True).filled == 1
+    assert path.read_text() == "draft_task_id,doc_salt,doc_id\nt-1,,one\n"
+
+
+def test_a_document_of_the_rows_parent_comes_before_one_of_an_unknown(local: DocsStore, tmp_path: Path) -> None:
+    put(local, "draft", "d1", "t-1")
+    put(local, "essay", "fits", "e-1", parent_doc_id="d1", created_at=NOON)
+    local.backend.create("essay", "unknown", b'{"task_id": "e-1"}', {"raw.txt": b"x"})
+    local.backend.create("essay", "odd", b'{"task_id": "e-1", "parent_doc_id": "Not An Id"}', {"raw.txt": b"x"})
+    path = tmp_path / "essay_tasks.csv"
+    path.write_text("essay_task_id,parent_doc_id\ne-1,d1\n")
+    linked = link(path, local)
+    assert path.read_text() == "essay_task_id,parent_doc_id,doc_id\ne-1,d1,fits\n"
+    assert kinds(linked.notes) == ["malformed-id", "other-documents"]
+
+
+def test_a_stage_that_cannot_be_listed_is_no_empty_one(local: DocsStore, table: Path) -> None:
+    put(local, "draft", "d1", "t-1")
+    (local.path("essay", "x").parent).write_text("a file")
+    with pytest.raises(OSError, match="cannot be listed"):
+        link(table, local)
+
+
+def test_many_documents_of_one_task_are_not_all_named(store: DocsStore, tmp_path: Path) -> None:
+    for n in range(9):
+        put(store, "draft", f"d{n}", "t-1", created_at=NOON)
+    path = tmp_path / "draft_tasks.csv"
+    path.write_text("draft_task_id\nt-1\n")
+    [note] = link(path, store).notes
+    assert note.message.endswith(" and 3 more")
+
+
+def test_a_file_from_the_far_future_says_no_time(local: DocsStore, tmp_path: Path) -> None:
+    local.backend.create("draft", "one", b'{"task_id": "t-1"}', {"raw.txt": b"x"})
+    local.backend.modified = lambda *_: 1e12  # type: ignore[method-assign]
+    path = tmp_path / "draft_tasks.csv"
+    path.write_text("draft_task_id\nt-1\n")
+    assert link(path, local).filled == 1
 
 
 def test_link_passes_over_what_cannot_be_used(local: DocsStore, table: Path) -> None:
@@ -163,7 +251,7 @@ def test_link_passes_over_what_cannot_be_used(local: DocsStore, table: Path) -> 
     put(local, "essay", "fine", "e-2", parent_doc_id="d1")
     (local.path("essay", "fine") / "odd.txt").write_text("a warning is nobody's business here")
     linked = link(table, local)
-    assert (linked.filled, kinds(linked.notes)) == (1, ["torn-document", *["no-document"] * 2])
+    assert (linked.filled, kinds(linked.notes)) == (1, ["torn-document", *["no-document"] * 2, "missing-parent"])
 
 
 def test_what_is_listed_twice_is_linked_once(store: DocsStore, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +259,7 @@ def test_what_is_listed_twice_is_linked_once(store: DocsStore, table: Path, monk
     names = store.backend.ids
     monkeypatch.setattr(store.backend, "ids", lambda stage: [*names(stage), *names(stage)])
     linked = link(table, store)
-    assert (linked.filled, kinds(linked.notes)) == (1, ["no-document"] * 2)
+    assert (linked.filled, kinds(linked.notes)) == (1, [*["no-document"] * 2, "missing-parent"])
 
 
 def test_link_needs_to_know_the_stage(store: DocsStore, tmp_path: Path) -> None:
@@ -241,6 +329,7 @@ def test_scores_say_what_was_scored_and_what_that_was_made_from(judged: DocsStor
         pytest.param(" \n", None, "parsed text is empty", id="blank"),
         pytest.param("nan", None, "parsed text is not a number: 'nan'", id="nan"),
         pytest.param("inf", None, "parsed text is not a number: 'inf'", id="inf"),
+        pytest.param("1e301", None, "parsed text is too large: '1e301'", id="too large to be added up"),
         pytest.param("1e999", None, "parsed text is too large: '1e999'", id="too large"),
         pytest.param("7/10", None, "parsed text is not a number: '7/10'", id="a fraction"),
         pytest.param("1_000", None, "parsed text is not a number: '1_000'", id="an underscore"),
@@ -271,12 +360,17 @@ def test_scores_go_on_past_what_cannot_be_read(local: DocsStore) -> None:
 def test_scores_of_older_records_and_of_documents_that_vanish() -> None:
     backend = MemoryBackend()
     store = DocsStore(backend)
-    backend.create("evaluation", "v1", b'{"task_id": "t", "parent_doc_id": "Not An Id"}', {"parsed.txt": b"1"})
-    backend.create("evaluation", "v2", b"{}", {"parsed.txt": b"2", "raw.txt": b""})
+    backend.create(
+        "evaluation",
+        "v1",
+        b'{"task_id": "t", "parent_doc_id": "Not An Id", "created_at": "2025-01-01T01:00:00+01:00"}',
+        {"parsed.txt": b"1"},
+    )
+    backend.create("evaluation", "v2", b'{"created_at": "2025-01-01T01:00:00"}', {"parsed.txt": b"2", "raw.txt": b""})
     names = store.ids
     store.ids = lambda stage: [*names(stage), "v0"]  # type: ignore[assignment,method-assign,return-value]
     assert [(each.doc_id, each.score, each.created_at, each.task_id) for each in scores(store)] == [
-        ("v1", 1.0, "", "t"),
+        ("v1", 1.0, "2025-01-01T00:00:00.000000Z", "t"),
         ("v2", 2.0, "", ""),
     ]
 
@@ -335,6 +429,12 @@ def test_a_faulty_table_of_scores_is_told_whole(tmp_path: Path) -> None:
         read_scores(path)
     path.write_bytes(b"")
     with pytest.raises(TaskTableError, match="the columns are none"):
+        read_scores(path)
+    path.write_bytes(b"parent_doc_id;score\n")
+    with pytest.raises(TaskTableError, match="separated by ';'"):
+        read_scores(path)
+    path.write_bytes(b"parent_doc_id,score,score\n")
+    with pytest.raises(TaskTableError, match="column score: there twice"):
         read_scores(path)
     path.write_bytes(b"parent_doc_id,score\n\xff,1\n")
     with pytest.raises(TaskTableError, match="not UTF-8"):
@@ -423,7 +523,8 @@ def test_a_field_of_that_name_is_no_legacy_column(judged: DocsStore) -> None:
         essay_doc_id: str = "none"
 
     [row] = select([score("x", "e1", 1.0)], judged, top=1, row_type=Essay).rows
-    assert row == Essay(task_id="task-e1", doc_id="e1", parent_doc_id="d1")
+    extra = {"draft_task_id": "t-1", "template_id": "et", "model_id": "em"}
+    assert row == Essay(task_id="task-e1", doc_id="e1", parent_doc_id="d1", extra=extra)
 
 
 def test_select_refuses_what_cannot_be_meant(judged: DocsStore) -> None:
@@ -458,6 +559,24 @@ def test_what_is_selected_is_never_worse_than_what_is_not(found: list[tuple[str,
     ranked = sorted(best, key=lambda parent: (-best[parent], parent))
     assert [pick.doc_id for pick in chosen.picks] == ranked[:top]
     assert len([note for note in chosen.notes if note.kind == "below"]) == len(ranked[top:])
+
+
+# --- follow_up ---------------------------------------------------------------------------------------------------
+
+
+def test_follow_up_refuses_what_cannot_be_followed() -> None:
+    essay = EssayTask(task_id="e-1", doc_id="e1", parent_doc_id="d1", draft_task_id="t-1", combo_id="c")
+    assert follow_up([]) == ([], [], [])
+    with pytest.raises(ValueError, match="stage draft has no parent"):
+        follow_up([DraftTask(task_id="t", doc_id="d1")])
+    with pytest.raises(ValueError, match="task 'e-1' lacks doc_id, parent_doc_id or draft_task_id"):
+        follow_up([attrs.evolve(essay, draft_task_id="")])
+    with pytest.raises(ValueError, match="the rows of d1 disagree"):
+        follow_up([essay, attrs.evolve(essay, doc_id="e2", combo_id="other")])
+    last = EvaluationTask(task_id="v-1", doc_id="v1", parent_doc_id="e1", essay_task_id="e-1")
+    assert follow_up([last]).parents == [EssayTask(task_id="e-1", doc_id="e1")]
+    with pytest.raises(ValueError, match="no stage comes from evaluation"):
+        follow_up([last], templates=[Template("t")], models=[Model("m")])
 
 
 # --- replay ------------------------------------------------------------------------------------------------------
@@ -516,11 +635,77 @@ def test_typed_columns_are_read_from_metadata(store: DocsStore) -> None:
 
 
 def test_the_nearest_of_the_ancestors_says_a_column(store: DocsStore) -> None:
-    put(store, "draft", "d1", "t-1", metadata={"combo_id": "far", "generation_model_name": "d-name"})
+    far = {"combo_id": "far", "generation_model": "d-model", "generation_model_name": "d-name"}
+    put(store, "draft", "d1", "t-1", metadata=far)
     put(store, "essay", "e1", "e-1", parent_doc_id="d1", metadata={"combo_id": "near"}, prompt_text="p")
-    [row] = replay(store, "essay", ["e1"])
-    assert isinstance(row, EssayTask)
-    assert (row.combo_id, row.generation_model_name, row.generation_model) == ("near", "d-name", "")
+    put(store, "essay", "e2", "e-2", parent_doc_id="d1", metadata={"model_id": "e-model"}, prompt_text="p")
+    one, two = replay(store, "essay", ["e1", "e2"])
+    assert isinstance(one, EssayTask)
+    assert (one.combo_id, one.generation_model, one.generation_model_name) == ("near", "d-model", "d-name")
+    # The name of a model does not come from elsewhere than the model.
+    assert isinstance(two, EssayTask)
+    assert (two.combo_id, two.generation_model, two.generation_model_name) == ("far", "e-model", "")
+
+
+def test_what_no_table_can_hold_is_no_row(store: DocsStore) -> None:
+    put(store, "draft", "d1", "none", prompt_text="p")
+    store.backend.create("draft", "d2", b'{"task_id": "t-2", "run_id": " "}', {"raw.txt": b"x"})
+    put(store, "draft", "d3", "t-3", metadata={"source_doc_id": "zzz"})
+    store.backend.create("essay", "e1", b'{"task_id": "e-1"}', {"raw.txt": b"x"})
+    store.backend.create("draft", "d4", rb'{"task_id": "t-4", "combo_id": "\ud800x"}', {"raw.txt": b"x"})
+    rows = replay(store, "draft", ["d1", "d2", "d3", "d4"])
+    found = {row.doc_id: row for row in rows}
+    assert sorted(found) == ["d2", "d3", "d4"]
+    assert found["d4"].cell("combo_id") == "\\ud800x"
+    assert rows.notes[0].message.startswith("its draft_task_id is 'none', which no table can hold")
+    essays = replay(store, "essay", ["e1"])
+    assert list(essays) == []
+    assert "does not say its parent" in essays.notes[0].message
+    plain = DocsStore(store.backend, stages=Stages.chain("draft", "other"))
+    [row] = replay(plain, "draft", ["d3"], row_type=TaskRow.of("draft"))
+    assert row.extra == {}
+
+
+def test_two_documents_of_one_task_are_told_apart(store: DocsStore) -> None:
+    put(store, "draft", "d1", "t-1", prompt_text="p")
+    put(store, "draft", "d2", "t-1", prompt_text="p")
+    rows = replay(store, "draft", ["d1", "d2"], salt="s")
+    assert len(list(rows)) == 1
+    assert kinds(rows.notes)[0] == "taken"
+    with pytest.raises(InvalidName, match="a word that means missing"):
+        replay(store, "draft", [], salt="nan")
+    chosen = select([score("a", "d1", 2.0), score("b", "d2", 1.0)], store, top=2, stage="draft")
+    assert "same-task" in kinds(chosen.notes)
+
+
+def test_a_document_that_may_not_be_read_is_left_out(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = judge(local)
+    load = judged.backend.load
+
+    def refusing(stage: str, doc_id: str, parts: Any = ()) -> Any:
+        if doc_id == "e1":
+            raise PermissionError(13, "Permission denied")
+        return load(stage, doc_id, parts)
+
+    monkeypatch.setattr(judged.backend, "load", refusing)
+    assert [each.score for each in scores(judged)][:2] == [7.0, 3.0]
+    chosen = select(scores(judged), judged, top=1)
+    assert ([pick.doc_id for pick in chosen.picks], chosen.notes[1].kind) == (["e2"], "unusable")
+    rows = replay(judged, "essay", ["e1", "e2"])
+    assert [row.doc_id for row in rows] == ["e2"]
+
+
+def test_a_template_that_nothing_is_of_is_said(judged: DocsStore) -> None:
+    chosen = select(scores(judged), judged, top=1, templates=["styel"])
+    assert chosen.notes[0].message == "none is of template 'styel'; the scores are of kind, strict"
+    chosen = select([score("v", "e1", 1.0)], judged, top=1, templates=["styel"])
+    assert "docid backfill --set template_id" in chosen.notes[0].message
+
+
+def test_a_stage_named_parent_has_no_column_of_its_own(store: DocsStore) -> None:
+    odd = DocsStore(store.backend, stages=Stages.chain("parent", "child", "verdict"))
+    with pytest.raises(ValueError, match="'parent' names a column parent_doc_id"):
+        score_columns(odd)
 
 
 def test_what_is_said_fits_into_json(store: DocsStore, table: Path) -> None:

@@ -156,6 +156,8 @@ def test_the_guide_tells_what_its_commands_print(
     work: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (work / "replay").mkdir()
+    task = "combo_v1_5fb53e9e18fc__recursive-light__sonnet-4__synthesis-theme-narrative-v19"
+    (work / "without_ids.csv").write_text(f"essay_task_id,note\n{task},by hand\nnever-run,\n")
     lines = (Path(__file__).parent.parent / "docs" / "moving.md").read_text("utf-8").splitlines()
     commands: list[tuple[str, list[str]]] = []
     for line in lines:

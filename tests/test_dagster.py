@@ -287,6 +287,9 @@ def test_what_the_checks_find(pipeline: Pipeline) -> None:
     assert failed_checks(pipeline.run(check, key)) == {"parts": ["hash-mismatch"]}
     (path / "metadata.json").write_text("{")
     assert failed_checks(pipeline.run(check, key)) == {"record": ["unreadable-record"]}
+    message, facts = failure(pipeline.make("draft"))
+    assert "cannot be used" in message
+    assert "docid repair" in facts["what to do"]
 
 
 def test_a_replay_needs_no_table(pipeline: Pipeline) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,11 @@ def test_a_record_is_brought_to_the_current_format_in_place(local: DocsStore) ->
     texts = files_of(path)
     before = (path / "metadata.json").read_bytes()
     planned = only(local)
-    assert (planned.action, planned.done, planned.message) == ("migrate", False, "created_at from the time of raw.txt")
+    assert (planned.action, planned.done, planned.sources) == (
+        "migrate",
+        False,
+        ("created_at from the time of raw.txt",),
+    )
     assert (path / "metadata.json").read_bytes() == before
     assert not (path.parent.parent / ".docid").exists()
 
@@ -97,8 +102,10 @@ def test_what_a_record_does_not_say_comes_from_the_table(local: DocsStore, tmp_p
         "e2": ("migrate", "e-2"),
         "e3": ("leave", "e-3"),
     }
-    assert changes["e1"].message == (
-        "task_id from the table; parent_doc_id from the table; created_at from the time of raw.txt"
+    assert changes["e1"].sources == (
+        "task_id from the table",
+        "parent_doc_id from the table",
+        "created_at from the time of raw.txt",
     )
     assert changes["e2"].warning == (
         "task_id is 'e-2' in its record, which stays, and 'other' in the table; "
@@ -118,10 +125,17 @@ def test_a_table_that_contradicts_itself_decides_nothing(local: DocsStore, tmp_p
     old(local, "draft", "d1", {})
     old(local, "draft", "d2", {})
     table = tmp_path / "draft_tasks.csv"
-    table.write_text("draft_task_id,doc_id\nt-1,d1\nt-2,d1\nt-1,d1\nt-2,d2\nt-2,d2\n")
-    one, two = migrate(local, {"draft": table})
-    assert (one.action, one.message) == ("leave", "two rows of the table have its doc id, and differ")
+    old(local, "draft", "d3", {"task_id": "t-3"})
+    old(local, "draft", "d4", {})
+    old(local, "draft", "d5", {})
+    table.write_text("draft_task_id,doc_id\nt-1,d1\nt-2,d1\nt-1,d1\nt-2,d2\nt-2,d2\nt-3,d3\nt-4,d3\nnan,d4\n t-5,d5\n")
+    one, two, three, four, five = migrate(local, {"draft": table})
+    assert one.action == "leave"
+    assert one.message == "its record does not say its task_id, and two rows of the table differ about it"
     assert (two.action, two.task_id) == ("migrate", "t-2")
+    assert (three.action, three.task_id) == ("migrate", "t-3")
+    assert (four.action, four.message) == ("leave", "neither its record nor a table says its task_id")
+    assert (five.action, five.message.endswith("(from the table)")) == ("leave", True)
     with pytest.raises(InvalidName):
         migrate(local, {"chapter": table})
     with pytest.raises(TaskTableError):
@@ -182,7 +196,7 @@ def test_keys_that_say_the_same_and_a_time_with_a_zone_are_kept(local: DocsStore
     own = {"stage": "draft", "doc_id": "d1", "created_at": "2025-08-30 14:00:00+02:00", "run_id": "r-1", "format": None}
     old(local, "draft", "d1", {"task_id": "t-1", **own, "files": ""})
     change = only(local, apply=True)
-    assert (change.action, change.message) == ("migrate", "")
+    assert (change.action, change.sources) == ("migrate", ())
     document = local.open("draft", "d1")
     assert document.record["created_at"] == own["created_at"]
     assert (document.created_at, document.run_id, document.metadata) == (FILE_TIME.replace(microsecond=0), "r-1", {})
@@ -190,7 +204,7 @@ def test_keys_that_say_the_same_and_a_time_with_a_zone_are_kept(local: DocsStore
 
 def test_a_time_without_zone_may_be_taken_for_utc(local: DocsStore) -> None:
     old(local, "draft", "d1", {"task_id": "t-1", "created_at": "2025-01-01T10:00:00"})
-    assert only(local, apply=True, assume_utc=True).message == "created_at taken for UTC"
+    assert only(local, apply=True, assume_utc=True).sources == ("created_at taken for UTC",)
     document = local.open("draft", "d1")
     assert document.created_at == datetime(2025, 1, 1, 10, tzinfo=UTC)
     assert document.record["docid"]["migrated"] == {"created_at": "2025-01-01T10:00:00, taken for UTC"}
@@ -213,7 +227,7 @@ def test_documents_that_cannot_be_used_are_left_alone(local: DocsStore) -> None:
         **dict.fromkeys(("d1", "d2", "d3", "d4"), "leave"),
         "d5": "migrate",
     }
-    assert "there is no raw.txt" in changes["d1"].message or "when it was made" in changes["d1"].message
+    assert "there is no raw.txt" in changes["d1"].message
     assert "parsed.txt: byte 0 is not UTF-8" in changes["d2"].message
     assert list(local.open("draft", "d5").record["files"]) == ["raw.txt"]
 
@@ -286,6 +300,33 @@ def test_every_key_and_value_of_the_callers_survives(values: dict[str, Any]) -> 
     assert json.dumps(store.open("draft", "d1").metadata) == json.dumps(values)
 
 
+def test_documents_that_nothing_finds_are_told(local: DocsStore) -> None:
+    old(local, "draft", "d1", {"task_id": "t"})
+    for name in ("Draft-1", "con"):
+        shutil.copytree(local.path("draft", "d1"), local.path("draft", "d1").parent / name)
+    os.symlink(local.path("draft", "d1"), local.path("draft", "d1").parent / "d2")
+    changes = list(migrate(local, apply=True))
+    assert sorted(Path(each.path).name for each in changes if each.action == "leave") == ["Draft-1", "con", "d2"]
+    assert [each.doc_id for each in changes if each.done] == ["d1"]
+
+
+def test_an_old_version_has_the_parts_that_it_had(local: DocsStore) -> None:
+    old(local, "draft", "d1", {"task_id": "t"})
+    opened = local.open("draft", "d1")
+    assert only(local, apply=True).done
+    local.add_part("draft", "d1", "parsed", "later")
+    assert [version.parsed_text for version in local.history("draft", "d1")] == [None, None]
+    assert opened.read().parsed_text is None
+    assert opened.parsed_text is None
+    # The record that is there now may be one that cannot be read.
+    old(local, "draft", "d2", {"task_id": "t"})
+    opened = local.open("draft", "d2")
+    list(migrate(local, apply=True))
+    (local.path("draft", "d2") / "metadata.json").write_text("{")
+    assert opened.raw_text == "Once.\r\n"
+    assert local.backend.modified("draft", "none") is None
+
+
 # --- backfill ----------------------------------------------------------------------------------------------------
 
 
@@ -309,13 +350,14 @@ def test_backfill_adds_a_key_where_it_is_missing(store: DocsStore, table: Path) 
         ("current", "d2", False),
         ("empty", "d3", False),
         ("leave", "d4", False),
+        ("unnamed", "", False),
         ("leave", "d6", False),
     ]
     assert [each._replace(done=False) for each in changes] == planned
     assert changes[0].message == "model_id='m-1'"
     assert changes[1].warning == "model_id is 'own', which stays, and 'm-2' in the table"
     assert changes[3].message == "it is a document of task 'other'; the table says 't-4'"
-    assert "'docid migrate'" in changes[4].message
+    assert "'docid migrate'" in changes[5].message
     assert store.open("draft", "d1").metadata == {"n": 1, "model_id": "m-1"}
     assert store.read("draft", "d1", verify=True).raw_text == "x"
     again = list(backfill(store, "model_id", table, "model"))
@@ -323,7 +365,7 @@ def test_backfill_adds_a_key_where_it_is_missing(store: DocsStore, table: Path) 
 
 
 def test_backfill_refuses_what_cannot_be_meant(store: DocsStore, table: Path, tmp_path: Path) -> None:
-    for key in ("task_id", "docid", ""):
+    for key in ("task_id", "docid", "", " ", "a\nb", "\udcff"):
         with pytest.raises(ValueError, match="expected a key of metadata"):
             backfill(store, key, table, "model")
     with pytest.raises(TaskTableError, match="column modle: missing from the header; the columns are draft_task_id, "):
@@ -332,9 +374,12 @@ def test_backfill_refuses_what_cannot_be_meant(store: DocsStore, table: Path, tm
     other.write_text("draft_task_id,doc_id,v\nt-1,d1,x\nt-2,D2,x\nt-3,d3,x\n")
     with pytest.raises(ValueError, match="which stage's table"):
         backfill(store, "k", other, "v")
-    found: list[Change] = []
     with pytest.raises(TaskTableError, match="row 3, column doc_id: 'D2'; not a doc id"):
-        found.extend(backfill(store, "k", other, "v", stage="draft"))
+        backfill(store, "k", other, "v", stage="draft")
+    other.write_text("draft_task_id,doc_id,v\nt-1,d1,x\nt-1,d1,y\nt-1,d1,x\nt-1\n")
+    with pytest.raises(TaskTableError) as caught:
+        backfill(store, "k", other, "v", stage="draft")
+    assert [(problem.row, problem.column) for problem in caught.value.problems] == [(3, "v"), (5, None)]
     with pytest.raises(InvalidName):
         backfill(DocsStore(MemoryBackend(), stages=Stages.chain("a")), "k", other, "v", stage="draft")
 

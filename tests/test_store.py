@@ -275,6 +275,28 @@ def test_ensure_makes_what_is_not_there_and_hands_out_what_is(store: DocsStore) 
     assert calls == [1]
 
 
+def test_ensure_makes_another_text_where_it_is_told_to(store: DocsStore) -> None:
+    row = DraftTask(task_id="t-1", doc_id="d1")
+    made: list[str] = []
+
+    def make() -> Document:
+        made.append("")
+        return Document.from_task(row, raw_text=f"text {len(made)}")
+
+    assert store.ensure(row, make, if_exists="replace").outcome == "created"
+    stored = store.ensure(row, make, if_exists="replace")
+    assert (stored.outcome, stored.raw_text) == ("replaced", "text 2")
+    assert [version.raw_text for version in store.history("draft", "d1")] == ["text 1"]
+    with pytest.raises(LineageConflict):
+        store.ensure(DraftTask(task_id="t-2", doc_id="d1"), make, if_exists="replace")
+    put_legacy(store, "draft", "d2", {"task_id": "t-3"}, raw="once")
+    with pytest.raises(UnreadableDocument, match="docid migrate"):
+        store.ensure(DraftTask(task_id="t-3", doc_id="d2"), make, if_exists="replace")
+    with pytest.raises(ValueError, match="if_exists: expected 'keep' or 'replace', got 'fail'"):
+        store.ensure(row, make, if_exists="fail")  # type: ignore[arg-type]
+    assert len(made) == 2
+
+
 @pytest.mark.parametrize(
     ("row", "error"),
     [

@@ -86,13 +86,15 @@ def records_of(stream: Iterable[str], faults: Faults) -> Iterator[tuple[int, lis
 def picked(
     records: Iterable[tuple[int, list[str]]], columns: Sequence[str], wanted: Sequence[str], faults: Faults
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Return of each record, behind its number, the cells of the `wanted` columns (two or more), as they stand.
+    """Return of each record, behind its number, the cells of the `wanted` columns, as they stand.
 
     Empty for a column that is not there. Damaged records become faults and are left out.
     """
     # Behind the last cell of every row one is added that is empty, for the columns that are not there.
     width = len(columns)
-    pick = itemgetter(*(columns.index(name) if name in columns else width for name in wanted))
+    positions = [columns.index(name) if name in columns else width for name in wanted]
+    # Of one position alone it would return no tuple.
+    pick = itemgetter(*positions) if len(positions) > 1 else itemgetter(slice(positions[0], positions[0] + 1))
     for number, cells in records:
         if not is_damaged(number, cells, columns, faults):
             cells.append("")
@@ -102,7 +104,7 @@ def picked(
 def read_columns(
     file: str, needed: Sequence[str], optional: Sequence[str] = ()
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Read of a table the cells of some columns, two or more in all, with the numbers of the rows. A stream.
+    """Read of a table the cells of some columns, with the numbers of the rows. A stream.
 
     Raises:
         TaskTableError: a column of `needed` is missing, at once; rows that are damaged, at the end. They are left out.
@@ -120,6 +122,11 @@ def _read_columns(file: str, needed: Sequence[str], optional: Sequence[str]) -> 
         _, header = next(records, (1, []))
         if not_utf8("".join(header)):
             faults.add(1, None, ",".join(header), NOT_UTF8)
+        elif len(header) == 1 and (other := separator_of(header[0])):
+            faults.add(1, None, header[0], f"separated by {other!r}; expected commas")
+        for name in (*needed, *optional):
+            if header.count(name) > 1:
+                faults.add(1, name, "", "there twice; expected each column once")
         faults.raise_any()
         some = ", ".join(header[:COLUMNS_SHOWN]) + (", …" if len(header) > COLUMNS_SHOWN else "")
         for name in needed:
@@ -129,6 +136,11 @@ def _read_columns(file: str, needed: Sequence[str], optional: Sequence[str]) -> 
         yield 1, ()
         yield from picked(records, header, (*needed, *optional), faults)
     faults.raise_any()
+
+
+def separator_of(header: str) -> str | None:
+    """Return what separates the cells of a header instead of commas; None where nothing does."""
+    return next((each for each in ";\t|" if each in header), None)
 
 
 def is_damaged(number: int, cells: Sequence[str], columns: Sequence[str], faults: Faults) -> bool:

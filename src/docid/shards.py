@@ -292,7 +292,7 @@ class Shard:
             if document is None:
                 continue
             if in_table:
-                hint = "add a row for it, or let it be: no row reads it"
+                hint = "add a row for it ('docid link' gives it to the row of its task), or let it be: no row reads it"
                 message = f"in no row of the table of stage {stage}"
                 self.add(_of(document, "orphan-document", message, hint))
             self._stored_parent(document)

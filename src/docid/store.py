@@ -23,7 +23,7 @@ from docid.ids import check_doc_id, check_text
 from docid.outcomes import Outcome, WriteResult, content_conflict, judge, legacy, same_lineage
 from docid.rows import is_missing, source_of
 from docid.stages import DEFAULT_STAGES, Stages
-from docid.stored import ALL_FILES, Part, StoredDocument, Version, file_of
+from docid.stored import ALL_FILES, Part, StoredDocument, Version, file_of, older_than
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -191,12 +191,14 @@ class DocsStore:
 
     def _history(self, stage: str, doc_id: str) -> Iterator[Document]:
         lineage: tuple[str | None, str | None] | None = None
+        current: Version | None = None
         with contextlib.suppress(UnreadableDocument):
             if (current := Version.load(self.backend, stage, doc_id)) is not None:
                 lineage = current.record.task_id, current.record.parent_doc_id
+        later = current
         for stored in self.backend.history(stage, doc_id, ALL_FILES):
             try:
-                version = Version(self.backend, stage, doc_id, stored)
+                version = older_than(later, Version(self.backend, stage, doc_id, stored))
                 # What is left of another one that had the id is none of this document's versions.
                 if lineage is not None and version.record.same_lineage(*lineage) is False:
                     return
@@ -208,7 +210,7 @@ class DocsStore:
                 raise UnreadableDocument(
                     stage, doc_id, error.path, problem, remedy, error.task_id, error.code
                 ) from None
-            lineage = version.record.task_id, version.record.parent_doc_id
+            lineage, later = (version.record.task_id, version.record.parent_doc_id), version
 
     def write(self, document: Document, *, if_exists: Policy = "fail", require_parent: bool = True) -> WriteResult:
         """Write a document, whole or not at all.

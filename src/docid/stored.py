@@ -145,6 +145,17 @@ class Version:
         return self.unreadable(f"there is no {_RAW_FILE}", code="torn-document")
 
 
+def older_than(later: Version | None, version: Version) -> Version:
+    """Return a version from history, without what its document has got since.
+
+    The record of an older system does not list its parts; that which took its place when it was migrated does.
+    """
+    if not version.record.legacy or later is None or later.record.legacy:
+        return version
+    parts = {name: data for name, data in version.stored.parts.items() if name in later.record.files}
+    return Version(version.backend, version.stage, version.doc_id, version.stored._replace(parts=parts), version.record)
+
+
 class StoredDocument:
     """A document in a store: its record is loaded, its texts are read when they are asked for.
 
@@ -293,7 +304,16 @@ class StoredDocument:
         replaced = stored.record != opened.stored.record
         if replaced:
             versions = opened.backend.history(self.stage, self.doc_id, files)
-            stored = next((version for version in versions if version.record == opened.stored.record), None)
-            if stored is None:
-                raise opened.unreadable("another document has taken its place since it was opened", "open it again")
-        return Version(opened.backend, self.stage, self.doc_id, stored, opened.record), replaced
+            for version in versions:
+                if version.record == opened.stored.record:
+                    old = Version(opened.backend, self.stage, self.doc_id, version, opened.record)
+                    return older_than(self._version_of(stored), old), True
+                stored = version
+            raise opened.unreadable("another document has taken its place since it was opened", "open it again")
+        return Version(opened.backend, self.stage, self.doc_id, stored, opened.record), False
+
+    def _version_of(self, stored: Stored) -> Version | None:
+        try:
+            return Version(self._version.backend, self.stage, self.doc_id, stored)
+        except UnreadableDocument:
+            return None

@@ -22,6 +22,7 @@ from docid.csvfile import (
     open_table,
     picked,
     records_of,
+    separator_of,
     shape_of,
 )
 from docid.errors import InvalidName, Problem, TaskTableError
@@ -400,7 +401,7 @@ def _check_header(header: list[str], row_type: type[TaskRow], faults: Faults, *,
     if not_utf8("".join(header)):
         faults.add(1, None, ",".join(header), NOT_UTF8)
         return
-    if len(header) == 1 and (other := next((each for each in ";\t|" if each in header[0]), None)):
+    if len(header) == 1 and (other := separator_of(header[0])):
         faults.add(1, None, header[0], f"separated by {other!r}; expected commas")
         return
     for name in sorted({name for name in header if header.count(name) > 1}):

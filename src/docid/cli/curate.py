@@ -23,16 +23,16 @@ from docid.cli.options import (
     table_of,
 )
 from docid.cli.output import json_line, plain, print_bytes, print_notes, written_text
-from docid.csvfile import read_columns
+from docid.csvfile import Faults, read_columns
 from docid.curate import link, read_scores, replay, score_columns, scores, select, write_scores
-from docid.ids import is_doc_id
+from docid.ids import DOC_ID_EXPECTED, is_doc_id
 from docid.rows import is_missing, plain_text, row_type_of, texts_of
 from docid.tasks import write_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from docid.curate import Note, Score, Selection
+    from docid.curate import Score, Selection
     from docid.rows import TaskRow
 
 
@@ -109,14 +109,17 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--from", dest="table", metavar="[STAGE=]TABLE", help="the documents in a table's doc_id column"
     )
     add_salt(replaying)
-    _add_output(replaying, "a task table")
+    _add_output(replaying, "essay_generation_tasks.csv")
     add_store(replaying)
     replaying.set_defaults(run=_replay)
 
 
 def _add_output(parser: argparse.ArgumentParser, example: str) -> None:
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help=f"write {example} here, in place of what is there (default: print it)"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help=f"write the table to FILE ({example}), replacing it (default: print it)",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be written to --output; write nothing")
     parser.add_argument("--json", action="store_true", help="print one line of JSON a row instead")
@@ -134,7 +137,7 @@ def _link(arguments: argparse.Namespace) -> int:
     dry = arguments.dry_run
     linked = link(path, store, row_type=row_type_of(stage, store.stages), force=arguments.force, dry_run=dry)
     if arguments.json:
-        _print_json_notes(linked.notes)
+        print_notes(linked.notes, as_json=True)
         print(json.dumps({"summary": {"table": path, "dry_run": dry, **linked._asdict(), "notes": len(linked.notes)}}))
         return 0
     text = f"{path}: {linked.rows} rows, {'would be ' if dry else ''}linked: {linked.filled} ({linked.kept} kept)"
@@ -143,11 +146,6 @@ def _link(arguments: argparse.Namespace) -> int:
     print(plain(text))
     print_notes(linked.notes)
     return 0
-
-
-def _print_json_notes(notes: Iterable[Note]) -> None:
-    for note in notes:
-        print(json.dumps({"note": note._asdict()}))
 
 
 def _scores(arguments: argparse.Namespace) -> int:
@@ -173,7 +171,7 @@ def _counted(found: Iterator[Score], counts: Counter[str]) -> Iterator[Score]:
 
 def _select(arguments: argparse.Namespace) -> int:
     store = store_of(arguments)
-    if arguments.output and os.path.realpath(arguments.output) == os.path.realpath(arguments.scores):
+    if arguments.output and _same(arguments.output, arguments.scores):
         raise UsageError(f"--output {arguments.output}: that is the table of scores; expected another file")
     templates = [each.strip() for given in arguments.templates for each in given.split(",") if each.strip()]
     if arguments.templates and not templates:
@@ -186,7 +184,12 @@ def _select(arguments: argparse.Namespace) -> int:
         aggregate=arguments.aggregate,
         stage=arguments.stage,
     )
-    out = _put_rows(arguments, chosen.rows, chosen.row_type)
+    if not chosen.rows and arguments.output and not arguments.json:
+        # A table without rows would take the place of one that has some.
+        print(plain(f"{arguments.output}: nothing to write, left as it is"))
+        out: Any = sys.stdout
+    else:
+        out = _put_rows(arguments, chosen.rows, chosen.row_type)
     with contextlib.redirect_stdout(out):
         _print_selection(chosen, arguments)
     return 0
@@ -203,16 +206,18 @@ def _print_selection(chosen: Selection, arguments: argparse.Namespace) -> None:
         print(f"  … and {len(chosen.picks) - SHOWN * 2:,} more")
     if len(chosen.picks) < arguments.top:
         print(f"fewer than the {arguments.top:,} that were asked for")
-    print_notes(chosen.notes)
+    print_notes(chosen.notes, as_json=arguments.json)
 
 
 def _replay(arguments: argparse.Namespace) -> int:
     if bool(arguments.documents) == bool(arguments.table):
         raise UsageError("expected either documents, or --from TABLE; see docid replay --help")
     store = store_of(arguments)
+    if arguments.table and arguments.output and _same(arguments.output, arguments.table.rpartition("=")[2]):
+        raise UsageError(f"--output {arguments.output}: that is the table to read; expected another file")
     if arguments.table:
         stage, path = table_of(arguments.table, store.stages)
-        doc_ids: Iterable[str] = _doc_ids(path, stage)
+        doc_ids: Iterable[str] = _doc_ids(path)
     else:
         documents = [find(arguments, name) for name in arguments.documents]
         stages = sorted({each.stage for each in documents})
@@ -231,16 +236,30 @@ def _replay(arguments: argparse.Namespace) -> int:
     out = _put_rows(arguments, counted(), rows.row_type)
     with contextlib.redirect_stdout(out):
         print(f"{count:,} rows of stage {stage}, from the documents of {arguments.store}")
-        print_notes(rows.notes)
+        if count and not arguments.run_id and not arguments.salt:
+            print(
+                "they have the documents' own ids, which a run finds done; with --salt they are documents beside them"
+            )
+        print_notes(rows.notes, as_json=arguments.json)
     return 0
 
 
-def _doc_ids(path: str, stage: str) -> Iterator[str]:
-    for number, (doc_id, _) in read_columns(path, ("doc_id",), (f"{stage}_task_id",)):
-        if not is_doc_id(doc_id) and not is_missing(doc_id):
-            raise UsageError(f"{path} row {number}, column doc_id: {doc_id!r}; not a doc id")
-        if not is_missing(doc_id):
-            yield doc_id
+def _doc_ids(path: str) -> list[str]:
+    """Return the doc ids of a table, in its order."""
+    faults = Faults(path)
+    doc_ids = []
+    for number, (doc_id,) in read_columns(path, ("doc_id",)):
+        if is_missing(doc_id):
+            continue
+        if not is_doc_id(doc_id):
+            faults.add(number, "doc_id", doc_id, f"not a doc id; expected {DOC_ID_EXPECTED}")
+        doc_ids.append(doc_id)
+    faults.raise_any()
+    return doc_ids
+
+
+def _same(path: str, other: str) -> bool:
+    return os.path.realpath(path) == os.path.realpath(other)
 
 
 def _put_rows(arguments: argparse.Namespace, rows: Iterable[TaskRow], row_type: type[TaskRow]) -> Any:
@@ -249,13 +268,8 @@ def _put_rows(arguments: argparse.Namespace, rows: Iterable[TaskRow], row_type: 
 
 def _put(arguments: argparse.Namespace, texts: Iterator[dict[str, str]], write: Any) -> Any:
     """Write the table, or print it, or its rows as JSON; return where to say what was done."""
+    _check_output(arguments)
     output: str | None = arguments.output
-    if output is not None and not output:
-        raise UsageError("--output: expected a path, got nothing (is a variable not set?)")
-    if arguments.json and output is not None:
-        raise UsageError("--json prints the rows, --output writes them; expected one of the two")
-    if arguments.dry_run and output is None:
-        raise UsageError("--dry-run is about what would be written; expected --output with it")
     if arguments.json:
         for row in texts:
             print(json_line(row))
@@ -263,8 +277,11 @@ def _put(arguments: argparse.Namespace, texts: Iterator[dict[str, str]], write: 
     if output is None:
         print_bytes(written_text(write))
         return sys.stderr
-    if os.path.isdir(output):
-        raise UsageError(f"--output {output}: that is a directory; expected a file")
+    if os.path.exists(output) and not os.path.isfile(output):
+        # A pipe or a device is written to, not replaced.
+        with open(output, "wb") as pipe:
+            pipe.write(written_text(write))
+        return sys.stderr
     was_there = os.path.lexists(output)
     if arguments.dry_run:
         written_text(write)
@@ -273,6 +290,23 @@ def _put(arguments: argparse.Namespace, texts: Iterator[dict[str, str]], write: 
     done = "would be " if arguments.dry_run else ""
     print(plain(f"{output}: {done}{'replaced' if was_there else 'written'}"))
     return sys.stdout
+
+
+def _check_output(arguments: argparse.Namespace) -> None:
+    output: str | None = arguments.output
+    if output is not None and not output:
+        raise UsageError("--output: expected a path, got nothing (is a variable not set?)")
+    if arguments.json and output is not None:
+        raise UsageError("--json prints the rows, --output writes them; expected one of the two")
+    if arguments.dry_run and output is None:
+        raise UsageError("--dry-run is about what would be written; expected --output with it")
+    if output is None:
+        return
+    if os.path.isdir(output):
+        raise UsageError(f"--output {output}: that is a directory; expected a file")
+    directory = os.path.dirname(output) or "."
+    if not os.path.isdir(directory):
+        raise UsageError(f"--output {output}: there is no directory {directory}; make it first")
 
 
 def _hint(arguments: argparse.Namespace) -> None:

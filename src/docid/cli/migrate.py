@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from docid.cli.options import UsageError, add_store, other_stages, store_of, table_of, tables_in
-from docid.cli.output import json_line, plain
+from docid.cli.output import json_line, plain, say
 from docid.curate import backfill, migrate
 from docid.errors import shown
 
@@ -51,7 +51,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         allow_abbrev=False,
         help="add a metadata key to documents that lack it",
         description="Add one key to the metadata of documents, from a column of their task table; those that have the "
-        "key keep its value. Exit code 1 if something was left alone.",
+        "key keep its value. Done at once, unless --dry-run. Exit code 1 if something was left alone.",
     )
     filling.add_argument("--set", dest="key", metavar="KEY", required=True, help="the key: template_id, model_id, …")
     filling.add_argument(
@@ -81,11 +81,11 @@ def _migrate(arguments: argparse.Namespace) -> int:
             text = ", ".join(
                 f"{counts[stage, action]:,} {words[arguments.apply]}" for action, words in _MIGRATED.items()
             )
-            print(f"{stage}: {documents:,} documents: {text}")
+            say(f"{stage}: {documents:,} documents: {text}")
         for message, count in sorted(sources.items()):
-            print(f"  {message}: {count:,}")
+            say(f"  {message}: {count:,}")
         if not arguments.apply and any(action == "migrate" for _, action in counts):
-            print("nothing was changed: --apply does it")
+            say("nothing was changed: --apply does it")
     return _code(counts)
 
 
@@ -99,6 +99,7 @@ _SET = {
     "current": ("have it already", "have it already"),
     "empty": ("without a value in the table", "without a value in the table"),
     "absent": ("not in the store", "not in the store"),
+    "unnamed": ("rows without doc_id", "rows without doc_id"),
     "leave": ("left alone", "left alone"),
 }
 
@@ -113,7 +114,7 @@ def _backfill(arguments: argparse.Namespace) -> int:
     counts = _told(changes, Counter(), as_json=arguments.json)
     if not arguments.json:
         parts = (f"{counts[stage, action]:,} {words[arguments.dry_run]}" for action, words in _SET.items())
-        print(plain(f"{arguments.key} from {path}, column {column}: {', '.join(parts)}"))
+        say(plain(f"{arguments.key} from {path}, column {column}: {', '.join(parts)}"))
     return _code(counts)
 
 
@@ -123,15 +124,15 @@ def _told(changes: Iterator[Change], sources: Counter[str], *, as_json: bool) ->
     for change in changes:
         counts[change.stage, change.action] += 1
         if as_json:
-            print(json_line(_facts(change)))
+            say(json_line(_facts(change)))
             continue
         task = "" if change.task_id is None else f" (task_id={shown(change.task_id)})"
         if change.action == "leave":
-            print(plain(f"left alone  {change.path}{task}: {change.message}").replace("\n", " "))
+            say(plain(f"left alone  {change.path}{task}: {change.message}").replace("\n", " "))
         if change.warning:
-            print(plain(f"differs     {change.path}{task}: {change.warning}").replace("\n", " "))
+            say(plain(f"differs     {change.path}{task}: {change.warning}").replace("\n", " "))
         if change.action == "migrate":
-            sources.update(change.message.split("; ") if change.message else ())
+            sources.update(change.sources)
     return counts
 
 

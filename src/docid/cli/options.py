@@ -108,6 +108,8 @@ def tables_in(named: Sequence[str], stages: Stages) -> tuple[dict[str, str], lis
     tables, skipped = [], []
     for table in named:
         if not os.path.isdir(table):
+            if "=" not in table and not os.path.exists(table):
+                raise UsageError(f"{table}: no such file or directory")
             tables.append(table)
             continue
         names = sorted(os.listdir(table))

@@ -67,8 +67,20 @@ def parts_line(document: StoredDocument) -> str:
     return ", ".join(f"{part} {size:,} bytes" for part, size in document.sizes.items())
 
 
-def print_notes(notes: Sequence[Note]) -> None:
-    """Print what was left out, by kind, the first few of each."""
+def say(text: str) -> None:
+    """Print a line, for a command that changes something: one whose reader goes away goes on."""
+    try:
+        print(text)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def print_notes(notes: Sequence[Note], *, as_json: bool = False) -> None:
+    """Print what was left out, by kind, the first few of each; or all, as lines of JSON."""
+    if as_json:
+        for note in notes:
+            print(json.dumps({"note": note._asdict()}))
+        return
     kinds: dict[str, list[Note]] = {}
     for note in notes:
         kinds.setdefault(note.kind, []).append(note)

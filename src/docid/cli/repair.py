@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from docid.cli.options import UsageError, add_store, other_stages, seconds, store_of
-from docid.cli.output import json_line, plain
+from docid.cli.output import json_line, plain, say
 from docid.errors import shown
 from docid.repair import repair
 
@@ -83,16 +83,16 @@ def _repair(arguments: argparse.Namespace) -> int:
             state = "skipped"
         counts[state] += 1
         if arguments.json:
-            print(json_line(_step_facts(step)))
+            say(json_line(_step_facts(step)))
         else:
             verb = _VERBS[step.action][not step.done] if state == step.action else state
             text = f"{verb:<12} {step.path}"
             if step.finding is not None and step.finding.task_id is not None:
                 text += f" (task_id={shown(step.finding.task_id)})"
             text += f" -> {step.to}" if step.to else ""
-            print(plain(f"{text}: {step.error or step.message}").replace("\n", " "))
+            say(plain(f"{text}: {step.error or step.message}").replace("\n", " "))
     if not arguments.json:
-        print(_summary(counts, applied=arguments.apply))
+        say(_summary(counts, applied=arguments.apply))
     return 1 if counts["failed"] else 0
 
 

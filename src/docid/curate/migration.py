@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from docid.backends.base import TURNS
 from docid.csvfile import Faults, read_columns
+from docid.curate.notes import file_time
 from docid.document import DEPTH, FORMAT, OUR_KEYS, RECORD_FILE, PartEntry, Record, is_too_deep, nonce, timestamp
-from docid.errors import DocidError, shown
+from docid.errors import DocidError, TaskTableError, shown
 from docid.ids import DOC_ID_EXPECTED, check_doc_id, check_text, is_doc_id
 from docid.rows import is_missing
+from docid.scanning import leftovers
 from docid.stored import ALL_FILES, Version
 from docid.tasks import named_stage
 
@@ -30,17 +34,18 @@ class Change(NamedTuple):
     Attributes:
         action: `migrate`: it gets a record of the current format. `set`: it gets a key. `current`: nothing is to be
             done. `leave`: it cannot be done, and is left alone. `absent`: there is no such document. `empty`: the
-            table has no value for it.
+            table has no value for it. `unnamed`: a row of the table without doc id.
         stage, doc_id: the document.
         task_id: its task, where that is known.
         path: where it is.
-        message: where its values come from, or why it is left alone.
+        message: what is set, or why it is left alone.
+        sources: where the values of its record come from that the old one did not have.
         done: whether it was done; false in a plan.
         warning: what differs between the document and the table; the document's stays.
         error: what the file system said, where it failed.
     """
 
-    action: Literal["migrate", "set", "current", "leave", "absent", "empty"]
+    action: Literal["migrate", "set", "current", "leave", "absent", "empty", "unnamed"]
     stage: str
     doc_id: str
     task_id: str | None
@@ -49,6 +54,7 @@ class Change(NamedTuple):
     done: bool = False
     warning: str = ""
     error: Exception | None = None
+    sources: tuple[str, ...] = ()
 
 
 class _Undecided(Exception):
@@ -97,8 +103,8 @@ def migrate(
         >>> old.mkdir(parents=True)
         >>> _ = (old / "raw.txt").write_text("Once."), (old / "metadata.json").write_text('{"task_id": "t-1", "n": 1}')
         >>> store = DocsStore(root)
-        >>> [(each.action, each.done, each.message) for each in migrate(store, apply=True)]
-        [('migrate', True, 'created_at from the time of raw.txt')]
+        >>> [(each.action, each.done, each.sources) for each in migrate(store, apply=True)]
+        [('migrate', True, ('created_at from the time of raw.txt',))]
         >>> store.open("draft", "0a1").metadata, [each.action for each in migrate(store)]
         ({'n': 1}, ['current'])
     """
@@ -112,6 +118,7 @@ class _Plan(NamedTuple):
     data: dict[str, Any] | None
     message: str = ""
     warning: str = ""
+    sources: tuple[str, ...] = ()
 
 
 _Lineages = dict[str, tuple[str, str] | None]
@@ -122,7 +129,7 @@ def _lineages(path: str, stage: str) -> _Lineages:
     found: _Lineages = {}
     for _, (task_id, doc_id, parent) in read_columns(path, (f"{stage}_task_id", "doc_id"), ("parent_doc_id",)):
         if not is_missing(doc_id):
-            lineage = (task_id, "" if is_missing(parent) else parent)
+            lineage = ("" if is_missing(task_id) else task_id, "" if is_missing(parent) else parent)
             found[doc_id] = lineage if found.get(doc_id, lineage) == lineage else None
     return found
 
@@ -135,8 +142,12 @@ def _migrated(store: DocsStore, known: dict[str, _Lineages], *, apply: bool, ass
             if not version.record.legacy:
                 return _Plan(None)
             upgrade = _Upgrade(store, version, rows, assume_utc=assume_utc)
-            return _Plan(upgrade.data, "; ".join(upgrade.said), "; ".join(upgrade.differs))
+            return _Plan(upgrade.data, "", "; ".join(upgrade.differs), tuple(upgrade.said))
 
+        for finding in leftovers(store.backend, stage, older_than=0):
+            if finding.level == "error":
+                message = f"{finding.code}: {finding.message}; {finding.hint}"
+                yield Change("leave", stage, finding.doc_id, finding.task_id, finding.where, message)
         # Listed first: what is changed while a stage is listed may be listed twice.
         for doc_id in sorted(set(store.ids(stage))):
             change = _swapped(store, stage, doc_id, "migrate", plan, apply=apply)
@@ -164,7 +175,7 @@ def _swapped(
             if is_too_deep(version.record.data):
                 raise _Undecided(f"lists and dicts more than {DEPTH} deep")  # noqa: TRY301 - said as the others are
             planned = plan(version)
-            change = change._replace(message=planned.message, warning=planned.warning)
+            change = change._replace(message=planned.message, warning=planned.warning, sources=planned.sources)
             if planned.data is None:
                 return change._replace(action="current")
             record = _bytes(version, planned.data)
@@ -200,9 +211,10 @@ class _Upgrade:
         old = _exactly(version.stored.record)
         self._own = {key: None if old.get(key) == "" else old.get(key) for key in OUR_KEYS}
         self._check_names()
-        if rows.get(doc_id, ()) is None and not (self._own["task_id"] and self._own["parent_doc_id"]):
-            raise _Undecided("two rows of the table have its doc id, and differ")
-        in_table = rows.get(doc_id) or ("", "")
+        files = _files(store, version)  # whatever cannot be read is said first
+        found = rows.get(doc_id, ("", ""))
+        self._disagree = found is None  # rows of the table, about this document
+        in_table = found or ("", "")
         self._has_parent = store.stages.parent_of(stage) is not None
         task_id = self._lineage("task_id", in_table[0])
         parent = self._lineage("parent_doc_id", in_table[1] if self._has_parent else "")
@@ -215,7 +227,7 @@ class _Upgrade:
             "parent_doc_id": parent,
             "run_id": self._own["run_id"],
             "created_at": self._created_at(self._own["created_at"]),
-            "files": _files(store, version),
+            "files": files,
             "docid": {"nonce": nonce(), "migrated": self._notes},
             **{key: value for key, value in old.items() if key not in OUR_KEYS},
         }
@@ -248,6 +260,8 @@ class _Upgrade:
             raise _Undecided(f"parent_doc_id is {shown(parent)}, and stage {stage} has no parent")
         for key, value in (("task_id", task_id), *((("parent_doc_id", parent),) if self._has_parent else ())):
             if value is None:
+                if self._disagree:
+                    raise _Undecided(f"its record does not say its {key}, and two rows of the table differ about it")
                 raise _Undecided(f"neither its record nor a table says its {key}")
         try:
             check_text("task_id", task_id or "")
@@ -256,15 +270,16 @@ class _Upgrade:
             if run_id is not None:
                 check_text("run_id", run_id)
         except (ValueError, TypeError) as error:
-            raise _Undecided(str(error)) from None
+            of_table = [key for key, source in self._notes.items() if source == "table" and str(error).startswith(key)]
+            raise _Undecided(f"{error}{' (from the table)' if of_table else ''}") from None
 
     def _created_at(self, text: Any) -> str:
         if text is None:
-            seconds = self._store.backend.modified(self._version.stage, self._version.doc_id)
-            if seconds is None:
+            moment = file_time(self._store, self._version.stage, self._version.doc_id)
+            if moment is None:
                 raise _Undecided("neither its record nor a file says when it was made")
             self._say("created_at from the time of raw.txt", "created_at", "raw.txt")
-            return timestamp(datetime.fromtimestamp(seconds, UTC))
+            return timestamp(moment)
         try:
             moment = datetime.fromisoformat(text)
             if moment.tzinfo is not None:
@@ -354,11 +369,11 @@ def backfill(
         apply: do it; otherwise nothing is changed.
 
     Returns:
-        A stream, one value a row that has a `doc_id`, in the table's order.
+        A stream, one value a document or a row without `doc_id`, in the table's order.
 
     Raises:
         ValueError: one of docid's own keys, or an empty one; a name that says no stage.
-        TaskTableError: a column is missing; at the end, what is wrong with rows.
+        TaskTableError: the table is faulty, or has two values for one document. Nothing is changed then.
         InvalidName: none of the store's stages.
         OSError: the table cannot be read.
 
@@ -377,36 +392,51 @@ def backfill(
         >>> store.open("draft", "d1").metadata
         {'model_id': 'm-1'}
     """
-    if key in OUR_KEYS or not key:
+    if key in OUR_KEYS or not key.strip() or re.search("[\ud800-\udfff\n]", key):
         raise ValueError(f"key: {key!r}; expected a key of metadata, none of {', '.join(OUR_KEYS)}")
     path = os.fspath(table)
     stage = named_stage(path, store.stages) if stage is None else store.stages.check(stage)
-    rows = read_columns(path, (f"{stage}_task_id", "doc_id", column))
-    return _backfilled(store, stage, key, path, rows, apply=apply)
+    rows = _values(path, stage, column)
+    return _backfilled(store, stage, key, rows, apply=apply)
+
+
+def _values(path: str, stage: str, column: str) -> list[tuple[str, str, str]]:
+    """Return task id, doc id and value of each row, looked at whole before anything is changed."""
+    faults = Faults(path)
+    rows: list[tuple[str, str, str]] = []
+    first: dict[str, tuple[int, str]] = {}
+    try:
+        for number, (task_id, cell, text) in read_columns(path, (f"{stage}_task_id", "doc_id", column)):
+            doc_id, value = ("" if is_missing(each) else each for each in (cell, text))
+            if doc_id and not is_doc_id(doc_id):
+                faults.add(number, "doc_id", doc_id, f"not a doc id; expected {DOC_ID_EXPECTED}")
+            other, there = first.setdefault(doc_id, (number, value))
+            if doc_id and there != value:
+                wrong = f"another value for the document {doc_id} than in row {other}; expected one"
+                faults.add(number, column, value, wrong)
+            elif not doc_id or other == number:
+                rows.append((task_id, doc_id, value))
+    except TaskTableError as error:
+        faults.take_over(error)
+    faults.raise_any()
+    return rows
 
 
 def _backfilled(
-    store: DocsStore, stage: str, key: str, path: str, rows: Iterator[tuple[int, tuple[str, ...]]], *, apply: bool
+    store: DocsStore, stage: str, key: str, rows: list[tuple[str, str, str]], *, apply: bool
 ) -> Iterator[Change]:
-    faults = Faults(path)
-    for number, (task_id, doc_id, value) in rows:
-        if is_missing(doc_id):
-            continue
-        if not is_doc_id(doc_id):
-            faults.add(number, "doc_id", doc_id, f"not a doc id; expected {DOC_ID_EXPECTED}")
+    for task_id, doc_id, value in rows:
+        if not doc_id:
+            yield Change("unnamed", stage, "", task_id, "", "its row has no doc_id")
         elif not value:
-            where = store.backend.location(stage, doc_id)
-            yield Change("empty", stage, doc_id, task_id, where, "the table has no value for it")
+            yield Change("empty", stage, doc_id, task_id, store.backend.location(stage, doc_id), "no value for it")
         else:
-
-            def plan(version: Version, task_id: str = task_id, value: str = value) -> _Plan:
-                return _with_key(version.record, task_id, key, value)
-
+            plan = partial(_with_key, task_id=task_id, key=key, value=value)
             yield _swapped(store, stage, doc_id, "set", plan, apply=apply)
-    faults.raise_any()
 
 
-def _with_key(record: Record, task_id: str, key: str, value: str) -> _Plan:
+def _with_key(version: Version, task_id: str, key: str, value: str) -> _Plan:
+    record = version.record
     if record.legacy:
         raise _Undecided("its record was written by an older system; 'docid migrate' brings it to this format")
     if record.task_id != task_id:

@@ -8,9 +8,9 @@ import attrs
 
 from docid.curate.building import Builder, checked_row_type
 from docid.curate.notes import Note
-from docid.errors import DocumentNotFound, UnreadableDocument
+from docid.errors import DocumentNotFound, InvalidName, UnreadableDocument
 from docid.ids import check_text, reserve_doc_id
-from docid.rows import TaskRow, with_source
+from docid.rows import TaskRow, is_missing, with_source
 from docid.tasks import TaskRows
 
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ class ReplayedRows(TaskRows[TaskRow]):
 
     Attributes:
         notes: what was left out so far. `gone`: documents that are not in the store. `unusable`: documents that cannot
-            be read, or made a row of. `no-prompt`: documents that were stored without one: it is to be rendered again.
-            `unsaid`, at the end: columns that the documents do not say.
+            be read, or made a row of. `no-prompt`: documents that were stored without one. `taken`: with a salt or run
+            id, a second document of one task, which would have the first one's id. `unsaid`, at the end: columns that
+            the documents do not say.
     """
 
     def __init__(self, row_type: type[TaskRow], build: Callable[[list[Note]], Iterator[tuple[int, TaskRow]]]) -> None:
@@ -52,8 +53,8 @@ def replay(
 
     The columns come from the metadata: keys of the same name, of the document or else of its nearest ancestor that has
     one; `<stage>_template` and `<stage>_model` also from `template_id` and `model_id` of that stage's document, and
-    `<stage>_task_id` from its task. Of a stage without row type of its own all texts and numbers of the metadata are
-    taken.
+    `<stage>_task_id` from its task. Of other row types than docid's own three all texts and numbers of the metadata are
+    taken, into `extra`. A model's name comes from the document that the model comes from.
 
     Args:
         store: where the documents are.
@@ -79,9 +80,12 @@ def replay(
     """
     row_type = checked_row_type(store, store.stages.check(stage), row_type)
     for argument, text in (("run_id", run_id), ("salt", salt)):
-        if text is not None:
-            check_text(argument, text)
+        if text is not None and is_missing(check_text(argument, text)):
+            raise InvalidName(argument, text, "a word that means missing in a table", "another text")
     return ReplayedRows(row_type, lambda notes: _replayed(store, doc_ids, row_type, run_id, salt, notes))
+
+
+_NO_PROMPT = "stored without its prompt: the row has no source_doc_id, and the pipeline has to render one"
 
 
 def _replayed(  # noqa: PLR0917 - from one place
@@ -93,6 +97,7 @@ def _replayed(  # noqa: PLR0917 - from one place
     notes: list[Note],
 ) -> Iterator[tuple[int, TaskRow]]:
     stage, builder = row_type.stage, Builder(store, row_type)
+    taken: dict[str, str] = {}
     for number, doc_id in enumerate(dict.fromkeys(doc_ids), 1):
         where = f"{stage}/{doc_id}"
         try:
@@ -101,15 +106,28 @@ def _replayed(  # noqa: PLR0917 - from one place
         except DocumentNotFound as error:
             notes.append(Note("gone", where, None, str(error)))
             continue
-        except (UnreadableDocument, ValueError) as error:
+        except (UnreadableDocument, ValueError, OSError) as error:
             notes.append(Note("unusable", where, None, str(error)))
             continue
         if "prompt" in document.sizes:
             row = with_source(row, doc_id)
         else:
-            notes.append(Note("no-prompt", where, row.task_id, "stored without its prompt, which is rendered again"))
+            notes.append(
+                Note(
+                    "no-prompt",
+                    where,
+                    row.task_id,
+                    "stored without its prompt: the row has no source_doc_id, and the pipeline has to render one",
+                )
+            )
         if run_id is not None or salt is not None:
             own = reserve_doc_id(stage, row.task_id, run_id, salt)
             row = attrs.evolve(row, doc_id=own, doc_run_id=run_id, doc_salt=salt)
+            if (other := taken.setdefault(own, doc_id)) != doc_id:
+                message = (
+                    f"comes to the doc id {own}, as {stage}/{other} does, which is of the same task; replay it apart"
+                )
+                notes.append(Note("taken", where, row.task_id, message))
+                continue
         yield number, row
     notes += builder.unsaid_notes()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from docid.csvfile import Faults, Shape, TableWriter, read_columns
 from docid.curate.building import Ancestors
+from docid.curate.notes import said_time
 from docid.document import PART_FILES, timestamp
 from docid.errors import TaskTableError, UnreadableDocument, shown
 from docid.ids import is_doc_id
@@ -62,8 +63,11 @@ def score_columns(store: DocsStore, stage: str | None = None) -> tuple[str, ...]
 
     Raises:
         InvalidName: none of the store's stages.
+        ValueError: a stage whose column would be named as that of the parent.
     """
     further = _further(store, _stage_or_last(store, stage))
+    if "parent" in further:
+        raise ValueError("stages: 'parent' names a column parent_doc_id, which is the parent's; expected another name")
     return (*Score._fields[:-1], *(f"{each}_doc_id" for each in further))
 
 
@@ -96,14 +100,13 @@ def scores(store: DocsStore, stage: str | None = None) -> Iterator[Score]:
 
 
 def _scores(store: DocsStore, stage: str) -> Iterator[Score]:
-    ancestors = Ancestors(store)
+    ancestors = Ancestors(store, frozenset({"template_id", "model_id"}))
     further = _further(store, stage)
     for doc_id in sorted(set(store.ids(stage))):
         try:
             version = Version.load(store.backend, stage, doc_id, (_PARSED_FILE,))
             if version is None:
                 continue
-            error = ""
             parsed = version.texts((_PARSED_FILE,), verify=False).get(_PARSED_FILE)
         except (UnreadableDocument, OSError) as problem:
             yield Score(doc_id, "", "", "", "", None, f"unreadable: {problem}", "", "", dict.fromkeys(further, ""))
@@ -119,11 +122,11 @@ def _scores(store: DocsStore, stage: str) -> Iterator[Score]:
             doc_id,
             own.parent_doc_id or "",
             own.task_id or "",
-            plain_text(own.metadata.get("template_id")),
-            plain_text(own.metadata.get("model_id")),
+            own.metadata.get("template_id", ""),
+            own.metadata.get("model_id", ""),
             score,
             error,
-            "" if document.created_at is None else timestamp(document.created_at),
+            "" if (made := said_time(document)) is None else timestamp(made),
             (others[0].task_id or "") if others else "",
             {each: found.get(each, "") for each in further},
         )
@@ -146,6 +149,9 @@ def _further(store: DocsStore, stage: str) -> list[str]:
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
+_LARGEST = 1e300
+
+
 def _number(text: str | None) -> tuple[float | None, str]:
     """Return the number that a text is, blanks around it aside, or what is wrong with it."""
     if text is None:
@@ -156,7 +162,8 @@ def _number(text: str | None) -> tuple[float | None, str]:
     if not _NUMBER.fullmatch(stripped):
         return None, f"parsed text is not a number: {shown(stripped)}"
     number = float(stripped)
-    return (number, "") if abs(number) != float("inf") else (None, f"parsed text is too large: {shown(stripped)}")
+    # Whatever is larger cannot be added up.
+    return (number, "") if abs(number) < _LARGEST else (None, f"parsed text is too large: {shown(stripped)}")
 
 
 def write_scores(path: str | os.PathLike[str], found: Iterable[Score], columns: tuple[str, ...]) -> int:

@@ -47,10 +47,11 @@ class Selection(NamedTuple):
         row_type: the class of the rows.
         evaluations: how many scores were read, of any kind.
         scored: how many documents have a score.
-        notes: what was left out. `no-score`: evaluations without a number. `other-template`: of other templates.
-            `no-parent`: that do not say what they are of. `below`: documents that are not among the best. `gone`:
-            documents that are not in the store. `unusable`: documents that cannot be read, or made a row of.
-            `unsaid`: columns that the documents do not say. The first three are counted, the others given one by one.
+        notes: what was left out. `unknown-template`: a template that no score is of. `no-score`: evaluations without a
+            number. `other-template`: of other templates. `no-parent`: that do not say what they are of. `below`:
+            documents that are not among the best. `gone`: documents that are not in the store. `unusable`: documents
+            that cannot be read, or made a row of. `same-task`: two of the best are of one task. `unsaid`: columns that
+            the documents do not say. Evaluations are counted, documents given one by one.
     """
 
     stage: str
@@ -117,26 +118,33 @@ def select(
         raise ValueError(f"aggregate: expected one of {', '.join(_AGGREGATES)}, got {aggregate!r}")
     stage = _scored_stage(store) if stage is None else store.stages.check(stage)
     row_type = checked_row_type(store, stage, row_type)
-    of_each, left, evaluations = _grouped(found, frozenset(templates))
-    notes = [Note(kind, "evaluations", None, _LEFT[kind], count) for kind, count in left.items()]
+    of_each, left, evaluations, seen = _grouped(found, frozenset(templates))
+    notes = [
+        Note("unknown-template", "evaluations", None, _unknown(each, seen)) for each in templates if each not in seen
+    ]
+    notes += [Note(kind, "evaluations", None, _LEFT[kind], count) for kind, count in left.items()]
     ranked = sorted((-_AGGREGATES[aggregate](each), doc_id) for doc_id, each in of_each.items())
     builder = Builder(store, row_type)
+    tasks: dict[str, str] = {}
     picks: list[Pick] = []
     rows: list[TaskRow] = []
     for score, doc_id in ranked:
         if len(picks) == top:
-            notes.append(
-                Note("below", f"{stage}/{doc_id}", None, f"its score {plain_text(-score)} is not among the best {top}")
-            )
+            tie = "; the last of them has the same, and comes first by doc id" if -score == picks[-1].score else ""
+            below = f"its score {plain_text(-score)} is not among the best {top}{tie}"
+            notes.append(Note("below", f"{stage}/{doc_id}", None, below))
             continue
         try:
             document = store.open(stage, doc_id)
             row = builder.row(document)
         except DocumentNotFound as error:
             notes.append(Note("gone", f"{stage}/{doc_id}", None, str(error)))
-        except (UnreadableDocument, ValueError) as error:
+        except (UnreadableDocument, ValueError, OSError) as error:
             notes.append(Note("unusable", f"{stage}/{doc_id}", None, str(error)))
         else:
+            if (other := tasks.setdefault(row.task_id, doc_id)) != doc_id:
+                message = f"of one task with {stage}/{other}: what comes from them is told apart by parent_doc_id alone"
+                notes.append(Note("same-task", f"{stage}/{doc_id}", row.task_id, message))
             picks.append(Pick(doc_id, row.task_id, -score, len(of_each[doc_id])))
             rows.append(_with_legacy(row))
     notes += builder.unsaid_notes()
@@ -150,13 +158,26 @@ _LEFT = {
 }
 
 
-def _grouped(found: Iterable[Score], templates: frozenset[str]) -> tuple[dict[str, list[float]], Counter[str], int]:
-    """Return the scores by what they are of, what was left out, and how many there were."""
+def _unknown(template: str, seen: set[str]) -> str:
+    known = ", ".join(sorted(each for each in seen if each)[:_SHOWN])
+    known = f"the scores are of {known}" if known else "the scores say no template (docid backfill --set template_id)"
+    return f"none is of template {template!r}; {known}"
+
+
+_SHOWN = 20  # templates in a message
+
+
+def _grouped(
+    found: Iterable[Score], templates: frozenset[str]
+) -> tuple[dict[str, list[float]], Counter[str], int, set[str]]:
+    """Return the scores by what they are of, what was left out, how many there were, and of which templates."""
+    seen: set[str] = set()
     of_each: dict[str, list[float]] = {}
     left: Counter[str] = Counter()
     evaluations = 0
     for score in found:
         evaluations += 1
+        seen.add(score.template_id)
         if templates and score.template_id not in templates:
             left["other-template"] += 1
         elif score.score is None:
@@ -165,7 +186,7 @@ def _grouped(found: Iterable[Score], templates: frozenset[str]) -> tuple[dict[st
             left["no-parent"] += 1
         else:
             of_each.setdefault(score.parent_doc_id, []).append(score.score)
-    return of_each, left, evaluations
+    return of_each, left, evaluations, seen
 
 
 def _scored_stage(store: DocsStore) -> str:
