@@ -67,6 +67,15 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def dagster_demo(session: nox.Session) -> None:
+    """Materialise the essays pipeline in Dagster, headless: whole, then again, then replay one document."""
+    session.install(".[dagster]", *group("demo"))
+    environment = {"ESSAYS_DATA_ROOT": os.environ.get("ESSAYS_DATA_ROOT") or str(Path("dagster-demo-data").resolve())}
+    for options in (["--fresh"], [], ["--replay"]):
+        session.run("python", "-W", "ignore", "-m", "examples.dagster_essays", *options, env=environment)
+
+
+@nox.session
 def faults(session: nox.Session) -> None:
     """Kills, power cuts, failing calls, full disks, races, at length; what a write costs. Root, to mount disks."""
     session.install(".", *group("tests"))

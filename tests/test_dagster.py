@@ -808,3 +808,17 @@ def test_the_example_runs_whole_then_again_then_a_replay(tmp_path: Path) -> None
     assert told.endswith("replayed: unchanged")
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 17
     assert json.loads(next((tmp_path / "docs" / "draft").glob("*/metadata.json")).read_text())["generation_model_name"]
+
+
+def test_an_io_manager_works_with_a_context_that_a_test_has_built(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    (tmp_path / "draft_tasks.csv").write_text("draft_task_id,doc_id\na,d1\n")
+    register_partitions(instance, read_tasks(tmp_path / "draft_tasks.csv", DraftTask))
+    docs = DocsStoreResource(root=str(tmp_path / "docs"), tables=str(tmp_path), durability="none")
+    context = dg.build_output_context(
+        asset_key="draft",
+        asset_partitions_def=document_partitions("draft"),
+        asset_partition_key_range=dg.PartitionKeyRange("d1", "d1"),
+        instance=instance,
+    )
+    DocsIOManager(docs=docs).handle_output(context, "text")
+    assert docs.store().read("draft", "d1").raw_text == "text"

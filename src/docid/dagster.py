@@ -7,6 +7,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 try:
@@ -54,6 +55,7 @@ TASK_TAG = "docid/task_id"
 
 _PARTITIONS = "_documents"
 _POLICIES = ("fail", "keep", "replace")
+_REMEMBERED = 16  # stores and directories
 _KEYS_AT_ONCE = 10_000  # a database takes only so many values in one statement
 
 
@@ -158,11 +160,11 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
 
     def store(self) -> DocsStore:
         """Return the store."""
-        return DocsStore(self.root, stages=Stages.parse(self.stages), durability=cast("Any", self.durability))
+        return _store(self.root, self.stages, self.durability)
 
     def row_type(self, stage: str) -> type[TaskRow]:
         """Return the class of a stage's rows."""
-        return row_type_of(stage, Stages.parse(self.stages))
+        return row_type_of(stage, _stages(self.stages))
 
     def table(self, stage: str) -> str:
         """Return the path of a stage's task table.
@@ -170,8 +172,11 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
         Raises:
             FileNotFoundError: there is none.
         """
-        names = sorted(os.listdir(self.tables)) if os.path.isdir(self.tables) else []
-        found = [name for name in names if stage_of_table(name, Stages.parse(self.stages)) == stage]
+        try:
+            changed = os.stat(self.tables).st_mtime_ns
+        except FileNotFoundError:
+            changed = 0
+        found = _tables(self.tables, self.stages, changed).get(stage, [])
         if len(found) != 1:
             wrong = f"{', '.join(found)}: expected one task table" if found else "no task table"
             raise FileNotFoundError(
@@ -267,6 +272,29 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
 
         with _explained():
             return store.ensure(row, make, if_exists="replace" if policy == "replace" else "keep")
+
+
+# What a resource stands for, made once a process: a resource is asked for each document.
+
+
+@lru_cache(_REMEMBERED)
+def _stages(text: str) -> Stages:
+    return Stages.parse(text)
+
+
+@lru_cache(_REMEMBERED)
+def _store(root: str, stages: str, durability: Any) -> DocsStore:
+    return DocsStore(root, stages=_stages(stages), durability=durability)
+
+
+@lru_cache(_REMEMBERED)
+def _tables(directory: str, stages: str, changed: int) -> dict[str, list[str]]:
+    """Return the names of the task tables in a directory by stage; `changed`, its time, is 0 where it is not there."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(os.listdir(directory)) if changed else ():
+        if (stage := stage_of_table(name, _stages(stages))) is not None:
+            found.setdefault(stage, []).append(name)
+    return found
 
 
 def _parsed(context: Any, parse: Callable[[str], str | None], raw: str) -> str | None:
@@ -419,10 +447,23 @@ class _Step(NamedTuple):
 
     @classmethod
     def of(cls, context: Any) -> "_Step":
-        of_io = isinstance(context, (dg.InputContext, dg.OutputContext))
-        step = context.step_context if of_io else context.get_step_execution_context()
+        if isinstance(context, dg.OutputContext):
+            return cls._of_output(context)
+        of_input = isinstance(context, dg.InputContext)
+        step = context.step_context if of_input else context.get_step_execution_context()
         partitions = None if step.assets_def is None else step.assets_def.partitions_def
         return cls(_stage_of(partitions), _keys_of(step, partitions), step.dagster_run.tags)
+
+    @classmethod
+    def _of_output(cls, context: dg.OutputContext) -> "_Step":
+        """Return the same by what is public of an output, which a test can build."""
+        try:
+            tags = context.step_context.dagster_run.tags
+        except dg.DagsterInvariantViolationError:
+            tags = {}
+        if not context.has_asset_partitions:
+            return cls(None, [], tags)
+        return cls(_stage_of(context.asset_partitions_def), list(context.asset_partition_keys), tags)
 
     @property
     def named_stage(self) -> str:
