@@ -191,10 +191,10 @@ def test_a_row_is_given_the_document_that_its_salt_names(store: DocsStore, tmp_p
     linked = link(path, store)
     assert [row.doc_id for row in read_tasks(path, DraftTask, reserved=False)] == [ids["b"], ids[None], ids["a"], ""]
     assert [row.doc_salt for row in read_tasks(path, DraftTask, reserved=False)] == ["b", None, "a", "c"]
-    assert kinds(linked.notes) == ["other-salt"]
+    assert kinds(linked.notes) == ["other-documents", "other-salt"]
     before = path.read_bytes()
     linked = link(path, store, force=True)
-    assert (linked.filled, kinds(linked.notes), path.read_bytes()) == (0, ["taken"], before)
+    assert (linked.filled, kinds(linked.notes), path.read_bytes()) == (0, ["other-documents", "taken"], before)
     # A row that was reserved with a salt is meant to be another document: nothing is said of it.
     path.write_text(f"draft_task_id,doc_salt,doc_id\nt-1,c,{reserve_doc_id('draft', 't-1', salt='c')}\n")
     assert link(path, store).notes == ()

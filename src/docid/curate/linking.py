@@ -78,8 +78,8 @@ def link(
     and the others are noted. The store is gone through once; documents that cannot be used are passed over. The table
     is replaced atomically, and only where something is filled in.
 
-    A row's own document, of the id that its task, run id and salt give, comes before all others. A row with a run id
-    or salt is given no other, and one with a `parent_doc_id` only a document of that parent, or else of an unknown one.
+    A row with a run id or salt is given the document of the id that these give, and no other, and one with a
+    `parent_doc_id` only a document of that parent, or else of an unknown one.
     The `doc_run_id` and `doc_salt` of a row that is given another id (with `force`) are emptied: it does not come from
     them.
 
@@ -147,7 +147,7 @@ class _Linker:
         self._given: dict[int, _Candidate] = {}
         self._holders: dict[str, int] = {}
         self._emptied: set[int] = set()
-        self._own: set[int] = set()  # rows whose document has the id that the row alone gives
+        self._own: set[int] = set()  # rows whose document has the id that their run id and salt give
         self._decide()
 
     def _read(self) -> Iterator[tuple[int, TaskRow]]:
@@ -155,7 +155,7 @@ class _Linker:
         return ((table.row, row) for row in table)
 
     def _decide(self) -> None:
-        """Say which row gets which document: first those that a row's own id names, then the newest."""
+        """Say which row gets which document: first those that a row's own run id and salt name, then the newest."""
         open_rows = []
         for row in self._asked:
             if row.doc_id and not (self._force and self._found[row.task_id]):
@@ -165,7 +165,8 @@ class _Linker:
                 open_rows.append(row)
         left = []
         for row in open_rows:
-            own = next((each for each in self._found[row.task_id] if each.doc_id == row.derived), None)
+            # Of a row that notes no run or salt any document of its task may be the one that is meant.
+            own = next((each for each in self._found[row.task_id] if row.noted and each.doc_id == row.derived), None)
             if own is not None and self._fits(row, own) and own.doc_id not in self._holders:
                 self._give(row, own)
             else:
@@ -215,10 +216,10 @@ class _Linker:
     def _give(self, row: _Asked, chosen: _Candidate) -> None:
         self._holders[chosen.doc_id] = row.number
         self._given[row.number] = chosen
-        if chosen.doc_id == row.derived:
+        if row.noted and chosen.doc_id == row.derived:
             self._own.add(row.number)
         others = [each for each in self._found[row.task_id] if each is not chosen]
-        if others and chosen.doc_id != row.derived:
+        if others and row.number not in self._own:
             self._note("other-documents", row, f"linked to {chosen}, not to {_listed(others)}")
 
     def report(self) -> Linked:
