@@ -25,6 +25,7 @@ from docid.cli.options import (
 from docid.cli.output import json_line, plain, print_bytes, print_notes, written_text
 from docid.csvfile import Faults, read_columns
 from docid.curate import link, read_scores, replay, score_columns, scores, select, write_scores
+from docid.curate.scoring import scored_by
 from docid.ids import DOC_ID_EXPECTED, is_doc_id
 from docid.rows import is_missing, plain_text, row_type_of, texts_of
 from docid.tasks import write_tasks
@@ -150,7 +151,7 @@ def _link(arguments: argparse.Namespace) -> int:
 
 def _scores(arguments: argparse.Namespace) -> int:
     store = store_of(arguments)
-    stage = list(store.stages)[-1] if arguments.stage is None else store.stages.check(arguments.stage)
+    stage = scored_by(store, arguments.stage)
     columns = score_columns(store, stage)
     counts: Counter[str] = Counter()
     found = _counted(scores(store, stage), counts)

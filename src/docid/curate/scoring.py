@@ -65,7 +65,7 @@ def score_columns(store: DocsStore, stage: str | None = None) -> tuple[str, ...]
         InvalidName: none of the store's stages.
         ValueError: a stage whose column would be named as that of the parent.
     """
-    further = _further(store, _stage_or_last(store, stage))
+    further = _further(store, scored_by(store, stage))
     if "parent" in further:
         raise ValueError("stages: 'parent' names a column parent_doc_id, which is the parent's; expected another name")
     return (*Score._fields[:-1], *(f"{each}_doc_id" for each in further))
@@ -96,7 +96,7 @@ def scores(store: DocsStore, stage: str | None = None) -> Iterator[Score]:
         >>> [(each.doc_id, each.score, each.error) for each in scores(store)]
         [('v0', 7.5, ''), ('v1', None, "parsed text is not a number: 'good'"), ('v2', None, 'no parsed text')]
     """
-    return _scores(store, _stage_or_last(store, stage))
+    return _scores(store, scored_by(store, stage))
 
 
 def _scores(store: DocsStore, stage: str) -> Iterator[Score]:
@@ -132,7 +132,8 @@ def _scores(store: DocsStore, stage: str) -> Iterator[Score]:
         )
 
 
-def _stage_or_last(store: DocsStore, stage: str | None) -> str:
+def scored_by(store: DocsStore, stage: str | None) -> str:
+    """Return the stage that scores: the one that is given, or else the last of the store's."""
     return list(store.stages)[-1] if stage is None else store.stages.check(stage)
 
 

@@ -10,6 +10,7 @@ import attrs
 
 from docid.curate.building import Builder, checked_row_type
 from docid.curate.notes import Note
+from docid.curate.scoring import scored_by
 from docid.errors import DocumentNotFound, UnreadableDocument
 from docid.rows import TaskRow, plain_text, schema_of
 
@@ -190,7 +191,7 @@ def _grouped(
 
 
 def _scored_stage(store: DocsStore) -> str:
-    last = list(store.stages)[-1]
+    last = scored_by(store, None)
     parent = store.stages.parent_of(last)
     if parent is None:
         raise ValueError(f"stage: stage {last!r} comes from none; expected the stage of the documents that were scored")
