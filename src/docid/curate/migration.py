@@ -164,7 +164,7 @@ def _swapped(
     *,
     apply: bool,
 ) -> Change:
-    """Put the record that `plan` returns in the place of a document's; None where nothing is to be done."""
+    """Put the record of `plan` in the place of a document's, or say why not; a plan without data does nothing."""
     change = Change("leave", stage, doc_id, None, store.backend.location(stage, doc_id))
     try:
         for _ in range(TURNS):
