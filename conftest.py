@@ -13,6 +13,9 @@ from sybil.document import PythonDocStringDocument
 from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
 
+# What other orchestrators run, not Python alone: tests/test_embedding.py.
+ELSEWHERE = ["*/prefect.md", "*/snakemake.md", "*/airflow.md"]
+
 
 def _run_in_its_own_directory(namespace: dict[str, Any]) -> None:
     """The blocks of one page share their names and a directory."""
@@ -30,6 +33,7 @@ pytest_collect_file = (
     Sybil(
         parsers=[PythonCodeBlockParser()],
         patterns=["*.md"],
+        excludes=ELSEWHERE,
         setup=_run_in_its_own_directory,
         teardown=_leave,
     )
