@@ -375,7 +375,7 @@ def test_what_an_asset_may_return(tmp_path: Path, instance: dg.DagsterInstance) 
     assert "if_exists: expected fail, keep, replace, got 'overwrite'" in failure(run("x", documents=wrong))[0]
     assert "the asset returned NoneType; expected text" in failure(run(None))[0]
     assert (
-        "the asset returned the document draft/d1; expected that of its partition, draft/d2"
+        "the asset returned the document draft/d1 with doc_id='d1'; expected 'd2', as in the row of its partition"
         in (failure(run(whole, key="d2"))[0])
     )
     assert (
@@ -483,6 +483,267 @@ def test_an_input_may_be_the_whole_document_or_ones_own(pipeline: Pipeline) -> N
     message, facts = failure(run(opened, pipeline.key("essay", 1)))
     assert "not in the store" in message or "no document" in message
     assert facts["stage"] == "draft"
+
+
+def test_a_row_is_looked_up_once_a_step_whatever_becomes_of_its_table(pipeline: Pipeline) -> None:
+    for number in range(2):
+        pipeline.make("draft", number)
+    table = pipeline.root / "tables" / "essay_tasks.csv"
+    text = table.read_text()
+    one, two = pipeline.key("draft", 0), pipeline.key("draft", 1)
+    answers: list[Any] = []
+
+    @dg.asset(
+        name="essay",
+        partitions_def=document_partitions("essay"),
+        ins={"draft": parent_input()},
+        io_manager_key="documents",
+    )
+    def essay(context: dg.AssetExecutionContext, docs: DocsStoreResource, draft: str) -> Any:
+        # The table is made anew while the model writes, and the essay gets another parent in it.
+        table.write_text(text.replace(one, two) if one in text else text.replace(two, one))
+        answers.append(docs.task(context).parent_doc_id)
+        return f"made from {draft}"
+
+    resources = {"docs": pipeline.docs, "documents": DocsIOManager(docs=pipeline.docs)}
+    key = pipeline.key("essay")
+    assets = [pipeline.assets["draft"], essay]
+    run = dg.materialize(
+        assets, selection=["essay"], instance=pipeline.instance, partition_key=key, resources=resources
+    )
+    document = pipeline.store.read("essay", key)
+    assert answers == [one]
+    assert (document.parent_doc_id, document.raw_text) == (one, "made from reply to <write t-0>")
+    assert told(run)["parent_doc_id"] == one
+    # The check goes by the table as it is now.
+    result = pipeline.run(dg.AssetSelection.checks(pipeline.checks["essay"]), key)
+    assert failed_checks(result) == {"lineage": ["lineage-conflict"]}
+
+
+@pytest.mark.parametrize(
+    ("parse", "parts"),
+    [
+        pytest.param(float, {"raw", "prompt"}, id="a parser that returns a number"),
+        pytest.param(lambda _: "\ud800", {"raw", "prompt"}, id="a parser that returns what is not UTF-8"),
+    ],
+)
+def test_a_reply_is_kept_whatever_its_parser_returns(pipeline: Pipeline, parse: Any, parts: set[str]) -> None:
+    for stage in ("draft", "essay"):
+        pipeline.make(stage)
+    pipeline.parse = parse
+    pipeline.model.reply = "7.5"
+    result = pipeline.make("evaluation")
+    assert result.success
+    assert failed_checks(result) == {"parts": ["parsed-missing"]}
+    assert set(pipeline.store.open("evaluation", pipeline.key("evaluation")).sizes) == parts
+
+
+def test_what_cannot_become_a_document_is_not_tried_again(pipeline: Pipeline) -> None:
+    calls: list[str] = []
+    value: list[Any] = []
+    prompt: list[Any] = ["p"]
+
+    @dg.asset(
+        name="draft",
+        partitions_def=document_partitions("draft"),
+        io_manager_key="documents",
+        retry_policy=dg.RetryPolicy(max_retries=2),
+    )
+    def returning(context: dg.AssetExecutionContext) -> Any:
+        calls.append("returned")
+        return value[-1]
+
+    @dg.asset(
+        name="draft",
+        partitions_def=document_partitions("draft"),
+        io_manager_key="documents",
+        retry_policy=dg.RetryPolicy(max_retries=2),
+    )
+    def ensuring(context: dg.AssetExecutionContext, docs: DocsStoreResource) -> Any:
+        calls.append("ensured")
+        return docs.ensure(context, lambda _: value[-1], prompt=prompt[-1])
+
+    def run(asset: Any) -> str:
+        calls.clear()
+        resources = {"docs": pipeline.docs, "documents": DocsIOManager(docs=pipeline.docs)}
+        result = dg.materialize(
+            [asset],
+            instance=pipeline.instance,
+            partition_key=pipeline.key("draft"),
+            resources=resources,
+            raise_on_error=False,
+        )
+        assert len(calls) == 1
+        return failure(result)[0]
+
+    for each in (None, b"x", 7, {"other": "x"}):
+        value.append(each)
+        assert "expected" in run(returning)
+    value.append("\ud800")
+    assert "raw_text" in run(returning)
+    assert "raw_text" in run(ensuring)
+    value.append(None)
+    assert "generate: expected text, got NoneType (task_id='t-0')" in run(ensuring)
+    prompt.append(None)
+    assert "prompt: expected text, got NoneType (task_id='t-0')" in run(ensuring)
+    assert list(pipeline.store.ids("draft")) == []
+
+
+def test_a_document_of_another_lineage_or_store_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
+    key = pipeline.key("draft")
+    elsewhere = DocsStore(tmp_path / "elsewhere", durability="none")
+    mine: dict[str, Any] = {"stage": "draft", "doc_id": key, "raw_text": "x"}
+    value: list[Any] = []
+
+    @dg.asset(name="draft", partitions_def=document_partitions("draft"), io_manager_key="documents")
+    def draft() -> Any:
+        return value[-1]
+
+    def run(returned: Any) -> str:
+        value.append(returned)
+        resources = {"documents": DocsIOManager(docs=pipeline.docs)}
+        return failure(
+            dg.materialize(
+                [draft], instance=pipeline.instance, partition_key=key, resources=resources, raise_on_error=False
+            )
+        )[0]
+
+    assert "with task_id='OTHER'; expected 't-0', as in the row" in run(Document(task_id="OTHER", **mine))
+    elsewhere.write(Document(task_id="t-0", **mine))
+    assert f"expected {pipeline.root / 'docs' / 'draft' / key}" in run(elsewhere.open("draft", key))
+    assert list(pipeline.store.ids("draft")) == []
+
+
+def test_a_range_of_partitions_has_checks_of_each(pipeline: Pipeline) -> None:
+    keys = [pipeline.key("draft", number) for number in range(3)]
+    for number in range(3):
+        pipeline.make("draft", number)
+    (pipeline.root / "docs" / "draft" / keys[1] / "notes.txt").write_text("x")
+    table = pipeline.root / "tables" / "draft_generation_tasks.csv"
+    table.write_text("".join(line for line in table.read_text().splitlines(keepends=True) if keys[2] not in line))
+    tags = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[2]}
+    result = pipeline.run(dg.AssetSelection.checks(pipeline.checks["draft"]), **tags)
+    assert result.success
+    found = {
+        (each.check_name, each.partition): each.metadata["codes"].value
+        for each in result.get_asset_check_evaluations()
+        if not each.passed
+    }
+    # A row that has gone does not keep the rest from being looked at.
+    assert found == {
+        ("parts", keys[1]): ["unlisted-file"],
+        ("parts", None): ["unlisted-file"],
+        ("lineage", keys[2]): ["missing-row"],
+        ("lineage", None): ["missing-row"],
+    }
+    of_parts = dg.AssetCheckKey(dg.AssetKey("draft"), "parts")
+    known = pipeline.instance.event_log_storage.get_asset_check_partition_info([of_parts])
+    assert {each.partition_key: each.latest_execution_status.value for each in known if each.partition_key} == {
+        keys[0]: "SUCCEEDED",
+        keys[1]: "FAILED",
+        keys[2]: "SUCCEEDED",
+    }
+
+
+def test_a_step_that_is_tried_again_keeps_what_it_replaced(pipeline: Pipeline) -> None:
+    keys = [pipeline.key("draft", number) for number in range(2)]
+    for number in range(2):
+        pipeline.make("draft", number)
+    calls: list[str] = []
+
+    @dg.asset(
+        name="draft",
+        partitions_def=document_partitions("draft"),
+        io_manager_key="documents",
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        retry_policy=dg.RetryPolicy(max_retries=2),
+    )
+    def drafts(context: dg.AssetExecutionContext, docs: DocsStoreResource) -> dict[str, StoredDocument]:
+        def model(prompt: str) -> str:
+            calls.append(prompt)
+            if calls[-2:] == [keys[0], keys[1]]:
+                raise ConnectionError("the model is busy")
+            return f"{prompt} {len(calls)}"
+
+        return {key: docs.ensure(context, model, prompt=key, doc_id=key) for key in context.partition_keys}
+
+    resources = {"docs": pipeline.docs, "documents": DocsIOManager(docs=pipeline.docs)}
+    run = dg.materialize(
+        [drafts],
+        instance=pipeline.instance,
+        resources=resources,
+        tags={
+            IF_EXISTS_TAG: "replace",
+            "dagster/asset_partition_range_start": keys[0],
+            "dagster/asset_partition_range_end": keys[1],
+        },
+    )
+    assert run.success
+    assert calls == [keys[0], keys[1], keys[1]]
+    assert [len(list(pipeline.store.history("draft", key))) for key in keys] == [1, 1]
+
+
+def test_the_last_of_a_range_is_given_a_dict_too_where_one_is_asked_for(pipeline: Pipeline) -> None:
+    pipeline.make("draft", 2)
+    seen: list[Any] = []
+
+    def essay_of(annotation: Any) -> Any:
+        def essay(draft: Any) -> str:
+            seen.append(draft)
+            return "x"
+
+        essay.__annotations__["draft"] = annotation
+        return dg.asset(
+            name="essay",
+            partitions_def=document_partitions("essay"),
+            ins={"draft": parent_input()},
+            io_manager_key="documents",
+        )(essay)
+
+    resources = {"docs": pipeline.docs, "documents": DocsIOManager(docs=pipeline.docs)}
+    key = pipeline.key("essay", 2)
+    for annotation in (dict[str, str], dict, dict[str, StoredDocument], StoredDocument | None, str):
+        dg.materialize(
+            [pipeline.assets["draft"], essay_of(annotation)],
+            selection=["essay"],
+            instance=pipeline.instance,
+            partition_key=key,
+            resources=resources,
+        )
+    text = "reply to <write t-2>"
+    assert seen[:2] == [{key: text}, {key: text}]
+    assert seen[2][key].parsed_text == seen[3].parsed_text == seen[4] == text
+
+
+def test_a_replay_keeps_the_run_id_and_its_tag_is_true_or_false(pipeline: Pipeline) -> None:
+    key = pipeline.key("draft")
+    texts: dict[str, Any] = {"raw_text": "x", "prompt_text": "p"}
+    pipeline.store.write(Document(stage="draft", doc_id=key, task_id="t-0", run_id="r-1", **texts))
+    assert pipeline.run(dg.AssetSelection.assets("draft"), key, **{REPLAY_TAG: "true"}).success
+    again = pipeline.store.read("draft", key)
+    assert (again.run_id, again.raw_text) == ("r-1", "reply to <p>")
+    message, _ = failure(pipeline.run(dg.AssetSelection.assets("draft"), key, **{REPLAY_TAG: "True"}))
+    assert "tag docid/replay: expected true or false, got 'True'" in message
+
+
+def test_two_assets_of_a_stage_have_checks_each_and_a_replay_takes_a_key() -> None:
+    one, two = (
+        dg.AssetsDefinition.from_op(
+            dg.op(name=name)(lambda: None), partitions_def=document_partitions("draft"), key_prefix=[name]
+        )
+        for name in ("one", "two")
+    )
+    checks = [document_checks("draft", one), document_checks("draft", two, resource="others")]
+    resources = {"docs": DocsStoreResource(root="one"), "others": DocsStoreResource(root="two")}
+    job = replay_job(one.key, name="again")
+    dg.Definitions(assets=[one, two], asset_checks=checks, jobs=[job], resources=resources).resolve_job_def("again")
+
+
+def test_a_table_asset_refuses_a_second_table_of_its_stage(pipeline: Pipeline) -> None:
+    second = pipeline.root / "tables" / "draft_tasks.csv"
+    second.write_text("draft_task_id,doc_id\n")
+    message, _ = failure(pipeline.run(dg.AssetSelection.assets("draft_generation_tasks")))
+    assert "draft_tasks.csv is a table of stage draft too; expected draft_generation_tasks.csv alone" in message
 
 
 def test_partitions_are_registered_once_and_in_one_call(tmp_path: Path, instance: dg.DagsterInstance) -> None:
@@ -740,6 +1001,7 @@ def test_register_materialises_what_it_is_told(
         pytest.param(["--source", "draft/gone", "--store", "docs"], "gone", id="source that is not there"),
         pytest.param(["--materialize", "x"], "whose assets? expected --module MODULE", id="no module"),
         pytest.param(["--materialize", "x", "--module", "no_such_module"], "--module no_such_module: ", id="not there"),
+        pytest.param(["--out", "best/essay_generation_tasks.csv"], "a file; expected a directory", id="out is a file"),
         pytest.param(
             ["--materialize", "x", "--module", "docid"], "0 Definitions in it; expected one", id="no definitions"
         ),
@@ -753,6 +1015,61 @@ def test_what_register_refuses(
     assert message in err
     assert len(err.splitlines()) == 1
     assert sorted(path.name for path in curated.parent.iterdir()) == [curated.name]
+
+
+def test_register_looks_before_it_writes(
+    curated: Path, module: str, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*arguments: object) -> str:
+        code, _, err = register(capfd, curated, *arguments)
+        assert code == 2
+        assert len(err.splitlines()) == 1
+        assert sorted(path.name for path in curated.parent.iterdir()) == [curated.name]
+        assert instance.get_dynamic_partitions("essay_documents") == []
+        return err
+
+    for options in ([], ["--dry-run"]):
+        assert "no_such_asset" in refused("--materialize", "no_such_asset", "--module", module, *options)
+    Path("raising.py").write_text("raise RuntimeError('at import')")
+    assert "RuntimeError: at import" in refused("--materialize", "x", "--module", "raising")
+    curated.write_text(CURATED.replace(",e2\n", ",e1\n").replace("t-2__x,d2,e2", "t-2__x,d2,e1"))
+    assert "both have doc id e1" in refused()
+    curated.write_text(CURATED.splitlines(keepends=True)[0])
+    assert "no rows in it" in refused()
+    curated.write_text(CURATED)
+    Path("broken").mkdir()
+    Path("broken/dagster.yaml").write_text("]")
+    assert "not a Dagster instance that can be used" in refused("--dagster-home", "broken")
+    Path("empty").mkdir()
+    code, out, _ = register(capfd, curated, "--dagster-home", "empty", "--dry-run")
+    assert (code, "3 would be added" in out, list(Path("empty").iterdir())) == (0, True, [])
+    for name in ("draft_tasks.csv", "draft_generation_tasks.csv"):
+        (curated.parent / name).write_text("draft_task_id,doc_id\n")
+    code, _, err = register(capfd, curated)
+    assert (code, "are both tables of stage draft; expected one" in err) == (2, True)
+
+
+def test_register_refuses_to_keep_a_row_of_another_lineage(
+    curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("out").mkdir()
+    Path("out/essay_tasks.csv").write_text("essay_task_id,parent_doc_id,doc_id\nt-9__x,d9,e1\n")
+    code, _, err = register(capfd, curated, "--out", "out", "--add-only")
+    assert code == 2
+    assert "its row of e1 has task 't-9__x', parent d9; the new one has task 't-1__x', parent d1" in err
+    assert [path.name for path in Path("out").iterdir()] == ["essay_tasks.csv"]
+
+
+def test_register_takes_definitions_under_two_names_and_from_a_function(
+    curated: Path, module: str, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("two_names.py").write_text(f"from {module} import defs\nother = defs\n")
+    Path("lazy.py").write_text(
+        f"import dagster as dg\nimport {module} as it\n@dg.definitions\ndef defs():\n    return it.defs\n"
+    )
+    for name in ("two_names", "lazy"):
+        code, out, _ = register(capfd, curated, "--materialize", "combinations", "--module", name)
+        assert (code, "materialised: combinations\n" in out) == (0, True)
 
 
 def test_register_names_rows_without_ids_before_anything_is_written(
@@ -806,6 +1123,11 @@ def test_the_example_runs_whole_then_again_then_a_replay(tmp_path: Path) -> None
     assert again[1:4] == ["draft: 4 runs: 4 kept", "essay: 8 runs: 4 kept, 4 unchanged", "evaluation: 16 runs: 16 kept"]
     [told] = run("--replay")
     assert told.endswith("replayed: unchanged")
+    # An essay that a model wrote, and one that is a copy of its draft.
+    essays = [path.parent for path in (tmp_path / "docs" / "essay").glob("*/metadata.json")]
+    for kind in (True, False):
+        essay = next(each for each in essays if (each / "prompt.txt").exists() is kind)
+        assert run("--replay", f"essay/{essay.name}") == [f"essay/{essay.name} replayed: unchanged"]
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 17
     assert json.loads(next((tmp_path / "docs" / "draft").glob("*/metadata.json")).read_text())["generation_model_name"]
 

@@ -22,6 +22,7 @@ def needs(package: str) -> pytest.MarkDecorator:
 
 
 def snippet(page: str) -> str:
+    code: str
     [code] = re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     return code
 
@@ -38,11 +39,11 @@ def tables(tmp_path: Path) -> dict[str, Path]:
     return names
 
 
-def run(place: Path, *command: str, fails: bool = False, **environment: str) -> str:
+def run(place: Path, *command: str, fails: bool = False, env: dict[str, str] | None = None) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", *command],
         cwd=place,
-        env={**os.environ, "HOME": str(place), "XDG_CACHE_HOME": str(place / "cache"), **environment},
+        env={**os.environ, "HOME": str(place), "XDG_CACHE_HOME": str(place / "cache"), **(env or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -72,14 +73,14 @@ def test_prefect_caches_by_doc_id_and_calls_no_model_twice(tmp_path: Path, table
         "DO_NOT_TRACK": "1",
     }
 
-    first = run(tmp_path, "essays.py", **environment)
+    first = run(tmp_path, "essays.py", env=environment)
     assert first.count(CALL) == 4
     assert texts_are_whole(tmp_path, tables)
     ids = [row.doc_id for row in essay_rows(tables)]
     assert str(ids) in first
     assert (tmp_path / "prefect" / "storage" / f"essay-{ids[0]}").exists()  # a result, under the doc id
 
-    again = run(tmp_path, "essays.py", **environment)
+    again = run(tmp_path, "essays.py", env=environment)
     assert again.count("Cached") == 4
     assert CALL not in again
     assert str(ids) in again
@@ -87,7 +88,7 @@ def test_prefect_caches_by_doc_id_and_calls_no_model_twice(tmp_path: Path, table
     # With the cache set aside the store decides: it keeps what is there, and what it refuses is not tried again.
     taken = tables["essay"].read_text(encoding="utf-8").replace("e-0", "e-9")
     tables["essay"].write_text(taken, encoding="utf-8")
-    refused = run(tmp_path, "essays.py", fails=True, PREFECT_TASKS_REFRESH_CACHE="true", **environment)
+    refused = run(tmp_path, "essays.py", fails=True, env={**environment, "PREFECT_TASKS_REFRESH_CACHE": "true"})
     assert "LineageConflict" in refused
     assert "Retry 1/2" not in refused
     assert CALL not in refused

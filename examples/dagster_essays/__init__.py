@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from docid import DraftTask, EssayTask, EvaluationTask, TaskRow
+from docid import Document, DraftTask, EssayTask, EvaluationTask, TaskRow
 from docid.curate import score_columns, scores, write_scores
 from docid.dagster import (
     DocsIOManager,
@@ -90,20 +90,21 @@ def _generate(
     stage, template_id = row.stage, row.cell(f"{row.stage}_template")
     model = "evaluation_model" if isinstance(row, EvaluationTask) else "generation_model"
     template = next(each for each in inputs().templates[stage] if each.template_id == template_id)
-    if template.generator == "copy":
-        return copied
+    # What a replay needs to know, which has no table.
+    metadata = {
+        "template_id": template_id,
+        "model_id": row.cell(model),
+        f"{model}_name": row.cell(f"{model}_name"),
+        "combo_id": row.cell("combo_id"),
+    }
+    if copied is not None and template.generator == "copy":
+        return Document.from_task(row, raw_text=copied, parsed_text=copied, metadata=metadata)
     return docs.ensure(
         context,
         lambda text: from_environment().generate(text, row.cell(f"{model}_name")),
         prompt=lambda: inputs().render(stage, template_id, **values),
         parse=PARSERS[template.parser],
-        # What a replay needs to know, which has no table.
-        metadata={
-            "template_id": template_id,
-            "model_id": row.cell(model),
-            f"{model}_name": row.cell(f"{model}_name"),
-            "combo_id": row.cell("combo_id"),
-        },
+        metadata=metadata,
     )
 
 

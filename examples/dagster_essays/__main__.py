@@ -15,7 +15,13 @@ def main(argv: list[str] | None = None) -> int:
     """Materialise everything, or with --replay one document again; return 0 if all of it succeeded."""
     parser = argparse.ArgumentParser(prog="python -m examples.dagster_essays", description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="remove what an earlier run made, first")
-    parser.add_argument("--replay", action="store_true", help="make the first draft again, from what is stored alone")
+    parser.add_argument(
+        "--replay",
+        nargs="?",
+        const="",
+        metavar="STAGE/ID",
+        help="make a document again, from what is stored alone (the first draft if none is named)",
+    )
     arguments = parser.parse_args(argv)
     root = DATA_ROOT
     if arguments.fresh:
@@ -28,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     if not config.exists():
         config.write_text("telemetry:\n  enabled: false\n")
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        return replay(instance) if arguments.replay else everything(instance)
+        return everything(instance) if arguments.replay is None else replay(instance, arguments.replay)
 
 
 def everything(instance: dg.DagsterInstance) -> int:
@@ -62,15 +68,17 @@ def materialise(
     return not counts["runs failed"]
 
 
-def replay(instance: dg.DagsterInstance) -> int:
-    """Make the first draft again."""
-    key = instance.get_dynamic_partitions("draft_documents")[0]
-    result = defs.resolve_job_def("replay_draft").execute_in_process(
+def replay(instance: dg.DagsterInstance, document: str) -> int:
+    """Make a document again."""
+    stage, _, key = (document or f"draft/{instance.get_dynamic_partitions('draft_documents')[0]}").partition("/")
+    result = defs.resolve_job_def(f"replay_{stage}").execute_in_process(
         partition_key=key, instance=instance, raise_on_error=False
     )
+    if not result.success:
+        return 1
     [event] = result.get_asset_materialization_events()
-    print(f"draft/{key} replayed: {event.materialization.metadata['outcome'].value}")
-    return 0 if result.success else 1
+    print(f"{stage}/{key} replayed: {event.materialization.metadata['outcome'].value}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -91,25 +91,27 @@ def _register(arguments: argparse.Namespace) -> int:
     home = _home(arguments)
     stage, path = table_of(arguments.table, stages)
     tables = _tables(arguments, stage, path)
-    module = _module(arguments) if arguments.materialize else None
+    job = _job(dg, arguments) if arguments.materialize else None
     out = arguments.out or os.path.dirname(path) or "."
+    written = [_rows(out, rows, path, stages, arguments) for rows in tables if rows]
     would = "would be " if arguments.dry_run else ""
-    with dg.DagsterInstance.from_config(home) as instance:
-        for rows in tables:
-            if rows:
-                done = _write(out, rows, path, stages, arguments)
-                registered = register_partitions(instance, done, add_only=arguments.add_only, dry_run=arguments.dry_run)
-                [(name, counts)] = registered.items()
-                print(
-                    plain(
-                        f"{_file(out, name, path, stages)}: {len(done)} rows, {would}written; partitions of {name}: "
-                        f"{len(counts.added)} {would}added, {len(counts.removed)} {would}removed, {counts.kept} kept"
-                    )
+    with _instance(dg, home, dry_run=arguments.dry_run) as instance:
+        for file, rows in written:
+            if not arguments.dry_run:
+                os.makedirs(out, exist_ok=True)
+                write_tasks(file, rows, row_type=type(rows[0]))
+            registered = register_partitions(instance, rows, add_only=arguments.add_only, dry_run=arguments.dry_run)
+            [(name, counts)] = registered.items()
+            print(
+                plain(
+                    f"{file}: {len(rows)} rows, {would}written; partitions of {name}: "
+                    f"{len(counts.added)} {would}added, {len(counts.removed)} {would}removed, {counts.kept} kept"
                 )
+            )
         if not tables.children:
             print("no evaluations: --templates and --models make rows for them")
-        if module is not None:
-            _materialize(dg, instance, module, arguments)
+        if job is not None:
+            _materialize(job, instance, arguments)
     return 0
 
 
@@ -121,7 +123,24 @@ def _home(arguments: argparse.Namespace) -> str:
         )
     if not os.path.isdir(home):
         raise UsageError(f"--dagster-home {home}: there is no such directory")
+    if arguments.out and os.path.exists(arguments.out) and not os.path.isdir(arguments.out):
+        raise UsageError(f"--out {arguments.out}: a file; expected a directory for the tables")
     return os.path.abspath(home)
+
+
+def _instance(dg: Any, home: str, *, dry_run: bool) -> Any:
+    """Return the Dagster instance of a directory; to look at one that has nothing yet, none is made there."""
+    if dry_run and not os.listdir(home):
+        return dg.DagsterInstance.ephemeral()
+    try:
+        return dg.DagsterInstance.from_config(home)
+    except Exception as error:  # Dagster's own, or of YAML
+        raise UsageError(f"--dagster-home {home}: not a Dagster instance that can be used: {_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    """Return an error of others as a line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _tables(arguments: argparse.Namespace, stage: str, path: str) -> FollowUp:
@@ -140,7 +159,9 @@ def _tables(arguments: argparse.Namespace, stage: str, path: str) -> FollowUp:
     if arguments.templates is not None:
         templates = [Template(*each) for each in _listed(arguments.templates, ("template_id", "parser"), "active")]
         models = [Model(*each) for each in _listed(arguments.models, ("id", "model"), "for_evaluation")]
-    rows = read_tasks(path, row_type_of(stage, stages))
+    rows = list(read_tasks(path, row_type_of(stage, stages)))
+    if not rows:
+        raise UsageError(f"{path}: no rows in it; nothing can be registered")
     return follow_up(
         rows,
         templates=templates,
@@ -170,22 +191,30 @@ def _file(out: str, stage: str, curated: str, stages: Stages) -> str:
     there = (
         sorted(name for name in os.listdir(out) if stage_of_table(name, stages) == stage) if os.path.isdir(out) else []
     )
+    if len(there) > 1:
+        raise UsageError(f"{out}: {' and '.join(there)} are both tables of stage {stage}; expected one")
     ending = "_generation_tasks.csv" if "_generation_tasks" in os.path.basename(curated) else "_tasks.csv"
     new = "evaluation_tasks.csv" if stage == "evaluation" else f"{stage}{ending}"
     return os.path.join(out, there[0] if there else new)
 
 
-def _write(out: str, rows: list[TaskRow], curated: str, stages: Stages, arguments: argparse.Namespace) -> list[TaskRow]:
-    """Write a table; return its rows."""
+def _rows(
+    out: str, rows: list[TaskRow], curated: str, stages: Stages, arguments: argparse.Namespace
+) -> tuple[str, list[TaskRow]]:
+    """Return the path of a table, and the rows that it is to have."""
     path, row_type = _file(out, rows[0].stage, curated, stages), type(rows[0])
-    if arguments.add_only and os.path.exists(path):
-        there = list(read_tasks(path, row_type))
-        known = {row.doc_id for row in there}
-        rows = [*there, *(row for row in rows if row.doc_id not in known)]
-    if not arguments.dry_run:
-        os.makedirs(out, exist_ok=True)
-        write_tasks(path, rows, row_type=row_type)
-    return rows
+    if not arguments.add_only or not os.path.exists(path):
+        return path, rows
+    there = list(read_tasks(path, row_type))
+    known = {row.doc_id: row for row in there}
+    for row in rows:
+        other = known.get(row.doc_id, row)
+        if (other.task_id, other.parent_doc_id) != (row.task_id, row.parent_doc_id):
+            raise UsageError(
+                f"{path}: its row of {row.doc_id} has task {other.task_id!r}, parent {other.parent_doc_id}; the new "
+                f"one has task {row.task_id!r}, parent {row.parent_doc_id}: correct one, or leave out --add-only"
+            )
+    return path, [*there, *(row for row in rows if row.doc_id not in known)]
 
 
 def _module(arguments: argparse.Namespace) -> str:
@@ -198,21 +227,40 @@ def _module(arguments: argparse.Namespace) -> str:
     return module
 
 
-def _materialize(dg: Any, instance: Any, module: str, arguments: argparse.Namespace) -> None:
+def _job(dg: Any, arguments: argparse.Namespace) -> Any:
+    """Return the job of the assets that are to be materialised, looked for before anything is written."""
+    module, names = _module(arguments), ", ".join(arguments.materialize)
     sys.path.insert(0, os.getcwd())
     try:
-        found = [each for each in vars(importlib.import_module(module)).values() if isinstance(each, dg.Definitions)]
-    except ImportError as error:
-        raise UsageError(f"--module {module}: {error}") from error
+        there = vars(importlib.import_module(module)).values()
+    except Exception as error:
+        raise UsageError(f"--module {module}: {_line(error)}") from error
+    # One object may have several names; a function under @dagster.definitions makes one when it is called.
+    lazy = [each for each in there if type(each).__name__ == "LazyDefinitions"]
+    found = {id(each): each for each in there if isinstance(each, dg.Definitions)} or {
+        id(each): each() for each in lazy
+    }
     if len(found) != 1:
         raise UsageError(f"--module {module}: {len(found)} Definitions in it; expected one")
+    [definitions] = found.values()
+    try:
+        selection = dg.AssetSelection.assets(*arguments.materialize)
+        job = dg.Definitions.merge(definitions, dg.Definitions(jobs=[dg.define_asset_job(_JOB, selection)]))
+        return job.resolve_job_def(_JOB)
+    except dg.DagsterError as error:
+        cause = error.__cause__ or error
+        raise UsageError(f"--materialize {names}: {_line(cause)}") from error
+
+
+_JOB = "docid_register"
+
+
+def _materialize(job: Any, instance: Any, arguments: argparse.Namespace) -> None:
     names = ", ".join(arguments.materialize)
     if arguments.dry_run:
         print(f"would be materialised: {names}")
         return
-    selection = dg.AssetSelection.assets(*arguments.materialize)
-    job = dg.Definitions.merge(found[0], dg.Definitions(jobs=[dg.define_asset_job("docid_register", selection)]))
-    result = job.resolve_job_def("docid_register").execute_in_process(instance=instance, raise_on_error=False)
+    result = job.execute_in_process(instance=instance, raise_on_error=False)
     if not result.success:
         raise UsageError(f"{names}: the run {result.run_id} failed; look at it in Dagster")
     print(f"materialised: {names}")

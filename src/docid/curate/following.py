@@ -66,7 +66,8 @@ def follow_up(
         stages: the stages of the pipeline.
 
     Raises:
-        ValueError: rows without doc ids, or of a stage without parent, or that disagree about a parent.
+        ValueError: rows without doc ids, or two with one, or of a stage without parent, or that disagree about a
+            parent.
         TaskTableError: two evaluations that come to one id.
 
     Example:
@@ -100,10 +101,16 @@ def follow_up(
 
 def _parents(rows: list[TaskRow], row_type: type[TaskRow]) -> list[TaskRow]:
     made: dict[str, TaskRow] = {}
+    known: dict[str, TaskRow] = {}
     column = f"{row_type.stage}_task_id"
     for row in rows:
         if not row.doc_id or not row.parent_doc_id or not row.cell(column):
             raise ValueError(f"curated: task {row.task_id!r} lacks doc_id, parent_doc_id or {column}")
+        if (other := known.setdefault(row.doc_id, row)) is not row:
+            raise ValueError(
+                f"curated: tasks {other.task_id!r} and {row.task_id!r} both have doc id {row.doc_id}; expected one "
+                f"row a document"
+            )
         parent = _built(row_type, row, task_id=row.cell(column), doc_id=row.parent_doc_id)
         if made.setdefault(parent.doc_id, parent) != parent:
             raise ValueError(
