@@ -8,8 +8,10 @@ import argparse
 import statistics
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import dagster as dg
 
@@ -50,7 +52,9 @@ def main() -> None:
 
 def timed(instance: dg.DagsterInstance, manager: Any, keys: list[str]) -> float:
     """Return the seconds that `handle_output` takes for a text of each partition."""
-    contexts = [context_of(instance, key) for key in keys]
+    # Dagster makes an instance, with its tables, for every context; those are not what is measured, so one serves all.
+    with mock.patch.object(dg.DagsterInstance, "ephemeral", return_value=nullcontext(instance)):
+        contexts = [context_of(instance, key) for key in keys]
     text = "text of one partition " * 455
     started = time.perf_counter()
     for context in contexts:
@@ -59,7 +63,7 @@ def timed(instance: dg.DagsterInstance, manager: Any, keys: list[str]) -> float:
 
 
 def context_of(instance: dg.DagsterInstance, key: str) -> dg.OutputContext:
-    """Return the context of one partition, as a step has it; made of an instance that has no other, for it is slow."""
+    """Return the context of one partition, as a step has it."""
     instance.add_dynamic_partitions("draft_documents", [key])
     context = dg.build_output_context(
         asset_key="draft",

@@ -76,7 +76,7 @@ class TaskIndex(Mapping[str, "TaskRow"]):
 
 def index_of(path: str | os.PathLike[str], row_type: type[TaskRow]) -> TaskIndex:
     """Return the index of a table, which is read again only when its file has changed. Raises as `TaskIndex` does."""
-    file = os.path.realpath(path)
+    file = os.path.abspath(path)
     there = os.stat(file)
     return _index_of(file, cast("Any", row_type), (there.st_ino, there.st_size, there.st_mtime_ns))
 

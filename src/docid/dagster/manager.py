@@ -61,19 +61,18 @@ class DocsIOManager(dg.ConfigurableIOManager):
             _check_lineage(document, row)
             if isinstance(document, Document):
                 result = store.write(document, if_exists=cast("Any", self.docs.policy(step.tags)))
-                outcome: str = result.outcome
-                kept = outcome == Outcome.KEPT
-                sizes = store.open(stage, doc_id).sizes if kept else _sizes(document)
+                outcome, path = str(result.outcome), result.location
+                sizes = store.open(stage, doc_id).sizes if outcome == Outcome.KEPT else _sizes(document)
             else:
                 if document.path != store.path(stage, doc_id):
                     raise refused(f"the asset returned {document.path}; expected {store.path(stage, doc_id)}")
-                outcome, sizes = document.outcome or Outcome.KEPT, document.sizes
+                outcome, path, sizes = str(document.outcome or Outcome.KEPT), str(document.path), document.sizes
         return {
             "doc_id": doc_id,
             "task_id": document.task_id or "",
             "parent_doc_id": document.parent_doc_id or "",
-            "path": dg.MetadataValue.path(str(store.path(stage, doc_id))),
-            "outcome": str(outcome),
+            "path": dg.MetadataValue.path(path),
+            "outcome": outcome,
             **{f"{part} bytes": size for part, size in sizes.items()},
         }
 
