@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from docid import DocsStore
 from docid.backends import LocalBackend, MemoryBackend
+from tests.servers import Moto, moto
 
 # The same examples in every run of CI; DOCID_HYPOTHESIS=search looks for new ones.
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -26,11 +28,20 @@ def daydreaming() -> Path:
     return path
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Moto]:
+    """A server that speaks S3, on loopback."""
+    with moto() as server:
+        yield server
+
+
+@pytest.fixture(params=["local", "memory", "objects"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> DocsStore:
     """An empty store with the default stages, in each home."""
     if request.param == "memory":
         return DocsStore(MemoryBackend())
+    if request.param == "objects":
+        return DocsStore("memory://")
     return DocsStore(LocalBackend(tmp_path / "docs", durability="none"))
 
 

@@ -30,6 +30,7 @@ ORDER = [
     "backends.sweep",
     "backends.local",
     "backends.memory",
+    "backends.objects",
     "backends",
     "stored",
     "outcomes",
@@ -38,6 +39,7 @@ ORDER = [
     "shards",
     "audit",
     "repair",
+    "copying",
     "",
     "curate.notes",
     "curate.building",
@@ -60,6 +62,7 @@ ORDER = [
     "cli.options",
     "cli.output",
     "cli.audit",
+    "cli.copy",
     "cli.curate",
     "cli.register",
     "cli.migrate",
@@ -73,7 +76,12 @@ ORDER = [
 DEFERRED = {("document", "store")}
 CORE = {"attrs", "orjson"}
 # What a module needs that comes with an extra of its name.
-EXTRAS = {"dagster": {"dagster"}, "cli.register": {"dagster"}, "testing": {"hypothesis", "pytest"}}
+EXTRAS = {
+    "backends.objects": {"obstore"},
+    "dagster": {"dagster"},
+    "cli.register": {"dagster"},
+    "testing": {"hypothesis", "pytest"},
+}
 
 
 def modules() -> dict[str, Path]:

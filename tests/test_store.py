@@ -30,6 +30,7 @@ from docid import (
 )
 from docid import testing as strategies
 from docid.backends import Backend, MemoryBackend
+from docid.backends.objects import ObjectsBackend
 from docid.document import Record
 
 POLICIES = ["fail", "keep", "replace"]
@@ -162,7 +163,7 @@ def test_another_lineage_is_a_conflict_under_every_policy(store: DocsStore, poli
     error = caught.value
     assert (error.stored_task_id, error.stored_parent_doc_id) == ("e-1", "a1")
     assert (error.task_id, error.parent_doc_id) == (other.task_id, other.parent_doc_id)
-    assert error.path == str(store.path("essay", "e1"))
+    assert error.path == store.location("essay", "e1")
     assert store.read("essay", "e1") == before
     assert list(store.history("essay", "e1")) == []
 
@@ -527,6 +528,14 @@ def test_an_open_document_that_is_gone_says_so() -> None:
 def damage(store: DocsStore, name: str, data: bytes | None) -> None:
     """Change one file of draft/a1 behind the store's back."""
     backend = store.backend
+    if isinstance(backend, ObjectsBackend):
+        there = backend._get("draft/a1.json")
+        assert there is not None
+        whole = orjson.loads(there.data)
+        whole["texts"][name] = None if data is None else data.decode("latin-1")
+        whole["texts"] = {file: text for file, text in whole["texts"].items() if text is not None}
+        backend._put("draft/a1.json", orjson.dumps(whole, option=orjson.OPT_INDENT_2), "overwrite")
+        return
     if isinstance(backend, MemoryBackend):
         found = backend._documents["draft"]["a1"]
         parts = {key: value for key, value in found.parts.items() if key != name}
@@ -544,7 +553,7 @@ DAMAGE = [
     pytest.param("raw.txt", None, "raw.txt: listed in the record, but not there", False, id="file gone"),
     pytest.param("raw.txt", b"onc", "raw.txt: 3 bytes, but the record says 4", False, id="cut short"),
     pytest.param("raw.txt", b"", "raw.txt: 0 bytes, but the record says 4", False, id="emptied"),
-    pytest.param("parsed.txt", b"\xff", "parsed.txt: (byte 0 is not UTF-8|its SHA-256)", False, id="not UTF-8"),
+    pytest.param("parsed.txt", b"\xff", "parsed.txt: (byte 0 is not UTF-8|its SHA-256|2 bytes)", False, id="not UTF-8"),
     pytest.param("raw.txt", b"ONCE", "raw.txt: its SHA-256 is not the one in the record", True, id="one bit"),
     pytest.param("metadata.json", b"{", "metadata.json: not JSON", False, id="record torn"),
     pytest.param(
@@ -583,7 +592,7 @@ def test_damage_is_said_and_never_read_past(
     ):
         with pytest.raises(UnreadableDocument, match=message) as caught:
             read()
-        assert str(store.path("draft", "a1")) in str(caught.value)
+        assert store.location("draft", "a1") in str(caught.value)
     if needs_hash:
         assert store.read("draft", "a1").raw_text == "ONCE"
     else:
@@ -719,8 +728,19 @@ def test_wrong_settings_are_refused(tmp_path: Path) -> None:
             DocsStore(root)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="root: empty"):
         DocsStore("")
-    with pytest.raises(ValueError, match="root: expected a directory, got the URL 's3://bucket/x'"):
-        DocsStore("s3://bucket/x")
+    for url in ("http://host/x", "s3://key:secret@bucket/x", "s3://bucket/x?versions"):
+        with pytest.raises(ValueError, match="is no URL of an object store") as caught:
+            DocsStore(url)
+        assert "secret" not in str(caught.value)
+    with pytest.raises(ValueError, match="was a URL before it became a path"):
+        DocsStore(Path("s3://bucket/x"))
+    with pytest.raises(ValueError, match="root: expected file:///directory, got 'file://docs'"):
+        DocsStore("file://docs")
+    with pytest.raises(ValueError, match="expected None with the directory"):
+        DocsStore(tmp_path, options={})
+    with pytest.raises(ValueError, match="options: expected None with a Backend"):
+        DocsStore(MemoryBackend(), options={})
+    assert repr(DocsStore(f"file://{tmp_path}/a%20b").path("draft", "d1")) == repr(tmp_path / "a b" / "draft" / "d1")
 
 
 class NeverYet(MemoryBackend):

@@ -15,6 +15,7 @@ from docid.errors import (
     InvalidName,
     LineageConflict,
     MissingParent,
+    StoreUnavailable,
     TaskTableError,
     UnreadableDocument,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "MissingParent",
     "Outcome",
     "Stages",
+    "StoreUnavailable",
     "StoredDocument",
     "TaskRow",
     "TaskTableError",

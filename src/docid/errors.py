@@ -26,6 +26,7 @@ __all__ = [
     "LineageConflict",
     "MissingParent",
     "Problem",
+    "StoreUnavailable",
     "TaskTableError",
     "UnreadableDocument",
 ]
@@ -369,6 +370,33 @@ class DurabilityUnknown(DocidError):
         self.doc_id = doc_id
         self.path = path
         self.problem = problem
+
+
+class StoreUnavailable(DocidError, OSError):
+    """A store at a URL did not do what it was asked: network, credentials, limits; nothing that is a document's fault.
+
+    It was tried again, within bounds, where that can help. Where a write fails so, the document is there whole or not
+    at all; written again it is `unchanged` if it was.
+
+    Attributes:
+        action: what was to be done: `read`, `write`, `list`, `delete`, `use`.
+        location: of what.
+        problem: what is wrong. What the service said is not in it, but for its status and code: it may be secret.
+        remedy: what to do.
+        refused: the service said no, so that nothing was done; otherwise the answer may have been lost.
+
+    Example:
+        >>> print(StoreUnavailable("read", "s3://docs/draft/d1.json", "no whole answer came", "look at the network"))
+        cannot read s3://docs/draft/d1.json: no whole answer came; look at the network
+    """
+
+    def __init__(self, action: str, location: str, problem: str, remedy: str, *, refused: bool = False) -> None:
+        super().__init__(f"cannot {action} {location}: {problem}; {remedy}")
+        self.action = action
+        self.location = location
+        self.problem = problem
+        self.remedy = remedy
+        self.refused = refused
 
 
 class BatchError(DocidError):

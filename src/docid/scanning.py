@@ -12,7 +12,7 @@ from docid.findings import Finding
 from docid.stored import ALL_FILES, StoredDocument, Version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from docid.backends.base import Backend, Sweeper
 
@@ -47,11 +47,14 @@ def scan(backend: Backend, stage: str, *, verify: bool, older_than: float) -> It
             said.add((finding.code, finding.where))
         yield finding
     try:
-        for doc_id in backend.ids(stage):
-            if not verify and (version := whole(backend, stage, doc_id)) is not None:
-                yield StoredDocument(version)
-                continue
-            for found in examine(backend, stage, doc_id, verify=verify, older_than=older_than):
+
+        def look(doc_id: str) -> Iterable[Version | Finding]:
+            version = None if verify else whole(backend, stage, doc_id)
+            found = examine(backend, stage, doc_id, verify=verify, older_than=older_than)
+            return list(found) if version is None else (version,)
+
+        for each in backend.each(look, backend.ids(stage)):
+            for found in each:
                 # What is replaced, or repaired, while the stage is listed may be listed twice.
                 if isinstance(found, Version):
                     yield StoredDocument(found)
@@ -83,7 +86,8 @@ def not_listed(backend: Backend, stage: str, error: Exception) -> Finding:
 
 def root_of(backend: Backend) -> str:
     """Return what stands before the stage in every location, as it was spelled."""
-    return backend.location("-", "-").removesuffix(f"-{os.sep}-")
+    before, _, _ = backend.location("-", "-").rpartition(f"-{os.sep}-")
+    return before
 
 
 def _of_stage(backend: Backend, stage: str) -> str:

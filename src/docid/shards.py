@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from docid.tasks import Lineage
 
     Progress = Callable[[str, int, int | None], object]
+    Look = Version | list[Version | Finding] | None
 
 __all__ = ["Found", "Job", "Reference", "Shard", "StageFacts", "Table", "look", "resolved"]
 
@@ -281,14 +282,12 @@ class Shard:
         """Look at what is in the store and in no row."""
         known = self.known[stage]
         in_table = stage in self.job.tables
-        done = 0
-        for doc_id, state in known.items():
-            if state & (_THERE | _SEEN) != _THERE:
-                continue
-            done += 1
+        left = (doc_id for doc_id, state in known.items() if state & (_THERE | _SEEN) == _THERE)
+        looks = cast("Backend", self.backend).each(lambda doc_id: (doc_id, self.looked(stage, doc_id)), left)
+        for done, (doc_id, found) in enumerate(looks, 1):
             if done % _STRIDE == 0:
                 self._told(f"documents of stage {stage}", done)
-            document = self.document(stage, doc_id, None)
+            document = self.document(stage, doc_id, None, found)
             if document is None:
                 continue
             if in_table:
@@ -297,11 +296,18 @@ class Shard:
                 self.add(_of(document, "orphan-document", message, hint))
             self._stored_parent(document)
 
-    def document(self, stage: str, doc_id: str, task_id: str | None) -> Version | None:
-        """Look at one document: note it, report what is wrong with it, and return it where it can be used."""
+    def looked(self, stage: str, doc_id: str, *, in_row: bool = False) -> Version | list[Version | Finding]:
+        """Look at one document: return it where it is whole, and otherwise what a closer look finds."""
+        version = None if self.job.verify else whole(cast("Backend", self.backend), stage, doc_id)
+        return version or self._examined(stage, doc_id, in_row=in_row)
+
+    def document(
+        self, stage: str, doc_id: str, task_id: str | None, found: Version | list[Version | Finding]
+    ) -> Version | None:
+        """Note what a look at a document has found, report what is wrong, and return it where it can be used."""
         backend = cast("Backend", self.backend)
-        document = None if self.job.verify else whole(backend, stage, doc_id)
-        if document is None and (document := self._closely(stage, doc_id, task_id)) is None:
+        document = self._reported(stage, doc_id, task_id, found) if isinstance(found, list) else found
+        if document is None:
             return None
         legacy, counts = document.record.legacy, self.counts[stage]
         files: Collection[str] = document.record.files
@@ -319,11 +325,13 @@ class Shard:
             self.add(_of(document, "legacy-record", message, hint))
         return document
 
-    def _closely(self, stage: str, doc_id: str, task_id: str | None) -> Version | None:
-        """Look closely at one document: report what is wrong with it, and return it where it can be used."""
+    def _reported(
+        self, stage: str, doc_id: str, task_id: str | None, looked: list[Version | Finding]
+    ) -> Version | None:
+        """Report what is wrong with a document, and return it where it can be used."""
         document: Version | None = None
         levels = set()
-        for found in self._examined(stage, doc_id, in_row=task_id is not None):
+        for found in looked:
             if isinstance(found, Finding):
                 self.add(found if found.task_id is not None else self._of_row(found, task_id))
                 levels.add(found.level)
@@ -382,10 +390,12 @@ class Shard:
         table = self.job.tables[stage]
         rows = _Rows(self, stage, table)
         try:
-            for number, row in table.lineages(stage, self.stages):
+            numbered = table.lineages(stage, self.stages)
+            each = map if self.backend is None else self.backend.each
+            for number, row, found in each(rows.ahead, numbered):
                 if self.faults.count:
                     continue
-                rows.look(number, row)
+                rows.look(number, row, found)
                 if number % _STRIDE == 0:
                     self._told(f"rows of stage {stage}", number)
         except TaskTableError as error:
@@ -417,7 +427,15 @@ class _Rows:
         self.twice: tuple[set[int], set[str]] = (set(), set())
         self.sources: list[Reference] = []
 
-    def look(self, number: int, row: Lineage) -> None:
+    def ahead(self, numbered: tuple[int, Lineage]) -> tuple[int, Lineage, Look]:
+        """Look at the document of a row, which may be done in a thread, before the row's turn."""
+        number, row = numbered
+        doc_id = row[1]
+        if self.stored and self.known.get(doc_id, 0) & (_THERE | _SEEN) == _THERE:
+            return number, row, self.shard.looked(self.stage, doc_id, in_row=True)
+        return number, row, None
+
+    def look(self, number: int, row: Lineage, found: Look) -> None:
         """Look at one row: its cells, its document, its parent, its source; at what of these is of this shard."""
         task_id, doc_id, parent, source, _, _ = row
         mine = self.shard.mine
@@ -429,7 +447,7 @@ class _Rows:
         if all_mine or mine(task_id):
             self._cells(number, row, is_id=is_id, is_parent=is_parent)
         if is_id and (all_mine or mine(doc_id)):
-            self._own(number, row, own or 0)
+            self._own(number, row, own or 0, found)
         if is_parent and self.parents_told and (all_mine or mine(parent)):
             self._parent(number, row, of_parent or 0)
         if source and self.stored and mine(source) and _is_id(source):
@@ -458,7 +476,7 @@ class _Rows:
         if source and not _is_id(source) and not is_missing(source):
             self._no_id(number, row, "source_doc_id", source)
 
-    def _own(self, number: int, row: Lineage, state: int) -> None:
+    def _own(self, number: int, row: Lineage, state: int, found: Look) -> None:
         """Look at the document of a row."""
         task_id, doc_id, _, _, run_id, salt = row
         if state & _ROW:
@@ -469,8 +487,8 @@ class _Rows:
             self.counts["underived"] += 1
         if not self.stored:
             return
-        if state & (_THERE | _SEEN) == _THERE:
-            document = self.shard.document(self.stage, doc_id, task_id)
+        if found is not None and state & (_THERE | _SEEN) == _THERE:
+            document = self.shard.document(self.stage, doc_id, task_id, found)
             if document is not None:
                 if not self._is_conflict(document, row):
                     self.counts["written"] += 1

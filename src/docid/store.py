@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from attrs import evolve
 
@@ -26,7 +27,7 @@ from docid.stages import DEFAULT_STAGES, Stages
 from docid.stored import ALL_FILES, Part, StoredDocument, Version, file_of, older_than
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from docid.backends.base import Backend
@@ -48,14 +49,18 @@ class DocsStore:
     for worker pools, where its backend does.
 
     Args:
-        root: the directory of the stages, which need not exist yet and then is an empty store; or a `Backend`
-            (`docid.backends.MemoryBackend()`).
+        root: the directory of the stages, which need not exist yet and then is an empty store; or the URL of an object
+            store, `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix` (extra `objects`); `memory://` is
+            one in this process, `file:///directory` a directory. Or a `Backend` (`docid.backends.MemoryBackend()`).
         stages: the stages of the pipeline, and which comes from which.
         durability: `"full"`: what is written survives a power cut. `"none"`: it survives the end of the process,
             and costs a tenth. Whole or absent it is in both. For a `root` that is a directory.
+        options: for a URL, what `obstore.store.from_url` takes beside it: `endpoint`, `region`, `client_options` and
+            so on. What is not given comes from the environment.
 
     Raises:
-        ValueError: another durability; a root that is a URL.
+        ValueError: another durability; a URL or options that obstore does not know.
+        ImportError: a URL, and obstore is not installed.
 
     Example:
         >>> from docid import Document, DocsStore, reserve_doc_id
@@ -74,13 +79,14 @@ class DocsStore:
         *,
         stages: Stages = DEFAULT_STAGES,
         durability: Literal["full", "none"] = "full",
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(root, (str, os.PathLike)):
             if not os.fspath(root):
                 raise ValueError("root: empty; expected a directory ('.' for the current one)")
-            if isinstance(root, str) and "://" in root:
-                raise ValueError(f"root: expected a directory, got the URL {root!r}; pass a Backend for another home")
-            self.backend: Backend = LocalBackend(root, durability=durability)
+            self.backend: Backend = _home(root, durability, options)
+        elif options is not None:
+            raise ValueError("options: expected None with a Backend, which has its own")
         elif callable(getattr(root, "create", None)):
             self.backend = root
         else:
@@ -91,12 +97,20 @@ class DocsStore:
         return f"DocsStore({self.backend!r}, stages={self.stages!r})"
 
     def path(self, stage: str, doc_id: str) -> Path:
-        """Return where a document is or would be, without looking.
+        """Return where a document is or would be, without looking. Of an object in a bucket `location` is the URL.
 
         Raises:
             InvalidName: none of the store's stages, or no doc id.
         """
         return self.backend.path(*self._checked(stage, doc_id))
+
+    def location(self, stage: str, doc_id: str) -> str:
+        """Return the same as text: a path, or the URL of an object.
+
+        Raises:
+            InvalidName: none of the store's stages, or no doc id.
+        """
+        return self.backend.location(*self._checked(stage, doc_id))
 
     def exists(self, stage: str, doc_id: str) -> bool:
         """Return whether a committed document of that stage and id is there; its record is not judged.
@@ -105,7 +119,7 @@ class DocsStore:
             InvalidName: none of the store's stages, or no doc id.
         """
         try:
-            return self.backend.load(*self._checked(stage, doc_id)) is not None
+            return self.backend.exists(*self._checked(stage, doc_id))
         except UnreadableDocument:
             return False
 
@@ -156,7 +170,7 @@ class DocsStore:
             UnreadableDocument: a document that cannot be read; the stream ends there.
             InvalidName: none of the store's stages.
         """
-        versions = (Version.load(self.backend, stage, doc_id) for doc_id in self.ids(stage))
+        versions = self.backend.each(lambda doc_id: self._load(stage, doc_id), self.ids(stage))
         return (StoredDocument(version) for version in versions if version is not None)
 
     def scan(
@@ -348,9 +362,9 @@ class DocsStore:
         Raises:
             LineageConflict, UnreadableDocument: it is of another lineage, or cannot be used.
         """
-        version = Version.load(self.backend, stage, doc_id)
+        version = self._load(stage, doc_id)
         if version is not None and self.backend.settle(stage, doc_id):
-            version = Version.load(self.backend, stage, doc_id)  # it may not be the one that stays
+            version = self._load(stage, doc_id)  # it may not be the one that stays
         if version is not None:
             if not same_lineage(version, task_id, row.parent_doc_id, has_parent=self._has_parent(stage)):
                 raise legacy(version, "its record, of an older system, does not say whose it is")
@@ -424,28 +438,59 @@ class DocsStore:
         for wave in self._waves(documents):
             new: dict[int, Version] = {}
             for number in wave:
-                document = documents[number]
                 try:
-                    prepared = self._prepared(document)
-                    if require_parent and self._missing_parent_of(prepared):
-                        # Of a document that is there already no parent is asked for.
-                        done[number] = self._put(document, if_exists, require_parent=True)[0]
-                    else:
-                        new[number] = prepared
+                    new[number] = self._prepared(documents[number])
                 except Exception as error:  # noqa: BLE001 - also what a home raises that is no error of docid's
                     done[number] = _without_frames(error)
-            asked = [NewDocument(each.stage, each.doc_id, *each.stored) for each in new.values()]
-            for number, created in zip(new, self.backend.create_many(asked), strict=True):
-                if isinstance(created, Exception):
-                    done[number] = _without_frames(created)
-                elif created:
+            put = partial(self._tried, documents, if_exists, require_parent)
+            # Of a document that is there already no parent is asked for. Before the others: a parent that is written
+            # with them stands later.
+            orphans = self._without_parent(new) if require_parent else []
+            done.update(zip(orphans, self.backend.each(put, orphans), strict=True))
+            asked = {number: each for number, each in new.items() if number not in done}
+            created = self.backend.create_many(
+                [NewDocument(each.stage, each.doc_id, *each.stored) for each in asked.values()]
+            )
+            taken = []
+            for number, answer in zip(asked, created, strict=True):
+                if isinstance(answer, Exception):
+                    done[number] = _without_frames(answer)
+                elif answer:
                     done[number] = self._result(Outcome.CREATED, new[number])
                 else:
-                    try:
-                        done[number] = self._put(documents[number], if_exists, require_parent=require_parent)[0]
-                    except Exception as error:  # noqa: BLE001 - as above
-                        done[number] = _without_frames(error)
+                    taken.append(number)
+            done.update(zip(taken, self.backend.each(put, taken), strict=True))
         return [done[number] for number in range(len(documents))]
+
+    def _without_parent(self, new: Mapping[int, Version]) -> list[int]:
+        """Return the numbers of those documents whose parent is not there, or cannot be looked for; asked once each."""
+        parents = {
+            number: (parent_stage, version.record.parent_doc_id)
+            for number, version in new.items()
+            if (parent_stage := self.stages.parent_of(version.stage)) is not None
+        }
+        names = list(dict.fromkeys(parents.values()))
+        there = dict(zip(names, self.backend.each(self._is_there, names), strict=True))
+        return [number for number, name in parents.items() if not there[name]]
+
+    def _is_there(self, name: tuple[str, str | None]) -> bool:
+        stage, doc_id = name
+        try:
+            return doc_id is not None and self.backend.exists(stage, doc_id)
+        except Exception:  # noqa: BLE001 - it is met again, and told, by each document that needs it
+            return False
+
+    def _tried(
+        self,
+        documents: Sequence[Document],
+        if_exists: Policy,
+        require_parent: bool,  # noqa: FBT001 - a partial's
+        number: int,
+    ) -> WriteResult | Exception:
+        try:
+            return self._put(documents[number], if_exists, require_parent=require_parent)[0]
+        except Exception as error:  # noqa: BLE001 - also what a home raises that is no error of docid's
+            return _without_frames(error)
 
     def _waves(self, documents: Sequence[Document]) -> list[list[int]]:
         """Return the numbers of documents that can be written together: behind their parent, and their namesakes."""
@@ -534,7 +579,7 @@ class DocsStore:
         parent_stage = self.stages.parent_of(stage)
         if parent_stage is None:
             return None
-        if parent_doc_id is not None and self.backend.load(parent_stage, parent_doc_id) is not None:
+        if parent_doc_id is not None and self.backend.exists(parent_stage, parent_doc_id):
             return None
         return MissingParent(
             stage=stage,
@@ -558,8 +603,12 @@ class DocsStore:
     def _stages_with(self, doc_id: str) -> tuple[str, ...]:
         return tuple(stage for stage in self.stages if self.exists(stage, doc_id))
 
+    def _load(self, stage: str, doc_id: str, files: Collection[str] = ()) -> Version | None:
+        """Return the version that is there, with all its texts where they come with it anyway."""
+        return Version.load(self.backend, stage, doc_id, ALL_FILES if self.backend.loads_whole else files)
+
     def _found(self, stage: str, doc_id: str, files: Collection[str] = (), wanted_by: str = "") -> Version:
-        version = Version.load(self.backend, stage, doc_id, files)
+        version = self._load(stage, doc_id, files)
         if version is None:
             path = self.backend.location(stage, doc_id)
             raise DocumentNotFound(stage, doc_id, path, self._stages_with(doc_id), wanted_by)
@@ -568,6 +617,30 @@ class DocsStore:
     def _busy(self, stage: str, doc_id: str) -> UnreadableDocument:
         path = self.backend.location(stage, doc_id)
         return UnreadableDocument(stage, doc_id, path, "others change it all the time", "try again")
+
+
+def _home(root: str | os.PathLike[str], durability: Literal["full", "none"], options: Any) -> Backend:
+    """Return the home that a directory or a URL names."""
+    name = os.fspath(root)
+    scheme, is_url, rest = name.partition("://") if isinstance(name, str) else ("", "", "")
+    if is_url and scheme != "file":
+        from docid.backends.objects import ObjectsBackend  # noqa: PLC0415 - an extra
+
+        return ObjectsBackend(name, options=options)
+    if options is not None:
+        raise ValueError(f"options: expected None with the directory {name!r}; they are for a URL")
+    if is_url:
+        from urllib.parse import unquote  # noqa: PLC0415 - seldom needed
+
+        if not rest.startswith("/"):
+            raise ValueError(f"root: expected file:///directory, got {name!r}")
+        return LocalBackend(unquote(rest), durability=durability)
+    if isinstance(root, os.PathLike) and isinstance(name, str) and name.startswith(_MANGLED):
+        raise ValueError(f"root: {name!r} was a URL before it became a path; expected the URL as text")
+    return LocalBackend(root, durability=durability)
+
+
+_MANGLED = ("s3:/", "gs:/", "az:/", "memory:/", "file:/")  # a pathlib.Path makes one slash of two
 
 
 def _without_frames(error: Exception) -> Exception:

@@ -128,7 +128,7 @@ class Version:
             UnreadableDocument: they are not.
         """
         version = self
-        if not verify:
+        if not verify and not self.has(ALL_FILES):
             listed = {name: entry.size for name, entry in self.record.files.items() if name in ALL_FILES}
             sizes = self.backend.sizes(self.stage, self.doc_id, ALL_FILES if self.record.legacy else list(listed))
             if _RAW_FILE in sizes if self.record.legacy else sizes == listed:
@@ -139,6 +139,10 @@ class Version:
                 raise DocumentNotFound(self.stage, self.doc_id, self.location)
             version = again
         version.document(verify=verify)
+
+    def has(self, files: Collection[str]) -> bool:
+        """Return whether those of some part files that the document has were loaded with it, for all that is known."""
+        return not self.record.legacy and all(name in self.stored.parts for name in files if name in self.record.files)
 
     def no_raw_text(self) -> UnreadableDocument:
         """Return the error for a document of an older system without its main part."""
@@ -200,6 +204,11 @@ class StoredDocument:
     def path(self) -> Path:
         """Where it is."""
         return self._version.backend.path(self.stage, self.doc_id)
+
+    @property
+    def location(self) -> str:
+        """The same as text: a path, or the URL of an object."""
+        return self._version.location
 
     @property
     def task_id(self) -> str | None:
@@ -298,6 +307,8 @@ class StoredDocument:
         There the texts of an old record may be those of a later version: what they are is to be compared.
         """
         opened = self._version
+        if opened.has(files):
+            return opened, False
         stored = opened.backend.load(self.stage, self.doc_id, files)
         if stored is None:
             raise DocumentNotFound(self.stage, self.doc_id, str(self.path))

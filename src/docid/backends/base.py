@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
 
 from docid.document import PART_FILES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["Backend", "Leftover", "NewDocument", "Stored", "Sweeper"]
 
+T = TypeVar("T")
+R = TypeVar("R")
 
 TURNS = 100
 """What meets another writer, or a sweep, at every turn looks again this often before it gives up."""
@@ -126,8 +128,8 @@ class Backend(Protocol):
 
     Every method may raise `UnreadableDocument` where something stands that is no document, and `OSError`.
 
-    A class that inherits from this one gets `location`, `create_many`, `listing`, `modified`, `settle` and `sweeper`,
-    which a home may do better.
+    A class that inherits from this one gets `location`, `each`, `exists`, `create_many`, `listing`, `modified`,
+    `settle`, `changed` and `sweeper`, which a home may do better.
     """
 
     @abstractmethod
@@ -135,9 +137,23 @@ class Backend(Protocol):
         """Return where the document is or would be, without looking. Where a home has no files, a mere name."""
         ...
 
+    loads_whole: bool = False
+    """Whether `load` costs the same with all part files as with none: then they are asked for at once."""
+
     def location(self, stage: str, doc_id: str) -> str:
         """Return the same as text, which costs less."""
         return str(self.path(stage, doc_id))
+
+    def each(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Apply a function to each item, and return the results in order, as a stream.
+
+        A home that is far away does many at once, in threads, and takes as many items before their turn.
+        """
+        return map(function, items)
+
+    def exists(self, stage: str, doc_id: str) -> bool:
+        """Return whether a document is there; what it holds is not looked at."""
+        return self.load(stage, doc_id) is not None
 
     @abstractmethod
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
@@ -208,6 +224,10 @@ class Backend(Protocol):
     def ids(self, stage: str) -> Iterator[str]:
         """Return the doc ids of a stage, as a stream, in no order, without opening documents."""
         ...
+
+    def changed(self, stage: str) -> Collection[str] | None:  # noqa: ARG002 - for a home that knows
+        """Return the doc ids of a stage that have a history, and maybe others; None where that is not known."""
+        return None
 
     @abstractmethod
     def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:

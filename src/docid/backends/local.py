@@ -365,6 +365,21 @@ class LocalBackend(Backend):
         with self._at(stage):
             yield from self._listed(stage)
 
+    def changed(self, stage: str) -> Collection[str] | None:
+        """See `Backend.changed`."""
+        found: set[str] = set()
+        # What is being replaced, or was when its writer died, has a version before that is not in history yet.
+        for names in ((stage,), (*HISTORY, stage)):
+            directory = self._open(names, "")
+            if directory is not None:
+                with directory:
+                    interim = old_name("")
+                    whole = len(names) > 1
+                    found.update(
+                        name.removeprefix(interim) for name in directory.names() if whole or name.startswith(interim)
+                    )
+        return found
+
     def _listed(self, stage: str) -> Iterator[str]:
         started = time.time_ns()
         directory = self._open((stage,), "")

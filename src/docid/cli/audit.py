@@ -12,19 +12,19 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from docid.audit import audit
-from docid.cli.options import SHOWN, UsageError, add_store, other_stages, seconds, tables_in
+from docid.cli.options import SHOWN, UsageError, add_store, is_url, opened, other_stages, seconds, tables_in
 from docid.cli.output import Meter, plain
 from docid.csvfile import Shape, TableWriter
 from docid.errors import TaskTableError, shown
 from docid.findings import FIELDS, LEVELS
 from docid.shards import StageFacts
-from docid.store import DocsStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from docid.audit import AuditReport
     from docid.findings import Finding
+    from docid.store import DocsStore
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -68,7 +68,7 @@ def _jobs(text: str) -> int:
 def _audit(arguments: argparse.Namespace) -> int:
     tables, skipped = tables_in(arguments.tables, arguments.stages)
     _check_audit(arguments, tables)
-    store = DocsStore(arguments.store, stages=arguments.stages) if arguments.store else None
+    store = opened(arguments.store, arguments.stages, new=True) if arguments.store else None
     meter = Meter()
     try:
         report = _audit_report(store, tables, arguments, meter)
@@ -104,12 +104,10 @@ def _check_audit(arguments: argparse.Namespace, tables: dict[str, str]) -> None:
     if root is None:
         if not tables:
             raise UsageError("nothing to audit: expected task tables, --store ROOT, or both; see docid audit --help")
-    elif os.path.isdir(root):
+    elif not is_url(root) and os.path.isdir(root):
         with contextlib.suppress(OSError):  # what cannot be listed is a finding
             if hint := other_stages(arguments):
                 print(f"docid: {hint}", file=sys.stderr)
-    elif os.path.lexists(root):
-        raise UsageError(f"no store at {root}: that is no directory")
 
 
 def _audit_report(
@@ -123,10 +121,13 @@ def _audit_report(
     }
     if arguments.jobs == 1:
         return audit(store, tables, **options)
-    from concurrent.futures import BrokenExecutor, ProcessPoolExecutor  # noqa: PLC0415 - for this alone
+    import multiprocessing  # noqa: PLC0415 - for this alone
+    from concurrent.futures import BrokenExecutor, ProcessPoolExecutor  # noqa: PLC0415 - as above
 
+    # An object store cannot be used in a process that was forked from one that uses it.
+    context = multiprocessing.get_context("spawn") if is_url(arguments.store or "") else None
     try:
-        with ProcessPoolExecutor(arguments.jobs) as executor:
+        with ProcessPoolExecutor(arguments.jobs, context) as executor:
             return audit(store, tables, executor=executor, shards=arguments.jobs, **options)
     except BrokenExecutor as error:
         raise UsageError("a worker process was killed (is the memory full?); expected fewer --jobs") from error
@@ -143,7 +144,7 @@ def _write_findings(path: str, findings: Sequence[Finding]) -> None:
 def _print_report(report: AuditReport, arguments: argparse.Namespace, skipped: list[str]) -> None:
     """Print the summary, then the findings by code, the first few of each."""
     _print_facts(report)
-    if arguments.store and not os.path.lexists(arguments.store):
+    if arguments.store and not is_url(arguments.store) and not os.path.lexists(arguments.store):
         print(f"the store {arguments.store} is not there yet: an empty one")
     if skipped:
         some = ", ".join(skipped[:SHOWN]) + (", …" if len(skipped) > SHOWN else "")

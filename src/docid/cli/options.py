@@ -44,7 +44,8 @@ def add_store(parser: argparse.ArgumentParser) -> None:
         "--store",
         metavar="ROOT",
         default=os.environ.get("DOCID_STORE") or None,
-        help="the store's directory (default: the environment variable DOCID_STORE)",
+        help="the store: a directory, or the URL of an object store, s3://bucket/prefix, whose credentials and "
+        "endpoint come from the environment (default: the environment variable DOCID_STORE)",
     )
     add_stages(parser)
 
@@ -68,14 +69,29 @@ def store_of(arguments: argparse.Namespace) -> DocsStore:
     """Return the store of --store, which has to be there."""
     if not arguments.store:
         raise UsageError("which store? expected --store ROOT, or the environment variable DOCID_STORE")
-    if not os.path.isdir(arguments.store):
-        wrong = "that is no directory" if os.path.exists(arguments.store) else "there is no such directory"
-        raise UsageError(f"no store at {arguments.store}: {wrong}")
-    return DocsStore(arguments.store, stages=arguments.stages)
+    return opened(arguments.store, arguments.stages)
+
+
+def is_url(root: str) -> bool:
+    """Return whether a store is named by a URL, of which no directory can be asked for."""
+    return "://" in root
+
+
+def opened(root: str, stages: Stages, *, new: bool = False) -> DocsStore:
+    """Return the store of a directory, which has to be there unless it is to be `new`, or of a URL."""
+    if not is_url(root) and not os.path.isdir(root) and not (new and not os.path.lexists(root)):
+        wrong = "that is no directory" if os.path.exists(root) else "there is no such directory"
+        raise UsageError(f"no store at {root}: {wrong}")
+    try:
+        return DocsStore(root, stages=stages)
+    except ImportError as error:
+        raise UsageError(str(error)) from error
 
 
 def other_stages(arguments: argparse.Namespace) -> str:
     """Return a hint at directories of the store that are none of the stages; empty where there are none."""
+    if is_url(arguments.store):
+        return ""
     with os.scandir(arguments.store) as entries:
         names = sorted(each.name for each in entries if each.is_dir() and not each.name.startswith("."))
     others = [name for name in names if name not in arguments.stages]

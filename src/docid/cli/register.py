@@ -8,13 +8,12 @@ import sys
 import tomllib
 from typing import TYPE_CHECKING, Any
 
-from docid.cli.options import UsageError, add_salt, add_store, salt_of, table_of
+from docid.cli.options import UsageError, add_salt, add_store, opened, salt_of, table_of
 from docid.cli.output import plain
 from docid.csvfile import read_columns
 from docid.curate import FollowUp, Model, Template, follow_up
 from docid.ids import check_doc_id
 from docid.rows import row_type_of
-from docid.store import DocsStore
 from docid.tasks import read_tasks, stage_of_table, write_tasks
 
 if TYPE_CHECKING:
@@ -153,7 +152,7 @@ def _tables(arguments: argparse.Namespace, stage: str, path: str) -> FollowUp:
         if not slash or of not in stages or of in sources:
             raise UsageError(f"--source {source}: expected STAGE/ID, one of each stage")
         sources[of] = check_doc_id(doc_id)
-        if arguments.store and DocsStore(arguments.store, stages=stages).open(of, doc_id).prompt_text is None:
+        if arguments.store and opened(arguments.store, stages).open(of, doc_id).prompt_text is None:
             raise UsageError(f"--source {source}: it was stored without its prompt")
     templates, models = [], []
     if arguments.templates is not None:

@@ -64,9 +64,9 @@ class DocsIOManager(dg.ConfigurableIOManager):
                 outcome, path = str(result.outcome), result.location
                 sizes = store.open(stage, doc_id).sizes if outcome == Outcome.KEPT else _sizes(document)
             else:
-                if document.path != store.path(stage, doc_id):
-                    raise refused(f"the asset returned {document.path}; expected {store.path(stage, doc_id)}")
-                outcome, path, sizes = str(document.outcome or Outcome.KEPT), str(document.path), document.sizes
+                if document.location != store.location(stage, doc_id):
+                    raise refused(f"the asset returned {document.location}; expected {store.location(stage, doc_id)}")
+                outcome, path, sizes = str(document.outcome or Outcome.KEPT), document.location, document.sizes
         return {
             "doc_id": doc_id,
             "task_id": document.task_id or "",

@@ -1,0 +1,574 @@
+"""Documents in an object store, one object each: S3, Google Cloud Storage, Azure, over obstore.
+
+A document is `<prefix>/<stage>/<doc_id>.json`: its record, as a local home keeps it in `metadata.json`, and in the same
+JSON object the `texts` of its parts by file name. One conditional put is the whole commit, so there is nothing to lock
+and nothing to sweep. Needs the extra `objects`: `pip install 'docid-store[objects]'`.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import threading
+import time
+from collections import deque
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+
+import orjson
+
+try:
+    import obstore
+    from obstore.exceptions import AlreadyExistsError, PreconditionError
+    from obstore.store import MemoryStore, from_url
+except ImportError as error:  # pragma: no cover  - tested in an environment without it
+    raise ImportError("a store at a URL needs obstore: pip install 'docid-store[objects]'") from error
+
+from docid.backends.base import Backend, Leftover, Stored
+from docid.backends.names import HISTORY, QUARANTINE, entry_name, time_of_entry
+from docid.errors import InvalidDocument, StoreUnavailable, UnreadableDocument
+from docid.ids import is_doc_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from concurrent.futures import ThreadPoolExecutor
+
+    from docid.backends.base import NewDocument
+
+__all__ = ["ObjectsBackend"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+TEXTS = "texts"
+"""The key of an object that holds the texts of a document; everything beside it is the record."""
+
+# A record whose bytes do not come back when it is parsed and written (an older system's) is kept as a text too.
+_RECORD = "metadata.json"
+_SUFFIX = ".json"
+_FORMAT = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE  # as a record has it
+_LISTINGS = 3  # that are begun again
+_PAGE = 1000  # names in an answer: as many as the services give
+
+# A request is tried again where the server is busy or the line is cut, for a minute and a half at most in all.
+_RETRIES = {"max_retries": 8, "retry_timeout": timedelta(seconds=90)}
+
+_URL = re.compile(r"(s3|s3a|gs|az|abfss?|memory)://[^?#@]*")
+
+_used_by: int | None = None  # the process that has sent requests
+
+
+class _Object(NamedTuple):
+    """An object as it was got: its bytes, and what tells this version of it from others."""
+
+    data: bytes
+    version: dict[str, str]
+
+
+class ObjectsBackend(Backend):
+    """One object a document, in a bucket or a container.
+
+    Safe beside any number of other writers on any machines, where the service honours conditional puts (S3, Google
+    Cloud Storage, Azure and most that speak S3 do). What was acknowledged is as durable as the service makes it.
+
+    It cannot be used in a process that was forked from one that has used it; start workers with `spawn`. It pickles:
+    to workers goes what it was made from, options too. Credentials that come from the environment do not travel.
+
+    Args:
+        store: a URL, `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`; `memory://` is a fresh one
+            in this process. Or a store of `obstore.store`.
+        options: what `obstore.store.from_url` takes beside the URL (`endpoint`, `region`, `client_options`,
+            `retry_config`, …); what is not given comes from the environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`
+            and so on). Never shown.
+        in_flight: how many requests are under way at once in work on many documents.
+
+    Raises:
+        ValueError: no such URL, or an option that obstore does not know.
+
+    Example:
+        >>> from docid import DocsStore, Document
+        >>> store = DocsStore("memory://")
+        >>> store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once")).outcome
+        <Outcome.CREATED: 'created'>
+        >>> store.open("draft", "d1").raw_text
+        'once'
+    """
+
+    loads_whole = True
+
+    def __init__(self, store: Any, *, options: Mapping[str, Any] | None = None, in_flight: int = 32) -> None:
+        if in_flight < 1:
+            raise ValueError(f"in_flight: expected 1 or more, got {in_flight}")
+        self.in_flight = in_flight
+        self._given = store
+        self._options = dict(options or {})
+        self._threads: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+        self._here = threading.local()
+        if isinstance(store, str):
+            self.url = "memory://" if store.startswith("memory:") else store.rstrip("/")
+            self._store = _opened(store, self._options)
+        else:
+            self.url = _shown(store)
+            self._store = store
+        self._made_in = os.getpid()
+
+    def __repr__(self) -> str:
+        return f"ObjectsBackend({self.url!r}, in_flight={self.in_flight})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if isinstance(self._store, MemoryStore):
+            raise TypeError(f"{self!r} lives in one process and cannot be pickled")
+        return _unpickled, (self._given, self._options, self.in_flight)
+
+    def path(self, stage: str, doc_id: str) -> Path:
+        """Return a name for the object; there is no such file. `location` is its URL."""
+        return Path(self.location(stage, doc_id))
+
+    def location(self, stage: str, doc_id: str) -> str:
+        """Return the URL of the object."""
+        return f"{self.url}/{stage}/{doc_id}{_SUFFIX}"
+
+    def each(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """See `Backend.each`: twice `in_flight` items are held."""
+        if getattr(self._here, "is_worker", False):  # what a worker asks for, it does itself
+            yield from map(function, items)
+            return
+        threads = self._pool()
+        pending: deque[Any] = deque()
+        try:
+            for item in items:
+                pending.append(threads.submit(function, item))
+                if len(pending) >= 2 * self.in_flight:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def _pool(self) -> ThreadPoolExecutor:
+        _check_process(self.url)
+        with self._lock:
+            if self._threads is None:
+                from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - for work on many alone
+
+                def begin() -> None:
+                    self._here.is_worker = True
+
+                self._threads = ThreadPoolExecutor(self.in_flight, "docid", begin)
+            return self._threads
+
+    # --- documents -----------------------------------------------------------------------------------------------
+
+    def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        """See `Backend.create`. One request, where the id is free."""
+        key, data = _key(stage, doc_id), packed(record, parts)
+        try:
+            self._put(key, data, "create")
+        except AlreadyExistsError:
+            return self._is_ours(key, data)
+        except StoreUnavailable as error:
+            there = self._after(error, key)
+            if there is None:
+                raise  # it may be done yet
+            return there == data
+        return True
+
+    def create_many(self, documents: Iterable[NewDocument]) -> list[bool | Exception]:
+        """See `Backend.create_many`: `in_flight` requests at once."""
+
+        def create(document: NewDocument) -> bool | Exception:
+            try:
+                return self.create(*document)
+            except Exception as error:  # noqa: BLE001 - each has its answer
+                return error
+
+        return list(self.each(create, documents))
+
+    def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
+        """See `Backend.load`. One request."""
+        found = self._get(_key(stage, doc_id))
+        if found is None:
+            return None
+        record, texts = self._unpacked(stage, doc_id, found.data)
+        return Stored(record, {name: texts[name] for name in parts if name in texts})
+
+    def exists(self, stage: str, doc_id: str) -> bool:
+        """See `Backend.exists`. One request, of which no text comes back."""
+        key = _key(stage, doc_id)
+        try:
+            self._ask("read", key, obstore.head, key)
+        except FileNotFoundError:
+            # The answer to this request does not say whether the bucket is there.
+            return self._get(key) is not None
+        return True
+
+    def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
+        """See `Backend.sizes`."""
+        found = self.load(stage, doc_id, parts)
+        return {} if found is None else {name: len(data) for name, data in found.parts.items()}
+
+    def listing(self, stage: str, doc_id: str) -> tuple[bytes, dict[str, int]] | None:
+        """See `Backend.listing`. One request."""
+        try:
+            found = self._get(_key(stage, doc_id))
+            if found is None:
+                return None
+            record, texts = self._unpacked(stage, doc_id, found.data)
+        except (UnreadableDocument, OSError):
+            return None
+        return record, {name: len(data) for name, data in texts.items()}
+
+    def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        """See `Backend.amend`."""
+        return self._swap(stage, doc_id, expected, record, parts, keep=True)
+
+    def replace(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        """See `Backend.replace`."""
+        return self._swap(stage, doc_id, expected, record, parts, keep=False)
+
+    def ids(self, stage: str) -> Iterator[str]:
+        """See `Backend.ids`. One request a thousand."""
+        for name, _ in self._listed(f"{stage}/"):
+            doc_id = name.removesuffix(_SUFFIX)
+            if name.endswith(_SUFFIX) and is_doc_id(doc_id):
+                yield doc_id
+
+    def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
+        """See `Backend.history`. The latest is the one whose time, by the clock of who replaced it, is the latest."""
+        place = _history(stage, doc_id)
+        names = self._entries(place)
+        if not names:
+            return
+        current = self._get(_key(stage, doc_id))
+        # A change puts the old version there before it is made: one that was not made, or lost, leaves it twice.
+        seen = set() if current is None else {current.data}
+        for name in reversed(names):
+            found = self._get(place + name)
+            if found is not None and found.data not in seen:
+                seen.add(found.data)
+                record, texts = self._unpacked(stage, doc_id, found.data)
+                yield Stored(record, {part: texts[part] for part in parts if part in texts})
+
+    def changed(self, stage: str) -> Collection[str]:
+        """See `Backend.changed`."""
+        place = "/".join((*HISTORY, stage))
+        found = self._ask("list", place, obstore.list_with_delimiter, place)
+        return {name.rstrip("/").rpartition("/")[2] for name in found["common_prefixes"]}
+
+    def sweeper(self) -> ObjectsSweeper:
+        """Return what moves objects aside that cannot be used, and deletes what was put aside long ago."""
+        return ObjectsSweeper(self)
+
+    def _swap(
+        self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes], *, keep: bool
+    ) -> bool:
+        key, place = _key(stage, doc_id), _history(stage, doc_id)
+        old = self._get(key)
+        if old is None:
+            return False
+        there, texts = self._unpacked(stage, doc_id, old.data)
+        if there != expected:
+            return False
+        new = packed(record, {**(texts if keep else {}), **parts})
+        put_aside = f"{place}{entry_name(self._entries(place))}{_SUFFIX}"
+        self._put(put_aside, old.data, "overwrite")
+        try:
+            self._put(key, new, old.version)
+        except (PreconditionError, FileNotFoundError):
+            done = self._is_ours(key, new)
+        except StoreUnavailable as error:
+            after = self._after(error, key)
+            if after is None or after == old.data:
+                raise  # as above
+            done = after == new
+        else:
+            done = True
+        if not done:
+            self._delete(put_aside)  # another change was first, and has put it aside itself
+        return done
+
+    def _is_ours(self, key: str, data: bytes) -> bool:
+        """Return whether what is there is what this call has put: by its nonce no other one puts the same bytes."""
+        found = self._get(key)
+        return found is not None and found.data == data
+
+    def _after(self, error: StoreUnavailable, key: str) -> bytes | None:
+        """Return what is there after a put that failed: it may have been done, and only its answer lost."""
+        if error.refused:
+            return None
+        try:
+            found = self._get(key)
+        except StoreUnavailable:
+            return None  # the failure of the put is what is told
+        return None if found is None else found.data
+
+    def _unpacked(self, stage: str, doc_id: str, data: bytes) -> tuple[bytes, dict[str, bytes]]:
+        try:
+            return unpacked(data)
+        except ValueError as error:
+            raise UnreadableDocument(stage, doc_id, self.location(stage, doc_id), str(error)) from None
+
+    # --- requests ------------------------------------------------------------------------------------------------
+
+    def _get(self, key: str) -> _Object | None:
+        try:
+            found = self._ask("read", key, obstore.get, key)
+            data = self._ask("read", key, lambda _: bytes(found.bytes()))
+        except FileNotFoundError:
+            return None
+        meta = found.meta
+        version = {name: str(told) for name in ("e_tag", "version") if (told := meta.get(name)) is not None}
+        return _Object(data, version)
+
+    def _put(self, key: str, data: bytes, mode: Any) -> None:
+        self._ask("write", key, obstore.put, key, data, mode=mode, use_multipart=False)
+
+    def _delete(self, key: str) -> None:
+        self._ask("delete", key, obstore.delete, key)
+
+    def _listed(self, prefix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Return the names below a prefix, without those in directories of their own, and what the service says."""
+        last: str | None = None
+        failed = 0
+        while True:
+            pages = self._ask("list", prefix, obstore.list, prefix, offset=last, chunk_size=_PAGE)
+            try:
+                while (page := self._ask("list", prefix, lambda _: next(pages, None))) is not None:  # noqa: B023 - now
+                    for meta in page:
+                        last = meta["path"]
+                        # What has the prefix in another directory, or lies deeper, is none of these names.
+                        name = last.removeprefix(prefix)
+                        if name != last and "/" not in name:
+                            yield name, meta
+            except StoreUnavailable as error:
+                # obstore does not ask again for an answer that was cut off; from the last name on, this does.
+                failed += 1
+                if error.refused or failed > _LISTINGS:
+                    raise
+            else:
+                return
+
+    def _entries(self, place: str) -> list[str]:
+        """Return the names in a place of history, the earliest first."""
+        return sorted(name for name, _ in self._listed(place) if time_of_entry(name.removesuffix(_SUFFIX)) is not None)
+
+    def _ask(self, action: str, key: str, function: Callable[..., R], *arguments: Any, **options: Any) -> R:
+        """Do a request; raise what it means if it fails, without what the service says of credentials."""
+        _check_process(self.url)
+        if self._made_in != os.getpid() and not isinstance(self._store, MemoryStore):
+            # Made before this process was forked, and not used: its connections are of the other process.
+            self._store = _again(self._given, self._options)
+            self._made_in = os.getpid()
+        try:
+            return function(self._store, *arguments, **options)
+        except (AlreadyExistsError, PreconditionError):
+            raise
+        except Exception as error:  # noqa: BLE001 - obstore's, of many kinds
+            if isinstance(error, FileNotFoundError) and not _is_bucket_missing(str(error)):
+                raise FileNotFoundError(key) from None
+            raise _unavailable(error, action, f"{self.url}/{key}") from None
+
+
+class ObjectsSweeper:
+    """See `Sweeper`. Writers leave nothing behind in an object store: what there is to do is about documents."""
+
+    def __init__(self, backend: ObjectsBackend) -> None:
+        self._backend = backend
+
+    def leftovers(self, stage: str, older_than: float) -> Iterator[Leftover]:  # noqa: ARG002 - there are none
+        """See `Sweeper.leftovers`."""
+        return iter(())
+
+    def in_the_way(self, stage: str) -> list[str]:  # noqa: ARG002 - nothing can be
+        """See `Sweeper.in_the_way`."""
+        return []
+
+    def strays(self, *_: object) -> list[Leftover]:
+        """See `Sweeper.strays`."""
+        return []
+
+    def is_stale(self, stage: str, doc_id: str, older_than: float) -> bool:
+        """See `Sweeper.is_stale`; the time is the service's."""
+        key = _key(stage, doc_id)
+        try:
+            meta = self._backend._ask("read", key, obstore.head, key)  # noqa: SLF001 - two halves of one home
+        except FileNotFoundError:
+            return True
+        return _age(meta) >= older_than
+
+    def clear(self, leftover: Leftover, run: str, older_than: float) -> str | None:
+        """See `Sweeper.clear`. An object store has no move: it is put aside, and then deleted."""
+        backend, stage, doc_id = self._backend, leftover.stage, leftover.doc_id
+        key = _key(stage, doc_id)
+        found = backend._get(key)  # noqa: SLF001 - as above
+        if found is None or not self.is_stale(stage, doc_id, older_than):
+            return None
+        if leftover.expected is not None and _record_of(found.data) != leftover.expected:
+            return None
+        to = "/".join((*QUARANTINE, run, key))
+        backend._put(to, found.data, "create")  # noqa: SLF001 - as above
+        backend._delete(key)  # noqa: SLF001 - as above
+        return to
+
+    def discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
+        """See `Sweeper.discarded`; the time is the service's."""
+        places = ["/".join(QUARANTINE), *("/".join((*HISTORY, stage)) for stage in history)]
+        for place in places:
+            pages = self._backend._ask("list", place, obstore.list, place + "/", chunk_size=_PAGE)  # noqa: SLF001 - as above
+            for page in pages:
+                yield from ((meta["path"], meta["size"]) for meta in page if _age(meta) >= older_than)
+
+    def discard(self, path: str) -> None:
+        """See `Sweeper.discard`."""
+        self._backend._delete(path)  # noqa: SLF001 - as above
+
+    def tidy(self, stage: str, older_than: float) -> int:  # noqa: ARG002 - there are no locks
+        """See `Sweeper.tidy`."""
+        return 0
+
+
+def packed(record: bytes, parts: Mapping[str, bytes]) -> bytes:
+    """Return the object of a document: its record with the texts of its parts.
+
+    Raises:
+        InvalidDocument: a part is not UTF-8, or the record has a key `texts` of its own, or is no JSON object.
+    """
+    try:
+        fields = orjson.loads(record)
+        texts = {name: data.decode() for name, data in parts.items()}
+        if not isinstance(fields, dict) or TEXTS in fields:
+            problem = "no JSON object" if not isinstance(fields, dict) else f"a key {TEXTS!r} of its own"
+            raise InvalidDocument(_RECORD, f"{problem}, which an object store cannot keep")
+        if orjson.dumps(fields, option=_FORMAT) != record:
+            texts[_RECORD] = record.decode()
+    except ValueError as error:
+        if isinstance(error, InvalidDocument):
+            raise
+        problem = f"not UTF-8 and JSON ({error}), which an object store cannot keep"
+        raise InvalidDocument("document", problem) from None
+    return orjson.dumps({**fields, TEXTS: texts}, option=_FORMAT)
+
+
+def unpacked(data: bytes) -> tuple[bytes, dict[str, bytes]]:
+    """Return the record and the parts of an object.
+
+    Raises:
+        ValueError: it is no document.
+    """
+    try:
+        fields = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error})") from None
+    texts = fields.pop(TEXTS, None) if isinstance(fields, dict) else None
+    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+        raise ValueError(f"no {TEXTS!r} in it, by part; expected the JSON object of a document")
+    own = texts.pop(_RECORD, None)
+    record = orjson.dumps(fields, option=_FORMAT) if own is None else own.encode()
+    return record, {name: text.encode() for name, text in texts.items()}
+
+
+def _record_of(data: bytes) -> bytes | None:
+    try:
+        return unpacked(data)[0]
+    except ValueError:
+        return None
+
+
+def _key(stage: str, doc_id: str) -> str:
+    return f"{stage}/{doc_id}{_SUFFIX}"
+
+
+def _history(stage: str, doc_id: str) -> str:
+    return "/".join((*HISTORY, stage, doc_id)) + "/"
+
+
+def _age(meta: Mapping[str, Any]) -> float:
+    return time.time() - cast("float", meta["last_modified"].timestamp())
+
+
+def _opened(url: str, options: Mapping[str, Any]) -> Any:
+    """Return obstore's store of a URL."""
+    if not _URL.fullmatch(url):
+        raise ValueError(
+            f"root: {url.partition('?')[0].rpartition('@')[2]!r} is no URL of an object store; expected "
+            "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, memory:// or file:///directory, without "
+            "credentials in it"
+        )
+    if url.startswith("memory://"):
+        if options or url.rstrip("/") != "memory:":
+            raise ValueError(f"root: expected 'memory://' and no options, got {url!r}")
+        return MemoryStore()
+    given = dict(options)
+    retries = {**_RETRIES, **given.pop("retry_config", {})}
+    try:
+        # Client options of ours would take the place of those in the environment (AWS_ALLOW_HTTP), so there are none.
+        return from_url(url, retry_config=cast("Any", retries), **given)
+    except Exception as error:  # noqa: BLE001 - obstore's, of many kinds; its text may show options
+        wrong = type(error).__name__
+        names = ", ".join(sorted(options)) or "none"
+        raise ValueError(f"root: obstore cannot open {url} ({wrong}); options given: {names}") from None
+
+
+def _again(given: Any, options: Mapping[str, Any]) -> Any:
+    """Return the same store of obstore's once more."""
+    return _opened(given, options) if isinstance(given, str) else pickle.loads(pickle.dumps(given))  # noqa: S301 - its own
+
+
+def _shown(store: Any) -> str:
+    """Return a name for one of obstore's stores, without its configuration."""
+    kind = type(store).__name__.removesuffix("Store").lower()
+    scheme = {"google": "gs", "gcs": "gs", "azure": "az"}.get(kind, kind)
+    config = getattr(store, "config", {}) or {}
+    bucket = config.get("bucket") or config.get("container_name") or ""
+    return f"{scheme}://{'/'.join(filter(None, (bucket, getattr(store, 'prefix', None) or '')))}"
+
+
+def _unpickled(store: Any, options: Mapping[str, Any], in_flight: int) -> ObjectsBackend:
+    return ObjectsBackend(store, options=options, in_flight=in_flight)
+
+
+def _check_process(url: str) -> None:
+    """Refuse to work in a forked child of a process that has: obstore's threads are not there, and it would wait."""
+    global _used_by  # noqa: PLW0603 - of the process, as obstore's threads are
+    here = os.getpid()
+    if _used_by is None:
+        _used_by = here
+    elif _used_by != here:
+        problem = "this process was forked from one that has used an object store, which does not work in it"
+        raise StoreUnavailable("use", url, problem, "start workers with 'spawn' or 'forkserver'", refused=True)
+
+
+_BUCKET = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound|ContainerBeingDeleted)</Code>|bucket does not exist")
+
+
+def _is_bucket_missing(text: str) -> bool:
+    return _BUCKET.search(text) is not None
+
+
+def _unavailable(error: Exception, action: str, location: str) -> StoreUnavailable:
+    """Return what a failure means. Of what the service says only its status and code are shown."""
+    text = str(error)
+    code, status = re.search(r"<Code>(\w{1,60})</Code>", text), re.search(r"status code: ([45]\d\d)", text)
+    said = " ".join(found[1] for found in (status, code) if found)
+    told = f" ({said})" if said else ""
+    number = int(status[1]) if status else 0
+    if _is_bucket_missing(text):
+        problem, remedy = f"the bucket or container is not there{told}", "create it, or correct the URL"
+    elif "169.254.169.254" in text or "metadata" in text or "CredentialsError" in text:
+        problem, remedy = "no credentials were found", "set them in the environment, or give them as options"
+    elif number in {401, 403} or type(error).__name__ in {"PermissionDeniedError", "UnauthenticatedError"}:
+        problem = f"the service refused the credentials{told}"
+        remedy = "see to the credentials, the region, and the rights on the bucket"
+    elif number in {429, 500, 502, 503, 504}:
+        problem = f"the service is busy or failing{told}, after several tries"
+        remedy = "try again later, or with fewer requests at once (in_flight); what was written is there"
+    elif number == 0:
+        problem = f"no whole answer came ({type(error).__name__}), after several tries"
+        remedy = "look at the network and the endpoint, and try again; what was written is there"
+    else:
+        problem, remedy = f"the service refused it{told}", "see what the service says to that code"
+    return StoreUnavailable(action, location, problem, remedy, refused=400 <= number < 500)  # noqa: PLR2004 - HTTP's

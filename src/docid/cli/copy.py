@@ -1,0 +1,93 @@
+"""`docid copy`: the documents of one store, in another."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from docid.cli.options import UsageError, add_stages, opened
+from docid.cli.output import Meter, json_line, plain, say
+from docid.copying import copy
+from docid.errors import shown
+
+if TYPE_CHECKING:
+    import argparse
+
+_SHOWN_EVERY = 100
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    copying = verbs.add_parser(
+        "copy",
+        allow_abbrev=False,
+        help="copy the documents of one store into another: between directories and buckets, byte for byte",
+        description="Copy the documents of one store, with their history, into another. Each may be a directory or the "
+        "URL of an object store. What is there already is left alone: a copy that was interrupted is run again, and "
+        "goes on. Documents whose name is taken in the other store by another one, and damaged ones, are listed and "
+        "left out; the exit code is 1 then.",
+    )
+    copying.add_argument("source", metavar="FROM", help="a store: its directory, or its URL")
+    copying.add_argument("target", metavar="TO", help="another one, which need not be there yet")
+    copying.add_argument(
+        "--stage", action="append", metavar="STAGE", help="copy this stage alone; may be repeated (default: all)"
+    )
+    copying.add_argument("--no-history", action="store_true", help="leave out the versions that were replaced")
+    copying.add_argument("--verify", action="store_true", help="read what was written, and compare it")
+    copying.add_argument("--in-flight", type=int, metavar="N", help="requests to an object store at once (default: 32)")
+    copying.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
+    copying.add_argument("--json", action="store_true", help="print one line of JSON a document")
+    add_stages(copying)
+    copying.set_defaults(run=_copy)
+
+
+def _copy(arguments: argparse.Namespace) -> int:
+    source = opened(arguments.source, arguments.stages)
+    target = opened(arguments.target, arguments.stages, new=True)
+    if arguments.in_flight is not None:
+        if arguments.in_flight < 1:
+            raise UsageError(f"--in-flight: expected 1 or more, got {arguments.in_flight}")
+        for store in (source, target):
+            if hasattr(store.backend, "in_flight"):
+                store.backend.in_flight = arguments.in_flight
+    counts: Counter[str] = Counter()
+    by_stage: dict[str, Counter[str]] = {}
+    meter = Meter()
+    is_shown = sys.stderr.isatty()
+    for number, copied in enumerate(
+        copy(
+            source,
+            target,
+            stages=arguments.stage,
+            history=not arguments.no_history,
+            verify=arguments.verify,
+            dry_run=arguments.dry_run,
+        ),
+        1,
+    ):
+        counts[copied.outcome] += 1
+        by_stage.setdefault(copied.stage, Counter())[copied.outcome] += 1
+        if is_shown and number % _SHOWN_EVERY == 0:
+            meter.show(f"documents of stage {copied.stage}", number, None)
+        if arguments.json:
+            say(json_line(copied._asdict()))
+        elif copied.message:
+            meter.clear()
+            task = "" if copied.task_id is None else f" (task_id={shown(copied.task_id)})"
+            name = f"{copied.stage}/{copied.doc_id}{task}"
+            say(plain(f"{copied.outcome}: {name}: {copied.message}").replace("\n", " "))
+    meter.clear()
+    if not arguments.json:
+        _print_counts(by_stage, dry_run=arguments.dry_run)
+    return 1 if counts["conflict"] or counts["refused"] else 0
+
+
+def _print_counts(by_stage: dict[str, Counter[str]], *, dry_run: bool) -> None:
+    for stage, counts in by_stage.items():
+        told = [f"{counts[outcome]:,} {outcome}" for outcome in ("copied", "updated", "same", "conflict", "refused")]
+        say(f"{stage}: {', '.join(each for each in told if not each.startswith('0 '))}")
+    if not by_stage:
+        say("no documents")
+    elif dry_run:
+        say("nothing was written (--dry-run)")

@@ -1,0 +1,248 @@
+"""`copy`: the documents of one store, in another: between a directory and a bucket, both ways, byte for byte."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from docid.backends.base import NewDocument, Stored
+from docid.errors import InvalidDocument, UnreadableDocument, shown
+from docid.stored import ALL_FILES, Version, older_than
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from docid.backends.base import Backend
+    from docid.store import DocsStore
+
+__all__ = ["Copied", "copy"]
+
+_TOGETHER = 100  # documents, as `write_many` takes them
+
+
+class Copied(NamedTuple):
+    """What became of one document.
+
+    Attributes:
+        outcome: `copied`: it was not there. `updated`: an earlier version of it was. `same`: it was there, byte for
+            byte. `conflict`: another document has its name. `refused`: it is damaged, or the other home cannot hold it.
+        stage, doc_id: the document.
+        task_id: its task, where that is known.
+        message: what is wrong; empty where nothing is. Of a document that was copied, what was left out of its history.
+    """
+
+    outcome: Literal["copied", "updated", "same", "conflict", "refused"]
+    stage: str
+    doc_id: str
+    task_id: str | None
+    message: str = ""
+
+
+def copy(
+    source: DocsStore,
+    target: DocsStore,
+    *,
+    stages: Iterable[str] | None = None,
+    history: bool = True,
+    verify: bool = False,
+    dry_run: bool = False,
+) -> Iterator[Copied]:
+    """Copy the documents of one store into another, and yield what becomes of each, as they come.
+
+    Bytes are copied: records, of older systems too, texts and history come out as they were. What is there already is
+    left alone, so that a copy that ended half way is done again from the start and goes on. Each document is there
+    whole or not at all. Sizes and SHA-256 of all that is copied are compared with its record before.
+
+    Args:
+        source: where the documents are; nothing is changed there.
+        target: where they go.
+        stages: which stages; all of the source's if not given, parents first.
+        history: also copy the versions that were replaced.
+        verify: read what was written, and compare it.
+        dry_run: say what would be done; nothing is written.
+
+    Raises:
+        InvalidName: a stage that one of the stores does not have.
+        OSError: a home cannot be read or written; what was copied before is there.
+
+    Example:
+        >>> from docid import DocsStore, Document
+        >>> here, there = DocsStore("memory://"), DocsStore("memory://")
+        >>> _ = here.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once"))
+        >>> [each.outcome for each in copy(here, there)], [each.outcome for each in copy(here, there)]
+        (['copied'], ['same'])
+    """
+    names = [source.stages.check(stage) for stage in (source.stages if stages is None else stages)]
+    for stage in names:
+        target.stages.check(stage)
+    job = _Copy(source.backend, target.backend, history=history, verify=verify, dry_run=dry_run)
+    return (copied for stage in names for copied in job.stage(stage))
+
+
+class _Versions(NamedTuple):
+    """The versions of a document that are to be copied, the earliest first, and what was left out of its history."""
+
+    versions: list[Version]
+    message: str = ""
+
+    @property
+    def last(self) -> Version:
+        return self.versions[-1]
+
+    def told(self, outcome: Literal["copied", "updated", "same", "conflict", "refused"], message: str = "") -> Copied:
+        """Return what became of it."""
+        last = self.last
+        return Copied(outcome, last.stage, last.doc_id, last.record.task_id, message or self.message)
+
+
+class _Copy:
+    """A copy from one home to another."""
+
+    def __init__(self, source: Backend, target: Backend, *, history: bool, verify: bool, dry_run: bool) -> None:
+        self.source = source
+        self.target = target
+        self.history = history
+        self.verify = verify
+        self.dry_run = dry_run
+
+    def stage(self, stage: str) -> Iterator[Copied]:
+        """Copy the documents of a stage."""
+        changed = self.source.changed(stage) if self.history else ()
+        # Where nothing is there yet nothing is looked for: a document that is there after all is refused then.
+        is_new = next(iter(self.target.ids(stage)), None) is None
+        loaded = self.source.each(lambda doc_id: self._loaded(stage, doc_id, changed), self.source.ids(stage))
+        while chunk := list(islice(loaded, _TOGETHER)):
+            yield from self._chunk(stage, [each for each in chunk if each is not None], is_new=is_new)
+
+    def _chunk(self, stage: str, chunk: list[_Versions | Copied], *, is_new: bool) -> Iterator[Copied]:
+        found = [each for each in chunk if isinstance(each, _Versions)]
+        done: dict[str, Copied] = {}
+        if is_new:
+            there = dict.fromkeys((each.last.doc_id for each in found), False)
+        else:
+            ids = [each.last.doc_id for each in found]
+            there = dict(zip(ids, self.target.each(lambda doc_id: self._is_there(stage, doc_id), ids), strict=True))
+        new = [each for each in found if not there[each.last.doc_id]]
+        if self.dry_run:
+            done.update((each.last.doc_id, each.told("copied")) for each in new)
+        else:
+            self._create(new, done)
+        rest = [each for each in found if each.last.doc_id not in done]
+        done.update((copied.doc_id, copied) for copied in self.target.each(self._brought, rest))
+        if self.verify and not self.dry_run:
+            written = [each for each in found if done[each.last.doc_id].outcome in {"copied", "updated"}]
+            done.update((copied.doc_id, copied) for copied in self.target.each(self._verified, written) if copied)
+        for each in chunk:
+            yield each if isinstance(each, Copied) else done[each.last.doc_id]
+
+    def _create(self, new: list[_Versions], done: dict[str, Copied]) -> None:
+        """Create what is not there, the first version of each; note what became of those that have one alone."""
+        asked = [each.versions[0] for each in new]
+        answers = self.target.create_many([NewDocument(each.stage, each.doc_id, *each.stored) for each in asked])
+        for each, answer in zip(new, answers, strict=True):
+            if isinstance(answer, InvalidDocument | UnreadableDocument):
+                done[each.last.doc_id] = each.told("refused", str(answer))
+            elif isinstance(answer, Exception):
+                raise answer
+            elif answer and len(each.versions) == 1:
+                done[each.last.doc_id] = each.told("copied")
+            elif answer:
+                done[each.last.doc_id] = self._brought(each, outcome="copied")
+
+    def _is_there(self, stage: str, doc_id: str) -> bool:
+        try:
+            return self.target.exists(stage, doc_id)
+        except UnreadableDocument:
+            return True  # and is told when it is compared
+
+    def _loaded(self, stage: str, doc_id: str, changed: Collection[str] | None) -> _Versions | Copied | None:
+        """Return the versions of a document, compared with their records; None where it has vanished."""
+        task_id = None
+        try:
+            version = Version.load(self.source, stage, doc_id, ALL_FILES)
+            if version is None:
+                return None
+            task_id = version.record.task_id
+            found = _checked(version)
+        except UnreadableDocument as error:
+            return Copied("refused", stage, doc_id, task_id, str(error))
+        versions, message = [found], ""
+        if changed is None or doc_id in changed:
+            try:
+                later = version
+                for stored in self.source.history(stage, doc_id, ALL_FILES):
+                    later = older_than(later, Version(self.source, stage, doc_id, stored))
+                    if found.record.same_lineage(later.record.task_id, later.record.parent_doc_id) is False:
+                        break
+                    versions.insert(0, _checked(later))
+            except UnreadableDocument as error:
+                message = f"copied without its history before {len(versions)} versions: {error.problem}"
+        return _Versions(versions, message)
+
+    def _brought(self, each: _Versions, outcome: Literal["copied", "updated"] = "updated") -> Copied:
+        """Bring what is there up to the last version, if it is one of them."""
+        last = each.last
+        stage, doc_id = last.stage, last.doc_id
+        try:
+            there = self.target.load(stage, doc_id, ALL_FILES)
+            known = {(version.stored.record, _frozen(version)): at for at, version in enumerate(each.versions)}
+            at = None if there is None else known.get((there.record, frozenset(there.parts.items())))
+            if at is None:
+                return each.told("conflict", self._difference(last, there))
+            if at == len(each.versions) - 1:
+                return each.told("same")
+            if not self.dry_run:
+                for old, new in zip(each.versions[at:], each.versions[at + 1 :], strict=False):
+                    if not self._changed(old, new):
+                        return each.told("conflict", f"{last.location}: others change it in the other store")
+        except (UnreadableDocument, InvalidDocument) as error:
+            return each.told("conflict" if isinstance(error, UnreadableDocument) else "refused", str(error))
+        return each.told(outcome)
+
+    def _changed(self, old: Version, new: Version) -> bool:
+        stage, doc_id, before, after = new.stage, new.doc_id, old.stored, new.stored
+        if before.parts.items() <= after.parts.items():
+            added = {name: data for name, data in after.parts.items() if name not in before.parts}
+            return self.target.amend(stage, doc_id, before.record, after.record, added)
+        return self.target.replace(stage, doc_id, before.record, after.record, after.parts)
+
+    def _difference(self, last: Version, there: Stored | None) -> str:
+        """Return what a document that is there differs in."""
+        where = self.target.location(last.stage, last.doc_id)
+        if there is None:
+            return f"{where}: others remove it"
+        record, other = last.record, Version(self.target, last.stage, last.doc_id, there).record
+        if record.same_lineage(other.task_id, other.parent_doc_id) is not True:
+            held = f"task_id={shown(other.task_id)}, parent_doc_id={shown(other.parent_doc_id)}"
+            own = f"task_id={shown(record.task_id)}, parent_doc_id={shown(record.parent_doc_id)}"
+            return f"{where} holds {held}; expected {own}, of {last.location}"
+        if last.stored.parts == there.parts:
+            return f"{where} has the same texts, and a record that differs from that of {last.location}"
+        return f"{where} has other texts than {last.location}, and is no earlier version of it"
+
+    def _verified(self, each: _Versions) -> Copied | None:
+        last = each.last
+        there = self.target.load(last.stage, last.doc_id, ALL_FILES)
+        if there is not None and (there.record, there.parts) == (last.stored.record, last.stored.parts):
+            return None
+        where = self.target.location(last.stage, last.doc_id)
+        return each.told("refused", f"{where}: what was written does not come back as it was")
+
+
+def _checked(version: Version) -> Version:
+    """Return a version with its parts alone, compared with what its record says.
+
+    Raises:
+        UnreadableDocument: it is damaged, or lists a file that this docid does not know.
+    """
+    if unknown := [name for name in version.record.files if name not in ALL_FILES]:
+        problem = f"its record lists {', '.join(unknown)}, which this docid does not know"
+        raise version.unreadable(problem, "copy it with a later docid")
+    version.document(verify=True)
+    parts = version.contents(ALL_FILES, verify=False)
+    stored = Stored(version.stored.record, parts)
+    return Version(version.backend, version.stage, version.doc_id, stored, version.record)
+
+
+def _frozen(version: Version) -> frozenset[tuple[str, bytes]]:
+    return frozenset(version.stored.parts.items())

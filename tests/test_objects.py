@@ -1,0 +1,608 @@
+"""Documents in object stores, in memory and on a real S3 server."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import obstore
+import orjson
+import pytest
+from obstore.store import MemoryStore, S3Store
+
+from docid import (
+    BatchError,
+    ContentConflict,
+    DocsStore,
+    Document,
+    DocumentNotFound,
+    DraftTask,
+    LineageConflict,
+    MissingParent,
+    StoreUnavailable,
+    UnreadableDocument,
+    audit,
+    reserve_tasks,
+)
+from docid.backends import Backend
+from docid.backends.objects import ObjectsBackend, packed, unpacked
+from docid.errors import InvalidDocument
+from docid.repair import repair
+from docid.testing import BackendTests
+from tests.servers import CREDENTIALS, Moto
+
+SECRET = CREDENTIALS["secret_access_key"]
+
+
+class TestInMemory(BackendTests):
+    @pytest.fixture
+    def backend(self) -> Backend:
+        return ObjectsBackend("memory://")
+
+
+class TestOnS3(BackendTests):
+    @pytest.fixture
+    def backend(self, s3: Moto) -> Backend:
+        return ObjectsBackend(s3.bucket(), options=s3.options())
+
+
+def draft(doc_id: str = "d1", raw_text: str = "once", **fields: Any) -> Document:
+    return Document(stage="draft", doc_id=doc_id, raw_text=raw_text, **{"task_id": "t-1", **fields})
+
+
+@pytest.fixture
+def store(s3: Moto) -> DocsStore:
+    return DocsStore(s3.bucket(), options=s3.options())
+
+
+# --- the format ------------------------------------------------------------------------------------------------
+
+
+def test_a_document_is_one_object_that_any_reader_of_json_understands(store: DocsStore) -> None:
+    store.write(draft(parsed_text="p", metadata={"model_id": "m"}))
+    backend = store.backend
+    assert isinstance(backend, ObjectsBackend)
+    found = json.loads(bytes(obstore.get(backend._store, "draft/d1.json").bytes()))
+    assert found.pop("texts") == {"raw.txt": "once", "parsed.txt": "p"}
+    assert found == store.open("draft", "d1").record
+    assert found["model_id"] == "m"
+    assert store.location("draft", "d1") == f"{backend.url}/draft/d1.json"
+
+
+LEGACY = [
+    b'{"task_id": "t-1", "b":1}',
+    b'{"x": 1.0e5, "big": 123456789012345678901234567890}\n',
+    b'{"a": 1, "a": 2}',
+    b'\n {"caf\xc3\xa9": "\\u00e9"} \n\n',
+]
+
+
+@pytest.mark.parametrize("record", LEGACY)
+def test_a_record_of_an_older_system_comes_back_byte_for_byte(record: bytes) -> None:
+    parts = {"raw.txt": b"x\r\n", "parsed.txt": b""}
+    data = packed(record, parts)
+    assert unpacked(data) == (record, parts)
+    assert json.loads(data)["texts"]["raw.txt"] == "x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("record", "parts", "message"),
+    [
+        pytest.param(b"[]", {}, "no JSON object", id="a list"),
+        pytest.param(b'{"texts": 1}', {}, "a key 'texts' of its own", id="a key of ours"),
+        pytest.param(b"{", {}, "not UTF-8 and JSON", id="no JSON"),
+        pytest.param(b"{}", {"raw.txt": b"\xff"}, "not UTF-8 and JSON", id="not UTF-8"),
+    ],
+)
+def test_what_an_object_cannot_hold_is_refused(record: bytes, parts: dict[str, bytes], message: str) -> None:
+    backend = ObjectsBackend("memory://")
+    with pytest.raises(InvalidDocument, match=message):
+        backend.create("draft", "d1", record, parts)
+    assert backend.load("draft", "d1") is None
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        pytest.param(b"", "not JSON", id="empty"),
+        pytest.param(b"{", "not JSON", id="torn"),
+        pytest.param(b"[]", "no 'texts' in it", id="a list"),
+        pytest.param(b"{}", "no 'texts' in it", id="no texts"),
+        pytest.param(b'{"texts": {"raw.txt": 1}}', "no 'texts' in it", id="texts that are none"),
+    ],
+)
+def test_an_object_that_is_no_document_is_a_finding_and_can_be_repaired(data: bytes, message: str) -> None:
+    store = DocsStore("memory://")
+    backend = store.backend
+    assert isinstance(backend, ObjectsBackend)
+    store.write(draft("good"))
+    obstore.put(backend._store, "draft/d1.json", data)
+    with pytest.raises(UnreadableDocument, match=message):
+        store.open("draft", "d1")
+    with pytest.raises(UnreadableDocument, match="memory:///draft/d1.json cannot be used"):
+        store.write(draft())
+    [finding] = audit(store).findings
+    assert (finding.code, finding.where) == ("unreadable-record", "memory:///draft/d1.json")
+    assert [step.done for step in repair(store, apply=True)] == [False]  # it is too young: a tool may be at it
+    [step] = repair(store, apply=True, stale_after=0)
+    assert (step.action, step.done) == ("quarantine", True)
+    assert step.to.endswith("/draft/d1.json")
+    assert list(repair(store, apply=True, stale_after=0)) == []
+    assert store.write(draft()).outcome == "created"
+    assert bytes(obstore.get(backend._store, step.to).bytes()) == data
+    [purged] = repair(store, apply=True, purge=True, older_than=0)
+    assert (purged.action, purged.done, purged.path) == ("purge", True, step.to)
+
+
+def test_history_is_purged_when_it_is_asked_for(store: DocsStore) -> None:
+    for number in range(3):
+        store.write(draft(raw_text=f"{number}"), if_exists="replace")
+    assert list(repair(store, purge=True, history=True)) == []
+    steps = list(repair(store, apply=True, purge=True, history=True, older_than=0))
+    assert [(step.action, step.done) for step in steps] == [("purge", True)] * 2
+    assert list(store.history("draft", "d1")) == []
+    assert store.read("draft", "d1").raw_text == "2"
+
+
+def test_what_is_not_a_documents_name_is_no_document(store: DocsStore) -> None:
+    backend = store.backend
+    assert isinstance(backend, ObjectsBackend)
+    store.write(draft())
+    for name in ("draft/NO.json", "draft/d2", "draft/sub/d3.json", "draft.json", "draft2/d4.json", "draft/.json"):
+        obstore.put(backend._store, name, b"{}")
+    assert list(store.ids("draft")) == ["d1"]
+    assert audit(store).findings == ()
+
+
+def test_a_change_that_was_lost_half_way_is_in_history_once(store: DocsStore) -> None:
+    backend = store.backend
+    assert isinstance(backend, ObjectsBackend)
+    store.write(draft())
+    first = backend._get("draft/d1.json")
+    assert first is not None
+    # The old version was put aside, and the process ended before the new one was put.
+    obstore.put(backend._store, ".docid/history/draft/d1/20200101T000000.000000Z-0123456789abcdef.json", first.data)
+    assert list(store.history("draft", "d1")) == []
+    store.write(draft(raw_text="twice"), if_exists="replace")
+    assert [each.raw_text for each in store.history("draft", "d1")] == ["once"]
+    obstore.delete(backend._store, "draft/d1.json")
+    assert [each.raw_text for each in store.history("draft", "d1")] == ["once"]
+
+
+# --- requests --------------------------------------------------------------------------------------------------
+
+
+def test_how_many_requests_things_take(s3: Moto, store: DocsStore) -> None:
+    def asked(act: Any) -> dict[str, int]:
+        s3.counts()
+        act()
+        return s3.counts()
+
+    row = DraftTask(task_id="t-1", doc_id="d1")
+    assert asked(lambda: store.write(draft(parsed_text="p", prompt_text="q"))) == {"PUT": 1}
+    assert asked(lambda: store.ensure(row, draft)) == {"GET": 1}
+    assert asked(lambda: store.read("draft", "d1")) == {"GET": 1}
+
+    def look() -> None:
+        opened = store.open("draft", "d1", verify=True)
+        assert (opened.raw_text, opened.parsed_text, opened.prompt_text) == ("once", "p", "q")
+
+    assert asked(look) == {"GET": 1}
+    assert asked(lambda: store.exists("draft", "d1")) == {"HEAD": 1}
+    assert asked(lambda: list(store.ids("draft"))) == {"GET": 1}
+
+
+def test_many_at_once(s3: Moto) -> None:
+    store = DocsStore(ObjectsBackend(s3.bucket(), options=s3.options(), in_flight=8))
+    drafts = [draft(f"d{number}", task_id=f"t-{number}") for number in range(300)]
+    s3.counts()
+    assert {result.outcome.value for result in store.write_many(drafts)} == {"created"}
+    assert s3.counts() == {"PUT": 300}
+    essays = [
+        Document(stage="essay", doc_id=f"e{n}", task_id=f"t-{n}", parent_doc_id=f"d{n % 10}", raw_text="x")
+        for n in range(300)
+    ]
+    store.write_many(essays)
+    counts = s3.counts()
+    assert (counts["PUT"], counts["HEAD"]) == (300, 30)  # parents are asked for once in a hundred
+    assert {result.outcome.value for result in store.write_many(drafts)} == {"unchanged"}
+    assert sorted(each.doc_id for each in store.documents("draft")) == sorted(each.doc_id for each in drafts)
+    report = audit(store, verify=True)
+    assert report.stages["essay"].documents == 300
+    assert report.ok
+    orphan = Document(stage="essay", doc_id="e-x", task_id="x", parent_doc_id="gone", raw_text="x")
+    with pytest.raises(BatchError) as caught:
+        store.write_many([drafts[0], orphan, draft("d1", raw_text="other", task_id="t-1")])
+    assert {at: type(error) for at, error in caught.value.failures.items()} == {1: MissingParent, 2: ContentConflict}
+
+
+def test_a_stream_of_calls_is_in_order_bounded_and_stops_when_nobody_listens() -> None:
+    backend = ObjectsBackend("memory://", in_flight=3)
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    results = backend.each(lambda number: number * 2, items())
+    assert [next(results) for _ in range(5)] == [0, 2, 4, 6, 8]
+    assert len(taken) <= 5 + 2 * 3
+    results.close()  # type: ignore[attr-defined]
+    assert len(taken) <= 5 + 2 * 3
+    # A call that makes calls of its own does not wait for a free thread.
+    nested = backend.each(lambda number: sum(backend.each(lambda each: each, range(number))), range(20))
+    assert list(nested) == [sum(range(number)) for number in range(20)]
+    with pytest.raises(ZeroDivisionError):
+        list(backend.each(lambda number: 1 // number, [1, 0, 1]))
+
+
+def test_of_eight_writers_one_wins_each_round(s3: Moto) -> None:
+    url = s3.bucket()
+    stores = [DocsStore(url, options=s3.options()) for _ in range(8)]
+    for number in range(20):
+        outcomes: list[Any] = [None] * 8
+        barrier = threading.Barrier(8)
+
+        def write(at: int, number: int = number, outcomes: list[Any] = outcomes, go: Any = barrier) -> None:
+            go.wait()
+            try:
+                outcomes[at] = stores[at].write(draft(f"r{number}", f"{at}" * 500, task_id=f"t-{at}")).outcome.value
+            except LineageConflict as error:
+                outcomes[at] = error
+
+        threads = [threading.Thread(target=write, args=(at,)) for at in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert outcomes.count("created") == 1
+        winner = outcomes.index("created")
+        assert all(isinstance(each, LineageConflict) for at, each in enumerate(outcomes) if at != winner)
+        assert stores[0].read("draft", f"r{number}", verify=True).raw_text == f"{winner}" * 500
+
+
+# --- settings, secrets, processes ------------------------------------------------------------------------------
+
+
+def test_a_store_of_obstores_own_is_a_home_too(s3: Moto) -> None:
+    url = s3.bucket()
+    options: dict[str, Any] = {**CREDENTIALS, "endpoint": s3.endpoint, "client_options": {"allow_http": True}}
+    inner = S3Store(url.split("/")[2], prefix="some/place", **options)
+    backend = ObjectsBackend(inner)
+    DocsStore(backend).write(draft())
+    assert (backend.url, SECRET in repr(backend)) == (url, False)
+    assert DocsStore(url, options=s3.options()).read("draft", "d1").raw_text == "once"
+    assert DocsStore(pickle.loads(pickle.dumps(backend))).exists("draft", "d1")
+
+
+def test_settings_that_are_wrong_are_refused_without_a_word_of_secrets() -> None:
+    with pytest.raises(ValueError, match="in_flight: expected 1 or more"):
+        ObjectsBackend("memory://", in_flight=0)
+    with pytest.raises(ValueError, match="expected 'memory://' and no options"):
+        ObjectsBackend("memory://x")
+    with pytest.raises(ValueError, match="obstore cannot open s3://bucket/x") as caught:
+        DocsStore("s3://bucket/x", options={"no_such_option": SECRET})
+    assert SECRET not in str(caught.value)
+    assert caught.value.__suppress_context__
+    with pytest.raises(TypeError, match="lives in one process and cannot be pickled"):
+        pickle.dumps(DocsStore("memory://"))
+    assert ObjectsBackend(MemoryStore()).url == "memory://"
+
+
+def _child(store: DocsStore, answers: Any) -> None:
+    signal.alarm(20)  # it would wait for ever
+    try:
+        answers.put(store.read("draft", "d1").raw_text)
+    except StoreUnavailable as error:
+        answers.put(str(error))
+
+
+def test_a_forked_child_of_a_process_that_used_it_is_told_so(store: DocsStore) -> None:
+    store.write(draft())
+    answers: dict[str, str] = {}
+    for method in ("fork", "spawn"):
+        context: Any = multiprocessing.get_context(method)
+        queue = context.SimpleQueue()
+        child = context.Process(target=_child, args=(store, queue))
+        child.start()
+        child.join(60)
+        assert child.exitcode == 0
+        answers[method] = queue.get()
+    assert "forked from one that has used an object store" in answers["fork"]
+    assert "start workers with 'spawn'" in answers["fork"]
+    assert answers["spawn"] == "once"
+
+
+def test_a_child_of_a_process_that_did_not_use_it_may(s3: Moto, tmp_path: Path) -> None:
+    DocsStore(url := s3.bucket(), options=s3.options()).write(draft())
+    program = f"""
+import os
+from docid import DocsStore
+from docid.backends.objects import ObjectsBackend
+from obstore.store import S3Store
+store = DocsStore({url!r})
+own = DocsStore(ObjectsBackend(S3Store({url!r}.split("/")[2], prefix="some/place")))
+pid = os.fork()
+if pid == 0:
+    assert store.read("draft", "d1").raw_text == "once"
+    assert own.read("draft", "d1").raw_text == "once"
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    environment = {**os.environ, **s3.environment()}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout == "7\n"
+
+
+def test_without_obstore_it_says_what_to_install() -> None:
+    code = "import sys; sys.modules['obstore'] = None; from docid import DocsStore; DocsStore('s3://b/p')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "ImportError: a store at a URL needs obstore: pip install 'docid-store[objects]'" in done.stderr
+
+
+# --- faults ----------------------------------------------------------------------------------------------------
+
+
+class Proxy:
+    """Stands before a server, and does to requests what it is told: passes them on, or answers itself."""
+
+    def __init__(self, upstream: str) -> None:
+        self.upstream = int(upstream.rpartition(":")[2])
+        self.faults: list[str] = []  # for the next requests, first come, first served
+        self.methods: tuple[str, ...] = ("PUT",)  # of which there are to be faults
+        self.seen = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._one, args=(connection,), daemon=True).start()
+
+    def _one(self, connection: socket.socket) -> None:
+        with connection:
+            request = _message(connection)
+            if not request:
+                return
+            fault = ""
+            if request.split(b" ", 1)[0].decode() in self.methods:
+                self.seen += 1
+                fault = self.faults.pop(0) if self.faults else ""
+            if fault.isdigit():
+                body = b"<Error><Code>SlowDown</Code><Message>secret: " + SECRET.encode() + b"</Message></Error>"
+                head = f"HTTP/1.1 {fault} No\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+                connection.sendall(head.encode() + body)
+                return
+            if fault == "closed":
+                return
+            with socket.create_connection(("127.0.0.1", self.upstream)) as server:
+                server.sendall(request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+                answer = b"".join(iter(lambda: server.recv(1 << 16), b""))
+            if fault == "answer lost":
+                return
+            if fault == "slow":
+                time.sleep(3)
+            if fault == "answer torn":
+                answer = answer[: len(answer) // 2]
+            connection.sendall(answer)
+
+
+def _message(connection: socket.socket) -> bytes:
+    """Return a request, read whole."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = connection.recv(1 << 16)
+        if not more:
+            return b""
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next(
+        (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0
+    )
+    while len(body) < length:
+        body += connection.recv(1 << 16)
+    # The signature is over the headers, and moto does not look at it.
+    return head + b"\r\n\r\n" + body
+
+
+@contextmanager
+def proxy(server: Moto) -> Iterator[Proxy]:
+    between = Proxy(server.endpoint)
+    try:
+        yield between
+    finally:
+        between.close()
+
+
+def behind(between: Proxy, s3: Moto, url: str, **retries: Any) -> DocsStore:
+    quick = {
+        "max_retries": 3,
+        "backoff": {
+            "base": 2,
+            "init_backoff": timedelta(milliseconds=10),
+            "max_backoff": timedelta(milliseconds=50),
+        },
+        **retries,
+    }
+    options = s3.options(endpoint=between.endpoint, retry_config=quick)
+    options["client_options"] = {"allow_http": True, "timeout": timedelta(seconds=1)}
+    return DocsStore(url, options=options)
+
+
+FAULTS = ["503", "500", "429", "closed", "answer lost", "slow", "answer torn"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_that_passes_is_tried_again(s3: Moto, fault: str) -> None:
+    url = s3.bucket()
+    direct = DocsStore(url, options=s3.options())
+    with proxy(s3) as between:
+        store = behind(between, s3, url)
+        between.faults = [fault]
+        result = store.write(draft())
+        assert result.outcome == "created"
+        assert direct.read("draft", "d1", verify=True) == store.read("draft", "d1")
+        between.faults = [fault]
+        assert store.write(draft(raw_text="twice"), if_exists="replace").outcome == "replaced"
+        between.faults = ["", fault]  # the one that puts the old version aside passes
+        assert store.write(draft(raw_text="thrice"), if_exists="replace").outcome == "replaced"
+        between.methods, between.faults = ("GET",), [fault]
+        assert store.read("draft", "d1", verify=True).raw_text == "thrice"
+        between.faults = [fault]
+        assert list(store.ids("draft")) == ["d1"]
+    assert [each.raw_text for each in direct.history("draft", "d1")] == ["twice", "once"]
+    assert list(direct.ids("draft")) == ["d1"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_that_stays_is_one_clear_error_and_nothing_is_half_done(s3: Moto, fault: str) -> None:
+    url = s3.bucket()
+    direct = DocsStore(url, options=s3.options())
+    with proxy(s3) as between:
+        store = behind(between, s3, url)
+        between.faults = [fault] * 100
+        try:
+            # Where an answer is lost each time, what was written is found there.
+            outcome = store.write(draft()).outcome.value
+        except StoreUnavailable as error:
+            outcome = "failed"
+            assert (error.action, error.location) == ("write", f"{url}/draft/d1.json")
+            assert "tries" in str(error)
+            assert SECRET not in str(error) + repr(error.__dict__)
+            assert error.__cause__ is None
+            assert error.__suppress_context__
+            assert pickle.loads(pickle.dumps(error)).problem == error.problem
+        assert between.seen <= 4 * 2
+        found = list(direct.ids("draft"))
+        assert found == (["d1"] if outcome == "created" else [])
+        between.faults = []
+        assert store.write(draft()).outcome.value == ("unchanged" if found else "created")
+        between.methods, between.faults = ("GET",), [fault] * 100
+        with pytest.raises(StoreUnavailable) as caught:
+            store.read("draft", "d1")
+        assert caught.value.action == "read"
+    assert direct.read("draft", "d1", verify=True).raw_text == "once"
+
+
+def test_a_bucket_that_is_not_there_is_said(s3: Moto) -> None:
+    store = DocsStore("s3://no-such-bucket/x", options=s3.options())
+    acts: list[Any] = [
+        lambda: store.write(draft()),
+        lambda: store.read("draft", "d1"),
+        lambda: store.exists("draft", "d1"),
+        lambda: list(store.ids("draft")),
+        lambda: store.ensure(DraftTask(task_id="t-1", doc_id="d1"), draft),
+    ]
+    for act in acts:
+        with pytest.raises(StoreUnavailable, match="the bucket or container is not there") as caught:
+            act()
+        assert "create it, or correct the URL" in str(caught.value)
+    with pytest.raises(BatchError, match="the bucket or container is not there"):
+        store.write_many([draft()])
+    report = audit(store)
+    assert {(each.code, each.doc_id) for each in report.findings} == {("unreadable-record", "")}
+
+
+@pytest.mark.parametrize(("status", "said"), [("403", "403 SlowDown"), ("401", "401 SlowDown")])
+def test_credentials_that_are_refused_are_said_and_not_tried_again(s3: Moto, status: str, said: str) -> None:
+    url = s3.bucket()
+    with proxy(s3) as between:
+        store = behind(between, s3, url)
+        between.faults = [status] * 10
+        with pytest.raises(StoreUnavailable, match="the service refused the credentials") as caught:
+            store.write(draft())
+        assert said in str(caught.value)
+        assert SECRET not in str(caught.value)
+        assert (caught.value.refused, between.seen) == (True, 1)
+        between.faults = ["418"]
+        with pytest.raises(StoreUnavailable, match="the service refused it"):
+            store.write(draft())
+
+
+def test_nothing_at_the_endpoint_is_said(s3: Moto) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    options = s3.options(endpoint=f"http://127.0.0.1:{port}", retry_config={"max_retries": 1})
+    store = DocsStore("s3://bucket/x", options=options)
+    with pytest.raises(StoreUnavailable, match="no whole answer came"):
+        store.write(draft())
+    with pytest.raises(StoreUnavailable, match="look at the network and the endpoint"):
+        store.read("draft", "d1")
+
+
+def test_where_there_are_no_credentials_that_is_said(monkeypatch: pytest.MonkeyPatch, s3: Moto) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    options = {"retry_config": {"max_retries": 0}, "endpoint": s3.endpoint, "client_options": {"allow_http": True}}
+    # Where obstore looks for them when nobody gives any: here nobody answers.
+    store = DocsStore("s3://bucket/x", options={**options, "metadata_endpoint": "http://127.0.0.1:9"})
+    with pytest.raises(StoreUnavailable) as caught:
+        store.write(draft())
+    assert "tries" in str(caught.value) or "no credentials" in str(caught.value)
+
+
+def test_what_is_written_at_once_beside_faults_is_there_or_told(s3: Moto) -> None:
+    url = s3.bucket()
+    direct = DocsStore(url, options=s3.options())
+    documents = [draft(f"d{number}", task_id=f"t-{number}") for number in range(100)]
+    with proxy(s3) as between:
+        store = behind(between, s3, url, max_retries=1)
+        between.faults = (["closed", "503", "", "answer lost", "", ""] * 100)[:250]
+        try:
+            results: list[Any] = list(store.write_many(documents))
+        except BatchError as error:
+            results = list(error.results)
+            assert all(isinstance(each, StoreUnavailable) for each in error.failures.values())
+    there = set(direct.ids("draft"))
+    assert {result.doc_id for result in results if result is not None} == there
+    assert {result.outcome.value for result in direct.write_many(documents)} <= {"created", "unchanged"}
+    assert audit(direct, verify=True).ok
+
+
+def test_a_document_that_is_not_there_is_no_fault(store: DocsStore) -> None:
+    with pytest.raises(DocumentNotFound, match="nothing at s3://"):
+        store.open("draft", "gone")
+    assert not store.exists("draft", "gone")
+    rows = list(reserve_tasks([DraftTask(task_id="t-1")], DraftTask))
+    report = audit(store, {"draft": rows})
+    assert (report.ok, report.stages["draft"].pending) == (True, 1)
+
+
+def test_an_object_of_a_later_docid_is_left_alone(store: DocsStore) -> None:
+    backend = store.backend
+    assert isinstance(backend, ObjectsBackend)
+    store.write(draft())
+    found = backend._get("draft/d1.json")
+    assert found is not None
+    later = orjson.loads(found.data) | {"format": "docid/document/2"}
+    obstore.put(backend._store, "draft/d1.json", orjson.dumps(later))
+    with pytest.raises(UnreadableDocument, match="a later docid wrote it"):
+        store.write(draft(), if_exists="replace")
