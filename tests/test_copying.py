@@ -1,0 +1,328 @@
+"""Copies between homes: every byte, both ways, again after a kill, and nothing over another document."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docid import DocsStore, Document, InvalidName, Stages, StoreUnavailable, audit
+from docid.backends import LocalBackend, MemoryBackend
+from docid.backends.objects import ObjectsBackend
+from docid.cli import main
+from docid.copying import copy
+from tests.servers import Moto
+
+
+def documents(store: DocsStore, number: int = 5) -> None:
+    """Fill a store: drafts with all kinds of parts, an essay of each, some with a history."""
+    for n in range(number):
+        texts: dict[str, Any] = {"raw_text": f"text\r\n{n}\x00é", "prompt_text": "p" if n % 2 else None}
+        store.write(Document(stage="draft", doc_id=f"d{n}", task_id=f"t-{n}", metadata={"n": n, "f": 1.5}, **texts))
+        store.write(Document(stage="essay", doc_id=f"e{n}", task_id=f"t-{n}__x", parent_doc_id=f"d{n}", raw_text=""))
+    for text in ("second", "third"):
+        store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text=text), if_exists="replace")
+    store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="third", run_id="r"), if_exists="replace")
+    store.add_part("draft", "d1", "parsed", "p")
+
+
+def files(root: Path, *, of_documents: bool = True) -> dict[str, bytes]:
+    """Return the files of a local store: those of its documents, not those that hold their history."""
+    found = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {name: data for name, data in found.items() if not of_documents or name[0] != "."}
+
+
+def outcomes(copied: Any) -> Counter[str]:
+    return Counter(each.outcome for each in copied)
+
+
+@pytest.fixture
+def s3_store(s3: Moto) -> DocsStore:
+    return DocsStore(s3.bucket(), options=s3.options())
+
+
+def test_a_round_trip_gives_the_same_bytes_and_the_same_history(
+    local: DocsStore, s3_store: DocsStore, tmp_path: Path
+) -> None:
+    documents(local)
+    back = DocsStore(tmp_path / "back", durability="none")
+    assert outcomes(copy(local, s3_store, verify=True)) == {"copied": 10}
+    assert outcomes(copy(s3_store, back, verify=True)) == {"copied": 10}
+    assert files(tmp_path / "back") == files(tmp_path / "docs")
+    for store in (s3_store, back):
+        assert list(store.history("draft", "d1")) == list(local.history("draft", "d1"))
+        assert audit(store, verify=True).findings == ()
+        assert outcomes(copy(local, store)) == {"same": 10}
+
+
+def test_a_real_store_of_an_older_system_goes_there_and_back(
+    daydreaming: Path, s3_store: DocsStore, tmp_path: Path
+) -> None:
+    with tarfile.open(daydreaming / "docs-store.tar.gz") as archive:
+        archive.extractall(tmp_path / "old", filter="data")
+    [root] = [path.parent for path in (tmp_path / "old").rglob("draft") if path.is_dir()]
+    old, back = DocsStore(root), DocsStore(tmp_path / "back", durability="none")
+    assert outcomes(copy(old, s3_store, verify=True)) == {"copied": 90}
+    assert outcomes(copy(s3_store, back)) == {"copied": 90}
+    kept = ("metadata.json", "raw.txt", "parsed.txt", "prompt.txt")
+    before = {name: data for name, data in files(root).items() if name.endswith(kept)}
+    assert files(tmp_path / "back") == before
+    assert outcomes(copy(old, s3_store)) == {"same": 90}
+
+
+@pytest.mark.parametrize("homes", [("memory", "objects"), ("objects", "objects"), ("local", "memory")])
+def test_any_home_to_any(homes: tuple[str, str], tmp_path: Path) -> None:
+    made: dict[str, Any] = {
+        "memory": MemoryBackend,
+        "objects": lambda: ObjectsBackend("memory://"),
+        "local": lambda: LocalBackend(tmp_path),
+    }
+    source, target = (DocsStore(made[home]()) for home in homes)
+    documents(source)
+    assert outcomes(copy(source, target, stages=["draft"])) == {"copied": 5}
+    assert list(target.ids("essay")) == []
+    assert outcomes(copy(source, target)) == {"copied": 5, "same": 5}
+    assert [each.raw_text for each in target.history("draft", "d1")] == ["third", "third", "second", "text\r\n1\x00é"]
+
+
+def test_what_is_newer_is_brought_and_what_is_another_is_refused(local: DocsStore) -> None:
+    there = DocsStore("memory://")
+    documents(local)
+    list(copy(local, there))
+    # An earlier version of a document is brought up to date, and what was there goes to history.
+    local.write(Document(stage="draft", doc_id="d2", task_id="t-2", raw_text="anew"), if_exists="replace")
+    local.add_part("draft", "d3", "parsed", "late")
+    [one, two] = [each for each in copy(local, there) if each.outcome != "same"]
+    assert {one.outcome, two.outcome} == {"updated"}
+    assert [each.raw_text for each in there.history("draft", "d2")] == ["text\r\n2\x00é"]
+    assert there.read("draft", "d3") == local.read("draft", "d3")
+    # Not the other way round: there it is the later one.
+    assert outcomes(copy(there, local)) == {"same": 10}
+    there.write(Document(stage="draft", doc_id="d2", task_id="t-2", raw_text="later"), if_exists="replace")
+    there.write(Document(stage="draft", doc_id="x1", task_id="mine", raw_text=""))
+    local.write(Document(stage="draft", doc_id="x1", task_id="other", raw_text=""))
+    local.write(Document(stage="draft", doc_id="x2", task_id="t", raw_text="", metadata={"a": 1}))
+    there.write(Document(stage="draft", doc_id="x2", task_id="t", raw_text="", metadata={"a": 2}))
+    before = there.read("draft", "d2")
+    conflicts = {each.doc_id: each for each in copy(local, there) if each.outcome == "conflict"}
+    assert sorted(conflicts) == ["d2", "x1", "x2"]
+    assert "has other texts than" in conflicts["d2"].message
+    assert "holds task_id='mine'" in conflicts["x1"].message
+    assert "expected task_id='other'" in conflicts["x1"].message
+    assert "the same texts, and a record that differs" in conflicts["x2"].message
+    assert there.read("draft", "d2") == before
+
+
+def test_what_is_damaged_is_left_out_and_said(local: DocsStore, tmp_path: Path) -> None:
+    documents(local)
+    root = tmp_path / "docs"
+    (root / "draft" / "d0" / "raw.txt").write_bytes(b"\xc3")
+    (root / "draft" / "d2" / "raw.txt").write_text((root / "draft" / "d2" / "raw.txt").read_text().swapcase())
+    (root / "draft" / "d3" / "metadata.json").write_text("{")
+    (root / "draft" / "d4" / "notes.txt").write_text("no part of it")
+    record = root / "essay" / "e0" / "metadata.json"
+    record.write_text(record.read_text().replace('"files": {', '"files": {"audio.ogg": {"bytes": 1, "sha256": "x"},'))
+    (root / "essay" / "e1" / "metadata.json").write_text('{"texts": 1}')
+    (root / "essay" / "e2" / "raw.txt").write_bytes(b"\xff")
+    (root / "essay" / "e2" / "metadata.json").write_text("{}")
+    there = DocsStore("memory://")
+    for _ in range(2):
+        refused = {each.doc_id: each.message for each in copy(local, there) if each.outcome == "refused"}
+        assert sorted(refused) == ["d0", "d2", "d3", "e0", "e1", "e2"]
+        assert "audio.ogg" in refused["e0"]
+        assert "a key 'texts' of its own" in refused["e1"]
+    assert sorted(there.ids("draft")) == ["d1", "d4"]
+    assert there.open("draft", "d4").sizes == local.open("draft", "d4").sizes
+    # A history that is damaged does not keep the document back.
+    [entry] = [path for path in (root / ".docid" / "history" / "draft" / "d1").iterdir() if path.name < "9"][:1]
+    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    entry.mkdir()
+    (entry / "metadata.json").write_text("{")
+    again = DocsStore("memory://")
+    [told] = [each for each in copy(local, again, stages=["draft"]) if each.doc_id == "d1"]
+    assert told.outcome == "copied"
+    assert "copied without its history before" in told.message
+    assert again.read("draft", "d1") == local.read("draft", "d1")
+
+
+def test_settings(local: DocsStore, tmp_path: Path) -> None:
+    documents(local)
+    there = DocsStore(tmp_path / "there", durability="none")
+    assert outcomes(copy(local, there, dry_run=True)) == {"copied": 10}
+    assert not (tmp_path / "there").exists()
+    assert outcomes(copy(local, there, history=False)) == {"copied": 10}
+    assert list(there.history("draft", "d1")) == []
+    local.write(Document(stage="draft", doc_id="d2", task_id="t-2", raw_text="anew"), if_exists="replace")
+    assert outcomes(copy(local, there, dry_run=True)) == {"same": 9, "updated": 1}
+    assert there.read("draft", "d2").raw_text != "anew"
+    with pytest.raises(InvalidName):
+        copy(local, there, stages=["other"])
+    with pytest.raises(InvalidName):
+        copy(local, DocsStore("memory://", stages=Stages.chain("draft")))
+
+
+def test_what_does_not_come_back_is_said(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    documents(local, 2)
+    backend = ObjectsBackend("memory://")
+    there = DocsStore(backend)
+    create = backend.create
+    monkeypatch.setattr(backend, "create", lambda stage, doc_id, record, parts: create(stage, doc_id, record, {}))
+    told = list(copy(local, there, verify=True))
+    assert [each.outcome for each in told if each.doc_id == "d0"] == ["refused"]
+    assert "does not come back as it was" in told[0].message
+
+
+def test_beside_others(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    documents(local, 2)
+    # Another copy has been here between the first look and the write.
+    there = DocsStore("memory://")
+    list(copy(local, there, stages=["draft"]))
+    monkeypatch.setattr(there.backend, "ids", lambda _: iter(()))
+    # (An object that is there with these very bytes is taken for its own.)
+    assert outcomes(copy(local, there, stages=["draft"])) == {"copied": 1, "same": 1}
+    # One that changes all the time, or goes.
+    local.write(Document(stage="draft", doc_id="d0", task_id="t-0", raw_text="anew"), if_exists="replace")
+    monkeypatch.setattr(there.backend, "replace", lambda *_: False)
+    monkeypatch.setattr(there.backend, "amend", lambda *_: False)
+    told = {each.doc_id: each for each in copy(local, there, stages=["draft"])}
+    assert "others change it" in told["d0"].message
+    monkeypatch.setattr(there.backend, "load", lambda *_: None)
+    assert "others remove it" in next(copy(local, there, stages=["draft"])).message
+    # What vanishes from the source meanwhile is passed over.
+    monkeypatch.setattr(local.backend, "ids", lambda _: iter(["gone"]))
+    assert list(copy(local, there)) == []
+
+
+def test_a_home_that_fails_ends_it_and_another_run_goes_on(
+    local: DocsStore, s3_store: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents(local, 120)
+    backend = s3_store.backend
+    create, calls = backend.create, Counter[str]()
+
+    def failing(stage: str, doc_id: str, record: bytes, parts: Any) -> bool:
+        calls["create"] += 1
+        if calls["create"] > 150:
+            raise StoreUnavailable("write", doc_id, "the line is cut", "mend it")
+        return create(stage, doc_id, record, parts)
+
+    monkeypatch.setattr(backend, "create", failing)
+    with pytest.raises(StoreUnavailable, match="the line is cut"):
+        list(copy(local, s3_store))
+    monkeypatch.undo()
+    told = outcomes(copy(local, s3_store))
+    assert told.total() == 240
+    assert told["same"] + told["copied"] == 240
+    assert told["same"] >= 150
+    assert outcomes(copy(local, s3_store)) == {"same": 240}
+
+
+def test_a_copy_that_is_killed_is_run_again(local: DocsStore, s3: Moto, tmp_path: Path) -> None:
+    local.write_many(
+        Document(stage="draft", doc_id=f"d{n}", task_id=f"t-{n}", raw_text="x" * 1000) for n in range(1500)
+    )
+    url, environment = s3.bucket(), {**os.environ, **s3.environment()}
+    command = [sys.executable, "-W", "ignore", "-m", "docid", "copy", str(tmp_path / "docs"), url]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    there = DocsStore(url, options=s3.options())
+    while sum(1 for _ in there.ids("draft")) < 200:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    found = sum(1 for _ in there.ids("draft"))
+    assert 200 <= found < 1500
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    told = re.fullmatch(r"draft: ([0-9,]+) copied, ([0-9,]+) same\n", done.stdout)
+    assert told is not None
+    assert sum(int(count.replace(",", "")) for count in told.groups()) == 1500
+    assert audit(there, verify=True).stages["draft"].documents == 1500
+
+
+# --- the command -----------------------------------------------------------------------------------------------
+
+
+def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main(["copy", *map(str, arguments)])
+    out, err = capfd.readouterr()
+    return code, out, err
+
+
+def test_the_command_between_a_directory_and_a_bucket(
+    local: DocsStore, s3: Moto, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    documents(local)
+    docs, url = tmp_path / "docs", s3.bucket()
+    assert run(capfd, docs, url, "--dry-run") == (
+        0,
+        "draft: 5 copied\nessay: 5 copied\nnothing was written (--dry-run)\n",
+        "",
+    )
+    assert run(capfd, docs, url, "--in-flight", 4) == (0, "draft: 5 copied\nessay: 5 copied\n", "")
+    assert run(capfd, docs, url, "--stage", "draft") == (0, "draft: 5 same\n", "")
+    assert run(capfd, url, tmp_path / "back", "--verify")[0] == 0
+    assert files(tmp_path / "back") == files(docs)
+    there = DocsStore(url)
+    there.write(Document(stage="draft", doc_id="d0", task_id="t-0", raw_text="other"), if_exists="replace")
+    code, out, err = run(capfd, docs, url, "--no-history")
+    assert (code, err) == (1, "")
+    assert out.splitlines() == [
+        f"conflict: draft/d0 (task_id='t-0'): {url}/draft/d0.json has other texts than {docs}/draft/d0, and is no "
+        "earlier version of it",
+        "draft: 4 same, 1 conflict",
+        "essay: 5 same",
+    ]
+    code, out, _ = run(capfd, docs, url, "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert len(lines) == 10
+    assert lines[0].keys() == {"outcome", "stage", "doc_id", "task_id", "message"}
+    assert run(capfd, tmp_path / "none", url) == (
+        2,
+        "",
+        f"docid: no store at {tmp_path / 'none'}: there is no such directory\n",
+    )
+    (tmp_path / "file").write_text("")
+    assert "that is no directory" in run(capfd, docs, tmp_path / "file")[2]
+    assert "--in-flight: expected 1 or more" in run(capfd, docs, url, "--in-flight", 0)[2]
+    assert run(capfd, "s3://no-such-bucket/x", tmp_path / "y")[0] == 2
+    (tmp_path / "empty").mkdir()
+    assert run(capfd, tmp_path / "empty", url) == (0, "no documents\n", "")
+
+
+def test_the_other_commands_take_a_url_too(
+    s3: Moto, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    url = s3.bucket()
+    documents(DocsStore(url))
+    monkeypatch.setenv("DOCID_STORE", url)
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: str, code: int = 0) -> str:
+        assert main(list(arguments)) == code
+        return capfd.readouterr().out
+
+    assert len(command("ls", "draft").splitlines()) == 5
+    assert f"{url}/draft/d1.json" in command("show", "draft/d1")
+    assert command("show", "draft/d0", "--raw") == "text\r\n0\x00é"
+    assert "0 errors, 0 warnings" in command("audit", "--verify", "--store", url)
+    assert "0 errors, 0 warnings" in command("audit", "--jobs", "2", "--store", url)
+    assert command("repair") == "nothing to repair\n"
+    assert "no score" in command("scores", "-o", "scores.csv") or Path("scores.csv").exists()
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    monkeypatch.delitem(sys.modules, "docid.backends.objects", raising=False)
+    assert main(["ls", "draft"]) == 2
+    assert capfd.readouterr().err == "docid: a store at a URL needs obstore: pip install 'docid-store[objects]'\n"
