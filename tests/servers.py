@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +17,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
 # The application that `moto_server` serves, with a count of requests by method and a wish for faults: the first
 # segment of a path may be `_docid`, which is no bucket.
@@ -108,3 +116,78 @@ def moto() -> Iterator[Moto]:
     finally:
         process.kill()
         process.communicate()
+
+
+def azurite_program() -> Path | None:
+    """Return Azurite, Azure's own emulator, which keeps blobs on a disk; installed by npm where it is not there."""
+    place = Path(os.environ.get("DOCID_AZURITE") or Path(__file__).parent.parent / ".azurite")
+    program = place / "node_modules" / ".bin" / "azurite-blob"
+    npm = shutil.which("npm")
+    if not program.exists() and npm is not None:
+        command = [npm, "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(place), "azurite@3"]
+        subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=600)
+    return program if program.exists() else None
+
+
+class Azurite:
+    """Azure's blob storage with its disk in a directory; it can be ended and started again."""
+
+    # The account that every Azurite has, and whose key Microsoft has published.
+    ACCOUNT = "devstoreaccount1"
+    KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+    def __init__(self, program: Path, directory: Path) -> None:
+        self.program = program
+        self.directory = directory
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.endpoint = f"http://127.0.0.1:{self.port}/{self.ACCOUNT}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.containers = 0
+
+    def start(self) -> None:
+        command = [str(self.program), "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
+        command += ["--location", str(self.directory), "--blobPort", str(self.port)]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        for _ in range(300):
+            with socket.socket() as asking:
+                if asking.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.1)
+        raise RuntimeError("Azurite does not start")
+
+    def end(self) -> None:
+        """End it as a machine that goes down in order does. (What it has in memory it saves now and then, and then.)"""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait()
+            self.process = None
+
+    def options(self, **others: object) -> dict[str, object]:
+        """Return what a store takes to come here."""
+        return {
+            "account_name": self.ACCOUNT,
+            "account_key": self.KEY,
+            "endpoint": self.endpoint,
+            "client_options": {"allow_http": True},
+            **others,
+        }
+
+    def container(self) -> str:
+        """Make a container, and return the URL of a store in it."""
+        self.containers += 1
+        name = f"container-{self.containers}"
+        now = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
+        signed = f"x-ms-date:{now}\nx-ms-version:2021-08-06\n/{self.ACCOUNT}/{self.ACCOUNT}/{name}\nrestype:container"
+        text = "PUT" + "\n" * 12 + signed
+        digest = hmac.new(base64.b64decode(self.KEY), text.encode(), hashlib.sha256).digest()
+        headers = {
+            "x-ms-date": now,
+            "x-ms-version": "2021-08-06",
+            "Authorization": f"SharedKey {self.ACCOUNT}:{base64.b64encode(digest).decode()}",
+        }
+        url = f"{self.endpoint}/{name}?restype=container"
+        urllib.request.urlopen(urllib.request.Request(url, method="PUT", headers=headers), timeout=30).read()
+        return f"az://{name}/some/place"

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Copied", "copy"]
 
-_TOGETHER = 100  # documents, as `write_many` takes them
-
 
 class Copied(NamedTuple):
     """What became of one document.
@@ -111,7 +109,7 @@ class _Copy:
         # Where nothing is there yet nothing is looked for: a document that is there after all is refused then.
         is_new = next(iter(self.target.ids(stage)), None) is None
         loaded = self.source.each(lambda doc_id: self._loaded(stage, doc_id, changed), self.source.ids(stage))
-        while chunk := list(islice(loaded, _TOGETHER)):
+        while chunk := list(islice(loaded, self.target.together)):
             yield from self._chunk(stage, [each for each in chunk if each is not None], is_new=is_new)
 
     def _chunk(self, stage: str, chunk: list[_Versions | Copied], *, is_new: bool) -> Iterator[Copied]:

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["DocsStore"]
 
 _POLICIES = ("fail", "keep", "replace")
-# Each holds a directory open: 100 are fewer than any system allows a process.
-_TOGETHER = 100
 
 
 class DocsStore:
@@ -258,10 +256,10 @@ class DocsStore:
     ) -> list[WriteResult]:
         """Write many documents, each whole or not at all, at a fraction of what as many `write` cost.
 
-        They are taken 100 at a time, so that a stream of any length is held in little memory, and what a process
-        that ends half way has written is there. A local home makes each hundred durable together. A document's
-        parent may stand earlier among them. Where the stream itself fails, what it gave before is written, and then
-        its error is raised (from a `BatchError`, where some could not be written).
+        They are taken 100 at a time, more to an object store, so that a stream of any length is held in little memory,
+        and what a process that ends half way has written is there. A local home makes each hundred durable together. A
+        document's parent may stand earlier among them. Where the stream itself fails, what it gave before is written,
+        and then its error is raised (from a `BatchError`, where some could not be written).
 
         Args:
             documents: what to write.
@@ -283,7 +281,7 @@ class DocsStore:
         while ended is None:
             chunk: list[Document] = []
             try:
-                chunk.extend(islice(waiting, _TOGETHER))
+                chunk.extend(islice(waiting, self.backend.together))
             except BaseException as error:  # noqa: BLE001 - raised below, when what came before it is written
                 ended = error
             if not chunk:

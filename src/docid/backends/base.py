@@ -137,6 +137,9 @@ class Backend(Protocol):
         """Return where the document is or would be, without looking. Where a home has no files, a mere name."""
         ...
 
+    together: int = 100
+    """How many documents `create_many` is best given at once."""
+
     loads_whole: bool = False
     """Whether `load` costs the same with all part files as with none: then they are asked for at once."""
 

@@ -365,6 +365,9 @@ class LocalBackend(Backend):
         with self._at(stage):
             yield from self._listed(stage)
 
+    # Each holds a directory open: 100 are fewer than any system allows a process.
+    together = 100
+
     def changed(self, stage: str) -> Collection[str] | None:
         """See `Backend.changed`."""
         found: set[str] = set()

@@ -102,6 +102,7 @@ class ObjectsBackend(Backend):
         if in_flight < 1:
             raise ValueError(f"in_flight: expected 1 or more, got {in_flight}")
         self.in_flight = in_flight
+        self.together = 20 * in_flight  # at the end of a batch some requests wait for the slowest
         self._given = store
         self._options = dict(options or {})
         self._threads: ThreadPoolExecutor | None = None
