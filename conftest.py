@@ -13,8 +13,8 @@ from sybil.document import PythonDocStringDocument
 from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
 
-# What other orchestrators run, not Python alone: tests/test_embedding.py.
-ELSEWHERE = ["*/prefect.md", "*/snakemake.md", "*/airflow.md"]
+# What others run, not Python alone: tests/test_embedding.py; what needs a server: tests/test_objects_page.py.
+ELSEWHERE = ["*/prefect.md", "*/snakemake.md", "*/airflow.md", "*/objects.md"]
 
 
 def _run_in_its_own_directory(namespace: dict[str, Any]) -> None:

@@ -39,6 +39,7 @@ from docid.dagster import (
     replay_job,
     task_table_asset,
 )
+from tests.servers import Moto
 
 # Dagster's own: SQLAlchemy and pydantic speak of releases to come.
 pytestmark = pytest.mark.filterwarnings(
@@ -1130,6 +1131,27 @@ def test_the_example_runs_whole_then_again_then_a_replay(tmp_path: Path) -> None
         assert run("--replay", f"essay/{essay.name}") == [f"essay/{essay.name} replayed: unchanged"]
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 17
     assert json.loads(next((tmp_path / "docs" / "draft").glob("*/metadata.json")).read_text())["generation_model_name"]
+
+
+def test_the_example_runs_on_an_object_store_with_one_setting_changed(tmp_path: Path, s3: Moto) -> None:
+    url = s3.bucket()
+    environment = {**os.environ, **s3.environment(), "ESSAYS_DATA_ROOT": str(tmp_path), "ESSAYS_STORE": url}
+    told = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "examples.dagster_essays"],
+            cwd=Path(__file__).parent.parent,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        told += done.stdout.splitlines()[1:4]
+    assert told[:3] == ["draft: 4 runs: 4 created", "essay: 8 runs: 8 created", "evaluation: 16 runs: 16 created"]
+    assert told[5] == "evaluation: 16 runs: 16 kept"
+    store = DocsStore(url, options=s3.options())
+    assert len(list(store.ids("evaluation"))) == 16
+    assert not (tmp_path / "docs").exists()
 
 
 def test_an_io_manager_works_with_a_context_that_a_test_has_built(tmp_path: Path, instance: dg.DagsterInstance) -> None:

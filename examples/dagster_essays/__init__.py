@@ -1,6 +1,7 @@
 """The essays pipeline as Dagster definitions: `dagster dev -m examples.dagster_essays`. See `docs/dagster.md`.
 
-Where it works is said by the environment: ESSAYS_DATA_ROOT (dagster-demo-data if not given) and ESSAYS_RAW_DATA.
+Where it works is said by the environment: ESSAYS_DATA_ROOT (dagster-demo-data if not given), ESSAYS_STORE (its docs
+directory if not given; the URL of an object store does as well) and ESSAYS_RAW_DATA.
 """
 
 import csv
@@ -149,7 +150,8 @@ def scores_table(docs: DocsStoreResource) -> dg.MaterializeResult:  # type: igno
     return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(str(path)), "rows": rows})
 
 
-resource = DocsStoreResource(root=str(DATA_ROOT / "docs"), tables=str(TABLES))
+STORE = os.environ.get("ESSAYS_STORE") or str(DATA_ROOT / "docs")
+resource = DocsStoreResource(root=STORE, tables=str(TABLES))
 
 defs = dg.Definitions(
     assets=[

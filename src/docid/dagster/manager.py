@@ -71,7 +71,7 @@ class DocsIOManager(dg.ConfigurableIOManager):
             "doc_id": doc_id,
             "task_id": document.task_id or "",
             "parent_doc_id": document.parent_doc_id or "",
-            "path": dg.MetadataValue.path(path),
+            "path": dg.MetadataValue.url(path) if "://" in path else dg.MetadataValue.path(path),
             "outcome": outcome,
             **{f"{part} bytes": size for part, size in sizes.items()},
         }

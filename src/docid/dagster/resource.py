@@ -29,7 +29,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
     A pipeline with row types of its own overrides `row_type`.
 
     Attributes:
-        root: the store's directory.
+        root: the store's directory, or the URL of an object store, whose credentials come from the environment.
         tables: the directory of the task tables.
         stages: the stages in order, as `Stages.parse` takes them.
         if_exists: what becomes of a document that is there: `keep` it (a retry would give another text), `replace` it,
