@@ -21,6 +21,7 @@ from docid import (
     LineageConflict,
     MissingParent,
     Outcome,
+    UnreadableDocument,
 )
 from docid.backends import LocalBackend
 from docid.backends.directory import Directory
@@ -293,3 +294,12 @@ def test_an_error_at_the_commit_is_that_of_its_document(durable: DocsStore, monk
         durable.write_many(map(draft, range(3)))
     assert list(caught.value.failures) == [1]
     assert sorted(os.listdir(durable.path("draft", "d0").parent)) == ["d0", "d2"]
+
+
+def test_a_parent_that_cannot_be_looked_at_is_the_error_of_its_children(local: DocsStore, tmp_path: Path) -> None:
+    (tmp_path / "docs" / "draft" / "d1").mkdir(parents=True)
+    (tmp_path / "docs" / "draft" / "d1" / "raw.txt").write_text("half")
+    local.write(draft(2))
+    with pytest.raises(BatchError) as caught:
+        local.write_many([essay(1), essay(2)])
+    assert {at: type(error) for at, error in caught.value.failures.items()} == {0: UnreadableDocument}

@@ -139,9 +139,11 @@ def test_what_is_damaged_is_left_out_and_said(local: DocsStore, tmp_path: Path) 
     there = DocsStore("memory://")
     for _ in range(2):
         refused = {each.doc_id: each.message for each in copy(local, there) if each.outcome == "refused"}
-        assert sorted(refused) == ["d0", "d2", "d3", "e0", "e1", "e2"]
+        assert sorted(refused) == ["d0", "d2", "d3", "e0", "e2"]
         assert "audio.ogg" in refused["e0"]
-        assert "a key 'texts' of its own" in refused["e1"]
+    stored = there.backend.load("essay", "e1")
+    assert stored is not None
+    assert stored.record == (root / "essay" / "e1" / "metadata.json").read_bytes()
     assert sorted(there.ids("draft")) == ["d1", "d4"]
     assert there.open("draft", "d4").sizes == local.open("draft", "d4").sizes
     # A history that is damaged does not keep the document back.
@@ -326,3 +328,36 @@ def test_the_other_commands_take_a_url_too(
     monkeypatch.delitem(sys.modules, "docid.backends.objects", raising=False)
     assert main(["ls", "draft"]) == 2
     assert capfd.readouterr().err == "docid: a store at a URL needs obstore: pip install 'docid-store[objects]'\n"
+
+
+def test_what_stands_in_the_way_in_the_other_store_is_a_conflict(local: DocsStore, tmp_path: Path) -> None:
+    documents(local)
+    there = DocsStore(tmp_path / "there", durability="none")
+    assert outcomes(copy(local, there, stages=["draft"])) == {"copied": 5}
+    shutil.rmtree(tmp_path / "there" / "draft" / "d0")
+    (tmp_path / "there" / "draft" / "d0").mkdir()
+    (tmp_path / "there" / "draft" / "d0" / "raw.txt").write_text("half")
+    (tmp_path / "there" / "draft" / "d2" / "metadata.json").write_text("{")
+    told = {each.doc_id: each for each in copy(local, there, stages=["draft"]) if each.outcome == "conflict"}
+    assert sorted(told) == ["d0", "d2"]
+    assert "cannot be used" in told["d0"].message
+
+
+def test_history_of_another_lineage_is_not_a_documents_own(local: DocsStore, tmp_path: Path) -> None:
+    local.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="1"))
+    local.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="2"), if_exists="replace")
+    shutil.rmtree(tmp_path / "docs" / "draft" / "d1")
+    local.write(Document(stage="draft", doc_id="d1", task_id="another", raw_text="3"))
+    there = DocsStore("memory://")
+    assert outcomes(copy(local, there)) == {"copied": 1}
+    assert list(there.history("draft", "d1")) == []
+
+
+def test_progress_on_a_terminal(
+    local: DocsStore, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.write_many(Document(stage="draft", doc_id=f"d{n}", task_id=f"t-{n}", raw_text="x") for n in range(150))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    code, out, err = run(capfd, tmp_path / "docs", tmp_path / "there")
+    assert (code, out) == (0, "draft: 150 copied\n")
+    assert "documents of stage draft: 100" in err

@@ -6,9 +6,12 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
+import obstore
 import pytest
 
 from docid import DocsStore, DraftTask, EssayTask, Outcome, read_tasks
+from docid.backends.objects import ObjectsBackend
+from docid.copying import copy
 
 DATA = Path(__file__).parent / "data"
 NOON = datetime(2026, 11, 23, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -68,3 +71,18 @@ def test_tables_of_0_1_0_are_read(written_by_0_1_0: Path) -> None:
     )
     [essay] = read_tasks(written_by_0_1_0 / "essay_generation_tasks.csv.gz", EssayTask)
     assert (essay.doc_id, essay.parent_doc_id, essay.draft_task_id) == (ESSAY, DRAFT, draft.task_id)
+
+
+def test_the_objects_of_0_1_0_are_the_same_documents(written_by_0_1_0: Path, tmp_path: Path) -> None:
+    objects, docs = DocsStore("memory://"), DocsStore(written_by_0_1_0 / "docs")
+    assert isinstance(objects.backend, ObjectsBackend)
+    root = written_by_0_1_0 / "objects"
+    for path in root.rglob("*.json"):
+        obstore.put(objects.backend._store, path.relative_to(root).as_posix(), path.read_bytes())
+    for stage, doc_id in (("draft", DRAFT), ("essay", ESSAY)):
+        assert objects.read(stage, doc_id, verify=True) == docs.read(stage, doc_id, verify=True)
+        assert list(objects.history(stage, doc_id)) == list(docs.history(stage, doc_id))
+    assert [each.outcome for each in copy(objects, DocsStore(tmp_path / "back"))] == ["copied", "copied"]
+    for path in (tmp_path / "back").rglob("*.*"):
+        if path.is_file() and ".docid" not in path.parts and path.name[0] != ".":
+            assert path.read_bytes() == (written_by_0_1_0 / "docs" / path.relative_to(tmp_path / "back")).read_bytes()

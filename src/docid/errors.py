@@ -40,6 +40,7 @@ def shown(value: object, limit: int = 80) -> str:
 
 def _rebuild(cls: type[DocidError], args: tuple[object, ...], facts: dict[str, Any]) -> DocidError:
     error = cls.__new__(cls, *args)
+    error.args = args  # an OSError's come from its own __init__
     error.__dict__.update(facts)
     return error
 

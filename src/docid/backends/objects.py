@@ -45,7 +45,8 @@ R = TypeVar("R")
 TEXTS = "texts"
 """The key of an object that holds the texts of a document; everything beside it is the record."""
 
-# A record whose bytes do not come back when it is parsed and written (an older system's) is kept as a text too.
+# A record whose bytes do not come back when it is parsed and written (an older system's) is kept as a text too; so is
+# one that has a key of that name itself.
 _RECORD = "metadata.json"
 _SUFFIX = ".json"
 _FORMAT = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE  # as a record has it
@@ -436,22 +437,26 @@ def packed(record: bytes, parts: Mapping[str, bytes]) -> bytes:
     """Return the object of a document: its record with the texts of its parts.
 
     Raises:
-        InvalidDocument: a part is not UTF-8, or the record has a key `texts` of its own, or is no JSON object.
+        InvalidDocument: a part, or the record, is not UTF-8.
     """
     try:
-        fields = orjson.loads(record)
         texts = {name: data.decode() for name, data in parts.items()}
-        if not isinstance(fields, dict) or TEXTS in fields:
-            problem = "no JSON object" if not isinstance(fields, dict) else f"a key {TEXTS!r} of its own"
-            raise InvalidDocument(_RECORD, f"{problem}, which an object store cannot keep")
+        fields = _fields(record)
         if orjson.dumps(fields, option=_FORMAT) != record:
             texts[_RECORD] = record.decode()
-    except ValueError as error:
-        if isinstance(error, InvalidDocument):
-            raise
-        problem = f"not UTF-8 and JSON ({error}), which an object store cannot keep"
+    except UnicodeDecodeError as error:
+        problem = f"a part or the record is not UTF-8 ({error}), and an object store keeps text"
         raise InvalidDocument("document", problem) from None
     return orjson.dumps({**fields, TEXTS: texts}, option=_FORMAT)
+
+
+def _fields(record: bytes) -> dict[str, Any]:
+    """Return the keys of a record that can stand in an object: of one that is no JSON object there are none."""
+    try:
+        fields = orjson.loads(record)
+    except orjson.JSONDecodeError:
+        return {}
+    return {key: value for key, value in fields.items() if key != TEXTS} if isinstance(fields, dict) else {}
 
 
 def unpacked(data: bytes) -> tuple[bytes, dict[str, bytes]]:
