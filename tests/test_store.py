@@ -738,8 +738,12 @@ def test_wrong_settings_are_refused(tmp_path: Path) -> None:
         DocsStore("file://docs")
     with pytest.raises(ValueError, match="expected None with the directory"):
         DocsStore(tmp_path, options={})
-    with pytest.raises(ValueError, match="options: expected None with a Backend"):
+    with pytest.raises(ValueError, match="options, in_flight: expected None with a Backend"):
         DocsStore(MemoryBackend(), options={})
+    with pytest.raises(ValueError, match="in_flight: expected 1 or more, got 0"):
+        DocsStore("memory://", in_flight=0)
+    with pytest.raises(ValueError, match="expected None with the directory"):
+        DocsStore(tmp_path, in_flight=8)
     assert repr(DocsStore(f"file://{tmp_path}/a%20b").path("draft", "d1")) == repr(tmp_path / "a b" / "draft" / "d1")
 
 

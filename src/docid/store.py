@@ -55,6 +55,7 @@ class DocsStore:
             and costs a tenth. Whole or absent it is in both. For a `root` that is a directory.
         options: for a URL, what `obstore.store.from_url` takes beside it: `endpoint`, `region`, `client_options` and
             so on. What is not given comes from the environment.
+        in_flight: for a URL, how many requests are under way at once in work on many documents; 32 if not given.
 
     Raises:
         ValueError: another durability; a URL or options that obstore does not know.
@@ -78,13 +79,14 @@ class DocsStore:
         stages: Stages = DEFAULT_STAGES,
         durability: Literal["full", "none"] = "full",
         options: Mapping[str, Any] | None = None,
+        in_flight: int | None = None,
     ) -> None:
         if isinstance(root, (str, os.PathLike)):
             if not os.fspath(root):
                 raise ValueError("root: empty; expected a directory ('.' for the current one)")
-            self.backend: Backend = _home(root, durability, options)
-        elif options is not None:
-            raise ValueError("options: expected None with a Backend, which has its own")
+            self.backend: Backend = _home(root, durability, options, in_flight)
+        elif options is not None or in_flight is not None:
+            raise ValueError("options, in_flight: expected None with a Backend, which has its own")
         elif callable(getattr(root, "create", None)):
             self.backend = root
         else:
@@ -617,16 +619,18 @@ class DocsStore:
         return UnreadableDocument(stage, doc_id, path, "others change it all the time", "try again")
 
 
-def _home(root: str | os.PathLike[str], durability: Literal["full", "none"], options: Any) -> Backend:
+def _home(
+    root: str | os.PathLike[str], durability: Literal["full", "none"], options: Any, in_flight: int | None
+) -> Backend:
     """Return the home that a directory or a URL names."""
     name = os.fspath(root)
     scheme, is_url, rest = name.partition("://") if isinstance(name, str) else ("", "", "")
     if is_url and scheme != "file":
         from docid.backends.objects import ObjectsBackend  # noqa: PLC0415 - an extra
 
-        return ObjectsBackend(name, options=options)
-    if options is not None:
-        raise ValueError(f"options: expected None with the directory {name!r}; they are for a URL")
+        return ObjectsBackend(name, options=options, **({} if in_flight is None else {"in_flight": in_flight}))
+    if options is not None or in_flight is not None:
+        raise ValueError(f"options, in_flight: expected None with the directory {name!r}; they are for a URL")
     if is_url:
         from urllib.parse import unquote  # noqa: PLC0415 - seldom needed
 

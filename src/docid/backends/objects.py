@@ -389,7 +389,7 @@ class ObjectsSweeper:
         """See `Sweeper.in_the_way`."""
         return []
 
-    def strays(self, *_: object) -> list[Leftover]:
+    def strays(self, *_: object, **__: object) -> list[Leftover]:
         """See `Sweeper.strays`."""
         return []
 

@@ -43,14 +43,10 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _copy(arguments: argparse.Namespace) -> int:
-    source = opened(arguments.source, arguments.stages)
-    target = opened(arguments.target, arguments.stages, new=True)
-    if arguments.in_flight is not None:
-        if arguments.in_flight < 1:
-            raise UsageError(f"--in-flight: expected 1 or more, got {arguments.in_flight}")
-        for store in (source, target):
-            if hasattr(store.backend, "in_flight"):
-                store.backend.in_flight = arguments.in_flight
+    if arguments.in_flight is not None and arguments.in_flight < 1:
+        raise UsageError(f"--in-flight: expected 1 or more, got {arguments.in_flight}")
+    source = opened(arguments.source, arguments.stages, in_flight=arguments.in_flight)
+    target = opened(arguments.target, arguments.stages, new=True, in_flight=arguments.in_flight)
     counts: Counter[str] = Counter()
     by_stage: dict[str, Counter[str]] = {}
     meter = Meter()

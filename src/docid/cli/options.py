@@ -77,13 +77,13 @@ def is_url(root: str) -> bool:
     return "://" in root
 
 
-def opened(root: str, stages: Stages, *, new: bool = False) -> DocsStore:
+def opened(root: str, stages: Stages, *, new: bool = False, in_flight: int | None = None) -> DocsStore:
     """Return the store of a directory, which has to be there unless it is to be `new`, or of a URL."""
     if not is_url(root) and not os.path.isdir(root) and not (new and not os.path.lexists(root)):
         wrong = "that is no directory" if os.path.exists(root) else "there is no such directory"
         raise UsageError(f"no store at {root}: {wrong}")
     try:
-        return DocsStore(root, stages=stages)
+        return DocsStore(root, stages=stages, in_flight=in_flight if is_url(root) else None)
     except ImportError as error:
         raise UsageError(str(error)) from error
 

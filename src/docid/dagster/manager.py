@@ -93,7 +93,8 @@ class DocsIOManager(dg.ConfigurableIOManager):
         elif step.stage is not None and store.stages.parent_of(step.stage) == upstream:
             ids = {key: self.docs.row_of(step, step.stage, key).parent_doc_id for key in step.keys}
         else:
-            ids, is_dict = {key: key for key in context.asset_partition_keys}, True
+            ids = {key: key for key in context.asset_partition_keys}
+            is_dict = True
         given = {key: _given(store, upstream, doc_id, kind) for key, doc_id in ids.items()}
         return given if is_dict or len(given) != 1 else given[step.keys[0]]
 
