@@ -22,6 +22,7 @@ from docid.backends import LocalBackend, MemoryBackend
 from docid.backends.objects import ObjectsBackend
 from docid.cli import main
 from docid.copying import copy
+from docid.document import Record, nonce
 from tests.servers import Moto
 
 
@@ -147,9 +148,7 @@ def test_what_is_damaged_is_left_out_and_said(local: DocsStore, tmp_path: Path) 
     assert sorted(there.ids("draft")) == ["d1", "d4"]
     assert there.open("draft", "d4").sizes == local.open("draft", "d4").sizes
     # A history that is damaged does not keep the document back.
-    [entry] = [path for path in (root / ".docid" / "history" / "draft" / "d1").iterdir() if path.name < "9"][:1]
-    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    entry.mkdir()
+    entry = next(path for path in (root / ".docid" / "history" / "draft" / "d1").iterdir() if path.is_dir())
     (entry / "metadata.json").write_text("{")
     again = DocsStore("memory://")
     [told] = [each for each in copy(local, again, stages=["draft"]) if each.doc_id == "d1"]
@@ -192,13 +191,13 @@ def test_beside_others(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> Non
     list(copy(local, there, stages=["draft"]))
     monkeypatch.setattr(there.backend, "ids", lambda _: iter(()))
     # (An object that is there with these very bytes is taken for its own.)
-    assert outcomes(copy(local, there, stages=["draft"])) == {"copied": 1, "same": 1}
+    assert outcomes(copy(local, there, stages=["draft"])) == {"copied": 2}
     # One that changes all the time, or goes.
     local.write(Document(stage="draft", doc_id="d0", task_id="t-0", raw_text="anew"), if_exists="replace")
     monkeypatch.setattr(there.backend, "replace", lambda *_: False)
     monkeypatch.setattr(there.backend, "amend", lambda *_: False)
     told = {each.doc_id: each for each in copy(local, there, stages=["draft"])}
-    assert "others change it" in told["d0"].message
+    assert "others change it all the time" in told["d0"].message
     monkeypatch.setattr(there.backend, "load", lambda *_: None)
     assert "others remove it" in next(copy(local, there, stages=["draft"])).message
     # What vanishes from the source meanwhile is passed over.
@@ -282,7 +281,7 @@ def test_the_command_between_a_directory_and_a_bucket(
     assert (code, err) == (1, "")
     assert out.splitlines() == [
         f"conflict: draft/d0 (task_id='t-0'): {url}/draft/d0.json has other texts than {docs}/draft/d0, and is no "
-        "earlier version of it",
+        "earlier version of it that is known",
         "draft: 4 same, 1 conflict",
         "essay: 5 same",
     ]
@@ -361,3 +360,63 @@ def test_progress_on_a_terminal(
     code, out, err = run(capfd, tmp_path / "docs", tmp_path / "there")
     assert (code, out) == (0, "draft: 150 copied\n")
     assert "documents of stage draft: 100" in err
+
+
+def test_history_that_history_was_not_asked_for_is_known_all_the_same(local: DocsStore) -> None:
+    documents(local)
+    there = DocsStore("memory://")
+    list(copy(local, there, history=False))
+    for text in ("anew", "and anew"):
+        local.write(Document(stage="draft", doc_id="d2", task_id="t-2", raw_text=text), if_exists="replace")
+    assert outcomes(copy(local, there, history=False, dry_run=True)) == {"same": 9, "updated": 1}
+    assert outcomes(copy(local, there, history=False)) == {"same": 9, "updated": 1}
+    assert there.read("draft", "d2").raw_text == "and anew"
+    assert len(list(there.history("draft", "d2"))) == 1  # the version that was there
+
+
+def test_a_version_that_the_other_home_cannot_hold_does_not_keep_the_last_one_back(local: DocsStore) -> None:
+    backend = local.backend
+    old = b'{"task_id": "t-1"}'
+    assert backend.create("draft", "d1", old, {"raw.txt": b"\xff", "parsed.txt": b"p"})
+    assert [each.outcome for each in copy(local, DocsStore("memory://"), dry_run=True)] == ["refused"]
+    assert [each.outcome for each in copy(local, DocsStore("memory://"))] == ["refused"]
+    document = Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="x")
+    record, parts = Record.from_document(document, nonce())
+    assert backend.replace("draft", "d1", old, record.to_bytes(), parts)
+    [told] = copy(local, DocsStore("memory://"))
+    assert (told.outcome, "copied without its history" in told.message) == ("copied", True)
+
+
+def test_of_two_copies_at_once_none_reports_what_the_other_did(local: DocsStore) -> None:
+    documents(local, 2)
+    there = DocsStore("memory://")
+    list(copy(local, there))
+    for text in ("2", "3", "4"):
+        local.write(Document(stage="draft", doc_id="d0", task_id="t-0", raw_text=text), if_exists="replace")
+    backend = there.backend
+    replace = backend.replace
+
+    def beside(*arguments: Any) -> bool:
+        backend.replace = replace  # type: ignore[method-assign]
+        assert outcomes(copy(local, there))["conflict"] == 0
+        return replace(*arguments)
+
+    backend.replace = beside  # type: ignore[method-assign, assignment]
+    assert outcomes(copy(local, there))["conflict"] == 0
+    assert [each.raw_text for each in there.history("draft", "d0")][:2] == ["3", "2"]
+
+
+def test_a_stage_that_is_named_twice_and_an_id_that_is_listed_twice(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents(local, 1)
+    monkeypatch.setattr(local.backend, "ids", lambda _: iter(["d0", "d0"]))
+    assert outcomes(copy(local, DocsStore("memory://"), stages=["draft", "draft"])) == {"copied": 1}
+
+
+def test_a_file_url_is_its_directory(local: DocsStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    documents(local)
+    assert run(capfd, f"file://{tmp_path}/docs", f"file://{tmp_path}/a%20b")[0] == 0
+    assert files(tmp_path / "a b") == files(tmp_path / "docs")
+    assert "there is no such directory" in run(capfd, "file:///no/such", tmp_path)[2]
+    assert main(["ls", "--store", f"file://{tmp_path}/docs", "draft"]) == 0

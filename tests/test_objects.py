@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -178,7 +179,9 @@ def test_a_change_that_was_lost_half_way_is_in_history_once(store: DocsStore) ->
     first = backend._get("draft/d1.json")
     assert first is not None
     # The old version was put aside, and the process ended before the new one was put.
-    obstore.put(backend._store, ".docid/history/draft/d1/20200101T000000.000000Z-0123456789abcdef.json", first.data)
+    place = ".docid/history/draft/d1/"
+    assert backend._put_aside(place, first.data) is not None
+    assert backend._put_aside(place, first.data) is None
     assert list(store.history("draft", "d1")) == []
     store.write(draft(raw_text="twice"), if_exists="replace")
     assert [each.raw_text for each in store.history("draft", "d1")] == ["once"]
@@ -376,6 +379,7 @@ class Proxy:
         self.faults: list[str] = []  # for the next requests, first come, first served
         self.methods: tuple[str, ...] = ("PUT",)  # of which there are to be faults
         self.seen = 0
+        self.after: Any = None  # called when an answer was lost, before the request can be made again
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._serve, daemon=True).start()
@@ -411,6 +415,8 @@ class Proxy:
                 server.sendall(request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
                 answer = b"".join(iter(lambda: server.recv(1 << 16), b""))
             if fault == "answer lost":
+                if self.after is not None:
+                    self.after()
                 return
             if fault == "slow":
                 time.sleep(3)
@@ -505,7 +511,7 @@ def test_a_fault_that_stays_is_one_clear_error_and_nothing_is_half_done(s3: Moto
             assert "tries" in str(error)
             assert SECRET not in str(error) + repr(error.__dict__)
             assert error.__cause__ is None
-            assert error.__suppress_context__
+            assert error.__context__ is None
             assert pickle.loads(pickle.dumps(error)).problem == error.problem
         assert between.seen <= 4 * 2
         found = list(direct.ids("draft"))
@@ -677,13 +683,14 @@ def test_a_sweeper_looks_again_before_it_moves_anything() -> None:
     found = Leftover("unreadable-record", "draft", "d1", "draft/d1", "x", "quarantine", b"{}")
     assert sweeper.clear(found, "run", 0) is None  # another record is there by now
     assert sweeper.clear(found._replace(expected=None, doc_id="gone"), "run", 0) is None
-    assert (sweeper.in_the_way("draft"), sweeper.strays(), sweeper.tidy("draft", 0)) == ([], [], 0)
+    assert (sweeper.in_the_way("draft"), sweeper.tidy("draft", 0)) == ([], 0)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 1s", "no credentials"),
+        ("Error performing GET http://h/metadata/docs/draft/d1.json in 1s - HTTP error", "no whole answer came"),
         ("Server returned non-2xx status code: 409 Conflict: <Code>OperationAborted</Code>", "refused it (409 Opera"),
     ],
 )
@@ -698,3 +705,108 @@ def test_what_a_failure_means(text: str, said: str, monkeypatch: pytest.MonkeyPa
         backend.load("draft", "d1")
     assert said in str(caught.value)
     assert text not in str(caught.value)
+
+
+def test_an_answer_that_is_lost_and_another_change_lose_no_version(s3: Moto) -> None:
+    url = s3.bucket()
+    direct = DocsStore(url, options=s3.options())
+    direct.write(draft(raw_text="1"))
+    with proxy(s3) as between:
+        store = behind(between, s3, url)
+
+        def other_change() -> None:
+            direct.write(draft(raw_text="3"), if_exists="replace")
+
+        between.after = other_change  # before the request is tried again
+        between.faults = ["", "", "answer lost"]
+        assert store.write(draft(raw_text="2"), if_exists="replace").outcome == "replaced"
+        assert direct.read("draft", "d1").raw_text == "3"
+        assert [each.raw_text for each in direct.history("draft", "d1")] == ["2", "1"]
+        # The same of a create: it was made, and is in history.
+        between.after = lambda: direct.write(draft("d2", raw_text="later"), if_exists="replace")
+        between.faults = ["answer lost"]
+        assert store.write(draft("d2", raw_text="first")).outcome == "created"
+        assert [each.raw_text for each in direct.history("draft", "d2")] == ["first"]
+        between.after = None
+        # What is of another lineage, or no document, was never this one.
+        direct.write(draft("d3", task_id="other"))
+        with pytest.raises(LineageConflict):
+            store.write(draft("d3"))
+
+
+def test_of_two_repairs_at_once_none_takes_away_what_is_written_meanwhile() -> None:
+    store = DocsStore("memory://")
+    backend = store.backend
+    assert isinstance(backend, ObjectsBackend)
+    obstore.put(backend._store, "draft/d1.json", b"[]")
+    [step] = repair(store, stale_after=0)
+    assert step.finding is not None
+    assert step.finding.leftover is not None
+    first, second = backend.sweeper(), backend.sweeper()
+    put = backend._put
+
+    def interleaved(key: str, data: bytes, mode: Any) -> None:
+        put(key, data, mode)
+        if key.startswith(".docid/quarantine/one"):
+            backend._put = put  # type: ignore[method-assign]
+            assert second.clear(step.finding.leftover, "two", 0) is not None  # type: ignore[union-attr, arg-type]
+            assert store.write(draft()).outcome == "created"
+
+    backend._put = interleaved  # type: ignore[method-assign]
+    assert first.clear(step.finding.leftover, "one", 0) is None
+    assert store.read("draft", "d1").raw_text == "once"
+    # One that died between its tombstone and the deletion: the next one clears it, when it has been there for a while.
+    obstore.put(backend._store, "draft/d2.json", b'{"docid_quarantined": "0"}\n')
+    assert [step.done for step in repair(store, apply=True, stale_after=0)] == [False]
+    with pytest.raises(UnreadableDocument):
+        store.write(draft("d2"))
+
+
+def test_a_listing_that_fails_is_an_error_of_docids(s3: Moto) -> None:
+    url = s3.bucket()
+    DocsStore(url, options=s3.options()).write(draft())
+    with proxy(s3) as between:
+        store = behind(between, s3, url, max_retries=0)
+        between.methods = ("GET",)
+        for fault in ("403", "503", "closed", "409"):
+            for act in (
+                lambda: list(repair(store, purge=True)),
+                lambda: list(store.ids("draft")),
+                lambda: store.read("draft", "d1"),
+            ):
+                between.faults = [fault] * 20
+                with pytest.raises(StoreUnavailable) as caught:
+                    act()
+                assert SECRET not in str(caught.value)
+                assert caught.value.__context__ is None
+        between.methods, between.faults = ("PUT",), ["", "409"]  # the old version cannot be put aside
+        with pytest.raises(StoreUnavailable, match="refused it"):
+            store.write(draft(raw_text="2"), if_exists="replace")
+
+
+def test_a_home_that_is_let_go_lets_its_threads_go() -> None:
+    before = threading.active_count()
+    for _ in range(10):
+        DocsStore("memory://", in_flight=4).write_many([draft(f"d{n}", task_id=f"t-{n}") for n in range(20)])
+    gc.collect()
+    for _ in range(100):
+        if threading.active_count() <= before + 4:
+            break
+        time.sleep(0.05)
+    assert threading.active_count() <= before + 4
+
+
+def test_texts_that_the_record_does_not_list_are_found(store: DocsStore) -> None:
+    backend = store.backend
+    assert isinstance(backend, ObjectsBackend)
+    store.write(draft())
+    found = backend._get("draft/d1.json")
+    assert found is not None
+    whole = json.loads(found.data)
+    whole["texts"]["parsed.txt"] = "not of it"
+    obstore.put(backend._store, "draft/d1.json", orjson.dumps(whole, option=orjson.OPT_INDENT_2))
+    [finding] = audit(store).findings
+    assert (finding.code, finding.where) == ("unlisted-file", store.location("draft", "d1"))
+    assert "a text 'parsed.txt' that its record does not list" in finding.message
+    assert store.read("draft", "d1").parsed_text is None
+    assert [step.action for step in repair(store, apply=True, stale_after=0)] == ["leave"]

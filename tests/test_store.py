@@ -728,12 +728,15 @@ def test_wrong_settings_are_refused(tmp_path: Path) -> None:
             DocsStore(root)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="root: empty"):
         DocsStore("")
-    for url in ("http://host/x", "s3://key:secret@bucket/x", "s3://bucket/x?versions"):
+    for url in ("http://host/x", "s3://key:secret@bucket/x", "s3://bucket/x?versions", "s3://key:se?cret@b/x"):
         with pytest.raises(ValueError, match="is no URL of an object store") as caught:
             DocsStore(url)
         assert "secret" not in str(caught.value)
-    with pytest.raises(ValueError, match="was a URL before it became a path"):
-        DocsStore(Path("s3://bucket/x"))
+        assert "se?cret" not in str(caught.value)
+    for mangled in (Path("s3://key:secret@bucket/x"), "s3:/bucket/x", Path("abfss://x/y")):
+        with pytest.raises(ValueError, match="a URL with one slash, as a pathlib.Path makes of it") as caught:
+            DocsStore(mangled)
+        assert "secret" not in str(caught.value)
     with pytest.raises(ValueError, match="root: expected file:///directory, got 'file://docs'"):
         DocsStore("file://docs")
     with pytest.raises(ValueError, match="expected None with the directory"):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from docid.backends.base import NewDocument, Stored
+from docid.backends.base import TURNS, NewDocument, Stored
 from docid.errors import InvalidDocument, UnreadableDocument, shown
 from docid.stored import ALL_FILES, Version, older_than
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
     from docid.backends.base import Backend
     from docid.store import DocsStore
@@ -70,7 +70,7 @@ def copy(
         >>> [each.outcome for each in copy(here, there)], [each.outcome for each in copy(here, there)]
         (['copied'], ['same'])
     """
-    names = [source.stages.check(stage) for stage in (source.stages if stages is None else stages)]
+    names = list(dict.fromkeys(source.stages.check(each) for each in (source.stages if stages is None else stages)))
     for stage in names:
         target.stages.check(stage)
     job = _Copy(source.backend, target.backend, history=history, verify=verify, dry_run=dry_run)
@@ -113,33 +113,36 @@ class _Copy:
             yield from self._chunk(stage, [each for each in chunk if each is not None], is_new=is_new)
 
     def _chunk(self, stage: str, chunk: list[_Versions | Copied], *, is_new: bool) -> Iterator[Copied]:
-        found = [each for each in chunk if isinstance(each, _Versions)]
+        # What is replaced while its stage is listed may be listed twice.
+        found = {each.last.doc_id: each for each in chunk if isinstance(each, _Versions)}
+        ids = list(found)
+        there = dict.fromkeys(ids, False)
+        if not is_new:
+            there.update(zip(ids, self.target.each(lambda doc_id: self._is_there(stage, doc_id), ids), strict=True))
+        new = [each for doc_id, each in found.items() if not there[doc_id]]
         done: dict[str, Copied] = {}
-        if is_new:
-            there = dict.fromkeys((each.last.doc_id for each in found), False)
-        else:
-            ids = [each.last.doc_id for each in found]
-            there = dict(zip(ids, self.target.each(lambda doc_id: self._is_there(stage, doc_id), ids), strict=True))
-        new = [each for each in found if not there[each.last.doc_id]]
         if self.dry_run:
             done.update((each.last.doc_id, each.told("copied")) for each in new)
         else:
             self._create(new, done)
-        rest = [each for each in found if each.last.doc_id not in done]
+        rest = [each for doc_id, each in found.items() if doc_id not in done]
         done.update((copied.doc_id, copied) for copied in self.target.each(self._brought, rest))
         if self.verify and not self.dry_run:
-            written = [each for each in found if done[each.last.doc_id].outcome in {"copied", "updated"}]
+            written = [each for doc_id, each in found.items() if done[doc_id].outcome in {"copied", "updated"}]
             done.update((copied.doc_id, copied) for copied in self.target.each(self._verified, written) if copied)
         for each in chunk:
-            yield each if isinstance(each, Copied) else done[each.last.doc_id]
+            if isinstance(each, Copied):
+                yield each
+            elif each.last.doc_id in done:
+                yield done.pop(each.last.doc_id)
 
     def _create(self, new: list[_Versions], done: dict[str, Copied]) -> None:
         """Create what is not there, the first version of each; note what became of those that have one alone."""
         asked = [each.versions[0] for each in new]
         answers = self.target.create_many([NewDocument(each.stage, each.doc_id, *each.stored) for each in asked])
         for each, answer in zip(new, answers, strict=True):
-            if isinstance(answer, InvalidDocument | UnreadableDocument):
-                done[each.last.doc_id] = each.told("refused", str(answer))
+            if isinstance(answer, UnreadableDocument):
+                done[each.last.doc_id] = each.told("conflict", str(answer))
             elif isinstance(answer, Exception):
                 raise answer
             elif answer and len(each.versions) == 1:
@@ -153,7 +156,7 @@ class _Copy:
         except UnreadableDocument:
             return True  # and is told when it is compared
 
-    def _loaded(self, stage: str, doc_id: str, changed: Collection[str] | None) -> _Versions | Copied | None:
+    def _loaded(self, stage: str, doc_id: str, changed: Container[str] | None) -> _Versions | Copied | None:
         """Return the versions of a document, compared with their records; None where it has vanished."""
         task_id = None
         try:
@@ -161,8 +164,8 @@ class _Copy:
             if version is None:
                 return None
             task_id = version.record.task_id
-            found = _checked(version)
-        except UnreadableDocument as error:
+            found = self._checked(version)
+        except (UnreadableDocument, InvalidDocument) as error:
             return Copied("refused", stage, doc_id, task_id, str(error))
         versions, message = [found], ""
         if changed is None or doc_id in changed:
@@ -172,37 +175,61 @@ class _Copy:
                     later = older_than(later, Version(self.source, stage, doc_id, stored))
                     if found.record.same_lineage(later.record.task_id, later.record.parent_doc_id) is False:
                         break
-                    versions.insert(0, _checked(later))
-            except UnreadableDocument as error:
+                    versions.insert(0, self._checked(later))
+            except (UnreadableDocument, InvalidDocument) as error:
                 message = f"copied without its history before {len(versions)} versions: {error.problem}"
         return _Versions(versions, message)
 
+    def _checked(self, version: Version) -> Version:
+        """Return a version with its parts alone, compared with what its record says.
+
+        Raises:
+            UnreadableDocument: it is damaged, or lists a file that this docid does not know.
+            InvalidDocument: the other home cannot hold it.
+        """
+        if unknown := [name for name in version.record.files if name not in ALL_FILES]:
+            problem = f"its record lists {', '.join(unknown)}, which this docid does not know"
+            raise version.unreadable(problem, "copy it with a later docid")
+        version.document(verify=True)
+        stored = Stored(version.stored.record, version.contents(ALL_FILES, verify=False))
+        if version.record.legacy:  # what docid has written every home can hold
+            self.target.check(*stored)
+        return Version(version.backend, version.stage, version.doc_id, stored, version.record)
+
     def _brought(self, each: _Versions, outcome: Literal["copied", "updated"] = "updated") -> Copied:
         """Bring what is there up to the last version, if it is one of them."""
-        last = each.last
-        stage, doc_id = last.stage, last.doc_id
+        is_whole = is_changed = False
         try:
-            there = self.target.load(stage, doc_id, ALL_FILES)
-            known = {(version.stored.record, _frozen(version)): at for at, version in enumerate(each.versions)}
-            at = None if there is None else known.get((there.record, frozenset(there.parts.items())))
-            if at is None:
-                return each.told("conflict", self._difference(last, there))
-            if at == len(each.versions) - 1:
-                return each.told("same")
-            if not self.dry_run:
-                for old, new in zip(each.versions[at:], each.versions[at + 1 :], strict=False):
-                    if not self._changed(old, new):
-                        return each.told("conflict", f"{last.location}: others change it in the other store")
-        except (UnreadableDocument, InvalidDocument) as error:
-            return each.told("conflict" if isinstance(error, UnreadableDocument) else "refused", str(error))
-        return each.told(outcome)
+            for _ in range(TURNS):
+                last = each.last
+                there = self.target.load(last.stage, last.doc_id, ALL_FILES)
+                at = _position(each.versions, there)
+                if at is None:
+                    # It may be a version that history was not asked for, or that has come since.
+                    again = None if is_whole else self._loaded(last.stage, last.doc_id, None)
+                    if not isinstance(again, _Versions):
+                        return each.told("conflict", self._difference(last, there))
+                    each, is_whole = again, True
+                elif at == len(each.versions) - 1:
+                    return each.told("same" if outcome == "updated" and not is_changed else outcome)
+                elif self.dry_run:
+                    return each.told(outcome)
+                else:
+                    # Where another one has changed it, this looks again; after each version, too.
+                    self._changed(each.versions[at], each.versions[at + 1] if self.history else last)
+                    is_changed = True
+        except UnreadableDocument as error:
+            return each.told("conflict", str(error))
+        return each.told("conflict", f"{self.target.location(last.stage, last.doc_id)}: others change it all the time")
 
-    def _changed(self, old: Version, new: Version) -> bool:
+    def _changed(self, old: Version, new: Version) -> None:
+        """Put a version in the place of the one before, if that is there still."""
         stage, doc_id, before, after = new.stage, new.doc_id, old.stored, new.stored
         if before.parts.items() <= after.parts.items():
             added = {name: data for name, data in after.parts.items() if name not in before.parts}
-            return self.target.amend(stage, doc_id, before.record, after.record, added)
-        return self.target.replace(stage, doc_id, before.record, after.record, after.parts)
+            self.target.amend(stage, doc_id, before.record, after.record, added)
+        else:
+            self.target.replace(stage, doc_id, before.record, after.record, after.parts)
 
     def _difference(self, last: Version, there: Stored | None) -> str:
         """Return what a document that is there differs in."""
@@ -216,31 +243,20 @@ class _Copy:
             return f"{where} holds {held}; expected {own}, of {last.location}"
         if last.stored.parts == there.parts:
             return f"{where} has the same texts, and a record that differs from that of {last.location}"
-        return f"{where} has other texts than {last.location}, and is no earlier version of it"
+        return f"{where} has other texts than {last.location}, and is no earlier version of it that is known"
 
     def _verified(self, each: _Versions) -> Copied | None:
         last = each.last
         there = self.target.load(last.stage, last.doc_id, ALL_FILES)
-        if there is not None and (there.record, there.parts) == (last.stored.record, last.stored.parts):
+        if _position([last], there) == 0:
             return None
         where = self.target.location(last.stage, last.doc_id)
         return each.told("refused", f"{where}: what was written does not come back as it was")
 
 
-def _checked(version: Version) -> Version:
-    """Return a version with its parts alone, compared with what its record says.
-
-    Raises:
-        UnreadableDocument: it is damaged, or lists a file that this docid does not know.
-    """
-    if unknown := [name for name in version.record.files if name not in ALL_FILES]:
-        problem = f"its record lists {', '.join(unknown)}, which this docid does not know"
-        raise version.unreadable(problem, "copy it with a later docid")
-    version.document(verify=True)
-    parts = version.contents(ALL_FILES, verify=False)
-    stored = Stored(version.stored.record, parts)
-    return Version(version.backend, version.stage, version.doc_id, stored, version.record)
-
-
-def _frozen(version: Version) -> frozenset[tuple[str, bytes]]:
-    return frozenset(version.stored.parts.items())
+def _position(versions: list[Version], there: Stored | None) -> int | None:
+    """Return which version something is, the latest such; None where it is none."""
+    for at in range(len(versions) - 1, -1, -1):
+        if there is not None and (versions[at].stored.record, versions[at].stored.parts) == (there.record, there.parts):
+            return at
+    return None

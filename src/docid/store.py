@@ -637,12 +637,12 @@ def _home(
         if not rest.startswith("/"):
             raise ValueError(f"root: expected file:///directory, got {name!r}")
         return LocalBackend(unquote(rest), durability=durability)
-    if isinstance(root, os.PathLike) and isinstance(name, str) and name.startswith(_MANGLED):
-        raise ValueError(f"root: {name!r} was a URL before it became a path; expected the URL as text")
+    if isinstance(name, str) and name.startswith(_MANGLED):
+        raise ValueError("root: a URL with one slash, as a pathlib.Path makes of it; expected the URL as text")
     return LocalBackend(root, durability=durability)
 
 
-_MANGLED = ("s3:/", "gs:/", "az:/", "memory:/", "file:/")  # a pathlib.Path makes one slash of two
+_MANGLED = ("s3:/", "s3a:/", "gs:/", "az:/", "abfs:/", "abfss:/", "memory:/", "file:/")
 
 
 def _without_frames(error: Exception) -> Exception:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
 from docid.document import PART_FILES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["Backend", "Leftover", "NewDocument", "Stored", "Sweeper"]
@@ -129,7 +129,7 @@ class Backend(Protocol):
     Every method may raise `UnreadableDocument` where something stands that is no document, and `OSError`.
 
     A class that inherits from this one gets `location`, `each`, `exists`, `create_many`, `listing`, `modified`,
-    `settle`, `changed` and `sweeper`, which a home may do better.
+    `settle`, `check`, `changed` and `sweeper`, which a home may do better.
     """
 
     @abstractmethod
@@ -228,7 +228,15 @@ class Backend(Protocol):
         """Return the doc ids of a stage, as a stream, in no order, without opening documents."""
         ...
 
-    def changed(self, stage: str) -> Collection[str] | None:  # noqa: ARG002 - for a home that knows
+    def check(self, record: bytes, parts: Mapping[str, bytes]) -> None:  # noqa: ARG002 - for a home that cannot
+        """Refuse what this home cannot hold; most can hold any bytes.
+
+        Raises:
+            InvalidDocument: it cannot.
+        """
+        return
+
+    def changed(self, stage: str) -> Container[str] | None:  # noqa: ARG002 - for a home that knows
         """Return the doc ids of a stage that have a history, and maybe others; None where that is not known."""
         return None
 

@@ -26,7 +26,7 @@ from docid.errors import DocidError, DurabilityUnknown, InvalidDocument, Unreada
 from docid.ids import DOC_ID, is_doc_id
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Container, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from docid.backends.base import NewDocument, Sweeper
@@ -54,6 +54,18 @@ _REMEDIES = {
 
 # So often a document is looked for whose lock is there and free, before it is believed not to be there.
 _LOOKS = 3
+
+
+class _Changed:
+    """The documents of a stage that have a history, or an interim name: one that was replaced is there already."""
+
+    def __init__(self, history: str, stage: str) -> None:
+        self._history = history
+        self._stage = stage
+
+    def __contains__(self, doc_id: object) -> bool:
+        name = str(doc_id)
+        return os.path.lexists(join(self._history, name)) or os.path.lexists(join(self._stage, old_name(name)))
 
 
 class LocalBackend(Backend):
@@ -368,20 +380,9 @@ class LocalBackend(Backend):
     # Each holds a directory open: 100 are fewer than any system allows a process.
     together = 100
 
-    def changed(self, stage: str) -> Collection[str] | None:
-        """See `Backend.changed`."""
-        found: set[str] = set()
-        # What is being replaced, or was when its writer died, has a version before that is not in history yet.
-        for names in ((stage,), (*HISTORY, stage)):
-            directory = self._open(names, "")
-            if directory is not None:
-                with directory:
-                    interim = old_name("")
-                    whole = len(names) > 1
-                    found.update(
-                        name.removeprefix(interim) for name in directory.names() if whole or name.startswith(interim)
-                    )
-        return found
+    def changed(self, stage: str) -> Container[str]:
+        """See `Backend.changed`: looked at when it is asked for, not before."""
+        return _Changed(join(self.root, *HISTORY, stage), join(self.root, stage))
 
     def _listed(self, stage: str) -> Iterator[str]:
         started = time.time_ns()

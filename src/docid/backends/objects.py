@@ -7,6 +7,7 @@ and nothing to sweep. Needs the extra `objects`: `pip install 'docid-store[objec
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import re
@@ -28,6 +29,7 @@ except ImportError as error:  # pragma: no cover  - tested in an environment wit
 
 from docid.backends.base import Backend, Leftover, Stored
 from docid.backends.names import HISTORY, QUARANTINE, entry_name, time_of_entry
+from docid.document import nonce
 from docid.errors import InvalidDocument, StoreUnavailable, UnreadableDocument
 from docid.ids import is_doc_id
 
@@ -50,6 +52,8 @@ TEXTS = "texts"
 _RECORD = "metadata.json"
 _SUFFIX = ".json"
 _FORMAT = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE  # as a record has it
+_TOMBSTONE = b"docid_quarantined"
+_TOMBSTONE_AGE = 300.0  # seconds
 _LISTINGS = 3  # that are begun again
 _PAGE = 1000  # names in an answer: as many as the services give
 
@@ -57,6 +61,13 @@ _PAGE = 1000  # names in an answer: as many as the services give
 _RETRIES = {"max_retries": 8, "retry_timeout": timedelta(seconds=90)}
 
 _URL = re.compile(r"(s3|s3a|gs|az|abfss?|memory)://[^?#@]*")
+
+_here = threading.local()  # whether this thread is one that works for `each`, of any home
+
+
+def _begin() -> None:
+    _here.is_worker = True
+
 
 _used_by: int | None = None  # the process that has sent requests
 
@@ -108,7 +119,6 @@ class ObjectsBackend(Backend):
         self._options = dict(options or {})
         self._threads: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
-        self._here = threading.local()
         if isinstance(store, str):
             self.url = "memory://" if store.startswith("memory:") else store.rstrip("/")
             self._store = _opened(store, self._options)
@@ -135,7 +145,7 @@ class ObjectsBackend(Backend):
 
     def each(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """See `Backend.each`: twice `in_flight` items are held."""
-        if getattr(self._here, "is_worker", False):  # what a worker asks for, it does itself
+        if getattr(_here, "is_worker", False):  # what a worker asks for, it does itself
             yield from map(function, items)
             return
         threads = self._pool()
@@ -157,10 +167,8 @@ class ObjectsBackend(Backend):
             if self._threads is None:
                 from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - for work on many alone
 
-                def begin() -> None:
-                    self._here.is_worker = True
-
-                self._threads = ThreadPoolExecutor(self.in_flight, "docid", begin)
+                # Nothing that a thread holds may hold this home, or neither would ever end.
+                self._threads = ThreadPoolExecutor(self.in_flight, "docid", _begin)
             return self._threads
 
     # --- documents -----------------------------------------------------------------------------------------------
@@ -171,13 +179,16 @@ class ObjectsBackend(Backend):
         try:
             self._put(key, data, "create")
         except AlreadyExistsError:
-            return self._is_ours(key, data)
+            found = self._get(key)
+            there = None if found is None else found.data
         except StoreUnavailable as error:
             there = self._after(error, key)
             if there is None:
                 raise  # it may be done yet
-            return there == data
-        return True
+        else:
+            return True
+        # Or it was done, its answer lost, and another change has come since: then it is in history.
+        return there == data or (_is_later(there, record, parts) and self._is_in_history(stage, doc_id, data))
 
     def create_many(self, documents: Iterable[NewDocument]) -> list[bool | Exception]:
         """See `Backend.create_many`: `in_flight` requests at once."""
@@ -246,14 +257,19 @@ class ObjectsBackend(Backend):
         if not names:
             return
         current = self._get(_key(stage, doc_id))
-        # A change puts the old version there before it is made: one that was not made, or lost, leaves it twice.
-        seen = set() if current is None else {current.data}
-        for name in reversed(names):
-            found = self._get(place + name)
-            if found is not None and found.data not in seen:
-                seen.add(found.data)
+        # A change puts the old version there before it is made: one that was not made, or lost to another, leaves a
+        # version that is still the current one, or there twice. Its name ends in its digest, and the first one counts.
+        known = "" if current is None else _digest(current.data)
+        first = {name.partition("-")[2].removesuffix(_SUFFIX): name for name in reversed(names)}
+        for digest, name in sorted(first.items(), key=lambda each: each[1], reverse=True):
+            found = None if digest == known else self._get(place + name)
+            if found is not None:
                 record, texts = self._unpacked(stage, doc_id, found.data)
                 yield Stored(record, {part: texts[part] for part in parts if part in texts})
+
+    def check(self, record: bytes, parts: Mapping[str, bytes]) -> None:
+        """See `Backend.check`."""
+        packed(record, parts)
 
     def changed(self, stage: str) -> Collection[str]:
         """See `Backend.changed`."""
@@ -276,27 +292,39 @@ class ObjectsBackend(Backend):
         if there != expected:
             return False
         new = packed(record, {**(texts if keep else {}), **parts})
-        put_aside = f"{place}{entry_name(self._entries(place))}{_SUFFIX}"
-        self._put(put_aside, old.data, "overwrite")
+        put_aside = self._put_aside(place, old.data)
         try:
             self._put(key, new, old.version)
-        except (PreconditionError, FileNotFoundError):
-            done = self._is_ours(key, new)
+        except (PreconditionError, AlreadyExistsError, FileNotFoundError):
+            found = self._get(key)
+            there_now = None if found is None else found.data
         except StoreUnavailable as error:
-            after = self._after(error, key)
-            if after is None or after == old.data:
+            there_now = self._after(error, key)
+            if there_now is None or there_now == old.data:
                 raise  # as above
-            done = after == new
         else:
-            done = True
-        if not done:
+            return True
+        if there_now == new or self._is_in_history(stage, doc_id, new):
+            return True
+        if put_aside is not None:
             self._delete(put_aside)  # another change was first, and has put it aside itself
-        return done
+        return False
 
-    def _is_ours(self, key: str, data: bytes) -> bool:
-        """Return whether what is there is what this call has put: by its nonce no other one puts the same bytes."""
-        found = self._get(key)
-        return found is not None and found.data == data
+    def _put_aside(self, place: str, data: bytes) -> str | None:
+        """Put a version into history, before its change; return where, or None where an earlier try has put it."""
+        entries = self._entries(place)
+        digest = _digest(data)
+        if any(name.endswith(f"-{digest}{_SUFFIX}") for name in entries):
+            return None
+        time_of, _, _ = entry_name(name.removesuffix(_SUFFIX) for name in entries).partition("-")
+        key = f"{place}{time_of}-{digest}{_SUFFIX}"
+        self._put(key, data, "overwrite")
+        return key
+
+    def _is_in_history(self, stage: str, doc_id: str, data: bytes) -> bool:
+        """Return whether a version is in history: what a change takes the place of is there before it is made."""
+        ending = f"-{_digest(data)}{_SUFFIX}"
+        return any(name.endswith(ending) for name in self._entries(_history(stage, doc_id)))
 
     def _after(self, error: StoreUnavailable, key: str) -> bytes | None:
         """Return what is there after a put that failed: it may have been done, and only its answer lost."""
@@ -334,6 +362,13 @@ class ObjectsBackend(Backend):
 
     def _listed(self, prefix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Return the names below a prefix, without those in directories of their own, and what the service says."""
+        for path, meta in self._all_below(prefix):
+            name = path.removeprefix(prefix)
+            if "/" not in name:
+                yield name, meta
+
+    def _all_below(self, prefix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Return all paths below a prefix, and what the service says of each."""
         last: str | None = None
         failed = 0
         while True:
@@ -342,10 +377,8 @@ class ObjectsBackend(Backend):
                 while (page := self._ask("list", prefix, lambda _: next(pages, None))) is not None:  # noqa: B023 - now
                     for meta in page:
                         last = meta["path"]
-                        # What has the prefix in another directory, or lies deeper, is none of these names.
-                        name = last.removeprefix(prefix)
-                        if name != last and "/" not in name:
-                            yield name, meta
+                        if last.startswith(prefix):
+                            yield last, meta
             except StoreUnavailable as error:
                 # obstore does not ask again for an answer that was cut off; from the last name on, this does.
                 failed += 1
@@ -365,14 +398,19 @@ class ObjectsBackend(Backend):
             # Made before this process was forked, and not used: its connections are of the other process.
             self._store = _again(self._given, self._options)
             self._made_in = os.getpid()
+        is_conditional = options.get("mode", "overwrite") != "overwrite"
         try:
             return function(self._store, *arguments, **options)
-        except (AlreadyExistsError, PreconditionError):
-            raise
         except Exception as error:  # noqa: BLE001 - obstore's, of many kinds
-            if isinstance(error, FileNotFoundError) and not _is_bucket_missing(str(error)):
-                raise FileNotFoundError(key) from None
-            raise _unavailable(error, action, f"{self.url}/{key}") from None
+            failure: Exception
+            if is_conditional and isinstance(error, AlreadyExistsError | PreconditionError):
+                failure = type(error)(key)
+            elif isinstance(error, FileNotFoundError) and not _is_bucket_missing(str(error)):
+                failure = FileNotFoundError(key)
+            else:
+                failure = _unavailable(error, action, f"{self.url}/{key}")
+        # Raised here, the error has no other one behind it, whose text may show what is secret.
+        raise failure
 
 
 class ObjectsSweeper:
@@ -389,9 +427,21 @@ class ObjectsSweeper:
         """See `Sweeper.in_the_way`."""
         return []
 
-    def strays(self, *_: object, **__: object) -> list[Leftover]:
-        """See `Sweeper.strays`."""
-        return []
+    def strays(
+        self,
+        stage: str,
+        doc_id: str,
+        expected: bytes | None,
+        listed: Collection[str],
+        older_than: float,  # noqa: ARG002 - nobody is at an object
+    ) -> list[Leftover]:
+        """See `Sweeper.strays`: texts that the record does not list."""
+        there = self._backend.listing(stage, doc_id)
+        if there is None or there[0] != expected:
+            return []
+        path, problem = _key(stage, doc_id), "a text {!r} that its record does not list"
+        names = [name for name in sorted(there[1]) if name not in listed]
+        return [Leftover("unlisted-file", stage, doc_id, path, problem.format(name), None) for name in names]
 
     def is_stale(self, stage: str, doc_id: str, older_than: float) -> bool:
         """See `Sweeper.is_stale`; the time is the service's."""
@@ -407,12 +457,20 @@ class ObjectsSweeper:
         backend, stage, doc_id = self._backend, leftover.stage, leftover.doc_id
         key = _key(stage, doc_id)
         found = backend._get(key)  # noqa: SLF001 - as above
-        if found is None or not self.is_stale(stage, doc_id, older_than):
+        if found is None or (leftover.expected is not None and _record_of(found.data) != leftover.expected):
             return None
-        if leftover.expected is not None and _record_of(found.data) != leftover.expected:
+        # Another repair that is between its tombstone and its deletion is given time.
+        if not self.is_stale(stage, doc_id, max(older_than, _TOMBSTONE_AGE if _TOMBSTONE in found.data else 0)):
             return None
         to = "/".join((*QUARANTINE, run, key))
-        backend._put(to, found.data, "create")  # noqa: SLF001 - as above
+        backend._put(to, found.data, "overwrite")  # noqa: SLF001 - as above
+        # A deletion has no condition. A tombstone has: it takes the place of this object and no other, and keeps the
+        # id from being given away until it is deleted.
+        try:
+            backend._put(key, b'{"%b": "%b"}\n' % (_TOMBSTONE, nonce().encode()), found.version)  # noqa: SLF001 - as above
+        except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+            backend._delete(to)  # noqa: SLF001 - as above
+            return None
         backend._delete(key)  # noqa: SLF001 - as above
         return to
 
@@ -420,9 +478,8 @@ class ObjectsSweeper:
         """See `Sweeper.discarded`; the time is the service's."""
         places = ["/".join(QUARANTINE), *("/".join((*HISTORY, stage)) for stage in history)]
         for place in places:
-            pages = self._backend._ask("list", place, obstore.list, place + "/", chunk_size=_PAGE)  # noqa: SLF001 - as above
-            for page in pages:
-                yield from ((meta["path"], meta["size"]) for meta in page if _age(meta) >= older_than)
+            listed = self._backend._all_below(place + "/")  # noqa: SLF001 - as above
+            yield from ((path, meta["size"]) for path, meta in listed if _age(meta) >= older_than)
 
     def discard(self, path: str) -> None:
         """See `Sweeper.discard`."""
@@ -484,6 +541,23 @@ def _record_of(data: bytes) -> bytes | None:
         return None
 
 
+def _digest(data: bytes) -> str:
+    """Return what the name of a version in history ends in: 16 hex digits of the SHA-256 of the object."""
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _is_later(there: bytes | None, record: bytes, parts: Mapping[str, bytes]) -> bool:
+    """Return whether an object could have taken the place of a document: the same lineage, and other texts."""
+    if there is None:
+        return False
+    try:
+        other, texts = unpacked(there)
+    except ValueError:
+        return False
+    mine, theirs = _fields(record), _fields(other)
+    return texts != parts and all(mine.get(key) == theirs.get(key) for key in ("task_id", "parent_doc_id"))
+
+
 def _key(stage: str, doc_id: str) -> str:
     return f"{stage}/{doc_id}{_SUFFIX}"
 
@@ -500,7 +574,7 @@ def _opened(url: str, options: Mapping[str, Any]) -> Any:
     """Return obstore's store of a URL."""
     if not _URL.fullmatch(url):
         raise ValueError(
-            f"root: {url.partition('?')[0].rpartition('@')[2]!r} is no URL of an object store; expected "
+            f"root: {url.partition('://')[0]}://… is no URL of an object store; expected "
             "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, memory:// or file:///directory, without "
             "credentials in it"
         )
@@ -509,7 +583,7 @@ def _opened(url: str, options: Mapping[str, Any]) -> Any:
             raise ValueError(f"root: expected 'memory://' and no options, got {url!r}")
         return MemoryStore()
     given = dict(options)
-    retries = {**_RETRIES, **given.pop("retry_config", {})}
+    retries = {**_RETRIES, **(given.pop("retry_config", None) or {})}
     try:
         # Client options of ours would take the place of those in the environment (AWS_ALLOW_HTTP), so there are none.
         return from_url(url, retry_config=cast("Any", retries), **given)
@@ -530,7 +604,7 @@ def _shown(store: Any) -> str:
     scheme = {"google": "gs", "gcs": "gs", "azure": "az"}.get(kind, kind)
     config = getattr(store, "config", {}) or {}
     bucket = config.get("bucket") or config.get("container_name") or ""
-    return f"{scheme}://{'/'.join(filter(None, (bucket, getattr(store, 'prefix', None) or '')))}"
+    return f"{scheme}://{'/'.join(filter(None, (bucket, str(getattr(store, 'prefix', None) or ''))))}"
 
 
 def _unpickled(store: Any, options: Mapping[str, Any], in_flight: int) -> ObjectsBackend:
@@ -548,6 +622,7 @@ def _check_process(url: str) -> None:
         raise StoreUnavailable("use", url, problem, "start workers with 'spawn' or 'forkserver'", refused=True)
 
 
+_NO_CREDENTIALS = re.compile(r"169\.254\.16|169\.254\.17|metadata\.google\.internal|CredentialsError")
 _BUCKET = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound|ContainerBeingDeleted)</Code>|bucket does not exist")
 
 
@@ -564,7 +639,7 @@ def _unavailable(error: Exception, action: str, location: str) -> StoreUnavailab
     number = int(status[1]) if status else 0
     if _is_bucket_missing(text):
         problem, remedy = f"the bucket or container is not there{told}", "create it, or correct the URL"
-    elif "169.254.169.254" in text or "metadata" in text or "CredentialsError" in text:
+    elif number == 0 and _NO_CREDENTIALS.search(text):
         problem, remedy = "no credentials were found", "set them in the environment, or give them as options"
     elif number in {401, 403} or type(error).__name__ in {"PermissionDeniedError", "UnauthenticatedError"}:
         problem = f"the service refused the credentials{told}"

@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from docid.cli.options import UsageError, add_stages, opened
+from docid.cli.options import UsageError, add_stages, opened, root_of
 from docid.cli.output import Meter, json_line, plain, say
 from docid.copying import copy
 from docid.errors import shown
@@ -28,8 +28,8 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "goes on. Documents whose name is taken in the other store by another one, and damaged ones, are listed and "
         "left out; the exit code is 1 then.",
     )
-    copying.add_argument("source", metavar="FROM", help="a store: its directory, or its URL")
-    copying.add_argument("target", metavar="TO", help="another one, which need not be there yet")
+    copying.add_argument("source", type=root_of, metavar="FROM", help="a store: its directory, or its URL")
+    copying.add_argument("target", type=root_of, metavar="TO", help="another one, which need not be there yet")
     copying.add_argument(
         "--stage", action="append", metavar="STAGE", help="copy this stage alone; may be repeated (default: all)"
     )

@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from docid.document import nonce
 from docid.ids import is_doc_id
@@ -43,6 +44,7 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store",
         metavar="ROOT",
+        type=root_of,
         default=os.environ.get("DOCID_STORE") or None,
         help="the store: a directory, or the URL of an object store, s3://bucket/prefix, whose credentials and "
         "endpoint come from the environment (default: the environment variable DOCID_STORE)",
@@ -75,6 +77,11 @@ def store_of(arguments: argparse.Namespace) -> DocsStore:
 def is_url(root: str) -> bool:
     """Return whether a store is named by a URL, of which no directory can be asked for."""
     return "://" in root
+
+
+def root_of(text: str) -> str:
+    """Return the root of a store as it was given; of a file:// URL the directory."""
+    return unquote(text.removeprefix("file://")) if text.startswith("file:///") else text
 
 
 def opened(root: str, stages: Stages, *, new: bool = False, in_flight: int | None = None) -> DocsStore:
