@@ -192,6 +192,10 @@ def test_beside_others(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(there.backend, "ids", lambda _: iter(()))
     # (An object that is there with these very bytes is taken for its own.)
     assert outcomes(copy(local, there, stages=["draft"])) == {"copied": 2}
+    memory = DocsStore(MemoryBackend())
+    list(copy(local, memory, stages=["draft"]))
+    monkeypatch.setattr(memory.backend, "ids", lambda _: iter(()))
+    assert outcomes(copy(local, memory, stages=["draft"])) == {"same": 2}
     # One that changes all the time, or goes.
     local.write(Document(stage="draft", doc_id="d0", task_id="t-0", raw_text="anew"), if_exists="replace")
     monkeypatch.setattr(there.backend, "replace", lambda *_: False)
@@ -340,6 +344,10 @@ def test_what_stands_in_the_way_in_the_other_store_is_a_conflict(local: DocsStor
     told = {each.doc_id: each for each in copy(local, there, stages=["draft"]) if each.outcome == "conflict"}
     assert sorted(told) == ["d0", "d2"]
     assert "cannot be used" in told["d0"].message
+    (tmp_path / "other" / "draft").mkdir(parents=True)
+    (tmp_path / "other" / "draft" / "d0").write_text("a file, where nothing is listed")
+    told = {each.doc_id: each for each in copy(local, DocsStore(tmp_path / "other"), stages=["draft"])}
+    assert [doc_id for doc_id, each in told.items() if each.outcome == "conflict"] == ["d0"]
 
 
 def test_history_of_another_lineage_is_not_a_documents_own(local: DocsStore, tmp_path: Path) -> None:

@@ -684,6 +684,7 @@ def test_a_sweeper_looks_again_before_it_moves_anything() -> None:
     assert sweeper.clear(found, "run", 0) is None  # another record is there by now
     assert sweeper.clear(found._replace(expected=None, doc_id="gone"), "run", 0) is None
     assert (sweeper.in_the_way("draft"), sweeper.tidy("draft", 0)) == ([], 0)
+    assert sweeper.strays("draft", "gone", b"{}", (), 0) == []
 
 
 @pytest.mark.parametrize(
@@ -810,3 +811,10 @@ def test_texts_that_the_record_does_not_list_are_found(store: DocsStore) -> None
     assert "a text 'parsed.txt' that its record does not list" in finding.message
     assert store.read("draft", "d1").parsed_text is None
     assert [step.action for step in repair(store, apply=True, stale_after=0)] == ["leave"]
+
+
+def test_what_goes_between_the_put_that_was_refused_and_the_look_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = ObjectsBackend("memory://")
+    assert backend.create("draft", "d1", b"{}\n", {"raw.txt": b"x"})
+    monkeypatch.setattr(backend, "_get", lambda _: None)
+    assert not backend.create("draft", "d1", b"{}\n", {"raw.txt": b"y"})

@@ -377,8 +377,7 @@ class ObjectsBackend(Backend):
                 while (page := self._ask("list", prefix, lambda _: next(pages, None))) is not None:  # noqa: B023 - now
                     for meta in page:
                         last = meta["path"]
-                        if last.startswith(prefix):
-                            yield last, meta
+                        yield last, meta
             except StoreUnavailable as error:
                 # obstore does not ask again for an answer that was cut off; from the last name on, this does.
                 failed += 1
