@@ -199,6 +199,7 @@ class _Copy:
     def _brought(self, each: _Versions, outcome: Literal["copied", "updated"] = "updated") -> Copied:
         """Bring what is there up to the last version, if it is one of them."""
         is_whole = is_changed = False
+        last = each.last
         try:
             for _ in range(TURNS):
                 last = each.last

@@ -34,7 +34,7 @@ from docid.errors import InvalidDocument, StoreUnavailable, UnreadableDocument
 from docid.ids import is_doc_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import ThreadPoolExecutor
 
     from docid.backends.base import NewDocument
@@ -52,6 +52,7 @@ TEXTS = "texts"
 _RECORD = "metadata.json"
 _SUFFIX = ".json"
 _FORMAT = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE  # as a record has it
+_DIGITS = 12  # of a digest in a name; four more keep the names of two changes of one version apart
 _TOMBSTONE = b"docid_quarantined"
 _TOMBSTONE_AGE = 300.0  # seconds
 _LISTINGS = 3  # that are begun again
@@ -190,7 +191,7 @@ class ObjectsBackend(Backend):
         # Or it was done, its answer lost, and another change has come since: then it is in history.
         return there == data or (_is_later(there, record, parts) and self._is_in_history(stage, doc_id, data))
 
-    def create_many(self, documents: Iterable[NewDocument]) -> list[bool | Exception]:
+    def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
         """See `Backend.create_many`: `in_flight` requests at once."""
 
         def create(document: NewDocument) -> bool | Exception:
@@ -199,7 +200,12 @@ class ObjectsBackend(Backend):
             except Exception as error:  # noqa: BLE001 - each has its answer
                 return error
 
-        return list(self.each(create, documents))
+        # Of a name that is there twice the first one is first.
+        first: dict[tuple[str, str], int] = {}
+        later = [at for at, each in enumerate(documents) if first.setdefault((each.stage, each.doc_id), at) != at]
+        answers = dict(zip(first.values(), self.each(create, map(documents.__getitem__, first.values())), strict=True))
+        answers.update((at, create(documents[at])) for at in later)
+        return [answers[at] for at in range(len(documents))]
 
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
         """See `Backend.load`. One request."""
@@ -258,9 +264,9 @@ class ObjectsBackend(Backend):
             return
         current = self._get(_key(stage, doc_id))
         # A change puts the old version there before it is made: one that was not made, or lost to another, leaves a
-        # version that is still the current one, or there twice. Its name ends in its digest, and the first one counts.
+        # version that is still the current one, or there twice. Its digest is in its name, and the first one counts.
         known = "" if current is None else _digest(current.data)
-        first = {name.partition("-")[2].removesuffix(_SUFFIX): name for name in reversed(names)}
+        first = {_digest_of(name): name for name in reversed(names)}
         for digest, name in sorted(first.items(), key=lambda each: each[1], reverse=True):
             found = None if digest == known else self._get(place + name)
             if found is not None:
@@ -306,25 +312,24 @@ class ObjectsBackend(Backend):
             return True
         if there_now == new or self._is_in_history(stage, doc_id, new):
             return True
-        if put_aside is not None:
-            self._delete(put_aside)  # another change was first, and has put it aside itself
+        self._delete(put_aside)  # another change was first, and has put it aside itself
         return False
 
-    def _put_aside(self, place: str, data: bytes) -> str | None:
-        """Put a version into history, before its change; return where, or None where an earlier try has put it."""
-        entries = self._entries(place)
-        digest = _digest(data)
-        if any(name.endswith(f"-{digest}{_SUFFIX}") for name in entries):
-            return None
-        time_of, _, _ = entry_name(name.removesuffix(_SUFFIX) for name in entries).partition("-")
-        key = f"{place}{time_of}-{digest}{_SUFFIX}"
+    def _put_aside(self, place: str, data: bytes) -> str:
+        """Put a version into history, before its change; return where: a name of its own.
+
+        Also where another change has put it aside already: that one takes its own away if it is not made.
+        """
+        names = (name.removesuffix(_SUFFIX) for name in self._entries(place))
+        time_of, _, unique = entry_name(names).partition("-")
+        key = f"{place}{time_of}-{_digest(data)}{unique[_DIGITS:]}{_SUFFIX}"
         self._put(key, data, "overwrite")
         return key
 
     def _is_in_history(self, stage: str, doc_id: str, data: bytes) -> bool:
         """Return whether a version is in history: what a change takes the place of is there before it is made."""
-        ending = f"-{_digest(data)}{_SUFFIX}"
-        return any(name.endswith(ending) for name in self._entries(_history(stage, doc_id)))
+        digest = _digest(data)
+        return any(_digest_of(name) == digest for name in self._entries(_history(stage, doc_id)))
 
     def _after(self, error: StoreUnavailable, key: str) -> bytes | None:
         """Return what is there after a put that failed: it may have been done, and only its answer lost."""
@@ -541,8 +546,12 @@ def _record_of(data: bytes) -> bytes | None:
 
 
 def _digest(data: bytes) -> str:
-    """Return what the name of a version in history ends in: 16 hex digits of the SHA-256 of the object."""
-    return hashlib.sha256(data).hexdigest()[:16]
+    """Return what is in the name of a version in history: the first 12 hex digits of the SHA-256 of the object."""
+    return hashlib.sha256(data).hexdigest()[:_DIGITS]
+
+
+def _digest_of(name: str) -> str:
+    return name.partition("-")[2][:_DIGITS]
 
 
 def _is_later(there: bytes | None, record: bytes, parts: Mapping[str, bytes]) -> bool:
