@@ -806,6 +806,19 @@ def test_of_two_changes_that_put_one_version_aside_the_one_that_is_made_keeps_it
     assert store.read("draft", "d1").raw_text == "2"
 
 
+def test_history_is_read_beside_a_change_that_takes_its_own_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = ObjectsBackend("memory://")
+    store = DocsStore(backend)
+    store.write(draft(raw_text="1"))
+    first = backend._get("draft/d1.json")
+    assert first is not None
+    gone = backend._put_aside(".docid/history/draft/d1/", first.data)
+    store.write(draft(raw_text="2"), if_exists="replace")
+    get = backend._get
+    monkeypatch.setattr(backend, "_get", lambda key: None if key == gone else get(key))
+    assert [each.raw_text for each in store.history("draft", "d1")] == ["1"]
+
+
 def test_a_home_that_is_let_go_lets_its_threads_go() -> None:
     before = threading.active_count()
     for _ in range(10):

@@ -266,9 +266,12 @@ class ObjectsBackend(Backend):
         # A change puts the old version there before it is made: one that was not made, or lost to another, leaves a
         # version that is still the current one, or there twice. Its digest is in its name, and the first one counts.
         known = "" if current is None else _digest(current.data)
-        first = {_digest_of(name): name for name in reversed(names)}
-        for digest, name in sorted(first.items(), key=lambda each: each[1], reverse=True):
-            found = None if digest == known else self._get(place + name)
+        same: dict[str, list[str]] = {}
+        for name in names:
+            same.setdefault(_digest_of(name), []).append(name)
+        for digest, each in sorted(same.items(), key=lambda named: named[1][0], reverse=True):
+            # A change that was not made takes its own away, at this moment maybe.
+            found = None if digest == known else next(filter(None, (self._get(place + name) for name in each)), None)
             if found is not None:
                 record, texts = self._unpacked(stage, doc_id, found.data)
                 yield Stored(record, {part: texts[part] for part in parts if part in texts})
