@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from docid import DocsStore, Document, InvalidName, Stages, StoreUnavailable, audit
+from docid import DocsStore, Document, InvalidName, Stages, StoreUnavailable, UnreadableDocument, audit
 from docid.backends import LocalBackend, MemoryBackend
 from docid.backends.objects import ObjectsBackend
 from docid.cli import main
@@ -428,3 +428,21 @@ def test_a_file_url_is_its_directory(local: DocsStore, tmp_path: Path, capfd: py
     assert files(tmp_path / "a b") == files(tmp_path / "docs")
     assert "there is no such directory" in run(capfd, "file:///no/such", tmp_path)[2]
     assert main(["ls", "--store", f"file://{tmp_path}/docs", "draft"]) == 0
+
+
+def test_a_home_that_finds_something_else_where_it_creates_says_so(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents(local, 2)
+    there = DocsStore(MemoryBackend())
+    create = there.backend.create
+
+    def refusing(stage: str, doc_id: str, record: bytes, parts: Any) -> bool:
+        if doc_id == "d0":
+            raise UnreadableDocument(stage, doc_id, "draft/d0", "a tool has left something there")
+        return create(stage, doc_id, record, parts)
+
+    monkeypatch.setattr(there.backend, "create", refusing)
+    told = {each.doc_id: each for each in copy(local, there, stages=["draft"])}
+    assert (told["d0"].outcome, told["d1"].outcome) == ("conflict", "copied")
+    assert "a tool has left something there" in told["d0"].message
