@@ -21,6 +21,7 @@ from docid import (
     EvaluationTask,
     InvalidName,
     StoredDocument,
+    StoreUnavailable,
     TaskRow,
     read_tasks,
     write_tasks,
@@ -588,6 +589,38 @@ def test_what_cannot_become_a_document_is_not_tried_again(pipeline: Pipeline) ->
     prompt.append(None)
     assert "prompt: expected text, got NoneType (task_id='t-0')" in run(ensuring)
     assert list(pipeline.store.ids("draft")) == []
+
+
+@pytest.mark.parametrize(("refused", "tries"), [(False, 3), (True, 1)])
+def test_an_object_store_that_does_not_answer_is_asked_again(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, refused: bool, tries: int
+) -> None:
+    calls: list[str] = []
+
+    def away(*_: object, **__: object) -> None:
+        calls.append("asked")
+        raise StoreUnavailable("write", "s3://b/draft/d1.json", "no answer", "try again", refused=refused)
+
+    monkeypatch.setattr(DocsStore, "ensure", away)
+
+    @dg.asset(
+        name="draft",
+        partitions_def=document_partitions("draft"),
+        io_manager_key="documents",
+        retry_policy=dg.RetryPolicy(max_retries=2),
+    )
+    def draft(context: dg.AssetExecutionContext, docs: DocsStoreResource) -> Any:
+        return docs.ensure(context, pipeline.model, prompt="p")
+
+    result = dg.materialize(
+        [draft],
+        instance=pipeline.instance,
+        partition_key=pipeline.key("draft"),
+        resources={"docs": pipeline.docs, "documents": DocsIOManager(docs=pipeline.docs)},
+        raise_on_error=False,
+    )
+    assert not result.success
+    assert len(calls) == tries
 
 
 def test_a_document_of_another_lineage_or_store_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
 
         Raises:
             dagster.Failure: the id is taken by another lineage, the parent is missing, and whatever else docid
-                refuses; nothing was written, and it is not tried again.
+                refuses; nothing was written, and it is not tried again, unless an object store did not answer.
         """
         row = self.task(context, doc_id)
         if doc_id is None:

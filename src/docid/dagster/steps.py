@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from docid.dagster.partitions import stage_of
-from docid.errors import DocidError, LineageConflict, UnreadableDocument
+from docid.errors import DocidError, LineageConflict, StoreUnavailable, UnreadableDocument
 from docid.rows import TaskRow
 
 __all__ = ["IF_EXISTS_TAG", "REPLAY_TAG", "TASK_TAG", "Step", "explained", "is_replay", "keys_of", "refused"]
@@ -31,7 +31,10 @@ def refused(message: str) -> dg.Failure:
 
 
 class explained:  # noqa: N801 - a context manager
-    """Turns what docid refuses into a failure of the step that people can act on, and that is not tried again."""
+    """Turns what docid refuses into a failure of the step that people can act on, and that is not tried again.
+
+    An object store that did not answer has refused nothing: a step with a retry policy is tried again.
+    """
 
     def __enter__(self) -> None:
         pass
@@ -47,7 +50,8 @@ class explained:  # noqa: N801 - a context manager
             )
         if isinstance(error, UnreadableDocument) and error.remedy:
             facts["what to do"] = error.remedy
-        raise dg.Failure(str(error), metadata=facts, allow_retries=False) from error
+        may_pass = isinstance(error, StoreUnavailable) and not error.refused
+        raise dg.Failure(str(error), metadata=facts, allow_retries=may_pass) from error
 
 
 class Step(NamedTuple):
