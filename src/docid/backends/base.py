@@ -138,7 +138,8 @@ class Backend(Protocol):
         ...
 
     together: int = 100
-    """How many documents `create_many` is best given at once."""
+    """How many documents `create_many` is best given at once; in a directory each is held open, and of as many as this
+    any system allows that."""
 
     loads_whole: bool = False
     """Whether `load` costs the same with all part files as with none: then they are asked for at once."""

@@ -377,9 +377,6 @@ class LocalBackend(Backend):
         with self._at(stage):
             yield from self._listed(stage)
 
-    # Each holds a directory open: 100 are fewer than any system allows a process.
-    together = 100
-
     def changed(self, stage: str) -> Container[str]:
         """See `Backend.changed`: looked at when it is asked for, not before."""
         return _Changed(join(self.root, *HISTORY, stage), join(self.root, stage))
