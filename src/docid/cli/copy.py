@@ -47,7 +47,6 @@ def _copy(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--in-flight: expected 1 or more, got {arguments.in_flight}")
     source = opened(arguments.source, arguments.stages, in_flight=arguments.in_flight)
     target = opened(arguments.target, arguments.stages, new=True, in_flight=arguments.in_flight)
-    counts: Counter[str] = Counter()
     by_stage: dict[str, Counter[str]] = {}
     meter = Meter()
     is_shown = sys.stderr.isatty()
@@ -62,7 +61,6 @@ def _copy(arguments: argparse.Namespace) -> int:
         ),
         1,
     ):
-        counts[copied.outcome] += 1
         by_stage.setdefault(copied.stage, Counter())[copied.outcome] += 1
         if is_shown and number % _SHOWN_EVERY == 0:
             meter.show(f"documents of stage {copied.stage}", number, None)
@@ -76,13 +74,13 @@ def _copy(arguments: argparse.Namespace) -> int:
     meter.clear()
     if not arguments.json:
         _print_counts(by_stage, dry_run=arguments.dry_run)
-    return 1 if counts["conflict"] or counts["refused"] else 0
+    return 1 if any(counts["conflict"] or counts["refused"] for counts in by_stage.values()) else 0
 
 
 def _print_counts(by_stage: dict[str, Counter[str]], *, dry_run: bool) -> None:
     for stage, counts in by_stage.items():
-        told = [f"{counts[outcome]:,} {outcome}" for outcome in ("copied", "updated", "same", "conflict", "refused")]
-        say(f"{stage}: {', '.join(each for each in told if not each.startswith('0 '))}")
+        outcomes = (name for name in ("copied", "updated", "same", "conflict", "refused") if counts[name])
+        say(f"{stage}: {', '.join(f'{counts[name]:,} {name}' for name in outcomes)}")
     if not by_stage:
         say("no documents")
     elif dry_run:

@@ -86,6 +86,8 @@ def root_of(text: str) -> str:
 
 def opened(root: str, stages: Stages, *, new: bool = False, in_flight: int | None = None) -> DocsStore:
     """Return the store of a directory, which has to be there unless it is to be `new`, or of a URL."""
+    if root.startswith("memory:"):
+        raise UsageError(f"{root}: empty in every process; expected a directory, or the URL of a bucket")
     if not is_url(root) and not os.path.isdir(root) and not (new and not os.path.lexists(root)):
         wrong = "that is no directory" if os.path.exists(root) else "there is no such directory"
         raise UsageError(f"no store at {root}: {wrong}")
