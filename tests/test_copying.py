@@ -326,7 +326,23 @@ def test_the_other_commands_take_a_url_too(
     assert "0 errors, 0 warnings" in command("audit", "--verify", "--store", url)
     assert "0 errors, 0 warnings" in command("audit", "--jobs", "2", "--store", url)
     assert command("repair") == "nothing to repair\n"
-    assert "no score" in command("scores", "-o", "scores.csv") or Path("scores.csv").exists()
+    command("scores", "-o", "scores.csv")
+    assert Path("scores.csv").read_text().startswith("doc_id")
+    assert "1 rows of stage draft" in command("replay", "draft/d1", "-o", "draft_tasks.csv")
+    Path("essay_tasks.csv").write_text("essay_task_id,doc_id,parent_doc_id\nt-1__x,,\n")
+    command("link", "essay_tasks.csv")
+    assert "t-1__x,e1,d1" in Path("essay_tasks.csv").read_text()
+    Path("draft_tasks.csv").write_text("draft_task_id,doc_id,combo_id\nt-1,d1,tides\n")
+    command("backfill", "--set", "combo_id", "--from", "draft_tasks.csv:combo_id")
+    assert DocsStore(url).open("draft", "d1").metadata["combo_id"] == "tides"
+    DocsStore(url).backend.create(
+        "draft", "old", b'{"task_id": "t-old", "created_at": "2024-01-01T00:00:00Z"}', {"raw.txt": b"x"}
+    )
+    command("migrate", "--apply")
+    assert DocsStore(url).read("draft", "old", verify=True).task_id == "t-old"
+    assert not DocsStore(url).open("draft", "old").legacy
+    assert main(["ls", "--store", "memory://", "draft"]) == 2
+    assert "empty in every process; expected a directory" in capfd.readouterr().err
     monkeypatch.setitem(sys.modules, "obstore", None)
     monkeypatch.delitem(sys.modules, "docid.backends.objects", raising=False)
     assert main(["ls", "draft"]) == 2
