@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from docid.stages import Stages
     from docid.store import DocsStore
     from docid.stored import Version
-    from docid.tasks import Lineage
+    from docid.tasks import RowLineage
 
     Progress = Callable[[str, int, int | None], object]
     Look = Version | list[Version | Finding] | None
@@ -50,9 +50,9 @@ class Table(NamedTuple):
     """A table: its path, or what its rows say."""
 
     file: str
-    rows: list[tuple[int, Lineage]] | None
+    rows: list[tuple[int, RowLineage]] | None
 
-    def lineages(self, stage: str, stages: Stages) -> Iterable[tuple[int, Lineage]]:
+    def lineages(self, stage: str, stages: Stages) -> Iterable[tuple[int, RowLineage]]:
         """Return what its rows say, with their numbers. See `read_lineages`."""
         return read_lineages(self.file, row_type_of(stage, stages)) if self.rows is None else self.rows
 
@@ -427,7 +427,7 @@ class _Rows:
         self.twice: tuple[set[int], set[str]] = (set(), set())
         self.sources: list[Reference] = []
 
-    def ahead(self, numbered: tuple[int, Lineage]) -> tuple[int, Lineage, Look]:
+    def ahead(self, numbered: tuple[int, RowLineage]) -> tuple[int, RowLineage, Look]:
         """Look at the document of a row, which may be done in a thread, before the row's turn."""
         number, row = numbered
         doc_id = row[1]
@@ -435,7 +435,7 @@ class _Rows:
             return number, row, self.shard.looked(self.stage, doc_id, in_row=True)
         return number, row, None
 
-    def look(self, number: int, row: Lineage, found: Look) -> None:
+    def look(self, number: int, row: RowLineage, found: Look) -> None:
         """Look at one row: its cells, its document, its parent, its source; at what of these is of this shard."""
         task_id, doc_id, parent, source, _, _ = row
         mine = self.shard.mine
@@ -458,7 +458,7 @@ class _Rows:
         for reference in self.sources:
             self._source(reference)
 
-    def _cells(self, number: int, row: Lineage, *, is_id: bool, is_parent: bool) -> None:
+    def _cells(self, number: int, row: RowLineage, *, is_id: bool, is_parent: bool) -> None:
         """Look at what the cells of a row hold, and whether its task was met before."""
         task_id, doc_id, parent, source, _, _ = row
         self.counts["rows"] += 1
@@ -476,7 +476,7 @@ class _Rows:
         if source and not _is_id(source) and not is_missing(source):
             self._no_id(number, row, "source_doc_id", source)
 
-    def _own(self, number: int, row: Lineage, state: int, found: Look) -> None:
+    def _own(self, number: int, row: RowLineage, state: int, found: Look) -> None:
         """Look at the document of a row."""
         task_id, doc_id, _, _, run_id, salt = row
         if state & _ROW:
@@ -497,21 +497,21 @@ class _Rows:
         if not self.known[doc_id] & (_THERE | _FAULTY):
             self.counts["pending"] += 1
 
-    def _parent(self, number: int, row: Lineage, state: int) -> None:
+    def _parent(self, number: int, row: RowLineage, state: int) -> None:
         """Look for the parent of a row."""
         if not state & (_ROW | _THERE):
             self.shard.references.append(self._reference(number, row, "parent_doc_id", row[2]))
         elif self.shard.backend is not None and not state & _THERE:
             self.counts["parents_pending"] += 1
 
-    def _reference(self, number: int, row: Lineage, column: str, target: str) -> Reference:
+    def _reference(self, number: int, row: RowLineage, column: str, target: str) -> Reference:
         return Reference(target, self.stage, _id_of(row), row[0], number, self.table.where(number, column))
 
-    def _add(self, code: str, cell: tuple[int, str], row: Lineage, message: str, hint: str) -> None:
+    def _add(self, code: str, cell: tuple[int, str], row: RowLineage, message: str, hint: str) -> None:
         finding = Finding(code, self.stage, _id_of(row), row[0], self.table.where(*cell), message, hint)
         self.shard.add(finding, cell[0])
 
-    def _no_id(self, number: int, row: Lineage, column: str, text: str) -> None:
+    def _no_id(self, number: int, row: RowLineage, column: str, text: str) -> None:
         """Report a cell that should hold a doc id and does not."""
         cell = (number, column)
         if not is_missing(text):
@@ -525,7 +525,7 @@ class _Rows:
             hint = f"'docid reserve' fills it, from the table of stage {self.parent_stage}"
             self._add("missing-parent-id", cell, row, message, hint)
 
-    def _is_conflict(self, document: Version, row: Lineage) -> bool:
+    def _is_conflict(self, document: Version, row: RowLineage) -> bool:
         """Return whether a document is of another lineage than its row, as far as the row says it."""
         task_id = row[0]
         parent = row[2] if self.parent_stage is not None and _is_id(row[2]) else None
@@ -537,7 +537,7 @@ class _Rows:
         own_parent = record.parent_doc_id if parent is None and self.parent_stage is not None else parent
         return record.same_lineage(own_task, own_parent) is False
 
-    def _conflict(self, number: int, document: Version, row: Lineage) -> None:
+    def _conflict(self, number: int, document: Version, row: RowLineage) -> None:
         held = {"task_id": document.record.task_id, "parent_doc_id": document.record.parent_doc_id}
         said = {"task_id": row[0], "parent_doc_id": row[2] or None}
         # Task ids are long: what is equal is not said.
@@ -586,7 +586,7 @@ def _is_id(text: str) -> bool:
     return DOC_ID.match(text) is not None and (len(text) > _WORD or not is_missing(text))
 
 
-def _told_apart(row: Lineage) -> tuple[str, str, str]:
+def _told_apart(row: RowLineage) -> tuple[str, str, str]:
     """Return what tells documents of one stage apart: task, run and salt."""
     task_id, _, _, _, run_id, salt = row
     if run_id or salt:
@@ -594,7 +594,7 @@ def _told_apart(row: Lineage) -> tuple[str, str, str]:
     return task_id, "", ""
 
 
-def _id_of(row: Lineage) -> str:
+def _id_of(row: RowLineage) -> str:
     return row[1] if _is_id(row[1]) else ""
 
 

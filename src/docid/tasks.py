@@ -126,11 +126,11 @@ def read_tasks(path: str | os.PathLike[str], row_type: type[Row], *, reserved: b
     return TaskRows(row_type, file, columns, cast("Iterator[tuple[int, Row]]", table))
 
 
-Lineage = tuple[str, str, str, str, str, str]
+RowLineage = tuple[str, str, str, str, str, str]
 """The cells of a row that say what it is: task id, doc id, parent, source, run id, salt; empty where there is none."""
 
 
-def read_lineages(path: str, row_type: type[TaskRow]) -> Iterator[tuple[int, Lineage]]:
+def read_lineages(path: str, row_type: type[TaskRow]) -> Iterator[tuple[int, RowLineage]]:
     """Read of a reserved table the cells that say what each row is, as they stand, with the rows' numbers.
 
     A stream, at a fifth of what `read_tasks` costs: what a cell holds is the caller's to judge.
@@ -146,11 +146,11 @@ def read_lineages(path: str, row_type: type[TaskRow]) -> Iterator[tuple[int, Lin
         wanted = [f"{row_type.stage}_task_id", "doc_id", "", "source_doc_id", "doc_run_id", "doc_salt"]
         if row_type.parent_stage is not None:
             wanted[2] = "parent_doc_id"
-        yield from cast("Iterator[tuple[int, Lineage]]", picked(records, columns, wanted, faults))
+        yield from cast("Iterator[tuple[int, RowLineage]]", picked(records, columns, wanted, faults))
     faults.raise_any()
 
 
-def lineages_of(rows: Iterable[TaskRow], stage: str) -> Iterator[tuple[int, Lineage]]:
+def lineages_of(rows: Iterable[TaskRow], stage: str) -> Iterator[tuple[int, RowLineage]]:
     """Return the same of rows, with their numbers in their table, or else their positions counted from 1.
 
     Raises:
