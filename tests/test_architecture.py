@@ -20,6 +20,7 @@ ORDER = [
     "stages",
     "document",
     "rows",
+    "atomicfile",
     "csvfile",
     "tasks",
     "indexed",

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import os
 import re
 import zlib
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from docid.errors import Problem, TaskTableError
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from docid.atomicfile import AtomicFile
 
 _KEPT_PROBLEMS = 1000
 
@@ -204,12 +205,9 @@ class TableWriter:
         self.count = 0
         self.file = file
         self._shape = shape
-        # The table itself, not a link to it: a link that somebody set up stays one.
-        self._target = os.path.realpath(file)
         self._gz = file.endswith(".gz")
         self._header: tuple[str, ...] = ()
-        self._temporary = ""
-        self._raw: io.BufferedWriter | None = None
+        self._new: AtomicFile | None = None
         self._stream: Any = None
         # One spelling of CSV everywhere: with this line end the csv module quotes both \r and \n, which its older
         # versions do only for those of the line end; write() puts the wanted one in its place.
@@ -219,24 +217,22 @@ class TableWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Where commit has not been reached an error is on its way already; a full disk would say itself once more.
-        with contextlib.suppress(OSError):
-            self._close()
-        self._discard(self._temporary)
+        if self._new is not None:
+            with contextlib.suppress(OSError):  # as in discard
+                self._stream.close()
+            self._new.discard()
 
     def start(self, header: tuple[str, ...]) -> None:
         """Open a file for the table and write its header."""
-        temporary = os.path.join(os.path.dirname(self._target), f".tmp-{os.urandom(8).hex()}")
-        try:
-            self._raw = self._stream = open(temporary, "xb")  # noqa: SIM115 - closed by _close
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, self.file) from error
-        self._temporary = temporary
+        from docid.atomicfile import AtomicFile  # noqa: PLC0415 - only where it is needed: see open_table
+
+        self._new = AtomicFile(self.file)
+        self._stream = self._new.stream
         if self._gz:
             import gzip  # noqa: PLC0415 - only where it is needed
 
             # Without name and time, so that equal tables are equal files.
-            self._stream = gzip.GzipFile("", "wb", fileobj=self._raw, mtime=0)
+            self._stream = gzip.GzipFile("", "wb", fileobj=self._new.stream, mtime=0)
         self._header = header
         if self._shape.bom or header[0].startswith("\ufeff"):
             self._stream.write("\ufeff".encode())
@@ -262,46 +258,22 @@ class TableWriter:
 
     def commit(self) -> None:
         """Put the table in its place, durably."""
-        self._close(sync=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.chmod(self._temporary, os.stat(self._target).st_mode & 0o7777)
-        os.replace(self._temporary, self._target)
-        self._temporary = ""
-        if os.name == "posix":  # pragma: no branch  - Windows has no sync of directories
-            directory = os.open(os.path.dirname(self._target), os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
-
-    def _close(self, *, sync: bool = False) -> None:
-        raw, stream, self._raw, self._stream = self._raw, self._stream, None, None
-        if raw is None:
-            return
-        try:
-            if stream is not raw:
-                stream.close()
-            if sync:
-                raw.flush()
-                os.fsync(raw.fileno())
-        finally:
-            raw.close()
-
-    @staticmethod
-    def _discard(temporary: str) -> None:
-        if temporary:
-            os.unlink(temporary)
+        new = cast("AtomicFile", self._new)
+        if self._gz:
+            self._stream.close()
+        new.commit()
 
     def _widen(self, new: tuple[str, ...]) -> None:
         """Write again what is written, with more columns: a later row has brought them."""
-        self._close()
-        narrow, self._temporary = self._temporary, ""
+        narrow = cast("AtomicFile", self._new)
+        self._stream.close()
+        narrow.stream.close()
         try:
-            with open_table(narrow, gz=self._gz) as stream:
-                rows = records_of(stream, Faults(narrow))
+            with open_table(narrow.temporary, gz=self._gz) as stream:
+                rows = records_of(stream, Faults(narrow.temporary))
                 _, header = next(rows)
                 self.start((*header, *new))
                 for _, cells in rows:
                     self._writer.writerow([*cells, *[""] * len(new)])
         finally:
-            self._discard(narrow)
+            narrow.discard()
