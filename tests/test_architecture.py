@@ -36,6 +36,7 @@ ORDER = [
     "stored",
     "outcomes",
     "scanning",
+    "lineage",
     "store",
     "shards",
     "audit",

@@ -7,6 +7,7 @@ errors between processes.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -36,6 +37,19 @@ def shown(value: object, limit: int = 80) -> str:
     """`repr(value)`, cut in the middle to `limit` characters, for a message that has to stay one line."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-limit // 3 :]} ({len(text)} characters)"
+
+
+def visible(text: str) -> str:
+    r"""Return a name for people: what would steer a terminal, or turn the order of characters, as its escape.
+
+    Example:
+        >>> print(visible("essay \u202e txt"))
+        essay \u202e txt
+    """
+    return re.sub(_STEERING, lambda found: ascii(found[0])[1:-1], text)
+
+
+_STEERING = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 
 
 def _rebuild(cls: type[DocidError], args: tuple[object, ...], facts: dict[str, Any]) -> DocidError:

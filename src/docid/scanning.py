@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from docid.backends.base import Backend, Sweeper
 
-__all__ = ["examine", "leftovers", "not_listed", "root_of", "scan", "whole"]
+__all__ = ["examine", "leftovers", "not_listed", "root_of", "scan", "unreadable", "whole"]
 
 _RAW_FILE = PART_FILES["raw"]
 _PARTS = frozenset(ALL_FILES)
@@ -126,7 +126,6 @@ def examine(
     Nothing where there is none, or a writer may be at it.
     """
     sweeper = backend.sweeper()
-    path = backend.location(stage, doc_id)
     try:
         version = Version.load(backend, stage, doc_id, ALL_FILES if verify else ())
         record, listed = None, ALL_FILES
@@ -144,7 +143,13 @@ def examine(
     except DocumentNotFound:
         return  # it has vanished meanwhile
     except OSError as error:
-        yield Finding("unreadable-record", stage, doc_id, None, path, str(error), _READABLE)
+        yield unreadable(backend, stage, doc_id, error)
+
+
+def unreadable(backend: Backend, stage: str, doc_id: str, error: OSError) -> Finding:
+    """Return the finding for a document that the system does not let be read."""
+    where = backend.location(stage, doc_id)
+    return Finding("unreadable-record", stage, doc_id, None, where, str(error), _READABLE)
 
 
 def _fault(

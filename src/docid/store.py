@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from docid.backends.base import Backend
     from docid.document import TaskLike
     from docid.findings import Finding
+    from docid.lineage import Lineage
     from docid.outcomes import Policy
 
 __all__ = ["DocsStore"]
@@ -225,6 +226,29 @@ class DocsStore:
                     stage, doc_id, error.path, problem, remedy, error.task_id, error.code
                 ) from None
             lineage, later = (version.record.task_id, version.record.parent_doc_id), version
+
+    def lineage(self, stage: str, doc_id: str, *, descendants: bool = True) -> Lineage:
+        """Return what a document was made from, and what was made from it, as the records say.
+
+        Ancestors are looked up one by one, by path. Descendants are found in one pass over the records of all stages
+        that come from this one, so that it takes as long as to list them. Texts are not read.
+
+        Args:
+            stage, doc_id: the document.
+            descendants: look for them; with False the ancestors alone.
+
+        Returns:
+            A `Lineage`; a parent that is not in the store, and records that cannot be read, are noted in it.
+
+        Raises:
+            DocumentNotFound: it is not there (a `LookupError`).
+            UnreadableDocument: its own record cannot be read.
+            InvalidName: none of the store's stages, or no doc id.
+            OSError: a stage cannot be listed.
+        """
+        from docid.lineage import lineage  # noqa: PLC0415 - not needed to read and write
+
+        return lineage(self.backend, self.stages, *self._checked(stage, doc_id), descendants=descendants)
 
     def write(self, document: Document, *, if_exists: Policy = "fail", require_parent: bool = True) -> WriteResult:
         """Write a document, whole or not at all.

@@ -1,0 +1,251 @@
+"""Ancestors and descendants: what the records say, from one pass."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from docid import DocsStore, Document, DocumentNotFound, InvalidName, Stages, StoreUnavailable, UnreadableDocument
+from docid.backends import LocalBackend, MemoryBackend
+from docid.lineage import Lineage, Relative
+
+
+def put(store: DocsStore, stage: str, doc_id: str, parent: str | None = None, task_id: str = "") -> None:
+    document = Document(
+        stage=stage, doc_id=doc_id, task_id=task_id or f"t-{doc_id}", parent_doc_id=parent, raw_text="…"
+    )
+    store.write(document, require_parent=False)
+
+
+def filled(store: DocsStore) -> DocsStore:
+    put(store, "draft", "d1")
+    put(store, "draft", "d2")
+    for number, parent in enumerate(("d1", "d1", "d2")):
+        put(store, "essay", f"e{number}", parent)
+        for template in ("a", "b"):
+            put(store, "evaluation", f"v{number}{template}", f"e{number}")
+    return store
+
+
+def ids(relatives: tuple[Relative, ...]) -> list[str]:
+    return [each.name for each in relatives]
+
+
+def test_of_the_first_stage_all_descendants_are_found(store: DocsStore) -> None:
+    found = filled(store).lineage("draft", "d1")
+    assert found.ancestors == ()
+    assert ids(found.descendants) == [
+        *("essay/e0", "essay/e1"),
+        *("evaluation/v0a", "evaluation/v0b", "evaluation/v1a", "evaluation/v1b"),
+    ]
+    assert ids(found.children_of(found.descendants[1])) == ["evaluation/v1a", "evaluation/v1b"]
+    assert found.root == found.document
+    assert repr(found) == "<Lineage of draft/d1: 0 ancestors, 6 descendants>"
+
+
+def test_of_the_last_stage_the_ancestors_are_found_and_no_pass_is_made(store: DocsStore) -> None:
+    found = filled(store).lineage("evaluation", "v2a")
+    assert ids(found.ancestors) == ["essay/e2", "draft/d2"]
+    assert found.root.name == "draft/d2"
+    assert str(found).splitlines() == [
+        "draft/d2  t-d2",
+        "└── essay/e2  t-e2",
+        "    └── evaluation/v2a  t-v2a  <",
+    ]
+
+
+def test_in_the_middle_both_are_found_and_siblings_are_not(store: DocsStore) -> None:
+    found = filled(store).lineage("essay", "e0")
+    assert str(found).splitlines() == [
+        "draft/d1  t-d1",
+        "└── essay/e0  t-e0  <",
+        "    ├── evaluation/v0a  t-v0a",
+        "    └── evaluation/v0b  t-v0b",
+    ]
+
+
+def test_descendants_need_not_be_looked_for(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(local)
+    monkeypatch.setattr(LocalBackend, "ids", lambda *_: pytest.fail("a stage was listed"))
+    found = local.lineage("essay", "e0", descendants=False)
+    assert (ids(found.ancestors), found.descendants) == (["draft/d1"], ())
+
+
+def test_a_name_that_stands_in_two_stages_is_two_documents(store: DocsStore) -> None:
+    put(store, "draft", "same")
+    put(store, "essay", "same", "same")
+    put(store, "evaluation", "same", "same")
+    found = store.lineage("draft", "same")
+    assert str(found).splitlines() == [
+        "draft/same  t-same  <",
+        "└── essay/same  t-same",
+        "    └── evaluation/same  t-same",
+    ]
+
+
+def test_stages_may_branch() -> None:
+    stages = Stages({"outline": None, "chapter": "outline", "review": "chapter", "blurb": "outline", "note": None})
+    store = DocsStore(MemoryBackend(), stages=stages)
+    put(store, "outline", "o1")
+    put(store, "blurb", "b1", "o1")
+    put(store, "chapter", "c1", "o1")
+    put(store, "review", "r1", "c1")
+    put(store, "note", "o1")
+    assert str(store.lineage("outline", "o1")).splitlines() == [
+        "outline/o1  t-o1  <",
+        "├── chapter/c1  t-c1",
+        "│   └── review/r1  t-r1",
+        "└── blurb/b1  t-b1",
+    ]
+
+
+def test_an_ancestor_that_is_gone_is_named(store: DocsStore) -> None:
+    put(store, "essay", "e1", "gone")
+    put(store, "evaluation", "v1", "e1")
+    assert str(store.lineage("evaluation", "v1")).splitlines() == [
+        "draft/gone  (not in the store)",
+        "└── essay/e1  t-e1",
+        "    └── evaluation/v1  t-v1  <",
+    ]
+
+
+def test_what_is_not_there_is_an_error_that_says_where_it_is(store: DocsStore) -> None:
+    filled(store)
+    with pytest.raises(DocumentNotFound, match=r"essay"):
+        store.lineage("draft", "e1")
+    with pytest.raises(InvalidName):
+        store.lineage("draft", "../e1")
+    with pytest.raises(InvalidName):
+        store.lineage("chapter", "e1")
+
+
+def test_damaged_records_are_findings_and_do_not_end_it(local: DocsStore) -> None:
+    filled(local)
+    Path(local.path("essay", "e0"), "metadata.json").write_text("{")
+    Path(local.path("evaluation", "empty")).mkdir()
+    found = local.lineage("draft", "d1")
+    assert ids(found.descendants) == ["essay/e1", "evaluation/v1a", "evaluation/v1b"]
+    assert [(each.code, each.doc_id) for each in found.findings] == [("unreadable-record", "e0")]
+    of_damaged = local.lineage("evaluation", "v0a")
+    assert of_damaged.ancestors[0].problem.startswith("metadata.json: not JSON")
+    assert len(of_damaged.ancestors) == 1
+    with pytest.raises(UnreadableDocument):
+        local.lineage("essay", "e0")
+    # The same id asked of another stage: what is unreadable is no hint.
+    Path(local.path("draft", "v0a")).mkdir()
+    with pytest.raises(DocumentNotFound):
+        local.lineage("essay", "v0a")
+
+
+def test_what_the_system_does_not_let_be_read_is_a_finding(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(local)
+    load = LocalBackend.load
+
+    def refused(self: LocalBackend, stage: str, doc_id: str, parts: object = ()) -> object:
+        if doc_id in {"e0", "gone"}:
+            raise PermissionError(13, "Permission denied")
+        return load(self, stage, doc_id)
+
+    monkeypatch.setattr(LocalBackend, "load", refused)
+    found = local.lineage("draft", "d1")
+    assert [(each.code, each.doc_id, each.hint) for each in found.findings] == [
+        ("unreadable-record", "e0", "see to it that it can be read")
+    ]
+    assert "Permission denied" in local.lineage("evaluation", "v0a").ancestors[0].problem
+
+
+def test_a_store_that_does_not_answer_is_an_error(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(local)
+    load = LocalBackend.load
+
+    def away(self: LocalBackend, stage: str, doc_id: str, parts: object = ()) -> object:
+        if stage == "essay":
+            raise StoreUnavailable("reading", "s3://bucket", "no answer", "try again")
+        return load(self, stage, doc_id)
+
+    monkeypatch.setattr(LocalBackend, "load", away)
+    with pytest.raises(StoreUnavailable):
+        local.lineage("draft", "d1")
+    with pytest.raises(StoreUnavailable):
+        local.lineage("evaluation", "v0a")
+
+
+def test_a_stage_that_cannot_be_listed_is_a_finding(local: DocsStore) -> None:
+    put(local, "draft", "d1")
+    Path(local.path("essay", "x")).parent.write_text("a file where a stage should be")
+    found = local.lineage("draft", "d1")
+    assert [(each.code, each.stage) for each in found.findings] == [("unreadable-record", "essay")]
+
+
+def test_older_records_are_followed_as_far_as_they_say(local: DocsStore) -> None:
+    for stage, doc_id, record in (
+        ("draft", "d1", {"task_id": "t-1"}),
+        ("essay", "e1", {"task_id": "t-1__x", "parent_doc_id": "d1"}),
+        ("essay", "e2", {}),
+        ("evaluation", "v1", {"parent_doc_id": "No Id"}),
+    ):
+        directory = Path(local.path(stage, doc_id))
+        directory.mkdir(parents=True)
+        (directory / "raw.txt").write_text("…")
+        (directory / "metadata.json").write_text(json.dumps(record))
+    assert ids(local.lineage("draft", "d1").descendants) == ["essay/e1"]
+    assert local.lineage("essay", "e2").ancestors == ()
+    assert str(local.lineage("evaluation", "v1")).splitlines() == [
+        "essay/'No Id'  (no doc id)",
+        "└── evaluation/v1  <",
+    ]
+
+
+HOSTILE = 'x"];end<script>#34;\u202e`[]{}()&'
+
+
+def test_hostile_names_are_harmless_in_the_tree_and_in_mermaid(store: DocsStore) -> None:
+    put(store, "draft", "d1", task_id=HOSTILE)
+    put(store, "essay", "e1", "d1")
+    found = store.lineage("draft", "d1")
+    assert "\\u202e" in str(found)
+    lines = found.to_mermaid().splitlines()
+    assert lines[0] == "flowchart TD"
+    assert lines[3:] == ["    d0 --> d1", "    style d0 stroke-width:4px"]
+    label = re.fullmatch(r'    d0\["(.*)"\]', lines[1])
+    assert label is not None
+    assert re.fullmatch(r"(?:[\w ./-]|#[0-9]+;|<br>)*", label[1])
+
+
+def test_it_is_json(store: DocsStore) -> None:
+    told = json.loads(json.dumps(filled(store).lineage("essay", "e2").to_dict()))
+    assert told["document"] == {
+        **{"stage": "essay", "doc_id": "e2", "task_id": "t-e2", "parent_doc_id": "d2", "problem": ""}
+    }
+    assert [each["doc_id"] for each in told["ancestors"]] == ["d2"]
+    assert [each["doc_id"] for each in told["descendants"]] == ["v2a", "v2b"]
+    assert told["findings"] == []
+
+
+@given(st.lists(st.integers(min_value=0, max_value=30), max_size=40), st.data())
+def test_a_document_is_a_descendant_of_each_of_its_ancestors(choices: list[int], data: st.DataObject) -> None:
+    stages = Stages.chain("a", "b", "c")
+    store = DocsStore(MemoryBackend(), stages=stages)
+    there: dict[str, list[str]] = {"a": ["r"], "b": [], "c": []}
+    put(store, "a", "r")
+    for number, choice in enumerate(choices):
+        stage = "abc"[choice % 3]
+        parent_stage = stages.parent_of(stage)
+        above = there[parent_stage] if parent_stage else [""]
+        if above:
+            put(store, stage, f"x{number}", above[choice % len(above)] or None)
+            there[stage].append(f"x{number}")
+    stage, doc_id = data.draw(st.sampled_from([(stage, each) for stage in there for each in there[stage]]))
+    found: Lineage = store.lineage(stage, doc_id)
+    for ancestor in found.ancestors:
+        of_ancestor = store.lineage(ancestor.stage, ancestor.doc_id)
+        assert found.document in of_ancestor.descendants
+        assert set(found.descendants) <= set(of_ancestor.descendants)
+    for child in found.descendants:
+        assert found.document in store.lineage(child.stage, child.doc_id).ancestors
+    assert len(str(found).splitlines()) == 1 + len(found.ancestors) + len(found.descendants)
