@@ -63,9 +63,11 @@ ORDER = [
     "testing",
     "cli.options",
     "cli.output",
+    "cli.terminal",
     "cli.audit",
     "cli.copy",
     "cli.curate",
+    "cli.lineage",
     "cli.register",
     "cli.migrate",
     "cli.repair",
@@ -82,6 +84,7 @@ EXTRAS = {
     "backends.objects": {"obstore"},
     "dagster": {"dagster"},
     "cli.register": {"dagster"},
+    "cli.terminal": {"rich"},
     "testing": {"hypothesis", "pytest"},
 }
 

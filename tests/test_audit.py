@@ -1218,14 +1218,3 @@ def test_damaged_rows_are_all_told(tmp_path: Path, capsys: pytest.CaptureFixture
         f"  {table} row 2: 1 cells; expected 2, as in the header",
         f"  {table} row 3: 3 cells; expected 2, as in the header",
     ]
-
-
-def test_progress_is_shown_on_a_terminal_alone(
-    tables: Path, full: DocsStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("docid.shards._STRIDE", 1)
-    assert run(capsys, "audit", tables)[2] == ""
-    monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True)
-    assert "\rrows of stage draft: 2" in run(capsys, "audit", tables)[2]
-    monkeypatch.setattr("docid.cli.audit.audit", lambda *_, progress, **__: progress("shards", 1, 2) or audit(None))
-    assert run(capsys, "audit", tables)[2] == "\rshards: 1 of 2\r              \r"

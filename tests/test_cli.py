@@ -386,3 +386,32 @@ def test_a_reader_that_goes_away_is_no_error(root: Path) -> None:
     done = subprocess.run(["bash", "-c", command], text=True, capture_output=True, check=True)
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "0"
+
+
+def test_lineage_prints_a_tree(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tree = "draft/aa1  t-1  <\n└── essay/aa1  e-1\n"
+    assert run(capfd, "lineage", "--store", str(root), "draft/aa1") == (0, tree, "")
+    up = "draft/aa1  t-1\n└── essay/aa1  e-1  <\n"
+    assert run(capfd, "lineage", "--store", str(root), "essay/a", "--ancestors") == (0, up, "")
+    code, out, _ = run(capfd, "lineage", "--store", str(root), "draft/aa1", "--mermaid")
+    assert (code, out.splitlines()[0]) == (0, "flowchart TD")
+    code, out, _ = run(capfd, "lineage", "--store", str(root), "draft/aa1", "--json")
+    assert (code, [each["doc_id"] for each in json.loads(out)["descendants"]]) == (0, ["aa1"])
+
+
+def test_lineage_says_which_document_is_meant(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capfd, "lineage", "--store", str(root), "aa")
+    assert (code, out) == (2, "")
+    assert "aa: 3 documents of that name: draft/aa1, draft/aa2, essay/aa1" in err
+    assert run(capfd, "lineage", "--store", str(root), "zz")[0] == 2
+
+
+def test_lineage_says_which_records_it_could_not_read(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for number in range(7):
+        (root / "essay" / f"torn{number}").mkdir()
+        (root / "essay" / f"torn{number}" / "metadata.json").write_text("{")
+    code, out, err = run(capfd, "lineage", "--store", str(root), "draft/aa1")
+    assert (code, out.splitlines()[1]) == (0, "└── essay/aa1  e-1")
+    assert len(err.splitlines()) == 6
+    assert err.startswith("docid: not read: unreadable-record: essay/torn")
+    assert err.endswith("docid: … and 2 more ('docid audit' lists all)\n")

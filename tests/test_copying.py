@@ -376,16 +376,6 @@ def test_history_of_another_lineage_is_not_a_documents_own(local: DocsStore, tmp
     assert list(there.history("draft", "d1")) == []
 
 
-def test_progress_on_a_terminal(
-    local: DocsStore, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    local.write_many(Document(stage="draft", doc_id=f"d{n}", task_id=f"t-{n}", raw_text="x") for n in range(150))
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    code, out, err = run(capfd, tmp_path / "docs", tmp_path / "there")
-    assert (code, out) == (0, "draft: 150 copied\n")
-    assert "documents of stage draft: 100" in err
-
-
 def test_history_that_history_was_not_asked_for_is_known_all_the_same(local: DocsStore) -> None:
     documents(local)
     there = DocsStore("memory://")

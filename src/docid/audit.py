@@ -120,8 +120,8 @@ def audit(
             has workers is best. This machine's number of processors if not given.
         stale_after: temporary and uncommitted directories that were touched in the last so many seconds may belong
             to a writer, and are passed over, but where a row's document should be.
-        progress: called now and then with what is looked at, how much of it is done, and of how much (None where
-            that is not known).
+        progress: called now and then with what is looked at, how much of it is done, and of how much, about (None
+            where that is not known).
 
     Raises:
         TaskTableError: a file that is no task table of its stage, or rows that are damaged (not UTF-8, not CSV, too

@@ -9,8 +9,9 @@ import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from zlib import crc32
+from zlib import error as zlib_error
 
-from docid.csvfile import Faults
+from docid.csvfile import Faults, open_table
 from docid.document import PART_FILES
 from docid.errors import InvalidName, TaskTableError, UnreadableDocument, shown
 from docid.findings import Finding
@@ -55,6 +56,19 @@ class Table(NamedTuple):
     def lineages(self, stage: str, stages: Stages) -> Iterable[tuple[int, RowLineage]]:
         """Return what its rows say, with their numbers. See `read_lineages`."""
         return read_lineages(self.file, row_type_of(stage, stages)) if self.rows is None else self.rows
+
+    def length(self) -> int | None:
+        """Return how many rows there are, about: of a file the lines behind the header are counted; None if it fails.
+
+        What is wrong with the file is said when it is read.
+        """
+        if self.rows is not None:
+            return len(self.rows)
+        try:
+            with open_table(self.file) as stream:
+                return max(0, sum(1 for _ in stream) - 1)
+        except (EOFError, OSError, zlib_error):
+            return None
 
     def where(self, number: int, column: str) -> str:
         """Return where a cell is, as a finding says it."""
@@ -238,9 +252,9 @@ class Shard:
         """Report something; where it is in a table, with the number of the row."""
         self.findings.append(_sorted_by(self.stages, finding, number))
 
-    def _told(self, what: str, done: int) -> None:
+    def _told(self, what: str, done: int, of: int | None = None) -> None:
         if self.progress is not None:
-            self.progress(what, done, None)
+            self.progress(what, done, of)
 
     # --- the store -------------------------------------------------------------------------------------------
 
@@ -283,10 +297,11 @@ class Shard:
         known = self.known[stage]
         in_table = stage in self.job.tables
         left = (doc_id for doc_id, state in known.items() if state & (_THERE | _SEEN) == _THERE)
+        number = None if self.progress is None else sum(state & (_THERE | _SEEN) == _THERE for state in known.values())
         looks = cast("Backend", self.backend).each(lambda doc_id: (doc_id, self.looked(stage, doc_id)), left)
         for done, (doc_id, found) in enumerate(looks, 1):
             if done % _STRIDE == 0:
-                self._told(f"documents of stage {stage}", done)
+                self._told(f"documents of stage {stage}", done, number)
             document = self.document(stage, doc_id, None, found)
             if document is None:
                 continue
@@ -390,6 +405,7 @@ class Shard:
         table = self.job.tables[stage]
         rows = _Rows(self, stage, table)
         try:
+            length = None if self.progress is None else table.length()
             numbered = table.lineages(stage, self.stages)
             each = map if self.backend is None else self.backend.each
             for number, row, found in each(rows.ahead, numbered):
@@ -397,7 +413,7 @@ class Shard:
                     continue
                 rows.look(number, row, found)
                 if number % _STRIDE == 0:
-                    self._told(f"rows of stage {stage}", number)
+                    self._told(f"rows of stage {stage}", number, length)
         except TaskTableError as error:
             self.faults.take_over(error)
         if not self.faults.count and any(rows.twice):

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from docid.audit import audit
 from docid.cli.options import SHOWN, UsageError, add_store, is_url, opened, other_stages, seconds, tables_in
-from docid.cli.output import Meter, plain
+from docid.cli.output import plain
+from docid.cli.terminal import Meter, print_heading, print_table
 from docid.csvfile import Shape, TableWriter
 from docid.errors import TaskTableError, shown
 from docid.findings import FIELDS, LEVELS
@@ -69,17 +70,15 @@ def _audit(arguments: argparse.Namespace) -> int:
     tables, skipped = tables_in(arguments.tables, arguments.stages)
     _check_audit(arguments, tables)
     store = opened(arguments.store, arguments.stages, new=True) if arguments.store else None
-    meter = Meter()
     try:
-        report = _audit_report(store, tables, arguments, meter)
+        with Meter() as meter:
+            report = _audit_report(store, tables, arguments, meter)
     except TaskTableError as error:
         if any(problem.row not in {None, 1} for problem in error.problems):
             raise
         # A file that is no such table is one line, whatever columns it lacks.
         more = f" (and {error.count - 1} more like it)" if error.count > 1 else ""
         raise UsageError(f"{error.problems[0]}{more}") from None
-    finally:
-        meter.clear()
     if arguments.json:
         for finding in report.findings:
             print(json.dumps(finding.to_dict()))
@@ -117,7 +116,7 @@ def _audit_report(
         "stages": arguments.stages,
         "verify": arguments.verify,
         "stale_after": arguments.stale_after,
-        "progress": meter.show if sys.stderr.isatty() else None,
+        "progress": meter.progress,
     }
     if arguments.jobs == 1:
         return audit(store, tables, **options)
@@ -150,7 +149,8 @@ def _print_report(report: AuditReport, arguments: argparse.Namespace, skipped: l
         some = ", ".join(skipped[:SHOWN]) + (", …" if len(skipped) > SHOWN else "")
         print(plain(f"files of other names, skipped: {len(skipped)} ({some})"))
     for code, count in report.counts.items():
-        print(f"\n{code} ({LEVELS[code]}): {count:,}")
+        print()
+        print_heading(f"{code} ({LEVELS[code]}): {count:,}", LEVELS[code])
         of_code = [finding for finding in report.findings if finding.code == code]
         hints = {finding.hint for finding in of_code}
         for finding in of_code[:SHOWN]:
@@ -162,7 +162,11 @@ def _print_report(report: AuditReport, arguments: argparse.Namespace, skipped: l
         if len(hints) == 1:
             print(plain(f"  -> {hints.pop()}"))
     summary = report.summary()
-    print(f"\n{summary['errors']:,} errors, {summary['warnings']:,} warnings")
+    print()
+    print_heading(
+        f"{summary['errors']:,} errors, {summary['warnings']:,} warnings",
+        "error" if summary["errors"] else "warning" if summary["warnings"] else "",
+    )
 
 
 def _print_facts(report: AuditReport) -> None:
@@ -172,7 +176,4 @@ def _print_facts(report: AuditReport) -> None:
     for stage, facts in report.stages.items():
         values = ["-" if value is None else f"{value:,}" for value in facts]
         lines.append((stage, *values, f"{found[stage]:,}"))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for first, *others in lines:
-        cells = (f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True))
-        print("  ".join((f"{first:<{widths[0]}}", *cells)))
+    print_table(lines)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from docid.cli.options import UsageError, add_stages, opened, root_of
-from docid.cli.output import Meter, json_line, plain, say
+from docid.cli.output import json_line, plain, say
+from docid.cli.terminal import Meter
 from docid.copying import copy
 from docid.errors import shown
 
 if TYPE_CHECKING:
     import argparse
 
-_SHOWN_EVERY = 100
+    from docid.copying import Copied
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -48,33 +48,38 @@ def _copy(arguments: argparse.Namespace) -> int:
     source = opened(arguments.source, arguments.stages, in_flight=arguments.in_flight)
     target = opened(arguments.target, arguments.stages, new=True, in_flight=arguments.in_flight)
     by_stage: dict[str, Counter[str]] = {}
-    meter = Meter()
-    is_shown = sys.stderr.isatty()
-    for number, copied in enumerate(
-        copy(
-            source,
-            target,
-            stages=arguments.stage,
-            history=not arguments.no_history,
-            verify=arguments.verify,
-            dry_run=arguments.dry_run,
-        ),
-        1,
-    ):
-        by_stage.setdefault(copied.stage, Counter())[copied.outcome] += 1
-        if is_shown and number % _SHOWN_EVERY == 0:
-            meter.show(f"documents of stage {copied.stage}", number, None)
-        if arguments.json:
-            say(json_line(copied._asdict()))
-        elif copied.message:
-            meter.clear()
-            task = "" if copied.task_id is None else f" (task_id={shown(copied.task_id)})"
-            name = f"{copied.stage}/{copied.doc_id}{task}"
-            say(plain(f"{copied.outcome}: {name}: {copied.message}").replace("\n", " "))
-    meter.clear()
+    totals: dict[str, int | None] = {}
+    documents = copy(
+        source,
+        target,
+        stages=arguments.stage,
+        history=not arguments.no_history,
+        verify=arguments.verify,
+        dry_run=arguments.dry_run,
+    )
+    with Meter() as meter:
+        for copied in documents:
+            if copied.stage not in totals:
+                totals[copied.stage] = meter.total(source, copied.stage)
+            counts = by_stage.setdefault(copied.stage, Counter())
+            counts[copied.outcome] += 1
+            meter.show(f"documents of stage {copied.stage}", counts.total(), totals[copied.stage])
+            _tell(copied, meter, as_json=arguments.json)
     if not arguments.json:
         _print_counts(by_stage, dry_run=arguments.dry_run)
     return 1 if any(counts["conflict"] or counts["refused"] for counts in by_stage.values()) else 0
+
+
+def _tell(copied: Copied, meter: Meter, *, as_json: bool) -> None:
+    """Print what needs to be known of a document."""
+    if as_json:
+        meter.clear()
+        say(json_line(copied._asdict()))
+    elif copied.message:
+        meter.clear()
+        task = "" if copied.task_id is None else f" (task_id={shown(copied.task_id)})"
+        name = f"{copied.stage}/{copied.doc_id}{task}"
+        say(plain(f"{copied.outcome}: {name}: {copied.message}").replace("\n", " "))
 
 
 def _print_counts(by_stage: dict[str, Counter[str]], *, dry_run: bool) -> None:

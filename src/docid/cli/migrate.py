@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from docid.cli.options import UsageError, add_store, other_stages, store_of, table_of, tables_in
 from docid.cli.output import json_line, plain, say
+from docid.cli.terminal import Meter
 from docid.curate import backfill, migrate
 from docid.errors import shown
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from docid.curate import Change
+    from docid.store import DocsStore
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -74,7 +76,7 @@ def _migrate(arguments: argparse.Namespace) -> int:
     tables, _ = tables_in(arguments.tables, store.stages)
     sources: Counter[str] = Counter()
     changes = migrate(store, tables, apply=arguments.apply, assume_utc=arguments.assume_utc)
-    counts = _told(changes, sources, as_json=arguments.json)
+    counts = _told(store, changes, sources, as_json=arguments.json)
     if not arguments.json:
         for stage in store.stages:
             documents = sum(count for (each, _), count in counts.items() if each == stage)
@@ -111,29 +113,46 @@ def _backfill(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--from {arguments.source}: expected [STAGE=]TABLE:COLUMN")
     stage, path = table_of(named, store.stages)
     changes = backfill(store, arguments.key, path, column, stage=stage, apply=not arguments.dry_run)
-    counts = _told(changes, Counter(), as_json=arguments.json)
+    counts = _told(store, changes, Counter(), as_json=arguments.json)
     if not arguments.json:
         parts = (f"{counts[stage, action]:,} {words[arguments.dry_run]}" for action, words in _SET.items())
         say(plain(f"{arguments.key} from {path}, column {column}: {', '.join(parts)}"))
     return _code(counts)
 
 
-def _told(changes: Iterator[Change], sources: Counter[str], *, as_json: bool) -> Counter[tuple[str, str]]:
+def _told(
+    store: DocsStore, changes: Iterator[Change], sources: Counter[str], *, as_json: bool
+) -> Counter[tuple[str, str]]:
     """Print what needs to be known of each document; return how many there were of each kind, by stage."""
     counts: Counter[tuple[str, str]] = Counter()
-    for change in changes:
-        counts[change.stage, change.action] += 1
-        if as_json:
-            say(json_line(_facts(change)))
-            continue
-        task = "" if change.task_id is None else f" (task_id={shown(change.task_id)})"
-        if change.action == "leave":
-            say(plain(f"left alone  {change.path}{task}: {change.message}").replace("\n", " "))
-        if change.warning:
-            say(plain(f"differs     {change.path}{task}: {change.warning}").replace("\n", " "))
-        if change.action == "migrate":
-            sources.update(change.sources)
+    done: Counter[str] = Counter()
+    totals: dict[str, int | None] = {}
+    with Meter() as meter:
+        for change in changes:
+            stage = change.stage
+            if stage not in totals:
+                totals[stage] = meter.total(store, stage)
+            counts[stage, change.action] += 1
+            done[stage] += 1
+            meter.show(f"documents of stage {stage}", done[stage], totals[stage])
+            if change.action == "migrate" and not as_json:
+                sources.update(change.sources)
+            for line in _lines(change, as_json=as_json):
+                meter.clear()
+                say(line)
     return counts
+
+
+def _lines(change: Change, *, as_json: bool) -> Iterator[str]:
+    """Return what is printed of one document."""
+    if as_json:
+        yield json_line(_facts(change))
+        return
+    task = "" if change.task_id is None else f" (task_id={shown(change.task_id)})"
+    if change.action == "leave":
+        yield plain(f"left alone  {change.path}{task}: {change.message}").replace("\n", " ")
+    if change.warning:
+        yield plain(f"differs     {change.path}{task}: {change.warning}").replace("\n", " ")
 
 
 def _facts(change: Change) -> dict[str, Any]:

@@ -176,6 +176,11 @@ def salt_of(arguments: argparse.Namespace) -> str | None:
 
 def find(arguments: argparse.Namespace, name: str) -> StoredDocument:
     """Return the document that `[STAGE/]ID` names, the id by unique prefix."""
+    return store_of(arguments).open(*named(arguments, name))
+
+
+def named(arguments: argparse.Namespace, name: str) -> tuple[str, str]:
+    """Return stage and doc id of the document that `[STAGE/]ID` names, the id by unique prefix."""
     store = store_of(arguments)
     stage, slash, doc_id = name.rpartition("/")
     if not doc_id:
@@ -188,7 +193,7 @@ def find(arguments: argparse.Namespace, name: str) -> StoredDocument:
         names = [(stage, each) for stage in stages for each in store.ids(stage) if each.startswith(doc_id)]
         found = list(dict.fromkeys(names))
     if len(found) == 1:
-        return store.open(*found[0])
+        return found[0]
     if found:
         some = ", ".join("/".join(each) for each in sorted(found)[:SHOWN]) + (", …" if len(found) > SHOWN else "")
         raise UsageError(f"{name}: {len(found)} documents of that name: {some}; give more of the id, or STAGE/ID")

@@ -20,24 +20,6 @@ if TYPE_CHECKING:
     from docid.stored import StoredDocument
 
 
-class Meter:
-    """A line on a terminal that says how far something is."""
-
-    def __init__(self) -> None:
-        self._width = 0
-
-    def show(self, what: str, done: int, of: int | None) -> None:
-        """Show that so many things are done."""
-        text = f"{what}: {done:,}" + (f" of {of:,}" if of is not None else "")
-        print(f"\r{text:<{self._width}}", end="", file=sys.stderr, flush=True)
-        self._width = max(self._width, len(text))
-
-    def clear(self) -> None:
-        """Remove the line."""
-        if self._width:
-            print(f"\r{'':<{self._width}}\r", end="", file=sys.stderr, flush=True)
-
-
 def json_line(facts: dict[str, Any]) -> str:
     """Return facts as one line of JSON, which knows no NaN: what an older record may hold becomes null."""
     try:

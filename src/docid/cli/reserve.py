@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from docid.cli.options import RANDOM, UsageError, add_salt, add_stages, by_stage, salt_of
+from docid.cli.terminal import Meter
 from docid.ids import reserve_doc_ids
 from docid.tasks import read_tasks, reserve_tasks, row_type_of, write_tasks
 
@@ -117,13 +118,14 @@ def _reserve_table(
 ) -> str:
     """Fill one table, or only look what there is to fill; return what to say of it."""
     row_type = row_type_of(stage, arguments.stages)
-    before, after = _Empty(), _Empty()
+    before, after, meter = _Empty(), _Empty(), Meter()
     table = read_tasks(path, row_type, reserved=False)
-    for _ in before.counted(table):
+    for _ in meter.over(before.counted(table), f"reading {path}"):
         pass
     rows = read_tasks(path, row_type, reserved=False)
     stream = reserve_tasks(rows, row_type, arguments.run_id, salt, parents=parents)
-    reserved = after.counted(stream)
+    what = f"{'checking' if dry else 'reserving'} rows of stage {stage}"
+    reserved = meter.over(after.counted(stream), what, before.rows)
     without_rows = before.rows == 0 and {"doc_id", "parent_doc_id"} & (set(stream.columns) - set(table.columns))
     if dry or not (before.parents or before.ids or without_rows):
         for _ in reserved:

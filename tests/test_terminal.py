@@ -1,0 +1,267 @@
+"""What a terminal is shown, with rich and without it; and that what is piped is the same in both."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+
+from docid import (
+    DocsStore,
+    Document,
+    DraftTask,
+    EssayTask,
+    UnreadableDocument,
+    reserve_doc_id,
+    reserve_tasks,
+    write_tasks,
+)
+from docid.backends import LocalBackend
+from docid.cli import main, terminal
+from docid.cli.terminal import Meter
+
+WITHOUT_RICH = "import sys; sys.modules['rich'] = None; from docid.cli import main; sys.exit(main(sys.argv[1:]))"
+WITH_RICH = WITHOUT_RICH.replace("sys.modules['rich'] = None; ", "")
+
+
+@pytest.fixture(params=["rich", "plain"])
+def is_rich(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    if request.param == "plain":
+        monkeypatch.setitem(sys.modules, "rich", None)
+        monkeypatch.setitem(sys.modules, "rich.console", None)
+    return bool(request.param == "rich")
+
+
+@pytest.fixture
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    def set_up() -> None:
+        monkeypatch.setattr(terminal, "_REFRESHED", 0.0)
+        monkeypatch.setattr("docid.shards._STRIDE", 1)
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+
+    return set_up
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    """Two tables and a store: one essay's parent is gone, one is pending, and its parent is nowhere."""
+    drafts = list(reserve_tasks([DraftTask(task_id=f"t-{n}") for n in range(3)], DraftTask))
+    rows = [EssayTask(task_id=f"t-{n}__[red]x", draft_task_id=f"t-{n}") for n in range(3)]
+    essays = list(reserve_tasks(rows, EssayTask, parents=drafts))
+    essays[2] = attrs.evolve(essays[2], parent_doc_id="nowhere")
+    write_tasks(tmp_path / "draft_tasks.csv", drafts)
+    write_tasks(tmp_path / "essay_tasks.csv", essays)
+    store = DocsStore(tmp_path / "docs", durability="none")
+    store.write_many(Document.from_task(row, raw_text="…") for row in (*drafts, *essays[:2]))
+    os.rename(store.path("draft", drafts[1].doc_id), tmp_path / "moved")
+    return tmp_path
+
+
+def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main([str(each) for each in arguments])
+    out, err = capfd.readouterr()
+    return code, out, err
+
+
+def seen(text: str) -> str:
+    """Return what was printed without what steers the terminal."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        pytest.param(["audit", "."], "rows of stage essay", id="audit"),
+        pytest.param(["audit", "--store", "docs"], "documents of stage essay", id="audit of a store"),
+        pytest.param(["reserve", "draft_tasks.csv"], "checking rows of stage draft", id="reserve"),
+        pytest.param(["migrate", "--store", "docs"], "documents of stage draft", id="migrate"),
+        pytest.param(["copy", "docs", "there"], "documents of stage essay", id="copy"),
+    ],
+)
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(
+    arguments: list[str],
+    what: str,
+    pipeline: Path,
+    is_rich: bool,
+    on_a_terminal: Callable[[], None],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(pipeline)
+    code, out, err = run(capfd, *arguments)
+    assert "\r" not in err
+    on_a_terminal()
+    told_code, told, progress = run(capfd, *arguments)
+    assert told_code == code
+    if arguments[0] != "copy":  # it has copied by now
+        assert told == out
+    assert re.search(rf"{what}.* [23]( of [23])?", seen(progress))
+    # Nothing of it is left on the screen.
+    assert progress.endswith("\x1b[2K" if is_rich else "\r")
+    assert ("━" in progress) == is_rich
+
+
+def test_how_fast_it_goes_and_how_long_it_takes(
+    is_rich: bool,
+    on_a_terminal: Callable[[], None],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    on_a_terminal()
+    now = [100.0]
+    monkeypatch.setattr(terminal, "monotonic", lambda: now[0])
+    meter = Meter()
+    said = []
+    for seconds, done, of in (
+        *((0.0, 0, 10_000), (0.5, 100, 10_000), (2.0, 2_000, 10_000), (10.0, 10_000, 10_000)),
+        *((11.0, 10_010, 100_000_000), (100.0, 10_020, None)),
+    ):
+        now[0] = 100.0 + seconds
+        meter.show("documents", done, of)
+        said.append(seen(capfd.readouterr().err))
+    meter.clear()
+    expected = [
+        "0 of 10,000",
+        "100 of 10,000",
+        "2,000 of 10,000, 1,000/s, 0:08 left",
+        "10,000 of 10,000, 1,000/s",
+        "10,010 of 100,000,000, 910/s, 30:31:19 left",
+        "10,020, 100/s",
+    ]
+    if not is_rich:  # rich draws in a thread of its own, when it is time to
+        assert [each.strip().removeprefix("documents: ") for each in said] == expected
+    now[0] = 500.0
+    meter.show("slow", 0, 10)
+    now[0] = 620.0
+    meter.show("slow", 1, 10)
+    meter.clear()
+    assert "1 of 10, 0.5/min, 18:00 left" in seen(capfd.readouterr().err)
+
+
+def test_a_line_is_not_written_more_often_than_it_can_be_read(
+    on_a_terminal: Callable[[], None], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_terminal()
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    monkeypatch.setattr(terminal, "_REFRESHED", 3600.0)
+    meter = Meter()
+    assert list(meter.over(range(1000), "things", 1000)) == list(range(1000))
+    assert seen(capfd.readouterr().err).split("\r")[1:3] == ["things: 1 of 1,000", "things: 1,000 of 1,000"]
+
+
+def test_the_line_is_gone_before_an_error_is_told(
+    pipeline: Path, is_rich: bool, on_a_terminal: Callable[[], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    table = pipeline / "draft_tasks.csv"
+    table.write_text(table.read_text() + "too,many,cells,in,this,row,of,it,and,more\n")
+    on_a_terminal()
+    code, _, err = run(capfd, "reserve", table)
+    assert code == 2
+    assert re.search(r"(\x1b\[2K|\r)docid: ", err)
+
+
+def test_a_total_that_cannot_be_told_is_left_out(
+    local: DocsStore, on_a_terminal: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Meter().total(local, "draft") is None  # nobody looks
+    on_a_terminal()
+    assert Meter().total(local, "draft") == 0
+
+    def refused(*_: object) -> None:
+        raise UnreadableDocument("draft", "", "docs/draft", "no directory")
+
+    monkeypatch.setattr(LocalBackend, "ids", refused)
+    assert Meter().total(local, "draft") is None
+
+
+def test_a_table_cut_short_has_no_length(
+    tmp_path: Path, on_a_terminal: Callable[[], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "draft_tasks.csv.gz"
+    write_tasks(table, reserve_tasks([DraftTask(task_id=f"t-{n}") for n in range(99)], DraftTask))
+    table.write_bytes(table.read_bytes()[:-40])
+    on_a_terminal()
+    code, _, err = run(capfd, "audit", table)
+    assert code == 2
+    assert "not gzip" in err
+
+
+def terminal_output(pipeline: Path, code: str, *arguments: str, **environment: str) -> str:
+    """Return what a real terminal is shown by a command."""
+    leader, follower = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "200", **environment}
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        environment.pop(name, None)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        cwd=pipeline,
+        env=environment,
+    )
+    os.close(follower)
+    output = b""
+    while True:
+        try:
+            data = os.read(leader, 65536)
+        except OSError:  # the last one has closed it
+            break
+        if not data:
+            break
+        output += data
+    os.close(leader)
+    process.wait()
+    return output.decode()
+
+
+@pytest.mark.parametrize("arguments", [["audit", ".", "--store", "docs"], ["lineage", "--store", "docs", "draft/"]])
+def test_a_real_terminal(pipeline: Path, arguments: list[str]) -> None:
+    if arguments[0] == "lineage":
+        arguments = [*arguments[:-1], f"draft/{reserve_doc_id('draft', 't-0')}"]
+    coloured = terminal_output(pipeline, WITH_RICH, *arguments, NO_COLOR="")
+    without = terminal_output(pipeline, WITH_RICH, *arguments, NO_COLOR="1")
+    plain = terminal_output(pipeline, WITHOUT_RICH, *arguments)
+    piped = [
+        subprocess.run([sys.executable, "-c", code, *arguments], cwd=pipeline, capture_output=True, check=False)
+        for code in (WITH_RICH, WITHOUT_RICH)
+    ]
+    assert piped[0].stdout == piped[1].stdout
+    assert b"\x1b" not in piped[0].stdout + piped[0].stderr
+    assert re.search(r"\x1b\[[0-9;]*3[0-9]", coloured) or arguments[0] == "lineage"
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", without)
+    for output in (coloured, without, plain):
+        assert "[red]x" in output  # text, no markup
+    words = set(re.findall(r"[a-z0-9_-]{4,}", piped[0].stdout.decode()))
+    for output in (coloured, without, plain):
+        assert words <= set(re.findall(r"[a-z0-9_-]{4,}", seen(output)))
+
+
+def test_a_tree_marks_what_is_missing(
+    pipeline: Path, is_rich: bool, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(pipeline)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    store = DocsStore("docs")
+    [orphan] = [
+        each
+        for each in store.documents("essay")
+        if each.parent_doc_id is not None and not store.exists("draft", each.parent_doc_id)
+    ]
+    code, out, _ = run(capfd, "lineage", "--store", "docs", f"essay/{orphan.doc_id}")
+    assert code == 0
+    assert seen(out).splitlines() == [
+        f"draft/{orphan.parent_doc_id}  (not in the store)",
+        f"└── essay/{orphan.doc_id}  {orphan.task_id}" + ("" if is_rich else "  <"),
+    ]
