@@ -52,6 +52,7 @@ ORDER = [
     "curate.migration",
     "curate.following",
     "curate",
+    "frames",
     "dagster.partitions",
     "dagster.steps",
     "dagster.resource",
@@ -85,6 +86,7 @@ EXTRAS = {
     "dagster": {"dagster"},
     "cli.register": {"dagster"},
     "cli.terminal": {"rich"},
+    "frames": {"narwhals"},
     "testing": {"hypothesis", "pytest"},
 }
 

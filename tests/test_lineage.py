@@ -137,7 +137,7 @@ def test_damaged_records_are_findings_and_do_not_end_it(local: DocsStore) -> Non
     with pytest.raises(UnreadableDocument):
         local.lineage("essay", "e0")
     # The same id asked of another stage: what is unreadable is no hint.
-    Path(local.path("draft", "v0a")).mkdir()
+    Path(local.path("draft", "v0a")).symlink_to(local.path("draft", "d1"))
     with pytest.raises(DocumentNotFound):
         local.lineage("essay", "v0a")
 

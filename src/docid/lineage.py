@@ -84,18 +84,14 @@ class Lineage:
     descendants: tuple[Relative, ...]
     findings: tuple[Finding, ...]
     stages: Stages
-    _children: dict[tuple[str | None, str | None], list[Relative]] = field(init=False, eq=False)
+    _children: dict[tuple[str | None, str | None], list[Relative]] = field(init=False, eq=False, factory=dict)
 
-    @_children.default
-    def _by_parent(self) -> dict[tuple[str | None, str | None], list[Relative]]:
-        children: dict[tuple[str | None, str | None], list[Relative]] = {}
-        # From the top: each ancestor is shown with the one child that leads to the document.
-        chain = (self.document, *self.ancestors)
-        for child, parent in pairwise(chain):
-            children[parent.stage, parent.doc_id] = [child]
+    def __attrs_post_init__(self) -> None:
+        # Each ancestor is shown with the one child that leads to the document.
+        for child, parent in pairwise((self.document, *self.ancestors)):
+            self._children[parent.stage, parent.doc_id] = [child]
         for child in self.descendants:
-            children.setdefault((self.stages.parent_of(child.stage), child.parent_doc_id), []).append(child)
-        return children
+            self._children.setdefault((self.stages.parent_of(child.stage), child.parent_doc_id), []).append(child)
 
     @property
     def root(self) -> Relative:

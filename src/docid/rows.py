@@ -191,6 +191,7 @@ class Column(NamedTuple):
     required: bool = False
     always: bool = True
     argument: str = ""
+    kind: type = str
 
 
 class Schema(NamedTuple):
@@ -268,13 +269,15 @@ def _own_column(declared: attrs.Attribute[Any], hint: Any) -> Column:
     if kind not in _PARSERS:
         raise TypeError(f"field {declared.name}: expected the type str, int, float or bool, or one | None; got {hint}")
     parse, expected = _PARSERS[kind]
+    kind = cast("type", kind)
     if declared.name == "source_doc_id":
         parse = _id_or(None)
     elif optional:
         parse, expected = _or_none(parse), f"{expected}, or nothing"
     name = declared.metadata.get("column", declared.name)
     required = declared.default is attrs.NOTHING
-    return Column(declared.name, name, parse, expected, declared.default, required, argument=str(declared.alias))
+    argument = str(declared.alias)
+    return Column(declared.name, name, parse, expected, declared.default, required, argument=argument, kind=kind)
 
 
 def _or_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -1,0 +1,490 @@
+"""Data frames (extra `frames`): of pandas, polars and pyarrow, through narwhals.
+
+What is given back is a frame of the library that was asked for, or that the given frame is of. Ids are those that
+`reserve_doc_id` gives, one by one.
+"""
+
+from __future__ import annotations
+
+import json
+import numbers
+from datetime import date, time
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+from docid.csvfile import Faults
+from docid.curate import Score
+from docid.errors import DuplicateTaskId, InvalidName, Problem, TaskTableError
+from docid.findings import FIELDS
+from docid.ids import check_stage, reserve_doc_ids
+from docid.rows import TaskRow, is_missing, schema_of, texts_of
+from docid.stages import DEFAULT_STAGES, Stages
+from docid.stored import StoredDocument
+from docid.tasks import TaskRows, header_of, reserve_tasks, row_parser
+
+try:
+    import narwhals as nw
+except ImportError as error:  # pragma: no cover  - tested in an environment without it
+    raise ImportError("docid.frames needs narwhals: pip install 'docid-store[frames]'") from error
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from narwhals.typing import IntoDataFrame
+
+    from docid.audit import AuditReport
+    from docid.store import DocsStore
+    from docid.stored import Part
+
+    Library = Literal["pandas", "polars", "pyarrow"]
+    Frame = TypeVar("Frame", bound=IntoDataFrame)
+    Row = TypeVar("Row", bound=TaskRow)
+
+__all__ = [
+    "documents_to_frame",
+    "findings_to_frame",
+    "frame_to_tasks",
+    "reserve_frame",
+    "scores_to_frame",
+    "tasks_to_frame",
+]
+
+_LIBRARIES: tuple[Library, ...] = ("pandas", "polars", "pyarrow")
+_IDS = ("doc_id", "parent_doc_id", "source_doc_id", "doc_run_id", "doc_salt")
+
+
+def reserve_frame(
+    frame: Frame,
+    *,
+    stage: str,
+    task_id: str | None = None,
+    run_id: str | None = None,
+    salt: str | None = None,
+    parents: IntoDataFrame | Mapping[str, str] | Iterable[TaskRow] | None = None,
+    stages: Stages = DEFAULT_STAGES,
+) -> Frame:
+    """Return a frame with the column `doc_id`: for each row the name of its document.
+
+    As `reserve_tasks` does it for a table: an id that is set is kept; a run id or salt that ids are derived with is
+    noted in the columns `doc_run_id` and `doc_salt`, and those of a row are honoured; `parent_doc_id` is filled from
+    the parents. The other columns, the order of the rows and the index of pandas are as they were. The frame that is
+    given is not changed.
+
+    Args:
+        frame: a data frame of pandas, polars or pyarrow, one row a document.
+        stage: the stage of its rows.
+        task_id: the column of the task ids, which holds text; `<stage>_task_id` if not given.
+        run_id, salt: as for `reserve_doc_id`, for every row without a `doc_id`.
+        parents: the parents: a frame with the columns `<parent stage>_task_id` and `doc_id`, or rows, or doc ids by
+            task id. A row finds its parent by its own column `<parent stage>_task_id`.
+        stages: the pipeline's stages, for the parent's.
+
+    Raises:
+        TaskTableError: rows without a task id, or with one that is no text or that the scheme refuses; two rows that
+            come to one doc id; a parent that is not there; each with its row, counted from 1. Or a column is missing.
+        InvalidName: the stage, run id or salt.
+        TypeError: no data frame, or a lazy one.
+
+    Example:
+        >>> import polars
+        >>> tasks = polars.DataFrame({"draft_task_id": ["t-1", "t-2"], "words": [300, 900]})
+        >>> reserve_frame(tasks, stage="draft").rows()
+        [('t-1', 300, 'dqklum3h18qwxpcp'), ('t-2', 900, 'odk354mkj1hfs43a')]
+    """
+    df = _eager(frame)
+    own = f"{check_stage(stage)}_task_id"
+    column = own if task_id is None else task_id
+    if column not in df.columns:
+        columns = ", ".join(map(str, df.columns)) or "none"
+        raise TaskTableError([Problem("", None, column, "", f"missing from the frame; the columns are {columns}")])
+    has_ids = "doc_id" in df.columns and not df["doc_id"].is_null().all()
+    ids = None
+    if not has_ids and parents is None and not {"doc_run_id", "doc_salt"} & set(df.columns):
+        ids = _derived(df, column, stage, run_id, salt)
+    if ids is not None:
+        filled: dict[str, list[Any]] = {"doc_id": ids}
+        for name, text in (("doc_run_id", run_id), ("doc_salt", salt)):
+            if text is not None:
+                filled[name] = [text] * len(ids)
+    else:
+        row_type = TaskRow.of(stage, stages.parent_of(stage) if stage in stages else None)
+        given = {"run_id": run_id, "salt": salt, "parents": _by_task(parents, stage, stages)}
+        filled = _reserved(df, column, row_type, given)
+    series = [_text_series(name, values, df) for name, values in filled.items()]
+    return cast("Frame", df.with_columns(*series).to_native())
+
+
+def _eager(frame: object) -> nw.DataFrame[Any]:
+    try:
+        return nw.from_native(cast("Any", frame), eager_only=True)
+    except TypeError as error:
+        kind = f"{type(frame).__module__.partition('.')[0]}.{type(frame).__name__}"
+        hint = "; collect() it first" if "Lazy" in kind else ""
+        raise TypeError(f"frame: expected a data frame of pandas, polars or pyarrow, got {kind}{hint}") from error
+
+
+def _derived(df: nw.DataFrame[Any], column: str, stage: str, run_id: str | None, salt: str | None) -> list[Any] | None:
+    """Return the ids of all rows at once; None where a row is at fault, which a closer look will tell."""
+    tasks = df[column].to_list()
+    if df[column].is_null().any():
+        return None
+    try:
+        # The words that mean missing have four letters at most.
+        if any(is_missing(task) for task in tasks if len(task) <= 4):  # noqa: PLR2004 - see above
+            return None
+        return list(reserve_doc_ids(stage, tasks, run_id=run_id, salt=salt))
+    except (TypeError, DuplicateTaskId):
+        return None
+    except InvalidName as error:
+        if not error.argument.startswith("task_ids"):
+            raise
+        return None
+
+
+def _reserved(
+    df: nw.DataFrame[Any], column: str, row_type: type[TaskRow], given: dict[str, Any]
+) -> dict[str, list[Any]]:
+    """Return what is to be filled in, row by row."""
+    own = f"{row_type.stage}_task_id"
+    needed = {column: own}
+    for name in (*_IDS, f"{row_type.parent_stage}_task_id"):
+        if name in df.columns and name != "source_doc_id" and (name != "parent_doc_id" or row_type.parent_stage):
+            needed.setdefault(name, name)
+    picked = df.select(*needed).rename({name: new for name, new in needed.items() if name != new})
+    try:
+        rows = frame_to_tasks(picked, row_type, reserved=False)
+        found = list(reserve_tasks(rows, row_type, **given))
+    except TaskTableError as error:
+        # As the column is named in the frame.
+        problems = [each._replace(column=column) if each.column == own else each for each in error.problems]
+        raise TaskTableError(problems, error.count) from None
+    filled: dict[str, list[Any]] = {"doc_id": [row.doc_id for row in found]}
+    if row_type.parent_stage is not None and (given["parents"] is not None or "parent_doc_id" in df.columns):
+        filled["parent_doc_id"] = [row.parent_doc_id for row in found]
+    for name, argument in (("doc_run_id", "run_id"), ("doc_salt", "salt")):
+        if given[argument] is not None or name in df.columns:
+            filled[name] = [getattr(row, name) for row in found]
+    return filled
+
+
+def _by_task(parents: Any, stage: str, stages: Stages) -> Mapping[str, str] | Iterable[TaskRow] | None:
+    """Return the parents as `reserve_tasks` takes them."""
+    try:
+        df = nw.from_native(parents, eager_only=True)
+    except TypeError:
+        return cast("Mapping[str, str] | Iterable[TaskRow] | None", parents)
+    parent_stage = stages.parent_of(stage)
+    if parent_stage is None:
+        return None
+    needed = [name for name in (f"{parent_stage}_task_id", "doc_id") if name in df.columns]
+    return frame_to_tasks(df.select(*needed), TaskRow.of(parent_stage), reserved=False)
+
+
+def _text_series(name: str, values: list[Any], like: nw.DataFrame[Any]) -> nw.Series[Any]:
+    return nw.new_series(name, values, nw.String(), backend=like.implementation)
+
+
+def frame_to_tasks(frame: IntoDataFrame, row_type: type[Row], *, reserved: bool = True) -> TaskRows[Row]:
+    """Return the rows of a frame as task rows: a stream, as `read_tasks` gives it.
+
+    A null is an empty cell. A number in a column of text becomes its text, but not in a column of ids, which hold text
+    or nothing: what a reader of CSV has taken for a number is not what stood there.
+
+    Args:
+        frame: a data frame of pandas, polars or pyarrow, with the columns of a task table.
+        row_type: the `TaskRow` subclass of its stage.
+        reserved: as for `read_tasks`.
+
+    Raises:
+        TaskTableError: as for `read_tasks`, with the rows counted from 1.
+        TypeError: no data frame, or a lazy one.
+
+    Example:
+        >>> import pandas
+        >>> from docid import DraftTask
+        >>> frame = pandas.DataFrame({"draft_task_id": ["t-1"], "doc_id": ["d1"], "combo_id": ["tides"]})
+        >>> list(frame_to_tasks(frame, DraftTask))
+        [DraftTask(task_id='t-1', doc_id='d1', combo_id='tides')]
+    """
+    df = _eager(frame)
+    faults = Faults("")
+    names = [str(name) for name in df.columns]
+    try:
+        columns = header_of(iter([(1, names)]), row_type, faults, reserved=reserved)
+    except TaskTableError as error:
+        raise TaskTableError([each._replace(row=None) for each in error.problems], error.count) from None
+    return TaskRows(row_type, "", columns, _rows(df, row_type, columns, faults, reserved=reserved))
+
+
+def _rows(
+    df: nw.DataFrame[Any], row_type: type[Row], columns: tuple[str, ...], faults: Faults, *, reserved: bool
+) -> Iterator[tuple[int, Row]]:
+    parse = row_parser(row_type, columns, faults, reserved=reserved)
+    kinds = {column.name: column.kind for column in schema_of(row_type).columns}
+    ids = {f"{row_type.stage}_task_id", f"{row_type.parent_stage}_task_id", *_IDS}
+    texts = [
+        _texts(df[name], column, faults, is_id=column in ids, is_whole=kinds.get(column) is int)
+        for name, column in zip(df.columns, columns, strict=True)
+    ]
+    for number, cells in enumerate(zip(*texts, strict=True), 1):
+        before = faults.count
+        row = parse(number, list(cells)) if None not in cells else None
+        if row is not None and faults.count == before == 0:
+            yield number, row
+    faults.raise_any()
+
+
+def _texts(series: nw.Series[Any], column: str, faults: Faults, *, is_id: bool, is_whole: bool) -> list[str | None]:
+    """Return the cells of a column as text; None, and a fault, for one that has none."""
+    texts: list[str | None] = []
+    for number, (value, null) in enumerate(zip(series.to_list(), series.is_null().to_list(), strict=True), 1):
+        text = "" if null else _text(value, is_whole=is_whole)
+        if text is None:
+            faults.add(number, column, repr(value), f"a {type(value).__name__}; expected text, a number or nothing")
+        elif text and is_id and not isinstance(value, str):
+            wrong = f"a {type(value).__name__}; expected text (read the table with its columns as text: dtype=str)"
+            faults.add(number, column, repr(value), wrong)
+            text = None
+        elif text and not _is_utf8(text):
+            faults.add(number, column, text, "expected text that UTF-8 can hold")
+            text = None
+        texts.append(text)
+    return texts
+
+
+def _text(value: Any, *, is_whole: bool) -> str | None:
+    if isinstance(value, str):
+        return str.__str__(value)
+    if value != value:  # noqa: PLR0124 - NaN, which polars does not take for null
+        return ""
+    if type(value).__name__ in {"bool", "bool_"}:
+        return "true" if value else "false"
+    if isinstance(value, numbers.Integral):
+        return str(int(value))
+    if isinstance(value, numbers.Real):
+        number = float(value)
+        # Whole numbers beside a null are floats in pandas.
+        return str(int(number)) if is_whole and number.is_integer() else repr(number)
+    return value.isoformat() if isinstance(value, (date, time)) else None
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def tasks_to_frame(
+    rows: Iterable[TaskRow], *, row_type: type[TaskRow] | None = None, backend: Library | None = None
+) -> Any:
+    """Return task rows as a frame: the columns of their table, the row type's own ones with their types.
+
+    An id that is not set is null. Every other column of the table is text.
+
+    Args:
+        rows: rows of one stage, from `read_tasks` or made by hand.
+        row_type: their class; that of the first if not given.
+        backend: whose frame it is to be, `pandas`, `polars` or `pyarrow`; the first of them that is installed, if not
+            given.
+
+    Raises:
+        TaskTableError: as `rows` raises it.
+        ValueError: no rows, and nothing that says what the columns are; another backend.
+        ImportError: that library is not installed.
+
+    Example:
+        >>> from docid import DraftTask
+        >>> tasks_to_frame([DraftTask(task_id="t-1", combo_id="tides")], backend="polars")["combo_id"].to_list()
+        ['tides']
+    """
+    row_type = row_type or getattr(rows, "row_type", None)
+    names = dict.fromkeys(getattr(rows, "columns", ()))
+    held = list(rows)
+    if row_type is None:
+        if not held:
+            raise ValueError("rows: none, so the columns are unknown; pass row_type")
+        row_type = type(held[0])
+    own = {column.name: column for column in schema_of(row_type).columns}
+    for row in held:
+        names |= dict.fromkeys(texts_of(row))
+    if not names:
+        names = dict.fromkeys(name for name, column in own.items() if column.always)
+    data: dict[str, tuple[type, list[Any]]] = {}
+    for name in names:
+        if name not in own:
+            data[name] = str, [row.extra.get(name) for row in held]
+            continue
+        column = own[name]
+        values = [getattr(row, column.attribute) for row in held]
+        if _is_too_large(column.kind, values):
+            data[name] = str, [None if value is None else str(value) for value in values]
+        else:
+            data[name] = column.kind, [None if value == "" and name in _IDS else value for value in values]
+    return _frame(data, backend)
+
+
+def documents_to_frame(
+    store: DocsStore,
+    stage: str,
+    *,
+    texts: Collection[Part] = (),
+    metadata: Collection[str] | None = None,
+    skip_unreadable: bool = False,
+    backend: Library | None = None,
+) -> Any:
+    """Return the documents of a stage as a frame, sorted by doc id.
+
+    The columns: `doc_id`, `task_id`, `parent_doc_id`, `run_id`, `created_at` (UTC), `location`; the sizes in bytes
+    `raw_bytes`, `parsed_bytes`, `prompt_bytes`; the texts that are asked for (`raw_text`, …); and one for each key of
+    the metadata (`metadata.<key>` where a column has that name already). A key has the type of its values where they
+    have one (text, numbers, booleans), and is JSON text where they do not.
+
+    Args:
+        store: where the documents are.
+        stage: their stage.
+        texts: the parts whose texts are read too: `raw`, `parsed`, `prompt`.
+        metadata: the keys that are wanted; all if not given.
+        skip_unreadable: leave out documents that cannot be read, which are an error otherwise.
+        backend: as for `tasks_to_frame`.
+
+    Raises:
+        UnreadableDocument: a document that cannot be read.
+        InvalidName: none of the store's stages.
+        ValueError: no such part; another backend.
+        ImportError: that library is not installed.
+        OSError: the stage cannot be listed.
+
+    Example:
+        >>> from docid import DocsStore, Document
+        >>> store = DocsStore("memory://")
+        >>> _ = store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="Once", metadata={"words": 1}))
+        >>> documents_to_frame(store, "draft", texts=["raw"], backend="polars")["words", "raw_text"].rows()
+        [(1, 'Once')]
+    """
+    if wrong := [part for part in texts if part not in {"raw", "parsed", "prompt"}]:
+        raise ValueError(f"texts: expected raw, parsed or prompt, got {wrong[0]!r}")
+    found: Iterable[Any] = store.scan(stage) if skip_unreadable else store.documents(stage)
+    rows: dict[str, dict[str, Any]] = {}
+    said: dict[str, dict[str, Any]] = {}
+    for document in found:
+        if not isinstance(document, StoredDocument):
+            continue
+        sizes = document.sizes
+        rows[document.doc_id] = {
+            "doc_id": document.doc_id,
+            "task_id": document.task_id,
+            "parent_doc_id": document.parent_doc_id,
+            "run_id": document.run_id,
+            "created_at": document.created_at,
+            "location": document.location,
+            **{f"{part}_bytes": sizes.get(part) for part in ("raw", "parsed", "prompt")},
+            **{f"{part}_text": document.text(part) for part in texts},
+        }
+        keys = document.metadata if metadata is None else {key: document.metadata.get(key) for key in metadata}
+        said[document.doc_id] = keys
+    kinds: dict[str, type] = {**dict.fromkeys(_DOCUMENT_TEXTS, str), "created_at": date}
+    kinds |= {f"{part}_bytes": int for part in ("raw", "parsed", "prompt")}
+    kinds |= {f"{part}_text": str for part in texts}
+    in_order = sorted(rows)
+    data = {name: (kind, [rows[doc_id][name] for doc_id in in_order]) for name, kind in kinds.items()}
+    for key in dict.fromkeys(metadata or (key for each in said.values() for key in each)):
+        values = [said[doc_id].get(key) for doc_id in in_order]
+        data[f"metadata.{key}" if key in data else key] = _of_one_kind(values)
+    return _frame(data, backend)
+
+
+_DOCUMENT_TEXTS = ("doc_id", "task_id", "parent_doc_id", "run_id", "location")
+
+
+def _of_one_kind(values: list[Any]) -> tuple[type, list[Any]]:
+    """Return the type of values that have one, and otherwise their JSON texts."""
+    kinds = {type(value) for value in values if value is not None}
+    if len(kinds) == 1 and (kind := kinds.pop()) in {str, int, bool, float} and not _is_too_large(kind, values):
+        return kind, values
+    if kinds == {int, float}:
+        return float, [None if value is None else float(value) for value in values]
+    return str, [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
+
+
+def _is_too_large(kind: type, values: list[Any]) -> bool:
+    """Return whether whole numbers are among values that a column of 64 bits cannot hold."""
+    return kind is int and any(value is not None and not -(2**63) <= value < 2**63 for value in values)
+
+
+def scores_to_frame(scores: Iterable[Score], *, backend: Library | None = None) -> Any:
+    """Return scores, from `docid.curate.scores`, as a frame: their fields, and `<stage>_doc_id` for each ancestor.
+
+    What there is none of is null.
+
+    Args:
+        scores: the scores.
+        backend: as for `tasks_to_frame`.
+
+    Raises:
+        ValueError: another backend.
+        ImportError: that library is not installed.
+    """
+    held = list(scores)
+    names = Score._fields[:-1]
+    data: dict[str, tuple[type, list[Any]]] = {
+        name: (float if name == "score" else str, [_or_none(getattr(each, name)) for each in held]) for name in names
+    }
+    for stage in dict.fromkeys(stage for each in held for stage in each.ancestors):
+        data[f"{stage}_doc_id"] = str, [each.ancestors.get(stage) or None for each in held]
+    return _frame(data, backend)
+
+
+def _or_none(value: Any) -> Any:
+    return None if value == "" else value
+
+
+def findings_to_frame(report: AuditReport, *, backend: Library | None = None) -> Any:
+    """Return what an audit found as a frame: code, level, stage, doc_id, task_id, where, message, hint, all text.
+
+    Args:
+        report: what `audit` gave.
+        backend: as for `tasks_to_frame`.
+
+    Raises:
+        ValueError: another backend.
+        ImportError: that library is not installed.
+    """
+    rows = report.rows()
+    return _frame({name: (str, [_or_none(row[name]) for row in rows]) for name in FIELDS}, backend)
+
+
+def _frame(data: Mapping[str, tuple[type, Sequence[Any]]], backend: Library | None) -> Any:
+    """Return a frame of these columns, each with the type of its values, which may be None."""
+    library = _library(backend)
+    types: dict[type, Any] = {str: nw.String(), int: nw.Int64(), float: nw.Float64(), bool: nw.Boolean()}
+    types[date] = nw.Datetime("us", "UTC")
+    series = []
+    for name, (kind, values) in data.items():
+        held = [_utf8(value) for value in values] if kind is str else list(values)
+        if library == "pandas" and kind in {int, bool} and None in held:
+            # Its own numbers and booleans know no null.
+            dtype = "Int64" if kind is int else "boolean"
+            column = import_module(library).Series(held, dtype=dtype, name=name)
+            series.append(nw.from_native(column, series_only=True))
+        else:
+            series.append(nw.new_series(name, held, types[kind], backend=library))
+    return nw.concat([each.to_frame() for each in series], how="horizontal").to_native()
+
+
+def _utf8(value: str | None) -> str | None:
+    """Return a text that UTF-8 can hold: half a surrogate pair, in an older record, is escaped."""
+    if value is None or value.isascii():
+        return value
+    return value.encode("utf-8", "backslashreplace").decode()
+
+
+def _library(backend: Library | None) -> Library:
+    if backend is not None and backend not in _LIBRARIES:
+        raise ValueError(f"backend: expected pandas, polars or pyarrow, got {backend!r}")
+    for name in _LIBRARIES if backend is None else (backend,):
+        if find_spec(name) is not None:
+            return name
+    wanted = backend or "one of pandas, polars and pyarrow"
+    raise ImportError(f"a data frame needs {wanted}: pip install {backend or 'pandas'}")
