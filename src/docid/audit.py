@@ -72,6 +72,11 @@ class AuditReport:
         told = ", ".join(f"{code} {count:,}" for code, count in self.counts.items())
         return f"<AuditReport {levels['error']:,} errors, {levels['warning']:,} warnings{': ' if told else ''}{told}>"
 
+    def _repr_html_(self) -> str:
+        from docid.report.views import audit_view  # noqa: PLC0415 - for notebooks alone
+
+        return audit_view(self)
+
     def rows(self) -> list[dict[str, Any]]:
         """Return the findings as rows of a data frame: code, level, stage, doc_id, task_id, where, message, hint."""
         return [finding.to_dict() for finding in self.findings]

@@ -243,6 +243,11 @@ class Document:
         parts = "+".join(PART_FILES[part].removesuffix(".txt") for part in self.parts())
         return f"<Document {self.stage}/{self.doc_id} task_id={shown(self.task_id)} {parts}>"
 
+    def _repr_html_(self) -> str:
+        from docid.report.views import document_view  # noqa: PLC0415 - for notebooks alone
+
+        return document_view(self)
+
     @classmethod
     def from_task(
         cls,

@@ -39,14 +39,18 @@ def shown(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-limit // 3 :]} ({len(text)} characters)"
 
 
-def visible(text: str) -> str:
+def visible(text: str, keep: str = "") -> str:
     r"""Return a name for people: what would steer a terminal, or turn the order of characters, as its escape.
+
+    Args:
+        text: the name.
+        keep: such characters that stay as they are all the same.
 
     Example:
         >>> print(visible("essay \u202e txt"))
         essay \u202e txt
     """
-    return re.sub(_STEERING, lambda found: ascii(found[0])[1:-1], text)
+    return re.sub(_STEERING, lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
 
 
 _STEERING = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"

@@ -43,7 +43,7 @@ class Outcome(StrEnum):
     """A part was added that the document was written without."""
 
 
-@frozen
+@frozen(repr=False)
 class WriteResult:
     """What a write did.
 
@@ -71,6 +71,16 @@ class WriteResult:
     location: str
     metadata_differs: bool = False
     missing_parts: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        notes = [" metadata differs"] if self.metadata_differs else []
+        notes += [f" without {part}" for part in self.missing_parts]
+        return f"<WriteResult {self.outcome} {self.stage}/{self.doc_id} at {self.location}{','.join(notes)}>"
+
+    def _repr_html_(self) -> str:
+        from docid.report.views import write_view  # noqa: PLC0415 - for notebooks alone
+
+        return write_view(self)
 
     @property
     def path(self) -> Path:

@@ -95,7 +95,19 @@ class DocsStore:
         self.stages = stages
 
     def __repr__(self) -> str:
-        return f"DocsStore({self.backend!r}, stages={self.stages!r})"
+        return f"<DocsStore {', '.join(self.stages)} in {self.backend!r}>"
+
+    def _repr_html_(self) -> str:
+        from docid.report.views import store_view  # noqa: PLC0415 - for notebooks alone
+
+        return store_view(self)
+
+    @property
+    def root(self) -> str:
+        """Where the store is, as text: its directory, or the URL of its prefix."""
+        from docid.scanning import root_of  # noqa: PLC0415 - not needed to read and write
+
+        return root_of(self.backend).rstrip("/\\") or "."
 
     def path(self, stage: str, doc_id: str) -> Path:
         """Return where a document is or would be, without looking. Of an object in a bucket `location` is the URL.

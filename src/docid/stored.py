@@ -190,6 +190,11 @@ class StoredDocument:
     def __repr__(self) -> str:
         return f"<StoredDocument {self.stage}/{self.doc_id} task_id={shown(self.task_id)}>"
 
+    def _repr_html_(self) -> str:
+        from docid.report.views import stored_view  # noqa: PLC0415 - for notebooks alone
+
+        return stored_view(self)
+
     @property
     def stage(self) -> str:
         """The stage that made it."""

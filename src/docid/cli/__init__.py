@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from docid import __version__
-from docid.cli import audit, copy, curate, lineage, migrate, register, repair, reserve, show
+from docid.cli import audit, copy, curate, lineage, migrate, register, repair, report, reserve, show
 from docid.cli.options import UsageError
 from docid.errors import DocidError
 
@@ -60,6 +60,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"docid {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (reserve, show, lineage, audit, repair, curate, migrate, copy, register):
+    for command in (reserve, show, lineage, audit, report, repair, curate, migrate, copy, register):
         command.add(verbs)
     return parser

@@ -1,0 +1,211 @@
+"""What stands on the page: documents with their records, and as many of their texts as there is room for."""
+
+from __future__ import annotations
+
+import os
+from heapq import nsmallest
+from math import isfinite
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+import orjson
+
+from docid.document import PART_FILES, timestamp
+from docid.errors import DocidError
+from docid.stored import StoredDocument
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from docid.shards import Progress
+    from docid.store import DocsStore
+    from docid.stored import Part
+
+__all__ = ["Documents", "Limits", "gather"]
+
+_STRIDE = 1_000  # so often progress is told
+_EXACT = 2**53  # whole numbers past this a browser rounds
+
+
+class Limits(NamedTuple):
+    """How much of a store a page holds.
+
+    Attributes:
+        documents: how many documents.
+        records: bytes of their metadata and hashes.
+        texts: bytes of their texts.
+        text: bytes of one text.
+    """
+
+    documents: int = 50_000
+    records: int = 12_000_000
+    texts: int = 5_000_000
+    text: int = 100_000
+
+
+class Documents(NamedTuple):
+    """The documents of a store, as the page holds them.
+
+    Attributes:
+        data: what the script of the page reads.
+        there: how many documents there are, by stage, also those that there was no room for.
+        shown: how many of them the page holds.
+        texts: how many texts it holds, of how many.
+    """
+
+    data: dict[str, Any]
+    there: dict[str, int]
+    shown: int
+    texts: tuple[int, int]
+
+
+class _Stage(NamedTuple):
+    rows: list[dict[str, Any]]
+    there: int
+
+
+def gather(store: DocsStore, directory: str | None, limits: Limits, progress: Progress | None) -> Documents:
+    """Go through a store once, and then through the texts of those documents that there is room for.
+
+    Documents that cannot be read are passed over: the audit tells them.
+
+    Args:
+        store: the store.
+        directory: where the page will be, from which its links start; None for links from the root.
+        limits: how much it holds.
+        progress: as for `audit`.
+    """
+    stages: dict[str, _Stage] = {}
+    left = limits.documents
+    for stage in store.stages:
+        stages[stage] = _stage(store, stage, left, progress)
+        left -= len(stages[stage].rows)
+    shown = limits.documents - left
+    _cut_records([row for each in stages.values() for row in each.rows], limits.records)
+    texts = _texts(store, stages, limits, progress)
+    data = {
+        "parts": list(PART_FILES.values()),
+        "stages": [
+            {
+                "name": stage,
+                "parent": store.stages.parent_of(stage),
+                "documents": each.rows,
+                **_places(store, stage, directory),
+            }
+            for stage, each in stages.items()
+        ],
+    }
+    return Documents(data, {stage: each.there for stage, each in stages.items()}, shown, texts)
+
+
+def _stage(store: DocsStore, stage: str, room: int, progress: Progress | None) -> _Stage:
+    """Return the documents of a stage, in the order of their tasks, as many as there is room for."""
+    there = 0
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal there
+        for document in store.scan(stage):
+            if isinstance(document, StoredDocument):
+                there += 1
+                if progress is not None and there % _STRIDE == 0:
+                    progress(f"records of stage {stage}", there, None)
+                yield _row(document)
+
+    first = nsmallest(room, rows(), key=lambda each: (each.get("task", ""), each["id"]))
+    for _ in rows() if room == 0 else ():
+        pass  # nsmallest looks at nothing where none is wanted
+    # What is replaced meanwhile may come twice.
+    return _Stage(list({row["id"]: row for row in first}.values()), there)
+
+
+def _row(document: StoredDocument) -> dict[str, Any]:
+    """Return a document as the page holds it; what there is none of is left out."""
+    hashes = {} if document.legacy else document.record["files"]
+    sizes = document.sizes
+    row: dict[str, Any] = {
+        "id": document.doc_id,
+        "task": document.task_id,
+        "parent": document.parent_doc_id,
+        "run": document.run_id,
+        "created": None if document.created_at is None else timestamp(document.created_at),
+        "sizes": [sizes.get(part) for part in PART_FILES],
+        "sha256": [hashes.get(name, {}).get("sha256") for name in PART_FILES.values()] if hashes else None,
+        "metadata": _exact(document.metadata) or None,
+        "legacy": document.legacy or None,
+    }
+    return {key: value for key, value in row.items() if value is not None}
+
+
+def _exact(value: Any) -> Any:
+    """Return a value of JSON as a browser reads it back: what it would round, or knows not at all, as text."""
+    if isinstance(value, dict):
+        return {_exact(key): _exact(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_exact(each) for each in value]
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)  # an older record's
+    return str(value) if isinstance(value, int) and abs(value) > _EXACT else value
+
+
+def _cut_records(rows: Iterable[dict[str, Any]], room: int) -> None:
+    """Take out what the page has no room for: of those documents the record is linked."""
+    for row in rows:
+        room -= len(orjson.dumps([row.get("metadata"), row.get("sha256")]))
+        if room < 0:
+            row.pop("metadata", None)
+            row.pop("sha256", None)
+            row["cut"] = True
+
+
+def _texts(store: DocsStore, stages: dict[str, _Stage], limits: Limits, progress: Progress | None) -> tuple[int, int]:
+    """Put texts to their documents, as long as there is room: what models wrote first, then what they were sent."""
+    room, held, there = limits.texts, 0, 0
+    waves: tuple[tuple[Part, ...], ...] = (("raw", "parsed"), ("prompt",))
+    positions = {part: position for position, part in enumerate(PART_FILES)}
+    for parts in waves:
+        for stage, each in stages.items():
+            for row in each.rows:
+                for part in parts:
+                    size = row["sizes"][positions[part]]
+                    if size is None:
+                        continue
+                    there += 1
+                    if size > min(room, limits.text) or (text := _read(store, stage, row["id"], part)) is None:
+                        continue
+                    row.setdefault("texts", {})[part] = text
+                    room -= size
+                    held += 1
+                    if progress is not None and held % _STRIDE == 0:
+                        progress("texts", held, None)
+    return held, there
+
+
+def _read(store: DocsStore, stage: str, doc_id: str, part: Part) -> str | None:
+    try:
+        return store.open(stage, doc_id).text(part)
+    except (DocidError, OSError):
+        return None  # it has vanished, or been damaged, since
+
+
+def _places(store: DocsStore, stage: str, directory: str | None) -> dict[str, str | None]:
+    """Return what stands before and behind a doc id in its location, and what a link to its files starts with."""
+    before, _, behind = store.location(stage, "0").rpartition("0")
+    if "://" in before or behind:
+        return {"before": before, "behind": behind, "link": None}
+    return {"before": before, "behind": behind, "link": _link(before, directory)}
+
+
+def _link(path: str, directory: str | None) -> str:
+    """Return a link to a directory: relative, or absolute from another drive, which has no way to there."""
+    absolute = os.path.abspath(path)
+    try:
+        relative = os.path.relpath(absolute, os.path.abspath(directory)) if directory is not None else None
+    except ValueError:  # pragma: no cover  - Windows: another drive
+        relative = None
+    if relative is None:
+        return PurePath(absolute).as_uri() + "/"
+    # Each part on its own; a first one with a colon would be taken for a scheme.
+    return "./" + quote(relative.replace(os.sep, "/")) + "/"

@@ -1,0 +1,48 @@
+"""HTML as text: every value escaped, every name without what would turn the order of its characters."""
+
+from __future__ import annotations
+
+from html import escape
+
+from docid.errors import visible
+
+_VOID = {"input"}  # elements without content, and without an end
+
+__all__ = ["element", "name", "number", "row", "text"]
+
+
+def text(value: str) -> str:
+    """Return a text of a document, escaped for HTML; what HTML knows no character for is shown as its escape."""
+    return escape(visible(value, keep="\t\n\r\u061c\u200e\u200f"))
+
+
+def name(value: object) -> str:
+    """Return a name for people, escaped for HTML and apart from the direction of what stands around it."""
+    return f"<bdi>{escape(visible(str(value)))}</bdi>"
+
+
+def number(value: int | None) -> str:
+    """Return a number with its thousands apart; a dash where it is not known."""
+    return "—" if value is None else f"{value:,}"
+
+
+def element(tag: str, *content: str, **attributes: str) -> str:
+    """Return an element of markup that is escaped already; attributes are escaped here, `class_` is `class`."""
+    given = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(visible(value))}"' for key, value in attributes.items()
+    )
+    return f"<{tag}{given}>" if tag in _VOID else f"<{tag}{given}>{''.join(content)}</{tag}>"
+
+
+def row(cells: list[str], *, head: bool = False, numbers: int = 0) -> str:
+    """Return a row of a table, of cells that are escaped already; all but the first `numbers` cells are numbers."""
+    if head:
+        return element("tr", *(element("th", each, scope="col") for each in cells))
+    first, *others = cells
+    texts, counts = others[: numbers - 1], others[numbers - 1 :]
+    return element(
+        "tr",
+        element("th", first, scope="row"),
+        *(element("td", each) for each in texts),
+        *(element("td", each, class_="number") for each in counts),
+    )

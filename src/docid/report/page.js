@@ -1,0 +1,384 @@
+"use strict";
+(() => {
+  // --- what there is ---------------------------------------------------------------------------------------------
+
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const PARTS = ["raw", "parsed", "prompt"];
+  const MANY = 200; // children that are drawn at once
+  const UNFOLDED = 300; // documents found that are shown unfolded
+  const stages = new Map(data.stages.map((stage) => [stage.name, stage]));
+  const byKey = new Map(); // stage/id -> node
+
+  class Node {
+    constructor(stage, row) {
+      this.stage = stage;
+      this.row = row;
+      this.key = `${stage.name}/${row.id}`;
+      this.children = [];
+      this.parent = null;
+      this.flags = [];
+      this.isOpen = false;
+      this.limit = MANY;
+      this.item = null;
+    }
+
+    get words() {
+      // Made when it is first searched: most pages are not.
+      const { task = "", run = "", metadata = null } = this.row;
+      this.found ??= `${this.key}\n${task}\n${run}\n${metadata ? JSON.stringify(metadata) : ""}`.toLowerCase();
+      return this.found;
+    }
+  }
+
+  for (const stage of data.stages) {
+    for (const row of stage.documents) {
+      const node = new Node(stage, row);
+      byKey.set(node.key, node);
+    }
+  }
+
+  const roots = [];
+  for (const node of [...byKey.values()]) {
+    const { stage, row } = node;
+    const above = stage.parent && stages.get(stage.parent);
+    if (!above || row.parent === undefined) {
+      roots.push(node);
+      continue;
+    }
+    const key = `${above.name}/${row.parent}`;
+    let parent = byKey.get(key);
+    if (!parent) {
+      parent = new Node(above, { id: row.parent, absent: true, sizes: [] });
+      byKey.set(key, parent);
+      roots.push(parent);
+    }
+    parent.children.push(node);
+    node.parent = parent;
+  }
+
+  for (const [key, level, told] of data.findings) byKey.get(key)?.flags.push({ level, told });
+
+  // --- small things ----------------------------------------------------------------------------------------------
+
+  // What would turn the order of characters is shown as its escape: a name is to read as it is written.
+  const STEERING = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufeff]/g;
+  const MARKS = /[\u061c\u200e\u200f\t\n\r]/g;
+  const escaped = (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  const forText = (text) => text.replace(STEERING, escaped);
+  const forName = (text) => forText(String(text)).replace(MARKS, escaped);
+  const count = (number) => number.toLocaleString("en-US");
+
+  // Texts are set as texts, never as markup.
+  const make = (tag, attributes = {}, ...content) => {
+    const element = document.createElement(tag);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    element.append(...content);
+    return element;
+  };
+  const named = (tag, text, attributes = {}) => make(tag, attributes, make("bdi", {}, forName(text)));
+
+  // --- the tree --------------------------------------------------------------------------------------------------
+
+  const tree = document.getElementById("tree");
+  const status = document.getElementById("status");
+  const search = document.getElementById("search");
+  const detail = document.getElementById("detail");
+  let matches = null; // node -> whether it was found itself; null where nothing is searched
+  let selected = null;
+  let active = null; // the item that the keyboard is at
+
+  const childrenOf = (node) => (matches ? node.children.filter((child) => matches.has(child)) : node.children);
+  const rootsShown = () => (matches ? roots.filter((root) => matches.has(root)) : roots);
+
+  const draw = (node, level, position, of) => {
+    const children = childrenOf(node);
+    const line = make("div", { class: "node" });
+    line.append(make("span", { class: "fold", "aria-hidden": "true" }, children.length ? (node.isOpen ? "▾" : "▸") : ""));
+    if (node.flags.length) line.append(make("span", { class: `flag ${worst(node)}`, title: forName(node.flags[0].told) }, "!"));
+    line.append(named("span", node.key, { class: "name" }));
+    if (node.row.absent) line.append(make("span", { class: "flag warning" }, data.isCut ? "(not on this page)" : "(not in the store)"));
+    if (node.row.task !== undefined) line.append(named("span", node.row.task, { class: "task", title: forName(node.row.task) }));
+    if (children.length) line.append(make("span", { class: "count" }, count(children.length)));
+    const item = make("li", {
+      role: "treeitem", tabindex: "-1", "aria-level": level, "aria-posinset": position, "aria-setsize": of,
+      "aria-selected": String(node === selected), "aria-label": label(node, children),
+    }, line);
+    if (children.length) {
+      item.setAttribute("aria-expanded", String(node.isOpen));
+      if (node.isOpen) item.append(group(node, children, level + 1));
+    }
+    item.node = node;
+    node.item = item;
+    return item;
+  };
+
+  const label = (node, children) => {
+    const told = [forName(node.key)];
+    if (node.row.task !== undefined) told.push(forName(node.row.task));
+    if (children.length) told.push(`${count(children.length)} made from it`);
+    if (node.flags.length) told.push(`${node.flags.length} findings`);
+    return told.join(", ");
+  };
+
+  const worst = (node) => (node.flags.some((flag) => flag.level === "error") ? "error" : "warning");
+
+  const group = (node, children, level) => {
+    const list = make("ul", { role: "group" });
+    fill(list, children, level, node);
+    return list;
+  };
+
+  const fill = (list, nodes, level, owner) => {
+    const shown = Math.min(nodes.length, owner.limit);
+    list.replaceChildren(...nodes.slice(0, shown).map((node, at) => draw(node, level, at + 1, nodes.length)));
+    if (shown < nodes.length) {
+      const more = make("button", { type: "button", class: "more" }, `Show ${count(Math.min(MANY, nodes.length - shown))} more`);
+      more.addEventListener("click", () => {
+        owner.limit += MANY;
+        fill(list, nodes, level, owner);
+        const next = list.children[shown];
+        if (next?.node) focus(next);
+      });
+      const item = make("li", { role: "none" }, more);
+      list.append(item);
+    }
+  };
+
+  const top = { limit: MANY };
+  const drawAll = () => {
+    fill(tree, rootsShown(), 1, top);
+    active = null;
+    const first = selected?.item?.isConnected ? selected.item : tree.querySelector('[role="treeitem"]');
+    if (first) activate(first);
+  };
+
+  const redraw = (node) => {
+    const old = node.item;
+    if (!old?.isConnected) return;
+    const [level, position, of] = ["aria-level", "aria-posinset", "aria-setsize"].map((key) => old.getAttribute(key));
+    const hadFocus = old.contains(document.activeElement);
+    const item = draw(node, Number(level), position, of);
+    old.replaceWith(item);
+    if (hadFocus) focus(item);
+    else if (active && !active.isConnected) activate(item);
+  };
+
+  const setOpen = (node, isOpen) => {
+    if (node.isOpen === isOpen || !childrenOf(node).length) return;
+    node.isOpen = isOpen;
+    redraw(node);
+  };
+
+  // One item of the tree is in the order of the Tab key; the arrow keys go from there.
+  const activate = (item) => {
+    active?.setAttribute("tabindex", "-1");
+    active = item;
+    item.setAttribute("tabindex", "0");
+  };
+  const focus = (item) => {
+    activate(item);
+    item.focus();
+    item.firstElementChild.scrollIntoView({ block: "nearest" });
+  };
+
+  const items = () => [...tree.querySelectorAll('[role="treeitem"]')];
+
+  const keys = {
+    ArrowDown: (item) => items()[items().indexOf(item) + 1],
+    ArrowUp: (item) => items()[items().indexOf(item) - 1],
+    Home: () => items()[0],
+    End: () => items().at(-1),
+    ArrowRight: (item) => {
+      if (item.getAttribute("aria-expanded") === "false") setOpen(item.node, true);
+      else return item.querySelector('[role="treeitem"]');
+    },
+    ArrowLeft: (item) => {
+      if (item.getAttribute("aria-expanded") === "true") setOpen(item.node, false);
+      else return item.parentElement.closest('[role="treeitem"]');
+    },
+    Enter: (item) => select(item.node),
+    " ": (item) => select(item.node),
+  };
+
+  tree.addEventListener("keydown", (event) => {
+    const item = event.target.closest('[role="treeitem"]');
+    const act = keys[event.key];
+    if (!item || !act || event.target.tagName === "BUTTON" || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    const next = act(item);
+    if (next?.node) focus(next);
+  });
+
+  tree.addEventListener("click", (event) => {
+    const item = event.target.closest('[role="treeitem"]');
+    if (!item || event.target.closest("button")) return;
+    focus(item);
+    if (event.target.closest(".fold")) setOpen(item.node, !item.node.isOpen);
+    else select(item.node);
+  });
+
+  document.getElementById("fold").addEventListener("click", () => {
+    for (const node of byKey.values()) {
+      node.isOpen = false;
+      node.limit = MANY;
+    }
+    top.limit = MANY;
+    drawAll();
+    status.textContent = "All folded.";
+  });
+
+  document.getElementById("unfold").addEventListener("click", () => {
+    // One level more: all of a large store at once would be no view.
+    for (const item of items()) if (item.getAttribute("aria-expanded") === "false") item.node.isOpen = true;
+    drawAll();
+    status.textContent = `${count(items().length)} documents are in view.`;
+  });
+
+  // --- searching -------------------------------------------------------------------------------------------------
+
+  const find = () => {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    for (const node of byKey.values()) node.isOpen = false;
+    top.limit = MANY;
+    if (!words.length) {
+      matches = null;
+      if (selected) reveal(selected);
+      drawAll();
+      status.textContent = summary();
+      return;
+    }
+    matches = new Map();
+    let found = 0;
+    for (const node of byKey.values()) {
+      if (!words.every((word) => node.words.includes(word))) continue;
+      found += 1;
+      matches.set(node, true);
+      for (let above = node.parent; above; above = above.parent) {
+        if (!matches.has(above)) matches.set(above, false);
+        if (found <= UNFOLDED) above.isOpen = true;
+      }
+    }
+    drawAll();
+    status.textContent = `${count(found)} of ${count(byKey.size)} documents found.`;
+  };
+
+  const summary = () => `${count(byKey.size)} documents, ${count(roots.length)} at the top.`;
+
+  let timer = 0;
+  search.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(find, 120);
+  });
+  search.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") search.value = "";
+    else if (event.key !== "Enter") return;
+    clearTimeout(timer);
+    find();
+  });
+
+  // --- one document ----------------------------------------------------------------------------------------------
+
+  const reveal = (node) => {
+    for (let below = node, above = node.parent; above; below = above, above = above.parent) {
+      above.isOpen = true;
+      above.limit = Math.max(above.limit, childrenOf(above).indexOf(below) + 1);
+    }
+    let root = node;
+    while (root.parent) root = root.parent;
+    top.limit = Math.max(top.limit, rootsShown().indexOf(root) + 1);
+  };
+
+  const select = (node) => {
+    const before = selected;
+    selected = node;
+    before?.item?.setAttribute("aria-selected", "false");
+    node.item?.setAttribute("aria-selected", "true");
+    show(node);
+    history.replaceState(null, "", `#${node.key}`);
+  };
+
+  const linkTo = (node) => {
+    const link = named("a", node.key, { href: `#${node.key}` });
+    return link;
+  };
+
+  const fileOf = (node, name, text) => {
+    const { stage, row } = node;
+    if (!stage.link) return make("span", {}, text);
+    return make("a", { href: `${stage.link}${row.id}/${name}` }, text);
+  };
+
+  const recordOf = (node) => {
+    const { stage, row } = node;
+    const files = {};
+    PARTS.forEach((part, at) => {
+      if (row.sizes[at] == null) return;
+      files[data.parts[at]] = row.sha256 ? { bytes: row.sizes[at], sha256: row.sha256[at] } : { bytes: row.sizes[at] };
+    });
+    return {
+      stage: stage.name, doc_id: row.id, task_id: row.task ?? null, parent_doc_id: row.parent ?? null,
+      run_id: row.run ?? null, created_at: row.created ?? null, files, ...row.metadata,
+    };
+  };
+
+  const textOf = (node, part, at) => {
+    const text = node.row.texts?.[part];
+    const size = `${part} (${count(node.row.sizes[at])} bytes)`;
+    if (text === undefined) {
+      return make("p", { class: "left-out" }, fileOf(node, data.parts[at], size), " is not on this page.");
+    }
+    const isOpen = part === "parsed" || (part === "raw" && node.row.sizes[1] == null) || part === "raw";
+    return make("details", isOpen ? { open: "", class: "text" } : { class: "text" },
+      make("summary", {}, size), make("pre", { dir: "auto", tabindex: "0" }, forText(text)));
+  };
+
+  const show = (node) => {
+    const { row, stage } = node;
+    const lines = make("dl");
+    const add = (term, ...content) => lines.append(make("dt", {}, term), make("dd", {}, ...content));
+    if (row.task !== undefined) add("task", named("span", row.task));
+    if (node.parent) add("made from", linkTo(node.parent));
+    else if (row.parent !== undefined) add("made from", named("span", row.parent));
+    if (node.children.length) add("made from it", count(node.children.length));
+    add("place", named("span", `${stage.before}${row.id}${stage.behind}`));
+    for (const flag of node.flags) add(flag.level, named("strong", flag.told, { class: `told ${flag.level}` }));
+    const content = [named("h3", node.key, { tabindex: "-1" }), lines];
+    if (row.absent) {
+      content.push(make("p", {}, data.isCut ? "It is not on this page." : "It is not in the store."));
+    } else {
+      PARTS.forEach((part, at) => {
+        if (row.sizes[at] != null) content.push(textOf(node, part, at));
+      });
+      const record = row.cut
+        ? make("p", { class: "left-out" }, fileOf(node, "metadata.json", "The record"), " is not on this page.")
+        : make("details", { open: "", class: "record" }, make("summary", {}, row.legacy ? "record, of an older system" : "record"),
+          make("pre", { tabindex: "0" }, forText(JSON.stringify(recordOf(node), null, 2))));
+      content.push(record);
+    }
+    detail.replaceChildren(...content);
+    detail.scrollTop = 0;
+  };
+
+  const follow = () => {
+    const node = byKey.get(decodeURIComponent(location.hash.slice(1)));
+    if (!node) return;
+    if (matches && !matches.has(node)) {
+      search.value = "";
+      matches = null;
+    }
+    reveal(node);
+    selected = node;
+    drawAll();
+    show(node);
+    focus(node.item);
+  };
+  addEventListener("hashchange", follow);
+
+  // --- begin -----------------------------------------------------------------------------------------------------
+
+  document.getElementById("lineage").hidden = false;
+  drawAll();
+  status.textContent = summary();
+  follow();
+  performance.mark("docid-ready");
+})();

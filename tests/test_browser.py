@@ -1,0 +1,379 @@
+"""The report page in a real browser: it is clicked, searched, folded and read back; nothing leaves it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from docid import DocsStore, Document, reserve_doc_id
+from docid.report import write_report
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = os.environ.get("DOCID_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is here; DOCID_CHROMIUM names one")
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as running:
+        # No sandbox: as root there is none. What is opened is a file that was just made.
+        chromium = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Open]:
+    """Open a file, and see at the end that the page has complained of nothing and asked for nothing."""
+    told: list[str] = []
+    asked: list[str] = []
+    contexts = []
+    opened: list[str] = []
+
+    def open_file(path: Path, **options: Any) -> Any:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("console", lambda message: told.append(message.text))
+        page.on("pageerror", lambda error: told.append(str(error)))
+        page.on("dialog", lambda dialog: told.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda request: asked.append(request.url))
+        opened.append(path.as_uri())
+        page.goto(path.as_uri())
+        return page
+
+    yield open_file
+    for context in contexts:
+        context.close()
+    assert told == []
+    assert [url for url in asked if not url.startswith("data:")] == opened
+
+
+def status(page: Any, pattern: str) -> str:
+    """Wait until the page says so, and return all that it says."""
+    line = page.locator("#status", has_text=re.compile(pattern))
+    line.wait_for()
+    return str(line.inner_text())
+
+
+def names(page: Any) -> list[str]:
+    return [str(each) for each in page.locator("#tree .name").all_inner_texts()]
+
+
+def search(page: Any, text: str) -> None:
+    page.fill("#search", text)
+
+
+@pytest.fixture(scope="module")
+def real(daydreaming: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the real store and its tables."""
+    directory = tmp_path_factory.mktemp("real")
+    with tarfile.open(daydreaming / "docs-store.tar.gz") as archive:
+        archive.extractall(directory, filter="data")
+    tables = {
+        stage: next((daydreaming / "tables" / "active").glob(f"{stage}*_tasks.csv"))
+        for stage in ("draft", "essay", "evaluation")
+    }
+    write_report(directory / "report.html", directory / "docs", tables)
+    return directory / "report.html"
+
+
+def test_the_real_store_is_read_back_from_its_page(real: Path, open_page: Open) -> None:
+    store = DocsStore(real.parent / "docs")
+    page = open_page(real)
+    assert page.locator("h1").inner_text() == "docid report"
+    assert page.locator(".state").inner_text() == "0 errors, 90 warnings"
+    cells = page.locator("#coverage-heading + .scroll tbody tr").all_inner_texts()
+    assert [re.findall(r"\d+", each)[:3] for each in cells] == [["15", "15", "0"], ["15", "15", "0"], ["60", "60", "0"]]
+    assert status(page, "at the top") == "90 documents, 15 at the top."
+
+    draft = next(store.documents("draft"))
+    search(page, draft.doc_id)
+    status(page, "^1 of 90 documents found")
+    page.locator("#tree .name", has_text=draft.doc_id).click()
+    assert page.locator("#detail h3").inner_text() == f"draft/{draft.doc_id}"
+    assert page.locator("#detail details.text pre").first.text_content() == draft.raw_text
+    record = page.locator("#detail details.record pre").text_content()
+    assert draft.task_id is not None
+    assert draft.task_id in record
+    assert page.url.endswith(f"#draft/{draft.doc_id}")
+
+    # Down to what was made from it, and up again by the link.
+    search(page, "")
+    status(page, "at the top")
+    chosen = page.locator("#tree li[aria-selected='true']")
+    chosen.locator(".fold").first.click()
+    essay = chosen.locator("li .name").first
+    essay_name = essay.inner_text()
+    essay.click()
+    assert page.locator("#detail h3").inner_text() == essay_name
+    page.locator("#detail a", has_text=draft.doc_id).click()
+    page.locator("#detail h3", has_text=f"draft/{draft.doc_id}").wait_for()
+
+
+def test_the_whole_of_a_record_is_shown(tmp_path: Path, open_page: Open) -> None:
+    store = DocsStore(tmp_path / "docs", durability="none")
+    metadata = {"model_id": "m", "usage": {"tokens": 12, "cost": 0.5}, "big": 2**60, "none": None, "é": ["ü"]}
+    written = Document(
+        stage="draft", doc_id="d1", task_id="t-1", raw_text="raw\n", prompt_text="p", run_id="r", metadata=metadata
+    )
+    store.write(written)
+    write_report(tmp_path / "report.html", store)
+    page = open_page(tmp_path / "report.html")
+    page.locator("#tree .name").first.click()
+    shown = page.evaluate("document.querySelector('#detail .record pre').textContent")
+    record = store.open("draft", "d1").record
+    expected = {key: value for key, value in record.items() if key not in {"format", "docid"}}
+    expected["big"] = str(2**60)  # as text: a browser would round it
+    assert orjson.loads(shown) == expected
+
+
+def test_the_tree_folds_by_the_keyboard_alone(real: Path, open_page: Open) -> None:
+    page = open_page(real)
+    first = names(page)
+    page.locator("#search").focus()
+    for _ in range(3):  # past the two buttons
+        page.keyboard.press("Tab")
+    focused = "document.activeElement.querySelector('.name').textContent"
+    assert page.evaluate(focused) == first[0]
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(focused) == first[1]
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.getAttribute('aria-expanded')") == "true"
+    page.keyboard.press("ArrowRight")
+    essay = page.evaluate(focused)
+    assert essay.startswith("essay/")
+    page.keyboard.press("Enter")
+    assert page.locator("#detail h3").inner_text() == essay
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("document.activeElement.getAttribute('aria-expanded')") == "false"
+    page.keyboard.press("End")
+    assert page.evaluate(focused) == first[-1]
+    page.keyboard.press("Home")
+    assert page.evaluate(focused) == first[0]
+    page.keyboard.press("Space")
+    assert page.locator("#detail h3").inner_text() == first[0]
+    assert names(page) == first
+
+
+def test_what_is_folded_is_unfolded_a_level_at_a_time(real: Path, open_page: Open) -> None:
+    page = open_page(real)
+    assert len(names(page)) == 15
+    page.click("#unfold")
+    assert len(names(page)) == 30
+    page.click("#unfold")
+    assert len(names(page)) == 90
+    assert status(page, "in view") == "90 documents are in view."
+    page.click("#fold")
+    assert len(names(page)) == 15
+
+
+def test_a_search_shows_what_it_found_with_its_ancestors(real: Path, open_page: Open) -> None:
+    page = open_page(real)
+    search(page, "novelty SONNET-4")
+    assert status(page, "found") == "15 of 90 documents found."
+    shown = names(page)
+    assert len([each for each in shown if each.startswith("evaluation/")]) == 15
+    assert len([each for each in shown if each.startswith("draft/")]) == 15
+    search(page, "nothing is called so")
+    status(page, "^0 of 90 documents found")
+    assert names(page) == []
+    page.locator("#search").press("Escape")
+    status(page, "at the top")
+    assert len(names(page)) == 15
+
+
+def test_a_finding_leads_to_its_document(real: Path, open_page: Open) -> None:
+    page = open_page(real)
+    page.locator("details.warning summary").click()
+    link = page.locator("details.warning tbody a").first
+    name = link.inner_text()
+    link.click()
+    page.locator("#detail h3", has_text=name).wait_for()
+    assert page.locator("#detail .told").inner_text().startswith("legacy-record: ")
+    assert page.evaluate("document.activeElement.querySelector('.name').textContent") == name
+
+
+def test_a_page_that_is_opened_at_a_document_shows_it(real: Path, open_page: Open) -> None:
+    store = DocsStore(real.parent / "docs")
+    name = f"evaluation/{next(store.ids('evaluation'))}"
+    page = open_page(real)
+    page.evaluate(f"location.hash = '#{name}'")
+    page.locator("#detail h3", has_text=name).wait_for()
+    page.evaluate("location.hash = '#evaluation/nothing'")
+    assert page.locator("#detail h3").inner_text() == name
+
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`${alert(3)}\u2028<!--"
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("hostile")
+    store = DocsStore(directory / "docs", durability="none")
+    attack = HOSTILE.replace("\u2028", "")
+    store.write(
+        Document(
+            stage="draft",
+            doc_id="d1",
+            task_id=f"{attack} \u202eevil \u2066x",
+            raw_text=f"{HOSTILE}\x00\x1b[31m\u202ereversed\r\nשלום \u200fmark",
+            parsed_text=HOSTILE,
+            metadata={attack: attack, "template_id": attack, "__proto__": {"x": 1}, "constructor": "c"},
+        )
+    )
+    store.write(Document(stage="draft", doc_id="d2", task_id="long", raw_text="x" * 10_000_000))
+    store.write(Document(stage="draft", doc_id="d3", task_id="__proto__", raw_text="…"))
+    judged = {"parsed_text": "7.5", "metadata": {"template_id": attack, "model_id": attack}}
+    store.write(
+        Document(stage="evaluation", doc_id="v1", task_id="v", parent_doc_id="e1", raw_text="…", **judged),  # type: ignore[arg-type]
+        require_parent=False,
+    )
+    (directory / "docs" / "draft" / "torn").mkdir()
+    (directory / "docs" / "draft" / "torn" / "metadata.json").write_text(attack)
+    write_report(directory / "report.html", store, title=f"{attack}\u202e")
+    return directory / "report.html"
+
+
+def test_hostile_text_is_shown_and_does_nothing(hostile: Path, open_page: Open) -> None:
+    page = open_page(hostile)
+    assert page.locator("h1").inner_text() == HOSTILE.replace("\u2028", "") + "\\u202e"
+    assert page.locator("script").count() == 2  # the data and the page's own
+    assert page.locator("img").count() == 0
+    assert page.locator("iframe, object, embed, link[rel=stylesheet]").count() == 0
+    page.locator("#tree .name", has_text="draft/d1").click()
+    raw, parsed = (page.locator("#detail details.text pre").nth(at).text_content() for at in (0, 1))
+    assert raw.startswith(HOSTILE.replace("\u2028", "\\u2028"))
+    assert "\\u0000\\u001b[31m\\u202ereversed\r\nשלום \u200fmark" in raw
+    assert parsed == HOSTILE.replace("\u2028", "\\u2028")
+    assert "\\u202eevil" in page.locator("#tree .task").first.inner_text()
+    search(page, "onerror")
+    assert "found" in status(page, "found")
+    for each in page.locator("details").all():
+        each.evaluate("element => element.open = true")
+    for _ in range(2):
+        page.click("#unfold")
+    for name in page.locator("#tree .name").all():
+        name.click()
+    assert page.locator("img").count() == 0
+
+
+def test_ten_megabytes_of_one_line_are_linked(hostile: Path, open_page: Open) -> None:
+    assert hostile.stat().st_size < 200_000
+    page = open_page(hostile)
+    page.locator("#tree .name", has_text="draft/d2").click()
+    link = page.locator("#detail .left-out a")
+    assert link.inner_text() == "raw (10,000,000 bytes)"
+    target = hostile.parent / link.get_attribute("href")
+    assert target.resolve() == (hostile.parent / "docs" / "draft" / "d2" / "raw.txt").resolve()
+
+
+def test_a_parent_that_is_gone_stands_at_the_top(hostile: Path, open_page: Open) -> None:
+    page = open_page(hostile)
+    page.locator("#tree .name", has_text="essay/e1").click()
+    assert page.locator("#detail p").inner_text() == "It is not in the store."
+
+
+def test_no_script_of_others_would_run_even_if_it_got_in(hostile: Path, browser: Any, tmp_path: Path) -> None:
+    html = hostile.read_text("utf-8")
+    injected = tmp_path / "injected.html"
+    attack = "<script>document.title = 'taken over'</script><img src='https://example.com/x.png'>"
+    injected.write_text(html.replace("<main>", f"<main>{attack}"), "utf-8")
+    context = browser.new_context()
+    page = context.new_page()
+    told: list[str] = []
+    page.on("console", lambda message: told.append(message.text))
+    page.goto(injected.as_uri())
+    page.locator("#status", has_text="at the top").wait_for()
+    assert page.title() != "taken over"
+    assert len([each for each in told if "Content Security Policy" in each]) == 2
+    context.close()
+
+
+def test_it_is_light_and_dark(real: Path, open_page: Open) -> None:
+    grounds = []
+    for scheme in ("light", "dark"):
+        page = open_page(real, color_scheme=scheme)
+        colours = page.evaluate(
+            "(() => { const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]; })()"
+        )
+        assert colours[0] != colours[1]
+        grounds.append(colours[0])
+    assert grounds[0] != grounds[1]
+
+
+def test_without_script_all_but_the_lineage_is_there(real: Path, open_page: Open) -> None:
+    page = open_page(real, java_script_enabled=False)
+    assert page.locator("#coverage-heading").is_visible()
+    assert page.locator("noscript").is_visible()
+    assert not page.locator("#lineage").is_visible()
+
+
+def test_many_children_are_shown_some_at_a_time(tmp_path: Path, open_page: Open) -> None:
+    store = DocsStore(tmp_path / "docs", durability="none")
+    store.write_many(
+        Document(stage="draft", doc_id=f"d{number:03}", task_id=f"t-{number:03}", raw_text="…") for number in range(450)
+    )
+    write_report(tmp_path / "report.html", store)
+    page = open_page(tmp_path / "report.html")
+    assert len(names(page)) == 200
+    page.locator("button.more", has_text="Show 200 more").click()
+    assert page.evaluate("document.activeElement.querySelector('.name').textContent") == "draft/d200"
+    page.locator("button.more", has_text="Show 50 more").click()
+    assert len(names(page)) == 450
+    page.evaluate("location.hash = '#draft/d449'")
+    page.locator("#detail h3", has_text="d449").wait_for()
+
+
+@pytest.fixture(scope="module")
+def large(daydreaming: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the 25,630 documents that the main example makes of all templates."""
+    directory = tmp_path_factory.mktemp("large")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
+    replies = ["--replies", str(daydreaming / "eval_responses")]
+    options = ["--all-templates", "--raw-data", str(daydreaming / "1_raw"), *replies]
+    command = [sys.executable, "-m", "examples.essays", "--data-root", str(directory), "--durability", "none", *options]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+    tables = ["--tables", str(directory / "2_tasks"), "-o", str(directory / "report.html")]
+    command = [sys.executable, "-m", "docid", "report", "--store", str(directory / "docs"), *tables]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    return directory / "report.html"
+
+
+def test_25_630_documents_are_searched_and_folded(large: Path, open_page: Open) -> None:
+    assert large.stat().st_size < 25_000_000
+    page = open_page(large)
+    assert status(page, "at the top") == "25,630 documents, 110 at the top."
+    search(page, "novelty")
+    assert status(page, "found") == "1,760 of 25,630 documents found."
+    search(page, reserve_doc_id("draft", "none"))
+    status(page, "^0 of 25,630 documents found")
+    page.locator("#search").press("Escape")
+    status(page, "at the top")
+    page.click("#unfold")
+    assert len(names(page)) == 110 + 880
+    name = names(page)[1]
+    page.locator("#tree .name").nth(1).click()
+    assert page.locator("#detail h3").inner_text() == name
+    stage, _, doc_id = name.partition("/")
+    stored = DocsStore(large.parent / "docs").read(stage, doc_id)
+    assert page.locator("#detail details.text pre").first.text_content() == stored.raw_text
+    assert page.locator("#scores-heading + .scroll tbody tr").count() == 28
