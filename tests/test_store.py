@@ -714,7 +714,8 @@ def test_a_local_store_pickles_and_a_memory_store_says_why_not(tmp_path: Path) -
 
 
 def test_a_store_shows_its_home_in_one_line(tmp_path: Path) -> None:
-    assert repr(DocsStore(tmp_path)).startswith(f"DocsStore(LocalBackend({str(tmp_path)!r}, durability='full')")
+    home = f"LocalBackend({str(tmp_path)!r}, durability='full')"
+    assert repr(DocsStore(tmp_path)) == f"<DocsStore draft, essay, evaluation in {home}>"
     backend = MemoryBackend()
     DocsStore(backend).write(draft())
     assert repr(backend) == "MemoryBackend(1 documents)"

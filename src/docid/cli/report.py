@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from docid.cli.options import UsageError, add_store, other_stages, store_of, tables_in
 from docid.cli.output import plain, print_text
 from docid.cli.terminal import Meter
-from docid.report.page import Limits, Page, page, write_report
+from docid.report import Limits, Page, page, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ from docid.audit import audit
 from docid.curate.scoring import scored_by, scores
 from docid.document import timestamp
 from docid.report.charts import Spread, coverage_bar, histogram
-from docid.report.gather import Documents, Limits, gather
+from docid.report.gathering import Documents, Limits, gather
 from docid.report.markup import element, name, number, row, text
 from docid.stages import DEFAULT_STAGES, Stages
 from docid.store import DocsStore
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from docid.shards import Progress, StageFacts
     from docid.tasks import TaskRow
 
-__all__ = ["Limits", "Page", "page", "write_report"]
+__all__ = ["Page", "page", "write_report"]
 
 _FINDINGS = 1_000  # of each code
+_STRIDE = 1_000  # so often progress is told
 
 
 class Page(NamedTuple):
@@ -259,7 +260,7 @@ def _scores(
             unscored[kind] = unscored.get(kind, 0) + 1
         else:
             spread[kind].append(each.score)
-        if progress is not None and done % 1_000 == 0:
+        if progress is not None and done % _STRIDE == 0:
             progress(f"scores of stage {stage}", done, None)
     return spread, unscored
 

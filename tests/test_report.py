@@ -1,0 +1,468 @@
+"""The report page as text: what is on it, what is left out and linked. `test_browser.py` opens it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from docid import DocsStore, Document, DraftTask, EssayTask, InvalidName, Stages, TaskTableError, audit, reserve_tasks
+from docid.backends import LocalBackend, MemoryBackend
+from docid.cli import main
+from docid.report import page, write_report
+from docid.report.charts import Spread, coverage_bar, histogram
+from docid.report.gathering import Limits
+from docid.tasks import write_tasks
+
+
+class Outline(HTMLParser):
+    """The elements of a page, and whether each is closed where it should be."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.texts: list[str] = []
+        self.ids: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+        assert len(set(self.ids)) == len(self.ids)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        given = dict(attrs)
+        if "id" in given:
+            self.ids.append(str(given["id"]))
+        assert not [name for name in given if name.startswith("on") or name == "style"]
+        if tag not in {"meta", "link", "input"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def data_of(html: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html)
+    assert found is not None
+    return dict(json.loads(found[1]))
+
+
+def documents_of(html: str, stage: str) -> dict[str, dict[str, Any]]:
+    [of_stage] = [each for each in data_of(html)["stages"] if each["name"] == stage]
+    return {row["id"]: row for row in of_stage["documents"]}
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    """Tables and a store: three drafts, of which one is pending, two essays, three evaluations."""
+    drafts = list(reserve_tasks([DraftTask(task_id=f"t-{n}") for n in range(3)], DraftTask))
+    rows = [EssayTask(task_id=f"t-{n}__x", draft_task_id=f"t-{n}") for n in range(3)]
+    essays = list(reserve_tasks(rows, EssayTask, parents=drafts))
+    (tmp_path / "tables").mkdir()
+    write_tasks(tmp_path / "tables" / "draft_tasks.csv", drafts)
+    write_tasks(tmp_path / "tables" / "essay_tasks.csv", essays)
+    store = DocsStore(tmp_path / "docs", durability="none")
+    store.write_many(Document.from_task(row, raw_text=f"raw of {row.task_id}") for row in (*drafts[:2], *essays[:2]))
+    for number, parsed in enumerate(["7.5", "8", "good"]):
+        evaluation = Document(
+            stage="evaluation",
+            doc_id=f"v{number}",
+            task_id=f"v-{number}",
+            parent_doc_id=essays[number % 2].doc_id,
+            raw_text="…",
+            parsed_text=parsed,
+            prompt_text="judge",
+            metadata={"template_id": "novelty", "model_id": "m"},
+        )
+        store.write(evaluation)
+    return tmp_path
+
+
+def tables(pipeline: Path) -> dict[str, str]:
+    return {stage: str(pipeline / "tables" / f"{stage}_tasks.csv") for stage in ("draft", "essay")}
+
+
+def test_the_page_holds_what_there_is(pipeline: Path) -> None:
+    made = page(pipeline / "docs", tables(pipeline), title="Tides & moss")
+    outline = Outline(made.html)
+    text = " ".join(outline.texts)
+    assert (made.documents, made.shown, made.texts, made.texts_there, made.scores) == (7, 7, 13, 13, 2)
+    assert made.summary()["audit"] == made.report.summary()
+    assert made.html.count("Tides &amp; moss") == 2
+    assert "of 3 rows: 2 written, 1 pending, 0 other" in text
+    assert "2 scores from 7.5 to 8, median 7.75" in text
+    assert documents_of(made.html, "evaluation")["v0"] == {
+        "id": "v0",
+        "task": "v-0",
+        "parent": next(iter(documents_of(made.html, "essay"))),
+        "created": documents_of(made.html, "evaluation")["v0"]["created"],
+        "sizes": [3, 3, 5],
+        "sha256": documents_of(made.html, "evaluation")["v0"]["sha256"],
+        "metadata": {"template_id": "novelty", "model_id": "m"},
+        "texts": {"raw": "…", "parsed": "7.5", "prompt": "judge"},
+    }
+
+
+def test_it_loads_nothing_and_lets_nothing_run_but_its_own_script(pipeline: Path) -> None:
+    html = page(pipeline / "docs").html
+    outline = Outline(html)
+    assert outline.tags.count("script") == 2
+    assert not {"img", "iframe", "object", "embed", "base", "form"} & set(outline.tags)
+    assert not re.search(r"https?://", html)
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)
+    assert policy is not None
+    assert policy[1].startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy[1]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"])))
+def test_any_text_is_text_on_the_page(raw: str, title: str) -> None:
+    store = DocsStore(MemoryBackend())
+    metadata = {"template_id": raw, title: raw} if title not in {"files", "format"} else {}
+    document = Document(stage="draft", doc_id="d1", task_id="t", raw_text=raw, parsed_text=title, metadata=metadata)
+    store.write(document)
+    made = page(store, title=title)
+    outline = Outline(made.html)
+    assert outline.tags.count("script") == 2
+    row = documents_of(made.html, "draft")["d1"]
+    assert row["texts"] == {"raw": raw, "parsed": title}
+    assert row.get("metadata", {}) == metadata
+
+
+def test_without_tables_there_is_no_coverage_but_all_else(pipeline: Path) -> None:
+    made = page(DocsStore(pipeline / "docs"))
+    assert made.html.count("no table") == 3
+    assert "Nothing is wrong." in made.html
+
+
+def test_an_empty_store_has_a_page(tmp_path: Path) -> None:
+    made = page(tmp_path / "nothing", {"draft": []})
+    Outline(made.html)
+    assert made.summary()["documents"] == 0
+    assert "of 0 rows: 0 written, 0 pending, 0 other" in made.html
+    assert "No document has a number as its parsed text; 0 have none." in made.html
+
+
+def test_findings_are_told_with_their_places(pipeline: Path) -> None:
+    store = DocsStore(pipeline / "docs")
+    Path(store.path("evaluation", "v0"), "metadata.json").write_text("{")
+    Path(store.path("evaluation", "v1"), "raw.txt").write_text("torn")
+    made = page(store, {**tables(pipeline), "evaluation": []})
+    text = " ".join(Outline(made.html).texts)
+    assert "unreadable-record (error): 1" in text
+    assert "torn-document (error): 1" in text
+    assert "orphan-document (warning): 1" in text
+    assert str(store.path("evaluation", "v0")) in text
+    assert '<a href="#evaluation/v1">' in made.html
+    assert "v1" not in documents_of(made.html, "evaluation")
+    told = {(each[0], each[1]) for each in data_of(made.html)["findings"]}
+    assert ("evaluation/v2", "warning") in told
+
+
+def test_many_findings_of_a_code_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("docid.report.rendering._FINDINGS", 3)
+    made = page(DocsStore(MemoryBackend()), {"draft": [DraftTask(task_id=f"t-{n}") for n in range(5)]})
+    text = " ".join(Outline(made.html).texts)
+    assert "missing-doc-id (error): 5" in text
+    assert "… and 2 more." in text
+    assert "row 3," in text
+    assert "row 4," not in text
+
+
+def test_a_torn_text_is_a_finding_with_verify_alone(pipeline: Path) -> None:
+    store = DocsStore(pipeline / "docs")
+    Path(store.path("evaluation", "v0"), "raw.txt").write_text("abc")
+    assert page(store).report.ok
+    assert page(store, verify=True).report.counts == {"hash-mismatch": 1}
+
+
+# --- what there is no room for ---------------------------------------------------------------------------------------
+
+
+def test_texts_are_left_out_past_their_limit_those_of_models_first(pipeline: Path) -> None:
+    full = page(pipeline / "docs")
+    size = sum(len(text.encode()) for row in all_rows(full.html) for text in row["texts"].values())
+    cut = page(pipeline / "docs", limits=Limits(texts=size - 5))
+    left = [row["texts"] for row in all_rows(cut.html)]
+    assert cut.texts == 12
+    assert sum("prompt" in texts for texts in left) == 2
+    assert "It has 12 of 13 texts" in cut.html
+    none = page(pipeline / "docs", limits=Limits(texts=0))
+    assert none.texts == 0
+    assert all("texts" not in row for row in all_rows(none.html))
+
+
+def all_rows(html: str) -> list[dict[str, Any]]:
+    return [row for stage in data_of(html)["stages"] for row in stage["documents"]]
+
+
+def test_a_long_text_is_left_out_and_others_are_not(pipeline: Path) -> None:
+    made = page(pipeline / "docs", limits=Limits(text=4))
+    assert {part for row in all_rows(made.html) for part in row.get("texts", ())} == {"raw", "parsed"}
+    assert made.texts == 6
+
+
+def test_records_are_left_out_past_their_limit(pipeline: Path) -> None:
+    made = page(pipeline / "docs", limits=Limits(records=0))
+    assert all(row["cut"] is True and "metadata" not in row and "sha256" not in row for row in all_rows(made.html))
+
+
+def test_documents_are_left_out_past_their_limit_and_counted(pipeline: Path) -> None:
+    made = page(pipeline / "docs", limits=Limits(documents=5))
+    assert (made.documents, made.shown) == (7, 5)
+    assert [len(stage["documents"]) for stage in data_of(made.html)["stages"]] == [2, 2, 1]
+    assert "v0" in documents_of(made.html, "evaluation")
+    assert "The page has 5 of 7 documents" in made.html
+    assert data_of(made.html)["isCut"] is True
+    none = page(pipeline / "docs", limits=Limits(documents=0))
+    assert (none.documents, none.shown, none.scores) == (7, 0, 2)
+
+
+def test_a_text_that_vanishes_meanwhile_is_left_out(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise FileNotFoundError(2, "gone")
+
+    monkeypatch.setattr("docid.stored.StoredDocument.text", gone)
+    assert page(pipeline / "docs").texts == 0
+
+
+def test_numbers_that_a_browser_rounds_are_texts(store: DocsStore) -> None:
+    metadata = {"big": 2**53 + 1, "fits": 2**53, "list": [-(2**60)], "truth": True, "ratio": 0.1}
+    store.write(Document(stage="draft", doc_id="d1", task_id="t", raw_text="…", metadata=metadata))
+    row = documents_of(page(store).html, "draft")["d1"]
+    assert row["metadata"] == {
+        **metadata,
+        "big": "9007199254740993",
+        "list": ["-1152921504606846976"],
+    }
+
+
+def test_an_older_record_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
+    directory = tmp_path / "docs" / "draft" / "d1"
+    directory.mkdir(parents=True)
+    (directory / "raw.txt").write_text("old")
+    (directory / "metadata.json").write_text(json.dumps({"half": "\ud800", "not": float("nan"), "\udfff": 1}))
+    row = documents_of(page(tmp_path / "docs").html, "draft")["d1"]
+    assert row["metadata"] == {"half": "\\ud800", "not": "nan", "\\udfff": 1}
+    assert row["legacy"] is True
+    assert "task" not in row
+    assert "sha256" not in row
+
+
+# --- links -----------------------------------------------------------------------------------------------------------
+
+
+def link_of(html: str, stage: str) -> str | None:
+    [of_stage] = [each for each in data_of(html)["stages"] if each["name"] == stage]
+    return of_stage["link"]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("where", [".", "reports/deep", "a b#c?d%20:e", "docs"])
+def test_links_lead_from_the_page_to_the_files(pipeline: Path, where: str) -> None:
+    directory = pipeline / where
+    directory.mkdir(parents=True, exist_ok=True)
+    write_report(directory / "report.html", pipeline / "docs")
+    html = (directory / "report.html").read_text("utf-8")
+    link = link_of(html, "draft")
+    assert link is not None
+    assert link.startswith("./")
+    doc_id = next(iter(documents_of(html, "draft")))
+    assert (directory / unquote(f"{link}{doc_id}/raw.txt")).read_text().startswith("raw of t-")
+    assert not re.search(r"[ #?]", link)
+
+
+def test_links_from_nowhere_are_absolute(pipeline: Path) -> None:
+    link = link_of(page(pipeline / "docs").html, "draft")
+    assert link == (pipeline / "docs" / "draft").as_uri() + "/"
+
+
+def test_an_object_store_has_places_and_no_links() -> None:
+    store = DocsStore("memory://")
+    store.write(Document(stage="draft", doc_id="d1", task_id="t", raw_text="…"))
+    html = page(store).html
+    [draft, *_] = data_of(html)["stages"]
+    assert draft["link"] is None
+    assert f"{draft['before']}d1{draft['behind']}" == store.location("draft", "d1")
+
+
+# --- stages, and errors ----------------------------------------------------------------------------------------------
+
+
+def test_other_stages_and_another_stage_of_scores(tmp_path: Path) -> None:
+    stages = Stages({"outline": None, "review": "outline", "blurb": "outline"})
+    store = DocsStore(tmp_path / "docs", stages=stages, durability="none")
+    store.write(Document(stage="outline", doc_id="o1", task_id="o", raw_text="…"))
+    store.write(Document(stage="review", doc_id="r1", task_id="r", raw_text="…", parent_doc_id="o1", parsed_text="3"))
+    assert page(tmp_path / "docs", stages=stages).scores == 0
+    made = page(store, score_stage="review")
+    assert made.scores == 1
+    assert "Scores of stage <bdi>review</bdi>" in made.html
+    assert [stage["parent"] for stage in data_of(made.html)["stages"]] == [None, "outline", "outline"]
+    with pytest.raises(InvalidName):
+        page(store, score_stage="essay")
+
+
+def test_a_page_that_cannot_be_made_leaves_the_old_one(pipeline: Path) -> None:
+    output = pipeline / "report.html"
+    output.write_text("the old one")
+    (pipeline / "tables" / "draft_tasks.csv").write_text("no,table\n")
+    with pytest.raises(TaskTableError):
+        write_report(output, pipeline / "docs", tables(pipeline))
+    assert output.read_text() == "the old one"
+    with pytest.raises(FileNotFoundError):
+        write_report(pipeline / "nowhere" / "report.html", pipeline / "docs")
+    assert not [name for name in os.listdir(pipeline) if name.startswith(".tmp")]
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = pipeline / "report.html"
+    output.write_text("the old one")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("docid.atomicfile.os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_report(output, pipeline / "docs")
+    assert output.read_text() == "the old one"
+    assert not [name for name in os.listdir(pipeline) if name.startswith(".tmp")]
+
+
+def test_progress_is_told(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("docid.report.gathering._STRIDE", 1)
+    monkeypatch.setattr("docid.report.rendering._STRIDE", 1)
+    told: list[str] = []
+    page(pipeline / "docs", progress=lambda what, *_: told.append(what))
+    assert {"records of stage draft", "texts", "scores of stage evaluation"} <= set(told)
+
+
+# --- plots -----------------------------------------------------------------------------------------------------------
+
+
+numbers = st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=50)
+
+
+@given(numbers)
+def test_a_histogram_has_a_bar_for_each_part_that_holds_some(values: list[float]) -> None:
+    plot = histogram(values, min(values), max(values))
+    bars = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', plot)
+    assert 1 <= len(bars) <= min(20, len(values))
+    for x, y, width, height in bars:
+        assert 0 <= float(x) <= float(x) + float(width) <= 160
+        assert float(y) + float(height) == pytest.approx(28, abs=0.11)
+    assert max(float(bar[3]) for bar in bars) == 28
+    assert f"{len(values)} scores from" in plot
+    spread = Spread.of(values)
+    assert spread.least <= spread.median <= spread.most
+
+
+@given(st.integers(0, 100), st.integers(0, 100), st.integers(0, 100))
+def test_a_bar_of_coverage_is_as_wide_as_its_rows(written: int, pending: int, other: int) -> None:
+    rows = written + pending + other
+    widths = [
+        float(each) for each in re.findall(r'width="([\d.]+)" height="12.0"', coverage_bar(written, pending, rows))
+    ]
+    assert sum(widths) == pytest.approx(160 if rows else 0, abs=0.2)
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    try:
+        code = main([str(each) for each in arguments])
+    except SystemExit as error:
+        code = int(error.code or 0)
+    out, err = capfd.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def here(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(pipeline)
+    monkeypatch.setenv("DOCID_STORE", "docs")
+    return pipeline
+
+
+def test_the_command_writes_the_page_and_says_what_is_on_it(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (here / "tables" / "notes.txt").write_text("…")
+    options = ("report", "--tables", "tables", "-o", "report.html")
+    code, out, err = run(capfd, *options, "--dry-run")
+    assert (code, err, (here / "report.html").exists()) == (0, "", False)
+    assert out.splitlines()[0] == "report.html: would be written, 0.0 MB"
+    code, out, err = run(capfd, *options)
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "report.html: written, 0.0 MB",
+        "7 of 7 documents, 13 of 13 texts",
+        "0 errors, 0 warnings; 2 scores",
+        "files of other names, skipped: 1",
+    ]
+    assert "raw of t-0" in (here / "report.html").read_text("utf-8")
+    code, out, _ = run(capfd, *options, "--json", "--documents", 3, "--texts", "1k", "--title", "x", "--verify")
+    told = json.loads(out)
+    assert (code, told["documents"], told["shown"], told["output"]) == (0, 7, 3, "report.html")
+    assert told["bytes"] == (here / "report.html").stat().st_size
+
+
+def test_the_command_prints_the_page_to_a_pipe(
+    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, err = run(capfd, "report")
+    assert (code, err) == (0, "")
+    Outline(out)
+    assert link_of(out, "draft") == "./docs/draft/"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    code, out, err = run(capfd, "report")
+    assert (code, out) == (2, "")
+    assert "expected --output FILE, or a pipe" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["-o", ""], "expected a path, got nothing", id="nothing"),
+        pytest.param(["-o", "tables"], "that is a directory", id="a directory"),
+        pytest.param(["-o", "nowhere/x.html"], "there is no directory nowhere", id="nowhere"),
+        pytest.param(["--tables", "tables", "-o", "tables/draft_tasks.csv"], "that is one of the tables", id="a table"),
+        pytest.param(["--dry-run"], "expected --output with them", id="nothing to write"),
+        pytest.param(["--json"], "expected --output with them", id="two things to print"),
+        pytest.param(["--texts", "5G"], "expected a number of bytes, such as 5M", id="a size"),
+        pytest.param(["--documents", "all"], "expected a number of documents", id="a number"),
+        pytest.param(["--tables", "missing.csv", "-o", "x.html"], "no such file", id="a table that is not there"),
+        pytest.param(["--score-stage", "chapter", "-o", "x.html"], "not a stage of this pipeline", id="a stage"),
+        pytest.param(["--store", "missing", "-o", "x.html"], "no store at missing", id="a store"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    arguments: list[str], message: str, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capfd, "report", *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+    assert not (here / "x.html").exists()
+
+
+def test_directories_of_other_stages_are_hinted_at(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (here / "docs" / "chapter").mkdir()
+    code, _, err = run(capfd, "report", "-o", "x.html")
+    assert code == 0
+    assert "docs also holds chapter" in err
+
+
+def test_the_page_of_the_audit_is_that_of_the_audit(here: Path) -> None:
+    assert page("docs", tables(here)).report == audit(DocsStore(LocalBackend("docs")), tables(here))

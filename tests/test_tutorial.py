@@ -1,0 +1,34 @@
+"""The tutorial notebook runs from top to bottom, and prints what it says it prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+NOTEBOOK = Path(__file__).parent.parent / "docs" / "tutorial.ipynb"
+
+
+def printed(notebook: dict[str, Any]) -> list[str]:
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    return ["".join(output["text"]) for output in outputs if output["output_type"] == "stream"]
+
+
+def test_the_tutorial_runs_and_prints_what_it_says(tmp_path: Path) -> None:
+    copy = tmp_path / "tutorial.ipynb"
+    copy.write_bytes(NOTEBOOK.read_bytes())
+    command = [sys.executable, "-m", "jupyter", "execute", "--inplace", copy.name]
+    # The kernel is another process, with the modules of this one; what it keeps for its user goes nowhere else.
+    environment = {**os.environ, "IPYTHONDIR": str(tmp_path / "ipython"), "MPLCONFIGDIR": str(tmp_path / "mpl")}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    before, after = (json.loads(path.read_text("utf-8")) for path in (NOTEBOOK, copy))
+    assert printed(after) == printed(before)
+    assert "28 documents" in printed(after)[-1]
+    data = [output.get("data", {}) for cell in after["cells"] for output in cell.get("outputs", [])]
+    assert sum("image/png" in each for each in data) == 1
+    assert sum("text/html" in each for each in data) >= 6
+    assert (tmp_path / "tutorial-data" / "report.html").stat().st_size > 20_000
