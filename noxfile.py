@@ -87,7 +87,7 @@ def faults(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure what ids, the import, the store and the audit cost, as ratios in one run; and what curating does."""
-    session.install(".", *group("dagster"), *group("objects"))
+    session.install(".", *group("dagster"), *group("objects"), *group("frames"), *group("browser"))
     session.run("python", "benchmarks/ids.py", *session.posargs)
     session.run("python", "benchmarks/importing.py", *session.posargs)
     session.run("python", "benchmarks/store.py", *session.posargs)
@@ -95,3 +95,5 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/curate.py", *session.posargs)
     session.run("python", "-W", "ignore", "benchmarks/dagster_io.py", *session.posargs)
     session.run("python", "benchmarks/objects.py", *session.posargs)
+    session.run("python", "benchmarks/frames.py", *session.posargs)
+    session.run("python", "benchmarks/report.py", *session.posargs)

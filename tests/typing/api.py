@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any, ClassVar, assert_type
 
 import attrs
+import polars as pl
 
 import docid
-from docid import DocId, DocsStore, Document, Outcome, Stages, StoredDocument, TaskRow, WriteResult
+from docid import DocId, DocsStore, Document, DraftTask, Outcome, Stages, StoredDocument, TaskRow, WriteResult
 from docid.backends import Backend, LocalBackend, MemoryBackend
 from docid.curate import Change, Note, Score, backfill, link, migrate, read_scores, replay, scores, select
+from docid.frames import frame_to_tasks, reserve_frame, tasks_to_frame
+from docid.lineage import Lineage, Relative
+from docid.report import Page, write_report
 
 
 @attrs.frozen(kw_only=True)
@@ -87,3 +91,12 @@ def curating(store: DocsStore) -> None:
     assert_type(list(replay(store, "essay", ["e1"])), list[TaskRow])
     assert_type(migrate(store, {"draft": Path("draft_tasks.csv")}, apply=True), Iterator[Change])
     assert_type(backfill(store, "model_id", "draft_tasks.csv", "generation_model"), Iterator[Change])
+
+
+def seeing(store: DocsStore, frame: pl.DataFrame, lineage: Lineage) -> None:
+    assert_type(store.lineage("essay", "e1", descendants=False), Lineage)
+    assert_type(lineage.children_of(lineage.document), tuple[Relative, ...])
+    assert_type(write_report("report.html", store, {"draft": "draft_tasks.csv"}), Page)
+    assert_type(reserve_frame(frame, stage="draft"), pl.DataFrame)
+    assert_type(list(frame_to_tasks(frame, DraftTask)), list[DraftTask])
+    tasks_to_frame([], backend="dask")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
