@@ -100,15 +100,15 @@ def stored(doc_id: str = "a1", stage: str = "draft", **fields: Any) -> NewDocume
 class BackendTests:
     """What a home of documents has to do: inherit, and give the fixture `backend`.
 
-    ```python
-    import pytest
-    from docid.testing import BackendTests
+    A module of tests has::
 
-    class TestMyBackend(BackendTests):
-        @pytest.fixture
-        def backend(self, tmp_path):
-            return MyBackend(tmp_path)  # empty, another one for each test
-    ```
+        import pytest
+        from docid.testing import BackendTests
+
+        class TestMyBackend(BackendTests):
+            @pytest.fixture
+            def backend(self, tmp_path):
+                return MyBackend(tmp_path)  # empty, another one for each test
 
     Every test holds for every home. What a home promises beyond that (to survive a power cut, say) is for its own
     tests.
