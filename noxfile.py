@@ -48,6 +48,16 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation's site from docs/, warnings as errors."""
+    session.install(".[dagster,objects,testing]", *group("docs"))
+    site = str(Path(session.create_tmp()).resolve() / "html")
+    # -E: what is remembered of an earlier build would not be warned about again.
+    session.run("sphinx-build", "-W", "--keep-going", "-E", "-b", "html", *session.posargs, "docs", site)
+    session.log(f"{site}/index.html")
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Run the main job twice: the essays pipeline, on its shipped input; `-- --full` on 25,630 documents."""
     options = [option for option in session.posargs if option != "--full"]
