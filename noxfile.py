@@ -50,7 +50,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation's site from docs/, warnings as errors."""
-    session.install(".[dagster,objects,testing]", *group("docs"))
+    session.install(".[dagster,frames,objects,testing]", *group("docs"))
     site = str(Path(session.create_tmp()).resolve() / "html")
     # -E: what is remembered of an earlier build would not be warned about again.
     session.run("sphinx-build", "-W", "--keep-going", "-E", "-b", "html", *session.posargs, "docs", site)

@@ -18,7 +18,7 @@ author = "The docid developers"
 project_copyright = "The docid developers"
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 html_theme = "furo"
 html_title = f"docid {release}"
 # Blocks without a language are commands, trees and what is printed.
@@ -26,6 +26,9 @@ highlight_language = "none"
 
 # Links to a heading, `store.md#five-outcomes`, as GitHub has them.
 myst_heading_anchors = 3
+
+# The tutorial is shown as it was stored; a test executes it.
+nb_execution_mode = "off"
 
 # A single backtick in a docstring is code, as it is in Markdown.
 default_role = "code"
