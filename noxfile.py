@@ -96,10 +96,12 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure what ids, the import, the store and the audit cost, as ratios in one run; and what curating does."""
-    session.install(".", *group("dagster"), *group("objects"), *group("frames"), *group("browser"))
+    """Measure what docid costs, as ratios in one run: beside floors, and beside what a user would pick instead."""
+    groups = [*group("dagster"), *group("objects"), *group("peers"), *group("frames"), *group("browser")]
+    session.install(".", *groups)
     session.run("python", "benchmarks/ids.py", *session.posargs)
     session.run("python", "benchmarks/importing.py", *session.posargs)
+    session.run("python", "benchmarks/peers.py", *session.posargs)
     session.run("python", "benchmarks/store.py", *session.posargs)
     session.run("python", "benchmarks/audit.py", *session.posargs)
     session.run("python", "benchmarks/curate.py", *session.posargs)
