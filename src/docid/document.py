@@ -32,6 +32,7 @@ OUR_KEYS = ("format", "stage", "doc_id", "task_id", "parent_doc_id", "run_id", "
 """The top-level keys of a record that are not the caller's, for ever; whatever comes later goes under `docid`."""
 
 
+_PLAIN = frozenset({str, bool, int, type(None)})
 DEPTH = 250  # levels of lists and dicts; orjson writes 254
 
 
@@ -123,6 +124,13 @@ def _json_object(value: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise TypeError(f"metadata: expected a mapping, got {type(value).__name__}")
     copied = dict(value)
+    if all(type(key) is str and type(each) in _PLAIN for key, each in copied.items()):
+        # What most metadata is: it comes back equal if it can be written at all.
+        try:
+            orjson.dumps(copied)
+        except TypeError:
+            raise InvalidDocument(*_first_fault("metadata", copied)) from None
+        return copied
     copy = _as_json(copied)
     if copy is None or copy[0] != copied or is_too_deep(copied):
         raise InvalidDocument(*_first_fault("metadata", copied))
@@ -220,8 +228,9 @@ class Document:
     created_at: datetime | None = field(factory=lambda: datetime.now(UTC), converter=_moment)
 
     def __attrs_post_init__(self) -> None:
-        for key in self.checked_metadata(self._own_keys()):
-            del self.metadata[key]
+        if not self.metadata.keys().isdisjoint(OUR_KEYS):
+            for key in self.checked_metadata(self._own_keys()):
+                del self.metadata[key]
 
     def checked_metadata(self, own: Mapping[str, Any]) -> list[str]:
         """Return the keys of `own` that the metadata repeats with the same value.

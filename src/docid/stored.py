@@ -91,10 +91,17 @@ class Version:
         parts, listed = self.stored.parts, self.record.files
         if self.record.legacy:
             return parts
+        contents = {}
         for name in files:
-            if name in listed and (fault := listed[name].fault(parts.get(name), verify=verify)):
-                raise self.unreadable(f"{name}: {fault[1]}", code=fault[0])
-        return {name: data for name, data in parts.items() if name in listed}
+            if (entry := listed.get(name)) is None:
+                continue
+            data = parts.get(name)
+            if data is None or verify or len(data) != entry.size:
+                if fault := entry.fault(data, verify=verify):
+                    raise self.unreadable(f"{name}: {fault[1]}", code=fault[0])
+                data = parts[name]
+            contents[name] = data
+        return contents
 
     def texts(self, files: Collection[str], *, verify: bool) -> dict[str, str]:
         """Return `contents` as text.

@@ -281,6 +281,44 @@ def _fsync(fd: int) -> None:
     os.fsync(fd)
 
 
+def read_flat(above: str, name: str, files: Sequence[str]) -> list[bytes | None] | None:
+    """Return the bytes of some files of a directory in another one, in the fewest steps; None for a file not there.
+
+    All are read by one descriptor of the directory, so that they are of one version. None as a whole where a closer
+    look is needed: a file is large, empty, or none.
+
+    Raises:
+        OSError: a directory is not there, or is a symbolic link; a file cannot be read.
+    """
+    if not _HAS_DIR_FD:  # pragma: no cover  - Windows
+        return None
+    parent = os.open(above, _DIRECTORY)
+    try:
+        directory = os.open(name, _DIRECTORY, dir_fd=parent)
+    finally:
+        os.close(parent)
+    found: list[bytes | None] = []
+    try:
+        for file in files:
+            try:
+                fd = os.open(file, READ, dir_fd=directory)
+            except FileNotFoundError:
+                found.append(None)
+                continue
+            try:
+                data = os.read(fd, _SMALL)
+                # A file that gives nothing more was read whole. It costs less than to ask what it is; what is no file
+                # gives nothing, or never ends.
+                if not data or len(data) == _SMALL or os.read(fd, 1):
+                    return None
+            finally:
+                os.close(fd)
+            found.append(data)
+    finally:
+        os.close(directory)
+    return found
+
+
 def glance(path: str, file: str) -> tuple[bytes, dict[str, int]] | None:
     """Return the bytes of one file of a directory, and the sizes of all others in it, in the fewest steps.
 

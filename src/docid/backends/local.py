@@ -18,7 +18,7 @@ from os.path import join
 from typing import TYPE_CHECKING, Literal
 
 from docid.backends.base import TURNS, Backend, Stored
-from docid.backends.directory import Directory, glance, make_below, open_below
+from docid.backends.directory import Directory, glance, make_below, open_below, read_flat
 from docid.backends.locks import Temporary, is_held, locked
 from docid.backends.names import CHANGE_NAMES, HISTORY, entries, entry_name, lock_name, old_name, temporary_name
 from docid.document import PART_FILES, RECORD_FILE, Record
@@ -231,6 +231,17 @@ class LocalBackend(Backend):
 
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
         """See `Backend.load`."""
+        try:
+            # What is nearly always so, in the fewest steps; anything else is looked at closely below.
+            flat = read_flat(self._below + stage, doc_id, (RECORD_FILE, *parts))
+        except OSError:
+            flat = None
+        if flat is not None and (record := flat[0]) is not None:
+            found = {part: data for part, data in zip(parts, flat[1:], strict=True) if data is not None}
+            return Stored(record, found)
+        return self._load(stage, doc_id, parts)
+
+    def _load(self, stage: str, doc_id: str, parts: Collection[str]) -> Stored | None:
         try:
             directory = self._open((stage,), doc_id)
             if directory is None:
