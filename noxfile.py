@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import nox
@@ -11,6 +12,21 @@ nox.needs_version = ">=2025.2"
 nox.options.sessions = ["tests", "lint", "types"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+# The lowest versions that pyproject.toml admits, of what docid needs and of its extras but Dagster.
+LOWEST = [
+    *("attrs==23.1.0", "orjson==3.9.0", "rich==13.7.0", "narwhals==2.0.0", "obstore==0.11.0"),
+    *("hypothesis==6.100.0", "pytest==8.3.0", "pandas==2.2.0", "polars==1.20.0", "pyarrow==18.0.0"),
+]
+CORE_TESTS = [
+    f"tests/test_{name}.py"
+    for name in (
+        *("ids", "stages", "document", "errors", "tasks", "store", "store_machine", "backends", "batches", "local"),
+        *("indexed", "audit", "repair", "curate", "lineage", "report", "views", "terminal", "frames", "cli"),
+    )
+]
 
 
 def group(name: str) -> list[str]:
@@ -45,6 +61,39 @@ def types(session: nox.Session) -> None:
     session.install(".", *group("types"))
     session.run("mypy")
     session.run("pyright")
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the wheel once, and use it as installed on each Python that is here: alone, and with each extra."""
+    built = Path(session.create_tmp()).resolve() / "wheel"
+    shutil.rmtree(built, ignore_errors=True)
+    session.run("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(built), ".")
+    [file] = map(str, built.glob("*.whl"))
+    for python in PYTHONS:
+        session.notify(f"installed-{python}", [file])
+
+
+@nox.session(python=PYTHONS)
+def installed(session: nox.Session) -> None:
+    """Use a wheel as installed: `nox -s wheel` gives it."""
+    if len(session.posargs) != 1:
+        session.error("which wheel? expected 'nox -s wheel', which builds it")
+    [file] = session.posargs
+    script = str(Path("tests/installed.py").resolve())
+    session.install(file)
+    session.run("python", "-I", script)
+    for extra in ("cli", "frames", "objects", "testing", "dagster"):
+        session.install(f"{file}[{extra}]")
+        session.run("python", "-I", script, extra)
+
+
+@nox.session(python="3.11")
+def lowest(session: nox.Session) -> None:
+    """Run the tests of the core and of what is easily had on the lowest versions of what docid needs."""
+    session.install(".[cli,frames,objects,testing]", "sybil", "coverage", *LOWEST)
+    session.run("pip", "list", "--format", "freeze", silent=False)
+    session.run("pytest", *CORE_TESTS, *session.posargs)
 
 
 @nox.session
