@@ -197,11 +197,11 @@ def test_a_table_cut_short_has_no_length(
     assert "not gzip" in err
 
 
-def terminal_output(pipeline: Path, code: str, *arguments: str, **environment: str) -> str:
+def terminal_output(pipeline: Path, code: str, *arguments: str, is_coloured: bool = True) -> str:
     """Return what a real terminal is shown by a command."""
     leader, follower = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "200", **environment}
-    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "200", "NO_COLOR": "1"}
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", *(("NO_COLOR",) if is_coloured else ())):
         environment.pop(name, None)
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
@@ -230,8 +230,8 @@ def terminal_output(pipeline: Path, code: str, *arguments: str, **environment: s
 def test_a_real_terminal(pipeline: Path, arguments: list[str]) -> None:
     if arguments[0] == "lineage":
         arguments = [*arguments[:-1], f"draft/{reserve_doc_id('draft', 't-0')}"]
-    coloured = terminal_output(pipeline, WITH_RICH, *arguments, NO_COLOR="")
-    without = terminal_output(pipeline, WITH_RICH, *arguments, NO_COLOR="1")
+    coloured = terminal_output(pipeline, WITH_RICH, *arguments)
+    without = terminal_output(pipeline, WITH_RICH, *arguments, is_coloured=False)
     plain = terminal_output(pipeline, WITHOUT_RICH, *arguments)
     piped = [
         subprocess.run([sys.executable, "-c", code, *arguments], cwd=pipeline, capture_output=True, check=False)
