@@ -877,7 +877,7 @@ def test_progress_is_told(full: DocsStore, rows: Rows, monkeypatch: pytest.Monke
     audit(full, {"draft": rows["draft"]}, progress=lambda *told: heard.append(told))
     assert ("rows of stage draft", 2, 2) in heard
     assert ("listing stage essay", 0, None) in heard
-    assert ("documents of stage evaluation", 2, None) in heard
+    assert ("documents of stage evaluation", 2, 2) in heard
     heard.clear()
     with ThreadPoolExecutor(1) as executor:
         audit(full, rows, executor=executor, shards=3, progress=lambda *told: heard.append(told))
@@ -1169,7 +1169,7 @@ def test_names_that_are_no_utf_8_are_escaped(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--csv", "draft_tasks.csv"], "that is a table to be audited; expected another file"),
+        (["--csv", "draft_tasks.csv"], "that is a file to be read; expected another file"),
         (["--csv", "pipe"], "--csv pipe: expected a file, which will be replaced"),
         (["--csv", ""], "expected a path, got nothing"),
         (["--store", ""], "expected a path, got nothing"),
@@ -1218,3 +1218,45 @@ def test_damaged_rows_are_all_told(tmp_path: Path, capsys: pytest.CaptureFixture
         f"  {table} row 2: 1 cells; expected 2, as in the header",
         f"  {table} row 3: 3 cells; expected 2, as in the header",
     ]
+
+
+def test_progress_of_an_executor_is_told_by_shards(full: DocsStore, rows: Rows) -> None:
+    heard: list[tuple[str, int, int | None]] = []
+    with ThreadPoolExecutor(2) as executor:
+        audit(full, rows, executor=executor, shards=3, progress=lambda *told: heard.append(told))
+    assert heard == [("shards", 1, 3), ("shards", 2, 3), ("shards", 3, 3)]
+
+
+def test_the_findings_of_each_code_are_had_at_once(full: DocsStore, rows: Rows) -> None:
+    report = audit(None, {"draft": [TaskRow.of("draft")(task_id="a"), TaskRow.of("draft")(task_id="a")]})
+    assert {code: len(found) for code, found in report.by_code().items()} == report.counts
+    assert [finding for found in report.by_code().values() for finding in found] == list(report.findings)
+
+
+def test_the_exit_code_is_that_of_the_audit_also_where_nobody_reads_on(tables: Path) -> None:
+    table = tables / "draft_tasks.csv"
+    table.write_text("draft_task_id,doc_id\n" + "".join(f"t-{number},\n" for number in range(3000)))
+    command = f"{sys.executable} -m docid audit {table} --json --csv found.csv; echo $? >&2"
+    result = subprocess.run(
+        ["bash", "-c", f"({command}) | head -n 1"], cwd=tables, capture_output=True, text=True, check=False
+    )
+    assert result.stderr == "1\n"
+    assert len((tables / "found.csv").read_text().splitlines()) == 3001
+
+
+def test_names_in_messages_cannot_steer_a_terminal(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tables / "draft_tasks.csv"
+    table.write_text("task\x1b]0;owned\x07,\u202etxt\nx,y\n")
+    code, _, err = run(capsys, "audit", table)
+    assert code == 2
+    assert "task\\x1b]0;owned\\x07, \\u202etxt" in err
+
+
+@pytest.mark.parametrize("where", ["docs/draft/found.csv", "docs/.docid/found.csv"])
+def test_a_list_of_findings_has_no_place_among_documents(
+    where: str, tables: Path, full: DocsStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(full.root + "/..")
+    os.makedirs("docs/.docid", exist_ok=True)
+    code, _, err = run(capsys, "audit", "--store", "docs", "--csv", where)
+    assert (code, "among its documents" in err) == (2, True)

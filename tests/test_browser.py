@@ -344,6 +344,132 @@ def test_many_children_are_shown_some_at_a_time(tmp_path: Path, open_page: Open)
 
 
 @pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of a store in which one draft is torn, one has no record, and one essay's draft is gone."""
+    directory = tmp_path_factory.mktemp("damaged")
+    store = DocsStore(directory / "docs", durability="none")
+    for number in range(3):
+        store.write(Document(stage="draft", doc_id=f"d{number}", task_id=f"t-{number}", raw_text="…"))
+        essay = Document(
+            stage="essay", doc_id=f"e{number}", task_id=f"e-{number}", parent_doc_id=f"d{number}", raw_text="…"
+        )
+        store.write(essay)
+    (directory / "docs" / "draft" / "d0" / "raw.txt").unlink()
+    (directory / "docs" / "draft" / "d1" / "metadata.json").write_text("{")
+    shutil.rmtree(directory / "docs" / "draft" / "d2")
+    write_report(directory / "report.html", store)
+    return directory / "report.html"
+
+
+def test_what_is_damaged_is_not_called_missing(damaged: Path, open_page: Open) -> None:
+    page = open_page(damaged)
+    assert status(page, "at the top") == "5 documents, 3 at the top."
+    told = {}
+    for line in page.locator("#tree .node").all():
+        told[line.locator(".name").inner_text()] = line.locator(".flag.warning").last.inner_text()
+    assert told == {"draft/d0": "(cannot be used)", "draft/d1": "(cannot be used)", "draft/d2": "(not in the store)"}
+    page.locator("#tree .name", has_text="draft/d0").click()
+    assert page.locator("#detail .told.error").inner_text().startswith("torn-document: raw.txt")
+    assert page.locator("#detail p").inner_text() == "It cannot be used."
+    assert page.locator("#tree li[aria-selected='true']").get_attribute("aria-label") == (
+        "draft/d0, t-0, cannot be used, 1 made from it, 1 finding"
+    )
+    page.locator("#tree .name", has_text="draft/d2").click()
+    assert page.locator("#detail p").inner_text() == "It is not in the store."
+
+
+def test_odd_ends_of_an_address_do_no_harm(real: Path, open_page: Open) -> None:
+    page = open_page(real)
+    page.evaluate("location.hash = '#%E0%A4%A'")
+    page.evaluate("location.hash = '#draft/nope'")
+    assert status(page, "nope") == "draft/nope is not on this page."
+
+
+def test_a_link_leads_there_as_often_as_one_likes(real: Path, open_page: Open) -> None:
+    page = open_page(real)
+    page.locator("details.warning summary").click()
+    link = page.locator("details.warning tbody a").last
+    for _ in range(2):
+        link.click()
+        assert page.locator("#tree li[aria-selected='true'] > .node .name").inner_text() == link.inner_text()
+        page.click("#fold")
+    search(page, "novelty")
+    status(page, "found")
+    link.click()
+    assert status(page, "is shown") == f"{link.inner_text()} is shown."
+
+
+def test_what_was_found_can_be_unfolded(real: Path, open_page: Open) -> None:
+    store = DocsStore(real.parent / "docs")
+    page = open_page(real)
+    draft = next(store.ids("draft"))
+    search(page, draft)
+    status(page, "^1 of 90")
+    page.locator("#tree .fold").first.click()
+    assert len(names(page)) == 2
+
+
+def test_a_search_that_ends_later_does_not_take_the_focus_away(real: Path, open_page: Open) -> None:
+    page = open_page(real)
+    page.focus("#search")
+    page.keyboard.type("combo")
+    for _ in range(3):
+        page.keyboard.press("Tab")
+    assert page.evaluate("document.getElementById('tree').contains(document.activeElement)")
+    status(page, "found")
+    assert page.evaluate("document.getElementById('tree').contains(document.activeElement)")
+
+
+def test_the_arrow_keys_reach_what_shows_more(tmp_path: Path, open_page: Open) -> None:
+    store = DocsStore(tmp_path / "docs", durability="none")
+    store.write_many(
+        Document(stage="draft", doc_id=f"d{number:03}", task_id=f"t-{number:03}", raw_text="…") for number in range(201)
+    )
+    write_report(tmp_path / "report.html", store)
+    page = open_page(tmp_path / "report.html")
+    page.locator("#tree li").first.focus()
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert len(names(page)) == 201
+    assert page.evaluate("document.activeElement.querySelector('.name').textContent") == "draft/d200"
+
+
+@pytest.mark.parametrize("width", [1280, 640, 320])
+def test_the_page_does_not_scroll_sideways(real: Path, open_page: Open, width: int) -> None:
+    page = open_page(real, viewport={"width": width, "height": 700})
+    page.locator("#tree .name").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("#detail h3").is_visible()
+
+
+def luminance(colour: str) -> float:
+    shares = [int(each) / 255 for each in re.findall(r"[0-9]+", colour)[:3]]
+    linear = [each / 12.92 if each <= 0.03928 else ((each + 0.055) / 1.055) ** 2.4 for each in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out_from_its_ground(damaged: Path, open_page: Open, scheme: str) -> None:
+    page = open_page(damaged, color_scheme=scheme)
+    page.locator("#tree .name").first.click()
+    for each in page.locator("details").all():
+        each.evaluate("element => element.open = true")
+    pairs = page.evaluate(
+        """(() => [...document.querySelectorAll("body *")].filter((e) => e.innerText && !e.closest("svg")).map((e) => {
+            let ground = e;
+            while (getComputedStyle(ground).backgroundColor === "rgba(0, 0, 0, 0)") ground = ground.parentElement;
+            return [e.className, getComputedStyle(e).color, getComputedStyle(ground).backgroundColor];
+        }))()"""
+    )
+    assert len(pairs) > 50
+    for name, ink, ground in pairs:
+        lighter, darker = sorted((luminance(ink), luminance(ground)), reverse=True)
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (name, ink, ground)
+
+
+@pytest.fixture(scope="module")
 def large(daydreaming: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of the 25,630 documents that the main example makes of all templates."""
     directory = tmp_path_factory.mktemp("large")

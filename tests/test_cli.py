@@ -415,3 +415,47 @@ def test_lineage_says_which_records_it_could_not_read(root: Path, capfd: pytest.
     assert len(err.splitlines()) == 6
     assert err.startswith("docid: not read: unreadable-record: essay/torn")
     assert err.endswith("docid: … and 2 more ('docid audit' lists all)\n")
+
+
+def test_an_interrupt_is_one_line(
+    root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DocsStore, "ids", interrupted)
+    assert run(capfd, "ls", "--store", str(root)) == (130, "", "docid: interrupted\n")
+
+
+def test_a_record_that_names_another_document_cannot_steer_a_terminal(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = root / "draft" / "aa1" / "metadata.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "doc_id": "\x1b]52;c;x\x07" + "y" * 100_000}))
+    code, _, err = run(capfd, "show", "--store", str(root), "draft/aa1")
+    assert code == 2
+    assert "\x1b" not in err
+    assert len(err) < 1_000
+
+
+def test_the_name_of_a_table_cannot_steer_a_terminal(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tables / "x\x1b]0;owned\x07.csv").write_text(DRAFTS)
+    code, out, err = run(capfd, "reserve", "draft=x\x1b]0;owned\x07.csv")
+    assert code == 0
+    assert "\x1b" not in out + err
+    assert out.startswith("x\\x1b]0;owned\\x07.csv: 2 rows")
+
+
+def test_repair_only_plans_also_where_it_is_told_so(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(capfd, "repair", "--store", str(root), "--dry-run") == (0, "nothing to repair\n", "")
+    assert run(capfd, "repair", "--store", str(root), "--dry-run", "--apply")[0] == 2
+
+
+def test_a_large_tree_may_be_more_than_mermaid_draws(
+    root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("docid.cli.lineage._EDGES", 0)
+    code, out, err = run(capfd, "lineage", "--store", str(root), "draft/aa1", "--mermaid")
+    assert (code, out.splitlines()[0]) == (0, "flowchart TD")
+    assert err == "docid: more than 0 lines: what draws Mermaid may refuse so many\n"

@@ -264,7 +264,7 @@ def test_replay(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
             ["scores", "-o", "no/where.csv", "--dry-run"], "there is no directory no; make", id="plan of no place"
         ),
         pytest.param(
-            ["replay", "--from", "draft=ok.csv", "-o", "ok.csv"], "that is the table to read", id="over its own"
+            ["replay", "--from", "draft=ok.csv", "-o", "ok.csv"], "that is a file to be read", id="over its own"
         ),
         pytest.param(["migrate", "--tables", "none"], "none: no such file or directory", id="no such tables"),
         pytest.param(["scores", "-o", "no/where.csv"], "no/where.csv", id="no directory for the output"),
@@ -273,7 +273,9 @@ def test_replay(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
         pytest.param(
             ["select", "--scores", "bad.csv", "--top", "1"], "column parent_doc_id: missing", id="no scores in it"
         ),
-        pytest.param(["select", "--scores", "s.csv", "--top", "1", "-o", "s.csv"], "the table of scores", id="over it"),
+        pytest.param(
+            ["select", "--scores", "s.csv", "--top", "1", "-o", "s.csv"], "that is a file to be read", id="over it"
+        ),
         pytest.param(
             ["select", "--scores", "s.csv", "--top", "1", "--templates", ","], "--templates: expected", id="none"
         ),

@@ -300,7 +300,9 @@ def test_the_command_between_a_directory_and_a_bucket(
     )
     (tmp_path / "file").write_text("")
     assert "that is no directory" in run(capfd, docs, tmp_path / "file")[2]
-    assert "--in-flight: expected 1 or more" in run(capfd, docs, url, "--in-flight", 0)[2]
+    with pytest.raises(SystemExit):
+        run(capfd, docs, url, "--in-flight", 0)
+    assert "--in-flight: '0': expected a number of requests, 1 or more" in capfd.readouterr().err
     assert run(capfd, "s3://no-such-bucket/x", tmp_path / "y")[0] == 2
     (tmp_path / "empty").mkdir()
     assert run(capfd, tmp_path / "empty", url) == (0, "no documents\n", "")

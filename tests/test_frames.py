@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 import narwhals as nw
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -25,6 +26,7 @@ from docid import (
     DocsStore,
     Document,
     DraftTask,
+    EssayTask,
     EvaluationTask,
     InvalidName,
     Stages,
@@ -273,6 +275,59 @@ def test_what_cannot_be_meant_is_refused(make: Make) -> None:
         reserve_frame(pl.LazyFrame({"draft_task_id": ["a"]}), stage="draft")  # type: ignore[type-var]
 
 
+@pytest.mark.parametrize("word", ["nan", "None", " null"])
+def test_a_run_id_that_a_table_cannot_note_is_refused(make: Make, word: str) -> None:
+    frame = make({"draft_task_id": ["a"]})
+    for argument in ("run_id", "salt"):
+        with pytest.raises(InvalidName, match=argument):
+            reserve_frame(frame, stage="draft", **{argument: word})  # type: ignore[arg-type]
+
+
+def test_faults_of_the_parents_are_told_as_theirs(make: Make) -> None:
+    essays = make({"essay_task_id": ["a__x"], "draft_task_id": ["a"]})
+    with pytest.raises(TaskTableError, match=r"^parents row 2, column draft_task_id: empty"):
+        reserve_frame(essays, stage="essay", parents=make({"draft_task_id": ["a", None], "doc_id": ["d1", "d2"]}))
+    with pytest.raises(
+        TaskTableError, match=r"^parents, column draft_task_id: missing from the frame; the columns are"
+    ):
+        reserve_frame(essays, stage="essay", parents=make({"draft": ["a"], "doc_id": ["d1"]}))
+    lazy: Any = pl.LazyFrame({"draft_task_id": ["a"], "doc_id": ["d1"]})
+    with pytest.raises(
+        TypeError, match=r"parents: expected a data frame .* got polars\.LazyFrame; collect\(\) it first"
+    ):
+        reserve_frame(essays, stage="essay", parents=lazy)
+    with pytest.raises(TypeError, match=r"parents: expected a data frame .* got pandas\.Series"):
+        reserve_frame(essays, stage="essay", parents=pd.Series(["d1"]))
+
+
+def test_the_column_of_the_tasks_may_be_that_of_the_parents(make: Make) -> None:
+    frame = make({"draft_task_id": ["a"]})
+    reserved = reserve_frame(frame, stage="essay", task_id="draft_task_id", parents={"a": "d1"})
+    assert column(reserved, "doc_id") == [reserve_doc_id("essay", "a")]
+    assert column(reserved, "parent_doc_id") == ["d1"]
+
+
+def test_a_column_of_the_parents_that_is_missing_has_no_row(make: Make) -> None:
+    with pytest.raises(TaskTableError, match=r"^column draft_task_id: missing from the header"):
+        reserve_frame(make({"essay_task_id": ["a"]}), stage="essay", parents={"a": "d1"})
+
+
+def test_pandas_keeps_names_that_are_no_text_and_what_hangs_on_the_frame() -> None:
+    frame = pd.DataFrame([["a", 1, 2, 3]], columns=["draft_task_id", 0, None, 0])
+    frame.attrs["from"] = "hand"
+    reserved = reserve_frame(frame, stage="draft")
+    assert list(reserved.columns) == ["draft_task_id", 0, None, 0, "doc_id"]
+    assert reserved.attrs == {"from": "hand"}
+    assert list(frame.columns) == ["draft_task_id", 0, None, 0]
+    with pytest.raises(TypeError, match=r"expected columns whose names are text, got 0"):
+        frame_to_tasks(frame, DraftTask, reserved=False)
+    with pytest.raises(TypeError, match=r"task_id: expected the name of a column as text, got 0"):
+        reserve_frame(frame, stage="draft", task_id=0)  # type: ignore[arg-type]
+    twice = pd.DataFrame([["a", "b"]], columns=["draft_task_id", "draft_task_id"])
+    with pytest.raises(TaskTableError, match=r"column draft_task_id: there twice"):
+        reserve_frame(twice, stage="draft")
+
+
 def test_a_frame_of_a_real_table(daydreaming: Path, library: Any) -> None:
     path = daydreaming / "tables" / "active" / "evaluation_tasks.csv"
     rows = list(read_tasks(path, EvaluationTask))
@@ -351,6 +406,8 @@ def test_a_stream_of_rows_gives_its_columns_also_without_rows(library: Any, tmp_
     assert list(frame_to_tasks(frame, DraftTask)) == []
     with pytest.raises(ValueError, match="pass row_type"):
         tasks_to_frame([], backend=library)
+    with pytest.raises(TypeError, match="expected rows of DraftTask, got EssayTask"):
+        tasks_to_frame([DraftTask(task_id="a"), EssayTask(task_id="b")], backend=library)
 
 
 def test_a_frame_can_be_written_as_a_table(library: Any, tmp_path: Path) -> None:
@@ -384,15 +441,21 @@ def test_cells_that_no_table_can_hold_are_told_with_their_rows() -> None:
         {
             "draft_task_id": ["a", 1, "c", "d"],
             "note": ["x", "y", ["a", "list"], "\ud800"],
-            "cost": [Decimal(1), 1, 2, 3],
+            "cost": [Decimal("1.50"), np.array([1, 2]), 2, 3],
         }
     )
     with pytest.raises(TaskTableError) as error:
         list(frame_to_tasks(frame, DraftTask, reserved=False))
-    assert sorted(problems(error), key=str) == [*((1, "cost"), (2, "draft_task_id"), (3, "note"), (4, "note"))]
+    assert sorted(problems(error), key=str) == [*((2, "cost"), (2, "draft_task_id"), (3, "note"), (4, "note"))]
     rows = frame_to_tasks(frame, DraftTask, reserved=False)
     with pytest.raises(TaskTableError):
         list(rows)
+
+
+@pytest.mark.parametrize("kind", ["pandas-object", "polars", "pyarrow"])
+def test_decimals_are_numbers(kind: str) -> None:
+    frame = MAKERS[kind]({"draft_task_id": ["a", "b"], "cost": [Decimal("1.50"), None]})
+    assert [row.extra["cost"] for row in frame_to_tasks(frame, DraftTask, reserved=False)] == ["1.50", ""]
 
 
 def test_a_header_that_is_none_is_told_at_once(make: Make) -> None:
@@ -408,8 +471,17 @@ def filled() -> DocsStore:
     store = DocsStore(MemoryBackend())
     made = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
     metadata: list[dict[str, Any]] = [
-        {"model_id": "m", "words": 1, "cost": 1, "mixed": 1, "task": {"a": [1]}, "location": "here", "big": 2**63},
-        {"model_id": "n", "cost": 0.5, "mixed": "x", "good": True, "big": 1},
+        {
+            "model_id": "m",
+            "words": 1,
+            "cost": 1,
+            "mixed": 1,
+            "task": {"a": [1]},
+            "location": "here",
+            "big": 2**63,
+            "exact": 2**60 + 1,
+        },
+        {"model_id": "n", "cost": 0.5, "mixed": "x", "good": True, "big": 1, "exact": 0.5},
     ]
     for number, each in enumerate(metadata):
         store.write(
@@ -444,6 +516,7 @@ def test_documents_become_a_frame(filled: DocsStore, library: Any) -> None:
     assert column(frame, "task") == [None, '{"a": [1]}']
     assert column(frame, "good") == [True, None]
     assert column(frame, "big") == ["1", str(2**63)]
+    assert column(frame, "exact") == ["0.5", str(2**60 + 1)]
     assert column(frame, "metadata.location") == [None, "here"]
     assert column(frame, "location")[0].endswith("d0")
     some = documents_to_frame(filled, "draft", metadata=["model_id", "nowhere"], backend=library)
@@ -471,8 +544,12 @@ def test_what_an_older_record_says_badly_can_be_held(local: DocsStore, library: 
     directory = Path(local.path("draft", "d1"))
     directory.mkdir(parents=True)
     (directory / "raw.txt").write_text("…")
-    (directory / "metadata.json").write_text(json.dumps({"model_id": "half \ud800", "n": [float("nan"), "\ud800"]}))
+    odd = {"model_id": "half \ud800", "n": [float("nan"), "\ud800"], "\udfff": 1, "location": "x"}
+    (directory / "metadata.json").write_text(json.dumps({**odd, "metadata.location": "y"}))
     frame = documents_to_frame(local, "draft", backend=library)
+    assert column(frame, "\\udfff") == [1]
+    assert column(frame, "metadata.location") == ["x"]
+    assert column(frame, "metadata.metadata.location") == ["y"]
     assert column(frame, "model_id") == ["half \\ud800"]
     assert column(frame, "created_at") == [None]
 
@@ -487,6 +564,9 @@ def test_scores_become_a_frame(store: DocsStore, library: Any) -> None:
     frame = scores_to_frame(scores(store), backend=library)
     assert column(frame, "score") == [7.5, None]
     assert column(frame, "error") == [None, "parsed text is not a number: 'good'"]
+    assert column(frame, "created_at") == [
+        each.created_at for each in (store.open("evaluation", f"v{n}") for n in (0, 1))
+    ]
     assert column(frame, "draft_doc_id") == ["d1", "d1"]
     assert column(scores_to_frame([], backend=library), "score") == []
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import sys
+import threading
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -100,7 +102,7 @@ def test_the_page_holds_what_there_is(pipeline: Path) -> None:
     outline = Outline(made.html)
     text = " ".join(outline.texts)
     assert (made.documents, made.shown, made.texts, made.texts_there, made.scores) == (7, 7, 13, 13, 2)
-    assert made.summary()["audit"] == made.report.summary()
+    assert made.summary()["audit"] == made.audit.summary()
     assert made.html.count("Tides &amp; moss") == 2
     assert "of 3 rows: 2 written, 1 pending, 0 other" in text
     assert "2 scores from 7.5 to 8, median 7.75" in text
@@ -167,7 +169,11 @@ def test_findings_are_told_with_their_places(pipeline: Path) -> None:
     assert "orphan-document (warning): 1" in text
     assert str(store.path("evaluation", "v0")) in text
     assert '<a href="#evaluation/v1">' in made.html
-    assert "v1" not in documents_of(made.html, "evaluation")
+    rows = documents_of(made.html, "evaluation")
+    # As far as their records say; the other one's says nothing.
+    assert (rows["v1"]["broken"], rows["v1"]["task"], rows["v1"]["parent"]) == (True, "v-1", rows["v1"]["parent"])
+    assert rows["v0"] == {"id": "v0", "broken": True, "sizes": [None, None, None]}
+    assert (made.documents, made.shown) == (7, 7)
     told = {(each[0], each[1]) for each in data_of(made.html)["findings"]}
     assert ("evaluation/v2", "warning") in told
 
@@ -185,8 +191,8 @@ def test_many_findings_of_a_code_are_cut(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_torn_text_is_a_finding_with_verify_alone(pipeline: Path) -> None:
     store = DocsStore(pipeline / "docs")
     Path(store.path("evaluation", "v0"), "raw.txt").write_text("abc")
-    assert page(store).report.ok
-    assert page(store, verify=True).report.counts == {"hash-mismatch": 1}
+    assert page(store).audit.ok
+    assert page(store, verify=True).audit.counts == {"hash-mismatch": 1}
 
 
 # --- what there is no room for ---------------------------------------------------------------------------------------
@@ -194,7 +200,7 @@ def test_a_torn_text_is_a_finding_with_verify_alone(pipeline: Path) -> None:
 
 def test_texts_are_left_out_past_their_limit_those_of_models_first(pipeline: Path) -> None:
     full = page(pipeline / "docs")
-    size = sum(len(text.encode()) for row in all_rows(full.html) for text in row["texts"].values())
+    size = sum(len(json.dumps(text, ensure_ascii=False).encode()) for text in texts_of(full.html))
     cut = page(pipeline / "docs", limits=Limits(texts=size - 5))
     left = [row["texts"] for row in all_rows(cut.html)]
     assert cut.texts == 12
@@ -203,6 +209,21 @@ def test_texts_are_left_out_past_their_limit_those_of_models_first(pipeline: Pat
     none = page(pipeline / "docs", limits=Limits(texts=0))
     assert none.texts == 0
     assert all("texts" not in row for row in all_rows(none.html))
+
+
+def texts_of(html: str) -> list[str]:
+    return [text for row in all_rows(html) for text in row.get("texts", {}).values()]
+
+
+def test_a_text_counts_as_it_stands_on_the_page(store: DocsStore) -> None:
+    store.write(Document(stage="draft", doc_id="d1", task_id="t", raw_text="\x00" * 1000))
+    assert page(store, limits=Limits(texts=5000)).texts == 0
+    assert page(store, limits=Limits(texts=7000)).texts == 1
+
+
+def test_a_name_of_any_length_does_not_fill_the_page(store: DocsStore) -> None:
+    store.write(Document(stage="draft", doc_id="d1", task_id="t" * 1_000_000, raw_text="…"))
+    assert len(page(store).html) < 100_000
 
 
 def all_rows(html: str) -> list[dict[str, Any]]:
@@ -215,6 +236,27 @@ def test_a_long_text_is_left_out_and_others_are_not(pipeline: Path) -> None:
     assert made.texts == 6
 
 
+def test_one_large_record_does_not_leave_out_the_others(store: DocsStore) -> None:
+    for number, size in enumerate((3_000, 10, 10)):
+        metadata = {"note": "x" * size}
+        store.write(
+            Document(stage="draft", doc_id=f"d{number}", task_id=f"t-{number}", raw_text="…", metadata=metadata)
+        )
+    cut = [row["id"] for row in all_rows(page(store, limits=Limits(records=2_000)).html) if row.get("cut")]
+    assert cut == ["d0"]
+
+
+def test_a_record_that_is_nested_deeply_is_linked(store: DocsStore) -> None:
+    nested: Any = "deep"
+    for _ in range(248):
+        nested = [nested]
+    store.write(Document(stage="draft", doc_id="d1", task_id="t", raw_text="…", metadata={"a": nested}))
+    row = documents_of(page(store).html, "draft")["d1"]
+    assert row["cut"] is True
+    assert "metadata" not in row
+    assert "nested too deeply" in store.read("draft", "d1")._repr_html_()
+
+
 def test_records_are_left_out_past_their_limit(pipeline: Path) -> None:
     made = page(pipeline / "docs", limits=Limits(records=0))
     assert all(row["cut"] is True and "metadata" not in row and "sha256" not in row for row in all_rows(made.html))
@@ -223,7 +265,7 @@ def test_records_are_left_out_past_their_limit(pipeline: Path) -> None:
 def test_documents_are_left_out_past_their_limit_and_counted(pipeline: Path) -> None:
     made = page(pipeline / "docs", limits=Limits(documents=5))
     assert (made.documents, made.shown) == (7, 5)
-    assert [len(stage["documents"]) for stage in data_of(made.html)["stages"]] == [2, 2, 1]
+    assert [len(stage["documents"]) for stage in data_of(made.html)["stages"]] == [1, 2, 2]
     assert "v0" in documents_of(made.html, "evaluation")
     assert "The page has 5 of 7 documents" in made.html
     assert data_of(made.html)["isCut"] is True
@@ -254,11 +296,13 @@ def test_an_older_record_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
     directory = tmp_path / "docs" / "draft" / "d1"
     directory.mkdir(parents=True)
     (directory / "raw.txt").write_text("old")
-    (directory / "metadata.json").write_text(json.dumps({"half": "\ud800", "not": float("nan"), "\udfff": 1}))
+    (directory / "metadata.json").write_text(
+        json.dumps({"task_id": "t\ud800", "half": "\ud800", "not": float("nan"), "\udfff": 1})
+    )
     row = documents_of(page(tmp_path / "docs").html, "draft")["d1"]
     assert row["metadata"] == {"half": "\\ud800", "not": "nan", "\\udfff": 1}
     assert row["legacy"] is True
-    assert "task" not in row
+    assert row["task"] == "t\\ud800"
     assert "sha256" not in row
 
 
@@ -270,7 +314,7 @@ def link_of(html: str, stage: str) -> str | None:
     return of_stage["link"]  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("where", [".", "reports/deep", "a b#c?d%20:e", "docs"])
+@pytest.mark.parametrize("where", [".", "reports/deep", "a b#c?d%20:e", "docs", os.fsdecode(b"caf\xe9")])
 def test_links_lead_from_the_page_to_the_files(pipeline: Path, where: str) -> None:
     directory = pipeline / where
     directory.mkdir(parents=True, exist_ok=True)
@@ -280,8 +324,18 @@ def test_links_lead_from_the_page_to_the_files(pipeline: Path, where: str) -> No
     assert link is not None
     assert link.startswith("./")
     doc_id = next(iter(documents_of(html, "draft")))
-    assert (directory / unquote(f"{link}{doc_id}/raw.txt")).read_text().startswith("raw of t-")
+    target = unquote(f"{link}{doc_id}/raw.txt", errors="surrogateescape")
+    assert (directory / target).read_text().startswith("raw of t-")
     assert not re.search(r"[ #?]", link)
+
+
+def test_a_store_whose_directory_is_named_by_odd_bytes_has_a_page(tmp_path: Path) -> None:
+    root = tmp_path / os.fsdecode(b"caf\xe9")
+    store = DocsStore(root, durability="none")
+    store.write(Document(stage="draft", doc_id="d1", task_id="t", raw_text="…"))
+    write_report(tmp_path / "report.html", store)
+    html = (tmp_path / "report.html").read_text("utf-8")
+    assert link_of(html, "draft") == "./caf%E9/draft/"
 
 
 def test_links_from_nowhere_are_absolute(pipeline: Path) -> None:
@@ -373,7 +427,7 @@ def test_a_histogram_has_a_bar_for_each_part_that_holds_some(values: list[float]
 def test_a_bar_of_coverage_is_as_wide_as_its_rows(written: int, pending: int, other: int) -> None:
     rows = written + pending + other
     widths = [
-        float(each) for each in re.findall(r'width="([\d.]+)" height="12.0"', coverage_bar(written, pending, rows))
+        float(each) for each in re.findall(r'width="([\d.]+)" height="\d+.0"', coverage_bar(written, pending, rows))
     ]
     assert sum(widths) == pytest.approx(160 if rows else 0, abs=0.2)
 
@@ -437,10 +491,14 @@ def test_the_command_prints_the_page_to_a_pipe(
         pytest.param(["-o", ""], "expected a path, got nothing", id="nothing"),
         pytest.param(["-o", "tables"], "that is a directory", id="a directory"),
         pytest.param(["-o", "nowhere/x.html"], "there is no directory nowhere", id="nowhere"),
-        pytest.param(["--tables", "tables", "-o", "tables/draft_tasks.csv"], "that is one of the tables", id="a table"),
+        pytest.param(["--tables", "tables", "-o", "tables/draft_tasks.csv"], "that is a file to be read", id="a table"),
+        pytest.param(["-o", "docs/draft/x.html"], "among its documents", id="in the store"),
+        pytest.param(["-o", "docs/.docid/x.html"], "among its documents", id="beside its history"),
+        pytest.param(["--in-flight", "0"], "expected a number of requests, 1 or more", id="no request"),
+        pytest.param(["--stale-after", "1"], "expected a number with s, m, h or d", id="an age"),
         pytest.param(["--dry-run"], "expected --output with them", id="nothing to write"),
         pytest.param(["--json"], "expected --output with them", id="two things to print"),
-        pytest.param(["--texts", "5G"], "expected a number of bytes, such as 5M", id="a size"),
+        pytest.param(["--texts", "5T"], "expected a number of bytes, such as 5M", id="a size"),
         pytest.param(["--documents", "all"], "expected a number of documents", id="a number"),
         pytest.param(["--tables", "missing.csv", "-o", "x.html"], "no such file", id="a table that is not there"),
         pytest.param(["--score-stage", "chapter", "-o", "x.html"], "not a stage of this pipeline", id="a stage"),
@@ -457,6 +515,33 @@ def test_wrong_usage_is_one_line(
     assert not (here / "x.html").exists()
 
 
+def test_a_pipe_is_written_to_and_stays_one(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(here / "pipe")
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append((here / "pipe").read_text("utf-8")))
+    reader.start()
+    code, out, err = run(capfd, "report", "-o", "pipe")
+    reader.join(10)
+    assert (code, out, err.splitlines()[0]) == (0, "", "pipe: written, 0.0 MB")
+    assert link_of(read[0], "draft") == "./docs/draft/"
+    assert stat.S_ISFIFO((here / "pipe").stat().st_mode)
+
+
+def test_a_directory_in_which_nothing_can_be_written_is_told_first(
+    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("docid.cli.report.page", lambda *_, **__: pytest.fail("the page was made"))
+    monkeypatch.setattr("docid.cli.options.os.access", lambda *_: False)
+    code, _, err = run(capfd, "report", "-o", "x.html")
+    assert (code, err) == (2, "docid: --output x.html: nothing can be written in .; expected another place\n")
+
+
+def test_a_store_that_cannot_be_listed_has_a_page_that_says_so(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (here / "docs" / "loop").symlink_to("loop")
+    code, out, err = run(capfd, "report", "-o", "x.html")
+    assert (code, out.splitlines()[0], err) == (0, "x.html: written, 0.0 MB", "")
+
+
 def test_directories_of_other_stages_are_hinted_at(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (here / "docs" / "chapter").mkdir()
     code, _, err = run(capfd, "report", "-o", "x.html")
@@ -465,4 +550,4 @@ def test_directories_of_other_stages_are_hinted_at(here: Path, capfd: pytest.Cap
 
 
 def test_the_page_of_the_audit_is_that_of_the_audit(here: Path) -> None:
-    assert page("docs", tables(here)).report == audit(DocsStore(LocalBackend("docs")), tables(here))
+    assert page("docs", tables(here)).audit == audit(DocsStore(LocalBackend("docs")), tables(here))

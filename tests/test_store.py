@@ -792,3 +792,31 @@ def test_the_homes_are_backends(store: DocsStore) -> None:
     assert backend.load("draft", "a1", ["parsed.txt"]) == (record.to_bytes(), {})
     assert backend.load("draft", "a1", ["raw.txt"]) == (record.to_bytes(), {"raw.txt": b"once"})
     assert backend.sizes("draft", "a1", ["raw.txt", "parsed.txt"]) == {"raw.txt": 4}
+
+
+@pytest.mark.parametrize("root", ["docs", "memory://", MemoryBackend()])
+def test_another_durability_is_refused_in_every_home(root: Any) -> None:
+    with pytest.raises(ValueError, match=r"durability: expected 'full' or 'none', got 'some'"):
+        DocsStore(root, durability="some")  # type: ignore[arg-type]
+
+
+def test_the_same_text_of_another_one_meanwhile_is_kept(store: DocsStore) -> None:
+    row = DraftTask(task_id="t-1", doc_id="a1")
+
+    def make() -> Document:
+        document = Document.from_task(row, raw_text="once")
+        store.write(document)
+        return document
+
+    assert store.ensure(row, make).outcome == "kept"
+
+
+def test_an_object_that_is_gone_is_told_by_its_url() -> None:
+    store = DocsStore("memory://")
+    store.write(draft())
+    stored = store.open("draft", "a1")
+    stored._version.stored.parts.clear()
+    store = stored._version.backend._store  # type: ignore[attr-defined]
+    store.delete("draft/a1.json")
+    with pytest.raises(DocumentNotFound, match="memory:///draft/a1"):
+        stored.text("raw")

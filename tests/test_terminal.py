@@ -263,5 +263,73 @@ def test_a_tree_marks_what_is_missing(
     assert code == 0
     assert seen(out).splitlines() == [
         f"draft/{orphan.parent_doc_id}  (not in the store)",
-        f"└── essay/{orphan.doc_id}  {orphan.task_id}" + ("" if is_rich else "  <"),
+        f"└── essay/{orphan.doc_id}  {orphan.task_id}  <",
     ]
+
+
+def test_a_long_name_is_broken_and_nothing_of_it_is_lost(
+    pipeline: Path, is_rich: bool, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(pipeline)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    store = DocsStore("docs", durability="none")
+    for number in range(2):
+        doc_id, task_id = f"long{number}", f"{'name-' * 30}{number}"
+        store.write(Document(stage="draft", doc_id=doc_id, task_id=task_id, raw_text="…"))
+        code, out, _ = run(capfd, "lineage", "--store", "docs", f"draft/{doc_id}")
+        assert code == 0
+        assert seen(out).replace("\n", "") == f"draft/{doc_id}  {task_id}  <"
+
+
+def test_a_table_wider_than_the_terminal_keeps_its_words(
+    pipeline: Path, is_rich: bool, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(pipeline)
+    piped = run(capfd, "audit", ".")[1]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "60")
+    assert seen(run(capfd, "audit", ".")[1]) == piped
+
+
+def test_a_tree_for_a_terminal_of_few_characters(pipeline: Path) -> None:
+    command = [sys.executable, "-m", "docid", "lineage", "--store", "docs", f"draft/{reserve_doc_id('draft', 't-0')}"]
+    result = subprocess.run(
+        command,
+        cwd=pipeline,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.splitlines()[1].startswith("`-- essay/")
+
+
+def test_a_line_is_no_longer_than_the_terminal_is_wide(
+    on_a_terminal: Callable[[], None], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_terminal()
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    monkeypatch.setenv("COLUMNS", "20")
+    meter = Meter()
+    meter.show("a name\x1b that is longer than twenty", 1, 2)
+    assert capfd.readouterr().err == "\ra name\\x1b that is "
+
+
+def test_the_line_is_gone_where_a_table_cannot_be_written(
+    pipeline: Path,
+    is_rich: bool,
+    on_a_terminal: Callable[[], None],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (pipeline / "draft_tasks.csv").write_text("draft_task_id\nnew\n")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("docid.atomicfile.os.fsync", full)
+    on_a_terminal()
+    code, _, err = run(capfd, "reserve", pipeline / "draft_tasks.csv")
+    assert code == 2
+    assert re.search(r"(\x1b\[2K|\r)docid: \[Errno 28\]", err)

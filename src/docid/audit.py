@@ -67,6 +67,13 @@ class AuditReport:
         counts = Counter(finding.code for finding in self.findings)
         return {code: counts[code] for code in LEVELS if code in counts}
 
+    def by_code(self) -> dict[str, list[Finding]]:
+        """Return the findings of each code that was found, errors first."""
+        by_code: dict[str, list[Finding]] = {code: [] for code in self.counts}
+        for finding in self.findings:
+            by_code[finding.code].append(finding)
+        return by_code
+
     def __repr__(self) -> str:
         levels = Counter(finding.level for finding in self.findings)
         told = ", ".join(f"{code} {count:,}" for code, count in self.counts.items())

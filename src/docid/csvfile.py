@@ -9,7 +9,7 @@ import zlib
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-from docid.errors import Problem, TaskTableError
+from docid.errors import Problem, TaskTableError, visible
 
 if TYPE_CHECKING:
     import io
@@ -129,10 +129,9 @@ def _read_columns(file: str, needed: Sequence[str], optional: Sequence[str]) -> 
             if header.count(name) > 1:
                 faults.add(1, name, "", "there twice; expected each column once")
         faults.raise_any()
-        some = ", ".join(header[:COLUMNS_SHOWN]) + (", …" if len(header) > COLUMNS_SHOWN else "")
         for name in needed:
             if name not in header:
-                faults.add(1, name, "", f"missing from the header; the columns are {some or 'none'}")
+                faults.add(1, name, "", f"missing from the header; the columns are {names_shown(header) or 'none'}")
         faults.raise_any()
         yield 1, ()
         yield from picked(records, header, (*needed, *optional), faults)
@@ -158,7 +157,16 @@ def is_damaged(number: int, cells: Sequence[str], columns: Sequence[str], faults
 
 
 NOT_UTF8 = "not UTF-8; expected the table saved as UTF-8"
-COLUMNS_SHOWN = 20  # of a header, in a message
+_COLUMNS_SHOWN = 20  # of a header, in a message
+
+
+def names_shown(header: Sequence[str]) -> str:
+    """Return the names of columns for a message, the first ones."""
+    names = [visible(name if len(name) <= _NAME_SHOWN else f"{name[:_NAME_SHOWN]}…") for name in header]
+    return ", ".join(names[:_COLUMNS_SHOWN]) + (", …" if len(names) > _COLUMNS_SHOWN else "")
+
+
+_NAME_SHOWN = 60
 
 
 def not_utf8(text: str) -> bool:

@@ -9,16 +9,18 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, cast
 
 import orjson
 from attrs import field, frozen
 
-from docid.errors import InvalidDocument, InvalidName, shown
+from docid.errors import InvalidDocument, InvalidName, shown, visible
 from docid.ids import DocId, check_doc_id, check_stage, check_text, plain
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from docid.stages import Stages
 
 __all__ = ["Document"]
 
@@ -33,6 +35,7 @@ OUR_KEYS = ("format", "stage", "doc_id", "task_id", "parent_doc_id", "run_id", "
 
 
 _PLAIN = frozenset({str, bool, int, type(None)})
+_NAME_SHOWN = 150  # characters of another document's name, in a message
 DEPTH = 250  # levels of lists and dicts; orjson writes 254
 
 
@@ -137,10 +140,10 @@ def _json_object(value: Mapping[str, Any]) -> dict[str, Any]:
     return cast("dict[str, Any]", copy[0])
 
 
-def is_too_deep(value: Any) -> bool:
-    """Return whether lists and dicts stand in each other deeper than a record may have them."""
+def is_too_deep(value: Any, depth: int = DEPTH) -> bool:
+    """Return whether lists and dicts stand in each other deeper than this: than a record may have them."""
     level = [value]
-    for _ in range(DEPTH):
+    for _ in range(depth):
         children = (child for each in level for child in (each.values() if isinstance(each, dict) else each))
         # Each once: what holds itself would double with every level.
         level = list({id(child): child for child in children if isinstance(child, (dict, list))}.values())
@@ -298,16 +301,29 @@ class Document:
         texts = {"raw": self.raw_text, "parsed": self.parsed_text, "prompt": self.prompt_text}
         return {part: text for part, text in texts.items() if text is not None}
 
-    def write_files(self, docs_root: str | os.PathLike[str], **options: Any) -> Path:
+    def write_files(
+        self,
+        docs_root: str | os.PathLike[str],
+        *,
+        stages: Stages | None = None,
+        durability: Literal["full", "none"] = "full",
+        if_exists: Literal["fail", "keep", "replace"] = "fail",
+        require_parent: bool = True,
+    ) -> Path:
         """Write this document below `docs_root` and return its directory.
 
-        The short form of `DocsStore(docs_root).write(document, …)`, with the same guarantees and errors;
-        `options` are those of `DocsStore` and `DocsStore.write`.
+        The short form of `DocsStore(docs_root, …).write(document, …)`, with the same guarantees and errors.
+
+        Args:
+            docs_root, durability: as for `DocsStore`.
+            stages: as for `DocsStore`; the default ones if not given.
+            if_exists, require_parent: as for `DocsStore.write`.
         """
+        from docid.stages import DEFAULT_STAGES  # noqa: PLC0415 - as the store
         from docid.store import DocsStore  # noqa: PLC0415 - the store stands on this module
 
-        store_options = {key: options.pop(key) for key in ("stages", "durability") if key in options}
-        return DocsStore(docs_root, **store_options).write(self, **options).path
+        store = DocsStore(docs_root, stages=stages or DEFAULT_STAGES, durability=durability)
+        return store.write(self, if_exists=if_exists, require_parent=require_parent).path
 
     def _own_keys(self) -> dict[str, Any]:
         return {
@@ -463,9 +479,10 @@ class Record(NamedTuple):
         if kind != FORMAT:
             if not isinstance(kind, str) or not kind.startswith("docid/"):
                 return cls._from_legacy(record)
-            raise InvalidDocument("format", f"{kind!r}, which is not {FORMAT!r}: a later docid wrote it")
+            raise InvalidDocument("format", f"{shown(kind)}, which is not {FORMAT!r}: a later docid wrote it")
         if record.get("stage") != stage or record.get("doc_id") != doc_id:
-            raise InvalidDocument("doc_id", f"its record is that of {record.get('stage')}/{record.get('doc_id')}")
+            name = f"{record.get('stage')}/{record.get('doc_id')}"
+            raise InvalidDocument("doc_id", f"its record is that of {visible(name[:_NAME_SHOWN])}")
         try:
             files = {name: PartEntry.from_json(entry) for name, entry in _typed(record, "files", dict).items()}
             files[PART_FILES["raw"]]  # always there

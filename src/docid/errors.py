@@ -72,7 +72,7 @@ class DocidError(Exception):
         ...     reserve_doc_id("draft", "")
         ... except DocidError as error:
         ...     print(error)
-        task_id: empty: ''; expected some text (None where there is none)
+        task_id: empty: ''; expected some text
     """
 
     def __reduce__(self) -> tuple[Callable[..., DocidError], tuple[object, ...]]:

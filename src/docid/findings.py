@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from docid.backends.base import Leftover
+    from docid.errors import UnreadableDocument
 
 __all__ = ["FIELDS", "LEVELS", "Finding"]
 
 FIELDS = ("code", "level", "stage", "doc_id", "task_id", "where", "message", "hint")
 """What programs are told of a finding, in this order."""
 
-LEVELS = {
+LEVELS: dict[str, Literal["error", "warning"]] = {
     "duplicate-doc-id": "error",
     "duplicate-task-id": "error",
     "hash-mismatch": "error",
@@ -63,8 +64,14 @@ class Finding(NamedTuple):
     hint: str
     leftover: Leftover | None = None
 
+    @classmethod
+    def of(cls, error: UnreadableDocument, hint: str | None = None, leftover: Leftover | None = None) -> Finding:
+        """Return the finding about a document that cannot be used; the error's remedy is the hint if none is given."""
+        stage, doc_id, task_id, where = error.stage, error.doc_id, error.task_id, error.path
+        return cls(error.code, stage, doc_id, task_id, where, error.problem, hint or error.remedy, leftover)
+
     @property
-    def level(self) -> str:
+    def level(self) -> Literal["error", "warning"]:
         """`error` or `warning`."""
         return LEVELS[self.code]
 

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import json
 import numbers
-from datetime import date, time
+from datetime import date, datetime, time
+from decimal import Decimal
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from docid.csvfile import Faults
+from docid.csvfile import Faults, names_shown
 from docid.curate import Score
-from docid.errors import DuplicateTaskId, InvalidName, Problem, TaskTableError
+from docid.errors import DocidError, DuplicateTaskId, InvalidName, Problem, TaskTableError, shown
 from docid.findings import FIELDS
 from docid.ids import check_stage, reserve_doc_ids
 from docid.rows import TaskRow, is_missing, schema_of, texts_of
 from docid.stages import DEFAULT_STAGES, Stages
 from docid.stored import StoredDocument
-from docid.tasks import TaskRows, header_of, reserve_tasks, row_parser
+from docid.tasks import TaskRows, check_noted, header_of, reserve_tasks, row_parser
 
 try:
     import narwhals as nw
@@ -51,6 +52,7 @@ __all__ = [
 ]
 
 _LIBRARIES: tuple[Library, ...] = ("pandas", "polars", "pyarrow")
+_EXACT = 2**53  # whole numbers past this a float rounds
 _IDS = ("doc_id", "parent_doc_id", "source_doc_id", "doc_run_id", "doc_salt")
 
 
@@ -92,15 +94,20 @@ def reserve_frame(
         >>> reserve_frame(tasks, stage="draft").rows()
         [('t-1', 300, 'dqklum3h18qwxpcp'), ('t-2', 900, 'odk354mkj1hfs43a')]
     """
-    df = _eager(frame)
     own = f"{check_stage(stage)}_task_id"
     column = own if task_id is None else task_id
+    if not isinstance(column, str):
+        raise TypeError(f"task_id: expected the name of a column as text, got {column!r}")
+    check_noted(run_id, salt)
+    row_type = TaskRow.of(stage, stages.parent_of(stage) if stage in stages else None)
+    given = _by_task(parents, row_type.parent_stage)
+    df = _picked(frame, (column, f"{row_type.parent_stage}_task_id", *_IDS))
     if column not in df.columns:
-        columns = ", ".join(map(str, df.columns)) or "none"
+        columns = names_shown([str(name) for name in _names(frame)]) or "none"
         raise TaskTableError([Problem("", None, column, "", f"missing from the frame; the columns are {columns}")])
     has_ids = "doc_id" in df.columns and not df["doc_id"].is_null().all()
     ids = None
-    if not has_ids and parents is None and not {"doc_run_id", "doc_salt"} & set(df.columns):
+    if not has_ids and given is None and not {"doc_run_id", "doc_salt"} & set(df.columns):
         ids = _derived(df, column, stage, run_id, salt)
     if ids is not None:
         filled: dict[str, list[Any]] = {"doc_id": ids}
@@ -108,20 +115,48 @@ def reserve_frame(
             if text is not None:
                 filled[name] = [text] * len(ids)
     else:
-        row_type = TaskRow.of(stage, stages.parent_of(stage) if stage in stages else None)
-        given = {"run_id": run_id, "salt": salt, "parents": _by_task(parents, stage, stages)}
-        filled = _reserved(df, column, row_type, given)
-    series = [_text_series(name, values, df) for name, values in filled.items()]
-    return cast("Frame", df.with_columns(*series).to_native())
+        filled = _reserved(df, column, row_type, {"run_id": run_id, "salt": salt, "parents": given})
+    return cast("Frame", _with_columns(frame, filled))
 
 
-def _eager(frame: object) -> nw.DataFrame[Any]:
+def _eager(frame: object, argument: str = "frame") -> nw.DataFrame[Any]:
     try:
         return nw.from_native(cast("Any", frame), eager_only=True)
     except TypeError as error:
         kind = f"{type(frame).__module__.partition('.')[0]}.{type(frame).__name__}"
         hint = "; collect() it first" if "Lazy" in kind else ""
-        raise TypeError(f"frame: expected a data frame of pandas, polars or pyarrow, got {kind}{hint}") from error
+        expected = f"{argument}: expected a data frame of pandas, polars or pyarrow"
+        raise TypeError(f"{expected}, got {kind}{hint}") from error
+
+
+def _names(frame: Any, argument: str = "frame") -> list[Any]:
+    """Return the names of the columns, which of pandas may be anything, and several times the same."""
+    return list(frame.columns if nw.dependencies.is_pandas_dataframe(frame) else _eager(frame, argument).columns)
+
+
+def _picked(frame: Any, names: Iterable[str], argument: str = "frame") -> nw.DataFrame[Any]:
+    """Return those of some columns that a frame has; what others are called, or how often, does not matter."""
+    there = _names(frame, argument)
+    wanted = [name for name in dict.fromkeys(names) if name in there]
+    if twice := [name for name in wanted if there.count(name) > 1]:
+        raise TaskTableError([Problem("", None, name, "", "there twice; expected each column once") for name in twice])
+    if nw.dependencies.is_pandas_dataframe(frame):
+        return nw.from_native(frame[wanted], eager_only=True)
+    return _eager(frame, argument).select(*wanted)
+
+
+def _with_columns(frame: Any, filled: Mapping[str, list[Any]]) -> Any:
+    """Return a frame with columns of text beside its own, or in place of them."""
+    is_pandas = nw.dependencies.is_pandas_dataframe(frame)
+    library: Any = "pandas" if is_pandas else _eager(frame).implementation
+    series = [nw.new_series(name, values, nw.String(), backend=library) for name, values in filled.items()]
+    if not is_pandas:
+        return _eager(frame).with_columns(*series).to_native()
+    # By pandas itself: names that are no text, and what else hangs on the frame, stay.
+    changed = frame.copy(deep=False)
+    for each in series:
+        changed[each.name] = each.to_native().array
+    return changed
 
 
 def _derived(df: nw.DataFrame[Any], column: str, stage: str, run_id: str | None, salt: str | None) -> list[Any] | None:
@@ -146,21 +181,23 @@ def _reserved(
     df: nw.DataFrame[Any], column: str, row_type: type[TaskRow], given: dict[str, Any]
 ) -> dict[str, list[Any]]:
     """Return what is to be filled in, row by row."""
-    own = f"{row_type.stage}_task_id"
-    needed = {column: own}
-    for name in (*_IDS, f"{row_type.parent_stage}_task_id"):
-        if name in df.columns and name != "source_doc_id" and (name != "parent_doc_id" or row_type.parent_stage):
-            needed.setdefault(name, name)
-    picked = df.select(*needed).rename({name: new for name, new in needed.items() if name != new})
+    own, of_parent = f"{row_type.stage}_task_id", f"{row_type.parent_stage}_task_id"
+    needed = {own: column, of_parent: of_parent, "doc_id": "doc_id", "doc_run_id": "doc_run_id", "doc_salt": "doc_salt"}
+    if row_type.parent_stage is not None:
+        needed["parent_doc_id"] = "parent_doc_id"
+    there = {name: source for name, source in needed.items() if source in df.columns}
     try:
-        rows = frame_to_tasks(picked, row_type, reserved=False)
+        rows = _tasks(df.select(**{name: nw.col(source) for name, source in there.items()}), row_type, reserved=False)
         found = list(reserve_tasks(rows, row_type, **given))
     except TaskTableError as error:
-        # As the column is named in the frame.
-        problems = [each._replace(column=column) if each.column == own else each for each in error.problems]
+        # As the column is named in the frame; a header has no row there.
+        problems = [
+            each._replace(column=column if each.column == own else each.column, row=_row_of(each))
+            for each in error.problems
+        ]
         raise TaskTableError(problems, error.count) from None
     filled: dict[str, list[Any]] = {"doc_id": [row.doc_id for row in found]}
-    if row_type.parent_stage is not None and (given["parents"] is not None or "parent_doc_id" in df.columns):
+    if row_type.parent_stage is not None and given["parents"] is not None:
         filled["parent_doc_id"] = [row.parent_doc_id for row in found]
     for name, argument in (("doc_run_id", "run_id"), ("doc_salt", "salt")):
         if given[argument] is not None or name in df.columns:
@@ -168,21 +205,28 @@ def _reserved(
     return filled
 
 
-def _by_task(parents: Any, stage: str, stages: Stages) -> Mapping[str, str] | Iterable[TaskRow] | None:
+def _row_of(problem: Problem) -> int | None:
+    return None if "missing from the header" in problem.expected else problem.row
+
+
+def _by_task(parents: Any, parent_stage: str | None) -> Mapping[str, str] | Iterable[TaskRow] | None:
     """Return the parents as `reserve_tasks` takes them."""
-    try:
-        df = nw.from_native(parents, eager_only=True)
-    except TypeError:
-        return cast("Mapping[str, str] | Iterable[TaskRow] | None", parents)
-    parent_stage = stages.parent_of(stage)
-    if parent_stage is None:
+    library = type(parents).__module__.partition(".")[0]
+    if parents is None or parent_stage is None:
         return None
-    needed = [name for name in (f"{parent_stage}_task_id", "doc_id") if name in df.columns]
-    return frame_to_tasks(df.select(*needed), TaskRow.of(parent_stage), reserved=False)
+    if library not in _LIBRARIES and not nw.dependencies.is_into_dataframe(parents):
+        return cast("Mapping[str, str] | Iterable[TaskRow]", parents)
+    needed = (f"{parent_stage}_task_id", "doc_id")
+    df = _picked(parents, needed, "parents")
+    for name in needed:
+        if name not in df.columns:
+            columns = names_shown([str(each) for each in _names(parents)]) or "none"
+            wrong = f"missing from the frame; the columns are {columns}"
+            raise TaskTableError([Problem(_PARENTS, None, name, "", wrong)])
+    return _tasks(df, TaskRow.of(parent_stage), reserved=False, file=_PARENTS)
 
 
-def _text_series(name: str, values: list[Any], like: nw.DataFrame[Any]) -> nw.Series[Any]:
-    return nw.new_series(name, values, nw.String(), backend=like.implementation)
+_PARENTS = "parents"  # where a fault is, in messages
 
 
 def frame_to_tasks(frame: IntoDataFrame, row_type: type[Row], *, reserved: bool = True) -> TaskRows[Row]:
@@ -207,14 +251,18 @@ def frame_to_tasks(frame: IntoDataFrame, row_type: type[Row], *, reserved: bool 
         >>> list(frame_to_tasks(frame, DraftTask))
         [DraftTask(task_id='t-1', doc_id='d1', combo_id='tides')]
     """
-    df = _eager(frame)
-    faults = Faults("")
-    names = [str(name) for name in df.columns]
+    if odd := [name for name in _names(frame) if not isinstance(name, str)]:
+        raise TypeError(f"frame: expected columns whose names are text, got {odd[0]!r}")
+    return _tasks(_eager(frame), row_type, reserved=reserved)
+
+
+def _tasks(df: nw.DataFrame[Any], row_type: type[Row], *, reserved: bool, file: str = "") -> TaskRows[Row]:
+    faults = Faults(file)
     try:
-        columns = header_of(iter([(1, names)]), row_type, faults, reserved=reserved)
+        columns = header_of(iter([(1, list(df.columns))]), row_type, faults, reserved=reserved)
     except TaskTableError as error:
         raise TaskTableError([each._replace(row=None) for each in error.problems], error.count) from None
-    return TaskRows(row_type, "", columns, _rows(df, row_type, columns, faults, reserved=reserved))
+    return TaskRows(row_type, file, columns, _rows(df, row_type, columns, faults, reserved=reserved))
 
 
 def _rows(
@@ -241,10 +289,12 @@ def _texts(series: nw.Series[Any], column: str, faults: Faults, *, is_id: bool, 
     for number, (value, null) in enumerate(zip(series.to_list(), series.is_null().to_list(), strict=True), 1):
         text = "" if null else _text(value, is_whole=is_whole)
         if text is None:
-            faults.add(number, column, repr(value), f"a {type(value).__name__}; expected text, a number or nothing")
+            wrong = f"of type {type(value).__name__}; expected text, a number or nothing"
+            faults.add(number, column, shown(value), wrong)
         elif text and is_id and not isinstance(value, str):
-            wrong = f"a {type(value).__name__}; expected text (read the table with its columns as text: dtype=str)"
-            faults.add(number, column, repr(value), wrong)
+            kind = type(value).__name__
+            wrong = f"of type {kind}; expected text (read the table with its columns as text: dtype=str)"
+            faults.add(number, column, shown(value), wrong)
             text = None
         elif text and not _is_utf8(text):
             faults.add(number, column, text, "expected text that UTF-8 can hold")
@@ -256,12 +306,12 @@ def _texts(series: nw.Series[Any], column: str, faults: Faults, *, is_id: bool, 
 def _text(value: Any, *, is_whole: bool) -> str | None:
     if isinstance(value, str):
         return str.__str__(value)
-    if value != value:  # noqa: PLR0124 - NaN, which polars does not take for null
-        return ""
     if type(value).__name__ in {"bool", "bool_"}:
-        return "true" if value else "false"
-    if isinstance(value, numbers.Integral):
-        return str(int(value))
+        return str(bool(value)).lower()
+    if isinstance(value, (numbers.Real, Decimal)) and value != value:  # noqa: PLR0124 - NaN, which is not null
+        return ""
+    if isinstance(value, (numbers.Integral, Decimal)):
+        return str(value)
     if isinstance(value, numbers.Real):
         number = float(value)
         # Whole numbers beside a null are floats in pandas.
@@ -291,6 +341,7 @@ def tasks_to_frame(
 
     Raises:
         TaskTableError: as `rows` raises it.
+        TypeError: rows of more than one class.
         ValueError: no rows, and nothing that says what the columns are; another backend.
         ImportError: that library is not installed.
 
@@ -308,6 +359,8 @@ def tasks_to_frame(
         row_type = type(held[0])
     own = {column.name: column for column in schema_of(row_type).columns}
     for row in held:
+        if not isinstance(row, row_type):
+            raise TypeError(f"rows: expected rows of {row_type.__name__}, got {type(row).__name__}")
         names |= dict.fromkeys(texts_of(row))
     if not names:
         names = dict.fromkeys(name for name, column in own.items() if column.always)
@@ -371,7 +424,13 @@ def documents_to_frame(
     for document in found:
         if not isinstance(document, StoredDocument):
             continue
-        sizes = document.sizes
+        try:
+            parts = {f"{part}_text": document.text(part) for part in texts}
+            sizes = document.sizes
+        except (DocidError, OSError):
+            if skip_unreadable:
+                continue
+            raise
         rows[document.doc_id] = {
             "doc_id": document.doc_id,
             "task_id": document.task_id,
@@ -380,7 +439,7 @@ def documents_to_frame(
             "created_at": document.created_at,
             "location": document.location,
             **{f"{part}_bytes": sizes.get(part) for part in ("raw", "parsed", "prompt")},
-            **{f"{part}_text": document.text(part) for part in texts},
+            **parts,
         }
         keys = document.metadata if metadata is None else {key: document.metadata.get(key) for key in metadata}
         said[document.doc_id] = keys
@@ -391,7 +450,10 @@ def documents_to_frame(
     data = {name: (kind, [rows[doc_id][name] for doc_id in in_order]) for name, kind in kinds.items()}
     for key in dict.fromkeys(metadata or (key for each in said.values() for key in each)):
         values = [said[doc_id].get(key) for doc_id in in_order]
-        data[f"metadata.{key}" if key in data else key] = _of_one_kind(values)
+        name = key
+        while name in data:
+            name = f"metadata.{name}"
+        data[name] = _of_one_kind(values)
     return _frame(data, backend)
 
 
@@ -403,7 +465,8 @@ def _of_one_kind(values: list[Any]) -> tuple[type, list[Any]]:
     kinds = {type(value) for value in values if value is not None}
     if len(kinds) == 1 and (kind := kinds.pop()) in {str, int, bool, float} and not _is_too_large(kind, values):
         return kind, values
-    if kinds == {int, float}:
+    exact = all(abs(value) <= _EXACT for value in values if type(value) is int)
+    if kinds == {int, float} and exact:
         return float, [None if value is None else float(value) for value in values]
     return str, [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
 
@@ -428,9 +491,12 @@ def scores_to_frame(scores: Iterable[Score], *, backend: Library | None = None) 
     """
     held = list(scores)
     names = Score._fields[:-1]
+    kinds = {"score": float, "created_at": date}
     data: dict[str, tuple[type, list[Any]]] = {
-        name: (float if name == "score" else str, [_or_none(getattr(each, name)) for each in held]) for name in names
+        name: (kinds.get(name, str), [_or_none(getattr(each, name)) for each in held]) for name in names
     }
+    made = [None if each is None else datetime.fromisoformat(each) for each in data["created_at"][1]]
+    data["created_at"] = date, made
     for stage in dict.fromkeys(stage for each in held for stage in each.ancestors):
         data[f"{stage}_doc_id"] = str, [each.ancestors.get(stage) or None for each in held]
     return _frame(data, backend)
@@ -461,7 +527,8 @@ def _frame(data: Mapping[str, tuple[type, Sequence[Any]]], backend: Library | No
     types: dict[type, Any] = {str: nw.String(), int: nw.Int64(), float: nw.Float64(), bool: nw.Boolean()}
     types[date] = nw.Datetime("us", "UTC")
     series = []
-    for name, (kind, values) in data.items():
+    for given, (kind, values) in data.items():
+        name = cast("str", _utf8(given))
         held = [_utf8(value) for value in values] if kind is str else list(values)
         if library == "pandas" and kind in {int, bool} and None in held:
             # Its own numbers and booleans know no null.

@@ -101,7 +101,9 @@ def check_text(argument: str, text: str) -> str:
     if not isinstance(text, str):
         raise TypeError(f"{argument}: expected a str, got {type(text).__name__}")
     if not text:
-        raise InvalidName(argument, text, "empty", "some text (None where there is none)")
+        raise InvalidName(
+            argument, text, "empty", "some text" + ("" if argument.startswith("task_id") else ", or None")
+        )
     if re.search(_BLANK_AT_AN_END, text):
         raise InvalidName(argument, text, "white space at an end", "the text without it")
     if found := re.search(_CONTROL, text):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrs import field, frozen
 
-from docid.errors import DocumentNotFound, StoreUnavailable, UnreadableDocument, shown, visible
+from docid.errors import StoreUnavailable, UnreadableDocument, shown, visible
 from docid.findings import Finding
 from docid.ids import is_doc_id
 from docid.scanning import not_listed, unreadable
@@ -107,10 +107,18 @@ class Lineage:
         return f"<Lineage of {self.document.name}: {counts}>"
 
     def __str__(self) -> str:
-        return "\n".join(self._lines(self.root, "", ""))
+        return "\n".join(f"{guides}{relative}{self.mark(relative)}" for guides, relative in self.lines())
 
-    def _lines(self, relative: Relative, first: str, others: str) -> Iterator[str]:
-        yield f"{first}{relative}{'  <' if relative is self.document else ''}"
+    def lines(self) -> Iterator[tuple[str, Relative]]:
+        """Return the documents from the top, each behind the lines that lead to it in the tree."""
+        return self._lines(self.root, "", "")
+
+    def mark(self, relative: Relative) -> str:
+        """Return what stands behind the document that was asked for; nothing for others."""
+        return "  <" if relative is self.document else ""
+
+    def _lines(self, relative: Relative, first: str, others: str) -> Iterator[tuple[str, Relative]]:
+        yield first, relative
         children = self.children_of(relative)
         for number, child in enumerate(children, 1):
             ends = number == len(children)
@@ -146,23 +154,12 @@ def _mermaid_text(text: str) -> str:
     return re.sub(r"[^\w ./-]", lambda found: f"#{ord(found[0])};", visible(text))
 
 
-def lineage(backend: Backend, stages: Stages, stage: str, doc_id: str, *, descendants: bool = True) -> Lineage:
+def lineage(version: Version, stages: Stages, *, descendants: bool = True) -> Lineage:
     """Return the lineage of a document. See `DocsStore.lineage`."""
-    version = Version.load(backend, stage, doc_id)
-    if version is None:
-        holding = tuple(each for each in stages if each != stage and _is_there(backend, each, doc_id))
-        raise DocumentNotFound(stage, doc_id, backend.location(stage, doc_id), holding)
-    document = _relative(version)
+    backend, document = version.backend, _relative(version)
     findings: list[Finding] = []
     found = _descendants(backend, stages, document, findings) if descendants else ()
     return Lineage(document, tuple(_ancestors(backend, stages, document)), tuple(found), tuple(findings), stages)
-
-
-def _is_there(backend: Backend, stage: str, doc_id: str) -> bool:
-    try:
-        return backend.exists(stage, doc_id)
-    except UnreadableDocument:
-        return False
 
 
 def _relative(version: Version) -> Relative:
@@ -213,7 +210,7 @@ def _records(backend: Backend, stage: str) -> Iterator[Relative | Finding | None
             version = Version.load(backend, stage, doc_id)
         except UnreadableDocument as error:
             # A directory without a record is no document, and nothing was made from it.
-            return None if error.code == "uncommitted-directory" else _finding(error)
+            return None if error.code == "uncommitted-directory" else Finding.of(error)
         except StoreUnavailable:
             raise
         except OSError as error:
@@ -224,7 +221,3 @@ def _records(backend: Backend, stage: str) -> Iterator[Relative | Finding | None
         yield from backend.each(look, backend.ids(stage))
     except UnreadableDocument as error:
         yield not_listed(backend, stage, error)
-
-
-def _finding(error: UnreadableDocument) -> Finding:
-    return Finding(error.code, error.stage, error.doc_id, error.task_id, error.path, error.problem, error.remedy)

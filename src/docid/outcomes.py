@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from docid.document import Document
     from docid.stored import Version
 
-__all__ = ["Outcome", "WriteResult"]
+__all__ = ["Outcome", "Policy", "WriteResult"]
 
 Policy = Literal["fail", "keep", "replace"]
+"""What a write does where other text of the same lineage is there."""
 
 
 class Outcome(StrEnum):

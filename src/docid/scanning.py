@@ -86,8 +86,9 @@ def not_listed(backend: Backend, stage: str, error: Exception) -> Finding:
 
 def root_of(backend: Backend) -> str:
     """Return what stands before the stage in every location, as it was spelled."""
-    before, _, _ = backend.location("-", "-").rpartition(f"-{os.sep}-")
-    return before
+    place = backend.location("-", "-")
+    # A URL has slashes everywhere, a path what the system has.
+    return max((place.rpartition(f"-{separator}-")[0] for separator in {"/", os.sep}), key=len)
 
 
 def _of_stage(backend: Backend, stage: str) -> str:
@@ -169,7 +170,7 @@ def _fault(
         else:
             record = _record(backend, stage, doc_id)
             leftover = Leftover(error.code, stage, doc_id, f"{stage}/{doc_id}", error.problem, "quarantine", record)
-    yield Finding(error.code, stage, doc_id, error.task_id, error.path, error.problem, hint, leftover)
+    yield Finding.of(error, hint, leftover)
 
 
 def _record(backend: Backend, stage: str, doc_id: str) -> bytes | None:

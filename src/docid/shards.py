@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from zlib import crc32
 from zlib import error as zlib_error
@@ -21,7 +22,7 @@ from docid.scanning import examine, leftovers, not_listed, whole
 from docid.tasks import read_lineages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from docid.backends import Backend
     from docid.stages import Stages
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
     from docid.stored import Version
     from docid.tasks import RowLineage
 
-    Progress = Callable[[str, int, int | None], object]
     Look = Version | list[Version | Finding] | None
 
-__all__ = ["Found", "Job", "Reference", "Shard", "StageFacts", "Table", "look", "resolved"]
+__all__ = ["LABELS", "Found", "Job", "Progress", "Reference", "Shard", "StageFacts", "Table", "look", "resolved"]
+
+Progress = Callable[[str, int, int | None], object]
+"""What is told of work under way: what is looked at, how much of it is done, and of how much (None where unknown)."""
 
 # What is known of a doc id in a stage, as bits: a million of them are held.
 _ROW = 1  # it stands in the stage's table
@@ -120,6 +123,10 @@ class StageFacts(NamedTuple):
     underived: int | None
     documents: int | None
     parsed_missing: int | None
+
+
+LABELS = {name: name.replace("_", " ") for name in StageFacts._fields}
+"""What the counts of `StageFacts` are called in tables for people."""
 
 
 class Found(NamedTuple):

@@ -53,7 +53,8 @@ class DocsStore:
             one in this process, `file:///directory` a directory. Or a `Backend` (`docid.backends.MemoryBackend()`).
         stages: the stages of the pipeline, and which comes from which.
         durability: `"full"`: what is written survives a power cut. `"none"`: it survives the end of the process,
-            and costs a tenth. Whole or absent it is in both. For a `root` that is a directory.
+            and costs a tenth. Whole or absent it is in both. For a `root` that is a directory; elsewhere the service
+            decides.
         options: for a URL, what `obstore.store.from_url` takes beside it: `endpoint`, `region`, `client_options` and
             so on. What is not given comes from the environment.
         in_flight: for a URL, how many requests are under way at once in work on many documents; 32 if not given.
@@ -82,6 +83,8 @@ class DocsStore:
         options: Mapping[str, Any] | None = None,
         in_flight: int | None = None,
     ) -> None:
+        if durability not in {"full", "none"}:
+            raise ValueError(f"durability: expected 'full' or 'none', got {durability!r}")
         if isinstance(root, (str, os.PathLike)):
             if not os.fspath(root):
                 raise ValueError("root: empty; expected a directory ('.' for the current one)")
@@ -260,7 +263,7 @@ class DocsStore:
         """
         from docid.lineage import lineage  # noqa: PLC0415 - not needed to read and write
 
-        return lineage(self.backend, self.stages, *self._checked(stage, doc_id), descendants=descendants)
+        return lineage(self._found(*self._checked(stage, doc_id)), self.stages, descendants=descendants)
 
     def write(self, document: Document, *, if_exists: Policy = "fail", require_parent: bool = True) -> WriteResult:
         """Write a document, whole or not at all.
@@ -390,7 +393,9 @@ class DocsStore:
             if made != expected:
                 raise InvalidDocument(name, f"make() returned {made!r}; expected the row's {expected!r}")
         result, version = self._put(document, if_exists, require_parent=require_parent)
-        return StoredDocument(version, result.outcome)
+        # Another one has made the same text meanwhile.
+        kept = if_exists == "keep" and result.outcome is Outcome.UNCHANGED
+        return StoredDocument(version, Outcome.KEPT if kept else result.outcome)
 
     def _held(self, row: TaskLike, stage: str, doc_id: str, task_id: str) -> Version | None:
         """Return the document of a row that is there; None where there is none.

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from docid.backends.base import Backend, Stored
+    from docid.outcomes import Outcome
 
-__all__ = ["StoredDocument"]
+__all__ = ["Part", "StoredDocument"]
 
 Part = Literal["raw", "parsed", "prompt"]
+"""A text of a document."""
 
 ALL_FILES = tuple(PART_FILES.values())
 _RAW_FILE = PART_FILES["raw"]
@@ -175,7 +177,8 @@ class StoredDocument:
 
     Attributes:
         stage, doc_id: its name.
-        outcome: how `DocsStore.ensure` came by it, `created` or `kept`; None from elsewhere.
+        outcome: how `DocsStore.ensure` came by it: created or kept, with `replace` also replaced or unchanged; None
+            from elsewhere.
 
     Example:
         >>> from docid import DocsStore, Document
@@ -190,7 +193,7 @@ class StoredDocument:
 
     __slots__ = ("_version", "outcome")
 
-    def __init__(self, version: Version, outcome: str | None = None) -> None:
+    def __init__(self, version: Version, outcome: Outcome | None = None) -> None:
         self._version = version
         self.outcome = outcome
 
@@ -323,7 +326,7 @@ class StoredDocument:
             return opened, False
         stored = opened.backend.load(self.stage, self.doc_id, files)
         if stored is None:
-            raise DocumentNotFound(self.stage, self.doc_id, str(self.path))
+            raise DocumentNotFound(self.stage, self.doc_id, self.location)
         replaced = stored.record != opened.stored.record
         if replaced:
             versions = opened.backend.history(self.stage, self.doc_id, files)

@@ -12,12 +12,12 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar, cast
 import attrs
 
 from docid.csvfile import (
-    COLUMNS_SHOWN,
     NOT_UTF8,
     Faults,
     Shape,
     TableWriter,
     is_damaged,
+    names_shown,
     not_utf8,
     open_table,
     picked,
@@ -200,9 +200,7 @@ def reserve_tasks(
         True
     """
     schema_of(row_type)  # says what is wrong with the class, if anything is
-    for argument, text in (("run_id", run_id), ("salt", salt)):
-        if text is not None and is_missing(check_text(argument, text)):
-            raise InvalidName(argument, text, "a word that means missing in a table", "another text")
+    check_noted(run_id, salt)
     file = rows.file if isinstance(rows, TaskRows) else ""
     columns = rows.columns if isinstance(rows, TaskRows) else ()
     by_task = None
@@ -218,6 +216,17 @@ def reserve_tasks(
         columns = (*columns, *(name for name in filled if name not in columns))
     reserver = _Reserver(row_type, run_id, salt, by_task, Faults(file))
     return TaskRows(row_type, file, columns, reserver.rows(rows))
+
+
+def check_noted(run_id: str | None, salt: str | None) -> None:
+    """Refuse a run id or salt that a table cannot note.
+
+    Raises:
+        InvalidName: the id scheme refuses it, or in a table it means that there is none.
+    """
+    for argument, text in (("run_id", run_id), ("salt", salt)):
+        if text is not None and is_missing(check_text(argument, text)):
+            raise InvalidName(argument, text, "a word that means missing in a table", "another text")
 
 
 def write_tasks(
@@ -414,7 +423,7 @@ def _check_header(header: list[str], row_type: type[TaskRow], faults: Faults, *,
 
         others = [name for name in header if name not in schema_of(row_type).names]
         near = difflib.get_close_matches(column.name, others, 1)
-        some = ", ".join(header[:COLUMNS_SHOWN]) + (", …" if len(header) > COLUMNS_SHOWN else "")
+        some = names_shown(header)
         hint = f"is {near[0]!r} meant for it?" if near else f"the columns are {some}"
         if to_be_reserved:
             hint += " ('docid reserve' adds it)"

@@ -1,7 +1,7 @@
 """The command `docid`: the only place that reads arguments, prints, and sets an exit code.
 
 Exit codes: 0 fine; 1 an audit found something at `--fail-on`, or a command that changes files could not do all of it;
-2 wrong usage or unreadable input, which standard error says without a traceback.
+2 wrong usage or unreadable input, which standard error says without a traceback; 130 interrupted (Ctrl-C).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from docid import __version__
 from docid.cli import audit, copy, curate, lineage, migrate, register, repair, report, reserve, show
 from docid.cli.options import UsageError
+from docid.cli.output import complain
 from docid.errors import DocidError
 
 if TYPE_CHECKING:
@@ -47,8 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return code
     except (DocidError, OSError, ValueError, UsageError) as error:
-        print(f"docid: {error}", file=sys.stderr)
+        complain(error)
         return 2
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return 130  # as shells say it: 128 and the number of the signal
     return code
 
 

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import json
 import os
-import re
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from docid.audit import audit
-from docid.cli.options import SHOWN, UsageError, add_store, is_url, opened, other_stages, seconds, tables_in
-from docid.cli.output import plain
+from docid.cli.options import (
+    SHOWN,
+    UsageError,
+    add_store,
+    check_output,
+    is_replaced,
+    is_url,
+    opened,
+    seconds,
+    tables_in,
+    whole,
+)
+from docid.cli.output import hint_at_other_stages, one_line, printable, while_read
 from docid.cli.terminal import Meter, print_heading, print_table
 from docid.csvfile import Shape, TableWriter
 from docid.errors import TaskTableError, shown
 from docid.findings import FIELDS, LEVELS
-from docid.shards import StageFacts
+from docid.shards import LABELS
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from docid.audit import AuditReport
@@ -48,7 +56,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     check.add_argument("--json", action="store_true", help="print one line of JSON a finding, the summary last")
     check.add_argument("--csv", metavar="FILE", help="also write the findings to this file, as CSV")
-    check.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="work in N processes (default: 1)")
+    check.add_argument(
+        "--jobs", type=whole("processes"), default=1, metavar="N", help="work in N processes (default: 1)"
+    )
     check.add_argument(
         "--stale-after",
         type=seconds,
@@ -60,16 +70,16 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     check.set_defaults(run=_audit)
 
 
-def _jobs(text: str) -> int:
-    if not re.fullmatch("[1-9][0-9]{0,3}", text):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of processes, 1 or more")
-    return int(text)
-
-
 def _audit(arguments: argparse.Namespace) -> int:
     tables, skipped = tables_in(arguments.tables, arguments.stages)
     _check_audit(arguments, tables)
-    store = opened(arguments.store, arguments.stages, new=True) if arguments.store else None
+    store = None
+    if arguments.store:
+        store = opened(arguments.store, arguments.stages, new=True, in_flight=arguments.in_flight)
+    if arguments.csv is not None:
+        check_output("--csv", arguments.csv, store, tables.values())
+        if not is_replaced(arguments.csv):
+            raise UsageError(f"--csv {arguments.csv}: expected a file, which will be replaced")
     try:
         with Meter() as meter:
             report = _audit_report(store, tables, arguments, meter)
@@ -79,34 +89,30 @@ def _audit(arguments: argparse.Namespace) -> int:
         # A file that is no such table is one line, whatever columns it lacks.
         more = f" (and {error.count - 1} more like it)" if error.count > 1 else ""
         raise UsageError(f"{error.problems[0]}{more}") from None
-    if arguments.json:
-        for finding in report.findings:
-            print(json.dumps(finding.to_dict()))
-        print(json.dumps({"summary": {**report.summary(), "skipped": skipped}}))
-    else:
-        _print_report(report, arguments, skipped)
     if arguments.csv:
         _write_findings(arguments.csv, report.findings)
+    # Whether or not somebody reads all of it, the exit code says what was found.
+    with while_read():
+        if arguments.json:
+            for finding in report.findings:
+                print(json.dumps(finding.to_dict()))
+            print(json.dumps({"summary": {**report.summary(), "skipped": skipped}}))
+        else:
+            _print_report(report, arguments, skipped)
     fails = bool(report.findings) if arguments.fail_on == "warning" else not report.ok
     return 1 if fails else 0
 
 
 def _check_audit(arguments: argparse.Namespace, tables: dict[str, str]) -> None:
     """Refuse what cannot be meant, before anything is looked at; hint at what may be another mistake."""
-    root, listed = arguments.store, arguments.csv
-    if root == "" or listed == "":
-        raise UsageError("--store and --csv: expected a path, got nothing (is a variable not set?)")
-    if listed is not None and os.path.realpath(listed) in {os.path.realpath(table) for table in tables.values()}:
-        raise UsageError(f"--csv {listed}: that is a table to be audited; expected another file")
-    if listed is not None and os.path.exists(listed) and not os.path.isfile(listed):
-        raise UsageError(f"--csv {listed}: expected a file, which will be replaced")
+    root = arguments.store
+    if root == "":
+        raise UsageError("--store: expected a path, got nothing (is a variable not set?)")
     if root is None:
         if not tables:
             raise UsageError("nothing to audit: expected task tables, --store ROOT, or both; see docid audit --help")
     elif not is_url(root) and os.path.isdir(root):
-        with contextlib.suppress(OSError):  # what cannot be listed is a finding
-            if hint := other_stages(arguments):
-                print(f"docid: {hint}", file=sys.stderr)
+        hint_at_other_stages(arguments)
 
 
 def _audit_report(
@@ -147,20 +153,20 @@ def _print_report(report: AuditReport, arguments: argparse.Namespace, skipped: l
         print(f"the store {arguments.store} is not there yet: an empty one")
     if skipped:
         some = ", ".join(skipped[:SHOWN]) + (", …" if len(skipped) > SHOWN else "")
-        print(plain(f"files of other names, skipped: {len(skipped)} ({some})"))
-    for code, count in report.counts.items():
+        print(printable(f"files of other names, skipped: {len(skipped)} ({some})"))
+    for code, of_code in report.by_code().items():
+        count = len(of_code)
         print()
         print_heading(f"{code} ({LEVELS[code]}): {count:,}", LEVELS[code])
-        of_code = [finding for finding in report.findings if finding.code == code]
         hints = {finding.hint for finding in of_code}
         for finding in of_code[:SHOWN]:
             task = "" if finding.task_id is None else f" (task_id={shown(finding.task_id)})"
             hint = f"; {finding.hint}" if len(hints) > 1 else ""
-            print(plain(f"  {finding.where}{task}: {finding.message}{hint}").replace("\n", " "))
+            print(one_line(f"  {finding.where}{task}: {finding.message}{hint}"))
         if count > SHOWN:
             print(f"  … and {count - SHOWN:,} more (--json or --csv gives all)")
         if len(hints) == 1:
-            print(plain(f"  -> {hints.pop()}"))
+            print(printable(f"  -> {hints.pop()}"))
     summary = report.summary()
     print()
     print_heading(
@@ -172,7 +178,7 @@ def _print_report(report: AuditReport, arguments: argparse.Namespace, skipped: l
 def _print_facts(report: AuditReport) -> None:
     """Print a line a stage: what was counted, and how many findings there are."""
     found = Counter(finding.stage for finding in report.findings)
-    lines = [("stage", *(name.replace("_", " ") for name in StageFacts._fields), "findings")]
+    lines = [("stage", *LABELS.values(), "findings")]
     for stage, facts in report.stages.items():
         values = ["-" if value is None else f"{value:,}" for value in facts]
         lines.append((stage, *values, f"{found[stage]:,}"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from docid.cli.options import UsageError, add_stages, opened, root_of
-from docid.cli.output import json_line, plain, say
+from docid.cli.options import add_stages, opened, root_of, whole
+from docid.cli.output import json_line, one_line, say
 from docid.cli.terminal import Meter
 from docid.copying import copy
 from docid.errors import shown
@@ -35,7 +35,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     copying.add_argument("--no-history", action="store_true", help="leave out the versions that were replaced")
     copying.add_argument("--verify", action="store_true", help="read what was written, and compare it")
-    copying.add_argument("--in-flight", type=int, metavar="N", help="requests to an object store at once (default: 32)")
+    copying.add_argument(
+        "--in-flight", type=whole("requests"), metavar="N", help="requests to an object store at once (default: 32)"
+    )
     copying.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
     copying.add_argument("--json", action="store_true", help="print one line of JSON a document")
     add_stages(copying)
@@ -43,8 +45,6 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _copy(arguments: argparse.Namespace) -> int:
-    if arguments.in_flight is not None and arguments.in_flight < 1:
-        raise UsageError(f"--in-flight: expected 1 or more, got {arguments.in_flight}")
     source = opened(arguments.source, arguments.stages, in_flight=arguments.in_flight)
     target = opened(arguments.target, arguments.stages, new=True, in_flight=arguments.in_flight)
     by_stage: dict[str, Counter[str]] = {}
@@ -79,7 +79,7 @@ def _tell(copied: Copied, meter: Meter, *, as_json: bool) -> None:
         meter.clear()
         task = "" if copied.task_id is None else f" (task_id={shown(copied.task_id)})"
         name = f"{copied.stage}/{copied.doc_id}{task}"
-        say(plain(f"{copied.outcome}: {name}: {copied.message}").replace("\n", " "))
+        say(one_line(f"{copied.outcome}: {name}: {copied.message}"))
 
 
 def _print_counts(by_stage: dict[str, Counter[str]], *, dry_run: bool) -> None:

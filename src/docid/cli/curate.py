@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
-import re
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -16,13 +14,23 @@ from docid.cli.options import (
     UsageError,
     add_salt,
     add_store,
+    check_output,
     find,
-    other_stages,
+    is_replaced,
     salt_of,
     store_of,
     table_of,
+    whole,
 )
-from docid.cli.output import json_line, plain, print_bytes, print_notes, written_text
+from docid.cli.output import (
+    hint_at_other_stages,
+    json_line,
+    one_line,
+    print_bytes,
+    print_notes,
+    printable,
+    written_text,
+)
 from docid.csvfile import Faults, read_columns
 from docid.curate import link, read_scores, replay, score_columns, scores, select, write_scores
 from docid.curate.scoring import scored_by
@@ -31,6 +39,7 @@ from docid.rows import is_missing, plain_text, row_type_of, texts_of
 from docid.tasks import write_tasks
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterable, Iterator
 
     from docid.curate import Score, Selection
@@ -77,7 +86,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "gone are left out, and the next ones take their places.",
     )
     selecting.add_argument("--scores", metavar="FILE", required=True, help="the table that 'docid scores' made")
-    selecting.add_argument("--top", type=_number, metavar="N", required=True, help="how many")
+    selecting.add_argument("--top", type=whole("documents"), metavar="N", required=True, help="how many")
     selecting.add_argument(
         "--templates",
         action="append",
@@ -126,12 +135,6 @@ def _add_output(parser: argparse.ArgumentParser, example: str) -> None:
     parser.add_argument("--json", action="store_true", help="print one line of JSON a row instead")
 
 
-def _number(text: str) -> int:
-    if not re.fullmatch("[1-9][0-9]{0,8}", text):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of documents, 1 or more")
-    return int(text)
-
-
 def _link(arguments: argparse.Namespace) -> int:
     store = store_of(arguments)
     stage, path = table_of(arguments.table, store.stages)
@@ -144,13 +147,14 @@ def _link(arguments: argparse.Namespace) -> int:
     text = f"{path}: {linked.rows} rows, {'would be ' if dry else ''}linked: {linked.filled} ({linked.kept} kept)"
     if store.stages.parent_of(stage) is not None:
         text += f", {linked.parents_filled} parent_doc_id; {linked.parents_missing} without parent_doc_id"
-    print(plain(text))
+    print(printable(text))
     print_notes(linked.notes)
     return 0
 
 
 def _scores(arguments: argparse.Namespace) -> int:
     store = store_of(arguments)
+    _check_output(arguments)
     stage = scored_by(store, arguments.stage)
     columns = score_columns(store, stage)
     counts: Counter[str] = Counter()
@@ -160,7 +164,7 @@ def _scores(arguments: argparse.Namespace) -> int:
     for error, count in counts.most_common():
         if error:
             print(f"  {error}: {count:,}", file=out)
-    _hint(arguments)
+    hint_at_other_stages(arguments)
     return 0
 
 
@@ -172,8 +176,7 @@ def _counted(found: Iterator[Score], counts: Counter[str]) -> Iterator[Score]:
 
 def _select(arguments: argparse.Namespace) -> int:
     store = store_of(arguments)
-    if arguments.output and _same(arguments.output, arguments.scores):
-        raise UsageError(f"--output {arguments.output}: that is the table of scores; expected another file")
+    _check_output(arguments, [arguments.scores])
     templates = [each.strip() for given in arguments.templates for each in given.split(",") if each.strip()]
     if arguments.templates and not templates:
         raise UsageError("--templates: expected ids of evaluation templates, separated by commas")
@@ -187,7 +190,7 @@ def _select(arguments: argparse.Namespace) -> int:
     )
     if not chosen.rows and arguments.output and not arguments.json:
         # A table without rows would take the place of one that has some.
-        print(plain(f"{arguments.output}: nothing to write, left as it is"))
+        print(printable(f"{arguments.output}: nothing to write, left as it is"))
         out: Any = sys.stdout
     else:
         out = _put_rows(arguments, chosen.rows, chosen.row_type)
@@ -202,7 +205,7 @@ def _print_selection(chosen: Selection, arguments: argparse.Namespace) -> None:
         f"({arguments.aggregate}); {len(chosen.picks):,} selected"
     )
     for pick in chosen.picks[: SHOWN * 2]:
-        print(plain(f"  {plain_text(pick.score)}  {chosen.stage}/{pick.doc_id}  {pick.task_id}").replace("\n", " "))
+        print(one_line(f"  {plain_text(pick.score)}  {chosen.stage}/{pick.doc_id}  {pick.task_id}"))
     if len(chosen.picks) > SHOWN * 2:
         print(f"  … and {len(chosen.picks) - SHOWN * 2:,} more")
     if len(chosen.picks) < arguments.top:
@@ -214,8 +217,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     if bool(arguments.documents) == bool(arguments.table):
         raise UsageError("expected either documents, or --from TABLE; see docid replay --help")
     store = store_of(arguments)
-    if arguments.table and arguments.output and _same(arguments.output, arguments.table.rpartition("=")[2]):
-        raise UsageError(f"--output {arguments.output}: that is the table to read; expected another file")
+    _check_output(arguments, [arguments.table.rpartition("=")[2]] if arguments.table else [])
     if arguments.table:
         stage, path = table_of(arguments.table, store.stages)
         doc_ids: Iterable[str] = _doc_ids(path)
@@ -259,17 +261,12 @@ def _doc_ids(path: str) -> list[str]:
     return doc_ids
 
 
-def _same(path: str, other: str) -> bool:
-    return os.path.realpath(path) == os.path.realpath(other)
-
-
 def _put_rows(arguments: argparse.Namespace, rows: Iterable[TaskRow], row_type: type[TaskRow]) -> Any:
     return _put(arguments, map(texts_of, rows), lambda path: write_tasks(path, rows, row_type=row_type))
 
 
 def _put(arguments: argparse.Namespace, texts: Iterator[dict[str, str]], write: Any) -> Any:
     """Write the table, or print it, or its rows as JSON; return where to say what was done."""
-    _check_output(arguments)
     output: str | None = arguments.output
     if arguments.json:
         for row in texts:
@@ -278,8 +275,7 @@ def _put(arguments: argparse.Namespace, texts: Iterator[dict[str, str]], write: 
     if output is None:
         print_bytes(written_text(write))
         return sys.stderr
-    if os.path.exists(output) and not os.path.isfile(output):
-        # A pipe or a device is written to, not replaced.
+    if not is_replaced(output):
         with open(output, "wb") as pipe:
             pipe.write(written_text(write))
         return sys.stderr
@@ -289,27 +285,15 @@ def _put(arguments: argparse.Namespace, texts: Iterator[dict[str, str]], write: 
     else:
         write(output)
     done = "would be " if arguments.dry_run else ""
-    print(plain(f"{output}: {done}{'replaced' if was_there else 'written'}"))
+    print(printable(f"{output}: {done}{'replaced' if was_there else 'written'}"))
     return sys.stdout
 
 
-def _check_output(arguments: argparse.Namespace) -> None:
+def _check_output(arguments: argparse.Namespace, inputs: Iterable[str] = ()) -> None:
     output: str | None = arguments.output
-    if output is not None and not output:
-        raise UsageError("--output: expected a path, got nothing (is a variable not set?)")
+    if output is not None:
+        check_output("--output", output, store_of(arguments), inputs)
     if arguments.json and output is not None:
         raise UsageError("--json prints the rows, --output writes them; expected one of the two")
     if arguments.dry_run and output is None:
         raise UsageError("--dry-run is about what would be written; expected --output with it")
-    if output is None:
-        return
-    if os.path.isdir(output):
-        raise UsageError(f"--output {output}: that is a directory; expected a file")
-    directory = os.path.dirname(output) or "."
-    if not os.path.isdir(directory):
-        raise UsageError(f"--output {output}: there is no directory {directory}; make it first")
-
-
-def _hint(arguments: argparse.Namespace) -> None:
-    if hint := other_stages(arguments):
-        print(f"docid: {hint}", file=sys.stderr)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
-from docid.cli.options import add_store, named, store_of
-from docid.cli.output import plain
+from docid.cli.options import SHOWN, add_store, named, store_of
+from docid.cli.output import complain, one_line
 from docid.cli.terminal import print_lineage
 
 if TYPE_CHECKING:
     import argparse
 
-_SHOWN = 5  # records that cannot be read
+_EDGES = 500  # as many as Mermaid draws by default
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -44,10 +43,12 @@ def _lineage(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.mermaid:
         print(lineage.to_mermaid(), end="")
+        if len(lineage.descendants) + len(lineage.ancestors) > _EDGES:
+            complain(f"more than {_EDGES} lines: what draws Mermaid may refuse so many")
     else:
         print_lineage(lineage)
-    for finding in lineage.findings[:_SHOWN]:
-        print(plain(f"docid: not read: {finding}").replace("\n", " "), file=sys.stderr)
-    if len(lineage.findings) > _SHOWN:
-        print(f"docid: … and {len(lineage.findings) - _SHOWN:,} more ('docid audit' lists all)", file=sys.stderr)
+    for finding in lineage.findings[:SHOWN]:
+        complain(one_line(f"not read: {finding}"))
+    if len(lineage.findings) > SHOWN:
+        complain(f"… and {len(lineage.findings) - SHOWN:,} more ('docid audit' lists all)")
     return 0

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from docid.cli.options import UsageError, add_store, other_stages, store_of, table_of, tables_in
-from docid.cli.output import json_line, plain, say
+from docid.cli.options import UsageError, add_store, store_of, table_of, tables_in
+from docid.cli.output import hint_at_other_stages, json_line, one_line, printable, say
 from docid.cli.terminal import Meter
 from docid.curate import backfill, migrate
 from docid.errors import shown
@@ -71,8 +70,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _migrate(arguments: argparse.Namespace) -> int:
     store = store_of(arguments)
-    if hint := other_stages(arguments):
-        print(f"docid: {hint}", file=sys.stderr)
+    hint_at_other_stages(arguments)
     tables, _ = tables_in(arguments.tables, store.stages)
     sources: Counter[str] = Counter()
     changes = migrate(store, tables, apply=arguments.apply, assume_utc=arguments.assume_utc)
@@ -116,7 +114,7 @@ def _backfill(arguments: argparse.Namespace) -> int:
     counts = _told(store, changes, Counter(), as_json=arguments.json)
     if not arguments.json:
         parts = (f"{counts[stage, action]:,} {words[arguments.dry_run]}" for action, words in _SET.items())
-        say(plain(f"{arguments.key} from {path}, column {column}: {', '.join(parts)}"))
+        say(printable(f"{arguments.key} from {path}, column {column}: {', '.join(parts)}"))
     return _code(counts)
 
 
@@ -150,9 +148,9 @@ def _lines(change: Change, *, as_json: bool) -> Iterator[str]:
         return
     task = "" if change.task_id is None else f" (task_id={shown(change.task_id)})"
     if change.action == "leave":
-        yield plain(f"left alone  {change.path}{task}: {change.message}").replace("\n", " ")
+        yield one_line(f"left alone  {change.path}{task}: {change.message}")
     if change.warning:
-        yield plain(f"differs     {change.path}{task}: {change.warning}").replace("\n", " ")
+        yield one_line(f"differs     {change.path}{task}: {change.warning}")
 
 
 def _facts(change: Change) -> dict[str, Any]:

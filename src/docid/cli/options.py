@@ -15,7 +15,7 @@ from docid.store import DocsStore
 from docid.tasks import stage_of_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from docid.stored import StoredDocument
 
@@ -49,6 +49,12 @@ def add_store(parser: argparse.ArgumentParser) -> None:
         help="the store: a directory, or the URL of an object store, s3://bucket/prefix, whose credentials and "
         "endpoint come from the environment (default: the environment variable DOCID_STORE)",
     )
+    parser.add_argument(
+        "--in-flight",
+        type=whole("requests"),
+        metavar="N",
+        help="requests to an object store at once (default: 32)",
+    )
     add_stages(parser)
 
 
@@ -71,7 +77,7 @@ def store_of(arguments: argparse.Namespace) -> DocsStore:
     """Return the store of --store, which has to be there."""
     if not arguments.store:
         raise UsageError("which store? expected --store ROOT, or the environment variable DOCID_STORE")
-    return opened(arguments.store, arguments.stages)
+    return opened(arguments.store, arguments.stages, in_flight=arguments.in_flight)
 
 
 def is_url(root: str) -> bool:
@@ -101,13 +107,59 @@ def other_stages(arguments: argparse.Namespace) -> str:
     """Return a hint at directories of the store that are none of the stages; empty where there are none."""
     if is_url(arguments.store):
         return ""
-    with os.scandir(arguments.store) as entries:
-        names = sorted(each.name for each in entries if each.is_dir() and not each.name.startswith("."))
+    try:
+        with os.scandir(arguments.store) as entries:
+            names = sorted(each.name for each in entries if each.is_dir() and not each.name.startswith("."))
+    except OSError:
+        return ""  # what cannot be listed is told by those who need it
     others = [name for name in names if name not in arguments.stages]
     if not others:
         return ""
     some = ", ".join(others[:SHOWN]) + (", …" if len(others) > SHOWN else "")
     return f"{arguments.store} also holds {some}: no stages of {', '.join(arguments.stages)}; --stages declares others"
+
+
+def whole(what: str, least: int = 1) -> Callable[[str], int]:
+    """Return a type of arguments: a number of these, so many at least."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,9}", text) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a number of {what}, {least} or more")
+        return int(text)
+
+    return parse
+
+
+def check_output(option: str, path: str, store: DocsStore | None, inputs: Iterable[str] = ()) -> None:
+    """Refuse a file to be written that cannot be meant, before anything is looked at.
+
+    Args:
+        option: what it was given as.
+        path: the file.
+        store: the store of the command, in whose stages no file of others has a place.
+        inputs: files that the command reads.
+    """
+    if not path:
+        raise UsageError(f"{option}: expected a path, got nothing (is a variable not set?)")
+    directory = os.path.dirname(path) or "."
+    real = os.path.realpath(path)
+    if store is not None and not is_url(store.root):
+        for stage in (*store.stages, ".docid"):
+            if os.path.commonpath([real, inside := os.path.realpath(os.path.join(store.root, stage))]) == inside:
+                raise UsageError(f"{option} {path}: that is in the store, among its documents; expected another place")
+    if os.path.isdir(path):
+        raise UsageError(f"{option} {path}: that is a directory; expected a file")
+    if not os.path.isdir(directory):
+        raise UsageError(f"{option} {path}: there is no directory {directory}; make it first")
+    if is_replaced(path) and not os.access(directory, os.W_OK):
+        raise UsageError(f"{option} {path}: nothing can be written in {directory}; expected another place")
+    if real in {os.path.realpath(each) for each in inputs}:
+        raise UsageError(f"{option} {path}: that is a file to be read; expected another file")
+
+
+def is_replaced(path: str) -> bool:
+    """Return whether a file is put in the place of what is there; a pipe or a device is written to."""
+    return os.path.isfile(path) or not os.path.exists(path)
 
 
 def by_stage(tables: Sequence[str], stages: Stages) -> dict[str, str]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import re
 import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-from docid.cli.options import SHOWN
+from docid.cli.options import SHOWN, other_stages
 from docid.document import timestamp
-from docid.errors import shown
+from docid.errors import shown, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import argparse
+    from collections.abc import Callable, Iterator, Sequence
 
     from docid.curate import Note
     from docid.stored import StoredDocument
@@ -54,7 +55,7 @@ def say(text: str) -> None:
     try:
         print(text)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _nobody_reads()
 
 
 def print_notes(notes: Sequence[Note], *, as_json: bool = False) -> None:
@@ -70,7 +71,7 @@ def print_notes(notes: Sequence[Note], *, as_json: bool = False) -> None:
         print(f"{kind}: {sum(note.number for note in of_kind):,}")
         for note in of_kind[:SHOWN]:
             task = "" if note.task_id is None else f" (task_id={shown(note.task_id)})"
-            print(plain(f"  {note.where}{task}: {note.message}").replace("\n", " "))
+            print(one_line(f"  {note.where}{task}: {note.message}"))
         if len(of_kind) > SHOWN:
             print(f"  … and {len(of_kind) - SHOWN:,} more (--json gives all)")
 
@@ -84,9 +85,43 @@ def written_text(write: Callable[[str], object]) -> bytes:
             return table.read()
 
 
-def plain(text: str) -> str:
-    """Return a text without what would steer a terminal: control characters as their escapes, but for newlines."""
-    return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: ascii(found[0])[1:-1], text.replace("\r\n", "\n"))
+# What stands in right-to-left text, and steers nothing.
+_MARKS = "\n\t\u061c\u200e\u200f"
+
+
+def printable(text: str) -> str:
+    """Return a text without what would steer a terminal, or turn the order of characters: that as its escape."""
+    return visible(text.replace("\r\n", "\n"), keep=_MARKS)
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line of a terminal."""
+    return printable(text).replace("\n", " ")
+
+
+def complain(what: object) -> None:
+    """Say on standard error what is wrong, or what is to be known."""
+    print(f"docid: {printable(str(what))}", file=sys.stderr)
+
+
+def hint_at_other_stages(arguments: argparse.Namespace) -> None:
+    """Say where the store has directories that are none of the stages."""
+    if hint := other_stages(arguments):
+        complain(hint)
+
+
+@contextlib.contextmanager
+def while_read() -> Iterator[None]:
+    """Print as long as somebody reads it (docid audit | head); what comes behind is done in any case."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _nobody_reads()
+
+
+def _nobody_reads() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_text(text: str) -> None:

@@ -9,7 +9,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 from docid.cli.options import UsageError, add_salt, add_store, opened, salt_of, table_of
-from docid.cli.output import plain
+from docid.cli.output import printable, say
 from docid.csvfile import read_columns
 from docid.curate import FollowUp, Model, Template, follow_up
 from docid.ids import check_doc_id
@@ -101,14 +101,14 @@ def _register(arguments: argparse.Namespace) -> int:
                 write_tasks(file, rows, row_type=type(rows[0]))
             registered = register_partitions(instance, rows, add_only=arguments.add_only, dry_run=arguments.dry_run)
             [(name, counts)] = registered.items()
-            print(
-                plain(
+            say(
+                printable(
                     f"{file}: {len(rows)} rows, {would}written; partitions of {name}: "
                     f"{len(counts.added)} {would}added, {len(counts.removed)} {would}removed, {counts.kept} kept"
                 )
             )
         if not tables.children:
-            print("no evaluations: --templates and --models make rows for them")
+            say("no evaluations: --templates and --models make rows for them")
         if job is not None:
             _materialize(job, instance, arguments)
     return 0
@@ -257,9 +257,9 @@ _JOB = "docid_register"
 def _materialize(job: Any, instance: Any, arguments: argparse.Namespace) -> None:
     names = ", ".join(arguments.materialize)
     if arguments.dry_run:
-        print(f"would be materialised: {names}")
+        say(f"would be materialised: {names}")
         return
     result = job.execute_in_process(instance=instance, raise_on_error=False)
     if not result.success:
         raise UsageError(f"{names}: the run {result.run_id} failed; look at it in Dagster")
-    print(f"materialised: {names}")
+    say(f"materialised: {names}")

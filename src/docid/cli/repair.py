@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from docid.cli.options import UsageError, add_store, other_stages, seconds, store_of
-from docid.cli.output import json_line, plain, say
+from docid.cli.options import UsageError, add_store, seconds, store_of
+from docid.cli.output import hint_at_other_stages, json_line, one_line, say
 from docid.errors import shown
 from docid.repair import repair
 
@@ -35,7 +34,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "is in the way is moved to ROOT/.docid/quarantine, until --purge. Safe beside writers. Exit code 1 if "
         "something could not be done.",
     )
-    mend.add_argument("--apply", action="store_true", help="do it; without this nothing is changed")
+    how = mend.add_mutually_exclusive_group()
+    how.add_argument("--apply", action="store_true", help="do it; without this nothing is changed")
+    how.add_argument("--dry-run", action="store_true", help="say what would be done (the default)")
     mend.add_argument("--verify", action="store_true", help="also compare the SHA-256 of every part with its record")
     mend.add_argument(
         "--stale-after",
@@ -63,8 +64,7 @@ def _repair(arguments: argparse.Namespace) -> int:
     if not arguments.purge and (arguments.history or arguments.older_than is not None):
         raise UsageError("--history and --older-than say what --purge deletes; expected --purge with them")
     store = store_of(arguments)
-    if hint := other_stages(arguments):
-        print(f"docid: {hint}", file=sys.stderr)
+    hint_at_other_stages(arguments)
     steps = repair(
         store,
         apply=arguments.apply,
@@ -90,7 +90,7 @@ def _repair(arguments: argparse.Namespace) -> int:
             if step.finding is not None and step.finding.task_id is not None:
                 text += f" (task_id={shown(step.finding.task_id)})"
             text += f" -> {step.to}" if step.to else ""
-            say(plain(f"{text}: {step.error or step.message}").replace("\n", " "))
+            say(one_line(f"{text}: {step.error or step.message}"))
     if not arguments.json:
         say(_summary(counts, applied=arguments.apply))
     return 1 if counts["failed"] else 0

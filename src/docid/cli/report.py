@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from docid.cli.options import UsageError, add_store, other_stages, store_of, tables_in
-from docid.cli.output import plain, print_text
+from docid.cli.options import UsageError, add_store, check_output, is_replaced, seconds, store_of, tables_in, whole
+from docid.cli.output import hint_at_other_stages, print_text, printable
 from docid.cli.terminal import Meter
-from docid.report import Limits, Page, page, write_report
+from docid.report import Limits, Page, page, write_page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from docid.store import DocsStore
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -52,10 +54,17 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     report.add_argument(
         "--documents",
-        type=_number,
+        type=whole("documents", 0),
         default=Limits().documents,
         metavar="N",
         help=f"how many documents it holds (default: {Limits().documents:,})",
+    )
+    report.add_argument(
+        "--stale-after",
+        type=seconds,
+        default="1h",
+        metavar="AGE",
+        help="temporary and uncommitted directories touched in this time may be a writer's (default: 1h)",
     )
     report.add_argument("--dry-run", action="store_true", help="say what the page would hold; write nothing")
     report.add_argument("--json", action="store_true", help="with --output: say what it holds as one line of JSON")
@@ -64,48 +73,48 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _size(text: str) -> int:
-    found = re.fullmatch(r"([0-9]{1,12})([kM]?)", text)
+    found = re.fullmatch(r"([0-9]{1,12})([kMG]?)", text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number of bytes, such as 5M, 500k or 0")
-    return int(found[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[found[2]]
-
-
-def _number(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,9}", text):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of documents")
-    return int(text)
+    return int(found[1]) * {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}[found[2]]
 
 
 def _report(arguments: argparse.Namespace) -> int:
     output: str | None = arguments.output
     store = store_of(arguments)
     tables, skipped = tables_in(arguments.tables, store.stages)
-    _check(arguments, tables)
-    if hint := other_stages(arguments):
-        print(f"docid: {hint}", file=sys.stderr)
-    options = {
+    _check(arguments, store, tables)
+    hint_at_other_stages(arguments)
+    options: dict[str, Any] = {
         "score_stage": arguments.score_stage,
         "verify": arguments.verify,
+        "stale_after": arguments.stale_after,
         "title": arguments.title,
         "limits": Limits(documents=arguments.documents, texts=arguments.texts),
     }
-    make: Callable[..., Page] = page
-    if output is not None and not arguments.dry_run:
-        make = lambda *given, **others: write_report(output, *given, **others)  # noqa: E731 - of one use
-    else:
-        options["directory"] = os.path.dirname(os.path.abspath(output)) if output is not None else os.getcwd()
+    # A pipe or a device is written to, and its page has links from here.
+    is_file = output is not None and is_replaced(output)
+    options["directory"] = os.path.dirname(os.path.abspath(output)) if is_file and output else os.getcwd()
     with Meter() as meter:
-        made = make(store, tables, progress=meter.progress, **options)
+        made = page(store, tables, progress=meter.progress, **options)
     if output is None:
         print_text(made.html)
-    elif arguments.json:
-        print(json.dumps({"output": output, "dry_run": arguments.dry_run, **made.summary(), "skipped": skipped}))
-    else:
-        _print_summary(made, output, skipped, dry_run=arguments.dry_run)
+        return 0
+    if not arguments.dry_run:
+        if is_file:
+            write_page(output, made)
+        else:
+            Path(output).write_text(made.html, "utf-8")
+    # Standard output may be where the page went.
+    with contextlib.redirect_stdout(sys.stdout if is_file else sys.stderr):
+        if arguments.json:
+            print(json.dumps({"output": output, "dry_run": arguments.dry_run, **made.summary(), "skipped": skipped}))
+        else:
+            _print_summary(made, output, skipped, dry_run=arguments.dry_run)
     return 0
 
 
-def _check(arguments: argparse.Namespace, tables: dict[str, str]) -> None:
+def _check(arguments: argparse.Namespace, store: DocsStore, tables: dict[str, str]) -> None:
     """Refuse what cannot be meant, before anything is looked at."""
     output: str | None = arguments.output
     if output is None:
@@ -114,21 +123,14 @@ def _check(arguments: argparse.Namespace, tables: dict[str, str]) -> None:
         if sys.stdout.isatty():
             raise UsageError("a page of HTML is nothing for a terminal; expected --output FILE, or a pipe")
         return
-    if not output:
-        raise UsageError("--output: expected a path, got nothing (is a variable not set?)")
-    if os.path.isdir(output):
-        raise UsageError(f"--output {output}: that is a directory; expected a file")
-    if not os.path.isdir(os.path.dirname(output) or "."):
-        raise UsageError(f"--output {output}: there is no directory {os.path.dirname(output)}; make it first")
-    if os.path.realpath(output) in {os.path.realpath(table) for table in tables.values()}:
-        raise UsageError(f"--output {output}: that is one of the tables; expected another file")
+    check_output("--output", output, store, tables.values())
 
 
 def _print_summary(made: Page, output: str, skipped: list[str], *, dry_run: bool) -> None:
     size = len(made.html.encode()) / 1e6
-    print(plain(f"{output}: {'would be ' if dry_run else ''}written, {size:.1f} MB"))
+    print(printable(f"{output}: {'would be ' if dry_run else ''}written, {size:.1f} MB"))
     print(f"{made.shown:,} of {made.documents:,} documents, {made.texts:,} of {made.texts_there:,} texts")
-    summary = made.report.summary()
+    summary = made.audit.summary()
     print(f"{summary['errors']:,} errors, {summary['warnings']:,} warnings; {made.scores:,} scores")
     if skipped:
-        print(plain(f"files of other names, skipped: {len(skipped)}"))
+        print(printable(f"files of other names, skipped: {len(skipped)}"))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from docid.cli.options import RANDOM, UsageError, add_salt, add_stages, by_stage, salt_of
+from docid.cli.output import complain, printable
 from docid.cli.terminal import Meter
 from docid.ids import reserve_doc_ids
 from docid.tasks import read_tasks, reserve_tasks, row_type_of, write_tasks
@@ -58,7 +58,7 @@ def _reserve(arguments: argparse.Namespace) -> int:
             raise UsageError("--parents and --dry-run are for tables; expected --stage and --task-id alone")
         ids = reserve_doc_ids(stages.check(arguments.stage), arguments.task_id, run_id=arguments.run_id, salt=salt)
         if arguments.salt == RANDOM:
-            print(f"docid: salt {salt}", file=sys.stderr)
+            complain(f"salt {salt}")
         print("\n".join(ids))
         return 0
     tables = by_stage(arguments.tables, stages)
@@ -70,7 +70,7 @@ def _reserve(arguments: argparse.Namespace) -> int:
                 parents = _parents_of(stage, known, tables, arguments, salt, dry=dry)
                 text = _reserve_table(arguments, stage, tables[stage], parents, salt, dry=dry)
                 if dry == arguments.dry_run:
-                    print(text)
+                    print(printable(text))
     return 0
 
 
@@ -127,11 +127,12 @@ def _reserve_table(
     what = f"{'checking' if dry else 'reserving'} rows of stage {stage}"
     reserved = meter.over(after.counted(stream), what, before.rows)
     without_rows = before.rows == 0 and {"doc_id", "parent_doc_id"} & (set(stream.columns) - set(table.columns))
-    if dry or not (before.parents or before.ids or without_rows):
-        for _ in reserved:
-            pass
-    else:
-        write_tasks(path, reserved if before.rows else stream, like=path)
+    with meter:  # also where the table cannot be written
+        if dry or not (before.parents or before.ids or without_rows):
+            for _ in reserved:
+                pass
+        else:
+            write_tasks(path, reserved if before.rows else stream, like=path)
     would = "would be " if dry else ""
     ids, parent_ids = before.ids - after.ids, before.parents - after.parents
     text = f"{path}: {after.rows} rows, {would}filled: {ids} doc_id ({before.rows - before.ids} kept)"

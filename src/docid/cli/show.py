@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
-from docid.cli.options import UsageError, add_store, find, other_stages, store_of
-from docid.cli.output import facts_of, json_line, parts_line, plain, print_text
+from docid.cli.options import UsageError, add_store, find, store_of
+from docid.cli.output import complain, facts_of, hint_at_other_stages, json_line, parts_line, print_text, printable
 from docid.document import PART_FILES
 from docid.errors import DocidError
 
@@ -68,19 +67,19 @@ def _show(arguments: argparse.Namespace) -> int:
         facts |= {"parts": parts_line(document), **{f"metadata.{key}": value for key, value in metadata.items()}}
         for key, value in facts.items():
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            print(f"{plain(key):<16} {plain(text)}")
+            print(f"{printable(key):<16} {printable(text)}")
         part: Part = "parsed" if "parsed" in document.sizes else "raw"
         print(f"\n--- {part} ---")
         text = document.raw_text if part == "raw" else document.text(part) or ""
-        print_text(plain(text if text.endswith("\n") else text + "\n"))
+        print_text(printable(text if text.endswith("\n") else text + "\n"))
     return 0
 
 
 def _ls(arguments: argparse.Namespace) -> int:
     store = store_of(arguments)
     code = 0
-    if not arguments.stage and (hint := other_stages(arguments)):
-        print(f"docid: {hint}", file=sys.stderr)
+    if not arguments.stage:
+        hint_at_other_stages(arguments)
     for stage in dict.fromkeys(arguments.stage or store.stages):
         try:
             for doc_id in store.ids(stage):
@@ -91,7 +90,7 @@ def _ls(arguments: argparse.Namespace) -> int:
         except BrokenPipeError:
             raise
         except (DocidError, OSError) as error:
-            print(f"docid: {error}", file=sys.stderr)
+            complain(error)
             code = 2
     return code
 
@@ -101,11 +100,11 @@ def _list_one(store: DocsStore, stage: str, doc_id: str, *, as_json: bool) -> bo
     try:
         facts = facts_of(store.open(stage, doc_id))
     except (DocidError, OSError) as error:
-        print(f"docid: {error}", file=sys.stderr)
+        complain(error)
         return False
     if as_json:
         print(json_line(facts))
     else:
         columns = (facts["task_id"], facts["parent_doc_id"], facts["created_at"], "+".join(facts["parts"]))
-        print("\t".join((f"{stage}/{doc_id}", *(plain(column or "-") for column in columns))))
+        print("\t".join((f"{stage}/{doc_id}", *(printable(column or "-") for column in columns))))
     return True

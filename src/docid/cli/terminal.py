@@ -7,9 +7,11 @@ with and without rich; progress is for a terminal alone. rich honours `NO_COLOR`
 from __future__ import annotations
 
 import sys
+from shutil import get_terminal_size
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from docid.cli.output import one_line
 from docid.errors import UnreadableDocument
 
 if TYPE_CHECKING:
@@ -79,7 +81,8 @@ class Meter:
         self._shown = now
         text = _pace(done, of, done - self._first, now - self._began)
         if self._console is None:
-            line = f"{what}: {text}"
+            # What is longer than the terminal is wide would stay behind.
+            line = one_line(f"{what}: {text}")[: get_terminal_size().columns - 1]
             print(f"\r{line:<{self._width}}", end="", file=sys.stderr, flush=True)
             self._width = max(self._width, len(line))
         else:
@@ -98,7 +101,7 @@ class Meter:
         if is_new or not self._bars.task_ids:
             for task in self._bars.task_ids:
                 self._bars.remove_task(task)
-            self._bars.add_task(self._what, total=of, completed=done, pace=text)
+            self._bars.add_task(one_line(self._what), total=of, completed=done, pace=text)
         else:
             self._bars.update(self._bars.task_ids[0], total=of, completed=done, pace=text)
 
@@ -146,9 +149,10 @@ def _duration(seconds: float) -> str:
 
 def print_table(lines: Sequence[Sequence[str]]) -> None:
     """Print lines in columns, the first line above them; the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     console = console_of(sys.stdout)
-    if console is None:
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    # Where it is wider than the terminal its lines are better broken than its words.
+    if console is None or sum(widths) + 2 * len(widths) > console.width:
         for first, *others in lines:
             cells = (f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True))
             print("  ".join((f"{first:<{widths[0]}}", *cells)))
@@ -158,9 +162,9 @@ def print_table(lines: Sequence[Sequence[str]]) -> None:
     from rich.text import Text  # noqa: PLC0415 - as above
 
     header, *rows = lines
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for position, name in enumerate(header):
-        table.add_column(Text(name), justify="right" if position else "left", overflow="fold")
+        table.add_column(Text(name), justify="right" if position else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)
@@ -179,23 +183,29 @@ def print_heading(text: str, level: str = "") -> None:
 def print_lineage(lineage: Lineage) -> None:
     """Print a lineage as a tree."""
     console = console_of(sys.stdout)
-    if console is None:
-        print(lineage)
-        return
+    plain_guides = {} if _can_show("├└│─") else str.maketrans("├└│─", "+`|-")
+    for guides, relative in lineage.lines():
+        guides = guides.translate(plain_guides)  # noqa: PLW2901 - the same lines
+        mark = lineage.mark(relative)
+        if console is None:
+            print(f"{guides}{relative}{mark}")
+        else:
+            _print_relative(console, guides, relative, mark)
+
+
+def _print_relative(console: Console, guides: str, relative: Relative, mark: str) -> None:
     from rich.text import Text  # noqa: PLC0415 - an extra
-    from rich.tree import Tree  # noqa: PLC0415 - as above
 
-    def label(relative: Relative) -> Text:
-        is_asked = relative is lineage.document
-        text = Text(f"{relative.stage}/", "bold reverse" if is_asked else "dim")
-        text.append(relative.doc_id, "bold reverse" if is_asked else "bold")
-        rest = str(relative).removeprefix(relative.name)
-        return text.append(rest, "red" if relative.problem else "")
+    style = "bold reverse" if mark else "bold"
+    rest = str(relative).removeprefix(relative.name)
+    line = Text.assemble((guides, "dim"), (relative.name, style), (rest, "red" if relative.problem else ""), mark)
+    # Wider than the terminal it is broken there, and nothing is cut off.
+    console.print(line, soft_wrap=True)
 
-    def grow(tree: Tree, relative: Relative) -> None:
-        for child in lineage.children_of(relative):
-            grow(tree.add(label(child)), child)
 
-    tree = Tree(label(lineage.root))
-    grow(tree, lineage.root)
-    console.print(tree, soft_wrap=True)
+def _can_show(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -6,6 +6,6 @@ Made by the core alone. Every text is escaped; nothing that a document or a tabl
 from __future__ import annotations
 
 from docid.report.gathering import Limits
-from docid.report.rendering import Page, page, write_report
+from docid.report.rendering import Page, page, write_page, write_report
 
-__all__ = ["Limits", "Page", "page", "write_report"]
+__all__ = ["Limits", "Page", "page", "write_page", "write_report"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from heapq import nsmallest
 from math import isfinite
@@ -11,20 +12,23 @@ from urllib.parse import quote
 
 import orjson
 
-from docid.document import PART_FILES, timestamp
+from docid.document import PART_FILES, is_too_deep, timestamp
 from docid.errors import DocidError
 from docid.stored import StoredDocument
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from docid.findings import Finding
     from docid.shards import Progress
     from docid.store import DocsStore
     from docid.stored import Part
 
 __all__ = ["Documents", "Limits", "gather"]
 
+_DEEPEST = 200  # lists and dicts in each other
 _STRIDE = 1_000  # so often progress is told
+_LONGEST = 10_000  # characters of a name, and of a value in metadata
 _EXACT = 2**53  # whole numbers past this a browser rounds
 
 
@@ -34,8 +38,8 @@ class Limits(NamedTuple):
     Attributes:
         documents: how many documents.
         records: bytes of their metadata and hashes.
-        texts: bytes of their texts.
-        text: bytes of one text.
+        texts: bytes of their texts, as they stand on the page.
+        text: bytes of one text, and of one record.
     """
 
     documents: int = 50_000
@@ -78,11 +82,12 @@ def gather(store: DocsStore, directory: str | None, limits: Limits, progress: Pr
     """
     stages: dict[str, _Stage] = {}
     left = limits.documents
-    for stage in store.stages:
-        stages[stage] = _stage(store, stage, left, progress)
+    for number, stage in enumerate(store.stages):
+        # Each has its share of the room that those before it have left.
+        stages[stage] = _stage(store, stage, left // (len(store.stages) - number), progress)
         left -= len(stages[stage].rows)
     shown = limits.documents - left
-    _cut_records([row for each in stages.values() for row in each.rows], limits.records)
+    _cut_records([row for each in stages.values() for row in each.rows], limits)
     texts = _texts(store, stages, limits, progress)
     data = {
         "parts": list(PART_FILES.values()),
@@ -105,12 +110,13 @@ def _stage(store: DocsStore, stage: str, room: int, progress: Progress | None) -
 
     def rows() -> Iterator[dict[str, Any]]:
         nonlocal there
-        for document in store.scan(stage):
-            if isinstance(document, StoredDocument):
+        for found in store.scan(stage):
+            row = _row(found) if isinstance(found, StoredDocument) else _broken(store, found)
+            if row is not None:
                 there += 1
                 if progress is not None and there % _STRIDE == 0:
                     progress(f"records of stage {stage}", there, None)
-                yield _row(document)
+                yield row
 
     first = nsmallest(room, rows(), key=lambda each: (each.get("task", ""), each["id"]))
     for _ in rows() if room == 0 else ():
@@ -131,10 +137,28 @@ def _row(document: StoredDocument) -> dict[str, Any]:
         "created": None if document.created_at is None else timestamp(document.created_at),
         "sizes": [sizes.get(part) for part in PART_FILES],
         "sha256": [hashes.get(name, {}).get("sha256") for name in PART_FILES.values()] if hashes else None,
-        "metadata": _exact(document.metadata) or None,
+        "metadata": document.metadata or None,
         "legacy": document.legacy or None,
     }
-    return {key: value for key, value in row.items() if value is not None}
+    if is_too_deep(document.metadata, _DEEPEST):
+        # Deeper than what writes it goes.
+        row |= {"metadata": None, "cut": True}
+    return {key: _exact(value) for key, value in row.items() if value is not None}
+
+
+def _broken(store: DocsStore, finding: Finding) -> dict[str, Any] | None:
+    """Return a document that cannot be used, as far as its record says; None for what is none."""
+    if finding.level != "error" or not finding.doc_id:
+        return None
+    row: dict[str, Any] = {"id": finding.doc_id, "broken": True, "sizes": [None] * len(PART_FILES)}
+    record = None
+    with contextlib.suppress(DocidError, OSError):
+        record = store.open(finding.stage, finding.doc_id)
+    if record is not None:
+        row |= {"task": record.task_id, "parent": record.parent_doc_id}
+    elif finding.task_id is not None:
+        row["task"] = finding.task_id
+    return {key: _exact(value) for key, value in row.items() if value is not None}
 
 
 def _exact(value: Any) -> Any:
@@ -144,20 +168,24 @@ def _exact(value: Any) -> Any:
     if isinstance(value, list):
         return [_exact(each) for each in value]
     if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+        text = value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…"
+        return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, float) and not isfinite(value):
         return str(value)  # an older record's
     return str(value) if isinstance(value, int) and abs(value) > _EXACT else value
 
 
-def _cut_records(rows: Iterable[dict[str, Any]], room: int) -> None:
+def _cut_records(rows: Iterable[dict[str, Any]], limits: Limits) -> None:
     """Take out what the page has no room for: of those documents the record is linked."""
+    room = limits.records
     for row in rows:
-        room -= len(orjson.dumps([row.get("metadata"), row.get("sha256")]))
-        if room < 0:
+        size = len(orjson.dumps([row.get("metadata"), row.get("sha256")]))
+        if size > min(room, limits.text):
             row.pop("metadata", None)
             row.pop("sha256", None)
             row["cut"] = True
+        else:
+            room -= size
 
 
 def _texts(store: DocsStore, stages: dict[str, _Stage], limits: Limits, progress: Progress | None) -> tuple[int, int]:
@@ -174,6 +202,10 @@ def _texts(store: DocsStore, stages: dict[str, _Stage], limits: Limits, progress
                         continue
                     there += 1
                     if size > min(room, limits.text) or (text := _read(store, stage, row["id"], part)) is None:
+                        continue
+                    # As it stands on the page: some characters take six bytes there.
+                    size = len(orjson.dumps(text))
+                    if size > room:
                         continue
                     row.setdefault("texts", {})[part] = text
                     room -= size
@@ -193,9 +225,8 @@ def _read(store: DocsStore, stage: str, doc_id: str, part: Part) -> str | None:
 def _places(store: DocsStore, stage: str, directory: str | None) -> dict[str, str | None]:
     """Return what stands before and behind a doc id in its location, and what a link to its files starts with."""
     before, _, behind = store.location(stage, "0").rpartition("0")
-    if "://" in before or behind:
-        return {"before": before, "behind": behind, "link": None}
-    return {"before": before, "behind": behind, "link": _link(before, directory)}
+    link = None if "://" in before or behind else _link(before, directory)
+    return {"before": _exact(before), "behind": behind, "link": link}
 
 
 def _link(path: str, directory: str | None) -> str:
@@ -208,4 +239,4 @@ def _link(path: str, directory: str | None) -> str:
     if relative is None:
         return PurePath(absolute).as_uri() + "/"
     # Each part on its own; a first one with a colon would be taken for a scheme.
-    return "./" + quote(relative.replace(os.sep, "/")) + "/"
+    return "./" + quote(os.fsencode(relative.replace(os.sep, "/"))) + "/"

@@ -8,7 +8,7 @@ from docid.errors import visible
 
 _VOID = {"input"}  # elements without content, and without an end
 
-__all__ = ["element", "name", "number", "row", "text"]
+__all__ = ["element", "head", "name", "number", "row", "text"]
 
 
 def text(value: str) -> str:
@@ -34,15 +34,17 @@ def element(tag: str, *content: str, **attributes: str) -> str:
     return f"<{tag}{given}>" if tag in _VOID else f"<{tag}{given}>{''.join(content)}</{tag}>"
 
 
-def row(cells: list[str], *, head: bool = False, numbers: int = 0) -> str:
-    """Return a row of a table, of cells that are escaped already; all but the first `numbers` cells are numbers."""
-    if head:
-        return element("tr", *(element("th", each, scope="col") for each in cells))
+def head(cells: list[str]) -> str:
+    """Return the row above a table, of cells that are escaped already."""
+    return element("tr", *(element("th", each, scope="col") for each in cells))
+
+
+def row(cells: list[str], *, texts: int) -> str:
+    """Return a row of a table, of cells that are escaped already; the first so many are texts, the others numbers."""
     first, *others = cells
-    texts, counts = others[: numbers - 1], others[numbers - 1 :]
     return element(
         "tr",
         element("th", first, scope="row"),
-        *(element("td", each) for each in texts),
-        *(element("td", each, class_="number") for each in counts),
+        *(element("td", each) for each in others[: texts - 1]),
+        *(element("td", each, class_="number") for each in others[texts - 1 :]),
     )

@@ -5,6 +5,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const PARTS = ["raw", "parsed", "prompt"];
   const MANY = 200; // children that are drawn at once
+  const IN_VIEW = 3000; // documents that are unfolded at once
   const UNFOLDED = 300; // documents found that are shown unfolded
   const stages = new Map(data.stages.map((stage) => [stage.name, stage]));
   const byKey = new Map(); // stage/id -> node
@@ -37,6 +38,7 @@
     }
   }
 
+  const documents = byKey.size; // what is made up below is none
   const roots = [];
   for (const node of [...byKey.values()]) {
     const { stage, row } = node;
@@ -87,7 +89,10 @@
   let selected = null;
   let active = null; // the item that the keyboard is at
 
-  const childrenOf = (node) => (matches ? node.children.filter((child) => matches.has(child)) : node.children);
+  // Below what was found all is shown; above it, what leads there.
+  const isFound = (node) => node !== null && (matches.get(node) === true || isFound(node.parent));
+  const childrenOf = (node) =>
+    matches && !isFound(node) ? node.children.filter((child) => matches.has(child)) : node.children;
   const rootsShown = () => (matches ? roots.filter((root) => matches.has(root)) : roots);
 
   const draw = (node, level, position, of) => {
@@ -96,7 +101,7 @@
     line.append(make("span", { class: "fold", "aria-hidden": "true" }, children.length ? (node.isOpen ? "▾" : "▸") : ""));
     if (node.flags.length) line.append(make("span", { class: `flag ${worst(node)}`, title: forName(node.flags[0].told) }, "!"));
     line.append(named("span", node.key, { class: "name" }));
-    if (node.row.absent) line.append(make("span", { class: "flag warning" }, data.isCut ? "(not on this page)" : "(not in the store)"));
+    if (absence(node)) line.append(make("span", { class: "flag warning" }, `(${absence(node)})`));
     if (node.row.task !== undefined) line.append(named("span", node.row.task, { class: "task", title: forName(node.row.task) }));
     if (children.length) line.append(make("span", { class: "count" }, count(children.length)));
     const item = make("li", {
@@ -112,11 +117,17 @@
     return item;
   };
 
+  const absence = ({ row }) => {
+    if (row.broken) return "cannot be used";
+    return row.absent ? (data.isCut ? "not on this page" : "not in the store") : "";
+  };
+
   const label = (node, children) => {
     const told = [forName(node.key)];
     if (node.row.task !== undefined) told.push(forName(node.row.task));
+    if (absence(node)) told.push(absence(node));
     if (children.length) told.push(`${count(children.length)} made from it`);
-    if (node.flags.length) told.push(`${node.flags.length} findings`);
+    if (node.flags.length) told.push(node.flags.length === 1 ? "1 finding" : `${node.flags.length} findings`);
     return told.join(", ");
   };
 
@@ -146,10 +157,12 @@
 
   const top = { limit: MANY };
   const drawAll = () => {
+    const hadFocus = tree.contains(document.activeElement);
     fill(tree, rootsShown(), 1, top);
     active = null;
     const first = selected?.item?.isConnected ? selected.item : tree.querySelector('[role="treeitem"]');
     if (first) activate(first);
+    if (first && hadFocus) focus(first);
   };
 
   const redraw = (node) => {
@@ -182,12 +195,13 @@
   };
 
   const items = () => [...tree.querySelectorAll('[role="treeitem"]')];
+  const stops = () => [...tree.querySelectorAll('[role="treeitem"], button.more')];
 
   const keys = {
-    ArrowDown: (item) => items()[items().indexOf(item) + 1],
-    ArrowUp: (item) => items()[items().indexOf(item) - 1],
-    Home: () => items()[0],
-    End: () => items().at(-1),
+    ArrowDown: (item) => stops()[stops().indexOf(item) + 1],
+    ArrowUp: (item) => stops()[stops().indexOf(item) - 1],
+    Home: () => stops()[0],
+    End: () => stops().at(-1),
     ArrowRight: (item) => {
       if (item.getAttribute("aria-expanded") === "false") setOpen(item.node, true);
       else return item.querySelector('[role="treeitem"]');
@@ -201,12 +215,15 @@
   };
 
   tree.addEventListener("keydown", (event) => {
-    const item = event.target.closest('[role="treeitem"]');
+    const isButton = event.target.tagName === "BUTTON";
+    const stop = isButton ? event.target : event.target.closest('[role="treeitem"]');
     const act = keys[event.key];
-    if (!item || !act || event.target.tagName === "BUTTON" || event.ctrlKey || event.metaKey || event.altKey) return;
+    const isForItems = ["Enter", " ", "ArrowLeft", "ArrowRight"].includes(event.key);
+    if (!stop || !act || (isButton && isForItems) || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
-    const next = act(item);
+    const next = act(stop);
     if (next?.node) focus(next);
+    else next?.focus();
   });
 
   tree.addEventListener("click", (event) => {
@@ -228,8 +245,14 @@
   });
 
   document.getElementById("unfold").addEventListener("click", () => {
-    // One level more: all of a large store at once would be no view.
-    for (const item of items()) if (item.getAttribute("aria-expanded") === "false") item.node.isOpen = true;
+    // One level more, and no more than can be looked at: all of a large store at once would be no view.
+    const folded = items().filter((item) => item.getAttribute("aria-expanded") === "false");
+    const more = folded.reduce((sum, item) => sum + Math.min(MANY, childrenOf(item.node).length), 0);
+    if (items().length + more > IN_VIEW) {
+      status.textContent = `${count(more)} documents more would be too many to look at: search, or unfold some.`;
+      return;
+    }
+    for (const item of folded) item.node.isOpen = true;
     drawAll();
     status.textContent = `${count(items().length)} documents are in view.`;
   });
@@ -251,7 +274,7 @@
     let found = 0;
     for (const node of byKey.values()) {
       if (!words.every((word) => node.words.includes(word))) continue;
-      found += 1;
+      found += node.row.absent ? 0 : 1;
       matches.set(node, true);
       for (let above = node.parent; above; above = above.parent) {
         if (!matches.has(above)) matches.set(above, false);
@@ -259,10 +282,10 @@
       }
     }
     drawAll();
-    status.textContent = `${count(found)} of ${count(byKey.size)} documents found.`;
+    status.textContent = `${count(found)} of ${count(documents)} documents found.`;
   };
 
-  const summary = () => `${count(byKey.size)} documents, ${count(roots.length)} at the top.`;
+  const summary = () => `${count(documents)} documents, ${count(roots.length)} at the top.`;
 
   let timer = 0;
   search.addEventListener("input", () => {
@@ -295,12 +318,12 @@
     node.item?.setAttribute("aria-selected", "true");
     show(node);
     history.replaceState(null, "", `#${node.key}`);
+    status.textContent = `${node.key} is shown.`;
+    // Where the two stand one above the other, the document would be out of sight.
+    if (matchMedia("(max-width: 900px)").matches) detail.scrollIntoView({ block: "nearest" });
   };
 
-  const linkTo = (node) => {
-    const link = named("a", node.key, { href: `#${node.key}` });
-    return link;
-  };
+  const linkTo = (node) => named("a", node.key, { href: `#${node.key}` });
 
   const fileOf = (node, name, text) => {
     const { stage, row } = node;
@@ -315,6 +338,8 @@
       if (row.sizes[at] == null) return;
       files[data.parts[at]] = row.sha256 ? { bytes: row.sizes[at], sha256: row.sha256[at] } : { bytes: row.sizes[at] };
     });
+    // An older system's record has the keys that it has.
+    if (row.legacy) return { task_id: row.task, parent_doc_id: row.parent, run_id: row.run, ...row.metadata };
     return {
       stage: stage.name, doc_id: row.id, task_id: row.task ?? null, parent_doc_id: row.parent ?? null,
       run_id: row.run ?? null, created_at: row.created ?? null, files, ...row.metadata,
@@ -327,7 +352,7 @@
     if (text === undefined) {
       return make("p", { class: "left-out" }, fileOf(node, data.parts[at], size), " is not on this page.");
     }
-    const isOpen = part === "parsed" || (part === "raw" && node.row.sizes[1] == null) || part === "raw";
+    const isOpen = part !== "prompt";
     return make("details", isOpen ? { open: "", class: "text" } : { class: "text" },
       make("summary", {}, size), make("pre", { dir: "auto", tabindex: "0" }, forText(text)));
   };
@@ -343,8 +368,8 @@
     add("place", named("span", `${stage.before}${row.id}${stage.behind}`));
     for (const flag of node.flags) add(flag.level, named("strong", flag.told, { class: `told ${flag.level}` }));
     const content = [named("h3", node.key, { tabindex: "-1" }), lines];
-    if (row.absent) {
-      content.push(make("p", {}, data.isCut ? "It is not on this page." : "It is not in the store."));
+    if (absence(node)) {
+      content.push(make("p", {}, `It ${row.absent ? "is " : ""}${absence(node)}.`));
     } else {
       PARTS.forEach((part, at) => {
         if (row.sizes[at] != null) content.push(textOf(node, part, at));
@@ -359,26 +384,42 @@
     detail.scrollTop = 0;
   };
 
-  const follow = () => {
-    const node = byKey.get(decodeURIComponent(location.hash.slice(1)));
-    if (!node) return;
-    if (matches && !matches.has(node)) {
+  const follow = (name) => {
+    const node = byKey.get(name);
+    if (!node) {
+      if (name.includes("/")) status.textContent = `${forName(name)} is not on this page.`;
+      return;
+    }
+    if (matches && !matches.has(node) && !isFound(node)) {
       search.value = "";
       matches = null;
     }
     reveal(node);
-    selected = node;
     drawAll();
-    show(node);
+    select(node);
     focus(node.item);
   };
-  addEventListener("hashchange", follow);
+  const nameIn = (hash) => {
+    try {
+      return decodeURIComponent(hash.slice(1));
+    } catch {
+      return ""; // no name of anything
+    }
+  };
+  addEventListener("hashchange", () => follow(nameIn(location.hash)));
+  // A link to the document that is shown already leads there too.
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest('a[href^="#"]');
+    if (!link || !byKey.has(nameIn(link.hash))) return;
+    event.preventDefault();
+    follow(nameIn(link.hash));
+  });
 
   // --- begin -----------------------------------------------------------------------------------------------------
 
   document.getElementById("lineage").hidden = false;
   drawAll();
   status.textContent = summary();
-  follow();
+  follow(nameIn(location.hash));
   performance.mark("docid-ready");
 })();

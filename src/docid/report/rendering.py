@@ -19,7 +19,8 @@ from docid.curate.scoring import scored_by, scores
 from docid.document import timestamp
 from docid.report.charts import Spread, coverage_bar, histogram
 from docid.report.gathering import Documents, Limits, gather
-from docid.report.markup import element, name, number, row, text
+from docid.report.markup import element, head, name, number, row, text
+from docid.shards import LABELS
 from docid.stages import DEFAULT_STAGES, Stages
 from docid.store import DocsStore
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from docid.shards import Progress, StageFacts
     from docid.tasks import TaskRow
 
-__all__ = ["Page", "page", "write_report"]
+__all__ = ["Page", "page", "write_page", "write_report"]
 
 _FINDINGS = 1_000  # of each code
 _STRIDE = 1_000  # so often progress is told
@@ -42,16 +43,16 @@ class Page(NamedTuple):
 
     Attributes:
         html: the page.
-        report: what the audit found.
-        documents: how many documents there are.
+        audit: what the audit found.
+        documents: how many documents there are, those that cannot be used included.
         shown: how many of them the page has.
         texts: how many of their texts it has.
-        texts_there: how many texts they have.
+        texts_there: how many texts the documents on it have.
         scores: how many scores there are.
     """
 
     html: str
-    report: AuditReport
+    audit: AuditReport
     documents: int
     shown: int
     texts: int
@@ -61,7 +62,7 @@ class Page(NamedTuple):
     def summary(self) -> dict[str, Any]:
         """Return what it holds as JSON takes it."""
         counts = {key: getattr(self, key) for key in ("documents", "shown", "texts", "texts_there", "scores")}
-        return {"bytes": len(self.html.encode()), **counts, "audit": self.report.summary()}
+        return {"bytes": len(self.html.encode()), **counts, "audit": self.audit.summary()}
 
 
 def page(
@@ -71,6 +72,7 @@ def page(
     stages: Stages | None = None,
     score_stage: str | None = None,
     verify: bool = False,
+    stale_after: float = 3600.0,
     limits: Limits = Limits(),  # noqa: B008 - a value that nothing changes
     directory: str | os.PathLike[str] | None = None,
     title: str | None = None,
@@ -86,10 +88,10 @@ def page(
         tables: for each stage its table, as for `audit`.
         stages: the pipeline's stages; those of the store if not given, or the default ones.
         score_stage: the stage whose parsed texts are scores; the last one if not given.
-        verify: also compare the SHA-256 of every part, as for `audit`.
+        verify, stale_after: as for `audit`.
         limits: how much of the store the page holds; the rest it links.
         directory: where the page is to be, for links to the files of documents; absolute ones if not given.
-        title: the heading; the store's place if not given.
+        title: the heading; `docid report` if not given.
         progress: as for `audit`.
 
     Raises:
@@ -103,14 +105,15 @@ def page(
     """
     if isinstance(store, (str, os.PathLike)):
         store = DocsStore(store, stages=stages or DEFAULT_STAGES)
-    report = audit(store, tables, stages=stages, verify=verify, progress=progress)
+    report = audit(store, tables, stages=stages, verify=verify, stale_after=stale_after, progress=progress)
     where = None if directory is None else os.fspath(directory)
+    heading = title or "docid report"
     documents = gather(store, where, limits, progress)
     scored = scored_by(store, score_stage)
     spread, unscored = _scores(store, scored, progress)
     there = sum(documents.there.values())
     body = [
-        _header(store, report, title),
+        _header(store, report, heading),
         "<main>",
         _coverage(report),
         _findings(report),
@@ -118,7 +121,7 @@ def page(
         _lineage(documents, there),
         "</main>",
     ]
-    html = _document(title or str(store.root), body, _data(documents, report, there))
+    html = _document(heading, body, _data(documents, report, there))
     counts = sum(len(each) for each in spread.values())
     return Page(html, report, there, documents.shown, *documents.texts, counts)
 
@@ -141,18 +144,26 @@ def write_report(
         TaskTableError, InvalidName: as for `page`.
         OSError: as for `page`, or the file cannot be written.
     """
-    file = os.fspath(path)
-    made = page(store, tables, directory=os.path.dirname(os.path.abspath(file)), **options)
-    with AtomicFile(file) as new:
+    made = page(store, tables, directory=os.path.dirname(os.path.abspath(os.fspath(path))), **options)
+    write_page(path, made)
+    return made
+
+
+def write_page(path: str | os.PathLike[str], made: Page) -> None:
+    """Write a page to a file, in place of what is there, at once.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with AtomicFile(os.fspath(path)) as new:
         new.stream.write(made.html.encode())
         new.commit()
-    return made
 
 
 # --- the parts of the page -----------------------------------------------------------------------------------------
 
 
-def _header(store: DocsStore, report: AuditReport, title: str | None) -> str:
+def _header(store: DocsStore, report: AuditReport, title: str) -> str:
     summary = report.summary()
     state = "error" if summary["errors"] else "warning" if summary["warnings"] else "good"
     told = f"{number(summary['errors'])} errors, {number(summary['warnings'])} warnings"
@@ -160,7 +171,7 @@ def _header(store: DocsStore, report: AuditReport, title: str | None) -> str:
     return element(
         "header",
         element("a", "To the lineage", href="#lineage-heading", class_="skip"),
-        element("h1", name(title or "docid report")),
+        element("h1", name(title)),
         element("p", element("span", told, class_=f"state {state}")),
         element("p", f"Store {name(store.root)} · {made} UTC · docid {__version__}", class_="faint"),
     )
@@ -171,13 +182,13 @@ def _section(heading: str, *content: str, id_: str) -> str:
     return element("section", title, *content, aria_labelledby=f"{id_}-heading")
 
 
-def _table(head: list[str], rows: Iterable[str], *, caption: str, class_: str = "") -> str:
+def _table(names: list[str], rows: Iterable[str], *, caption: str, class_: str = "") -> str:
     return element(
         "div",
         element(
             "table",
             element("caption", caption, class_="skip"),
-            element("thead", row(head, head=True)),
+            element("thead", head(names)),
             element("tbody", *rows),
             **({"class_": class_} if class_ else {}),
         ),
@@ -185,26 +196,20 @@ def _table(head: list[str], rows: Iterable[str], *, caption: str, class_: str = 
     )
 
 
-_FACTS = {
-    "rows": "rows",
-    "written": "written",
-    "pending": "pending",
-    "parents_pending": "parents pending",
-    "underived": "not from the row alone",
-    "documents": "documents",
-    "parsed_missing": "without parsed text",
-}
+# In this order.
+_FACTS = ("rows", "written", "pending", "parents_pending", "underived", "documents", "parsed_missing")
 
 
 def _coverage(report: AuditReport) -> str:
     rows = []
     for stage, facts in report.stages.items():
         counts = [number(getattr(facts, key)) for key in _FACTS]
-        rows.append(row([name(stage), _bar(facts), *counts], numbers=2))
-    legend = "Of the rows of each table: written (green), pending (amber), with findings (red)."
-    head = ["stage", "coverage", *_FACTS.values()]
-    table = _table(head, rows, caption="Rows and documents of each stage")
-    return _section("Coverage", table, element("p", legend, class_="faint"), id_="coverage")
+        rows.append(row([name(stage), _bar(facts), *counts], texts=2))
+    legend = "Of the rows of each table: written (green, tall), pending (amber, lower), with findings (red, lowest)."
+    names = ["stage", "coverage", *(LABELS[key] for key in _FACTS)]
+    table = _table(names, rows, caption="Rows and documents of each stage")
+    told = element("p", legend, class_="faint") if any(facts.rows for facts in report.stages.values()) else ""
+    return _section("Coverage", table, told, id_="coverage")
 
 
 def _bar(facts: StageFacts) -> str:
@@ -217,9 +222,9 @@ def _findings(report: AuditReport) -> str:
     if not report.findings:
         return _section("Findings", element("p", "Nothing is wrong."), id_="findings")
     by_code = []
-    for code, count in report.counts.items():
-        found = list(islice((each for each in report.findings if each.code == code), _FINDINGS))
-        rows = (row(_cells(each), numbers=5) for each in found)
+    for code, of_code in report.by_code().items():
+        count, found = len(of_code), of_code[:_FINDINGS]
+        rows = (row(_cells(each), texts=5) for each in found)
         table = _table(
             ["document", "task", "where", "what is wrong", "what to do"],
             rows,
@@ -283,9 +288,9 @@ def _distribution(stage: str, spread: dict[_Kind, list[float]], unscored: dict[_
         else:
             plot, numbers = "", ["—"] * 4
         counts = [number(len(of_kind)), number(unscored.get((template, model), 0))]
-        rows.append(row([*kind, plot, *counts, *numbers], numbers=3))
-    head = ["template", "model", f"from {least:g} to {most:g}", "scores", "without", "least", "median", "mean", "most"]
-    table = _table(head, rows, caption="Scores by template and model")
+        rows.append(row([*kind, plot, *counts, *numbers], texts=3))
+    names = ["template", "model", f"from {least:g} to {most:g}", "scores", "without", "least", "median", "mean", "most"]
+    table = _table(names, rows, caption="Scores by template and model")
     legend = "The line in each plot is the median; plots have one range, and each its own height."
     return _section(heading, table, element("p", legend, class_="faint"), id_="scores")
 
@@ -293,7 +298,7 @@ def _distribution(stage: str, spread: dict[_Kind, list[float]], unscored: dict[_
 def _lineage(documents: Documents, there: int) -> str:
     notes = []
     if documents.shown < there:
-        told = f"The page has {number(documents.shown)} of {number(there)} documents: the first ones of each stage."
+        told = f"The page has {number(documents.shown)} of {number(there)} documents: of each stage the first by task."
         notes.append(element("p", told))
     held, of = documents.texts
     if held < of:
@@ -330,7 +335,6 @@ def _lineage(documents: Documents, there: int) -> str:
         class_="detail",
         role="region",
         aria_label="Document",
-        aria_live="polite",
     )
     without = element("noscript", element("p", "The lineage needs JavaScript; all above does not."))
     view = element("div", tree, detail, id="lineage", class_="lineage", hidden="")
@@ -345,10 +349,8 @@ def _data(documents: Documents, report: AuditReport, there: int) -> str:
     ]
     findings = [tuple(part.encode("utf-8", "backslashreplace").decode() for part in each) for each in told]
     data = {**documents.data, "findings": findings, "isCut": documents.shown < there}
-    written = orjson.dumps(data).decode()
-    for character in "<>&\u2028\u2029":
-        written = written.replace(character, f"\\u{ord(character):04x}")
-    return written
+    # What could end the element, or begin a comment in it, is written otherwise; JSON reads it the same.
+    return orjson.dumps(data).decode().replace("</", "<\\/").replace("<!--", "\\u003c!--")
 
 
 def _document(title: str, body: list[str], data: str) -> str:

@@ -6,10 +6,10 @@ import json
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from docid.document import timestamp
+from docid.document import is_too_deep, timestamp
 from docid.errors import DocidError
-from docid.report.markup import element, name, number, row, text
-from docid.shards import StageFacts
+from docid.report.markup import element, head, name, number, row, text
+from docid.shards import LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["audit_view", "document_view", "store_view", "stored_view", "write_view"]
 
 _SHOWN = 2_000  # characters of a text
+_DEEPEST = 200  # lists and dicts in each other
 _FINDINGS = 20  # of each code
 _COUNTED = 10_000  # documents of a stage
 _ASKED = 1_000  # the same of a home that is asked over a network: one request
@@ -63,6 +64,8 @@ def _part(part: str, content: str, *, is_open: bool) -> str:
 def _metadata(metadata: Mapping[str, Any]) -> str:
     if not metadata:
         return ""
+    if is_too_deep(metadata, _DEEPEST):
+        return element("div", "metadata: nested too deeply to be shown")
     shown = json.dumps(metadata, ensure_ascii=False, indent=2)
     return _part("metadata", shown, is_open=False)
 
@@ -119,9 +122,9 @@ def write_view(result: WriteResult) -> str:
 
 def store_view(store: DocsStore) -> str:
     """Return what a notebook shows of a `DocsStore`: its stages, and how many documents they have."""
-    rows = [row(["stage", "made from", "documents"], head=True)]
+    rows = [head(["stage", "made from", "documents"])]
     rows += [
-        row([name(stage), name(store.stages.parent_of(stage) or "—"), _count(store, stage)], numbers=2)
+        row([name(stage), name(store.stages.parent_of(stage) or "—"), _count(store, stage)], texts=2)
         for stage in store.stages
     ]
     return _box(f"DocsStore {name(store.root)}", element("table", *rows))
@@ -141,18 +144,18 @@ def audit_view(report: AuditReport) -> str:
     summary = report.summary()
     state = "no errors" if report.ok else f"{number(summary['errors'])} errors"
     title = f"AuditReport · {state}, {number(summary['warnings'])} warnings"
-    header = ["stage", *(field.replace("_", " ") for field in StageFacts._fields)]
-    rows = [row(header, head=True)]
-    rows += [row([name(stage), *map(number, facts)], numbers=1) for stage, facts in report.stages.items()]
+    header = ["stage", *LABELS.values()]
+    rows = [head(header)]
+    rows += [row([name(stage), *map(number, facts)], texts=1) for stage, facts in report.stages.items()]
     by_code = []
-    for code, count in report.counts.items():
-        found = list(islice((each for each in report.findings if each.code == code), _FINDINGS))
-        lines = [row(["where", "task", "what is wrong", "what to do"], head=True)]
+    for code, of_code in report.by_code().items():
+        count, found = len(of_code), of_code[:_FINDINGS]
+        lines = [head(["where", "task", "what is wrong", "what to do"])]
         for each in found:
             cells = [name(each.where), name(each.task_id or "—"), text(each.message), text(each.hint)]
-            lines.append(row(cells, numbers=4))
+            lines.append(row(cells, texts=4))
         if count > _FINDINGS:
-            lines.append(row([f"… and {number(count - _FINDINGS)} more", "", "", ""], numbers=4))
+            lines.append(row([f"… and {number(count - _FINDINGS)} more", "", "", ""], texts=4))
         level = found[0].level
         by_code.append(_folded(f"{text(code)} ({level}): {number(count)}", element("table", *lines)))
     return _box(title, element("table", *rows), *by_code)
