@@ -459,3 +459,58 @@ def test_a_large_tree_may_be_more_than_mermaid_draws(
     code, out, err = run(capfd, "lineage", "--store", str(root), "draft/aa1", "--mermaid")
     assert (code, out.splitlines()[0]) == (0, "flowchart TD")
     assert err == "docid: more than 0 lines: what draws Mermaid may refuse so many\n"
+
+
+def test_show_prints_what_was_replaced(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shown = ("show", "--store", str(root), "draft/aa2", "--history")
+    assert run(capfd, *shown) == (0, "", "docid: draft/aa2 was never replaced\n")
+    assert run(capfd, *shown, "--json") == (0, "", "")
+    store = DocsStore(root, durability="none")
+    for text in ("second", "third"):
+        store.write(Document(stage="draft", doc_id="aa2", task_id="t-2", raw_text=text), if_exists="replace")
+    code, out, _ = run(capfd, *shown)
+    lines = out.splitlines()
+    assert (code, lines[1], lines[3]) == (0, "second", "no newline")
+    assert lines[0].startswith("--- raw, 1 before the one that is there; made 20")
+    assert "(no prompt text)" in run(capfd, *shown, "--prompt")[1]
+    versions = [json.loads(line) for line in run(capfd, *shown, "--json")[1].splitlines()]
+    assert [each["texts"] for each in versions] == [{"raw": "second"}, {"raw": "no newline"}]
+
+
+def test_an_older_version_of_an_unknown_time_is_shown(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    old = root / "draft" / "old"
+    old.mkdir()
+    (old / "raw.txt").write_text("…")
+    (old / "metadata.json").write_text(json.dumps({"task_id": "t-old"}))
+    assert run(capfd, "migrate", "--store", str(root), "--apply")[0] == 0
+    code, out, _ = run(capfd, "show", "--store", str(root), "draft/old", "--history")
+    assert (code, out) == (0, "--- raw, 1 before the one that is there; made at a time not known ---\n…\n")
+
+
+def test_reserve_prints_json(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capfd, "reserve", "draft_generation_tasks.csv", "essay_tasks.csv", "--json", "--salt", "s")
+    assert code == 0
+    assert [json.loads(line) for line in out.splitlines()] == [
+        {
+            "table": "draft_generation_tasks.csv",
+            "stage": "draft",
+            "rows": 2,
+            "doc_id": 2,
+            "parent_doc_id": 0,
+            "without_parent_doc_id": 0,
+            "salt": "s",
+            "dry_run": False,
+        },
+        {
+            "table": "essay_tasks.csv",
+            "stage": "essay",
+            "rows": 2,
+            "doc_id": 2,
+            "parent_doc_id": 2,
+            "without_parent_doc_id": 0,
+            "salt": "s",
+            "dry_run": False,
+        },
+    ]
+    code, out, _ = run(capfd, "reserve", "--stage", "draft", "--task-id", "a", "--json")
+    assert json.loads(out) == {"stage": "draft", "task_id": "a", "doc_id": reserve_doc_id("draft", "a"), "salt": None}

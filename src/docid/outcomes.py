@@ -106,14 +106,14 @@ def judge(
     Raises:
         LineageConflict, ContentConflict, UnreadableDocument: as `DocsStore.write`.
     """
-    same_lineage(version, document.task_id, document.parent_doc_id, has_parent=has_parent)
+    check_lineage(version, document.task_id, document.parent_doc_id, has_parent=has_parent)
     there = version.record
     held = version.contents(ALL_FILES, verify=True)
     differing = tuple(part for part, name in PART_FILES.items() if held.get(name) != parts.get(name))
     metadata_differs = there.run_id != document.run_id or _as_text(there.metadata) != _as_text(document.metadata)
     result = WriteResult(Outcome.UNCHANGED, version.stage, version.doc_id, version.location)
     if there.legacy and differing:
-        raise legacy(version, "its record was written by an older system")
+        raise not_migrated(version, "its record was written by an older system")
     if if_exists == "replace" and (differing or metadata_differs) and not there.legacy:
         return evolve(result, outcome=Outcome.REPLACED), differing
     if not differing:
@@ -125,7 +125,7 @@ def judge(
     return kept, differing
 
 
-def same_lineage(version: Version, task_id: str | None, parent_doc_id: str | None, *, has_parent: bool) -> bool | None:
+def check_lineage(version: Version, task_id: str | None, parent_doc_id: str | None, *, has_parent: bool) -> bool | None:
     """Return whether the lineage is the stored one, None where an older record does not say.
 
     Raises:
@@ -146,7 +146,7 @@ def same_lineage(version: Version, task_id: str | None, parent_doc_id: str | Non
     return None if same and unknown and has_parent else same
 
 
-def legacy(version: Version, problem: str) -> UnreadableDocument:
+def not_migrated(version: Version, problem: str) -> UnreadableDocument:
     """Return the error for a write to a document of an older system."""
     return version.unreadable(problem, "bring the store to this format first: docid migrate")
 

@@ -21,7 +21,7 @@ from docid.errors import (
     UnreadableDocument,
 )
 from docid.ids import check_doc_id, check_text
-from docid.outcomes import Outcome, WriteResult, content_conflict, judge, legacy, same_lineage
+from docid.outcomes import Outcome, WriteResult, check_lineage, content_conflict, judge, not_migrated
 from docid.rows import is_missing, source_of
 from docid.stages import DEFAULT_STAGES, Stages
 from docid.stored import ALL_FILES, Part, StoredDocument, Version, file_of, older_than
@@ -378,7 +378,7 @@ class DocsStore:
         if held is not None and if_exists == "keep":
             return StoredDocument(held, Outcome.KEPT)
         if held is not None and held.record.legacy:
-            raise legacy(held, "its record was written by an older system")
+            raise not_migrated(held, "its record was written by an older system")
         self._check_parent(stage, row.parent_doc_id)
         if row.doc_run_id is not None:
             check_text("doc_run_id", row.doc_run_id)
@@ -407,8 +407,8 @@ class DocsStore:
         if version is not None and self.backend.settle(stage, doc_id):
             version = self._load(stage, doc_id)  # it may not be the one that stays
         if version is not None:
-            if not same_lineage(version, task_id, row.parent_doc_id, has_parent=self._has_parent(stage)):
-                raise legacy(version, "its record, of an older system, does not say whose it is")
+            if not check_lineage(version, task_id, row.parent_doc_id, has_parent=self._has_parent(stage)):
+                raise not_migrated(version, "its record, of an older system, does not say whose it is")
             version.check(verify=False)
         return version
 
@@ -437,7 +437,7 @@ class DocsStore:
             version = self._found(stage, doc_id, (name,))
             record, result = version.record, WriteResult(Outcome.COMPLETED, stage, doc_id, version.location)
             if record.legacy:
-                raise legacy(version, "its record was written by an older system")
+                raise not_migrated(version, "its record was written by an older system")
             if name in record.files:
                 if version.contents((name,), verify=True)[name] == data:
                     return evolve(result, outcome=Outcome.UNCHANGED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from docid.cli.options import RANDOM, UsageError, add_salt, add_stages, by_stage, salt_of
@@ -44,6 +45,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="a reserved table to look parents up in; may be repeated",
     )
     reserve.add_argument("--dry-run", action="store_true", help="say what would be filled; write nothing")
+    reserve.add_argument("--json", action="store_true", help="print one line of JSON a table, or an id")
     add_stages(reserve)
     reserve.set_defaults(run=_reserve)
 
@@ -59,7 +61,9 @@ def _reserve(arguments: argparse.Namespace) -> int:
         ids = reserve_doc_ids(stages.check(arguments.stage), arguments.task_id, run_id=arguments.run_id, salt=salt)
         if arguments.salt == RANDOM:
             complain(f"salt {salt}")
-        print("\n".join(ids))
+        for task_id, doc_id in zip(arguments.task_id, ids, strict=True):
+            facts = {"stage": arguments.stage, "task_id": task_id, "doc_id": doc_id, "salt": salt}
+            print(json.dumps(facts) if arguments.json else doc_id)
         return 0
     tables = by_stage(arguments.tables, stages)
     known = {**_parent_tables(arguments, tables), **tables}
@@ -133,8 +137,12 @@ def _reserve_table(
                 pass
         else:
             write_tasks(path, reserved if before.rows else stream, like=path)
-    would = "would be " if dry else ""
     ids, parent_ids = before.ids - after.ids, before.parents - after.parents
+    if arguments.json:
+        filled = {"doc_id": ids, "parent_doc_id": parent_ids, "without_parent_doc_id": after.parents}
+        noted = salt if ids else None
+        return json.dumps({"table": path, "stage": stage, "rows": after.rows, **filled, "salt": noted, "dry_run": dry})
+    would = "would be " if dry else ""
     text = f"{path}: {after.rows} rows, {would}filled: {ids} doc_id ({before.rows - before.ids} kept)"
     if row_type.parent_stage is not None:
         text += f", {parent_ids} parent_doc_id ({before.rows - before.parents} kept)"

@@ -6,15 +6,24 @@ import json
 from typing import TYPE_CHECKING
 
 from docid.cli.options import UsageError, add_store, find, store_of
-from docid.cli.output import complain, facts_of, hint_at_other_stages, json_line, parts_line, print_text, printable
-from docid.document import PART_FILES
+from docid.cli.output import (
+    complain,
+    facts_of,
+    hint_at_other_stages,
+    json_line,
+    one_line,
+    parts_line,
+    print_text,
+    printable,
+)
+from docid.document import PART_FILES, timestamp
 from docid.errors import DocidError
 
 if TYPE_CHECKING:
     import argparse
 
     from docid.store import DocsStore
-    from docid.stored import Part
+    from docid.stored import Part, StoredDocument
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,6 +41,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         what.add_argument(
             f"--{part}", action="store_const", const=part, dest="part", help=f"print the {part} text alone, as it is"
         )
+    show.add_argument(
+        "--history", action="store_true", help="print the versions that were replaced instead, the latest first"
+    )
     what.add_argument("--json", action="store_true", help="print the record as one line of JSON")
     add_store(show)
     show.set_defaults(run=_show)
@@ -52,6 +64,8 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _show(arguments: argparse.Namespace) -> int:
     document = find(arguments, arguments.document)
+    if arguments.history:
+        return _show_history(arguments, document)
     if arguments.part is not None:
         text = document.text(arguments.part)
         if text is None:
@@ -72,6 +86,26 @@ def _show(arguments: argparse.Namespace) -> int:
         print(f"\n--- {part} ---")
         text = document.raw_text if part == "raw" else document.text(part) or ""
         print_text(printable(text if text.endswith("\n") else text + "\n"))
+    return 0
+
+
+def _show_history(arguments: argparse.Namespace, document: StoredDocument) -> int:
+    """Print the versions that others have replaced."""
+    versions = store_of(arguments).history(document.stage, document.doc_id)
+    count = 0
+    for count, version in enumerate(versions, 1):
+        texts = version.parts()
+        made = None if version.created_at is None else timestamp(version.created_at)
+        if arguments.json:
+            facts = {"stage": version.stage, "doc_id": version.doc_id, "created_at": made, "run_id": version.run_id}
+            print(json_line({**facts, "metadata": version.metadata, "texts": texts}))
+            continue
+        part = arguments.part or ("parsed" if "parsed" in texts else "raw")
+        print(one_line(f"--- {part}, {count} before the one that is there; made {made or 'at a time not known'} ---"))
+        text = texts.get(part, f"(no {part} text)")
+        print_text(printable(text if text.endswith("\n") else text + "\n"))
+    if not count and not arguments.json:
+        complain(f"{document.stage}/{document.doc_id} was never replaced")
     return 0
 
 

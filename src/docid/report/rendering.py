@@ -130,7 +130,14 @@ def write_report(
     path: str | os.PathLike[str],
     store: DocsStore | str | os.PathLike[str],
     tables: Mapping[str, str | os.PathLike[str] | Iterable[TaskRow]] | None = None,
-    **options: Any,
+    *,
+    stages: Stages | None = None,
+    score_stage: str | None = None,
+    verify: bool = False,
+    stale_after: float = 3600.0,
+    limits: Limits = Limits(),  # noqa: B008 - as above
+    title: str | None = None,
+    progress: Progress | None = None,
 ) -> Page:
     """Write the page that `page` returns to a file, in place of what is there, at once; return it.
 
@@ -138,13 +145,24 @@ def write_report(
 
     Args:
         path: the file.
-        store, tables, options: as for `page`.
+        store, tables, stages, score_stage, verify, stale_after, limits, title, progress: as for `page`.
 
     Raises:
         TaskTableError, InvalidName: as for `page`.
         OSError: as for `page`, or the file cannot be written.
     """
-    made = page(store, tables, directory=os.path.dirname(os.path.abspath(os.fspath(path))), **options)
+    made = page(
+        store,
+        tables,
+        stages=stages,
+        score_stage=score_stage,
+        verify=verify,
+        stale_after=stale_after,
+        limits=limits,
+        directory=os.path.dirname(os.path.abspath(os.fspath(path))),
+        title=title,
+        progress=progress,
+    )
     write_page(path, made)
     return made
 
