@@ -699,7 +699,7 @@ def machine(directory: str) -> dict[str, str]:
                 kind, longest = its_kind, mount
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])} {platform.machine()}",
         "cpu": f"{cpu}, {os.cpu_count()} processors",
         "file system": kind,
     }
