@@ -21,7 +21,8 @@ import obstore
 from obstore.store import from_url
 
 from docid import DocsStore, Document, audit
-from docid.backends.objects import ObjectsBackend, packed
+from docid.backends.objectformat import packed
+from docid.backends.objects import ObjectsBackend
 from docid.document import Record, nonce
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))

@@ -31,6 +31,9 @@ ORDER = [
     "backends.sweep",
     "backends.local",
     "backends.memory",
+    "backends.objectformat",
+    "backends.bucket",
+    "backends.objectsweep",
     "backends.objects",
     "backends",
     "stored",
@@ -92,7 +95,7 @@ DEFERRED = {
 CORE = {"attrs", "orjson"}
 # What a module needs that comes with an extra of its name.
 EXTRAS = {
-    "backends.objects": {"obstore"},
+    "backends.bucket": {"obstore"},
     "dagster": {"dagster"},
     "cli.register": {"dagster"},
     "cli.terminal": {"rich"},

@@ -346,7 +346,8 @@ def test_the_other_commands_take_a_url_too(
     assert main(["ls", "--store", "memory://", "draft"]) == 2
     assert "empty in every process; expected a directory" in capfd.readouterr().err
     monkeypatch.setitem(sys.modules, "obstore", None)
-    monkeypatch.delitem(sys.modules, "docid.backends.objects", raising=False)
+    for module in ("bucket", "objects"):
+        monkeypatch.delitem(sys.modules, f"docid.backends.{module}", raising=False)
     assert main(["ls", "draft"]) == 2
     assert capfd.readouterr().err == "docid: a store at a URL needs obstore: pip install 'docid-store[objects]'\n"
 

@@ -38,9 +38,10 @@ from docid import (
     audit,
     reserve_tasks,
 )
-from docid.backends import Backend, objects
+from docid.backends import Backend, bucket
 from docid.backends.base import Leftover
-from docid.backends.objects import ObjectsBackend, packed, unpacked
+from docid.backends.objectformat import packed, unpacked
+from docid.backends.objects import ObjectsBackend
 from docid.errors import InvalidDocument
 from docid.repair import repair
 from docid.testing import BackendTests
@@ -77,7 +78,7 @@ def test_a_document_is_one_object_that_any_reader_of_json_understands(store: Doc
     store.write(draft(parsed_text="p", metadata={"model_id": "m"}))
     backend = store.backend
     assert isinstance(backend, ObjectsBackend)
-    found = json.loads(bytes(obstore.get(backend._store, "draft/d1.json").bytes()))
+    found = json.loads(bytes(obstore.get(backend._bucket.store, "draft/d1.json").bytes()))
     assert found.pop("texts") == {"raw.txt": "once", "parsed.txt": "p"}
     assert found == store.open("draft", "d1").record
     assert found["model_id"] == "m"
@@ -134,7 +135,7 @@ def test_an_object_that_is_no_document_is_a_finding_and_can_be_repaired(data: by
     backend = store.backend
     assert isinstance(backend, ObjectsBackend)
     store.write(draft("good"))
-    obstore.put(backend._store, "draft/d1.json", data)
+    obstore.put(backend._bucket.store, "draft/d1.json", data)
     with pytest.raises(UnreadableDocument, match=message):
         store.open("draft", "d1")
     with pytest.raises(UnreadableDocument, match="memory:///draft/d1.json cannot be used"):
@@ -147,7 +148,7 @@ def test_an_object_that_is_no_document_is_a_finding_and_can_be_repaired(data: by
     assert step.to.endswith("/draft/d1.json")
     assert list(repair(store, apply=True, stale_after=0)) == []
     assert store.write(draft()).outcome == "created"
-    assert bytes(obstore.get(backend._store, step.to).bytes()) == data
+    assert bytes(obstore.get(backend._bucket.store, step.to).bytes()) == data
     [purged] = repair(store, apply=True, purge=True, older_than=0)
     assert (purged.action, purged.done, purged.path) == ("purge", True, step.to)
 
@@ -167,7 +168,7 @@ def test_what_is_not_a_documents_name_is_no_document(store: DocsStore) -> None:
     assert isinstance(backend, ObjectsBackend)
     store.write(draft())
     for name in ("draft/NO.json", "draft/d2", "draft/sub/d3.json", "draft.json", "draft2/d4.json", "draft/.json"):
-        obstore.put(backend._store, name, b"{}")
+        obstore.put(backend._bucket.store, name, b"{}")
     assert list(store.ids("draft")) == ["d1"]
     assert audit(store).findings == ()
 
@@ -176,7 +177,7 @@ def test_a_change_that_was_lost_half_way_is_in_history_once(store: DocsStore) ->
     backend = store.backend
     assert isinstance(backend, ObjectsBackend)
     store.write(draft())
-    first = backend._get("draft/d1.json")
+    first = backend._bucket.get("draft/d1.json")
     assert first is not None
     # The old version was put aside, and the process ended before the new one was put.
     place = ".docid/history/draft/d1/"
@@ -185,7 +186,7 @@ def test_a_change_that_was_lost_half_way_is_in_history_once(store: DocsStore) ->
     assert list(store.history("draft", "d1")) == []
     store.write(draft(raw_text="twice"), if_exists="replace")
     assert [each.raw_text for each in store.history("draft", "d1")] == ["once"]
-    obstore.delete(backend._store, "draft/d1.json")
+    obstore.delete(backend._bucket.store, "draft/d1.json")
     assert [each.raw_text for each in store.history("draft", "d1")] == ["once"]
 
 
@@ -613,10 +614,10 @@ def test_an_object_of_a_later_docid_is_left_alone(store: DocsStore) -> None:
     backend = store.backend
     assert isinstance(backend, ObjectsBackend)
     store.write(draft())
-    found = backend._get("draft/d1.json")
+    found = backend._bucket.get("draft/d1.json")
     assert found is not None
     later = orjson.loads(found.data) | {"format": "docid/document/2"}
-    obstore.put(backend._store, "draft/d1.json", orjson.dumps(later))
+    obstore.put(backend._bucket.store, "draft/d1.json", orjson.dumps(later))
     with pytest.raises(UnreadableDocument, match="a later docid wrote it"):
         store.write(draft(), if_exists="replace")
 
@@ -644,7 +645,7 @@ def test_a_replace_whose_fate_is_not_known_is_an_error_and_can_be_done_again(s3:
     assert isinstance(backend, ObjectsBackend)
     old = backend.load("draft", "d1")
     assert old is not None
-    put = backend._put
+    put = backend._bucket.put
 
     def failing(key: str, data: bytes, mode: Any) -> None:
         if isinstance(mode, dict):
@@ -652,9 +653,9 @@ def test_a_replace_whose_fate_is_not_known_is_an_error_and_can_be_done_again(s3:
             raise StoreUnavailable("write", key, "no answer", "try again")
         put(key, data, mode)
 
-    backend._put = failing  # type: ignore[method-assign]
+    backend._bucket.put = failing  # type: ignore[method-assign]
     assert not backend.replace("draft", "d1", old.record, old.record, {"raw.txt": b"y"})
-    backend._put = put  # type: ignore[method-assign]
+    backend._bucket.put = put  # type: ignore[method-assign]
 
 
 def test_a_store_that_was_made_before_a_fork_is_made_again(s3: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -662,11 +663,11 @@ def test_a_store_that_was_made_before_a_fork_is_made_again(s3: Moto, monkeypatch
     options: dict[str, Any] = {**CREDENTIALS, "endpoint": s3.endpoint, "client_options": {"allow_http": True}}
     own = S3Store(url.split("/")[2], prefix="some/place", **options)
     for backend in (ObjectsBackend(url, options=s3.options()), ObjectsBackend(own)):
-        before = backend._store
-        backend._made_in = -1
+        before = backend._bucket.store
+        backend._bucket._made_in = -1
         assert list(backend.ids("draft")) == []
-        assert backend._store is not before
-    monkeypatch.setattr(objects, "_used_by", -1)
+        assert backend._bucket.store is not before
+    monkeypatch.setattr(bucket, "_used_by", -1)
     with pytest.raises(StoreUnavailable, match="forked from one that has used an object store"):
         backend.load("draft", "d1")
     with pytest.raises(StoreUnavailable, match="forked"):
@@ -679,7 +680,7 @@ def test_a_sweeper_looks_again_before_it_moves_anything() -> None:
     assert isinstance(backend, ObjectsBackend)
     sweeper = backend.sweeper()
     assert sweeper.is_stale("draft", "gone", 0)
-    obstore.put(backend._store, "draft/d1.json", b"[]")
+    obstore.put(backend._bucket.store, "draft/d1.json", b"[]")
     found = Leftover("unreadable-record", "draft", "d1", "draft/d1", "x", "quarantine", b"{}")
     assert sweeper.clear(found, "run", 0) is None  # another record is there by now
     assert sweeper.clear(found._replace(expected=None, doc_id="gone"), "run", 0) is None
@@ -739,25 +740,25 @@ def test_of_two_repairs_at_once_none_takes_away_what_is_written_meanwhile() -> N
     store = DocsStore("memory://")
     backend = store.backend
     assert isinstance(backend, ObjectsBackend)
-    obstore.put(backend._store, "draft/d1.json", b"[]")
+    obstore.put(backend._bucket.store, "draft/d1.json", b"[]")
     [step] = repair(store, stale_after=0)
     assert step.finding is not None
     assert step.finding.leftover is not None
     first, second = backend.sweeper(), backend.sweeper()
-    put = backend._put
+    put = backend._bucket.put
 
     def interleaved(key: str, data: bytes, mode: Any) -> None:
         put(key, data, mode)
         if key.startswith(".docid/quarantine/one"):
-            backend._put = put  # type: ignore[method-assign]
+            backend._bucket.put = put  # type: ignore[method-assign]
             assert second.clear(step.finding.leftover, "two", 0) is not None  # type: ignore[union-attr, arg-type]
             assert store.write(draft()).outcome == "created"
 
-    backend._put = interleaved  # type: ignore[method-assign]
+    backend._bucket.put = interleaved  # type: ignore[method-assign]
     assert first.clear(step.finding.leftover, "one", 0) is None
     assert store.read("draft", "d1").raw_text == "once"
     # One that died between its tombstone and the deletion: the next one clears it, when it has been there for a while.
-    obstore.put(backend._store, "draft/d2.json", b'{"docid_quarantined": "0"}\n')
+    obstore.put(backend._bucket.store, "draft/d2.json", b'{"docid_quarantined": "0"}\n')
     assert [step.done for step in repair(store, apply=True, stale_after=0)] == [False]
     with pytest.raises(UnreadableDocument):
         store.write(draft("d2"))
@@ -789,18 +790,18 @@ def test_of_two_changes_that_put_one_version_aside_the_one_that_is_made_keeps_it
     backend = ObjectsBackend("memory://")
     store = DocsStore(backend)
     store.write(draft(raw_text="1"))
-    put = backend._put
+    put = backend._bucket.put
 
     def interleaved(key: str, data: bytes, mode: Any) -> None:
         # The other change puts the same version aside behind this one's, and is made before it.
         if isinstance(mode, dict):
-            backend._put = put  # type: ignore[method-assign]
+            backend._bucket.put = put  # type: ignore[method-assign]
             assert store.write(draft(raw_text="2"), if_exists="replace").outcome == "replaced"
         put(key, data, mode)
 
     old = backend.load("draft", "d1")
     assert old is not None
-    backend._put = interleaved  # type: ignore[method-assign]
+    backend._bucket.put = interleaved  # type: ignore[method-assign]
     assert not backend.replace("draft", "d1", old.record, old.record, {"raw.txt": b"3"})
     assert [each.raw_text for each in store.history("draft", "d1")] == ["1"]
     assert store.read("draft", "d1").raw_text == "2"
@@ -810,12 +811,12 @@ def test_history_is_read_beside_a_change_that_takes_its_own_away(monkeypatch: py
     backend = ObjectsBackend("memory://")
     store = DocsStore(backend)
     store.write(draft(raw_text="1"))
-    first = backend._get("draft/d1.json")
+    first = backend._bucket.get("draft/d1.json")
     assert first is not None
     gone = backend._put_aside(".docid/history/draft/d1/", first.data)
     store.write(draft(raw_text="2"), if_exists="replace")
-    get = backend._get
-    monkeypatch.setattr(backend, "_get", lambda key: None if key == gone else get(key))
+    get = backend._bucket.get
+    monkeypatch.setattr(backend._bucket, "get", lambda key: None if key == gone else get(key))
     assert [each.raw_text for each in store.history("draft", "d1")] == ["1"]
 
 
@@ -835,11 +836,11 @@ def test_texts_that_the_record_does_not_list_are_found(store: DocsStore) -> None
     backend = store.backend
     assert isinstance(backend, ObjectsBackend)
     store.write(draft())
-    found = backend._get("draft/d1.json")
+    found = backend._bucket.get("draft/d1.json")
     assert found is not None
     whole = json.loads(found.data)
     whole["texts"]["parsed.txt"] = "not of it"
-    obstore.put(backend._store, "draft/d1.json", orjson.dumps(whole, option=orjson.OPT_INDENT_2))
+    obstore.put(backend._bucket.store, "draft/d1.json", orjson.dumps(whole, option=orjson.OPT_INDENT_2))
     [finding] = audit(store).findings
     assert (finding.code, finding.where) == ("unlisted-file", store.location("draft", "d1"))
     assert "a text 'parsed.txt' that its record does not list" in finding.message
@@ -850,5 +851,5 @@ def test_texts_that_the_record_does_not_list_are_found(store: DocsStore) -> None
 def test_what_goes_between_the_put_that_was_refused_and_the_look_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = ObjectsBackend("memory://")
     assert backend.create("draft", "d1", b"{}\n", {"raw.txt": b"x"})
-    monkeypatch.setattr(backend, "_get", lambda _: None)
+    monkeypatch.setattr(backend._bucket, "get", lambda _: None)
     assert not backend.create("draft", "d1", b"{}\n", {"raw.txt": b"y"})

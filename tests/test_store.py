@@ -529,12 +529,12 @@ def damage(store: DocsStore, name: str, data: bytes | None) -> None:
     """Change one file of draft/a1 behind the store's back."""
     backend = store.backend
     if isinstance(backend, ObjectsBackend):
-        there = backend._get("draft/a1.json")
+        there = backend._bucket.get("draft/a1.json")
         assert there is not None
         whole = orjson.loads(there.data)
         whole["texts"][name] = None if data is None else data.decode("latin-1")
         whole["texts"] = {file: text for file, text in whole["texts"].items() if text is not None}
-        backend._put("draft/a1.json", orjson.dumps(whole, option=orjson.OPT_INDENT_2), "overwrite")
+        backend._bucket.put("draft/a1.json", orjson.dumps(whole, option=orjson.OPT_INDENT_2), "overwrite")
         return
     if isinstance(backend, MemoryBackend):
         found = backend._documents["draft"]["a1"]

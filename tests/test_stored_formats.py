@@ -78,7 +78,7 @@ def test_the_objects_of_0_1_0_are_the_same_documents(written_by_0_1_0: Path, tmp
     assert isinstance(objects.backend, ObjectsBackend)
     root = written_by_0_1_0 / "objects"
     for path in root.rglob("*.json"):
-        obstore.put(objects.backend._store, path.relative_to(root).as_posix(), path.read_bytes())
+        obstore.put(objects.backend._bucket.store, path.relative_to(root).as_posix(), path.read_bytes())
     for stage, doc_id in (("draft", DRAFT), ("essay", ESSAY)):
         assert objects.read(stage, doc_id, verify=True) == docs.read(stage, doc_id, verify=True)
         assert list(objects.history(stage, doc_id)) == list(docs.history(stage, doc_id))
