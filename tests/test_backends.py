@@ -6,7 +6,7 @@ import inspect
 import subprocess
 import sys
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -141,12 +141,28 @@ class HistoryByPrefix(MemoryBackend):
                 yield from super().history(stage, each, parts)
 
 
+class WithoutHistory(MemoryBackend):
+    def with_history(self, stage: str) -> Container[str]:
+        return ()
+
+
 class AllOrNothing(MemoryBackend):
     def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
         return [self.create(*document) for document in documents]
 
 
-WRONG = [Forgetful, Overwriting, Unchecked, Mixing, Raising, TodaysTexts, ByPrefix, HistoryByPrefix, AllOrNothing]
+WRONG = [
+    Forgetful,
+    Overwriting,
+    Unchecked,
+    Mixing,
+    Raising,
+    TodaysTexts,
+    ByPrefix,
+    HistoryByPrefix,
+    WithoutHistory,
+    AllOrNothing,
+]
 
 
 @pytest.mark.parametrize("wrong", WRONG)

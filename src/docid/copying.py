@@ -105,10 +105,10 @@ class _Copy:
 
     def stage(self, stage: str) -> Iterator[Copied]:
         """Copy the documents of a stage."""
-        changed = self.source.changed(stage) if self.history else ()
+        with_history = self.source.with_history(stage) if self.history else ()
         # Where nothing is there yet nothing is looked for: a document that is there after all is refused then.
         is_new = next(iter(self.target.ids(stage)), None) is None
-        loaded = self.source.each(lambda doc_id: self._loaded(stage, doc_id, changed), self.source.ids(stage))
+        loaded = self.source.each(lambda doc_id: self._loaded(stage, doc_id, with_history), self.source.ids(stage))
         while chunk := list(islice(loaded, self.target.together)):
             yield from self._chunk(stage, [each for each in chunk if each is not None], is_new=is_new)
 
@@ -156,7 +156,7 @@ class _Copy:
         except UnreadableDocument:
             return True  # and is told when it is compared
 
-    def _loaded(self, stage: str, doc_id: str, changed: Container[str] | None) -> _Versions | Copied | None:
+    def _loaded(self, stage: str, doc_id: str, with_history: Container[str] | None) -> _Versions | Copied | None:
         """Return the versions of a document, compared with their records; None where it has vanished."""
         task_id = None
         try:
@@ -168,7 +168,7 @@ class _Copy:
         except (UnreadableDocument, InvalidDocument) as error:
             return Copied("refused", stage, doc_id, task_id, str(error))
         versions, message = [found], ""
-        if changed is None or doc_id in changed:
+        if with_history is None or doc_id in with_history:
             try:
                 later = version
                 for stored in self.source.history(stage, doc_id, ALL_FILES):

@@ -214,6 +214,14 @@ class BackendTests:
         for doc_id in ("b2", "a", "a10", "a1-"):
             assert list(backend.history("draft", doc_id, FILES)) == []
 
+    def test_what_has_a_history_is_among_what_is_said_to_have_one(self, backend: Backend) -> None:
+        old, new = stored(), stored(raw_text="twice")
+        backend.create(*old)
+        backend.create(*stored("b2"))
+        backend.replace("draft", "a1", old.record, new.record, new.parts)
+        known = backend.with_history("draft")
+        assert known is None or "a1" in known
+
     def test_history_has_the_texts_of_its_time(self, backend: Backend) -> None:
         versions = [stored(raw_text="1"), stored(raw_text="1", metadata={"k": 1}), stored(raw_text="2")]
         versions.append(stored(raw_text="2", parsed_text="p"))

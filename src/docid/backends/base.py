@@ -129,7 +129,7 @@ class Backend(Protocol):
     Every method may raise `UnreadableDocument` where something stands that is no document, and `OSError`.
 
     A class that inherits from this one gets `location`, `each`, `exists`, `create_many`, `listing`, `modified`,
-    `settle`, `check`, `changed` and `sweeper`, which a home may do better.
+    `settle`, `check`, `with_history` and `sweeper`, which a home may do better.
     """
 
     @abstractmethod
@@ -237,7 +237,7 @@ class Backend(Protocol):
         """
         return
 
-    def changed(self, stage: str) -> Container[str] | None:  # noqa: ARG002 - for a home that knows
+    def with_history(self, stage: str) -> Container[str] | None:  # noqa: ARG002 - for a home that knows
         """Return the doc ids of a stage that have a history, and maybe others; None where that is not known."""
         return None
 

@@ -56,7 +56,7 @@ _REMEDIES = {
 _LOOKS = 3
 
 
-class _Changed:
+class _WithHistory:
     """The documents of a stage that have a history, or an interim name: one that was replaced is there already."""
 
     def __init__(self, history: str, stage: str) -> None:
@@ -388,9 +388,9 @@ class LocalBackend(Backend):
         with self._at(stage):
             yield from self._listed(stage)
 
-    def changed(self, stage: str) -> Container[str]:
-        """See `Backend.changed`: looked at when it is asked for, not before."""
-        return _Changed(join(self.root, *HISTORY, stage), join(self.root, stage))
+    def with_history(self, stage: str) -> Container[str]:
+        """See `Backend.with_history`: looked at when it is asked for, not before."""
+        return _WithHistory(join(self.root, *HISTORY, stage), join(self.root, stage))
 
     def _listed(self, stage: str) -> Iterator[str]:
         started = time.time_ns()

@@ -243,8 +243,8 @@ class ObjectsBackend(Backend):
         """See `Backend.check`."""
         packed(record, parts)
 
-    def changed(self, stage: str) -> Collection[str]:
-        """See `Backend.changed`."""
+    def with_history(self, stage: str) -> Collection[str]:
+        """See `Backend.with_history`."""
         return self._bucket.directories("/".join((*HISTORY, stage)))
 
     def sweeper(self) -> ObjectsSweeper:
