@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -125,5 +127,45 @@ def test_snakemake_reports_a_reply_that_was_not_parsed_and_keeps_it(tmp_path: Pa
         assert (document.parsed_text, document.raw_text) == (None, f"A text about A text about d-{row.task_id[-1]}")
 
 
-def test_the_airflow_snippet_is_python() -> None:
-    compile(snippet("airflow.md"), "airflow.md", "exec")
+def names_of_docid(code: str) -> list[tuple[str, str]]:
+    """Return what a snippet takes from docid, by module: what it imports, and what it asks of the classes there."""
+    tree = ast.parse(code)
+    imported = [
+        (node.module, alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "docid"
+        for alias in node.names
+    ]
+    modules = {name: module for module, name in imported}
+    asked = [
+        (f"{modules[node.value.id]}.{node.value.id}", node.attr)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules
+    ]
+    return imported + asked
+
+
+def is_there(place: str, name: str) -> bool:
+    try:
+        return hasattr(pkgutil.resolve_name(place), name)
+    except (AttributeError, ImportError):
+        return False
+
+
+def test_what_the_airflow_snippet_takes_from_docid_is_there() -> None:
+    # Airflow pins the versions of what it needs, so that it is not run here.
+    found = names_of_docid(snippet("airflow.md"))
+    assert {("docid", "DocsStore"), ("docid.indexed", "index_of"), ("docid.Document", "from_task")} <= set(found)
+    assert [each for each in found if not is_there(*each)] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "missing"),
+    [
+        ("from docid import DocStore", ("docid", "DocStore")),
+        ("from docid.index import index_of", ("docid.index", "index_of")),
+        ("from docid import Document\nDocument.from_row(1)", ("docid.Document", "from_row")),
+    ],
+)
+def test_a_name_that_docid_does_not_have_is_seen(code: str, missing: tuple[str, str]) -> None:
+    assert [each for each in names_of_docid(code) if not is_there(*each)] == [missing]
