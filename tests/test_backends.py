@@ -195,6 +195,16 @@ def test_a_suite_without_a_home_says_what_is_missing(tmp_path: Path) -> None:
     assert "expected a fixture 'backend' that returns an empty home" in done.stdout
 
 
+def test_what_a_suite_could_not_try_is_skipped_and_not_passed(tmp_path: Path) -> None:
+    class ByItself(MemoryBackend):
+        def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
+            return [MemoryBackend.create(self, *document) for document in documents]
+
+    test = BackendTests().test_one_that_cannot_be_created_does_not_keep_the_others_back
+    with pytest.MonkeyPatch.context() as monkeypatch, pytest.raises(pytest.skip.Exception, match="does not go by"):
+        test(ByItself(), monkeypatch)
+
+
 def test_two_suites_pass_in_one_session_of_a_project_without_settings(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(
         "import pytest\nfrom docid.backends import MemoryBackend\nfrom docid.testing import BackendTests\n"
