@@ -342,7 +342,7 @@ def test_backfill_adds_a_key_where_it_is_missing(store: DocsStore, table: Path) 
     store.write(Document(stage="draft", doc_id="d2", task_id="t-2", raw_text="x", metadata={"model_id": "own"}))
     store.write(Document(stage="draft", doc_id="d4", task_id="other", raw_text="x"))
     store.backend.create("draft", "d6", b'{"task_id": "t-6"}', {"raw.txt": b"x"})
-    planned = list(backfill(store, "model_id", table, "model", apply=False))
+    planned = list(backfill(store, "model_id", table, "model", dry_run=True))
     assert store.open("draft", "d1").metadata == {"n": 1}
     changes = list(backfill(store, "model_id", table, "model"))
     assert [(each.action, each.doc_id, each.done) for each in changes] == [

@@ -90,7 +90,7 @@ def curating(store: DocsStore) -> None:
     assert_type(select(read_scores("scores.csv"), store, top=3, aggregate="mean").rows, tuple[TaskRow, ...])
     assert_type(list(replay(store, "essay", ["e1"])), list[TaskRow])
     assert_type(migrate(store, {"draft": Path("draft_tasks.csv")}, apply=True), Iterator[Change])
-    assert_type(backfill(store, "model_id", "draft_tasks.csv", "generation_model"), Iterator[Change])
+    assert_type(backfill(store, "model_id", "draft_tasks.csv", "generation_model", dry_run=True), Iterator[Change])
 
 
 def seeing(store: DocsStore, frame: pl.DataFrame, lineage: Lineage) -> None:

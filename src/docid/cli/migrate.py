@@ -110,7 +110,7 @@ def _backfill(arguments: argparse.Namespace) -> int:
     if not colon or not named or not column:
         raise UsageError(f"--from {arguments.source}: expected [STAGE=]TABLE:COLUMN")
     stage, path = table_of(named, store.stages)
-    changes = backfill(store, arguments.key, path, column, stage=stage, apply=not arguments.dry_run)
+    changes = backfill(store, arguments.key, path, column, stage=stage, dry_run=arguments.dry_run)
     counts = _told(store, changes, Counter(), as_json=arguments.json)
     if not arguments.json:
         parts = (f"{counts[stage, action]:,} {words[arguments.dry_run]}" for action, words in _SET.items())

@@ -352,7 +352,7 @@ def backfill(
     column: str,
     *,
     stage: str | None = None,
-    apply: bool = True,
+    dry_run: bool = False,
 ) -> Iterator[Change]:
     r"""Add one key to the metadata of documents that lack it, from a column of their task table.
 
@@ -366,7 +366,7 @@ def backfill(
         table: the table's path; documents are found by its column `doc_id`.
         column: the column that holds the values; they are set as text.
         stage: the stage of the table; if not given, the one that its name says.
-        apply: do it; otherwise nothing is changed.
+        dry_run: change nothing.
 
     Returns:
         A stream, one value a document or a row without `doc_id`, in the table's order.
@@ -397,7 +397,7 @@ def backfill(
     path = os.fspath(table)
     stage = named_stage(path, store.stages) if stage is None else store.stages.check(stage)
     rows = _values(path, stage, column)
-    return _backfilled(store, stage, key, rows, apply=apply)
+    return _backfilled(store, stage, key, rows, apply=not dry_run)
 
 
 def _values(path: str, stage: str, column: str) -> list[tuple[str, str, str]]:
