@@ -221,6 +221,16 @@ def test_a_document_of_the_rows_parent_comes_before_one_of_an_unknown(local: Doc
     assert kinds(linked.notes) == ["malformed-id", "other-documents"]
 
 
+def test_a_note_on_an_object_says_its_url(tmp_path: Path) -> None:
+    store = DocsStore("memory://")
+    store.backend.create("essay", "odd", b'{"task_id": "e-1", "parent_doc_id": "Not An Id"}', {"raw.txt": b"x"})
+    path = tmp_path / "essay_tasks.csv"
+    path.write_text("essay_task_id\ne-1\n")
+    assert [note.where for note in link(path, store).notes if note.kind == "malformed-id"] == [
+        "memory:///essay/odd.json"
+    ]
+
+
 def test_a_stage_that_cannot_be_listed_is_no_empty_one(local: DocsStore, table: Path) -> None:
     put(local, "draft", "d1", "t-1")
     (local.path("essay", "x").parent).write_text("a file")

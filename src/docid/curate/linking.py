@@ -313,7 +313,7 @@ def _find(store: DocsStore, stage: str, tasks: dict[str, list[_Candidate]]) -> l
             parent = found.parent_doc_id
             if parent is not None and not is_doc_id(parent):
                 message = f"its parent_doc_id is {parent!r}, which is no doc id"
-                notes.append(Note("malformed-id", str(found.path), found.task_id, message))
+                notes.append(Note("malformed-id", found.location, found.task_id, message))
             elif all(each.doc_id != found.doc_id for each in there):  # what is replaced now may come twice
                 there.append(_Candidate(made_at(store, found) or _LONG_AGO, found.doc_id, parent))
     for there in tasks.values():
