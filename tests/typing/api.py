@@ -87,7 +87,9 @@ def homes(future: Future[str]) -> None:
 def curating(store: DocsStore) -> None:
     assert_type(link("essay_tasks.csv", store, dry_run=True).notes, tuple[Note, ...])
     assert_type(scores(store), Iterator[Score])
-    assert_type(select(read_scores("scores.csv"), store, top=3, aggregate="mean").rows, tuple[TaskRow, ...])
+    assert_type(
+        select(scores=read_scores("scores.csv"), store=store, top=3, aggregate="mean").rows, tuple[TaskRow, ...]
+    )
     assert_type(list(replay(store, "essay", ["e1"])), list[TaskRow])
     assert_type(migrate(store, {"draft": Path("draft_tasks.csv")}, apply=True), Iterator[Change])
     assert_type(backfill(store, "model_id", "draft_tasks.csv", "generation_model", dry_run=True), Iterator[Change])

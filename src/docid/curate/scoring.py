@@ -167,12 +167,12 @@ def _number(text: str | None) -> tuple[float | None, str]:
     return (number, "") if abs(number) < _LARGEST else (None, f"parsed text is too large: {shown(stripped)}")
 
 
-def write_scores(path: str | os.PathLike[str], found: Iterable[Score], columns: tuple[str, ...]) -> int:
+def write_scores(path: str | os.PathLike[str], scores: Iterable[Score], columns: tuple[str, ...]) -> int:
     """Write scores as a CSV table, in place of what is at `path`, atomically; gzip where the name ends in `.gz`.
 
     Args:
         path: the table.
-        found: the scores, from `scores`.
+        scores: the scores, from the function `scores`.
         columns: its columns, from `score_columns`.
 
     Returns:
@@ -183,7 +183,7 @@ def write_scores(path: str | os.PathLike[str], found: Iterable[Score], columns: 
     """
     with TableWriter(os.fspath(path), Shape()) as writer:
         writer.start(columns)
-        for number, score in enumerate(found, 2):
+        for number, score in enumerate(scores, 2):
             writer.add(number, score.texts())
         writer.commit()
         return writer.count

@@ -74,7 +74,7 @@ _LEGACY = {"essay": ("essay_doc_id", "doc_id"), "evaluation": ("document_id", "e
 
 
 def select(
-    found: Iterable[Score],
+    scores: Iterable[Score],
     store: DocsStore,
     *,
     top: int,
@@ -89,7 +89,7 @@ def select(
     or cannot be used, is left out, and the next one takes its place.
 
     Args:
-        found: scores, from `scores` or `read_scores`.
+        scores: scores, from the function `scores` or `read_scores`.
         store: where the documents are.
         top: how many.
         templates: count the scores of these evaluation templates only; all if empty.
@@ -119,7 +119,7 @@ def select(
         raise ValueError(f"aggregate: expected one of {', '.join(_AGGREGATES)}, got {aggregate!r}")
     stage = _scored_stage(store) if stage is None else store.stages.check(stage)
     row_type = checked_row_type(store, stage, row_type)
-    of_each, left, evaluations, seen = _grouped(found, frozenset(templates))
+    of_each, left, evaluations, seen = _grouped(scores, frozenset(templates))
     notes = [
         Note("unknown-template", "evaluations", None, _unknown(each, seen)) for each in templates if each not in seen
     ]
@@ -169,14 +169,14 @@ _SHOWN = 20  # templates in a message
 
 
 def _grouped(
-    found: Iterable[Score], templates: frozenset[str]
+    scores: Iterable[Score], templates: frozenset[str]
 ) -> tuple[dict[str, list[float]], Counter[str], int, set[str]]:
     """Return the scores by what they are of, what was left out, how many there were, and of which templates."""
     seen: set[str] = set()
     of_each: dict[str, list[float]] = {}
     left: Counter[str] = Counter()
     evaluations = 0
-    for score in found:
+    for score in scores:
         evaluations += 1
         seen.add(score.template_id)
         if templates and score.template_id not in templates:
