@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from docid.store import DocsStore
     from docid.stored import StoredDocument
 
-__all__ = ["Ancestors", "Builder", "checked_row_type"]
+__all__ = ["IDENTITY", "Ancestors", "Builder", "checked_row_type"]
+
+IDENTITY = frozenset({"task_id", "doc_id", "parent_doc_id", "doc_run_id", "doc_salt", "source_doc_id"})
+"""The fields of a row that say which document it is, and not what the document is made from."""
 
 _KNOWN = 10_000  # ancestors that are remembered
 
@@ -94,8 +97,7 @@ class Builder:
     def __init__(self, store: DocsStore, row_type: type[TaskRow]) -> None:
         self._row_type = row_type
         self._schema = schema_of(row_type)
-        identity = {"task_id", "doc_id", "parent_doc_id", "doc_run_id", "doc_salt", "source_doc_id"}
-        self._own = [column for column in self._schema.columns if column.attribute not in identity]
+        self._own = [column for column in self._schema.columns if column.attribute not in IDENTITY]
         # Whatever the documents of another pipeline say beside its columns.
         self._with_others = row_type not in {DraftTask, EssayTask, EvaluationTask}
         keys = None if self._with_others else self._schema.names | {"template_id", "model_id"}

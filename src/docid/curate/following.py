@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from docid.curate.building import IDENTITY
 from docid.rows import TaskRow, row_type_of, schema_of, with_source
 from docid.stages import DEFAULT_STAGES, Stages
 from docid.tasks import reserve_tasks
@@ -135,11 +136,10 @@ def _child(row_type: type[TaskRow], row: TaskRow, template: Template, model: Mod
 def _built(row_type: type[TaskRow], row: TaskRow, own: dict[str, str] | None = None, **identity: str) -> TaskRow:
     """Return a row with the columns of its type out of `own`, or else of another row."""
     own = own or {}
-    reserved = {"task_id", "doc_id", "parent_doc_id", "doc_run_id", "doc_salt", "source_doc_id"}
     values: dict[str, Any] = dict(identity)
     for column in schema_of(row_type).columns:
         text = own.get(column.name) or row.cell(column.name)
-        if column.attribute not in reserved and text:
+        if column.attribute not in IDENTITY and text:
             values[column.argument] = column.parse(text)
     names = schema_of(row_type).names
     extra = {name: text for name, text in own.items() if name not in names and text}

@@ -112,14 +112,7 @@ def _replayed(  # noqa: PLR0917 - from one place
         if "prompt" in document.sizes:
             row = with_source(row, doc_id)
         else:
-            notes.append(
-                Note(
-                    "no-prompt",
-                    where,
-                    row.task_id,
-                    "stored without its prompt: the row has no source_doc_id, and the pipeline has to render one",
-                )
-            )
+            notes.append(Note("no-prompt", where, row.task_id, _NO_PROMPT))
         if run_id is not None or salt is not None:
             own = reserve_doc_id(stage, row.task_id, run_id, salt)
             row = attrs.evolve(row, doc_id=own, doc_run_id=run_id, doc_salt=salt)
