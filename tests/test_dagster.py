@@ -40,6 +40,7 @@ from docid.dagster import (
     replay_job,
     task_table_asset,
 )
+from docid.dagster.resource import row_in_run
 from tests.servers import Moto
 
 # Dagster's own: SQLAlchemy and pydantic speak of releases to come.
@@ -184,7 +185,7 @@ def test_documents_land_where_their_rows_say_and_are_not_made_twice(pipeline: Pi
             assert failed_checks(result) == {}
             assert len(result.get_asset_check_evaluations()) == 4
             key = pipeline.key(stage, number)
-            row = pipeline.docs.row(stage, key, {})
+            row = row_in_run(pipeline.docs, stage, key, {})
             path = pipeline.root / "docs" / stage / key
             assert (path / "metadata.json").is_file()
             seen = told(result)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from docid.dagster.partitions import document_partitions
-from docid.dagster.resource import DocsStoreResource
+from docid.dagster.resource import DocsStoreResource, row_in_run
 from docid.dagster.steps import keys_of
 from docid.findings import Finding
 from docid.scanning import examine
@@ -124,7 +124,7 @@ def _look(
     document = StoredDocument(version)
     where = f"{document.path} (task_id={document.task_id!r})"
     try:
-        row = docs.row(stage, doc_id, tags)
+        row = row_in_run(docs, stage, doc_id, tags)
     except dg.Failure as failure:
         row = None
         yield _Wrong("lineage", "missing-row", f"{where}: {failure.description}")

@@ -3,12 +3,12 @@
 import typing
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import dagster as dg
 
 from docid.dagster.partitions import stage_of
-from docid.dagster.resource import DocsStoreResource
+from docid.dagster.resource import DocsStoreResource, policy_of, row_of
 from docid.dagster.steps import IF_EXISTS_TAG, Step, explained, refused
 from docid.document import Document
 from docid.ids import check_doc_id
@@ -55,12 +55,12 @@ class DocsIOManager(dg.ConfigurableIOManager):
 
     def _stored(self, step: Step, stage: str, doc_id: str, obj: Any) -> dict[str, Any]:
         """Store one document; return what people are to see of it."""
-        row, store = self.docs.row_of(step, stage, doc_id), self.docs.store()
+        row, store = row_of(self.docs, step, stage, doc_id), self.docs.store()
         with explained():
             document = _document_of(row, obj)
             _check_lineage(document, row)
             if isinstance(document, Document):
-                result = store.write(document, if_exists=cast("Any", self.docs.policy(step.tags)))
+                result = store.write(document, if_exists=policy_of(self.docs, step.tags))
                 outcome, path = str(result.outcome), result.location
                 sizes = store.open(stage, doc_id).sizes if outcome == Outcome.KEPT else _sizes(document)
             else:
@@ -91,7 +91,7 @@ class DocsIOManager(dg.ConfigurableIOManager):
         if step.stage == upstream:
             ids: dict[str, str | None] = {key: key for key in step.keys}
         elif step.stage is not None and store.stages.parent_of(step.stage) == upstream:
-            ids = {key: self.docs.row_of(step, step.stage, key).parent_doc_id for key in step.keys}
+            ids = {key: row_of(self.docs, step, step.stage, key).parent_doc_id for key in step.keys}
         else:
             ids = {key: key for key in context.asset_partition_keys}
             is_dict = True

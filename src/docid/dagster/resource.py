@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 
 import dagster as dg
 
@@ -11,15 +11,16 @@ from docid.curate import replay
 from docid.dagster.steps import IF_EXISTS_TAG, TASK_TAG, Step, explained, is_replay, refused
 from docid.document import Document
 from docid.indexed import index_of
+from docid.outcomes import Policy
 from docid.rows import TaskRow, row_type_of
 from docid.stages import DEFAULT_STAGES, Stages
 from docid.store import DocsStore
 from docid.stored import StoredDocument
 from docid.tasks import TaskRows, read_tasks, stage_of_table
 
-__all__ = ["DocsStoreResource"]
+__all__ = ["DocsStoreResource", "policy_of", "row_in_run", "row_of", "tables_of"]
 
-_POLICIES = ("fail", "keep", "replace")
+_POLICIES: tuple[Policy, ...] = get_args(Policy)
 _REMEMBERED = 16  # stores and directories
 
 
@@ -58,21 +59,13 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
         Raises:
             FileNotFoundError: there is none.
         """
-        found = self.tables_of(stage)
+        found = tables_of(self, stage)
         if len(found) != 1:
             wrong = f"{', '.join(found)}: expected one task table" if found else "no task table"
             raise FileNotFoundError(
                 f"{self.tables}: {wrong} of stage {stage}; expected {stage}_tasks.csv or {stage}_generation_tasks.csv"
             )
         return os.path.join(self.tables, found[0])
-
-    def tables_of(self, stage: str) -> list[str]:
-        """Return the names of the files that are tables of a stage; there should be one."""
-        try:
-            changed = os.stat(self.tables).st_mtime_ns
-        except FileNotFoundError:
-            changed = 0
-        return _tables(self.tables, self.stages, changed).get(stage, [])
 
     def read_tasks(self, stage: str) -> TaskRows[TaskRow]:
         """Return the rows of a stage's table, as a stream. Raises as `docid.read_tasks` and `table` do."""
@@ -89,37 +82,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
             dagster.Failure: there is no such row.
         """
         step = Step.of(context)
-        return self.row_of(step, step.named_stage, step.one_key if doc_id is None else doc_id)
-
-    def row_of(self, step: Step, stage: str, doc_id: str) -> TaskRow:
-        """Return the row of a document, the same one all through a step. Raises as `task` does."""
-        key = (self.tables, stage, doc_id)
-        if key not in step.rows:
-            step.rows[key] = self.row(stage, doc_id, step.tags)
-        return step.rows[key]
-
-    def row(self, stage: str, doc_id: str, tags: Mapping[str, str]) -> TaskRow:
-        """Return the row of a document, in a run with these tags. Raises as `task` does."""
-        if is_replay(tags):
-            rows = replay(self.store(), stage, [doc_id], row_type=self.row_type(stage))
-            if (row := next(rows, None)) is None:
-                raise refused(f"{stage}/{doc_id} cannot be replayed: {rows.notes[0].message}")
-            return row
-        try:
-            return index_of(self.table(stage), self.row_type(stage))[doc_id]
-        except KeyError:
-            problem = f"{self.table(stage)} has no row with doc id {doc_id}"
-            remedy = "materialise the table again, which registers the partitions of its rows"
-            raise refused(f"{problem}; {remedy}") from None
-
-    def policy(self, tags: Mapping[str, str]) -> str:
-        """Return what becomes of a document that is there, in a run with these tags."""
-        policy = tags.get(IF_EXISTS_TAG) or ("replace" if is_replay(tags) else self.if_exists)
-        if policy not in _POLICIES:
-            raise refused(
-                f"if_exists: expected {', '.join(_POLICIES)}, got {policy!r} (tag {IF_EXISTS_TAG}, or the resource)"
-            )
-        return policy
+        return row_of(self, step, step.named_stage, step.one_key if doc_id is None else doc_id)
 
     def ensure(
         self,
@@ -156,7 +119,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
         row = self.task(context, doc_id)
         if doc_id is None:
             context.instance.add_run_tags(context.run.run_id, {TASK_TAG: row.task_id})
-        policy, store = self.policy(context.run.tags), self.store()
+        policy, store = policy_of(self, context.run.tags), self.store()
 
         def make() -> Document:
             text = store.source_prompt(row)
@@ -177,6 +140,51 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
         with explained():
             replace = policy == "replace" and not _is_of_this_run(context, store, row)
             return store.ensure(row, make, if_exists="replace" if replace else "keep")
+
+
+# What the other parts of the integration ask of a resource.
+
+
+def tables_of(docs: DocsStoreResource, stage: str) -> list[str]:
+    """Return the names of the files that are tables of a stage; there should be one."""
+    try:
+        changed = os.stat(docs.tables).st_mtime_ns
+    except FileNotFoundError:
+        changed = 0
+    return _tables(docs.tables, docs.stages, changed).get(stage, [])
+
+
+def row_of(docs: DocsStoreResource, step: Step, stage: str, doc_id: str) -> TaskRow:
+    """Return the row of a document, the same one all through a step. Raises as `DocsStoreResource.task` does."""
+    key = (docs.tables, stage, doc_id)
+    if key not in step.rows:
+        step.rows[key] = row_in_run(docs, stage, doc_id, step.tags)
+    return step.rows[key]
+
+
+def row_in_run(docs: DocsStoreResource, stage: str, doc_id: str, tags: Mapping[str, str]) -> TaskRow:
+    """Return the row of a document, in a run with these tags. Raises as `DocsStoreResource.task` does."""
+    if is_replay(tags):
+        rows = replay(docs.store(), stage, [doc_id], row_type=docs.row_type(stage))
+        if (row := next(rows, None)) is None:
+            raise refused(f"{stage}/{doc_id} cannot be replayed: {rows.notes[0].message}")
+        return row
+    try:
+        return index_of(docs.table(stage), docs.row_type(stage))[doc_id]
+    except KeyError:
+        problem = f"{docs.table(stage)} has no row with doc id {doc_id}"
+        remedy = "materialise the table again, which registers the partitions of its rows"
+        raise refused(f"{problem}; {remedy}") from None
+
+
+def policy_of(docs: DocsStoreResource, tags: Mapping[str, str]) -> Policy:
+    """Return what becomes of a document that is there, in a run with these tags."""
+    policy = tags.get(IF_EXISTS_TAG) or ("replace" if is_replay(tags) else docs.if_exists)
+    if policy not in _POLICIES:
+        raise refused(
+            f"if_exists: expected {', '.join(_POLICIES)}, got {policy!r} (tag {IF_EXISTS_TAG}, or the resource)"
+        )
+    return policy
 
 
 # What a resource stands for, made once a process: a resource is asked for each document.

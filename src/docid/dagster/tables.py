@@ -2,18 +2,16 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
 from docid.dagster.partitions import register_partitions
+from docid.dagster.resource import DocsStoreResource, tables_of
 from docid.dagster.steps import refused
 from docid.rows import TaskRow
 from docid.stages import Stages
 from docid.tasks import read_tasks, reserve_tasks, stage_of_table, write_tasks
-
-if TYPE_CHECKING:
-    from docid.dagster.resource import DocsStoreResource
 
 __all__ = ["task_table_asset"]
 
@@ -66,7 +64,7 @@ def task_table_asset(
     def table(context: dg.AssetExecutionContext, **inputs: Any) -> dg.MaterializeResult[Any]:
         docs: DocsStoreResource = getattr(context.resources, resource)
         path, row_type = os.path.join(docs.tables, f"{name}.csv"), docs.row_type(stage)
-        if others := [other for other in docs.tables_of(stage) if other != f"{name}.csv"]:
+        if others := [other for other in tables_of(docs, stage) if other != f"{name}.csv"]:
             raise refused(
                 f"{docs.tables}: {', '.join(others)} is a table of stage {stage} too; expected {name}.csv alone"
             )
