@@ -592,6 +592,75 @@ def test_what_cannot_become_a_document_is_not_tried_again(pipeline: Pipeline) ->
     assert list(pipeline.store.ids("draft")) == []
 
 
+def gone(table: Path) -> None:
+    table.unlink()
+
+
+def faulty(table: Path) -> None:
+    table.write_text("draft_task_id,doc_id\na,Not An Id\nb,Nor This\n")
+
+
+def no_file(table: Path) -> None:
+    table.unlink()
+    table.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "tries", "said"),
+    [
+        pytest.param(gone, 1, "no task table of stage draft; expected draft_tasks.csv or", id="gone"),
+        pytest.param(faulty, 1, "2 problems:\n", id="faulty"),
+        pytest.param(no_file, 3, "the table of stage draft cannot be read: ", id="unreadable"),
+    ],
+)
+def test_a_table_that_gives_no_row_fails_the_step_and_the_check(
+    pipeline: Pipeline, spoil: Any, tries: int, said: str
+) -> None:
+    assert pipeline.make("draft").success
+    spoil(pipeline.root / "tables" / "draft_generation_tasks.csv")
+    calls: list[str] = []
+
+    @dg.asset(
+        name="draft",
+        partitions_def=document_partitions("draft"),
+        io_manager_key="documents",
+        retry_policy=dg.RetryPolicy(max_retries=2),
+    )
+    def asking(context: dg.AssetExecutionContext, docs: DocsStoreResource) -> Any:
+        calls.append("asked")
+        return docs.task(context)
+
+    @dg.asset(
+        name="draft",
+        partitions_def=document_partitions("draft"),
+        io_manager_key="documents",
+        retry_policy=dg.RetryPolicy(max_retries=2),
+    )
+    def returning() -> str:
+        calls.append("returned")
+        return "x"
+
+    for asset in (asking, returning):
+        calls.clear()
+        result = dg.materialize(
+            [asset],
+            instance=pipeline.instance,
+            partition_key=pipeline.key("draft"),
+            resources={"docs": pipeline.docs, "documents": DocsIOManager(docs=pipeline.docs)},
+            raise_on_error=False,
+        )
+        message, facts = failure(result)
+        assert said in message
+        assert (spoil is faulty) == ("correct the table" in facts.get("what to do", ""))
+        assert len(calls) == tries
+
+    checked = pipeline.run(dg.AssetSelection.checks(pipeline.checks["draft"]), pipeline.key("draft"))
+    assert checked.success
+    assert failed_checks(checked) == {"lineage": ["missing-row"]}
+    [lineage] = [each for each in checked.get_asset_check_evaluations() if each.check_name == "lineage"]
+    assert said in str(lineage.description)
+
+
 @pytest.mark.parametrize(("refused", "tries"), [(False, 3), (True, 1)])
 def test_an_object_store_that_does_not_answer_is_asked_again(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, refused: bool, tries: int

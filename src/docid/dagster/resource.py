@@ -79,7 +79,8 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
             doc_id: which of the step's partitions, where it has several.
 
         Raises:
-            dagster.Failure: there is no such row.
+            dagster.Failure: there is no such row, no table, or a faulty one, and it is not tried again; or the table
+                cannot be read.
         """
         step = Step.of(context)
         return row_of(self, step, step.named_stage, step.one_key if doc_id is None else doc_id)
@@ -164,17 +165,24 @@ def row_of(docs: DocsStoreResource, step: Step, stage: str, doc_id: str) -> Task
 
 def row_in_run(docs: DocsStoreResource, stage: str, doc_id: str, tags: Mapping[str, str]) -> TaskRow:
     """Return the row of a document, in a run with these tags. Raises as `DocsStoreResource.task` does."""
-    if is_replay(tags):
-        rows = replay(docs.store(), stage, [doc_id], row_type=docs.row_type(stage))
-        if (row := next(rows, None)) is None:
-            raise refused(f"{stage}/{doc_id} cannot be replayed: {rows.notes[0].message}")
-        return row
-    try:
-        return index_of(docs.table(stage), docs.row_type(stage))[doc_id]
-    except KeyError:
-        problem = f"{docs.table(stage)} has no row with doc id {doc_id}"
-        remedy = "materialise the table again, which registers the partitions of its rows"
-        raise refused(f"{problem}; {remedy}") from None
+    with explained():
+        if is_replay(tags):
+            rows = replay(docs.store(), stage, [doc_id], row_type=docs.row_type(stage))
+            if (row := next(rows, None)) is None:
+                raise refused(f"{stage}/{doc_id} cannot be replayed: {rows.notes[0].message}")
+            return row
+        try:
+            index = index_of(docs.table(stage), docs.row_type(stage))
+        except FileNotFoundError as error:
+            raise refused(f"{error}; materialise the table, or correct where the resource looks for it") from error
+        except OSError as error:
+            # It has refused nothing, and may be read at the next try.
+            raise dg.Failure(f"the table of stage {stage} cannot be read: {error}") from error
+        if doc_id not in index:
+            problem = f"{index.file} has no row with doc id {doc_id}"
+            remedy = "materialise the table again, which registers the partitions of its rows"
+            raise refused(f"{problem}; {remedy}")
+        return index[doc_id]
 
 
 def policy_of(docs: DocsStoreResource, tags: Mapping[str, str]) -> Policy:

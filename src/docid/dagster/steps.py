@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from docid.dagster.partitions import stage_of
-from docid.errors import DocidError, LineageConflict, StoreUnavailable, UnreadableDocument
+from docid.errors import DocidError, LineageConflict, StoreUnavailable, TaskTableError, UnreadableDocument
 from docid.rows import TaskRow
 
 __all__ = ["IF_EXISTS_TAG", "REPLAY_TAG", "TASK_TAG", "Step", "explained", "is_replay", "keys_of", "refused"]
@@ -50,6 +50,9 @@ class explained:  # noqa: N801 - a context manager
             )
         if isinstance(error, UnreadableDocument) and error.remedy:
             facts["what to do"] = error.remedy
+        if isinstance(error, TaskTableError):
+            # The message lists them.
+            facts = {"what to do": "correct the table, or what builds its rows, and materialise it again"}
         may_pass = isinstance(error, StoreUnavailable) and not error.refused
         raise dg.Failure(str(error), metadata=facts, allow_retries=may_pass) from error
 
