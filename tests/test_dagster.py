@@ -40,6 +40,7 @@ from docid.dagster import (
     replay_job,
     task_table_asset,
 )
+from docid.dagster.checks import _look
 from docid.dagster.resource import row_in_run
 from tests.servers import Moto
 
@@ -747,6 +748,20 @@ def test_a_range_of_partitions_has_checks_of_each(pipeline: Pipeline) -> None:
         keys[1]: "FAILED",
         keys[2]: "SUCCEEDED",
     }
+
+
+def test_a_check_of_an_object_says_its_url(tmp_path: Path) -> None:
+    write_tasks(tmp_path / "draft_tasks.csv", [DraftTask(task_id="t", doc_id="there1")])
+    docs = DocsStoreResource(root="memory://", tables=str(tmp_path), durability="none")
+    docs.store().write(Document(stage="draft", doc_id="there1", task_id="other", raw_text="x"))
+
+    def messages(doc_id: str) -> dict[str, str]:
+        return {each.code: each.message for each in _look(docs, "draft", doc_id, {}, parsed=True, verify=False)}
+
+    assert messages("gone1") == {"missing-document": "memory:///draft/gone1.json: not in the store; run its asset"}
+    found = messages("there1")
+    assert found["lineage-conflict"].startswith("memory:///draft/there1.json: holds task_id='other'")
+    assert found["parsed-missing"].startswith("memory:///draft/there1.json (task_id='other'): the reply was not parsed")
 
 
 def test_a_step_that_is_tried_again_keeps_what_it_replaced(pipeline: Pipeline) -> None:

@@ -119,10 +119,12 @@ def _look(
     version = next((each for each in found if isinstance(each, Version)), None)
     if version is None:
         if not found:
-            yield _Wrong("record", "missing-document", f"{store.path(stage, doc_id)}: not in the store; run its asset")
+            yield _Wrong(
+                "record", "missing-document", f"{store.location(stage, doc_id)}: not in the store; run its asset"
+            )
         return
     document = StoredDocument(version)
-    where = f"{document.path} (task_id={document.task_id!r})"
+    where = f"{document.location} (task_id={document.task_id!r})"
     try:
         row = row_in_run(docs, stage, doc_id, tags)
     except dg.Failure as failure:
@@ -131,7 +133,7 @@ def _look(
     if row is not None and version.record.same_lineage(row.task_id, row.parent_doc_id) is False:
         holds = f"holds task_id={document.task_id!r}, parent_doc_id={document.parent_doc_id!r}"
         says = f"the row says task_id={row.task_id!r}, parent_doc_id={row.parent_doc_id!r}"
-        message = f"{document.path}: {holds}; {says}: correct it, or reserve another id"
+        message = f"{document.location}: {holds}; {says}: correct it, or reserve another id"
         yield _Wrong("lineage", "lineage-conflict", message)
     parent_stage, parent = (
         store.stages.parent_of(stage),
