@@ -9,9 +9,9 @@ import attrs
 from docid.curate.building import Builder, checked_row_type
 from docid.curate.notes import Note
 from docid.errors import DocumentNotFound, InvalidName, UnreadableDocument
-from docid.ids import check_text, reserve_doc_id
-from docid.rows import TaskRow, is_missing, with_source
-from docid.tasks import TaskRows
+from docid.ids import reserve_doc_id
+from docid.rows import TaskRow, with_source
+from docid.tasks import TaskRows, check_noted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -79,9 +79,7 @@ def replay(
         ('d1', 'plain', 'm-1', 'Write.')
     """
     row_type = checked_row_type(store, store.stages.check(stage), row_type)
-    for argument, text in (("run_id", run_id), ("salt", salt)):
-        if text is not None and is_missing(check_text(argument, text)):
-            raise InvalidName(argument, text, "a word that means missing in a table", "another text")
+    check_noted(run_id, salt)
     return ReplayedRows(row_type, lambda notes: _replayed(store, doc_ids, row_type, run_id, salt, notes))
 
 
