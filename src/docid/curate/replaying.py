@@ -8,7 +8,7 @@ import attrs
 
 from docid.curate.building import Builder, checked_row_type
 from docid.curate.notes import Note
-from docid.errors import DocumentNotFound, InvalidName, UnreadableDocument
+from docid.errors import DocumentNotFound, UnreadableDocument
 from docid.ids import reserve_doc_id
 from docid.rows import TaskRow, with_source
 from docid.tasks import TaskRows, check_noted
