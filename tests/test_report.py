@@ -343,8 +343,9 @@ def test_links_from_nowhere_are_absolute(pipeline: Path) -> None:
     assert link == (pipeline / "docs" / "draft").as_uri() + "/"
 
 
-def test_an_object_store_has_places_and_no_links() -> None:
-    store = DocsStore("memory://")
+@pytest.mark.parametrize("root", ["memory://", MemoryBackend()])
+def test_a_home_without_files_has_places_and_no_links(root: Any) -> None:
+    store = DocsStore(root)
     store.write(Document(stage="draft", doc_id="d1", task_id="t", raw_text="…"))
     html = page(store).html
     [draft, *_] = data_of(html)["stages"]

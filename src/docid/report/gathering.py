@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import orjson
 
+from docid.backends.local import LocalBackend
 from docid.document import PART_FILES, is_too_deep, timestamp
 from docid.errors import DocidError
 from docid.stored import StoredDocument
@@ -72,7 +73,7 @@ class _Stage(NamedTuple):
 def gather(store: DocsStore, directory: str | None, limits: Limits, progress: Progress | None) -> Documents:
     """Go through a store once, and then through the texts of those documents that there is room for.
 
-    Documents that cannot be read are passed over: the audit tells them.
+    What cannot be used is among them, as far as its record says; the audit tells what is wrong with it.
 
     Args:
         store: the store.
@@ -225,7 +226,8 @@ def _read(store: DocsStore, stage: str, doc_id: str, part: Part) -> str | None:
 def _places(store: DocsStore, stage: str, directory: str | None) -> dict[str, str | None]:
     """Return what stands before and behind a doc id in its location, and what a link to its files starts with."""
     before, _, behind = store.location(stage, "0").rpartition("0")
-    link = None if "://" in before or behind else _link(before, directory)
+    # Other homes have no files to lead to.
+    link = _link(before, directory) if isinstance(store.backend, LocalBackend) else None
     return {"before": _exact(before), "behind": behind, "link": link}
 
 
