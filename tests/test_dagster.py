@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -33,6 +34,7 @@ from docid.dagster import (
     TASK_TAG,
     DocsIOManager,
     DocsStoreResource,
+    checks,
     document_checks,
     document_partitions,
     parent_input,
@@ -42,6 +44,7 @@ from docid.dagster import (
 )
 from docid.dagster.checks import _look
 from docid.dagster.resource import row_in_run
+from docid.findings import LEVELS
 from tests.servers import Moto
 
 # Dagster's own: SQLAlchemy and pydantic speak of releases to come.
@@ -748,6 +751,18 @@ def test_a_range_of_partitions_has_checks_of_each(pipeline: Pipeline) -> None:
         keys[1]: "FAILED",
         keys[2]: "SUCCEEDED",
     }
+
+
+def test_the_codes_of_the_checks_are_those_of_the_audit_and_those_that_are_named() -> None:
+    code = Path(checks.__file__).read_text(encoding="utf-8")
+    page = Path(__file__).parent.parent.joinpath("docs", "dagster.md").read_text(encoding="utf-8")
+    codes = set(re.findall(r'_Wrong\(\s*"\w+", "([\w-]+)"', code))
+    own = codes - LEVELS.keys()
+    assert codes - own == {"lineage-conflict", "missing-parent"}
+    assert own == {"missing-document", "missing-row", "parsed-missing"}
+    for each in own:
+        assert f"`{each}`" in str(document_checks.__doc__)
+        assert f"| `{each}` |" in page
 
 
 def test_a_check_of_an_object_says_its_url(tmp_path: Path) -> None:

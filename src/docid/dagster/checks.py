@@ -35,7 +35,9 @@ def document_checks(
 ) -> dg.AssetChecksDefinition:
     """Return the checks of a stage's documents, of the partitions of a run: `lineage`, `parent`, `parts`, `record`.
 
-    They find what an audit does, with the same codes.
+    They find what an audit does, with the same codes, and have three of their own: `missing-document` (of `record`: it
+    is not in the store), `missing-row` (of `lineage`: its table has no row for it, is not there or cannot be used) and
+    `parsed-missing` (of `parts`: it was stored without parsed text).
 
     Args:
         stage: the stage.
