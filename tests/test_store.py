@@ -816,7 +816,7 @@ def test_an_object_that_is_gone_is_told_by_its_url() -> None:
     store.write(draft())
     stored = store.open("draft", "a1")
     stored._version.stored.parts.clear()
-    store = stored._version.backend._store  # type: ignore[attr-defined]
+    store = stored._version.backend._bucket.store  # type: ignore[attr-defined]
     store.delete("draft/a1.json")
     with pytest.raises(DocumentNotFound, match="memory:///draft/a1"):
         stored.text("raw")
