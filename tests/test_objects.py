@@ -686,6 +686,7 @@ def test_a_sweeper_looks_again_before_it_moves_anything() -> None:
     assert sweeper.clear(found._replace(expected=None, doc_id="gone"), "run", 0) is None
     assert (sweeper.in_the_way("draft"), sweeper.tidy("draft", 0)) == ([], 0)
     assert sweeper.strays("draft", "gone", b"{}", (), 0) == []
+    assert sweeper.strays("draft", "d1", b"[]", (), 0) == []  # of what is no document nothing is said here
 
 
 @pytest.mark.parametrize(
