@@ -21,6 +21,7 @@ from docid import (
     EvaluationTask,
     InvalidName,
     Stages,
+    StoreUnavailable,
     TaskRow,
     TaskTableError,
     read_tasks,
@@ -722,3 +723,36 @@ def test_what_is_said_fits_into_json(store: DocsStore, table: Path) -> None:
     linked = link(table, store, dry_run=True)
     assert isinstance(linked, Linked)
     assert json.loads(json.dumps([note._asdict() for note in linked.notes]))[0]["task_id"] == "e-1"
+
+
+def _all_of(act: str, store: DocsStore) -> object:
+    if act == "scores":
+        return list(scores(store))
+    if act == "replay":
+        return list(replay(store, "essay", ["e1"]))
+    found = Score("v1", "e1", "v-1", "x", "m", 7.0, "", "", "", {})
+    return select([found], store, top=1)
+
+
+@pytest.mark.parametrize(
+    ("act", "silent"), [("scores", "draft"), ("scores", "evaluation"), ("replay", "essay"), ("select", "essay")]
+)
+def test_a_store_that_does_not_answer_is_an_error_and_nothing_is_missing(
+    act: str, silent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DocsStore(MemoryBackend())
+    store.write(Document(stage="draft", doc_id="d1", task_id="t", raw_text="…"))
+    store.write(Document(stage="essay", doc_id="e1", task_id="t__x", parent_doc_id="d1", raw_text="…", prompt_text="p"))
+    store.write(
+        Document(stage="evaluation", doc_id="v1", task_id="v-1", parent_doc_id="e1", raw_text="…", parsed_text="7")
+    )
+    load = MemoryBackend.load
+
+    def away(self: MemoryBackend, stage: str, doc_id: str, parts: object = ()) -> object:
+        if stage == silent:
+            raise StoreUnavailable("read", "s3://bucket", "no answer", "try again")
+        return load(self, stage, doc_id, parts)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MemoryBackend, "load", away)
+    with pytest.raises(StoreUnavailable):
+        _all_of(act, store)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from docid.curate.notes import Note
 from docid.document import OUR_KEYS
-from docid.errors import DocumentNotFound, InvalidName, UnreadableDocument, shown
+from docid.errors import DocumentNotFound, InvalidName, StoreUnavailable, UnreadableDocument, shown
 from docid.ids import is_doc_id, reserve_doc_id
 from docid.rows import (
     DraftTask,
@@ -74,6 +74,8 @@ class Ancestors:
     def _look(self, stage: str, doc_id: str) -> _Known | None:
         try:
             return self._known(self._store.open(stage, doc_id))
+        except StoreUnavailable:
+            raise  # what did not answer is not missing, nor damaged
         except (DocumentNotFound, UnreadableDocument, OSError):
             return None
 

@@ -8,7 +8,7 @@ import attrs
 
 from docid.curate.building import Builder, checked_row_type
 from docid.curate.notes import Note
-from docid.errors import DocumentNotFound, UnreadableDocument
+from docid.errors import DocumentNotFound, StoreUnavailable, UnreadableDocument
 from docid.ids import reserve_doc_id
 from docid.rows import TaskRow, with_source
 from docid.tasks import TaskRows, check_noted
@@ -104,6 +104,8 @@ def _replayed(  # noqa: PLR0917 - from one place
         except DocumentNotFound as error:
             notes.append(Note("gone", where, None, str(error)))
             continue
+        except StoreUnavailable:
+            raise  # what did not answer is not missing, nor damaged
         except (UnreadableDocument, ValueError, OSError) as error:
             notes.append(Note("unusable", where, None, str(error)))
             continue

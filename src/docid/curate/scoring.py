@@ -10,7 +10,7 @@ from docid.csvfile import Faults, Shape, TableWriter, read_columns
 from docid.curate.building import Ancestors
 from docid.curate.notes import said_time
 from docid.document import PART_FILES, timestamp
-from docid.errors import TaskTableError, UnreadableDocument, shown
+from docid.errors import StoreUnavailable, TaskTableError, UnreadableDocument, shown
 from docid.ids import is_doc_id
 from docid.rows import is_missing, plain_text
 from docid.stored import StoredDocument, Version
@@ -108,6 +108,8 @@ def _scores(store: DocsStore, stage: str) -> Iterator[Score]:
             if version is None:
                 continue
             parsed = version.texts((_PARSED_FILE,), verify=False).get(_PARSED_FILE)
+        except StoreUnavailable:
+            raise  # what did not answer is not missing, nor damaged
         except (UnreadableDocument, OSError) as problem:
             yield Score(doc_id, "", "", "", "", None, f"unreadable: {problem}", "", "", dict.fromkeys(further, ""))
             continue

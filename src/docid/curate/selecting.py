@@ -11,7 +11,7 @@ import attrs
 from docid.curate.building import Builder, checked_row_type
 from docid.curate.notes import Note
 from docid.curate.scoring import scored_by
-from docid.errors import DocumentNotFound, UnreadableDocument
+from docid.errors import DocumentNotFound, StoreUnavailable, UnreadableDocument
 from docid.rows import TaskRow, plain_text, schema_of
 
 if TYPE_CHECKING:
@@ -140,6 +140,8 @@ def select(
             row = builder.row(document)
         except DocumentNotFound as error:
             notes.append(Note("gone", f"{stage}/{doc_id}", None, str(error)))
+        except StoreUnavailable:
+            raise  # what did not answer is not missing, nor damaged
         except (UnreadableDocument, ValueError, OSError) as error:
             notes.append(Note("unusable", f"{stage}/{doc_id}", None, str(error)))
         else:
