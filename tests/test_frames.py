@@ -180,7 +180,7 @@ def test_categories_are_texts(frame: Any) -> None:
     assert column(reserve_frame(frame, stage="draft"), "doc_id") == [reserve_doc_id("draft", each) for each in "ab"]
 
 
-@pytest.mark.parametrize("word", ["nan", "None", "NULL", " ", ""])
+@pytest.mark.parametrize("word", ["nan", "None", "NULL", " ", "", "a blank at an end "])
 def test_words_that_mean_missing_in_a_table_mean_it_in_a_frame(make: Make, word: str) -> None:
     with pytest.raises(TaskTableError) as error:
         reserve_frame(make({"draft_task_id": ["a", word]}), stage="draft")
@@ -538,6 +538,16 @@ def test_documents_that_cannot_be_read_are_an_error_or_left_out(local: DocsStore
         documents_to_frame(local, "draft", texts=["cooked"])  # type: ignore[list-item]
     with pytest.raises(InvalidName):
         documents_to_frame(local, "chapter")
+
+
+def test_texts_that_cannot_be_read_are_an_error_or_left_out(local: DocsStore, library: Any) -> None:
+    for doc_id in ("d1", "d2"):
+        local.write(Document(stage="draft", doc_id=doc_id, task_id=doc_id, raw_text="abc"))
+    Path(local.path("draft", "d1"), "raw.txt").write_bytes(b"\xff\xff\xff")  # as long as it was
+    with pytest.raises(UnreadableDocument, match="not UTF-8"):
+        documents_to_frame(local, "draft", texts=["raw"], backend=library)
+    frame = documents_to_frame(local, "draft", texts=["raw"], skip_unreadable=True, backend=library)
+    assert column(frame, "doc_id") == ["d2"]
 
 
 def test_what_an_older_record_says_badly_can_be_held(local: DocsStore, library: Any) -> None:

@@ -1275,3 +1275,8 @@ def test_a_create_in_a_gap_that_a_third_process_has_settled_stays(
         assert local.write(draft(raw_text="twice")).outcome is Outcome.CREATED
     assert local.read("draft", "a1").raw_text == "twice"
     assert [old.raw_text for old in local.history("draft", "a1")] == ["once"]
+
+
+def test_another_durability_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"durability: expected 'full' or 'none', got 'some'"):
+        LocalBackend("docs", durability="some")  # type: ignore[arg-type]

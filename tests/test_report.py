@@ -178,6 +178,14 @@ def test_findings_are_told_with_their_places(pipeline: Path) -> None:
     assert ("evaluation/v2", "warning") in told
 
 
+def test_what_lies_beside_documents_is_none(pipeline: Path) -> None:
+    store = DocsStore(pipeline / "docs")
+    Path(store.path("evaluation", "v0"), "note.txt").write_text("…")
+    made = page(store, stale_after=0.0)
+    assert made.audit.counts == {"unlisted-file": 1}
+    assert made.documents == 7
+
+
 def test_many_findings_of_a_code_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("docid.report.rendering._FINDINGS", 3)
     made = page(DocsStore(MemoryBackend()), {"draft": [DraftTask(task_id=f"t-{n}") for n in range(5)]})

@@ -169,11 +169,7 @@ def _derived(df: nw.DataFrame[Any], column: str, stage: str, run_id: str | None,
         if any(is_missing(task) for task in tasks if len(task) <= 4):  # noqa: PLR2004 - see above
             return None
         return list(reserve_doc_ids(stage, tasks, run_id=run_id, salt=salt))
-    except (TypeError, DuplicateTaskId):
-        return None
-    except InvalidName as error:
-        if not error.argument.startswith("task_ids"):
-            raise
+    except (TypeError, DuplicateTaskId, InvalidName):
         return None
 
 

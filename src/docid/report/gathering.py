@@ -152,13 +152,9 @@ def _broken(store: DocsStore, finding: Finding) -> dict[str, Any] | None:
     if finding.level != "error" or not finding.doc_id:
         return None
     row: dict[str, Any] = {"id": finding.doc_id, "broken": True, "sizes": [None] * len(PART_FILES)}
-    record = None
     with contextlib.suppress(DocidError, OSError):
         record = store.open(finding.stage, finding.doc_id)
-    if record is not None:
         row |= {"task": record.task_id, "parent": record.parent_doc_id}
-    elif finding.task_id is not None:
-        row["task"] = finding.task_id
     return {key: _exact(value) for key, value in row.items() if value is not None}
 
 
