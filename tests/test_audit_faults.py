@@ -341,7 +341,8 @@ def worlds(daydreaming: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     """The active tables and the unpacked store; and the same with the store's documents in the current format."""
     made = {kind: World(tmp_path_factory.mktemp(kind)) for kind in ("old", "current")}
     for world in made.values():
-        shutil.copytree(daydreaming / "tables" / "active", world.root / "tables")
+        # As new files: the data may be read-only.
+        shutil.copytree(daydreaming / "tables" / "active", world.root / "tables", copy_function=shutil.copyfile)
         with tarfile.open(daydreaming / "docs-store.tar.gz") as archive:
             archive.extractall(world.root, filter="data")
     old = DocsStore(made["old"].root / "docs")
