@@ -35,7 +35,10 @@ def read(path: Path) -> list[dict[str, str]]:
 def work(daydreaming: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with tarfile.open(daydreaming / "docs-store.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
-    shutil.copytree(daydreaming / "tables" / "active", tmp_path / "tables", copy_function=shutil.copyfile)
+    # As new files in a new directory: the data may be read-only.
+    (tmp_path / "tables").mkdir()
+    for table in (daydreaming / "tables" / "active").iterdir():
+        shutil.copyfile(table, tmp_path / "tables" / table.name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DOCID_STORE", "docs")
     return tmp_path
