@@ -111,7 +111,7 @@ def _check_audit(arguments: argparse.Namespace, tables: dict[str, str]) -> None:
     if root is None:
         if not tables:
             raise UsageError("nothing to audit: expected task tables, --store ROOT, or both; see docid audit --help")
-    elif not is_url(root) and os.path.isdir(root):
+    else:
         hint_at_other_stages(arguments)
 
 

@@ -145,7 +145,7 @@ def check_output(option: str, path: str, store: DocsStore | None, inputs: Iterab
     real = os.path.realpath(path)
     if store is not None and not is_url(store.root):
         for stage in (*store.stages, ".docid"):
-            if os.path.commonpath([real, inside := os.path.realpath(os.path.join(store.root, stage))]) == inside:
+            if real.startswith(os.path.realpath(os.path.join(store.root, stage)) + os.sep):
                 raise UsageError(f"{option} {path}: that is in the store, among its documents; expected another place")
     if os.path.isdir(path):
         raise UsageError(f"{option} {path}: that is a directory; expected a file")

@@ -104,7 +104,7 @@ def _report(arguments: argparse.Namespace) -> int:
         if is_file:
             write_page(output, made)
         else:
-            Path(output).write_text(made.html, "utf-8")
+            Path(output).write_bytes(made.html.encode())
     # Standard output may be where the page went.
     with contextlib.redirect_stdout(sys.stdout if is_file else sys.stderr):
         if arguments.json:

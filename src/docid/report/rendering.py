@@ -105,11 +105,12 @@ def page(
     """
     if isinstance(store, (str, os.PathLike)):
         store = DocsStore(store, stages=stages or DEFAULT_STAGES)
+    # Before anything is looked at: another stage is refused.
+    scored = scored_by(store, score_stage)
     report = audit(store, tables, stages=stages, verify=verify, stale_after=stale_after, progress=progress)
     where = None if directory is None else os.fspath(directory)
     heading = title or "docid report"
     documents = gather(store, where, limits, progress)
-    scored = scored_by(store, score_stage)
     spread, unscored = _scores(store, scored, progress)
     there = sum(documents.there.values())
     body = [
