@@ -53,6 +53,16 @@ def visible(text: str, keep: str = "") -> str:
     return re.sub(_STEERING, lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
 
 
+def utf8(text: str) -> str:
+    r"""Return a text that UTF-8 can hold: half a surrogate pair, of an older record or of a name's odd bytes, escaped.
+
+    Example:
+        >>> print(utf8("half \ud800"))
+        half \ud800
+    """
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 _STEERING = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from docid.errors import utf8
+
 if TYPE_CHECKING:
     from docid.backends.base import Leftover
     from docid.errors import UnreadableDocument
@@ -78,10 +80,7 @@ class Finding(NamedTuple):
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as JSON takes it; of a name on a disk that is no UTF-8 the odd bytes are escaped."""
         values = {key: getattr(self, key) for key in FIELDS}
-        return {
-            key: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-            for key, value in values.items()
-        }
+        return {key: utf8(value) if isinstance(value, str) else value for key, value in values.items()}
 
     def __str__(self) -> str:
         name = f"{self.stage}/{self.doc_id}" if self.doc_id else f"stage {self.stage}"

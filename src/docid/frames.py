@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from docid.csvfile import Faults, names_shown
 from docid.curate import Score
-from docid.errors import DocidError, DuplicateTaskId, InvalidName, Problem, TaskTableError, shown
+from docid.errors import DocidError, DuplicateTaskId, InvalidName, Problem, TaskTableError, shown, utf8
 from docid.findings import FIELDS
 from docid.ids import check_stage, reserve_doc_ids
 from docid.rows import TaskRow, is_missing, schema_of, texts_of
@@ -292,7 +292,7 @@ def _texts(series: nw.Series[Any], column: str, faults: Faults, *, is_id: bool, 
             wrong = f"of type {kind}; expected text (read the table with its columns as text: dtype=str)"
             faults.add(number, column, shown(value), wrong)
             text = None
-        elif text and not _is_utf8(text):
+        elif text != utf8(text):
             faults.add(number, column, text, "expected text that UTF-8 can hold")
             text = None
         texts.append(text)
@@ -313,13 +313,6 @@ def _text(value: Any, *, is_whole: bool) -> str | None:
         # Whole numbers beside a null are floats in pandas.
         return str(int(number)) if is_whole and number.is_integer() else repr(number)
     return value.isoformat() if isinstance(value, (date, time)) else None
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        return text.isascii() or bool(text.encode())
-    except UnicodeEncodeError:
-        return False
 
 
 def tasks_to_frame(
@@ -524,8 +517,8 @@ def _frame(data: Mapping[str, tuple[type, Sequence[Any]]], backend: Library | No
     types[date] = nw.Datetime("us", "UTC")
     series = []
     for given, (kind, values) in data.items():
-        name = cast("str", _utf8(given))
-        held = [_utf8(value) for value in values] if kind is str else list(values)
+        name = utf8(given)
+        held = [None if value is None else utf8(value) for value in values] if kind is str else list(values)
         if library == "pandas" and kind in {int, bool} and None in held:
             # Its own numbers and booleans know no null.
             dtype = "Int64" if kind is int else "boolean"
@@ -534,13 +527,6 @@ def _frame(data: Mapping[str, tuple[type, Sequence[Any]]], backend: Library | No
         else:
             series.append(nw.new_series(name, held, types[kind], backend=library))
     return nw.concat([each.to_frame() for each in series], how="horizontal").to_native()
-
-
-def _utf8(value: str | None) -> str | None:
-    """Return a text that UTF-8 can hold: half a surrogate pair, in an older record, is escaped."""
-    if value is None or value.isascii():
-        return value
-    return value.encode("utf-8", "backslashreplace").decode()
 
 
 def _library(backend: Library | None) -> Library:

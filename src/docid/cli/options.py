@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from docid.document import nonce
+from docid.errors import utf8
 from docid.ids import is_doc_id
 from docid.stages import DEFAULT_STAGES, Stages
 from docid.store import DocsStore
@@ -196,7 +197,7 @@ def tables_in(named: Sequence[str], stages: Stages) -> tuple[dict[str, str], lis
                 f"{table}: no task table of stage {', '.join(stages)} in it; expected <stage>_generation_tasks.csv"
             )
         tables += [f"{stage_of_table(name, stages)}={os.path.join(table, name)}" for name in found]
-        others = (name.encode("utf-8", "backslashreplace").decode() for name in names if name not in found)
+        others = (utf8(name) for name in names if name not in found)
         skipped += [os.path.join(table, name) for name in others]
     return by_stage(tables, stages), skipped
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from docid.curate.notes import Note
 from docid.document import OUR_KEYS
-from docid.errors import DocumentNotFound, InvalidName, StoreUnavailable, UnreadableDocument, shown
+from docid.errors import DocumentNotFound, InvalidName, StoreUnavailable, UnreadableDocument, shown, utf8
 from docid.ids import is_doc_id, reserve_doc_id
 from docid.rows import (
     DraftTask,
@@ -81,16 +81,11 @@ class Ancestors:
 
     def _known(self, document: StoredDocument) -> _Known:
         texts = {
-            key: _utf8(plain_text(value))
+            key: utf8(plain_text(value))
             for key, value in document.metadata.items()
             if isinstance(value, (str, int, float)) and (self._keys is None or key in self._keys)
         }
         return _Known(document.stage, document.doc_id, document.task_id, document.parent_doc_id, texts)
-
-
-def _utf8(text: str) -> str:
-    """Return a text that UTF-8 can hold: half a surrogate pair, in an older record, is escaped."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 class Builder:

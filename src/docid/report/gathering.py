@@ -14,7 +14,7 @@ import orjson
 
 from docid.backends.local import LocalBackend
 from docid.document import PART_FILES, is_too_deep, timestamp
-from docid.errors import DocidError
+from docid.errors import DocidError, utf8
 from docid.stored import StoredDocument
 
 if TYPE_CHECKING:
@@ -165,8 +165,7 @@ def _exact(value: Any) -> Any:
     if isinstance(value, list):
         return [_exact(each) for each in value]
     if isinstance(value, str):
-        text = value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…"
-        return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+        return utf8(value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…")
     if isinstance(value, float) and not isfinite(value):
         return str(value)  # an older record's
     return str(value) if isinstance(value, int) and abs(value) > _EXACT else value

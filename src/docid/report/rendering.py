@@ -17,6 +17,7 @@ from docid.atomicfile import AtomicFile
 from docid.audit import audit
 from docid.curate.scoring import scored_by, scores
 from docid.document import timestamp
+from docid.errors import utf8
 from docid.report.charts import Spread, coverage_bar, histogram
 from docid.report.gathering import Documents, Limits, gather
 from docid.report.markup import element, head, name, number, row, text
@@ -366,7 +367,7 @@ def _data(documents: Documents, report: AuditReport, there: int) -> str:
         (f"{each.stage}/{each.doc_id}", each.level, f"{each.code}: {each.message}")
         for each in islice((finding for finding in report.findings if finding.doc_id), _FINDINGS * 10)
     ]
-    findings = [tuple(part.encode("utf-8", "backslashreplace").decode() for part in each) for each in told]
+    findings = [tuple(utf8(part) for part in each) for each in told]
     data = {**documents.data, "findings": findings, "isCut": documents.shown < there}
     # What could end the element, or begin a comment in it, is written otherwise; JSON reads it the same.
     return orjson.dumps(data).decode().replace("</", "<\\/").replace("<!--", "\\u003c!--")
