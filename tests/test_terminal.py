@@ -172,17 +172,21 @@ def test_the_line_is_gone_before_an_error_is_told(
 
 
 def test_a_total_that_cannot_be_told_is_left_out(
-    local: DocsStore, on_a_terminal: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    local: DocsStore,
+    on_a_terminal: Callable[[], None],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert Meter().total(local, "draft") is None  # nobody looks
-    on_a_terminal()
-    assert Meter().total(local, "draft") == 0
-
     def refused(*_: object) -> None:
         raise UnreadableDocument("draft", "", "docs/draft", "no directory")
 
     monkeypatch.setattr(LocalBackend, "ids", refused)
-    assert Meter().total(local, "draft") is None
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    Meter().document(local, "draft")  # nobody looks
+    assert capfd.readouterr().err == ""
+    on_a_terminal()
+    Meter().document(local, "draft")
+    assert capfd.readouterr().err == "\rdocuments of stage draft: 1"
 
 
 def test_a_table_cut_short_has_no_length(

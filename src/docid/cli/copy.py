@@ -48,7 +48,6 @@ def _copy(arguments: argparse.Namespace) -> int:
     source = opened(arguments.source, arguments.stages, in_flight=arguments.in_flight)
     target = opened(arguments.target, arguments.stages, new=True, in_flight=arguments.in_flight)
     by_stage: dict[str, Counter[str]] = {}
-    totals: dict[str, int | None] = {}
     documents = copy(
         source,
         target,
@@ -59,11 +58,8 @@ def _copy(arguments: argparse.Namespace) -> int:
     )
     with Meter() as meter:
         for copied in documents:
-            if copied.stage not in totals:
-                totals[copied.stage] = meter.total(source, copied.stage)
-            counts = by_stage.setdefault(copied.stage, Counter())
-            counts[copied.outcome] += 1
-            meter.show(f"documents of stage {copied.stage}", counts.total(), totals[copied.stage])
+            by_stage.setdefault(copied.stage, Counter())[copied.outcome] += 1
+            meter.document(source, copied.stage)
             _tell(copied, meter, as_json=arguments.json)
     if not arguments.json:
         _print_counts(by_stage, dry_run=arguments.dry_run)

@@ -123,16 +123,10 @@ def _told(
 ) -> Counter[tuple[str, str]]:
     """Print what needs to be known of each document; return how many there were of each kind, by stage."""
     counts: Counter[tuple[str, str]] = Counter()
-    done: Counter[str] = Counter()
-    totals: dict[str, int | None] = {}
     with Meter() as meter:
         for change in changes:
-            stage = change.stage
-            if stage not in totals:
-                totals[stage] = meter.total(store, stage)
-            counts[stage, change.action] += 1
-            done[stage] += 1
-            meter.show(f"documents of stage {stage}", done[stage], totals[stage])
+            counts[change.stage, change.action] += 1
+            meter.document(store, change.stage)
             if change.action == "migrate" and not as_json:
                 sources.update(change.sources)
             for line in _lines(change, as_json=as_json):

@@ -7,6 +7,7 @@ with and without rich; progress is for a terminal alone. rich honours `NO_COLOR`
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from shutil import get_terminal_size
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -56,6 +57,8 @@ class Meter:
         self._first = self._width = 0
         self._console = console_of(sys.stderr)
         self._bars: Progress | None = None
+        self._done: Counter[str] = Counter()
+        self._totals: dict[str, int | None] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -120,12 +123,22 @@ class Meter:
         elif self._width:
             print(f"\r{'':<{self._width}}\r", end="", file=sys.stderr, flush=True)
 
-    def total(self, store: DocsStore, stage: str) -> int | None:
-        """Return how many documents a stage has; None where nobody looks, or it cannot be listed."""
-        try:
-            return sum(1 for _ in store.ids(stage)) if self.is_shown else None
-        except (UnreadableDocument, OSError):
-            return None
+    def document(self, store: DocsStore, stage: str) -> None:
+        """Show that one document more of a stage is done, of as many as it has."""
+        if not self.is_shown:
+            return
+        if stage not in self._totals:
+            self._totals[stage] = _length(store, stage)
+        self._done[stage] += 1
+        self.show(f"documents of stage {stage}", self._done[stage], self._totals[stage])
+
+
+def _length(store: DocsStore, stage: str) -> int | None:
+    """Return how many documents a stage has; None where it cannot be listed."""
+    try:
+        return sum(1 for _ in store.ids(stage))
+    except (UnreadableDocument, OSError):
+        return None
 
 
 def _pace(done: int, of: int | None, new: int, seconds: float) -> str:

@@ -12,7 +12,7 @@ from docid.report.markup import element, head, name, number, row, text
 from docid.shards import LABELS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from docid.audit import AuditReport
     from docid.document import Document
@@ -61,6 +61,12 @@ def _part(part: str, content: str, *, is_open: bool) -> str:
     return _folded(f"{part} ({number(size)} characters)", body, is_open=is_open)
 
 
+def _parts(parts: Mapping[str, str]) -> Iterator[str]:
+    """Return the texts of a document: the parsed one open, the raw one where nothing was parsed."""
+    shown = "parsed" if "parsed" in parts else "raw"
+    return (_part(part, content, is_open=part == shown) for part, content in parts.items())
+
+
 def _metadata(metadata: Mapping[str, Any]) -> str:
     if not metadata:
         return ""
@@ -87,11 +93,8 @@ def _heading(kind: str, stage: str, doc_id: str, note: str = "") -> str:
 
 def document_view(document: Document) -> str:
     """Return what a notebook shows of a `Document`."""
-    parts = document.parts()
-    shown = "parsed" if "parsed" in parts else "raw"
-    texts = (_part(part, content, is_open=part == shown) for part, content in parts.items())
     title = _heading("Document", document.stage, document.doc_id)
-    return _box(title, _facts(document), *texts, _metadata(document.metadata))
+    return _box(title, _facts(document), *_parts(document.parts()), _metadata(document.metadata))
 
 
 def stored_view(document: StoredDocument) -> str:
@@ -104,9 +107,7 @@ def stored_view(document: StoredDocument) -> str:
     except (DocidError, OSError) as error:
         problem = element("div", f"cannot be read: {text(str(error))}", role="alert")
         return _box(title, _facts(document), where, problem, _metadata(document.metadata))
-    shown = "parsed" if "parsed" in parts else "raw"
-    texts = (_part(part, content, is_open=part == shown) for part, content in parts.items())
-    return _box(title, _facts(document), where, *texts, _metadata(document.metadata))
+    return _box(title, _facts(document), where, *_parts(parts), _metadata(document.metadata))
 
 
 def write_view(result: WriteResult) -> str:
