@@ -477,6 +477,12 @@ def scores_to_frame(scores: Iterable[Score], *, backend: Library | None = None) 
     Raises:
         ValueError: another backend.
         ImportError: that library is not installed.
+
+    Example:
+        >>> from docid.curate import Score
+        >>> given = Score("v1", "e1", "t-1__x__clarity", "clarity", "large-1", 7.5, "", "", "t-1__x", {"draft": "d1"})
+        >>> scores_to_frame([given], backend="polars")["score", "draft_doc_id"].rows()
+        [(7.5, 'd1')]
     """
     held = list(scores)
     names = Score._fields[:-1]
@@ -505,6 +511,12 @@ def findings_to_frame(report: AuditReport, *, backend: Library | None = None) ->
     Raises:
         ValueError: another backend.
         ImportError: that library is not installed.
+
+    Example:
+        >>> from docid import DraftTask, audit
+        >>> found = audit(None, {"draft": [DraftTask(task_id="t-1")]})
+        >>> findings_to_frame(found, backend="polars")["code", "task_id"].rows()
+        [('missing-doc-id', 't-1')]
     """
     rows = report.rows()
     return _frame({name: (str, [_or_none(row[name]) for row in rows]) for name in FIELDS}, backend)

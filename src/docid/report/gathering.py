@@ -34,7 +34,7 @@ _EXACT = 2**53  # whole numbers past this a browser rounds
 
 
 class Limits(NamedTuple):
-    """How much of a store a page holds.
+    """How much of a store a page holds; `Limits(texts=20_000_000)` changes one.
 
     Attributes:
         documents: how many documents.

@@ -152,6 +152,13 @@ def write_report(
     Raises:
         TaskTableError, InvalidName: as for `page`.
         OSError: as for `page`, or the file cannot be written.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> file = pathlib.Path(tempfile.mkdtemp(), "report.html")
+        >>> made = write_report(file, DocsStore("memory://"))
+        >>> file.read_text("utf-8") == made.html
+        True
     """
     made = page(
         store,
@@ -170,10 +177,14 @@ def write_report(
 
 
 def write_page(path: str | os.PathLike[str], made: Page) -> None:
-    """Write a page to a file, in place of what is there, at once.
+    """Write a page to a file, UTF-8, in place of what is there, at once.
+
+    Args:
+        path: the file.
+        made: the page, from `page`; its `directory` says where its links start.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written; what was there stays.
     """
     with AtomicFile(os.fspath(path)) as new:
         new.stream.write(made.html.encode())
