@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import pytest
 
-from docid import DocsStore, Document, reserve_doc_id
+from docid import DocsStore, Document, Stages, reserve_doc_id
 from docid.report import write_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -436,9 +436,42 @@ def test_the_arrow_keys_reach_what_shows_more(tmp_path: Path, open_page: Open) -
     assert page.evaluate("document.activeElement.querySelector('.name').textContent") == "draft/d200"
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page whose texts, and the place of its store, have nowhere to break a line."""
+    directory = tmp_path_factory.mktemp("unbroken") / ("d" * 200)
+    directory.mkdir()
+    stage, task = "s" * 64, "t" * 200
+    store = DocsStore(directory / "docs", stages=Stages({stage: None, "essay": stage}))
+    draft = reserve_doc_id(stage, task)
+    store.write(Document(stage=stage, doc_id=draft, task_id=task, raw_text="r" * 500))
+    store.write(
+        Document(
+            stage="essay",
+            doc_id=reserve_doc_id("essay", task),
+            task_id=task,
+            parent_doc_id=draft,
+            raw_text="e" * 500,
+            metadata={"m" * 100: "v" * 500},
+        )
+    )
+    (directory / "docs" / stage / ("x" * 200)).mkdir()
+    table = directory / f"{'f' * 100}.csv"
+    table.write_text(f"{stage}_task_id,doc_id\n{task},{draft}\n{'u' * 200},{reserve_doc_id(stage, 'u' * 200)}\n")
+    write_report(directory / "report.html", store, {stage: table})
+    return directory / "report.html"
+
+
+@pytest.mark.parametrize("made", ["real", "damaged", "unbroken"])
 @pytest.mark.parametrize("width", [1280, 640, 320])
-def test_the_page_does_not_scroll_sideways(real: Path, open_page: Open, width: int) -> None:
-    page = open_page(real, viewport={"width": width, "height": 700})
+def test_the_page_does_not_scroll_sideways(
+    made: str, request: pytest.FixtureRequest, open_page: Open, width: int
+) -> None:
+    page = open_page(request.getfixturevalue(made), viewport={"width": width, "height": 700}, bypass_csp=True)
+    # As a reader may set it, and as other fonts do: https://www.w3.org/TR/WCAG22/#text-spacing
+    page.add_style_tag(content="* { letter-spacing: .12em !important; word-spacing: .16em !important; }")
+    for each in page.locator("details").all():
+        each.evaluate("element => element.open = true")
     page.locator("#tree .name").first.click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("#detail h3").is_visible()
