@@ -729,6 +729,8 @@ def test_wrong_settings_are_refused(tmp_path: Path) -> None:
             DocsStore(root)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="root: empty"):
         DocsStore("")
+    with pytest.raises(TypeError, match="stages: expected Stages, as Stages.chain.*, got dict"):
+        DocsStore(tmp_path, stages={"draft": None})  # type: ignore[arg-type]
     for url in ("http://host/x", "s3://key:secret@bucket/x", "s3://bucket/x?versions", "s3://key:se?cret@b/x"):
         with pytest.raises(ValueError, match="is no URL of an object store") as caught:
             DocsStore(url)

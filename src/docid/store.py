@@ -61,6 +61,7 @@ class DocsStore:
 
     Raises:
         ValueError: another durability; a URL or options that obstore does not know.
+        TypeError: `root` or `stages` is nothing of the above.
         ImportError: a URL, and obstore is not installed.
 
     Example:
@@ -95,6 +96,8 @@ class DocsStore:
             self.backend = root
         else:
             raise TypeError(f"root: expected a directory or a Backend, got {type(root).__name__}")
+        if not isinstance(stages, Stages):
+            raise TypeError(f"stages: expected Stages, as Stages.chain('draft', 'essay'), got {type(stages).__name__}")
         self.stages = stages
 
     def __repr__(self) -> str:
