@@ -238,7 +238,7 @@ def test_show_and_ls_print_json(root: Path, capfd: pytest.CaptureFixture[str]) -
     facts = json.loads(out)
     assert facts["metadata"] == {"model_id": "m", "usage": {"n": 1}}
     assert facts["parts"] == {"raw": 8, "parsed": 6}
-    assert (facts["legacy"], facts["path"]) == (False, str(root / "draft" / "aa1"))
+    assert (facts["legacy"], facts["location"]) == (False, str(root / "draft" / "aa1"))
     _, out, _ = run(capfd, "ls", "--store", str(root), "--json")
     listed = [json.loads(line) for line in out.splitlines()]
     assert len(listed) == 3

@@ -37,13 +37,13 @@ EXAMPLES = [
         parent_doc_id="p",
         stored_task_id="u",
         stored_parent_doc_id=None,
-        path="docs/essay/a1",
+        location="docs/essay/a1",
     ),
     ContentConflict(
-        stage="essay", doc_id="a1", task_id="t", parts=("raw", "parsed"), missing_parts=(), path="docs/essay/a1"
+        stage="essay", doc_id="a1", task_id="t", parts=("raw", "parsed"), missing_parts=(), location="docs/essay/a1"
     ),
     ContentConflict(
-        stage="essay", doc_id="a1", task_id="t", parts=("parsed",), missing_parts=("parsed",), path="docs/essay/a1"
+        stage="essay", doc_id="a1", task_id="t", parts=("parsed",), missing_parts=("parsed",), location="docs/essay/a1"
     ),
     MissingParent(stage="essay", doc_id="a1", task_id="t", parent_stage="draft", parent_doc_id=None),
     MissingParent(

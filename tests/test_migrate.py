@@ -306,7 +306,7 @@ def test_documents_that_nothing_finds_are_told(local: DocsStore) -> None:
         shutil.copytree(local.path("draft", "d1"), local.path("draft", "d1").parent / name)
     os.symlink(local.path("draft", "d1"), local.path("draft", "d1").parent / "d2")
     changes = list(migrate(local, apply=True))
-    assert sorted(Path(each.path).name for each in changes if each.action == "leave") == ["Draft-1", "con", "d2"]
+    assert sorted(Path(each.location).name for each in changes if each.action == "leave") == ["Draft-1", "con", "d2"]
     assert [each.doc_id for each in changes if each.done] == ["d1"]
 
 

@@ -163,7 +163,7 @@ def test_another_lineage_is_a_conflict_under_every_policy(store: DocsStore, poli
     error = caught.value
     assert (error.stored_task_id, error.stored_parent_doc_id) == ("e-1", "a1")
     assert (error.task_id, error.parent_doc_id) == (other.task_id, other.parent_doc_id)
-    assert error.path == store.location("essay", "e1")
+    assert error.location == store.location("essay", "e1")
     assert store.read("essay", "e1") == before
     assert list(store.history("essay", "e1")) == []
 

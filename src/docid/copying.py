@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from docid.backends.base import TURNS, NewDocument, Stored
 from docid.errors import InvalidDocument, UnreadableDocument, shown
-from docid.stored import ALL_FILES, Version, older_than
+from docid.stored import ALL_FILES, Version, earlier_version
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
@@ -172,7 +172,7 @@ class _Copy:
             try:
                 later = version
                 for stored in self.source.history(stage, doc_id, ALL_FILES):
-                    later = older_than(later, Version(self.source, stage, doc_id, stored))
+                    later = earlier_version(later, Version(self.source, stage, doc_id, stored))
                     if found.record.same_lineage(later.record.task_id, later.record.parent_doc_id) is False:
                         break
                     versions.insert(0, self._checked(later))

@@ -166,7 +166,7 @@ class LineageConflict(DocidError):
     Attributes:
         stage, doc_id, task_id, parent_doc_id: of the document that was to be written.
         stored_task_id, stored_parent_doc_id: of the document that holds the id.
-        path: where that document is.
+        location: where that document is.
 
     Example:
         >>> from docid import DocsStore, Document
@@ -188,10 +188,10 @@ class LineageConflict(DocidError):
         parent_doc_id: str | None,
         stored_task_id: str | None,
         stored_parent_doc_id: str | None,
-        path: str,
+        location: str,
     ) -> None:
         super().__init__(
-            f"{stage}/{doc_id} is taken by another lineage: {path} holds task_id={shown(stored_task_id)}, "
+            f"{stage}/{doc_id} is taken by another lineage: {location} holds task_id={shown(stored_task_id)}, "
             f"parent_doc_id={stored_parent_doc_id!r}; this is task_id={shown(task_id)}, "
             f"parent_doc_id={parent_doc_id!r}. Nothing was written; reserve another id for this row "
             f"(a salt gives one)"
@@ -202,7 +202,7 @@ class LineageConflict(DocidError):
         self.parent_doc_id = parent_doc_id
         self.stored_task_id = stored_task_id
         self.stored_parent_doc_id = stored_parent_doc_id
-        self.path = path
+        self.location = location
 
 
 class ContentConflict(DocidError):
@@ -213,7 +213,7 @@ class ContentConflict(DocidError):
         parts: the parts that differ (`raw`, `parsed`, `prompt`).
         missing_parts: the parts that only lack in the stored document; `add_part` completes it where these
             are all that differs.
-        path: where the stored document is.
+        location: where the stored document is.
 
     Example:
         >>> from docid import DocsStore, Document
@@ -234,7 +234,7 @@ class ContentConflict(DocidError):
         task_id: str | None,
         parts: tuple[str, ...],
         missing_parts: tuple[str, ...],
-        path: str,
+        location: str,
     ) -> None:
         names = ", ".join(parts)
         if parts == missing_parts:
@@ -243,14 +243,15 @@ class ContentConflict(DocidError):
             wrong = f"and differs in {names}"
             remedy = "write(…, if_exists='keep') leaves the stored one, if_exists='replace' puts it into history"
         super().__init__(
-            f"{stage}/{doc_id} (task_id={shown(task_id)}) is already at {path} {wrong}. Nothing was written; {remedy}"
+            f"{stage}/{doc_id} (task_id={shown(task_id)}) is already at {location} {wrong}. "
+            f"Nothing was written; {remedy}"
         )
         self.stage = stage
         self.doc_id = doc_id
         self.task_id = task_id
         self.parts = parts
         self.missing_parts = missing_parts
-        self.path = path
+        self.location = location
 
 
 class MissingParent(DocidError, LookupError):
@@ -304,7 +305,7 @@ class DocumentNotFound(DocidError, LookupError):
 
     Attributes:
         stage, doc_id: what was asked for.
-        path: where it would be.
+        location: where it would be.
         found_in: the other stages that hold a document of that id.
 
     Example:
@@ -318,13 +319,15 @@ class DocumentNotFound(DocidError, LookupError):
         docid.errors.DocumentNotFound: essay/d1 is not in the store: ...; that id is in stage draft
     """
 
-    def __init__(self, stage: str, doc_id: str, path: str, found_in: tuple[str, ...] = (), wanted_by: str = "") -> None:
+    def __init__(
+        self, stage: str, doc_id: str, location: str, found_in: tuple[str, ...] = (), wanted_by: str = ""
+    ) -> None:
         hint = f"; that id is in stage {', '.join(found_in)}" if found_in else ""
         hint += f"; {wanted_by} names it" if wanted_by else ""
-        super().__init__(f"{stage}/{doc_id} is not in the store: nothing at {path}{hint}")
+        super().__init__(f"{stage}/{doc_id} is not in the store: nothing at {location}{hint}")
         self.stage = stage
         self.doc_id = doc_id
-        self.path = path
+        self.location = location
         self.found_in = found_in
 
 
@@ -333,7 +336,7 @@ class UnreadableDocument(DocidError):
 
     Attributes:
         stage, doc_id: the document.
-        path: where it is.
+        location: where it is.
         problem: what was found.
         remedy: what to do about it.
         task_id: the task it answers; None where there is no record that says it.
@@ -355,7 +358,7 @@ class UnreadableDocument(DocidError):
         self,
         stage: str,
         doc_id: str,
-        path: str,
+        location: str,
         problem: str,
         remedy: str | None = None,
         task_id: str | None = None,
@@ -365,10 +368,10 @@ class UnreadableDocument(DocidError):
         remedy = remedy or "see what 'docid repair' plans for it; nothing was changed"
         task = "" if task_id is None else f" (task_id={shown(task_id)})"
         name = f"{stage}/{doc_id}" if doc_id else f"stage {stage!r}"
-        super().__init__(f"{name}{task} at {path} cannot be used: {problem}; {remedy}")
+        super().__init__(f"{name}{task} at {location} cannot be used: {problem}; {remedy}")
         self.stage = stage
         self.doc_id = doc_id
-        self.path = path
+        self.location = location
         self.problem = problem
         self.remedy = remedy
         self.task_id = task_id
@@ -382,7 +385,7 @@ class DurabilityUnknown(DocidError):
 
     Attributes:
         stage, doc_id: the document.
-        path: where it is.
+        location: where it is.
         problem: what the file system said.
 
     Example:
@@ -390,14 +393,14 @@ class DurabilityUnknown(DocidError):
         draft/d1 was written to docs/draft/d1, but what has to follow failed ([Errno 5] Input/output error): it ...
     """
 
-    def __init__(self, stage: str, doc_id: str, path: str, problem: str) -> None:
+    def __init__(self, stage: str, doc_id: str, location: str, problem: str) -> None:
         super().__init__(
-            f"{stage}/{doc_id} was written to {path}, but what has to follow failed ({problem}): it is there and "
+            f"{stage}/{doc_id} was written to {location}, but what has to follow failed ({problem}): it is there and "
             f"whole, and may be gone after a power cut; look at the disk (writing it again finds it, and syncs nothing)"
         )
         self.stage = stage
         self.doc_id = doc_id
-        self.path = path
+        self.location = location
         self.problem = problem
 
 

@@ -69,7 +69,7 @@ class Finding(NamedTuple):
     @classmethod
     def of(cls, error: UnreadableDocument, hint: str | None = None, leftover: Leftover | None = None) -> Finding:
         """Return the finding about a document that cannot be used; the error's remedy is the hint if none is given."""
-        stage, doc_id, task_id, where = error.stage, error.doc_id, error.task_id, error.path
+        stage, doc_id, task_id, where = error.stage, error.doc_id, error.task_id, error.location
         return cls(error.code, stage, doc_id, task_id, where, error.problem, hint or error.remedy, leftover)
 
     @property

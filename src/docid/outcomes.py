@@ -140,7 +140,7 @@ def check_lineage(version: Version, task_id: str | None, parent_doc_id: str | No
             parent_doc_id=parent_doc_id,
             stored_task_id=version.record.task_id,
             stored_parent_doc_id=version.record.parent_doc_id,
-            path=version.location,
+            location=version.location,
         )
     unknown = version.record.legacy and version.record.parent_doc_id is None
     return None if same and unknown and has_parent else same
@@ -159,7 +159,7 @@ def content_conflict(version: Version, parts: tuple[str, ...], missing: tuple[st
         task_id=version.record.task_id,
         parts=parts,
         missing_parts=missing,
-        path=version.location,
+        location=version.location,
     )
 
 

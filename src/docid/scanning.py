@@ -39,10 +39,10 @@ _REMEDIES = {
 _READABLE = "see to it that it can be read"
 
 
-def scan(backend: Backend, stage: str, *, verify: bool, older_than: float) -> Iterator[StoredDocument | Finding]:
+def scan(backend: Backend, stage: str, *, verify: bool, stale_after: float) -> Iterator[StoredDocument | Finding]:
     """Return the documents of a stage, and what is wrong in it. See `DocsStore.scan`."""
     said: set[tuple[str, str]] = set()
-    for finding in leftovers(backend, stage, older_than=older_than):
+    for finding in leftovers(backend, stage, stale_after=stale_after):
         if finding.doc_id == "":
             said.add((finding.code, finding.where))
         yield finding
@@ -50,7 +50,7 @@ def scan(backend: Backend, stage: str, *, verify: bool, older_than: float) -> It
 
         def look(doc_id: str) -> Iterable[Version | Finding]:
             version = None if verify else whole(backend, stage, doc_id)
-            found = examine(backend, stage, doc_id, verify=verify, older_than=older_than)
+            found = examine(backend, stage, doc_id, verify=verify, stale_after=stale_after)
             return list(found) if version is None else (version,)
 
         for each in backend.each(look, backend.ids(stage)):
@@ -67,12 +67,12 @@ def scan(backend: Backend, stage: str, *, verify: bool, older_than: float) -> It
             yield finding
 
 
-def leftovers(backend: Backend, stage: str, *, older_than: float) -> Iterator[Finding]:
+def leftovers(backend: Backend, stage: str, *, stale_after: float) -> Iterator[Finding]:
     """Return what lies beside the documents of a stage and belongs to none; where it cannot be listed, that."""
     sweeper = backend.sweeper()
     try:
         if sweeper is not None:
-            for leftover in sweeper.leftovers(stage, older_than):
+            for leftover in sweeper.leftovers(stage, stale_after):
                 yield _finding(backend, leftover)
     except (UnreadableDocument, OSError) as error:
         yield not_listed(backend, stage, error)
@@ -120,7 +120,7 @@ def whole(backend: Backend, stage: str, doc_id: str) -> Version | None:
 
 
 def examine(
-    backend: Backend, stage: str, doc_id: str, *, verify: bool, older_than: float
+    backend: Backend, stage: str, doc_id: str, *, verify: bool, stale_after: float
 ) -> Iterator[Version | Finding]:
     """Look at one document closely: return it, or what is wrong with it; and what lies in it that is none of its parts.
 
@@ -137,10 +137,10 @@ def examine(
             listed = ALL_FILES if version.record.legacy else tuple(version.record.files)
         if sweeper is not None:
             # Without a version it has vanished meanwhile, or is an empty directory.
-            for leftover in sweeper.strays(stage, doc_id, record, listed, older_than):
+            for leftover in sweeper.strays(stage, doc_id, record, listed, stale_after):
                 yield _finding(backend, leftover, None if version is None else version.record.task_id)
     except UnreadableDocument as error:
-        yield from _fault(backend, sweeper, error, older_than)
+        yield from _fault(backend, sweeper, error, stale_after)
     except DocumentNotFound:
         return  # it has vanished meanwhile
     except OSError as error:
@@ -154,18 +154,18 @@ def unreadable(backend: Backend, stage: str, doc_id: str, error: OSError) -> Fin
 
 
 def _fault(
-    backend: Backend, sweeper: Sweeper | None, error: UnreadableDocument, older_than: float
+    backend: Backend, sweeper: Sweeper | None, error: UnreadableDocument, stale_after: float
 ) -> Iterator[Finding]:
     """Return what is wrong with a document that cannot be used; nothing where a writer may be at it."""
     stage, doc_id, leftover = error.stage, error.doc_id, None
     if sweeper is not None and error.code == "uncommitted-directory":
-        for leftover in sweeper.strays(stage, doc_id, None, (), older_than):
+        for leftover in sweeper.strays(stage, doc_id, None, (), stale_after):
             yield _finding(backend, leftover)
         return
     hint = error.remedy
     if sweeper is not None and error.repairable:
         hint = _REMEDIES.get(error.code, _FREED)
-        if not sweeper.is_stale(stage, doc_id, older_than):
+        if not sweeper.is_stale(stage, doc_id, stale_after):
             hint += ", when nobody has touched it for a while (--stale-after): a tool may be at it"
         else:
             record = _record(backend, stage, doc_id)

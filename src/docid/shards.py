@@ -292,7 +292,7 @@ class Shard:
         """Report what lies beside the documents of a stage; return the ids at which there is something else."""
         backend = cast("Backend", self.backend)
         in_the_way = []
-        for finding in leftovers(backend, stage, older_than=self.job.stale_after):
+        for finding in leftovers(backend, stage, stale_after=self.job.stale_after):
             if finding.doc_id and finding.where == backend.location(stage, finding.doc_id):
                 in_the_way.append(finding.doc_id)
             else:
@@ -375,7 +375,7 @@ class Shard:
 
     def _examined(self, stage: str, doc_id: str, *, in_row: bool) -> list[Version | Finding]:
         backend, verify = cast("Backend", self.backend), self.job.verify
-        found = list(examine(backend, stage, doc_id, verify=verify, older_than=self.job.stale_after))
+        found = list(examine(backend, stage, doc_id, verify=verify, stale_after=self.job.stale_after))
         if found or not in_row:
             return found
         # What a tool may be at is passed over, unless it is in the way of a row.
@@ -383,7 +383,7 @@ class Shard:
             try:
                 backend.load(stage, doc_id)
             except UnreadableDocument:
-                found = list(examine(backend, stage, doc_id, verify=verify, older_than=0))
+                found = list(examine(backend, stage, doc_id, verify=verify, stale_after=0))
         return found
 
     def _stored_parent(self, document: Version) -> None:

@@ -24,7 +24,7 @@ from docid.ids import check_doc_id, check_text
 from docid.outcomes import Outcome, WriteResult, check_lineage, content_conflict, judge, not_migrated
 from docid.rows import is_missing, source_of
 from docid.stages import DEFAULT_STAGES, Stages
-from docid.stored import ALL_FILES, Part, StoredDocument, Version, file_of, older_than
+from docid.stored import ALL_FILES, Part, StoredDocument, Version, earlier_version, file_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -211,7 +211,7 @@ class DocsStore:
         """
         from docid.scanning import scan  # noqa: PLC0415 - not needed to read and write
 
-        return scan(self.backend, self.stages.check(stage), verify=verify, older_than=stale_after)
+        return scan(self.backend, self.stages.check(stage), verify=verify, stale_after=stale_after)
 
     def history(self, stage: str, doc_id: str) -> Iterator[Document]:
         """Return the versions of a document that others have replaced, the latest first.
@@ -231,7 +231,7 @@ class DocsStore:
         later = current
         for stored in self.backend.history(stage, doc_id, ALL_FILES):
             try:
-                version = older_than(later, Version(self.backend, stage, doc_id, stored))
+                version = earlier_version(later, Version(self.backend, stage, doc_id, stored))
                 # What is left of another one that had the id is none of this document's versions.
                 if lineage is not None and version.record.same_lineage(*lineage) is False:
                     return
@@ -241,7 +241,7 @@ class DocsStore:
                 problem = f"a version in its history, not the document itself: {error.problem}"
                 remedy = "docid repair --purge --history deletes old versions"
                 raise UnreadableDocument(
-                    stage, doc_id, error.path, problem, remedy, error.task_id, error.code
+                    stage, doc_id, error.location, problem, remedy, error.task_id, error.code
                 ) from None
             lineage, later = (version.record.task_id, version.record.parent_doc_id), version
 
@@ -654,8 +654,8 @@ class DocsStore:
     def _found(self, stage: str, doc_id: str, files: Collection[str] = (), wanted_by: str = "") -> Version:
         version = self._load(stage, doc_id, files)
         if version is None:
-            path = self.backend.location(stage, doc_id)
-            raise DocumentNotFound(stage, doc_id, path, self._stages_with(doc_id), wanted_by)
+            location = self.backend.location(stage, doc_id)
+            raise DocumentNotFound(stage, doc_id, location, self._stages_with(doc_id), wanted_by)
         return version
 
     def _busy(self, stage: str, doc_id: str) -> UnreadableDocument:

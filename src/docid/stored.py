@@ -63,8 +63,8 @@ class Version:
                 remedy = "open it with a later docid" if error.field == "format" else None
                 code = "misplaced-document" if error.field == "doc_id" else "unreadable-record"
                 problem = error.problem if error.field == "doc_id" else str(error)
-                path = backend.location(stage, doc_id)
-                raise UnreadableDocument(stage, doc_id, path, problem, remedy, code=code) from None
+                where = backend.location(stage, doc_id)
+                raise UnreadableDocument(stage, doc_id, where, problem, remedy, code=code) from None
         self.record = record
 
     @classmethod
@@ -158,7 +158,7 @@ class Version:
         return self.unreadable(f"there is no {_RAW_FILE}", code="torn-document")
 
 
-def older_than(later: Version | None, version: Version) -> Version:
+def earlier_version(later: Version | None, version: Version) -> Version:
     """Return a version from history, without what its document has got since.
 
     The record of an older system does not list its parts; that which took its place when it was migrated does.
@@ -333,7 +333,7 @@ class StoredDocument:
             for version in versions:
                 if version.record == opened.stored.record:
                     old = Version(opened.backend, self.stage, self.doc_id, version, opened.record)
-                    return older_than(self._version_of(stored), old), True
+                    return earlier_version(self._version_of(stored), old), True
                 stored = version
             raise opened.unreadable("another document has taken its place since it was opened", "open it again")
         return Version(opened.backend, self.stage, self.doc_id, stored, opened.record), False

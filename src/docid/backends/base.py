@@ -62,12 +62,12 @@ class Leftover(NamedTuple):
 class Sweeper(Protocol):
     """What can be done in a home about what was left over in it. All of it is safe beside writers."""
 
-    def leftovers(self, stage: str, older_than: float) -> Iterator[Leftover]:
+    def leftovers(self, stage: str, stale_after: float) -> Iterator[Leftover]:
         """Return what lies beside the documents of a stage and belongs to none.
 
         Args:
             stage: the stage.
-            older_than: what was touched in the last so many seconds may belong to a writer, and is passed over.
+            stale_after: what was touched in the last so many seconds may belong to a writer, and is passed over.
         """
         ...
 
@@ -76,7 +76,7 @@ class Sweeper(Protocol):
         ...
 
     def strays(
-        self, stage: str, doc_id: str, expected: bytes | None, listed: Collection[str], older_than: float
+        self, stage: str, doc_id: str, expected: bytes | None, listed: Collection[str], stale_after: float
     ) -> list[Leftover]:
         """Return the files in a document that are none of its parts, which are `listed`.
 
@@ -84,17 +84,17 @@ class Sweeper(Protocol):
         """
         ...
 
-    def is_stale(self, stage: str, doc_id: str, older_than: float) -> bool:
+    def is_stale(self, stage: str, doc_id: str, stale_after: float) -> bool:
         """Return whether nobody has touched a document, or what stands in its place, for so many seconds."""
         ...
 
-    def clear(self, leftover: Leftover, run: str, older_than: float) -> str | None:
+    def clear(self, leftover: Leftover, run: str, stale_after: float) -> str | None:
         """Do what is to be done about a leftover, if it is one still; return where it is now, relative to the root.
 
         Args:
             leftover: what was found.
             run: a name for this run, which what is moved aside is found under.
-            older_than: as for `leftovers`.
+            stale_after: as for `leftovers`.
 
         Returns:
             Where it is now; empty where it is nowhere. None where nothing was to be done any more.
@@ -114,7 +114,7 @@ class Sweeper(Protocol):
         """Delete what `discarded` returned."""
         ...
 
-    def tidy(self, stage: str, older_than: float) -> int:
+    def tidy(self, stage: str, stale_after: float) -> int:
         """Remove the lock files of a stage that nobody has held for so many seconds; return how many."""
         ...
 

@@ -28,7 +28,7 @@ class ObjectsSweeper:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
 
-    def leftovers(self, stage: str, older_than: float) -> Iterator[Leftover]:  # noqa: ARG002 - there are none
+    def leftovers(self, stage: str, stale_after: float) -> Iterator[Leftover]:  # noqa: ARG002 - there are none
         """See `Sweeper.leftovers`."""
         return iter(())
 
@@ -42,7 +42,7 @@ class ObjectsSweeper:
         doc_id: str,
         expected: bytes | None,
         listed: Collection[str],
-        older_than: float,  # noqa: ARG002 - nobody is at an object
+        stale_after: float,  # noqa: ARG002 - nobody is at an object
     ) -> list[Leftover]:
         """See `Sweeper.strays`: texts that the record does not list."""
         key = key_of(stage, doc_id)
@@ -57,15 +57,15 @@ class ObjectsSweeper:
         names = [name for name in sorted(texts) if name not in listed]
         return [Leftover("unlisted-file", stage, doc_id, key, problem.format(name), None) for name in names]
 
-    def is_stale(self, stage: str, doc_id: str, older_than: float) -> bool:
+    def is_stale(self, stage: str, doc_id: str, stale_after: float) -> bool:
         """See `Sweeper.is_stale`; the time is the service's."""
         try:
             meta = self._bucket.head(key_of(stage, doc_id))
         except FileNotFoundError:
             return True
-        return _age(meta) >= older_than
+        return _age(meta) >= stale_after
 
-    def clear(self, leftover: Leftover, run: str, older_than: float) -> str | None:
+    def clear(self, leftover: Leftover, run: str, stale_after: float) -> str | None:
         """See `Sweeper.clear`. An object store has no move: it is put aside, and then deleted."""
         bucket, stage, doc_id = self._bucket, leftover.stage, leftover.doc_id
         key = key_of(stage, doc_id)
@@ -73,7 +73,7 @@ class ObjectsSweeper:
         if found is None or (leftover.expected is not None and record_of(found.data) != leftover.expected):
             return None
         # Another repair that is between its tombstone and its deletion is given time.
-        if not self.is_stale(stage, doc_id, max(older_than, _TOMBSTONE_AGE if _TOMBSTONE in found.data else 0)):
+        if not self.is_stale(stage, doc_id, max(stale_after, _TOMBSTONE_AGE if _TOMBSTONE in found.data else 0)):
             return None
         to = "/".join((*QUARANTINE, run, key))
         bucket.put(to, found.data, "overwrite")
@@ -98,7 +98,7 @@ class ObjectsSweeper:
         """See `Sweeper.discard`."""
         self._bucket.delete(path)
 
-    def tidy(self, stage: str, older_than: float) -> int:  # noqa: ARG002 - there are no locks
+    def tidy(self, stage: str, stale_after: float) -> int:  # noqa: ARG002 - there are no locks
         """See `Sweeper.tidy`."""
         return 0
 

@@ -46,7 +46,7 @@ class LocalSweeper:
         self._root = backend.root
         self._sync = backend.durability == "full"
 
-    def leftovers(self, stage: str, older_than: float) -> Iterator[Leftover]:
+    def leftovers(self, stage: str, stale_after: float) -> Iterator[Leftover]:
         """See `Sweeper.leftovers`."""
         with contextlib.suppress(FileNotFoundError), Directory(join(self._root, stage)) as directory:
             is_name = DOC_ID.match  # a call for each of millions
@@ -54,13 +54,13 @@ class LocalSweeper:
                 try:
                     if is_name(entry.name) and entry.is_dir(follow_symlinks=False):
                         continue
-                    if (found := self._leftover(directory, stage, entry, older_than)) is not None:
+                    if (found := self._leftover(directory, stage, entry, stale_after)) is not None:
                         yield found
                 except FileNotFoundError:
                     continue
                 except OSError as error:
                     yield Leftover("unreadable-record", stage, "", join(stage, entry.name), str(error), None)
-        yield from self._in_histories(stage, older_than)
+        yield from self._in_histories(stage, stale_after)
 
     def in_the_way(self, stage: str) -> list[str]:
         """See `Sweeper.in_the_way`."""
@@ -70,7 +70,7 @@ class LocalSweeper:
             return [entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
         return []
 
-    def _in_histories(self, stage: str, older_than: float) -> Iterator[Leftover]:
+    def _in_histories(self, stage: str, stale_after: float) -> Iterator[Leftover]:
         """Return what lies in the history of a stage; where it cannot be read, that."""
         above = join(*HISTORY, stage)
         with contextlib.ExitStack() as stack:
@@ -85,7 +85,7 @@ class LocalSweeper:
                 return
             for doc_id in names:
                 try:
-                    yield from self._in_history(directory, histories, stage, doc_id, older_than)
+                    yield from self._in_history(directory, histories, stage, doc_id, stale_after)
                 except FileNotFoundError:
                     continue
                 except OSError as error:
@@ -93,12 +93,12 @@ class LocalSweeper:
                     yield Leftover("unreadable-record", stage, doc_id, join(above, doc_id), problem, None)
 
     def _leftover(
-        self, directory: Directory, stage: str, entry: os.DirEntry[str], older_than: float
+        self, directory: Directory, stage: str, entry: os.DirEntry[str], stale_after: float
     ) -> Leftover | None:
         name, path = entry.name, join(stage, entry.name)
         is_directory = entry.is_dir(follow_symlinks=False)
         if name.startswith("."):
-            return self._interim(directory, stage, name, older_than) if is_directory else None
+            return self._interim(directory, stage, name, stale_after) if is_directory else None
         if is_doc_id(name):
             what = "a symbolic link" if entry.is_symlink() else "no directory"
             problem = f"{what}, so it is no document"
@@ -108,25 +108,25 @@ class LocalSweeper:
         return Leftover("unlisted-file", stage, "", path, "it belongs to no document", None)
 
     @staticmethod
-    def _interim(directory: Directory, stage: str, name: str, older_than: float) -> Leftover | None:
+    def _interim(directory: Directory, stage: str, name: str, stale_after: float) -> Leftover | None:
         """Return what a directory under one of docid's interim names is, where nobody is at it."""
         code, path = "stale-temporary", join(stage, name)
         doc_id = name_of_temporary(name)
         if doc_id is not None:
             with probed(directory, name) as free:
-                if free and _is_older(directory.stat(name), older_than):
+                if free and _is_older(directory.stat(name), stale_after):
                     what = "an unfinished document that no writer holds"
                     return Leftover(code, stage, doc_id, path, what, "quarantine")
             return None
         doc_id = name.removeprefix(old_name(""))
         dead = name == old_name(doc_id) and is_doc_id(doc_id) and not is_held(directory, doc_id)
-        if dead and _is_older(directory.stat(name), older_than):
+        if dead and _is_older(directory.stat(name), stale_after):
             what = "a version that was being replaced when its writer died"
             return Leftover(code, stage, doc_id, path, what, "settle")
         return None
 
     def _in_history(
-        self, directory: Directory, histories: Directory, stage: str, doc_id: str, older_than: float
+        self, directory: Directory, histories: Directory, stage: str, doc_id: str, stale_after: float
     ) -> Iterator[Leftover]:
         """Return what interrupted changes left in the history of a document, or that the document is gone."""
         with histories.sub(doc_id) as history:
@@ -135,26 +135,26 @@ class LocalSweeper:
                 return
             if names and not directory.exists(doc_id) and not directory.exists(old_name(doc_id)):
                 # The next document of this id may be of another lineage.
-                if _is_older(histories.stat(doc_id), older_than):
+                if _is_older(histories.stat(doc_id), stale_after):
                     path, what = join(*HISTORY, stage, doc_id), "the history of a document that is gone"
                     yield Leftover("unlisted-file", stage, doc_id, path, what, "quarantine")
                 return
             later = self._record(stage, doc_id)
             for name in sorted(names, reverse=True):
                 path = join(*HISTORY, stage, doc_id, name)
-                if name_of_temporary(name) is not None and _is_older(history.stat(name), older_than):
+                if name_of_temporary(name) is not None and _is_older(history.stat(name), stale_after):
                     what = "the unfinished entry of a change whose writer died"
                     yield Leftover("stale-temporary", stage, doc_id, path, what, "quarantine")
                 if time_of_entry(name) is None:
                     continue
                 record = history.read(name if name.endswith(".json") else join(name, RECORD_FILE))
-                if record == later and name.endswith(".json") and _is_older(history.stat(name), older_than):
+                if record == later and name.endswith(".json") and _is_older(history.stat(name), stale_after):
                     what = "the entry of a change that was not made, its writer died"
                     yield Leftover("stale-temporary", stage, doc_id, path, what, "quarantine")
                 later = record
 
     def strays(
-        self, stage: str, doc_id: str, expected: bytes | None, listed: Collection[str], older_than: float
+        self, stage: str, doc_id: str, expected: bytes | None, listed: Collection[str], stale_after: float
     ) -> list[Leftover]:
         """See `Sweeper.strays`."""
         stack = contextlib.ExitStack()
@@ -163,7 +163,7 @@ class LocalSweeper:
             document = stack.enter_context(directory.sub(doc_id))
             names = document.names()
             if RECORD_FILE not in names:
-                if expected is not None or not _is_older(directory.stat(doc_id), older_than):
+                if expected is not None or not _is_older(directory.stat(doc_id), stale_after):
                     return []
                 what = f"the directory has no {RECORD_FILE}, so it is no document"
                 # With other files in it, it is somebody's who knows what they are.
@@ -177,11 +177,11 @@ class LocalSweeper:
                     Leftover(code, stage, doc_id, join(stage, doc_id, name), what, action, expected)
                     for name in sorted(odd)
                     for code, what, action in _stray(name)
-                    if action is None or _is_older(document.stat(name), older_than)
+                    if action is None or _is_older(document.stat(name), stale_after)
                 ]
         return []
 
-    def clear(self, leftover: Leftover, run: str, older_than: float) -> str | None:
+    def clear(self, leftover: Leftover, run: str, stale_after: float) -> str | None:
         """See `Sweeper.clear`."""
         stage, doc_id, path = leftover.stage, leftover.doc_id, leftover.path
         with contextlib.suppress(FileNotFoundError), Directory(join(self._root, stage)) as directory:
@@ -189,12 +189,12 @@ class LocalSweeper:
             if os.path.dirname(path) == stage and name_of_temporary(name) is not None:
                 # It has no other lock than its own, which a writer that has just made it waits for.
                 with probed(directory, name) as free:
-                    dead = free and _is_older(directory.stat(name), older_than)
+                    dead = free and _is_older(directory.stat(name), stale_after)
                     return self._quarantined(directory, path, run) if dead else None
             with locked(directory, doc_id, wait=False) as free:
                 if free and leftover.action == "quarantine" and not directory.exists(old_name(doc_id)):
                     if path == join(stage, doc_id):
-                        return self._clear_document(directory, leftover, run, older_than)
+                        return self._clear_document(directory, leftover, run, stale_after)
                     if path == join(*HISTORY, stage, doc_id) and directory.exists(doc_id):
                         return None
                     if leftover.expected in {None, self._record(stage, doc_id)}:
@@ -204,7 +204,7 @@ class LocalSweeper:
                 return ""
         return None
 
-    def _clear_document(self, directory: Directory, leftover: Leftover, run: str, older_than: float) -> str | None:
+    def _clear_document(self, directory: Directory, leftover: Leftover, run: str, stale_after: float) -> str | None:
         """Move what stands at an id aside, under its lock."""
         doc_id = leftover.doc_id
         # An empty directory claims nothing: a create may put its document in its place at any moment.
@@ -215,7 +215,7 @@ class LocalSweeper:
                 record = document.read(RECORD_FILE)
             except IsADirectoryError:
                 record = None
-            if record != leftover.expected or not self._is_stale(document, older_than):
+            if record != leftover.expected or not self._is_stale(document, stale_after):
                 return None
         # Its history is of its lineage; the next document of this id may be of another one. It goes first: where
         # only one of the two can be moved, the next run finds the other.
@@ -224,16 +224,16 @@ class LocalSweeper:
                 self._quarantined(histories, join(*HISTORY, leftover.stage, doc_id), run)
         return self._quarantined(directory, leftover.path, run)
 
-    def is_stale(self, stage: str, doc_id: str, older_than: float) -> bool:
+    def is_stale(self, stage: str, doc_id: str, stale_after: float) -> bool:
         """See `Sweeper.is_stale`."""
         with contextlib.suppress(OSError), open_below(self._root, (stage, doc_id)) as document:
-            return self._is_stale(document, older_than)
+            return self._is_stale(document, stale_after)
         return False
 
     @staticmethod
-    def _is_stale(document: Directory, older_than: float) -> bool:
+    def _is_stale(document: Directory, stale_after: float) -> bool:
         """Return whether nobody, a tool that knows no locks included, has touched a document for so long."""
-        return all(_is_older(document.stat(name), older_than) for name in (".", *document.names()))
+        return all(_is_older(document.stat(name), stale_after) for name in (".", *document.names()))
 
     def _quarantined(self, directory: Directory, path: str, run: str) -> str:
         """Move what is in a directory to where it is found again; return that path, relative to the root."""
@@ -305,7 +305,7 @@ class LocalSweeper:
                     with contextlib.suppress(OSError):
                         os.rmdir(join(self._root, *path_above))
 
-    def tidy(self, stage: str, older_than: float) -> int:
+    def tidy(self, stage: str, stale_after: float) -> int:
         """See `Sweeper.tidy`."""
         count = 0
         with contextlib.suppress(FileNotFoundError), Directory(join(self._root, stage)) as directory:
@@ -314,12 +314,12 @@ class LocalSweeper:
                 if name == lock_name(doc_id) and is_doc_id(doc_id):
                     # One lock that cannot be opened is no reason to leave the others.
                     with contextlib.suppress(OSError):
-                        count += self._tidy(directory, stage, doc_id, older_than)
+                        count += self._tidy(directory, stage, doc_id, stale_after)
         return count
 
-    def _tidy(self, directory: Directory, stage: str, doc_id: str, older_than: float) -> bool:
+    def _tidy(self, directory: Directory, stage: str, doc_id: str, stale_after: float) -> bool:
         """Remove a lock file that nobody needs, and an empty history; return whether it did."""
-        if not _is_older(directory.stat(lock_name(doc_id)), older_than):
+        if not _is_older(directory.stat(lock_name(doc_id)), stale_after):
             return False
         with locked(directory, doc_id, wait=False) as free:
             if not free or directory.exists(old_name(doc_id)):

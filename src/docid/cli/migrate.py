@@ -142,9 +142,9 @@ def _lines(change: Change, *, as_json: bool) -> Iterator[str]:
         return
     task = "" if change.task_id is None else f" (task_id={shown(change.task_id)})"
     if change.action == "leave":
-        yield one_line(f"left alone  {change.path}{task}: {change.message}")
+        yield one_line(f"left alone  {change.location}{task}: {change.message}")
     if change.warning:
-        yield one_line(f"differs     {change.path}{task}: {change.warning}")
+        yield one_line(f"differs     {change.location}{task}: {change.warning}")
 
 
 def _facts(change: Change) -> dict[str, Any]:

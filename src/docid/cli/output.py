@@ -38,7 +38,7 @@ def facts_of(document: StoredDocument) -> dict[str, Any]:
         "parent_doc_id": document.parent_doc_id,
         "run_id": document.run_id,
         "created_at": None if document.created_at is None else timestamp(document.created_at),
-        "path": document.location,
+        "location": document.location,
         "parts": document.sizes,
         "legacy": document.legacy,
         "metadata": document.metadata,

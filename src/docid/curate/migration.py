@@ -37,7 +37,7 @@ class Change(NamedTuple):
             table has no value for it. `unnamed`: a row of the table without doc id.
         stage, doc_id: the document.
         task_id: its task, where that is known.
-        path: where it is.
+        location: where it is.
         message: what is set, or why it is left alone.
         sources: where the values of its record come from that the old one did not have.
         done: whether it was done; false in a plan.
@@ -49,7 +49,7 @@ class Change(NamedTuple):
     stage: str
     doc_id: str
     task_id: str | None
-    path: str
+    location: str
     message: str = ""
     done: bool = False
     warning: str = ""
@@ -144,7 +144,7 @@ def _migrated(store: DocsStore, known: dict[str, _Lineages], *, apply: bool, ass
             upgrade = _Upgrade(store, version, rows, assume_utc=assume_utc)
             return _Plan(upgrade.data, "", "; ".join(upgrade.differs), tuple(upgrade.said))
 
-        for finding in leftovers(store.backend, stage, older_than=0):
+        for finding in leftovers(store.backend, stage, stale_after=0):
             if finding.level == "error":
                 message = f"{finding.code}: {finding.message}; {finding.hint}"
                 yield Change("leave", stage, finding.doc_id, finding.task_id, finding.where, message)

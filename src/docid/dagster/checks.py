@@ -114,7 +114,7 @@ def _look(
 ) -> Iterator[_Wrong]:
     """Look at one document; yield what is wrong with it."""
     store = docs.store()
-    found = list(examine(store.backend, stage, doc_id, verify=verify, older_than=0))
+    found = list(examine(store.backend, stage, doc_id, verify=verify, stale_after=0))
     for each in found:
         if isinstance(each, Finding):
             yield _Wrong("parts" if each.code in _OF_PARTS else "record", each.code, str(each), each.level)
