@@ -15,8 +15,10 @@ import dagster as dg
 import pytest
 
 from docid import (
+    DocidError,
     DocsStore,
     Document,
+    DocumentBusy,
     DraftTask,
     EssayTask,
     EvaluationTask,
@@ -665,15 +667,22 @@ def test_a_table_that_gives_no_row_fails_the_step_and_the_check(
     assert said in str(lineage.description)
 
 
-@pytest.mark.parametrize(("refused", "tries"), [(False, 3), (True, 1)])
-def test_an_object_store_that_does_not_answer_is_asked_again(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, refused: bool, tries: int
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        pytest.param(StoreUnavailable("write", "s3://b/draft/d1.json", "no answer", "try again"), 3, id="no-answer"),
+        pytest.param(StoreUnavailable("write", "s3://b/d", "not allowed", "see", refused=True), 1, id="refused"),
+        pytest.param(DocumentBusy("draft", "d1", "t-1", "docs/draft/d1"), 3, id="busy"),
+    ],
+)
+def test_what_may_pass_is_tried_again(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, error: DocidError, tries: int
 ) -> None:
     calls: list[str] = []
 
     def away(*_: object, **__: object) -> None:
         calls.append("asked")
-        raise StoreUnavailable("write", "s3://b/draft/d1.json", "no answer", "try again", refused=refused)
+        raise error
 
     monkeypatch.setattr(DocsStore, "ensure", away)
 

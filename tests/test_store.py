@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
@@ -17,6 +18,7 @@ from docid import (
     ContentConflict,
     DocsStore,
     Document,
+    DocumentBusy,
     DocumentNotFound,
     DraftTask,
     EssayTask,
@@ -769,13 +771,14 @@ class NeverYet(MemoryBackend):
 def test_a_writer_that_is_never_let_through_gives_up_with_an_error() -> None:
     backend = NeverYet()
     store = DocsStore(backend)
-    with pytest.raises(UnreadableDocument, match="others change it all the time; try again"):
+    told = "draft/a1 (task_id='t-1') at memory:/draft/a1 was not written: others changed it each time it was tried; try"
+    with pytest.raises(DocumentBusy, match=re.escape(told)):
         store.write(draft())
     record, parts = Record.from_document(draft(), "n")
     MemoryBackend.create(backend, "draft", "a1", record.to_bytes(), parts)
-    with pytest.raises(UnreadableDocument, match="try again"):
+    with pytest.raises(DocumentBusy, match=re.escape(told)):
         store.add_part("draft", "a1", "parsed", "p")
-    with pytest.raises(UnreadableDocument, match="try again"):
+    with pytest.raises(DocumentBusy, match="try again"):
         store.write(draft(raw_text="y"), if_exists="replace")
 
 

@@ -118,7 +118,7 @@ class _Copy:
         ids = list(found)
         there = dict.fromkeys(ids, False)
         if not is_new:
-            there.update(zip(ids, self.target.each(lambda doc_id: self._is_there(stage, doc_id), ids), strict=True))
+            there.update(zip(ids, self.target.each(lambda doc_id: self._is_taken(stage, doc_id), ids), strict=True))
         new = [each for doc_id, each in found.items() if not there[doc_id]]
         done: dict[str, Copied] = {}
         if self.dry_run:
@@ -150,7 +150,7 @@ class _Copy:
             elif answer:
                 done[each.last.doc_id] = self._brought(each, outcome="copied")
 
-    def _is_there(self, stage: str, doc_id: str) -> bool:
+    def _is_taken(self, stage: str, doc_id: str) -> bool:
         try:
             return self.target.exists(stage, doc_id)
         except UnreadableDocument:

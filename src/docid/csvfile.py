@@ -121,13 +121,7 @@ def _read_columns(file: str, needed: Sequence[str], optional: Sequence[str]) -> 
     with open_table(file) as stream:
         records = records_of(stream, faults)
         _, header = next(records, (1, []))
-        if not_utf8("".join(header)):
-            faults.add(1, None, ",".join(header), NOT_UTF8)
-        elif len(header) == 1 and (other := separator_of(header[0])):
-            faults.add(1, None, header[0], f"separated by {other!r}; expected commas")
-        for name in (*needed, *optional):
-            if header.count(name) > 1:
-                faults.add(1, name, "", "there twice; expected each column once")
+        check_header(header, faults, (*needed, *optional))
         faults.raise_any()
         for name in needed:
             if name not in header:
@@ -138,9 +132,18 @@ def _read_columns(file: str, needed: Sequence[str], optional: Sequence[str]) -> 
     faults.raise_any()
 
 
-def separator_of(header: str) -> str | None:
-    """Return what separates the cells of a header instead of commas; None where nothing does."""
-    return next((each for each in ";\t|" if each in header), None)
+def check_header(header: Sequence[str], faults: Faults, names: Iterable[str]) -> bool:
+    """Return whether columns can be looked up in a header; note what is wrong, and which `names` it has twice."""
+    if _not_utf8("".join(header)):
+        faults.add(1, None, ",".join(header), _NOT_UTF8)
+        return False
+    if len(header) == 1 and (separator := next((each for each in ";\t|" if each in header[0]), None)):
+        faults.add(1, None, header[0], f"separated by {separator!r}; expected commas")
+        return False
+    for name in names:
+        if header.count(name) > 1:
+            faults.add(1, name, "", "there twice; expected each column once")
+    return True
 
 
 def is_damaged(number: int, cells: Sequence[str], columns: Sequence[str], faults: Faults) -> bool:
@@ -148,15 +151,15 @@ def is_damaged(number: int, cells: Sequence[str], columns: Sequence[str], faults
     if len(cells) != len(columns):
         faults.add(number, None, "", f"{len(cells)} cells; expected {len(columns)}, as in the header")
         return True
-    if not not_utf8("".join(cells)):
+    if not _not_utf8("".join(cells)):
         return False
     for name, text in zip(columns, cells, strict=True):
-        if not_utf8(text):
-            faults.add(number, name, text, NOT_UTF8)
+        if _not_utf8(text):
+            faults.add(number, name, text, _NOT_UTF8)
     return True
 
 
-NOT_UTF8 = "not UTF-8; expected the table saved as UTF-8"
+_NOT_UTF8 = "not UTF-8; expected the table saved as UTF-8"
 _COLUMNS_SHOWN = 20  # of a header, in a message
 
 
@@ -169,7 +172,7 @@ def names_shown(header: Sequence[str]) -> str:
 _NAME_SHOWN = 60
 
 
-def not_utf8(text: str) -> bool:
+def _not_utf8(text: str) -> bool:
     """Return whether `text`, from `open_table`, stands for bytes that are not UTF-8."""
     return not text.isascii() and re.search("[\udc80-\udcff]", text) is not None
 
@@ -199,8 +202,8 @@ def shape_of(file: str) -> Shape:
     with open_table(file, bom=True) as stream:
         # The lines of the header alone: its last one ends as the table's lines do.
         _, header = next(records_of(lines(stream), faults), (1, []))
-    if not_utf8("".join(header)):
-        faults.add(1, None, ",".join(header), NOT_UTF8)
+    if _not_utf8("".join(header)):
+        faults.add(1, None, ",".join(header), _NOT_UTF8)
     faults.raise_any()
     newline = "\r\n" if first and first[-1].endswith("\r\n") else "\n"
     return Shape(newline, bool(first) and first[0].startswith("\ufeff"), tuple(header))

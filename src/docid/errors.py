@@ -19,6 +19,7 @@ __all__ = [
     "BatchError",
     "ContentConflict",
     "DocidError",
+    "DocumentBusy",
     "DocumentNotFound",
     "DuplicateTaskId",
     "DurabilityUnknown",
@@ -376,6 +377,31 @@ class UnreadableDocument(DocidError):
         self.remedy = remedy
         self.task_id = task_id
         self.code = code
+
+
+class DocumentBusy(DocidError):
+    """Others changed the document each time this write was tried, so that it gave up. Nothing of it was written.
+
+    Nothing is wrong with the document; the same write may pass later.
+
+    Attributes:
+        stage, doc_id, task_id: the document; `task_id` is None where only its name was given.
+        location: where it is.
+
+    Example:
+        >>> print(DocumentBusy("draft", "d1", "t-1", "docs/draft/d1"))
+        draft/d1 (task_id='t-1') at docs/draft/d1 was not written: others changed it each time it was tried; try again
+    """
+
+    def __init__(self, stage: str, doc_id: str, task_id: str | None, location: str) -> None:
+        task = "" if task_id is None else f" (task_id={shown(task_id)})"
+        super().__init__(
+            f"{stage}/{doc_id}{task} at {location} was not written: others changed it each time it was tried; try again"
+        )
+        self.stage = stage
+        self.doc_id = doc_id
+        self.task_id = task_id
+        self.location = location
 
 
 class DurabilityUnknown(DocidError):

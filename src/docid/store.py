@@ -15,6 +15,7 @@ from docid.backends.local import LocalBackend
 from docid.document import PART_FILES, Document, Record, check_content, nonce, reserved_id
 from docid.errors import (
     BatchError,
+    DocumentBusy,
     DocumentNotFound,
     InvalidDocument,
     MissingParent,
@@ -289,6 +290,7 @@ class DocsStore:
                 that has to be migrated first.
             InvalidDocument: a parent in a stage that has none, or no task id.
             InvalidName: none of the store's stages.
+            DocumentBusy: others changed the document each time it was tried; nothing was written.
             DurabilityUnknown: written, but the file system failed to say that it would survive a power cut.
             OSError: the file system refused; nothing of the document is visible.
             ValueError: another policy.
@@ -371,7 +373,7 @@ class DocsStore:
             LineageConflict: the id is taken by another task id or parent.
             MissingParent: the parent is not in the store.
             InvalidDocument: what `make` returned is no `Document` of the row's identity and lineage (a `ValueError`).
-            UnreadableDocument, InvalidName, DurabilityUnknown, OSError: as for `write`.
+            UnreadableDocument, InvalidName, DocumentBusy, DurabilityUnknown, OSError: as for `write`.
             ValueError: another policy.
         """
         if if_exists not in {"keep", "replace"}:
@@ -431,13 +433,15 @@ class DocsStore:
         Raises:
             DocumentNotFound: there is no such document.
             ContentConflict: the part is there with other text.
-            UnreadableDocument, InvalidName, InvalidDocument, DurabilityUnknown, OSError: as for `write`.
+            UnreadableDocument, InvalidName, InvalidDocument, DocumentBusy, DurabilityUnknown, OSError: as for `write`.
             ValueError: no such part.
         """
         name, data = file_of(part), check_content("text", text).encode()
         stage, doc_id = self._checked(stage, doc_id)
+        task_id: str | None = None
         for _ in range(TURNS):
             version = self._found(stage, doc_id, (name,))
+            task_id = version.record.task_id
             record, result = version.record, WriteResult(Outcome.COMPLETED, stage, doc_id, version.location)
             if record.legacy:
                 raise not_migrated(version, "its record was written by an older system")
@@ -448,7 +452,7 @@ class DocsStore:
             changed = record.with_part(name, data, nonce()).to_bytes()
             if self.backend.amend(stage, doc_id, version.stored.record, changed, {name: data}):
                 return result
-        raise self._busy(stage, doc_id)
+        raise DocumentBusy(stage, doc_id, task_id, self.backend.location(stage, doc_id))
 
     def source_prompt(self, row: TaskLike) -> str | None:
         """Return the prompt to send for a row with `source_doc_id`: that of the stored document it names.
@@ -514,10 +518,10 @@ class DocsStore:
             if (parent_stage := self.stages.parent_of(version.stage)) is not None
         }
         names = list(dict.fromkeys(parents.values()))
-        there = dict(zip(names, self.backend.each(self._is_there, names), strict=True))
+        there = dict(zip(names, self.backend.each(self._is_surely_there, names), strict=True))
         return [number for number, name in parents.items() if not there[name]]
 
-    def _is_there(self, name: tuple[str, str | None]) -> bool:
+    def _is_surely_there(self, name: tuple[str, str | None]) -> bool:
         stage, doc_id = name
         try:
             return doc_id is not None and self.backend.exists(stage, doc_id)
@@ -597,7 +601,7 @@ class DocsStore:
                 done = self.backend.amend(stage, doc_id, version.stored.record, written.stored.record, {})
             if done:
                 return result, written
-        raise self._busy(stage, doc_id)
+        raise DocumentBusy(stage, doc_id, document.task_id, new.location)
 
     def _result(self, outcome: Outcome, version: Version) -> WriteResult:
         return WriteResult(outcome, version.stage, version.doc_id, version.location)
@@ -657,10 +661,6 @@ class DocsStore:
             location = self.backend.location(stage, doc_id)
             raise DocumentNotFound(stage, doc_id, location, self._stages_with(doc_id), wanted_by)
         return version
-
-    def _busy(self, stage: str, doc_id: str) -> UnreadableDocument:
-        path = self.backend.location(stage, doc_id)
-        return UnreadableDocument(stage, doc_id, path, "others change it all the time", "try again")
 
 
 def _home(

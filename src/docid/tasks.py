@@ -12,17 +12,15 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar, cast
 import attrs
 
 from docid.csvfile import (
-    NOT_UTF8,
     Faults,
     Shape,
     TableWriter,
+    check_header,
     is_damaged,
     names_shown,
-    not_utf8,
     open_table,
     picked,
     records_of,
-    separator_of,
     shape_of,
 )
 from docid.errors import InvalidName, Problem, TaskTableError
@@ -407,14 +405,8 @@ def _check_header(header: list[str], row_type: type[TaskRow], faults: Faults, *,
     if not header:
         faults.add(None, None, "", f"no header; expected a CSV table with the column {row_type.stage}_task_id")
         return
-    if not_utf8("".join(header)):
-        faults.add(1, None, ",".join(header), NOT_UTF8)
+    if not check_header(header, faults, sorted(set(header))):
         return
-    if len(header) == 1 and (other := separator_of(header[0])):
-        faults.add(1, None, header[0], f"separated by {other!r}; expected commas")
-        return
-    for name in sorted({name for name in header if header.count(name) > 1}):
-        faults.add(1, name, "", "there twice; expected each column once")
     for column in schema_of(row_type).columns:
         to_be_reserved = column.attribute in {"doc_id", "parent_doc_id"}
         if column.name in header or not (column.required or (reserved and to_be_reserved)):

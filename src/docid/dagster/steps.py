@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from docid.dagster.partitions import stage_of
-from docid.errors import DocidError, LineageConflict, StoreUnavailable, TaskTableError, UnreadableDocument
+from docid.errors import DocidError, DocumentBusy, LineageConflict, StoreUnavailable, TaskTableError, UnreadableDocument
 from docid.rows import TaskRow
 
 __all__ = ["IF_EXISTS_TAG", "REPLAY_TAG", "TASK_TAG", "Step", "explained", "is_replay", "keys_of", "refused"]
@@ -33,7 +33,8 @@ def refused(message: str) -> dg.Failure:
 class explained:  # noqa: N801 - a context manager
     """Turns what docid refuses into a failure of the step that people can act on, and that is not tried again.
 
-    An object store that did not answer has refused nothing: a step with a retry policy is tried again.
+    An object store that did not answer has refused nothing, nor has a document that others were changing: a step with
+    a retry policy is tried again.
     """
 
     def __enter__(self) -> None:
@@ -53,7 +54,7 @@ class explained:  # noqa: N801 - a context manager
         if isinstance(error, TaskTableError):
             # The message lists them.
             facts = {"what to do": "correct the table, or what builds its rows, and materialise it again"}
-        may_pass = isinstance(error, StoreUnavailable) and not error.refused
+        may_pass = isinstance(error, DocumentBusy) or (isinstance(error, StoreUnavailable) and not error.refused)
         raise dg.Failure(str(error), metadata=facts, allow_retries=may_pass) from error
 
 
