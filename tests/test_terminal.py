@@ -47,7 +47,8 @@ def is_rich(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def set_up() -> None:
         monkeypatch.setattr(terminal, "_REFRESHED", 0.0)
-        monkeypatch.setattr("docid.shards._STRIDE", 1)
+        for each in ("documents", "rows"):
+            monkeypatch.setattr(f"docid.shards.{each}.STRIDE", 1)
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
 
     return set_up

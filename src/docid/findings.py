@@ -1,7 +1,8 @@
-"""What is found wrong in a store or in a table: one value a finding, with a stable code."""
+"""What an audit tells: what is wrong in a store or in a table, with stable codes, and what it counted."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from docid.errors import utf8
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from docid.backends.base import Leftover
     from docid.errors import UnreadableDocument
 
-__all__ = ["FIELDS", "LEVELS", "Finding"]
+__all__ = ["FIELDS", "LABELS", "LEVELS", "Finding", "Progress", "StageFacts"]
 
 FIELDS = ("code", "level", "stage", "doc_id", "task_id", "where", "message", "hint")
 """What programs are told of a finding, in this order."""
@@ -86,3 +87,35 @@ class Finding(NamedTuple):
         name = f"{self.stage}/{self.doc_id}" if self.doc_id else f"stage {self.stage}"
         task = "" if self.task_id is None else f" (task_id={self.task_id!r})"
         return f"{self.code}: {name}{task} at {self.where}: {self.message}; {self.hint}"
+
+
+class StageFacts(NamedTuple):
+    """What an audit counted in one stage; None where it was not looked at.
+
+    Attributes:
+        rows: the rows of its table.
+        written: those whose document is in the store, of the row's lineage.
+        pending: those whose document is not there: a run makes it.
+        parents_pending: those whose parent is reserved, and not there yet.
+        underived: those whose doc id does not come from the row (its task, and the run id and salt that it notes): a
+            run or salt that was not noted, or another system's id.
+        documents: the documents in the store.
+        parsed_missing: those of them without a parsed text.
+
+    A row with a finding of its own may be neither written nor pending.
+    """
+
+    rows: int | None
+    written: int | None
+    pending: int | None
+    parents_pending: int | None
+    underived: int | None
+    documents: int | None
+    parsed_missing: int | None
+
+
+LABELS = {name: name.replace("_", " ") for name in StageFacts._fields}
+"""What the counts of `StageFacts` are called in tables for people."""
+
+Progress = Callable[[str, int, int | None], object]
+"""What is told of work under way: what is looked at, how much of it is done, and of how much (None where unknown)."""

@@ -24,8 +24,7 @@ from docid.cli.output import hint_at_other_stages, one_line, printable, while_re
 from docid.cli.terminal import Meter, print_heading, print_table
 from docid.csvfile import Shape, TableWriter
 from docid.errors import TaskTableError, shown
-from docid.findings import FIELDS, LEVELS
-from docid.shards import LABELS
+from docid.findings import FIELDS, LABELS, LEVELS
 
 if TYPE_CHECKING:
     import argparse

@@ -20,8 +20,7 @@ from docid.stored import StoredDocument
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from docid.findings import Finding
-    from docid.shards import Progress
+    from docid.findings import Finding, Progress
     from docid.store import DocsStore
     from docid.stored import Part
 

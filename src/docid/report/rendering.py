@@ -18,10 +18,10 @@ from docid.audit import audit
 from docid.curate.scoring import scored_by, scores
 from docid.document import timestamp
 from docid.errors import utf8
+from docid.findings import LABELS
 from docid.report.charts import Spread, coverage_bar, histogram
 from docid.report.gathering import Documents, Limits, gather
 from docid.report.markup import element, head, name, number, row, text
-from docid.shards import LABELS
 from docid.stages import DEFAULT_STAGES, Stages
 from docid.store import DocsStore
 
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from docid.audit import AuditReport
-    from docid.findings import Finding
-    from docid.shards import Progress, StageFacts
+    from docid.findings import Finding, Progress, StageFacts
     from docid.tasks import TaskRow
 
 __all__ = ["Page", "page", "write_page", "write_report"]

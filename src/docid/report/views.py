@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from docid.document import is_too_deep, timestamp
 from docid.errors import DocidError
+from docid.findings import LABELS
 from docid.report.markup import element, head, name, number, row, text
-from docid.shards import LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
