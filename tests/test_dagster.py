@@ -889,6 +889,15 @@ def test_a_table_asset_refuses_a_second_table_of_its_stage(pipeline: Pipeline) -
     assert "draft_tasks.csv is a table of stage draft too; expected draft_generation_tasks.csv alone" in message
 
 
+def test_a_table_asset_says_which_rows_are_faulty(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    docs = DocsStoreResource(root=str(tmp_path / "docs"), tables=str(tmp_path / "tables"))
+    table = task_table_asset("draft", lambda _: [DraftTask(task_id="t-1"), DraftTask(task_id=" t-2")])
+    message, facts = failure(dg.materialize([table], instance=instance, resources={"docs": docs}, raise_on_error=False))
+    assert "row 2, column draft_task_id: ' t-2'; white space at an end" in message
+    assert "correct the table, or what builds its rows" in facts["what to do"]
+    assert list((tmp_path / "tables").iterdir()) == []
+
+
 def test_partitions_are_registered_once_and_in_one_call(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     rows = [DraftTask(task_id=f"t-{n}", doc_id=f"d{n}") for n in range(25_000)]
     planned = register_partitions(instance, rows, dry_run=True)
@@ -1063,7 +1072,7 @@ def register(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
 
 
 def test_register(curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]) -> None:
-    arguments = (curated, "--out", "out", "--templates", "novelty,kind", "--models", "m-1")
+    arguments = (curated, "--output", "out", "--templates", "novelty,kind", "--models", "m-1")
     code, out, _ = register(capfd, *arguments, "--dry-run")
     assert (code, Path("out").exists(), instance.get_dynamic_partitions("draft_documents")) == (0, False, [])
     assert out == (
@@ -1091,7 +1100,7 @@ def test_register(curated: Path, instance: dg.DagsterInstance, capfd: pytest.Cap
     curated.write_text("".join(CURATED.splitlines(keepends=True)[:2]).replace("e1", "e9"))
     code, out, _ = register(capfd, *arguments, "--add-only", "--salt", "random")
     assert "out/essay_generation_tasks.csv: 4 rows, written; partitions of essay: 1 added, 0 removed, 3 kept\n" in out
-    code, out, _ = register(capfd, curated, "--out", "out")
+    code, out, _ = register(capfd, curated, "--output", "out")
     assert "partitions of essay: 0 added, 3 removed, 1 kept\n" in out
     assert "no evaluations: --templates and --models make rows for them\n" in out
 
@@ -1145,7 +1154,9 @@ def test_register_materialises_what_it_is_told(
         pytest.param(["--source", "draft/gone", "--store", "."], "draft/gone is not in", id="source that is not there"),
         pytest.param(["--materialize", "x"], "whose assets? expected --module MODULE", id="no module"),
         pytest.param(["--materialize", "x", "--module", "no_such_module"], "--module no_such_module: ", id="not there"),
-        pytest.param(["--out", "best/essay_generation_tasks.csv"], "a file; expected a directory", id="out is a file"),
+        pytest.param(
+            ["--output", "best/essay_generation_tasks.csv"], "a file; expected a directory", id="output is a file"
+        ),
         pytest.param(
             ["--materialize", "x", "--module", "docid"], "0 Definitions in it; expected one", id="no definitions"
         ),
@@ -1198,7 +1209,7 @@ def test_register_refuses_to_keep_a_row_of_another_lineage(
 ) -> None:
     Path("out").mkdir()
     Path("out/essay_tasks.csv").write_text("essay_task_id,parent_doc_id,doc_id\nt-9__x,d9,e1\n")
-    code, _, err = register(capfd, curated, "--out", "out", "--add-only")
+    code, _, err = register(capfd, curated, "--output", "out", "--add-only")
     assert code == 2
     assert "its row of e1 has task 't-9__x', parent d9; the new one has task 't-1__x', parent d1" in err
     assert [path.name for path in Path("out").iterdir()] == ["essay_tasks.csv"]

@@ -8,6 +8,7 @@ import re
 import stat
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,8 @@ def test_a_torn_text_is_a_finding_with_verify_alone(pipeline: Path) -> None:
     Path(store.path("evaluation", "v0"), "raw.txt").write_text("abc")
     assert page(store).audit.ok
     assert page(store, verify=True).audit.counts == {"hash-mismatch": 1}
+    with ThreadPoolExecutor(2) as executor:
+        assert page(store, verify=True, executor=executor).audit.counts == {"hash-mismatch": 1}
 
 
 # --- what there is no room for ---------------------------------------------------------------------------------------

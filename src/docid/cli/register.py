@@ -41,7 +41,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         default=os.environ.get("DAGSTER_HOME"),
         help="the directory of the Dagster instance (default: the environment variable DAGSTER_HOME)",
     )
-    registering.add_argument("--out", metavar="DIR", help="where the tables go (default: beside the curated one)")
+    registering.add_argument(
+        "-o", "--output", metavar="DIR", help="where the tables go (default: beside the curated one)"
+    )
     for option, what, columns in (
         ("--templates", "evaluation templates", "template_id, active, parser"),
         ("--models", "models that evaluate", "id, model, for_evaluation"),
@@ -91,7 +93,7 @@ def _register(arguments: argparse.Namespace) -> int:
     stage, path = table_of(arguments.table, stages)
     tables = _tables(arguments, stage, path)
     job = _job(dg, arguments) if arguments.materialize else None
-    out = arguments.out or os.path.dirname(path) or "."
+    out = arguments.output or os.path.dirname(path) or "."
     written = [_rows(out, rows, path, stages, arguments) for rows in tables if rows]
     would = "would be " if arguments.dry_run else ""
     with _instance(dg, home, dry_run=arguments.dry_run) as instance:
@@ -122,8 +124,8 @@ def _home(arguments: argparse.Namespace) -> str:
         )
     if not os.path.isdir(home):
         raise UsageError(f"--dagster-home {home}: there is no such directory")
-    if arguments.out and os.path.exists(arguments.out) and not os.path.isdir(arguments.out):
-        raise UsageError(f"--out {arguments.out}: a file; expected a directory for the tables")
+    if arguments.output and os.path.exists(arguments.output) and not os.path.isdir(arguments.output):
+        raise UsageError(f"--output {arguments.output}: a file; expected a directory for the tables")
     return os.path.abspath(home)
 
 

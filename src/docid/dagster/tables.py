@@ -8,7 +8,7 @@ import dagster as dg
 
 from docid.dagster.partitions import register_partitions
 from docid.dagster.resource import DocsStoreResource, tables_of
-from docid.dagster.steps import refused
+from docid.dagster.steps import explained, refused
 from docid.rows import TaskRow
 from docid.stages import Stages
 from docid.tasks import read_tasks, reserve_tasks, stage_of_table, write_tasks
@@ -68,10 +68,11 @@ def task_table_asset(
             raise refused(
                 f"{docs.tables}: {', '.join(others)} is a table of stage {stage} too; expected {name}.csv alone"
             )
-        parents = None if row_type.parent_stage is None else docs.read_tasks(row_type.parent_stage)
         os.makedirs(docs.tables, exist_ok=True)
-        rows = reserve_tasks(build(docs, **inputs), row_type, run_id, salt, parents=parents)
-        written = write_tasks(path, rows, row_type=row_type)
+        with explained():
+            parents = None if row_type.parent_stage is None else docs.read_tasks(row_type.parent_stage)
+            rows = reserve_tasks(build(docs, **inputs), row_type, run_id, salt, parents=parents)
+            written = write_tasks(path, rows, row_type=row_type)
         [registered] = register_partitions(context.instance, read_tasks(path, row_type), add_only=add_only).values()
         return dg.MaterializeResult(
             metadata={

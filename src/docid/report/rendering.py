@@ -27,6 +27,7 @@ from docid.store import DocsStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from concurrent.futures import Executor
 
     from docid.audit import AuditReport
     from docid.findings import Finding, Progress, StageFacts
@@ -72,6 +73,7 @@ def page(
     stages: Stages | None = None,
     score_stage: str | None = None,
     verify: bool = False,
+    executor: Executor | None = None,
     stale_after: float = 3600.0,
     limits: Limits = Limits(),  # noqa: B008 - a value that nothing changes
     directory: str | os.PathLike[str] | None = None,
@@ -88,7 +90,7 @@ def page(
         tables: for each stage its table, as for `audit`.
         stages: the pipeline's stages; those of the store if not given, or the default ones.
         score_stage: the stage whose parsed texts are scores; the last one if not given.
-        verify, stale_after: as for `audit`.
+        verify, executor, stale_after: as for `audit`.
         limits: how much of the store the page holds; the rest it links.
         directory: where the page is to be, for links to the files of documents; absolute ones if not given.
         title: the heading; `docid report` if not given.
@@ -107,7 +109,9 @@ def page(
         store = DocsStore(store, stages=stages or DEFAULT_STAGES)
     # Before anything is looked at: another stage is refused.
     scored = scored_by(store, score_stage)
-    report = audit(store, tables, stages=stages, verify=verify, stale_after=stale_after, progress=progress)
+    report = audit(
+        store, tables, stages=stages, verify=verify, executor=executor, stale_after=stale_after, progress=progress
+    )
     where = None if directory is None else os.fspath(directory)
     heading = title or "docid report"
     documents = gather(store, where, limits, progress)
@@ -135,6 +139,7 @@ def write_report(
     stages: Stages | None = None,
     score_stage: str | None = None,
     verify: bool = False,
+    executor: Executor | None = None,
     stale_after: float = 3600.0,
     limits: Limits = Limits(),  # noqa: B008 - as above
     title: str | None = None,
@@ -146,7 +151,7 @@ def write_report(
 
     Args:
         path: the file.
-        store, tables, stages, score_stage, verify, stale_after, limits, title, progress: as for `page`.
+        store, tables, stages, score_stage, verify, executor, stale_after, limits, title, progress: as for `page`.
 
     Raises:
         TaskTableError, InvalidName: as for `page`.
@@ -165,6 +170,7 @@ def write_report(
         stages=stages,
         score_stage=score_stage,
         verify=verify,
+        executor=executor,
         stale_after=stale_after,
         limits=limits,
         directory=os.path.dirname(os.path.abspath(os.fspath(path))),
