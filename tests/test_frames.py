@@ -63,7 +63,7 @@ def task_ids() -> st.SearchStrategy[str]:
 
 def is_task_id(text: str) -> bool:
     try:
-        return bool(check_text("task_id", text))
+        return bool(check_text(text, "task_id"))
     except InvalidName:
         return False
 

@@ -54,7 +54,7 @@ class TaskLike(Protocol):
     def doc_run_id(self) -> str | None: ...
 
 
-def check_content(argument: str, text: str) -> str:
+def check_content(text: str, argument: str) -> str:
     """Return `text` if it may be stored: anything that UTF-8 can hold.
 
     Raises:
@@ -87,7 +87,7 @@ def _doc_id(value: str) -> str:
 
 
 def _task_id(value: str | None) -> str:
-    return check_text("task_id", cast("str", value))
+    return check_text(cast("str", value), "task_id")
 
 
 def _parent_doc_id(value: str | None) -> str | None:
@@ -95,19 +95,19 @@ def _parent_doc_id(value: str | None) -> str | None:
 
 
 def _run_id(value: str | None) -> str | None:
-    return None if value is None else check_text("run_id", value)
+    return None if value is None else check_text(value, "run_id")
 
 
 def _raw_text(value: str) -> str:
-    return check_content("raw_text", value)
+    return check_content(value, "raw_text")
 
 
 def _parsed_text(value: str | None) -> str | None:
-    return None if value is None else check_content("parsed_text", value)
+    return None if value is None else check_content(value, "parsed_text")
 
 
 def _prompt_text(value: str | None) -> str | None:
-    return None if value is None else check_content("prompt_text", value)
+    return None if value is None else check_content(value, "prompt_text")
 
 
 def _moment(value: datetime) -> datetime:

@@ -87,7 +87,7 @@ def check_doc_id(doc_id: str, argument: str = "doc_id") -> DocId:
     return DocId(plain(doc_id))
 
 
-def check_text(argument: str, text: str) -> str:
+def check_text(text: str, argument: str) -> str:
     """Return `text` if it may stand as a task id, a run id or a salt.
 
     Raises:
@@ -142,11 +142,11 @@ def reserve_doc_id(stage: str, task_id: str, run_id: str | None = None, salt: st
     """
     if type(stage) is not str or not _is_stage(stage):
         check_stage(stage)
-    check_text("task_id", task_id)
+    check_text(task_id, "task_id")
     if run_id is not None:
-        check_text("run_id", run_id)
+        check_text(run_id, "run_id")
     if salt is not None:
-        check_text("salt", salt)
+        check_text(salt, "salt")
     return derive(stage, task_id, run_id, salt)
 
 
@@ -168,12 +168,12 @@ def reserve_doc_ids(
         raise TypeError(f"task_ids: expected an iterable of task ids, got the str {shown(task_ids)}")
     check_stage(stage)
     if run_id is not None:
-        check_text("run_id", run_id)
+        check_text(run_id, "run_id")
     if salt is not None:
-        check_text("salt", salt)
+        check_text(salt, "salt")
     names = list(task_ids)
     for position, task_id in enumerate(names):
-        check_text(f"task_ids[{position}]", task_id)
+        check_text(task_id, f"task_ids[{position}]")
     if len(set(names)) != len(names):
         raise _duplicate(names)
     return [derive(stage, task_id, run_id, salt) for task_id in names]

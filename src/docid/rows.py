@@ -307,7 +307,7 @@ def _task_id(text: str) -> str:
     if is_missing(text):
         raise ValueError("empty; expected the task's id")
     try:
-        return check_text("task_id", text)
+        return check_text(text, "task_id")
     except InvalidName as error:
         raise ValueError(f"{error.problem}; expected {error.expected}") from None
 

@@ -378,7 +378,7 @@ class DocsStore:
         """
         if if_exists not in {"keep", "replace"}:
             raise ValueError(f"if_exists: expected 'keep' or 'replace', got {if_exists!r}")
-        stage, doc_id, task_id = self.stages.check(row.stage), reserved_id(row), check_text("task_id", row.task_id)
+        stage, doc_id, task_id = self.stages.check(row.stage), reserved_id(row), check_text(row.task_id, "task_id")
         held = self._held(row, stage, doc_id, task_id)
         if held is not None and if_exists == "keep":
             return StoredDocument(held, Outcome.KEPT)
@@ -386,7 +386,7 @@ class DocsStore:
             raise not_migrated(held, "its record was written by an older system")
         self._check_parent(stage, row.parent_doc_id)
         if row.doc_run_id is not None:
-            check_text("doc_run_id", row.doc_run_id)
+            check_text(row.doc_run_id, "doc_run_id")
         if require_parent and (missing := self._missing_parent(stage, doc_id, task_id, row.parent_doc_id)):
             raise missing
         document: object = make()
@@ -436,7 +436,7 @@ class DocsStore:
             UnreadableDocument, InvalidName, InvalidDocument, DocumentBusy, DurabilityUnknown, OSError: as for `write`.
             ValueError: no such part.
         """
-        name, data = file_of(part), check_content("text", text).encode()
+        name, data = file_of(part), check_content(text, "text").encode()
         stage, doc_id = self._checked(stage, doc_id)
         task_id: str | None = None
         for _ in range(TURNS):

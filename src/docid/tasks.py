@@ -223,7 +223,7 @@ def check_noted(run_id: str | None, salt: str | None) -> None:
         InvalidName: the id scheme refuses it, or in a table it means that there is none.
     """
     for argument, text in (("run_id", run_id), ("salt", salt)):
-        if text is not None and is_missing(check_text(argument, text)):
+        if text is not None and is_missing(check_text(text, argument)):
             raise InvalidName(argument, text, "a word that means missing in a table", "another text")
 
 

@@ -264,11 +264,11 @@ class _Upgrade:
                     raise _Undecided(f"its record does not say its {key}, and two rows of the table differ about it")
                 raise _Undecided(f"neither its record nor a table says its {key}")
         try:
-            check_text("task_id", task_id or "")
+            check_text(task_id or "", "task_id")
             if parent is not None:
                 check_doc_id(parent, "parent_doc_id")
             if run_id is not None:
-                check_text("run_id", run_id)
+                check_text(run_id, "run_id")
         except (ValueError, TypeError) as error:
             of_table = [key for key, source in self._notes.items() if source == "table" and str(error).startswith(key)]
             raise _Undecided(f"{error}{' (from the table)' if of_table else ''}") from None

@@ -241,7 +241,7 @@ def _task_fault(task_id: str) -> str:
     if len(task_id) <= _WORD and is_missing(task_id):
         return f"{shown(task_id)}, which means missing; expected the task's id" if task_id else "empty; expected it"
     try:
-        check_text("task_id", task_id)
+        check_text(task_id, "task_id")
     except InvalidName as error:
         return f"{shown(task_id)}: {error.problem}; expected {error.expected}"
     return ""
