@@ -365,7 +365,7 @@ def row_parser(
                 continue
             if not value and column.attribute in needed:
                 faults.add(number, column.name, text, f"missing; expected {_needed(column, row_type)}")
-            elif plain_text(value) != text:
+            elif value is not text and plain_text(value) != text:
                 kept[column.name] = text
         if faults.count > before:
             return None
