@@ -805,16 +805,14 @@ def needed(sizes: Sequence[int], directory: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 10_000], help="documents of each store")
-    parser.add_argument("--large", action="store_true", help="100,000 documents as well")
-    parser.add_argument("--full", action="store_true", help="100,000 and a million as well: 19 million files, 90 GB")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 10_000, 100_000], help="documents of each store")
+    parser.add_argument("--full", action="store_true", help="a million as well: 19 million files, 90 GB")
     parser.add_argument("--peers-turns", type=int, default=10)
     parser.add_argument("--directory", help="where the stores are (default: the temporary directory)")
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     parser.add_argument("--svg", metavar="FILE", help="write a plot of the largest size there")
     arguments, _ = parser.parse_known_args()
-    sizes = [*arguments.sizes, *([100_000] if arguments.large or arguments.full else [])]
-    sizes += [HUGE] if arguments.full else []
+    sizes = [*arguments.sizes, *([HUGE] if arguments.full else [])]
     turns = arguments.peers_turns
     # Nothing is deleted before the end: ext4 makes files slowly where others were deleted a moment ago.
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
