@@ -32,8 +32,10 @@ from docid import (
     Stages,
     TaskRow,
     TaskTableError,
+    UnreadableDocument,
     audit,
     read_tasks,
+    reserve_doc_id,
     reserve_tasks,
     write_tasks,
 )
@@ -716,6 +718,38 @@ def test_a_conflict_says_what_differs_and_not_what_is_equal(full: DocsStore, row
     [finding] = audit(full, changed(rows, "essay", 0, parent_doc_id=other)).findings
     held, said = f"parent_doc_id={essay.parent_doc_id!r}", f"parent_doc_id={other!r}"
     assert finding.message == f"{place(full, essay)} holds {held}; the row says {said}"
+    assert finding.hint.startswith("correct the row")
+
+
+def test_a_record_of_another_task_under_the_rows_own_id_may_have_been_edited(full: DocsStore, rows: Rows) -> None:
+    draft = rows["draft"][0]
+    assert draft.doc_id == reserve_doc_id("draft", draft.task_id)
+    edit(place(full, draft), task_id="other")
+    [finding] = [each for each in audit(full, rows).findings if each.code == "lineage-conflict"]
+    assert finding.hint.startswith("the id is the row's own, so the record may have been edited: if so correct it;")
+
+
+@pytest.mark.parametrize(
+    ("stage", "record", "unsaid"),
+    [
+        pytest.param("draft", "{}", "task_id", id="no task"),
+        pytest.param("evaluation", '{"task_id": "v-1"}', "parent_doc_id", id="no parent"),
+        pytest.param("evaluation", "{}", "task_id and parent_doc_id", id="neither"),
+    ],
+)
+def test_an_older_record_that_does_not_say_whose_it_is_counts_as_no_rows_document(
+    full: DocsStore, rows: Rows, stage: str, record: str, unsaid: str
+) -> None:
+    row = rows[stage][0]
+    (place(full, row) / "metadata.json").write_text(record)
+    report = audit(full, rows)
+    [finding] = report.findings
+    assert (finding.code, finding.doc_id) == ("legacy-record", row.doc_id)
+    assert finding.message.endswith(f"and does not say its {unsaid}: a run refuses it")
+    assert "docid migrate --tables" in finding.hint
+    assert (report.stages[stage].written, report.stages[stage].pending) == (len(rows[stage]) - 1, 0)
+    with pytest.raises(UnreadableDocument, match="does not say whose it is"):
+        full.ensure(row, lambda: document(row))
 
 
 def test_a_pipeline_of_other_stages_is_audited(tmp_path: Path) -> None:
@@ -1000,8 +1034,8 @@ def test_the_command_sums_up_first_and_then_tells_by_code(
         "",
         "torn-document (error): 1",
         f"  {path} (task_id='d-1'): raw.txt: 1 bytes, but the record says 10",
-        "  -> docid repair --apply moves it to quarantine; the id is free then, and the next run makes it again, "
-        "when nobody has touched it for a while (--stale-after): a tool may be at it",
+        "  -> touched in the last 3,600 s, so that a tool may be at it: later, or at once with --stale-after 0s, docid "
+        "repair --apply moves it to quarantine; the id is free then, and the next run makes it again",
         "",
         "unlisted-file (warning): 1",
         f"  {path.parent}/note .txt: it belongs to no document",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import sys
 import tarfile
 import time
 from collections import Counter
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import pytest
 
 from docid import DocsStore, Document, InvalidName, Stages, StoreUnavailable, UnreadableDocument, audit
 from docid.backends import LocalBackend, MemoryBackend
+from docid.backends.base import Stored
 from docid.backends.objects import ObjectsBackend
 from docid.cli import main
 from docid.copying import copy
@@ -367,6 +370,45 @@ def test_what_stands_in_the_way_in_the_other_store_is_a_conflict(local: DocsStor
     (tmp_path / "other" / "draft" / "d0").write_text("a file, where nothing is listed")
     told = {each.doc_id: each for each in copy(local, DocsStore(tmp_path / "other"), stages=["draft"])}
     assert [doc_id for doc_id, each in told.items() if each.outcome == "conflict"] == ["d0"]
+
+
+class Unreadable(MemoryBackend):
+    """A home where a document, or its history, may not be read."""
+
+    def __init__(self, error: OSError, call: str) -> None:
+        super().__init__()
+        self.error = error
+        self.call = call
+
+    def load(self, stage: str, doc_id: str, files: Collection[str] = ()) -> Stored | None:
+        if self.call == "load" and doc_id == "d1":
+            raise self.error
+        return super().load(stage, doc_id, files)
+
+    def history(self, stage: str, doc_id: str, files: Collection[str] = ()) -> Iterator[Stored]:
+        if self.call == "history" and doc_id == "d1":
+            raise self.error
+        return super().history(stage, doc_id, files)
+
+
+@pytest.mark.parametrize("call", ["load", "history"])
+def test_what_may_not_be_read_is_told_and_the_others_are_copied(call: str) -> None:
+    backend = Unreadable(PermissionError(errno.EACCES, "not allowed", "docs/draft/d1"), "")
+    documents(DocsStore(backend))
+    backend.call = call
+    told = {each.doc_id: each for each in copy(DocsStore(backend), DocsStore("memory://"), stages=["draft"])}
+    assert outcomes(iter(told.values())) == ({"copied": 4, "refused": 1} if call == "load" else {"copied": 5})
+    assert "not allowed: 'docs/draft/d1'" in told["d1"].message
+    assert ("without its history" in told["d1"].message) == (call == "history")
+
+
+@pytest.mark.parametrize("call", ["load", "history"])
+def test_a_store_that_does_not_answer_ends_the_copy(call: str) -> None:
+    backend = Unreadable(StoreUnavailable("read", "s3://b", "the line is cut", "mend it"), "")
+    documents(DocsStore(backend))
+    backend.call = call
+    with pytest.raises(StoreUnavailable, match="the line is cut"):
+        list(copy(DocsStore(backend), DocsStore("memory://"), stages=["draft"]))
 
 
 def test_history_of_another_lineage_is_not_a_documents_own(local: DocsStore, tmp_path: Path) -> None:

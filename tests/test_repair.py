@@ -544,7 +544,10 @@ def test_a_document_that_is_being_copied_here_is_left_alone(local: DocsStore, ro
     before = tree(root)
     [step] = repair(local, apply=True)
     assert (step.action, step.done) == ("leave", False)
-    assert "when nobody has touched it for a while (--stale-after)" in step.message
+    assert (
+        "touched in the last 3,600 s, so that a tool may be at it: later, or at once with --stale-after 0s"
+        in step.message
+    )
     assert tree(root) == before
     [finding] = findings(local)
     assert finding.leftover is not None

@@ -667,6 +667,10 @@ def test_rows_of_two_classes_are_no_table(tmp_path: Path) -> None:
         write_tasks(tmp_path / "x.csv", rows)
     with pytest.raises(TypeError, match="rows: expected rows of EssayTask, got DraftTask"):
         list(reserve_tasks(rows[:1], EssayTask))
+    # Two of one name are told apart by their modules.
+    plain: type[Any] = TaskRow.of("chapter")
+    with pytest.raises(TypeError, match=re.escape(f"expected rows of docid.rows.ChapterTask, got {__name__}.Chapter")):
+        list(reserve_tasks([ChapterTask(task_id="c")], plain))
     assert os.listdir(tmp_path) == []
 
 
@@ -822,7 +826,7 @@ def test_rows_that_come_to_one_id_are_refused_and_both_are_named(tmp_path: Path)
     ]
     assert reserve_problems([DraftTask(task_id="x", doc_id="d"), DraftTask(task_id="y", doc_id="d")], DraftTask) == [
         "row 2, column doc_id: 'd'; comes to the doc id d, as row 1 does; expected one row a document: remove one, or "
-        "empty its doc_id"
+        "empty its doc_id (and, if its task is the same, give it a doc_salt)"
     ]
 
 

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from docid.backends.base import TURNS, NewDocument, Stored
-from docid.errors import InvalidDocument, UnreadableDocument, shown
+from docid.errors import InvalidDocument, StoreUnavailable, UnreadableDocument, shown
 from docid.stored import ALL_FILES, Version, earlier_version
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def copy(
 
     Raises:
         InvalidName: a stage that one of the stores does not have.
-        OSError: a home cannot be read or written; what was copied before is there.
+        OSError: a stage cannot be listed, a store does not answer, or the target cannot be written; what was copied
+            before is there. A document that cannot be read is refused, and the others are copied.
 
     Example:
         >>> from docid import DocsStore, Document
@@ -165,7 +166,10 @@ class _Copy:
                 return None
             task_id = version.record.task_id
             found = self._checked(version)
-        except (UnreadableDocument, InvalidDocument) as error:
+        except StoreUnavailable:
+            raise
+        except (UnreadableDocument, InvalidDocument, OSError) as error:
+            # What may not be read, or is on a bad block, is one document's fault.
             return Copied("refused", stage, doc_id, task_id, str(error))
         versions, message = [found], ""
         if with_history is None or doc_id in with_history:
@@ -176,8 +180,11 @@ class _Copy:
                     if found.record.same_lineage(later.record.task_id, later.record.parent_doc_id) is False:
                         break
                     versions.insert(0, self._checked(later))
-            except (UnreadableDocument, InvalidDocument) as error:
-                message = f"copied without its history before {len(versions)} versions: {error.problem}"
+            except StoreUnavailable:
+                raise
+            except (UnreadableDocument, InvalidDocument, OSError) as error:
+                problem = error if isinstance(error, OSError) else error.problem
+                message = f"copied without its history before {len(versions)} versions: {problem}"
         return _Versions(versions, message)
 
     def _checked(self, version: Version) -> Version:

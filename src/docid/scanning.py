@@ -166,7 +166,8 @@ def _fault(
     if sweeper is not None and error.repairable:
         hint = _REMEDIES.get(error.code, _FREED)
         if not sweeper.is_stale(stage, doc_id, stale_after):
-            hint += ", when nobody has touched it for a while (--stale-after): a tool may be at it"
+            wait = f"touched in the last {stale_after:,.0f} s, so that a tool may be at it"
+            hint = f"{wait}: later, or at once with --stale-after 0s, {hint}"
         else:
             record = _record(backend, stage, doc_id)
             leftover = Leftover(error.code, stage, doc_id, f"{stage}/{doc_id}", error.problem, "quarantine", record)

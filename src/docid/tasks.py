@@ -293,7 +293,10 @@ def write_tasks(
 
 def _check_type(row: TaskRow, row_type: type[TaskRow]) -> None:
     if not isinstance(row, row_type):
-        raise TypeError(f"rows: expected rows of {row_type.__name__}, got {type(row).__name__}")
+        expected, got = row_type.__name__, type(row).__name__
+        if expected == got:
+            expected, got = f"{row_type.__module__}.{expected}", f"{type(row).__module__}.{got}"
+        raise TypeError(f"rows: expected rows of {expected}, got {got}")
 
 
 def stage_of_table(path: str | os.PathLike[str], stages: Stages = DEFAULT_STAGES) -> str | None:
@@ -461,8 +464,10 @@ class _Reserver(NamedTuple):
             other = first_row.setdefault(doc_id, number) if doc_id else number
             if other != number:
                 column, text = ("doc_id", row.doc_id) if row.doc_id else (f"{row.stage}_task_id", row.task_id)
-                wrong = f"comes to the doc id {doc_id}, as row {other} does; expected one row a document: " + (
-                    "remove one, or give it a doc_salt" if not row.doc_id else "remove one, or empty its doc_id"
+                remedy = "empty its doc_id (and, if its task is the same, give it a doc_salt)"
+                wrong = (
+                    f"comes to the doc id {doc_id}, as row {other} does; expected one row a document: remove one, or "
+                    f"{remedy if row.doc_id else 'give it a doc_salt'}"
                 )
                 self.faults.add(number, column, text, wrong)
             if self.faults.count == 0:

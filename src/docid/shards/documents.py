@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from docid.backends import Backend
+    from docid.document import Record
     from docid.findings import Progress
     from docid.shards.job import Job
     from docid.stored import Version
 
-__all__ = ["FAULTY", "PROMPT", "ROW", "SEEN", "STRIDE", "THERE", "WRITTEN", "Shard"]
+__all__ = ["FAULTY", "PROMPT", "ROW", "SEEN", "STRIDE", "THERE", "WRITTEN", "Shard", "unsaid_of"]
 
 # What is known of a doc id in a stage, as bits: a million of them are held.
 ROW = 1  # it stands in the stage's table
@@ -147,6 +148,9 @@ class Shard:
             hint = "docid migrate brings it to the current format"
             message = "its record was written by an older system"
             message += ", and has no hashes to compare" if self.job.verify else ""
+            if unsaid := unsaid_of(document.record, self.stages.parent_of(stage)):
+                message += f", and does not say its {' and '.join(unsaid)}: a run refuses it"
+                hint = "docid migrate --tables brings it to the current format, as its row says"
             self.add(_of(document, "legacy-record", message, hint))
         return document
 
@@ -207,6 +211,12 @@ class Shard:
             return
         if not self.mine(parent) or not self.known[parent_stage].get(parent, 0) & (ROW | THERE):
             self.references.append(Reference(parent, stage, document.doc_id, task_id, 0, document.location))
+
+
+def unsaid_of(record: Record, parent_stage: str | None) -> list[str]:
+    """Return what of its lineage a record, of an older system, does not say."""
+    unsaid = ["task_id"] if record.task_id is None else []
+    return [*unsaid, "parent_doc_id"] if record.parent_doc_id is None and parent_stage is not None else unsaid
 
 
 def _of(document: Version, code: str, message: str, hint: str) -> Finding:

@@ -8,7 +8,7 @@ from docid.errors import InvalidName, TaskTableError, shown
 from docid.findings import Finding
 from docid.ids import DOC_ID, DOC_ID_EXPECTED, check_text, derive, reserve_doc_id
 from docid.rows import is_missing
-from docid.shards.documents import FAULTY, PROMPT, ROW, SEEN, STRIDE, THERE, WRITTEN
+from docid.shards.documents import FAULTY, PROMPT, ROW, SEEN, STRIDE, THERE, WRITTEN, unsaid_of
 from docid.shards.job import Reference
 
 if TYPE_CHECKING:
@@ -128,10 +128,10 @@ class Rows:
         if found is not None and state & (THERE | SEEN) == THERE:
             document = self.shard.document(self.stage, doc_id, task_id, found)
             if document is not None:
-                if not self._is_conflict(document, row):
-                    self.counts["written"] += 1
-                else:
+                if self._is_conflict(document, row):
                     self._conflict(number, document, row)
+                elif not document.record.legacy or not unsaid_of(document.record, self.parent_stage):
+                    self.counts["written"] += 1
         if not self.known[doc_id] & (THERE | FAULTY):
             self.counts["pending"] += 1
 
@@ -185,6 +185,8 @@ class Rows:
         )
         message = f"{document.location} holds {stored}; the row says {here}"
         hint = "correct the row, or empty its doc_id and reserve another id with a doc_salt: a write would be refused"
+        if held["task_id"] != said["task_id"] and _is_derived(self.stage, row[0], row[1], row[4], row[5]):
+            hint = f"the id is the row's own, so the record may have been edited: if so correct it; otherwise {hint}"
         self._add("lineage-conflict", (number, "doc_id"), row, message, hint)
 
     def _source(self, reference: Reference) -> None:
@@ -215,7 +217,8 @@ class Rows:
                 first, other = ids.setdefault(doc_id, (number, task_id))
                 if first != number:
                     message = f"the doc id of row {first} (task_id={shown(other)}) too; expected one row a document"
-                    hint = "remove one of the rows, or empty its doc_id and run 'docid reserve'"
+                    salted = ", give it a doc_salt" if other == task_id else ""
+                    hint = f"remove one of the rows, or empty its doc_id{salted} and run 'docid reserve'"
                     self._add("duplicate-doc-id", (number, "doc_id"), row, message, hint)
 
 
