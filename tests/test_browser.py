@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,12 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as running:
+    # Chromium puts a socket where TMPDIR says, and the path of a socket is at most 107 bytes: nox's may be longer.
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory, playwright.sync_playwright() as running:
         # No sandbox: as root there is none. What is opened is a file that was just made.
-        chromium = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        chromium = running.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], env={**os.environ, "TMPDIR": directory}
+        )
         yield chromium
         chromium.close()
 
