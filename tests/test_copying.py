@@ -182,9 +182,9 @@ def test_what_does_not_come_back_is_said(local: DocsStore, monkeypatch: pytest.M
     there = DocsStore(backend)
     create = backend.create
     monkeypatch.setattr(backend, "create", lambda stage, doc_id, record, parts: create(stage, doc_id, record, {}))
-    told = list(copy(local, there, verify=True))
-    assert [each.outcome for each in told if each.doc_id == "d0"] == ["refused"]
-    assert "does not come back as it was" in told[0].message
+    [told] = [each for each in copy(local, there, verify=True) if each.doc_id == "d0"]
+    assert told.outcome == "refused"
+    assert "does not come back as it was" in told.message
 
 
 def test_beside_others(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
