@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shlex
 import shutil
 import subprocess
 import sys
@@ -1239,7 +1240,7 @@ def test_a_directory_may_have_any_name(
 def test_without_a_standard_error_nothing_comes_between_the_lines(full: DocsStore, rows: Rows) -> None:
     root = place(full, rows["draft"][0]).parents[1]
     (root / "other").mkdir()
-    command = f"exec {sys.executable} -m docid audit --store {root} --json 2>&-"
+    command = f"exec {shlex.join([sys.executable, '-m', 'docid', 'audit', '--store', str(root), '--json'])} 2>&-"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert [list(json.loads(line)) for line in done.stdout.splitlines()] == [["summary"]]
 
@@ -1271,7 +1272,8 @@ def test_the_findings_of_each_code_are_had_at_once(full: DocsStore, rows: Rows) 
 def test_the_exit_code_is_that_of_the_audit_also_where_nobody_reads_on(tables: Path) -> None:
     table = tables / "draft_tasks.csv"
     table.write_text("draft_task_id,doc_id\n" + "".join(f"t-{number},\n" for number in range(3000)))
-    command = f"{sys.executable} -m docid audit {table} --json --csv found.csv; echo $? >&2"
+    audited = shlex.join([sys.executable, "-m", "docid", "audit", str(table), "--json", "--csv", "found.csv"])
+    command = f"{audited}; echo $? >&2"
     result = subprocess.run(
         ["bash", "-c", f"({command}) | head -n 1"], cwd=tables, capture_output=True, text=True, check=False
     )

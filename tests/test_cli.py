@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -330,7 +331,7 @@ def test_a_terminal_that_knows_only_ascii_is_no_reason_to_stop(root: Path) -> No
 
 @pytest.mark.parametrize("arguments", [["ls"], ["show", "draft/aa1"], ["show", "draft/aa1", "--raw"]])
 def test_a_closed_standard_output_is_no_error(root: Path, arguments: list[str]) -> None:
-    command = f"{sys.executable} -m docid {' '.join(arguments)} --store {root} >&-; echo $? >&2"
+    command = f"{shlex.join([sys.executable, '-m', 'docid', *arguments, '--store', str(root)])} >&-; echo $? >&2"
     done = subprocess.run(["bash", "-c", command], text=True, capture_output=True, check=True)
     assert done.stderr == "0\n"
 
@@ -382,7 +383,8 @@ def test_a_reader_that_goes_away_is_no_error(root: Path) -> None:
     store = DocsStore(root, durability="none")
     for number in range(2000):
         store.write(Document(stage="draft", doc_id=f"n{number}", task_id=f"{number}" * 20, raw_text=""))
-    command = f"{sys.executable} -m docid ls --store {root} | head -n 1; echo ${{PIPESTATUS[0]}}"
+    listing = shlex.join([sys.executable, "-m", "docid", "ls", "--store", str(root)])
+    command = f"{listing} | head -n 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], text=True, capture_output=True, check=True)
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "0"
