@@ -94,22 +94,6 @@ def tables(data_root: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (data_root / "2_tasks").iterdir()}
 
 
-def test_a_run_that_was_killed_is_finished_by_the_next(tmp_path: Path) -> None:
-    process = subprocess.Popen(command(tmp_path, "--combination-size", "1"), cwd=ROOT, stdout=subprocess.DEVNULL)
-    evaluations = tmp_path / "docs" / "evaluation"
-    while process.poll() is None and not (evaluations.is_dir() and len(os.listdir(evaluations)) > 3):
-        time.sleep(0.0005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    store = store_of(tmp_path)
-    there = {stage: len([document.read(verify=True) for document in store.documents(stage)]) for stage in store.stages}
-    assert there["draft"] == 12
-    assert there["evaluation"] < 48, "the run was over before it could be killed"
-    output = run(tmp_path, "--combination-size", "1")
-    assert "84 of 84 rows have their document and its parent" in output
-    assert f"{84 - sum(there.values())} documents written" in output
-
-
 def test_a_source_doc_id_sends_the_stored_prompt_again(tmp_path: Path) -> None:
     run(tmp_path)
     path = tmp_path / "2_tasks" / "draft_generation_tasks.csv"
@@ -210,10 +194,15 @@ class Endpoint(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         type(self).requests.append((str(self.headers["Authorization"]), body))
         self.send_response(self.status)
+        self.send_header("Content-Length", str(len(self.reply)))
         self.end_headers()
         self.wfile.write(self.reply)
 
     def log_message(self, *_: Any) -> None: ...
+
+
+CONTENT = "<essay-idea>so</essay-idea> Final Score: 4/10\nSCORE: 4"
+SCORED = json.dumps({"choices": [{"message": {"content": CONTENT}}]}).encode()
 
 
 @pytest.fixture
@@ -232,8 +221,7 @@ def test_with_an_environment_variable_texts_come_from_an_endpoint(
     tmp_path: Path, endpoint: tuple[str, type[Endpoint]]
 ) -> None:
     url, handler = endpoint
-    content = "<essay-idea>so</essay-idea> Final Score: 4/10\nSCORE: 4"
-    handler.reply = json.dumps({"choices": [{"message": {"content": content}}]}).encode()
+    handler.reply = SCORED
     output = run(tmp_path, ESSAYS_BASE_URL=url, ESSAYS_API_KEY="k3y")
     assert "OpenAICompatible" in output
     assert "k3y" not in output
@@ -245,8 +233,37 @@ def test_with_an_environment_variable_texts_come_from_an_endpoint(
         if document.prompt_text == body["messages"][0]["content"]
     ]
     assert (key, body["model"]) == ("Bearer k3y", "example/small-1")
-    assert stored.raw_text == content
+    assert stored.raw_text == CONTENT
     assert {document.parsed_text for document in store_of(tmp_path).documents("evaluation")} == {"4.0\n"}
+
+
+def test_a_run_that_was_killed_is_finished_by_the_next(tmp_path: Path, endpoint: tuple[str, type[Endpoint]]) -> None:
+    url, handler = endpoint
+    handler.reply = SCORED
+    answer = handler.do_POST
+    evaluations = tmp_path / "docs" / "evaluation"
+
+    def answer_and_kill(self: Endpoint) -> None:
+        there = len(os.listdir(evaluations)) if evaluations.is_dir() else 0
+        answer(self)
+        if there > 3:  # while it writes this one: the next answer never comes
+            while process.poll() is None and len(os.listdir(evaluations)) == there:
+                time.sleep(0.0005)
+            process.kill()
+
+    handler.do_POST = answer_and_kill  # type: ignore[method-assign]
+    environment = {**os.environ, "ESSAYS_BASE_URL": url}
+    arguments = command(tmp_path, "--combination-size", "1")
+    process = subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    assert process.wait() == -signal.SIGKILL
+    store = store_of(tmp_path)
+    there = {stage: len([document.read(verify=True) for document in store.documents(stage)]) for stage in store.stages}
+    assert there["draft"] == 12
+    assert 4 <= there["evaluation"] < 48
+    handler.do_POST = answer  # type: ignore[method-assign]
+    output = run(tmp_path, "--combination-size", "1", ESSAYS_BASE_URL=url)
+    assert "84 of 84 rows have their document and its parent" in output
+    assert f"{84 - sum(there.values())} documents written" in output
 
 
 @pytest.mark.parametrize(
