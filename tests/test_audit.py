@@ -43,6 +43,7 @@ from docid import (
 from docid.backends import MemoryBackend
 from docid.cli import main
 from docid.findings import LEVELS
+from tests.faults import open_to_everybody
 
 ROW_TYPES = {"draft": DraftTask, "essay": EssayTask, "evaluation": EvaluationTask}
 Rows = dict[str, list[TaskRow]]
@@ -781,21 +782,17 @@ def test_a_stage_that_cannot_be_listed_holds_no_parents_for_other_stages(full: D
 def test_what_may_not_be_read_is_a_finding_and_does_not_end_the_audit(full: DocsStore, rows: Rows) -> None:
     from tests.faults.test_races import gather  # noqa: PLC0415 - for this test alone
 
-    root = place(full, rows["draft"][0]).parents[1]
-    for path in (root, *root.parents):
-        if path not in {Path("/"), Path("/tmp")}:
-            path.chmod(path.stat().st_mode | 0o055)
-    place(full, rows["draft"][0]).chmod(0)
-    (place(full, rows["draft"][1]) / "metadata.json").chmod(0)
-    place(full, rows["evaluation"][0]).parent.chmod(0)
-
     def as_nobody() -> list[list[tuple[str, str, str]]]:
         os.setgroups([])
         os.setgid(65534)
         os.setuid(65534)
         return [told(audit(full, rows)), told(audit(full))]
 
-    [[both, alone]] = gather([as_nobody])
+    with open_to_everybody(place(full, rows["draft"][0]).parents[1]):
+        place(full, rows["draft"][0]).chmod(0)
+        (place(full, rows["draft"][1]) / "metadata.json").chmod(0)
+        place(full, rows["evaluation"][0]).parent.chmod(0)
+        [[both, alone]] = gather([as_nobody])
     unread = [("unreadable-record", "draft", row.doc_id) for row in sorted(rows["draft"], key=lambda row: row.doc_id)]
     assert sorted(both) == sorted(alone) == sorted([*unread, ("unreadable-record", "evaluation", "")])
 

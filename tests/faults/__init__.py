@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 LONG = os.environ.get("DOCID_FAULTS") == "long"
@@ -8,6 +11,25 @@ LONG = os.environ.get("DOCID_FAULTS") == "long"
 
 REPORT: list[str] = []
 """What was counted, for the end of the run."""
+
+
+@contextlib.contextmanager
+def open_to_everybody(directory: Path) -> Iterator[None]:
+    """Let everybody come to a directory and read what is in it, whatever the umask was.
+
+    The directories above it, which may be anybody's, get their modes back.
+    """
+    for path in (directory, *directory.rglob("*")):
+        path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
+    modes = {path: path.stat().st_mode for path in directory.parents}
+    closed = {path: mode for path, mode in modes.items() if mode & 0o055 != 0o055}
+    for path, mode in closed.items():
+        path.chmod(mode | 0o055)
+    try:
+        yield
+    finally:
+        for path, mode in closed.items():
+            path.chmod(mode)
 
 
 class Tally:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import stat
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from docid import BatchError, DocsStore, Document, Outcome
 from docid.repair import repair
+from tests.faults import open_to_everybody
 from tests.faults.mounts import run
 from tests.faults.test_kills import NEW, OLD, seen
 from tests.faults.test_races import gather
@@ -33,13 +33,11 @@ def refused(act: Callable[[], object]) -> str:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path) -> Iterator[Path]:
     """A store of root's, of one document, in a directory that everybody may enter."""
-    for path in (tmp_path, *tmp_path.parents):
-        if path != Path("/") and path != Path("/tmp"):
-            path.chmod(path.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
     DocsStore(tmp_path / "docs").write(OLD)
-    return tmp_path / "docs"
+    with open_to_everybody(tmp_path):
+        yield tmp_path / "docs"
 
 
 def attempts(root: Path) -> dict[str, str]:
