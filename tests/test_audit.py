@@ -308,6 +308,18 @@ def test_wrong_arguments_are_refused(rows: Rows) -> None:
         audit(None, {"essay": rows["draft"]})
     with pytest.raises(TypeError, match=r"tables\['draft'\]: expected a path or rows, got int"):
         audit(None, {"draft": 7})  # type: ignore[dict-item]
+    for tables in ("tables", [("draft", "draft_tasks.csv")]):
+        with pytest.raises(TypeError, match=r"tables: expected a table by stage, as \{'draft': path\}, got (str|list)"):
+            audit(None, tables)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="rows: expected rows of task tables .*, got str; docid.frames.frame_to_tasks"):
+        audit(None, {"draft": ["draft_task_id"]})  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="stages: expected Stages, as .*, got str"):
+        audit(None, {}, stages="draft")  # type: ignore[arg-type]
+
+
+def test_a_directory_is_no_table(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="a directory; expected the table of stage draft"):
+        audit(None, {"draft": tmp_path})
 
 
 # --- of a store ------------------------------------------------------------------------------------------------

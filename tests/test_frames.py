@@ -307,6 +307,33 @@ def test_the_column_of_the_tasks_may_be_that_of_the_parents(make: Make) -> None:
     assert column(reserved, "parent_doc_id") == ["d1"]
 
 
+def test_parents_of_a_stage_that_nothing_is_known_of_are_refused(make: Make) -> None:
+    frame = make({"chapter_task_id": ["a"], "outline_task_id": ["o"], "draft_task_id": ["t"]})
+    with pytest.raises(
+        ValueError, match=r"expected None, or stages that say .* 'chapter' comes from, as stages=Stages"
+    ):
+        reserve_frame(frame, stage="chapter", parents={"o": "o1"})
+    with pytest.raises(TypeError, match="stages: expected Stages, as .*, got str"):
+        reserve_frame(frame, stage="chapter", stages="outline,chapter")  # type: ignore[arg-type]
+    stages = Stages.chain("outline", "chapter")
+    reserved = reserve_frame(frame, stage="chapter", parents={"o": "o1"}, stages=stages)
+    assert column(reserved, "parent_doc_id") == ["o1"]
+
+
+def test_a_misspelt_column_gives_no_new_names_to_what_has_names(make: Make) -> None:
+    with pytest.raises(TaskTableError, match="column doc_id: missing from the frame; is 'Doc ID' meant for it"):
+        reserve_frame(make({"draft_task_id": ["a"], "Doc ID": ["d1"]}), stage="draft")
+    with pytest.raises(TaskTableError, match="the columns are id; task_id= says which it is"):
+        reserve_frame(make({"id": ["a"]}), stage="draft")
+    with pytest.raises(TaskTableError, match="column name: missing from the frame; the columns are id$"):
+        reserve_frame(make({"id": ["a"]}), stage="draft", task_id="name")
+
+
+def test_documents_are_those_of_a_store() -> None:
+    with pytest.raises(TypeError, match="store: expected a DocsStore, got str"):
+        documents_to_frame("docs", "draft")  # type: ignore[arg-type]
+
+
 def test_a_column_of_the_parents_that_is_missing_has_no_row(make: Make) -> None:
     with pytest.raises(TaskTableError, match=r"^column draft_task_id: missing from the header"):
         reserve_frame(make({"essay_task_id": ["a"]}), stage="essay", parents={"a": "d1"})

@@ -188,6 +188,13 @@ def test_a_name_that_prints_as_another_text_is_the_document_that_it_equals(store
 def test_what_is_no_document_is_refused(store: DocsStore) -> None:
     with pytest.raises(TypeError, match="document: expected a Document, got str"):
         store.write("text")  # type: ignore[arg-type]
+    store.write(draft())
+    stored = store.open("draft", "a1")
+    with pytest.raises(TypeError, match=r"expected a Document, got StoredDocument; its read\(\) gives one"):
+        store.write(stored)  # type: ignore[arg-type]
+    assert store.write(stored.read()).outcome is Outcome.UNCHANGED
+    with pytest.raises(TypeError, match=r"row: expected a row of a task table \(TaskRow\), got str"):
+        store.ensure("a1", draft)  # type: ignore[arg-type]
 
 
 def test_another_policy_is_refused(store: DocsStore) -> None:

@@ -793,7 +793,56 @@ def test_parents_are_found_by_their_task_id() -> None:
     assert [row.parent_doc_id for row in reserve_tasks(drafts, DraftTask, parents={})] == [None, None]
 
 
+@pytest.mark.parametrize(
+    ("header", "column", "misspelt"),
+    [
+        pytest.param("draft_task_id,Doc_ID", "doc_id", "Doc_ID", id="case"),
+        pytest.param("draft_task_id,docid", "doc_id", "docid", id="no underscore"),
+        pytest.param("draft_task_id, doc id", "doc_id", " doc id", id="blanks"),
+        pytest.param("draft_task_id,DocSalt", "doc_salt", "DocSalt", id="salt"),
+        pytest.param("Draft-Task-ID,doc_id", "draft_task_id", "Draft-Task-ID", id="task"),
+        pytest.param("draft_task_id,Combo ID", "combo_id", "Combo ID", id="a column of the stage"),
+    ],
+)
+def test_a_misspelt_column_gives_no_new_names_to_what_has_names(
+    tmp_path: Path, header: str, column: str, misspelt: str
+) -> None:
+    path = table(tmp_path, f"{header}\nt-1,d1\n")
+    with pytest.raises(TaskTableError) as caught:
+        read_tasks(path, DraftTask, reserved=False)
+    assert [str(each) for each in caught.value.problems] == [
+        f"{path} row 1, column {column}: missing from the header; is {misspelt!r} meant for it?"
+    ]
+
+
+def test_columns_that_only_resemble_docids_own_are_others(tmp_path: Path) -> None:
+    path = table(tmp_path, "draft_task_id,document_id,essay_doc_id,docids,parent_doc_id\nt-1,1,2,3,4\n")
+    [row] = read_tasks(path, DraftTask, reserved=False)
+    assert row.extra == {"document_id": "1", "essay_doc_id": "2", "docids": "3", "parent_doc_id": "4"}
+
+
+def test_rows_and_row_types_that_are_none_are_refused(tmp_path: Path) -> None:
+    not_a_type: Any = "essay"
+    for call in (
+        lambda: read_tasks(table(tmp_path, "a\n"), not_a_type),
+        lambda: reserve_tasks([], not_a_type),
+        lambda: write_tasks(tmp_path / "x.csv", [], row_type=not_a_type),
+        lambda: read_tasks(table(tmp_path, "a\n"), str),  # type: ignore[type-var]
+    ):
+        with pytest.raises(TypeError, match="row_type: expected a class of rows, as EssayTask or row_type_of"):
+            call()
+    rows: Any = ["draft_task_id"]
+    with pytest.raises(TypeError, match="rows: expected rows of task tables .*, got str; docid.frames.frame_to_tasks"):
+        write_tasks(tmp_path / "x.csv", rows)
+    with pytest.raises(TypeError, match="stages: expected Stages, as .*, got str"):
+        row_type_of("draft", "draft,essay")  # type: ignore[arg-type]
+
+
 def test_parents_of_another_kind_are_refused(tmp_path: Path) -> None:
+    chapter = TaskRow.of("chapter", "outline")
+    misspelt = read_tasks(table(tmp_path, "chapter_task_id,outline_taskid\nt,o\n", "m.csv"), chapter, reserved=False)
+    with pytest.raises(TaskTableError, match="missing from the header; is 'outline_taskid' meant for it"):
+        reserve_tasks(misspelt, chapter, parents={})
     with pytest.raises(ValueError, match="parents: expected rows of stage 'draft', got a row of stage 'essay'"):
         reserve_tasks([], EssayTask, parents=[EssayTask(task_id="e")])
     with pytest.raises(TypeError, match="parents: .* got the path draft_tasks.csv, which read_tasks reads"):

@@ -5,6 +5,7 @@ The work falls into shards by a hash of what is looked at, here or in an executo
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,7 @@ from docid.csvfile import Faults
 from docid.errors import TaskTableError
 from docid.findings import StageFacts
 from docid.rows import row_type_of
-from docid.stages import DEFAULT_STAGES, Stages
+from docid.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.store import DocsStore
 from docid.tasks import TaskRow, TaskRows, lineages_of, read_lineages
 
@@ -157,7 +158,9 @@ def audit(
 
     if isinstance(store, (str, os.PathLike)):
         store = DocsStore(store, stages=stages or DEFAULT_STAGES)
-    stages = stages or (DEFAULT_STAGES if store is None else store.stages)
+    stages = check_stages(stages or (DEFAULT_STAGES if store is None else store.stages))
+    if tables is not None and not isinstance(tables, Mapping):
+        raise TypeError(f"tables: expected a table by stage, as {{'draft': path}}, got {type(tables).__name__}")
     given = {stages.check(stage): _table(stage, table, stages) for stage, table in (tables or {}).items()}
     _check_headers(given, stages)
     job = Job(store, stages, {stage: given[stage] for stage in stages if stage in given}, verify, stale_after)
@@ -169,6 +172,8 @@ def _table(stage: str, table: object, stages: Stages) -> Table:
 
     if isinstance(table, (str, os.PathLike)):
         file = os.fspath(table)
+        if os.path.isdir(file):
+            raise IsADirectoryError(errno.EISDIR, f"a directory; expected the table of stage {stage}", file)
         # A pipe can be read once.
         return Table(file, None if os.path.isfile(file) else list(read_lineages(file, row_type_of(stage, stages))))
     if not isinstance(table, Iterable):

@@ -13,7 +13,7 @@ from docid.errors import Problem, TaskTableError, visible
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from docid.atomicfile import AtomicFile
 
@@ -144,6 +144,17 @@ def check_header(header: Sequence[str], faults: Faults, names: Iterable[str]) ->
         if header.count(name) > 1:
             faults.add(1, name, "", "there twice; expected each column once")
     return True
+
+
+def misspelt(name: str, header: Collection[str]) -> str | None:
+    """Return the column that is `name` but for case, blanks, `_` and `-`, where there is none of that name."""
+    if name in header:
+        return None
+    return next((each for each in header if _folded(each) == _folded(name)), None)
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).casefold()
 
 
 def is_damaged(number: int, cells: Sequence[str], columns: Sequence[str], faults: Faults) -> bool:

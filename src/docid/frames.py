@@ -14,13 +14,14 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from docid.csvfile import Faults, names_shown
+from docid.csvfile import Faults, misspelt, names_shown
 from docid.curate import Score
 from docid.errors import DocidError, DuplicateTaskId, InvalidName, Problem, TaskTableError, shown, utf8
 from docid.findings import FIELDS
 from docid.ids import check_stage, reserve_doc_ids
 from docid.rows import TaskRow, is_missing, schema_of, texts_of
-from docid.stages import DEFAULT_STAGES, Stages
+from docid.stages import DEFAULT_STAGES, Stages, check_stages
+from docid.store import DocsStore
 from docid.stored import StoredDocument
 from docid.tasks import TaskRows, check_noted, header_of, reserve_tasks, row_parser
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame
 
     from docid.audit import AuditReport
-    from docid.store import DocsStore
     from docid.stored import Part
 
     Library = Literal["pandas", "polars", "pyarrow"]
@@ -87,6 +87,7 @@ def reserve_frame(
             come to one doc id; a parent that is not there; each with its row, counted from 1. Or a column is missing.
         InvalidName: the stage, run id or salt.
         TypeError: no data frame, or a lazy one.
+        ValueError: parents of a stage that is none of `stages`, so that nothing says what it comes from.
 
     Example:
         >>> import polars
@@ -99,12 +100,24 @@ def reserve_frame(
     if not isinstance(column, str):
         raise TypeError(f"task_id: expected the name of a column as text, got {column!r}")
     check_noted(run_id, salt)
-    row_type = TaskRow.of(stage, stages.parent_of(stage) if stage in stages else None)
+    row_type = TaskRow.of(stage, stages.parent_of(stage) if stage in check_stages(stages) else None)
+    if parents is not None and stage not in stages:
+        hint = f"as stages=Stages.chain('…', {stage!r})"
+        raise ValueError(f"parents: expected None, or stages that say what stage {stage!r} comes from, {hint}")
+    names = [str(name) for name in _names(frame)]
+    misspelt_ones = {name: misspelt(name, names) for name in (column, f"{row_type.parent_stage}_task_id", *_IDS)}
+    if wrong := [
+        Problem("", None, name, "", f"missing from the frame; is {other!r} meant for it?")
+        for name, other in misspelt_ones.items()
+        if other is not None
+    ]:
+        raise TaskTableError(wrong)
     given = _by_task(parents, row_type.parent_stage)
     df = _picked(frame, (column, f"{row_type.parent_stage}_task_id", *_IDS))
     if column not in df.columns:
-        columns = names_shown([str(name) for name in _names(frame)]) or "none"
-        raise TaskTableError([Problem("", None, column, "", f"missing from the frame; the columns are {columns}")])
+        told = f"missing from the frame; the columns are {names_shown(names) or 'none'}"
+        told += "; task_id= says which it is" if task_id is None else ""
+        raise TaskTableError([Problem("", None, column, "", told)])
     has_ids = "doc_id" in df.columns and not df["doc_id"].is_null().all()
     ids = None
     if not has_ids and given is None and not {"doc_run_id", "doc_salt"} & set(df.columns):
@@ -395,6 +408,7 @@ def documents_to_frame(
         UnreadableDocument: a document that cannot be read.
         InvalidName: none of the store's stages.
         ValueError: no such part; another backend.
+        TypeError: no store.
         ImportError: that library is not installed.
         OSError: the stage cannot be listed.
 
@@ -405,6 +419,8 @@ def documents_to_frame(
         >>> documents_to_frame(store, "draft", texts=["raw"], backend="polars")["words", "raw_text"].rows()
         [(1, 'Once')]
     """
+    if not isinstance(store, DocsStore):
+        raise TypeError(f"store: expected a DocsStore, got {type(store).__name__}")
     if wrong := [part for part in texts if part not in {"raw", "parsed", "prompt"}]:
         raise ValueError(f"texts: expected raw, parsed or prompt, got {wrong[0]!r}")
     found: Iterable[Any] = store.scan(stage) if skip_unreadable else store.documents(stage)

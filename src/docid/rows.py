@@ -17,7 +17,7 @@ from attrs import field, frozen
 
 from docid.errors import InvalidName
 from docid.ids import DOC_ID_EXPECTED, check_stage, check_text, is_doc_id
-from docid.stages import DEFAULT_STAGES, Stages
+from docid.stages import DEFAULT_STAGES, Stages, check_stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,7 +173,7 @@ def row_type_of(stage: str, stages: Stages = DEFAULT_STAGES) -> type[TaskRow]:
     Raises:
         InvalidName: `stage` is none of `stages`.
     """
-    parent = stages.parent_of(stage)
+    parent = check_stages(stages).parent_of(stage)
     for known in (DraftTask, EssayTask, EvaluationTask):
         if (known.stage, known.parent_stage) == (stage, parent):
             return known
@@ -230,6 +230,8 @@ def _schema_of(row_type: type[Any]) -> Schema:
     Raises:
         TypeError: the class does not say its stage, or has a field of a type that no cell can have.
     """
+    if not isinstance(row_type, type) or not issubclass(row_type, TaskRow):
+        raise TypeError(f"row_type: expected a class of rows, as EssayTask or row_type_of('essay'), got {row_type!r}")
     stage = getattr(row_type, "stage", None)
     if stage is None:
         raise TypeError(f"{row_type.__name__}: expected stage = '…' in the class; it names the stage of its rows")

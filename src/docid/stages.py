@@ -136,4 +136,15 @@ class Stages:
         return f"Stages({self._parents!r})"
 
 
+def check_stages(stages: Stages) -> Stages:
+    """Return `stages` if that is what they are.
+
+    Raises:
+        TypeError: they are something else.
+    """
+    if not isinstance(stages, Stages):
+        raise TypeError(f"stages: expected Stages, as Stages.chain('draft', 'essay'), got {type(stages).__name__}")
+    return stages
+
+
 DEFAULT_STAGES = Stages.chain("draft", "essay", "evaluation")

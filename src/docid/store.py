@@ -23,8 +23,8 @@ from docid.errors import (
 )
 from docid.ids import check_doc_id, check_text
 from docid.outcomes import Outcome, WriteResult, check_lineage, content_conflict, judge, not_migrated
-from docid.rows import is_missing, source_of
-from docid.stages import DEFAULT_STAGES, Stages
+from docid.rows import TaskRow, is_missing, source_of
+from docid.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.stored import ALL_FILES, Part, StoredDocument, Version, earlier_version, file_of
 
 if TYPE_CHECKING:
@@ -97,9 +97,7 @@ class DocsStore:
             self.backend = root
         else:
             raise TypeError(f"root: expected a directory or a Backend, got {type(root).__name__}")
-        if not isinstance(stages, Stages):
-            raise TypeError(f"stages: expected Stages, as Stages.chain('draft', 'essay'), got {type(stages).__name__}")
-        self.stages = stages
+        self.stages = check_stages(stages)
 
     def __repr__(self) -> str:
         return f"<DocsStore {', '.join(self.stages)} in {self.backend!r}>"
@@ -378,6 +376,8 @@ class DocsStore:
         """
         if if_exists not in {"keep", "replace"}:
             raise ValueError(f"if_exists: expected 'keep' or 'replace', got {if_exists!r}")
+        if not isinstance(row, TaskRow):
+            raise TypeError(f"row: expected a row of a task table (TaskRow), got {type(row).__name__}")
         stage, doc_id, task_id = self.stages.check(row.stage), reserved_id(row), check_text(row.task_id, "task_id")
         held = self._held(row, stage, doc_id, task_id)
         if held is not None and if_exists == "keep":
@@ -563,8 +563,10 @@ class DocsStore:
         Raises:
             InvalidDocument, InvalidName, TypeError: it cannot be stored here.
         """
-        if not isinstance(document, Document):
-            raise TypeError(f"document: expected a Document, got {type(document).__name__}")
+        given: object = document
+        if not isinstance(given, Document):
+            hint = "; its read() gives one" if isinstance(given, StoredDocument) else ""
+            raise TypeError(f"document: expected a Document, got {type(given).__name__}{hint}")
         stage, doc_id = self.stages.check(document.stage), document.doc_id
         self._check_writable(document)
         record, parts = Record.from_document(document, nonce())

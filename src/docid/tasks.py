@@ -17,6 +17,7 @@ from docid.csvfile import (
     TableWriter,
     check_header,
     is_damaged,
+    misspelt,
     names_shown,
     open_table,
     picked,
@@ -155,7 +156,8 @@ def lineages_of(rows: Iterable[TaskRow], stage: str) -> Iterator[tuple[int, RowL
         ValueError: a row of another stage.
     """
     for position, row in enumerate(rows, 1):
-        if row.stage != stage:
+        if getattr(row, "stage", None) != stage:
+            _type_of(row)
             raise ValueError(f"tables: expected rows of stage {stage!r}, got a row of stage {row.stage!r}")
         number = rows.row if isinstance(rows, TaskRows) else position
         parent = row.parent_doc_id or ""
@@ -206,7 +208,9 @@ def reserve_tasks(
         by_task = _doc_ids_by_task(parents, row_type.parent_stage)
         column = f"{row_type.parent_stage}_task_id"
         if columns and not {column, "parent_doc_id"} & set(columns):
-            expected = "missing from the header; expected it, to find the parents by"
+            other = misspelt(column, columns)
+            hint = f"is {other!r} meant for it?" if other else "expected it, to find the parents by"
+            expected = f"missing from the header; {hint}"
             raise TaskTableError([Problem(file, 1, column, "", expected)])
     if columns:
         # A table without rows gets the columns too.
@@ -274,7 +278,7 @@ def write_tasks(
     shape = Shape() if like is None else shape_of(os.fspath(like))
     with TableWriter(os.fspath(path), shape) as writer:
         for number, row in enumerate(rows, 2):  # as a spreadsheet will number it
-            row_type = row_type or type(row)
+            row_type = row_type or _type_of(row)
             _check_type(row, row_type)
             if fault := fault_of(row):
                 column, value, expected = fault
@@ -289,6 +293,13 @@ def write_tasks(
             writer.start(header)
         writer.commit()
         return writer.count
+
+
+def _type_of(row: object) -> type[TaskRow]:
+    if not isinstance(row, TaskRow):
+        hint = "docid.frames.frame_to_tasks makes them of a data frame"
+        raise TypeError(f"rows: expected rows of task tables (TaskRow), got {type(row).__name__}; {hint}")
+    return type(row)
 
 
 def _check_type(row: TaskRow, row_type: type[TaskRow]) -> None:
@@ -411,18 +422,21 @@ def _check_header(header: list[str], row_type: type[TaskRow], faults: Faults, *,
     if not check_header(header, faults, sorted(set(header))):
         return
     for column in schema_of(row_type).columns:
-        to_be_reserved = column.attribute in {"doc_id", "parent_doc_id"}
-        if column.name in header or not (column.required or (reserved and to_be_reserved)):
+        if column.name in header:
             continue
-        import difflib  # noqa: PLC0415 - only where something is wrong
-
+        to_be_reserved = column.attribute in {"doc_id", "parent_doc_id"}
         others = [name for name in header if name not in schema_of(row_type).names]
-        near = difflib.get_close_matches(column.name, others, 1)
-        some = names_shown(header)
-        hint = f"is {near[0]!r} meant for it?" if near else f"the columns are {some}"
-        if to_be_reserved:
-            hint += " ('docid reserve' adds it)"
-        faults.add(1, column.name, "", f"missing from the header; {hint}")
+        if other := misspelt(column.name, others):
+            # Also where it may be missing: filled, it would give new names to what has names already.
+            faults.add(1, column.name, "", f"missing from the header; is {other!r} meant for it?")
+        elif column.required or (reserved and to_be_reserved):
+            import difflib  # noqa: PLC0415 - only where something is wrong
+
+            near = difflib.get_close_matches(column.name, others, 1)
+            hint = f"is {near[0]!r} meant for it?" if near else f"the columns are {names_shown(header)}"
+            if to_be_reserved:
+                hint += " ('docid reserve' adds it)"
+            faults.add(1, column.name, "", f"missing from the header; {hint}")
 
 
 # --- reserving -------------------------------------------------------------------------------------------------

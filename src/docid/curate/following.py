@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from docid.curate.building import IDENTITY
 from docid.rows import TaskRow, row_type_of, schema_of, with_source
-from docid.stages import DEFAULT_STAGES, Stages
+from docid.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.tasks import reserve_tasks
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def follow_up(
     if not rows:
         return FollowUp([], [], [])
     stage = rows[0].stage
-    parent_stage, children = stages.parent_of(stage), stages.children_of(stage)
+    parent_stage, children = check_stages(stages).parent_of(stage), stages.children_of(stage)
     if parent_stage is None:
         raise ValueError(f"curated: stage {stage} has no parent; expected rows of a stage that comes from another")
     parents = _parents(rows, row_type_of(parent_stage, stages))
