@@ -97,6 +97,8 @@ def test_reserve_takes_parents_from_another_table_and_says_what_is_left(
     )
     text = (tables / "essay_tasks.csv").read_text()
     assert text.startswith("essay_task_id,draft_task_id,doc_run_id,doc_salt,doc_id\n1,a,r1,s,")
+    code, out, _ = run(capfd, "reserve", "essay_tasks.csv", "--salt", "other")
+    assert (code, "; no id was to be filled: empty the doc_id of those rows" in out) == (0, True)
     code, _, err = run(capfd, "reserve", "essay_tasks.csv", "--parents", "draft=draft_generation_tasks.csv")
     assert code == 2
     assert "its row in the parents' table has no doc_id; reserve that table first" in err
@@ -154,7 +156,7 @@ def test_other_stages_are_declared_by_an_option(tables: Path, capfd: pytest.Capt
         pytest.param(["reserve", "--task-id", "a"], "expected either tables", id="task alone"),
         pytest.param(["reserve", "scores.csv"], "scores.csv: which stage's table?", id="no table's name"),
         pytest.param(
-            ["reserve", "draft_tasks.csv"], "No such file or directory: 'draft_tasks.csv'", id="no such table"
+            ["reserve", "draft_tasks.csv"], "^docid: draft_tasks.csv: No such file or directory$", id="no such table"
         ),
         pytest.param(
             ["reserve", "essay=draft_generation_tasks.csv"],
@@ -198,7 +200,7 @@ def test_other_stages_are_declared_by_an_option(tables: Path, capfd: pytest.Capt
         pytest.param(["ls", "--store", "nowhere"], "no store at nowhere: there is no such directory", id="no root"),
         pytest.param(["ls", "--store", "docs", "chapter"], "not a stage of this pipeline: 'chapter'", id="ls stage"),
         pytest.param(["show", "--store", "docs", "zz"], "zz: no document of that name in stage draft", id="unknown"),
-        pytest.param(["show", "--store", "docs", "aa"], r"aa: 3 documents of that name: draft/aa1, ", id="ambiguous"),
+        pytest.param(["show", "--store", "docs", "aa"], r"aa: 3 documents begin so: draft/aa1, ", id="ambiguous"),
         pytest.param(["show", "--store", "docs", "../aa1"], "stage: not a stage name: '..'", id="traversal"),
         pytest.param(["show", "--store", "docs", "essay/.."], "no document of that name", id="dots"),
         pytest.param(["show", "--store", "docs", "essay/aa1", "--prompt"], "has no prompt text, only raw 1", id="part"),
@@ -227,6 +229,21 @@ def test_show_prints_lineage_metadata_and_text(root: Path, capfd: pytest.Capture
     assert lines[-2:] == ["--- parsed ---", "parsed"]
     code, out, _ = run(capfd, "show", "--store", str(root), "aa2")
     assert out.endswith("--- raw ---\nno newline\n")
+
+
+def test_show_says_that_a_part_is_not_what_its_record_says(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (root / "draft" / "aa1" / "raw.txt").unlink()
+    code, out, err = run(capfd, "show", "--store", str(root), "draft/aa1")
+    assert code == 2
+    assert out.endswith("--- parsed ---\nparsed\n")
+    assert "draft/aa1 (task_id='t-1')" in err
+    assert "raw.txt: listed in the record, but not there" in err
+
+
+def test_show_says_how_to_come_from_a_task_to_its_document(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capfd, "show", "--store", str(root), "t-1")
+    assert code == 2
+    assert err.endswith("; of a task id 'docid reserve --stage STAGE --task-id ID' prints the doc id\n")
 
 
 def test_show_prints_one_part_as_it_is(root: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -279,6 +296,32 @@ def test_ls_says_what_other_stages_a_store_holds(
     for number in range(6):
         (root / f"more-{number}").mkdir()
     assert "essay, more-0, more-1, more-2, …" in run(capfd, "ls", "--store", str(root))[2]
+
+
+def test_a_directory_that_is_no_store_is_told(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (root.parent / "empty" / "essay").mkdir(parents=True)
+    assert run(capfd, "ls", "--store", str(root.parent / "empty")) == (0, "", "")
+    (root.parent / "empty" / "essay").rmdir()
+    empty = f"{root.parent / 'empty'} has no directory of stage draft, essay, evaluation: an empty store\n"
+    assert run(capfd, "ls", "--store", str(root.parent / "empty")) == (0, "", f"docid: {empty}")
+    code, _, err = run(capfd, "audit", "--store", str(root / "draft"), "--json")
+    assert (code, "it holds documents itself: was the directory above it meant?" in err) == (0, True)
+
+
+@pytest.mark.parametrize(("name", "exists"), [("docs", True), ("nowhere", False), (None, None)])
+def test_the_audit_says_whether_there_is_a_store(
+    root: Path, capfd: pytest.CaptureFixture[str], name: str | None, exists: bool | None
+) -> None:
+    (root.parent / "draft_tasks.csv").write_text("draft_task_id,doc_id\n")
+    store = [] if name is None else ["--store", str(root.parent / name)]
+    _, out, _ = run(capfd, "audit", "draft_tasks.csv", *store, "--json")
+    assert json.loads(out.splitlines()[-1])["summary"]["store_exists"] is exists
+
+
+def test_ages_may_be_nothing(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (root / "draft" / "aa1" / "raw.txt").unlink()
+    code, out, _ = run(capfd, "repair", "--store", str(root), "--stale-after", "0")
+    assert (code, "to move" in out) == (0, True)
 
 
 def test_what_would_steer_a_terminal_is_shown_as_text(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -404,7 +447,7 @@ def test_lineage_prints_a_tree(root: Path, capfd: pytest.CaptureFixture[str]) ->
 def test_lineage_says_which_document_is_meant(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capfd, "lineage", "--store", str(root), "aa")
     assert (code, out) == (2, "")
-    assert "aa: 3 documents of that name: draft/aa1, draft/aa2, essay/aa1" in err
+    assert "aa: 3 documents begin so: draft/aa1, draft/aa2, essay/aa1" in err
     assert run(capfd, "lineage", "--store", str(root), "zz")[0] == 2
 
 
@@ -465,7 +508,7 @@ def test_a_large_tree_may_be_more_than_mermaid_draws(
 
 def test_show_prints_what_was_replaced(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     shown = ("show", "--store", str(root), "draft/aa2", "--history")
-    assert run(capfd, *shown) == (0, "", "docid: draft/aa2 was never replaced\n")
+    assert run(capfd, *shown) == (0, "", "docid: draft/aa2 has no earlier versions\n")
     assert run(capfd, *shown, "--json") == (0, "", "")
     store = DocsStore(root, durability="none")
     for text in ("second", "third"):

@@ -372,6 +372,17 @@ def test_what_stands_in_the_way_in_the_other_store_is_a_conflict(local: DocsStor
     assert [doc_id for doc_id, each in told.items() if each.outcome == "conflict"] == ["d0"]
 
 
+@pytest.mark.parametrize("inside", ["", "sub", "draft/sub", "link"])
+def test_a_store_is_not_copied_into_itself(tmp_path: Path, inside: str) -> None:
+    (tmp_path / "docs" / "sub").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "docs" / "sub")
+    place = tmp_path / "link" if inside == "link" else tmp_path / "docs" / inside
+    for one, other in ((tmp_path / "docs", place), (place, tmp_path / "docs")):
+        with pytest.raises(ValueError, match="are one, or one inside the other; expected two"):
+            copy(DocsStore(one), DocsStore(other))
+    assert list(copy(DocsStore(tmp_path / "docs"), DocsStore(tmp_path / "docs2"))) == []
+
+
 class Unreadable(MemoryBackend):
     """A home where a document, or its history, may not be read."""
 

@@ -949,3 +949,15 @@ def test_evaluation_rows_have_their_columns() -> None:
     row = EvaluationTask(task_id="t", parser="complex", extra={"file_path": "x"})
     assert row.cell("file_path") == "x"
     assert row.parent_stage == "essay"
+
+
+def test_a_table_in_a_directory_that_may_not_be_written_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> Any:
+        raise PermissionError(13, "Permission denied", "…")
+
+    monkeypatch.setattr("docid.atomicfile.open", refused, raising=False)
+    with pytest.raises(PermissionError, match="a new file is made in its directory, and takes its place") as caught:
+        write_tasks(tmp_path / "x.csv", [DraftTask(task_id="t")])
+    assert caught.value.filename == str(tmp_path / "x.csv")

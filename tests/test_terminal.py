@@ -202,10 +202,10 @@ def test_a_table_cut_short_has_no_length(
     assert "not gzip" in err
 
 
-def terminal_output(pipeline: Path, code: str, *arguments: str, is_coloured: bool = True) -> str:
+def terminal_output(pipeline: Path, code: str, *arguments: str, is_coloured: bool = True, columns: int = 200) -> str:
     """Return what a real terminal is shown by a command."""
     leader, follower = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "200", "NO_COLOR": "1"}
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), "NO_COLOR": "1"}
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", *(("NO_COLOR",) if is_coloured else ())):
         environment.pop(name, None)
     process = subprocess.Popen(
@@ -229,6 +229,15 @@ def terminal_output(pipeline: Path, code: str, *arguments: str, is_coloured: boo
     os.close(leader)
     process.wait()
     return output.decode()
+
+
+@pytest.mark.parametrize("columns", [80, 96, 100, 104, 108, 112])
+def test_no_width_of_a_terminal_cuts_a_table(pipeline: Path, columns: int) -> None:
+    shown = terminal_output(pipeline, WITH_RICH, "audit", ".", "--store", "docs", is_coloured=False, columns=columns)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).splitlines()
+    [header] = [line for line in lines if line.lstrip().startswith("stage ")]
+    names = "stage rows written pending parents pending underived documents parsed missing findings"
+    assert header.split() == names.split()
 
 
 @pytest.mark.parametrize("arguments", [["audit", ".", "--store", "docs"], ["lineage", "--store", "docs", "draft/"]])

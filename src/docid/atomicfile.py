@@ -28,7 +28,9 @@ class AtomicFile:
         try:
             self.stream: io.BufferedWriter = open(temporary, "xb")  # noqa: SIM115 - closed by commit and discard
         except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from error
+            hint = "; a new file is made in its directory, and takes its place"
+            problem = f"{error.strerror}{hint if isinstance(error, PermissionError) else ''}"
+            raise OSError(error.errno, problem, path) from error
         self.temporary = temporary
 
     def __enter__(self) -> Self:

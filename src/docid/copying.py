@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from docid.backends.base import TURNS, NewDocument, Stored
+from docid.backends.local import LocalBackend
 from docid.errors import InvalidDocument, StoreUnavailable, UnreadableDocument, shown
 from docid.stored import ALL_FILES, Version, earlier_version
 
@@ -61,6 +63,7 @@ def copy(
 
     Raises:
         InvalidName: a stage that one of the stores does not have.
+        ValueError: source and target are one directory, or one lies in the other.
         OSError: a stage cannot be listed, a store does not answer, or the target cannot be written; what was copied
             before is there. A document that cannot be read is refused, and the others are copied.
 
@@ -74,8 +77,17 @@ def copy(
     names = list(dict.fromkeys(source.stages.check(each) for each in (source.stages if stages is None else stages)))
     for stage in names:
         target.stages.check(stage)
+    _check_apart(source.backend, target.backend)
     job = _Copy(source.backend, target.backend, history=history, verify=verify, dry_run=dry_run)
     return (copied for stage in names for copied in job.stage(stage))
+
+
+def _check_apart(source: Backend, target: Backend) -> None:
+    """Refuse two directories one of which is, or lies in, the other."""
+    if isinstance(source, LocalBackend) and isinstance(target, LocalBackend):
+        here, there = (os.path.join(os.path.realpath(each.root), "") for each in (source, target))
+        if here.startswith(there) or there.startswith(here):
+            raise ValueError(f"target: {target.root} and {source.root} are one, or one inside the other; expected two")
 
 
 class _Versions(NamedTuple):

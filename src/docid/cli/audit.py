@@ -95,7 +95,8 @@ def _audit(arguments: argparse.Namespace) -> int:
         if arguments.json:
             for finding in report.findings:
                 print(json.dumps(finding.to_dict()))
-            print(json.dumps({"summary": {**report.summary(), "skipped": skipped}}))
+            exists = None if store is None else is_url(arguments.store) or os.path.isdir(arguments.store)
+            print(json.dumps({"summary": {**report.summary(), "skipped": skipped, "store_exists": exists}}))
         else:
             _print_report(report, arguments, skipped)
     fails = bool(report.findings) if arguments.fail_on == "warning" else not report.ok

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from docid.document import nonce
+from docid.document import RECORD_FILE, nonce
 from docid.errors import utf8
 from docid.ids import is_doc_id
 from docid.stages import DEFAULT_STAGES, Stages
@@ -68,7 +68,7 @@ def _stages(text: str) -> Stages:
 
 def seconds(text: str) -> float:
     """Return an age such as 30d in seconds."""
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd])", text)
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd])", "0s" if text == "0" else text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number with s, m, h or d behind it, such as 30d or 12h")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
@@ -114,6 +114,12 @@ def other_stages(arguments: argparse.Namespace) -> str:
     except OSError:
         return ""  # what cannot be listed is told by those who need it
     others = [name for name in names if name not in arguments.stages]
+    if not any(name in arguments.stages for name in names):
+        empty = f"{arguments.store} has no directory of stage {', '.join(arguments.stages)}: an empty store"
+        if not others:
+            return empty
+        if os.path.isfile(os.path.join(arguments.store, others[0], RECORD_FILE)):
+            return f"{empty}; it holds documents itself: was the directory above it meant?"
     if not others:
         return ""
     some = ", ".join(others[:SHOWN]) + (", …" if len(others) > SHOWN else "")
@@ -173,7 +179,8 @@ def by_stage(tables: Sequence[str], stages: Stages) -> dict[str, str]:
         if not stage or not path:
             raise UsageError(
                 f"{table}: which stage's table? expected the name <stage>_tasks.csv or <stage>_generation_tasks.csv, "
-                f"or STAGE=TABLE, with a stage of {', '.join(stages)}"
+                f"or STAGE=TABLE, with a stage of {', '.join(stages)} "
+                f"(--stages or DOCID_STAGES declares others)"
             )
         if stage in paths:
             raise UsageError(f"{path}: expected one table of stage {stage}, got {paths[stage]} too")
@@ -195,6 +202,7 @@ def tables_in(named: Sequence[str], stages: Stages) -> tuple[dict[str, str], lis
         if not found:
             raise UsageError(
                 f"{table}: no task table of stage {', '.join(stages)} in it; expected <stage>_generation_tasks.csv"
+                f"; --stages or DOCID_STAGES declares other stages"
             )
         tables += [f"{stage_of_table(name, stages)}={os.path.join(table, name)}" for name in found]
         others = (utf8(name) for name in names if name not in found)
@@ -249,7 +257,8 @@ def named(arguments: argparse.Namespace, name: str) -> tuple[str, str]:
         return found[0]
     if found:
         some = ", ".join("/".join(each) for each in sorted(found)[:SHOWN]) + (", …" if len(found) > SHOWN else "")
-        raise UsageError(f"{name}: {len(found)} documents of that name: {some}; give more of the id, or STAGE/ID")
+        raise UsageError(f"{name}: {len(found)} documents begin so: {some}; give more of the id, or STAGE/ID")
     hint = other_stages(arguments)
     where = f"in stage {', '.join(stages)} of {arguments.store}" + (f"; {hint}" if hint else "")
-    raise UsageError(f"{name}: no document of that name {where}")
+    by_task = "of a task id 'docid reserve --stage STAGE --task-id ID' prints the doc id"
+    raise UsageError(f"{name}: no document of that name {where}; {by_task}")

@@ -150,6 +150,8 @@ def _reserve_table(
             text += f"; {after.parents} without parent_doc_id (name the table of stage {row_type.parent_stage} too)"
     if ids and not dry and arguments.salt == RANDOM:
         text += f"; salt {salt}"
+    elif not ids and after.rows and (arguments.salt or arguments.run_id):
+        text += "; no id was to be filled: empty the doc_id of those rows that are to have another"
     return text
 
 

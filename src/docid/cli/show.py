@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 from docid.cli.options import UsageError, add_store, find, store_of
@@ -86,6 +87,9 @@ def _show(arguments: argparse.Namespace) -> int:
         print(f"\n--- {part} ---")
         text = document.raw_text if part == "raw" else document.text(part) or ""
         print_text(printable(text if text.endswith("\n") else text + "\n"))
+        sys.stdout.flush()
+        # The sizes of the parts that were not read, too.
+        document.read()
     return 0
 
 
@@ -105,7 +109,7 @@ def _show_history(arguments: argparse.Namespace, document: StoredDocument) -> in
         text = texts.get(part, f"(no {part} text)")
         print_text(printable(text if text.endswith("\n") else text + "\n"))
     if not count and not arguments.json:
-        complain(f"{document.stage}/{document.doc_id} was never replaced")
+        complain(f"{document.stage}/{document.doc_id} has no earlier versions")
     return 0
 
 

@@ -164,8 +164,9 @@ def print_table(lines: Sequence[Sequence[str]]) -> None:
     """Print lines in columns, the first line above them; the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     console = console_of(sys.stdout)
-    # Where it is wider than the terminal its lines are better broken than its words.
-    if console is None or sum(widths) + 2 * len(widths) > console.width:
+    # Where it is wider than the terminal its lines are better broken than its words. Three blanks stand between
+    # columns.
+    if console is None or sum(widths) + 3 * len(widths) + 1 > console.width:
         for first, *others in lines:
             cells = (f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True))
             print("  ".join((f"{first:<{widths[0]}}", *cells)))
