@@ -356,6 +356,9 @@ def test_a_document_takes_identity_and_lineage_from_its_row() -> None:
         match="^doc_id: the row of task 't' is not reserved.*expected a row that went through reserve_tasks",
     ):
         Document.from_task(DraftTask(task_id="t"), raw_text="")
+    for other in ("t", Document.from_task(row, raw_text="r")):
+        with pytest.raises(TypeError, match=f"row: expected a row of a task table .*, got {type(other).__name__}"):
+            Document.from_task(other, raw_text="")  # type: ignore[arg-type]
 
 
 def test_write_files_is_the_short_form_of_a_store(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import attrs
 import orjson
@@ -195,6 +195,20 @@ def test_what_is_no_document_is_refused(store: DocsStore) -> None:
     assert store.write(stored.read()).outcome is Outcome.UNCHANGED
     with pytest.raises(TypeError, match=r"row: expected a row of a task table \(TaskRow\), got str"):
         store.ensure("a1", draft)  # type: ignore[arg-type]
+
+
+def test_a_row_may_be_of_any_class_that_has_its_names(store: DocsStore) -> None:
+    @attrs.frozen
+    class Row:
+        stage: ClassVar[str] = "draft"
+        task_id: str
+        doc_id: str
+        parent_doc_id: str | None = None
+        doc_run_id: str | None = None
+
+    row = Row("t-1", "a1")
+    stored = store.ensure(row, lambda: Document.from_task(row, raw_text="once"))
+    assert (stored.task_id, stored.outcome) == ("t-1", Outcome.CREATED)
 
 
 def test_another_policy_is_refused(store: DocsStore) -> None:

@@ -284,8 +284,8 @@ class Document:
             InvalidDocument, TypeError: as for the class.
         """
         return cls(
-            stage=row.stage,
             doc_id=reserved_id(row),
+            stage=row.stage,
             task_id=row.task_id,
             parent_doc_id=row.parent_doc_id,
             raw_text=raw_text,
@@ -342,7 +342,10 @@ def reserved_id(row: TaskLike) -> DocId:
 
     Raises:
         InvalidName: it has none yet, or it is no doc id.
+        TypeError: it is no row; a document is none either.
     """
+    if not hasattr(row, "doc_run_id"):
+        raise TypeError(f"row: expected a row of a task table (TaskRow), got {type(row).__name__}")
     if row.doc_id == "":
         problem = f"the row of task {shown(row.task_id)} is not reserved"
         raise InvalidName("doc_id", "", problem, "a row that went through reserve_tasks or 'docid reserve'")

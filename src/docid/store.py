@@ -23,7 +23,7 @@ from docid.errors import (
 )
 from docid.ids import check_doc_id, check_text
 from docid.outcomes import Outcome, WriteResult, check_lineage, content_conflict, judge, not_migrated
-from docid.rows import TaskRow, is_missing, source_of
+from docid.rows import is_missing, source_of
 from docid.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.stored import ALL_FILES, Part, StoredDocument, Version, earlier_version, file_of
 
@@ -376,9 +376,7 @@ class DocsStore:
         """
         if if_exists not in {"keep", "replace"}:
             raise ValueError(f"if_exists: expected 'keep' or 'replace', got {if_exists!r}")
-        if not isinstance(row, TaskRow):
-            raise TypeError(f"row: expected a row of a task table (TaskRow), got {type(row).__name__}")
-        stage, doc_id, task_id = self.stages.check(row.stage), reserved_id(row), check_text(row.task_id, "task_id")
+        doc_id, stage, task_id = reserved_id(row), self.stages.check(row.stage), check_text(row.task_id, "task_id")
         held = self._held(row, stage, doc_id, task_id)
         if held is not None and if_exists == "keep":
             return StoredDocument(held, Outcome.KEPT)
