@@ -1135,6 +1135,19 @@ def test_a_worker_that_is_killed_is_one_line(
     assert err == "docid: a worker process was killed (is the memory full?); expected fewer --jobs\n"
 
 
+def test_the_json_says_whether_there_is_a_store(
+    full: DocsStore, tables: Path, tmp_path: Path, rows: Rows, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*arguments: object) -> object:
+        return json.loads(run(capsys, "audit", tables, "--json", *arguments)[1].splitlines()[-1])["summary"]["store"]
+
+    root = place(full, rows["draft"][0]).parents[1]
+    assert told("--store", root) == {"location": str(root), "exists": True}
+    assert told("--store", tmp_path / "nowhere") == {"location": f"{tmp_path}/nowhere", "exists": False}
+    assert told("--store", root / "draft") == {"location": f"{root}/draft", "exists": False}
+    assert told() is None
+
+
 def test_a_store_that_is_not_there_yet_is_said(
     tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

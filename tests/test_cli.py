@@ -291,37 +291,35 @@ def test_ls_says_what_other_stages_a_store_holds(
     monkeypatch.setenv("DOCID_STAGES", "outline,chapter")
     code, out, err = run(capfd, "ls", "--store", str(root))
     assert (code, out) == (0, "")
-    assert "also holds draft, essay: no stages of outline, chapter; --stages declares others" in err
+    assert err == (
+        f"docid: {root} holds no directory of stage outline, chapter: an empty store; it holds draft, essay: --stages "
+        "declares other stages\n"
+    )
     assert run(capfd, "ls", "--store", str(root), "--stages", "draft,essay")[2] == ""
     for number in range(6):
         (root / f"more-{number}").mkdir()
     assert "essay, more-0, more-1, more-2, …" in run(capfd, "ls", "--store", str(root))[2]
 
 
-def test_a_directory_that_is_no_store_is_told(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (root.parent / "empty" / "essay").mkdir(parents=True)
-    assert run(capfd, "ls", "--store", str(root.parent / "empty")) == (0, "", "")
-    (root.parent / "empty" / "essay").rmdir()
-    empty = f"{root.parent / 'empty'} has no directory of stage draft, essay, evaluation: an empty store\n"
-    assert run(capfd, "ls", "--store", str(root.parent / "empty")) == (0, "", f"docid: {empty}")
-    code, _, err = run(capfd, "audit", "--store", str(root / "draft"), "--json")
-    assert (code, "it holds documents itself: was the directory above it meant?" in err) == (0, True)
-
-
-@pytest.mark.parametrize(("name", "exists"), [("docs", True), ("nowhere", False), (None, None)])
-def test_the_audit_says_whether_there_is_a_store(
-    root: Path, capfd: pytest.CaptureFixture[str], name: str | None, exists: bool | None
+@pytest.mark.parametrize("command", [["ls"], ["repair"], ["report", "--output", "page.html"], ["audit", "tables"]])
+def test_a_directory_that_is_no_store_is_said(
+    command: list[str], root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (root.parent / "draft_tasks.csv").write_text("draft_task_id,doc_id\n")
-    store = [] if name is None else ["--store", str(root.parent / name)]
-    _, out, _ = run(capfd, "audit", "draft_tasks.csv", *store, "--json")
-    assert json.loads(out.splitlines()[-1])["summary"]["store_exists"] is exists
+    (root.parent / "empty").mkdir()
+    (root.parent / "tables").mkdir()
+    os.rename("draft_generation_tasks.csv", "tables/draft_tasks.csv")
+    run(capfd, "reserve", "tables/draft_tasks.csv")
+    code, _, err = run(capfd, *command, "--store", "empty")
+    assert (code, err) == (0, "docid: empty holds no directory of stage draft, essay, evaluation: an empty store\n")
+    code, _, err = run(capfd, *command, "--store", "docs/draft")
+    assert (code, err) == (0, "docid: docs/draft holds documents itself; was its parent directory meant?\n")
+    assert run(capfd, *command, "--store", "docs")[2] == ""
 
 
-def test_ages_may_be_nothing(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (root / "draft" / "aa1" / "raw.txt").unlink()
-    code, out, _ = run(capfd, "repair", "--store", str(root), "--stale-after", "0")
-    assert (code, "to move" in out) == (0, True)
+def test_a_copy_from_a_directory_that_is_no_store_is_said(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capfd, "copy", "docs/draft", "there")
+    assert (code, out) == (0, "no documents\n")
+    assert err == "docid: docs/draft holds documents itself; was its parent directory meant?\n"
 
 
 def test_what_would_steer_a_terminal_is_shown_as_text(root: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -330,6 +330,9 @@ def test_the_other_commands_take_a_url_too(
     assert command("show", "draft/d0", "--raw") == "text\r\n0\x00é"
     assert "0 errors, 0 warnings" in command("audit", "--verify", "--store", url)
     assert "0 errors, 0 warnings" in command("audit", "--jobs", "2", "--store", url)
+    for where, exists in ((url, True), (f"{url}/nothing", False)):
+        summary = json.loads(command("audit", "--json", "--store", where).splitlines()[-1])["summary"]
+        assert summary["store"] == {"location": where, "exists": exists}
     assert command("repair") == "nothing to repair\n"
     command("scores", "-o", "scores.csv")
     assert Path("scores.csv").read_text().startswith("doc_id")

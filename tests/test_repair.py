@@ -877,7 +877,7 @@ def test_the_command_says_where_a_store_has_other_stages(
 ) -> None:
     code, out, err = run(capsys, "repair", "--store", root, "--stages", "outline")
     assert (code, out) == (0, "nothing to repair\n")
-    assert "also holds draft: no stages of outline; --stages declares others" in err
+    assert "holds no directory of stage outline: an empty store; it holds draft: --stages declares other stages" in err
 
 
 @pytest.mark.parametrize(

@@ -95,8 +95,8 @@ def _audit(arguments: argparse.Namespace) -> int:
         if arguments.json:
             for finding in report.findings:
                 print(json.dumps(finding.to_dict()))
-            exists = None if store is None else is_url(arguments.store) or os.path.isdir(arguments.store)
-            print(json.dumps({"summary": {**report.summary(), "skipped": skipped, "store_exists": exists}}))
+            summary = {**report.summary(), "skipped": skipped, "store": _store_facts(report, arguments.store)}
+            print(json.dumps({"summary": summary}))
         else:
             _print_report(report, arguments, skipped)
     fails = bool(report.findings) if arguments.fail_on == "warning" else not report.ok
@@ -144,6 +144,15 @@ def _write_findings(path: str, findings: Sequence[Finding]) -> None:
         for number, finding in enumerate(findings, 2):
             writer.add(number, {key: value or "" for key, value in finding.to_dict().items()})
         writer.commit()
+
+
+def _store_facts(report: AuditReport, root: str | None) -> dict[str, Any] | None:
+    """Return where the store is, and whether there is one: a directory of a stage, in a bucket a document."""
+    if root is None:
+        return None
+    if is_url(root):
+        return {"location": root, "exists": any(facts.documents for facts in report.stages.values())}
+    return {"location": root, "exists": any(os.path.isdir(os.path.join(root, stage)) for stage in report.stages)}
 
 
 def _print_report(report: AuditReport, arguments: argparse.Namespace, skipped: list[str]) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from docid.cli.options import add_stages, opened, root_of, whole
-from docid.cli.output import json_line, one_line, say
+from docid.cli.output import hint_at_other_stages, json_line, one_line, say
 from docid.cli.terminal import Meter
 from docid.copying import copy
 from docid.errors import shown
@@ -47,6 +47,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _copy(arguments: argparse.Namespace) -> int:
     source = opened(arguments.source, arguments.stages, in_flight=arguments.in_flight)
     target = opened(arguments.target, arguments.stages, new=True, in_flight=arguments.in_flight)
+    hint_at_other_stages(arguments, arguments.source)
     by_stage: dict[str, Counter[str]] = {}
     documents = copy(
         source,

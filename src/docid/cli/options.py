@@ -104,26 +104,24 @@ def opened(root: str, stages: Stages, *, new: bool = False, in_flight: int | Non
         raise UsageError(str(error)) from error
 
 
-def other_stages(arguments: argparse.Namespace) -> str:
-    """Return a hint at directories of the store that are none of the stages; empty where there are none."""
-    if is_url(arguments.store):
+def other_stages(root: str, stages: Stages) -> str:
+    """Return a hint at a store that holds none of the stages, or other directories too; empty where neither is so."""
+    if is_url(root):
         return ""
     try:
-        with os.scandir(arguments.store) as entries:
+        with os.scandir(root) as entries:
             names = sorted(each.name for each in entries if each.is_dir() and not each.name.startswith("."))
     except OSError:
         return ""  # what cannot be listed is told by those who need it
-    others = [name for name in names if name not in arguments.stages]
-    if not any(name in arguments.stages for name in names):
-        empty = f"{arguments.store} has no directory of stage {', '.join(arguments.stages)}: an empty store"
-        if not others:
-            return empty
-        if os.path.isfile(os.path.join(arguments.store, others[0], RECORD_FILE)):
-            return f"{empty}; it holds documents itself: was the directory above it meant?"
-    if not others:
-        return ""
+    others = [name for name in names if name not in stages]
     some = ", ".join(others[:SHOWN]) + (", …" if len(others) > SHOWN else "")
-    return f"{arguments.store} also holds {some}: no stages of {', '.join(arguments.stages)}; --stages declares others"
+    declared = ", ".join(stages)
+    if others != names:
+        return f"{root} also holds {some}: no stages of {declared}; --stages declares others" if others else ""
+    if any(os.path.isfile(os.path.join(root, name, RECORD_FILE)) for name in others[:SHOWN]):
+        return f"{root} holds documents itself; was its parent directory meant?"
+    hint = f"{root} holds no directory of stage {declared}: an empty store"
+    return f"{hint}; it holds {some}: --stages declares other stages" if others else hint
 
 
 def whole(what: str, least: int = 1) -> Callable[[str], int]:
@@ -257,8 +255,8 @@ def named(arguments: argparse.Namespace, name: str) -> tuple[str, str]:
         return found[0]
     if found:
         some = ", ".join("/".join(each) for each in sorted(found)[:SHOWN]) + (", …" if len(found) > SHOWN else "")
-        raise UsageError(f"{name}: {len(found)} documents begin so: {some}; give more of the id, or STAGE/ID")
-    hint = other_stages(arguments)
+        raise UsageError(f"{name}: {len(found)} documents of that name: {some}; give more of the id, or STAGE/ID")
+    hint = other_stages(arguments.store, arguments.stages)
     where = f"in stage {', '.join(stages)} of {arguments.store}" + (f"; {hint}" if hint else "")
     by_task = "of a task id 'docid reserve --stage STAGE --task-id ID' prints the doc id"
     raise UsageError(f"{name}: no document of that name {where}; {by_task}")

@@ -104,9 +104,9 @@ def complain(what: object) -> None:
     print(f"docid: {printable(str(what))}", file=sys.stderr)
 
 
-def hint_at_other_stages(arguments: argparse.Namespace) -> None:
-    """Say where the store has directories that are none of the stages."""
-    if hint := other_stages(arguments):
+def hint_at_other_stages(arguments: argparse.Namespace, root: str | None = None) -> None:
+    """Say where the store (that of --store, or another) has none of the stages, or other directories too."""
+    if hint := other_stages(root or arguments.store, arguments.stages):
         complain(hint)
 
 
