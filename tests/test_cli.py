@@ -322,6 +322,12 @@ def test_a_copy_from_a_directory_that_is_no_store_is_said(root: Path, capfd: pyt
     assert err == "docid: docs/draft holds documents itself; was its parent directory meant?\n"
 
 
+def test_ages_may_be_nothing(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (root / "draft" / "aa1" / "raw.txt").unlink()
+    code, out, _ = run(capfd, "repair", "--store", str(root), "--stale-after", "0")
+    assert (code, "to move" in out) == (0, True)
+
+
 def test_what_would_steer_a_terminal_is_shown_as_text(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     hostile = Document(
         stage="draft", doc_id="bb", task_id="t", raw_text="a\x1b[2Jb\tc\r\nd\x9b\n", metadata={"k": "\x07"}

@@ -255,7 +255,7 @@ def named(arguments: argparse.Namespace, name: str) -> tuple[str, str]:
         return found[0]
     if found:
         some = ", ".join("/".join(each) for each in sorted(found)[:SHOWN]) + (", …" if len(found) > SHOWN else "")
-        raise UsageError(f"{name}: {len(found)} documents of that name: {some}; give more of the id, or STAGE/ID")
+        raise UsageError(f"{name}: {len(found)} documents begin so: {some}; give more of the id, or STAGE/ID")
     hint = other_stages(arguments.store, arguments.stages)
     where = f"in stage {', '.join(stages)} of {arguments.store}" + (f"; {hint}" if hint else "")
     by_task = "of a task id 'docid reserve --stage STAGE --task-id ID' prints the doc id"
