@@ -501,6 +501,23 @@ def test_repair_only_plans_also_where_it_is_told_so(root: Path, capfd: pytest.Ca
     assert run(capfd, "repair", "--store", str(root), "--dry-run", "--apply")[0] == 2
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [([], "30d"), (["1.5h"], "90m"), (["48h"], "2d"), (["5h"], "5h"), (["90s"], "90s"), (["0.5s"], "0.5s")],
+)
+def test_repair_says_that_there_is_nothing_so_old_to_purge(
+    given: list[str], told: str, root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    older = [f"--older-than={each}" for each in given]
+    store = DocsStore(root, durability="none")
+    store.write(Document(stage="draft", doc_id="aa2", task_id="t-2", raw_text="second"), if_exists="replace")
+    purge = ("repair", "--store", str(root), "--purge", "--history")
+    code, out, err = run(capfd, *purge, *older)
+    assert (code, out, err) == (0, f"nothing put aside is older than {told}\n", "")
+    assert "1 deleted" in run(capfd, *purge, "--older-than", "0s", "--apply")[1]
+    assert run(capfd, *purge, "--older-than", "0s")[1] == "nothing put aside is older than 0s\n"
+
+
 def test_a_large_tree_may_be_more_than_mermaid_draws(
     root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,14 @@ def seconds(text: str) -> float:
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
+def age(seconds: float) -> str:
+    """Return an age as `seconds` takes it, in the largest unit that it is a whole number of."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
 def store_of(arguments: argparse.Namespace) -> DocsStore:
     """Return the store of --store, which has to be there."""
     if not arguments.store:

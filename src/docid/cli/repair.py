@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from docid.cli.options import UsageError, add_store, seconds, store_of
+from docid.cli.options import UsageError, add_store, age, seconds, store_of
 from docid.cli.output import hint_at_other_stages, json_line, one_line, say
 from docid.errors import shown
 from docid.repair import repair
@@ -65,6 +65,7 @@ def _repair(arguments: argparse.Namespace) -> int:
         raise UsageError("--history and --older-than say what --purge deletes; expected --purge with them")
     store = store_of(arguments)
     hint_at_other_stages(arguments)
+    older_than = seconds("30d") if arguments.older_than is None else arguments.older_than
     steps = repair(
         store,
         apply=arguments.apply,
@@ -72,7 +73,7 @@ def _repair(arguments: argparse.Namespace) -> int:
         stale_after=arguments.stale_after,
         purge=arguments.purge,
         history=arguments.history,
-        older_than=seconds("30d") if arguments.older_than is None else arguments.older_than,
+        older_than=older_than,
     )
     counts: Counter[str] = Counter()
     for step in steps:
@@ -92,7 +93,7 @@ def _repair(arguments: argparse.Namespace) -> int:
             text += f" -> {step.to}" if step.to else ""
             say(one_line(f"{text}: {step.error or step.message}"))
     if not arguments.json:
-        say(_summary(counts, applied=arguments.apply))
+        say(_summary(counts, older_than if arguments.purge else None, applied=arguments.apply))
     return 1 if counts["failed"] else 0
 
 
@@ -109,9 +110,12 @@ def _step_facts(step: Step) -> dict[str, Any]:
     }
 
 
-def _summary(counts: Counter[str], *, applied: bool) -> str:
+def _summary(counts: Counter[str], purged: float | None, *, applied: bool) -> str:
+    """Return what was done, or would be; `purged` is the age of what was to be deleted, in seconds."""
     some = [f"{counts[action]:,} {verbs[not applied]}" for action, verbs in _VERBS.items() if counts[action]]
     some += [f"{counts[state]:,} {state}" for state in ("skipped", "failed") if counts[state]]
+    if purged is not None and not counts["purge"] + counts["failed"]:
+        some.append(f"nothing put aside is older than {age(purged)}")
     if not some:
         return "nothing to repair"
     pending = not applied and any(counts[action] for action in ("quarantine", "settle", "purge"))
