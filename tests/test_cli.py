@@ -205,7 +205,9 @@ def test_other_stages_are_declared_by_an_option(tables: Path, capfd: pytest.Capt
         pytest.param(["show", "--store", "docs", "essay/.."], "no document of that name", id="dots"),
         pytest.param(["show", "--store", "docs", "essay/aa1", "--prompt"], "has no prompt text, only raw 1", id="part"),
         pytest.param([], "required: COMMAND", id="no command"),
-        pytest.param(["paint"], "invalid choice: 'paint'", id="no such command"),
+        pytest.param(["paint"], r"invalid choice: 'paint' \(choose from .*\)\n$", id="no such command"),
+        pytest.param(["shwo"], r"invalid choice: 'shwo' \(choose from .*\); did you mean show\?$", id="slip"),
+        pytest.param(["ls", "--nope"], "(?m)^docid ls: error: unrecognized arguments: --nope$", id="no such option"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_2(

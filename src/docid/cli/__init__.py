@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from docid import __version__
 from docid.cli import audit, copy, curate, lineage, migrate, register, repair, report, reserve, show
@@ -37,8 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that cannot show a character is no reason to stop.
         sys.stdout.reconfigure(errors="backslashreplace")
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments, unknown = _parser().parse_known_args(argv)
+    if unknown:  # told with the usage of the command that was given them
+        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     code: int = 0
     try:
         code = arguments.run(arguments)
@@ -63,8 +65,22 @@ def _told(error: Exception) -> str:
     return str(error)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that knows what a slip was meant to be."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong, with the nearest of the choices if one is near, and exit."""
+        wrong = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message)
+        if wrong is not None:
+            import difflib  # noqa: PLC0415 - for this alone
+
+            for near in difflib.get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), 1, 0.7):
+                message += f"; did you mean {near}?"
+        super().error(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         allow_abbrev=False,
         prog="docid",
         description="Name a pipeline's documents before they exist, and look at what is stored.",
@@ -73,4 +89,6 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (reserve, show, lineage, audit, report, repair, curate, migrate, copy, register):
         command.add(verbs)
+    for verb in verbs.choices.values():
+        verb.set_defaults(parser=verb)
     return parser
