@@ -815,6 +815,12 @@ def test_a_misspelt_column_gives_no_new_names_to_what_has_names(
     ]
 
 
+def test_a_misspelt_source_is_refused_in_rows_of_any_type(tmp_path: Path) -> None:
+    for row_type in (DraftTask, TaskRow.of("draft")):
+        with pytest.raises(TaskTableError, match="column source_doc_id: .* is 'Source_Doc_ID' meant for it"):
+            read_tasks(table(tmp_path, "draft_task_id,Source_Doc_ID\nt-1,d1\n"), row_type, reserved=False)
+
+
 def test_columns_that_only_resemble_docids_own_are_others(tmp_path: Path) -> None:
     path = table(tmp_path, "draft_task_id,document_id,essay_doc_id,docids,parent_doc_id\nt-1,1,2,3,4\n")
     [row] = read_tasks(path, DraftTask, reserved=False)
@@ -843,6 +849,9 @@ def test_parents_of_another_kind_are_refused(tmp_path: Path) -> None:
     misspelt = read_tasks(table(tmp_path, "chapter_task_id,outline_taskid\nt,o\n", "m.csv"), chapter, reserved=False)
     with pytest.raises(TaskTableError, match="missing from the header; is 'outline_taskid' meant for it"):
         reserve_tasks(misspelt, chapter, parents={})
+    path = table(tmp_path, "chapter_task_id,Outline Task ID,parent_doc_id\nt,o,\n", "n.csv")
+    with pytest.raises(TaskTableError, match="row 1, column outline_task_id: .*; is 'Outline Task ID' meant for it"):
+        reserve_tasks(read_tasks(path, chapter, reserved=False), chapter, parents={"o": "o1"})
     with pytest.raises(ValueError, match="parents: expected rows of stage 'draft', got a row of stage 'essay'"):
         reserve_tasks([], EssayTask, parents=[EssayTask(task_id="e")])
     with pytest.raises(TypeError, match="parents: .* got the path draft_tasks.csv, which read_tasks reads"):

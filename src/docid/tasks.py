@@ -207,8 +207,8 @@ def reserve_tasks(
     if parents is not None and row_type.parent_stage is not None:
         by_task = _doc_ids_by_task(parents, row_type.parent_stage)
         column = f"{row_type.parent_stage}_task_id"
-        if columns and not {column, "parent_doc_id"} & set(columns):
-            other = misspelt(column, columns)
+        other = misspelt(column, columns)
+        if other or (columns and not {column, "parent_doc_id"} & set(columns)):
             hint = f"is {other!r} meant for it?" if other else "expected it, to find the parents by"
             expected = f"missing from the header; {hint}"
             raise TaskTableError([Problem(file, 1, column, "", expected)])
@@ -437,6 +437,10 @@ def _check_header(header: list[str], row_type: type[TaskRow], faults: Faults, *,
             if to_be_reserved:
                 hint += " ('docid reserve' adds it)"
             faults.add(1, column.name, "", f"missing from the header; {hint}")
+    # Rows of any type may have it.
+    source = "source_doc_id"
+    if source not in schema_of(row_type).names and (other := misspelt(source, header)):
+        faults.add(1, source, "", f"missing from the header; is {other!r} meant for it?")
 
 
 # --- reserving -------------------------------------------------------------------------------------------------
