@@ -407,6 +407,11 @@ def test_a_stage_without_documents_gives_a_header(store: DocsStore, tmp_path: Pa
         scores(store, "chapter")
 
 
+def test_scores_are_those_of_a_store() -> None:
+    with pytest.raises(TypeError, match="store: expected a DocsStore, got str"):
+        scores("docs")  # type: ignore[arg-type]
+
+
 def test_scores_know_all_ancestors_of_a_longer_chain() -> None:
     store = DocsStore(MemoryBackend(), stages=Stages.chain("idea", "plan", "text", "mark"))
     put(store, "idea", "i1", "i")

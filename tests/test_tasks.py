@@ -833,6 +833,7 @@ def test_rows_and_row_types_that_are_none_are_refused(tmp_path: Path) -> None:
         lambda: read_tasks(table(tmp_path, "a\n"), not_a_type),
         lambda: reserve_tasks([], not_a_type),
         lambda: write_tasks(tmp_path / "x.csv", [], row_type=not_a_type),
+        lambda: write_tasks(tmp_path / "x.csv", [DraftTask(task_id="t")], row_type=not_a_type),
         lambda: read_tasks(table(tmp_path, "a\n"), str),  # type: ignore[type-var]
     ):
         with pytest.raises(TypeError, match="row_type: expected a class of rows, as EssayTask or row_type_of"):
@@ -840,6 +841,10 @@ def test_rows_and_row_types_that_are_none_are_refused(tmp_path: Path) -> None:
     rows: Any = ["draft_task_id"]
     with pytest.raises(TypeError, match="rows: expected rows of task tables .*, got str; docid.frames.frame_to_tasks"):
         write_tasks(tmp_path / "x.csv", rows)
+    with pytest.raises(TypeError, match="rows: expected rows of task tables .*, got str; .*, read_tasks of a file"):
+        list(reserve_tasks(rows, DraftTask))
+    with pytest.raises(TypeError, match="parents: expected rows of task tables .*, got str; docid.frames"):
+        reserve_tasks([], EssayTask, parents=rows)
     with pytest.raises(TypeError, match="stages: expected Stages, as .*, got str"):
         row_type_of("draft", "draft,essay")  # type: ignore[arg-type]
 

@@ -158,6 +158,8 @@ def audit(
 
     if isinstance(store, (str, os.PathLike)):
         store = DocsStore(store, stages=stages or DEFAULT_STAGES)
+    if store is not None and not isinstance(store, DocsStore):
+        raise TypeError(f"store: expected a DocsStore, a directory or None, got {type(store).__name__}")
     stages = check_stages(stages or (DEFAULT_STAGES if store is None else store.stages))
     if tables is not None and not isinstance(tables, Mapping):
         raise TypeError(f"tables: expected a table by stage, as {{'draft': path}}, got {type(tables).__name__}")

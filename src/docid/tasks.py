@@ -157,7 +157,7 @@ def lineages_of(rows: Iterable[TaskRow], stage: str) -> Iterator[tuple[int, RowL
     """
     for position, row in enumerate(rows, 1):
         if getattr(row, "stage", None) != stage:
-            _type_of(row)
+            check_row(row, "tables")
             raise ValueError(f"tables: expected rows of stage {stage!r}, got a row of stage {row.stage!r}")
         number = rows.row if isinstance(rows, TaskRows) else position
         parent = row.parent_doc_id or ""
@@ -275,10 +275,12 @@ def write_tasks(
     """
     columns: tuple[str, ...] = getattr(rows, "columns", ())
     row_type = row_type or getattr(rows, "row_type", None)
+    if row_type is not None:
+        schema_of(row_type)  # says what is wrong with the class, if anything is
     shape = Shape() if like is None else shape_of(os.fspath(like))
     with TableWriter(os.fspath(path), shape) as writer:
         for number, row in enumerate(rows, 2):  # as a spreadsheet will number it
-            row_type = row_type or _type_of(row)
+            row_type = row_type or check_row(row)
             _check_type(row, row_type)
             if fault := fault_of(row):
                 column, value, expected = fault
@@ -295,16 +297,21 @@ def write_tasks(
         return writer.count
 
 
-def _type_of(row: object) -> type[TaskRow]:
+def check_row(row: object, argument: str = "rows") -> type[TaskRow]:
+    """Return the class of a task row.
+
+    Raises:
+        TypeError: it is none; of a path the characters are given here, of a data frame the columns.
+    """
     if not isinstance(row, TaskRow):
-        hint = "docid.frames.frame_to_tasks makes them of a data frame"
-        raise TypeError(f"rows: expected rows of task tables (TaskRow), got {type(row).__name__}; {hint}")
+        hint = "docid.frames.frame_to_tasks makes them of a data frame, read_tasks of a file"
+        raise TypeError(f"{argument}: expected rows of task tables (TaskRow), got {type(row).__name__}; {hint}")
     return type(row)
 
 
 def _check_type(row: TaskRow, row_type: type[TaskRow]) -> None:
     if not isinstance(row, row_type):
-        expected, got = row_type.__name__, type(row).__name__
+        expected, got = row_type.__name__, check_row(row).__name__
         if expected == got:
             expected, got = f"{row_type.__module__}.{expected}", f"{type(row).__module__}.{got}"
         raise TypeError(f"rows: expected rows of {expected}, got {got}")
@@ -456,7 +463,8 @@ def _doc_ids_by_task(parents: Mapping[str, str] | Iterable[TaskRow], stage: str)
         )
     found: dict[str, str | None] = {}
     for row in parents:
-        if row.stage != stage:
+        if getattr(row, "stage", None) != stage:
+            check_row(row, "parents")
             raise ValueError(f"parents: expected rows of stage {stage!r}, got a row of stage {row.stage!r}")
         found[row.task_id] = row.doc_id if found.get(row.task_id, row.doc_id) == row.doc_id else None
     return found
