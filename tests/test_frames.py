@@ -334,8 +334,22 @@ def test_documents_are_those_of_a_store() -> None:
         documents_to_frame("docs", "draft")  # type: ignore[arg-type]
 
 
+def test_what_a_frame_cannot_be_made_of_is_named() -> None:
+    store: Any = DocsStore("memory://")
+    others: list[Any] = [store, "docs", [1]]
+    expected = r"scores: expected what docid.curate.scores\(store\) gives, got (DocsStore|str|int)"
+    for other in others:
+        with pytest.raises(TypeError, match=expected):
+            scores_to_frame(other)
+    with pytest.raises(TypeError, match="report: expected an AuditReport, as audit gives it, got DocsStore"):
+        findings_to_frame(store)
+    rows: Any = "draft_tasks.csv"
+    with pytest.raises(TypeError, match="rows: expected rows of task tables .*, got str; .*, read_tasks of a file"):
+        tasks_to_frame(rows)
+
+
 def test_a_column_of_the_parents_that_is_missing_has_no_row(make: Make) -> None:
-    with pytest.raises(TaskTableError, match=r"^column draft_task_id: missing from the header"):
+    with pytest.raises(TaskTableError, match=r"^column draft_task_id: missing from the frame"):
         reserve_frame(make({"essay_task_id": ["a"]}), stage="essay", parents={"a": "d1"})
 
 
@@ -486,8 +500,17 @@ def test_decimals_are_numbers(kind: str) -> None:
 
 
 def test_a_header_that_is_none_is_told_at_once(make: Make) -> None:
-    with pytest.raises(TaskTableError, match=r"^column draft_task_id: missing from the header; is 'draft_task' meant"):
+    with pytest.raises(TaskTableError, match=r"^column draft_task_id: missing from the frame; is 'draft_task' meant"):
         frame_to_tasks(make({"draft_task": ["a"]}), DraftTask, reserved=False)
+
+
+def test_what_a_frame_lacks_to_be_run_reserve_frame_fills(make: Make) -> None:
+    tasks = {"draft_task_id": ["a"]}
+    with pytest.raises(TaskTableError, match=r"^column doc_id: missing from the frame; .* \(reserve_frame adds it\)$"):
+        frame_to_tasks(make(tasks), DraftTask)
+    with pytest.raises(TaskTableError, match=r"^row 1, column doc_id: missing; .* \(reserve_frame fills it\)$"):
+        list(frame_to_tasks(make(tasks | {"doc_id": [""]}), DraftTask))
+    assert list(frame_to_tasks(reserve_frame(make(tasks), stage="draft"), DraftTask))
 
 
 # --- what a store holds --------------------------------------------------------------------------------------------

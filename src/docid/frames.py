@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import numbers
+from collections.abc import Iterable
 from datetime import date, datetime, time
 from decimal import Decimal
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
+from docid.audit import AuditReport
 from docid.csvfile import Faults, misspelt, names_shown
 from docid.curate import Score
 from docid.errors import DocidError, DuplicateTaskId, InvalidName, Problem, TaskTableError, shown, utf8
@@ -23,7 +25,7 @@ from docid.rows import TaskRow, is_missing, schema_of, texts_of
 from docid.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.store import DocsStore
 from docid.stored import StoredDocument
-from docid.tasks import TaskRows, check_noted, header_of, reserve_tasks, row_parser
+from docid.tasks import TaskRows, check_noted, check_row, header_of, reserve_tasks, row_parser
 
 try:
     import narwhals as nw
@@ -31,11 +33,10 @@ except ImportError as error:  # pragma: no cover  - tested in an environment wit
     raise ImportError("docid.frames needs narwhals: pip install 'docid-store[frames]'") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from narwhals.typing import IntoDataFrame
 
-    from docid.audit import AuditReport
     from docid.stored import Part
 
     Library = Literal["pandas", "polars", "pyarrow"]
@@ -200,10 +201,12 @@ def _reserved(
         found = list(reserve_tasks(rows, row_type, **given))
     except TaskTableError as error:
         # As the column is named in the frame; a header has no row there.
-        problems = [
-            each._replace(column=column if each.column == own else each.column, row=_row_of(each))
-            for each in error.problems
-        ]
+        problems = []
+        for each in error.problems:
+            expected = _of_frame(each.expected)
+            row = None if expected.startswith(_NO_COLUMN) else each.row
+            name = column if each.column == own else each.column
+            problems.append(each._replace(column=name, row=row, expected=expected))
         raise TaskTableError(problems, error.count) from None
     filled: dict[str, list[Any]] = {"doc_id": [row.doc_id for row in found]}
     if row_type.parent_stage is not None and given["parents"] is not None:
@@ -214,8 +217,18 @@ def _reserved(
     return filled
 
 
-def _row_of(problem: Problem) -> int | None:
-    return None if "missing from the header" in problem.expected else problem.row
+class _FrameFaults(Faults):
+    """Faults as they are said of a frame: it has no header, and no command fills it."""
+
+    def add(self, row: int | None, column: str | None, value: str, expected: str) -> None:
+        super().add(row, column, value, _of_frame(expected))
+
+
+def _of_frame(expected: str) -> str:
+    return expected.replace("missing from the header", _NO_COLUMN, 1).replace("'docid reserve'", "reserve_frame", 1)
+
+
+_NO_COLUMN = "missing from the frame"
 
 
 def _by_task(parents: Any, parent_stage: str | None) -> Mapping[str, str] | Iterable[TaskRow] | None:
@@ -266,7 +279,7 @@ def frame_to_tasks(frame: IntoDataFrame, row_type: type[Row], *, reserved: bool 
 
 
 def _tasks(df: nw.DataFrame[Any], row_type: type[Row], *, reserved: bool, file: str = "") -> TaskRows[Row]:
-    faults = Faults(file)
+    faults = _FrameFaults(file)
     try:
         columns = header_of(iter([(1, list(df.columns))]), row_type, faults, reserved=reserved)
     except TaskTableError as error:
@@ -358,7 +371,7 @@ def tasks_to_frame(
     if row_type is None:
         if not held:
             raise ValueError("rows: none, so the columns are unknown; pass row_type")
-        row_type = type(held[0])
+        row_type = check_row(held[0])
     own = {column.name: column for column in schema_of(row_type).columns}
     for row in held:
         if not isinstance(row, row_type):
@@ -492,6 +505,7 @@ def scores_to_frame(scores: Iterable[Score], *, backend: Library | None = None) 
 
     Raises:
         ValueError: another backend.
+        TypeError: what are no scores.
         ImportError: that library is not installed.
 
     Example:
@@ -500,7 +514,9 @@ def scores_to_frame(scores: Iterable[Score], *, backend: Library | None = None) 
         >>> scores_to_frame([given], backend="polars")["score", "draft_doc_id"].rows()
         [(7.5, 'd1')]
     """
-    held = list(scores)
+    held: list[Any] = list(scores) if isinstance(scores, Iterable) else [scores]
+    if odd := [each for each in held if not isinstance(each, Score)]:
+        raise TypeError(f"scores: expected what docid.curate.scores(store) gives, got {type(odd[0]).__name__}")
     names = Score._fields[:-1]
     kinds = {"score": float, "created_at": date}
     data: dict[str, tuple[type, list[Any]]] = {
@@ -526,6 +542,7 @@ def findings_to_frame(report: AuditReport, *, backend: Library | None = None) ->
 
     Raises:
         ValueError: another backend.
+        TypeError: what is no report.
         ImportError: that library is not installed.
 
     Example:
@@ -534,6 +551,8 @@ def findings_to_frame(report: AuditReport, *, backend: Library | None = None) ->
         >>> findings_to_frame(found, backend="polars")["code", "task_id"].rows()
         [('missing-doc-id', 't-1')]
     """
+    if not isinstance(report, AuditReport):
+        raise TypeError(f"report: expected an AuditReport, as audit gives it, got {type(report).__name__}")
     rows = report.rows()
     return _frame({name: (str, [_or_none(row[name]) for row in rows]) for name in FIELDS}, backend)
 
