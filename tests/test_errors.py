@@ -131,3 +131,7 @@ def test_a_long_value_is_cut_in_the_middle() -> None:
     assert text.startswith("'aaa")
     assert text.endswith("ccc' (1102 characters)")
     assert len(text) < 100
+
+
+def test_a_text_that_looks_like_its_normal_form_is_shown_escaped() -> None:
+    assert (shown("caf\u00e9"), shown("cafe\u0301")) == ("'caf\u00e9'", r"'cafe\u0301'")

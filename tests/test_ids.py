@@ -190,6 +190,11 @@ def test_a_wrong_task_id_among_many_is_named_by_its_position() -> None:
         reserve_doc_ids("draft", ["a", "b", ""])
 
 
+def test_a_text_that_is_not_in_nfc_is_told_from_the_one_that_is() -> None:
+    with pytest.raises(InvalidName, match=r"^task_id: not in NFC: 'cafe\\u0301'; expected .*, or its table, saved in"):
+        reserve_doc_id("draft", "cafe\u0301")
+
+
 def test_one_text_where_many_task_ids_are_expected_is_refused() -> None:
     with pytest.raises(TypeError, match=r"task_ids: expected an iterable of task ids, got the str 'abc'"):
         reserve_doc_ids("draft", "abc")

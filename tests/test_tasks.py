@@ -925,6 +925,7 @@ def test_what_cannot_be_reserved_is_all_said() -> None:
         EssayTask(task_id="f", draft_task_id="same", doc_run_id="r\n"),
         EssayTask(task_id="g", draft_task_id="same"),
         EssayTask(task_id="h", draft_task_id="odd"),
+        EssayTask(task_id="cafe\u0301", draft_task_id="same"),
     ]
     assert reserve_problems(rows, EssayTask, parents=parents) == [
         "row 1, column essay_task_id: ' x'; white space at an end; expected the text without it",
@@ -936,6 +937,8 @@ def test_what_cannot_be_reserved_is_all_said() -> None:
         "row 6, column doc_salt: ' s'; white space at an end; expected the text without it",
         "row 7, column doc_run_id: 'r\\n'; control character U+000A; expected text of one line without any",
         "row 9, column draft_task_id: 'odd'; its parent's doc_id '../x' is no doc id",
+        r"row 10, column essay_task_id: 'cafe\u0301'; not in NFC; expected the text, or its table, saved in Unicode "
+        "normal form NFC (unicodedata.normalize('NFC', text))",
     ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unicodedata import is_normalized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,8 +36,13 @@ __all__ = [
 
 
 def shown(value: object, limit: int = 80) -> str:
-    """`repr(value)`, cut in the middle to `limit` characters, for a message that has to stay one line."""
+    """`repr(value)`, cut in the middle to `limit` characters, for a message that has to stay one line.
+
+    Escaped where it is not in NFC: it looks like the text that is.
+    """
     text = repr(value)
+    if not is_normalized("NFC", text):
+        text = ascii(value)
     return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-limit // 3 :]} ({len(text)} characters)"
 
 

@@ -45,6 +45,7 @@ _BLANKS = "\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
 _BLANK_AT_AN_END = rf"\A[{_BLANKS}]|[{_BLANKS}]\Z"
 _CONTROL = "[\x00-\x1f\x7f-\x9f]"
 _SURROGATE = "[\ud800-\udfff]"
+_NFC_EXPECTED = "the text, or its table, saved in Unicode normal form NFC (unicodedata.normalize('NFC', text))"
 
 
 @lru_cache(maxsize=256)  # a pipeline has a few stages and asks about them for every row
@@ -111,7 +112,7 @@ def check_text(text: str, argument: str) -> str:
     if found := re.search(_SURROGATE, text):
         raise InvalidName(argument, text, f"lone surrogate U+{ord(found[0]):04X}", "text that UTF-8 can hold")
     if not is_normalized("NFC", text):
-        raise InvalidName(argument, text, "not in NFC", "unicodedata.normalize('NFC', text)")
+        raise InvalidName(argument, text, "not in NFC", _NFC_EXPECTED)
     return plain(text)
 
 
