@@ -367,6 +367,16 @@ HEADER = "essay_task_id,parent_doc_id,doc_id,combo_id\n"
             id="latin-1 header",
         ),
         pytest.param(
+            (HEADER + "t-1,p1,e1,x\n").encode("utf-16"),
+            [": UTF-16; expected the table saved as UTF-8 (of a spreadsheet: 'CSV UTF-8')"],
+            id="utf-16",
+        ),
+        pytest.param(
+            b"\xfe\xff" + (HEADER.replace(",", "\t") + '"t-1"\tp1\te1\tx\n').replace("\n", "\r\n").encode("utf-16-be"),
+            [": UTF-16; expected the table saved as UTF-8 (of a spreadsheet: 'CSV UTF-8')"],
+            id="utf-16, tabs and the other order of bytes",
+        ),
+        pytest.param(
             HEADER.encode() + b"t-1,p1,e1,caf\xe9\nt-2,p1,e2,x\nt-\xfc,p1,e3,\xdf\n",
             [
                 "row 2, column combo_id: 'caf\\udce9'; not UTF-8; expected the table saved as UTF-8",

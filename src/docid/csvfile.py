@@ -134,8 +134,7 @@ def _read_columns(file: str, needed: Sequence[str], optional: Sequence[str]) -> 
 
 def check_header(header: Sequence[str], faults: Faults, names: Iterable[str]) -> bool:
     """Return whether columns can be looked up in a header; note what is wrong, and which `names` it has twice."""
-    if _not_utf8("".join(header)):
-        faults.add(1, None, ",".join(header), _NOT_UTF8)
+    if _is_of_other_encoding(header, faults):
         return False
     if len(header) == 1 and (separator := next((each for each in ";\t|" if each in header[0]), None)):
         faults.add(1, None, header[0], f"separated by {separator!r}; expected commas")
@@ -144,6 +143,20 @@ def check_header(header: Sequence[str], faults: Faults, names: Iterable[str]) ->
         if header.count(name) > 1:
             faults.add(1, name, "", "there twice; expected each column once")
     return True
+
+
+def _is_of_other_encoding(header: Sequence[str], faults: Faults) -> bool:
+    text = ",".join(header)
+    if text.startswith(_UTF16_BOMS):
+        faults.add(None, None, "", "UTF-16; expected the table saved as UTF-8 (of a spreadsheet: 'CSV UTF-8')")
+    elif _not_utf8(text):
+        faults.add(1, None, text, _NOT_UTF8)
+    else:
+        return False
+    return True
+
+
+_UTF16_BOMS = ("\udcff\udcfe", "\udcfe\udcff")  # as open_table gives them
 
 
 def misspelt(name: str, header: Collection[str]) -> str | None:
@@ -213,8 +226,7 @@ def shape_of(file: str) -> Shape:
     with open_table(file, bom=True) as stream:
         # The lines of the header alone: its last one ends as the table's lines do.
         _, header = next(records_of(lines(stream), faults), (1, []))
-    if _not_utf8("".join(header)):
-        faults.add(1, None, ",".join(header), _NOT_UTF8)
+    _is_of_other_encoding(header, faults)
     faults.raise_any()
     newline = "\r\n" if first and first[-1].endswith("\r\n") else "\n"
     return Shape(newline, bool(first) and first[0].startswith("\ufeff"), tuple(header))
