@@ -61,6 +61,7 @@ SAMPLE = 1000  # so many documents are read, and so many ids made, in a turn at 
 FEW, FEW_TURNS = 10_000, 3  # with more documents, wholes and tables are measured in so many turns
 HUGE = 1_000_000  # from here on docid, signac and the bare calls alone: all together would be 30 million files
 READ = os.O_RDONLY
+BELOW = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 # By measure and contender: what docid aims at, its speed / the other's, by the median.
@@ -206,6 +207,21 @@ class Bare:
             fd = os.open(f"{name}/{RECORD}", READ)
             found.append(orjson.loads(os.read(fd, 1 << 16))["task_id"])
             os.close(fd)
+        return found
+
+    def open_unlinked(self, names: Sequence[str]) -> list[Any]:
+        """Open records as docid has to: no symbolic link is followed below the root, and all of the file is read."""
+        found = []
+        for name in names:
+            above = os.open(self.stage, BELOW)
+            document = os.open(name[len(self.stage) + 1 :], BELOW, dir_fd=above)
+            os.close(above)
+            fd = os.open(RECORD, READ | os.O_NOFOLLOW, dir_fd=document)
+            data = os.read(fd, 1 << 16)
+            assert not os.read(fd, 1)
+            os.close(fd)
+            os.close(document)
+            found.append(orjson.loads(data)["task_id"])
         return found
 
     def names(self) -> list[str]:
@@ -596,6 +612,8 @@ def measure_reads(homes: Mapping[str, Callable[[], Any]], names: Sequence[str], 
                 # Of its own: what signac has read once it does not read again.
                 title = {"docid": "open", "bare": "bare open, read, orjson.loads"}.get(key, key)
                 openers[title] = partial(make().open, its)
+            if hasattr(home, "open_unlinked"):
+                openers["bare, no link followed"] = partial(make().open_unlinked, its)
         for measure, contenders, right in ((read, readers, expected), (opened, openers, sample)):
             measure.turn(contenders, len(sample), right, warm=not turn)
     return [*read.rows(), *opened.rows()]

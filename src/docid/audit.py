@@ -16,7 +16,6 @@ from attrs import frozen
 
 from docid.csvfile import Faults
 from docid.errors import TaskTableError
-from docid.findings import StageFacts
 from docid.rows import row_type_of
 from docid.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.store import DocsStore
@@ -25,7 +24,7 @@ from docid.tasks import TaskRow, TaskRows, lineages_of, read_lineages
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from docid.findings import Finding, Progress
+    from docid.findings import Finding, Progress, StageFacts
     from docid.shards import Found, Job, Table
 
 __all__ = ["AuditReport", "audit"]
@@ -232,6 +231,8 @@ def _report(job: Job, founds: list[Found]) -> AuditReport:
 
 
 def _facts(job: Job, stage: str, counts: Counter[str]) -> StageFacts:
+    from docid.findings import StageFacts  # noqa: PLC0415 - as above
+
     in_table, in_store = stage in job.tables, job.store is not None
     of_parents = in_table and in_store and job.stages.parent_of(stage) is not None
     return StageFacts(
