@@ -248,6 +248,19 @@ def test_show_says_how_to_come_from_a_task_to_its_document(root: Path, capfd: py
     assert err.endswith("; of a task id 'docid reserve --stage STAGE --task-id ID' prints the doc id\n")
 
 
+@pytest.mark.parametrize("how", [[], ["--json"], ["--parsed"]])
+def test_show_says_that_a_part_is_torn_that_it_does_not_print(
+    how: list[str], root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = ("show", "--store", str(root), "draft/aa1", *how)
+    whole = run(capfd, *command)
+    assert (whole[0], whole[2]) == (0, "")
+    (root / "draft" / "aa1" / "raw.txt").unlink()
+    code, out, err = run(capfd, *command)
+    assert (code, out) == (2, whole[1])
+    assert re.fullmatch(r"docid: draft/aa1 .*: raw\.txt: listed in the record, but not there; .*\n", err)
+
+
 def test_show_prints_one_part_as_it_is(root: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert main(["show", "--store", str(root), "draft/aa1", "--raw"]) == 0
     assert capfdbinary.readouterr().out == "raw é\r\n".encode()

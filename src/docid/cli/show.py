@@ -87,9 +87,9 @@ def _show(arguments: argparse.Namespace) -> int:
         print(f"\n--- {part} ---")
         text = document.raw_text if part == "raw" else document.text(part) or ""
         print_text(printable(text if text.endswith("\n") else text + "\n"))
-        sys.stdout.flush()
-        # The sizes of the parts that were not read, too.
-        document.read()
+    sys.stdout.flush()
+    # The sizes of the parts that were not read, too.
+    document.read()
     return 0
 
 
