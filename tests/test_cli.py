@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 import docid
-from docid import DocsStore, Document, reserve_doc_id
+from docid import DocsStore, Document, StoreUnavailable, reserve_doc_id
 from docid.cli import main
 
 DRAFTS = "draft_task_id,note\na,x\nb,y\n"
@@ -84,6 +84,20 @@ def test_reserve_fills_tables_in_place_and_a_second_time_nothing(
     code, out, _ = run(capfd, *arguments)
     assert out.count("filled: 0 doc_id (2 kept)") == 2
     assert (tables / "essay_tasks.csv").stat().st_ino == inode
+
+
+def test_an_error_of_the_system_is_told_without_its_number(
+    root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error, told in (
+        (OSError(5, "Input/output error"), "Input/output error"),
+        (PermissionError(13, "Permission denied", "docs/draft"), "docs/draft: Permission denied"),
+        (OSError("of another's making"), "of another's making"),
+        (StoreUnavailable("read", "s3://b", "the line is cut", "mend it"), None),
+    ):
+        monkeypatch.setattr(DocsStore, "ids", lambda *_, error=error: (_ for _ in ()).throw(error))
+        code, _, err = run(capfd, "ls", "draft", "--store", str(root))
+        assert (code, err) == (2, f"docid: {told or error}\n")
 
 
 def test_reserve_takes_parents_from_another_table_and_says_what_is_left(

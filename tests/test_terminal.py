@@ -346,4 +346,4 @@ def test_the_line_is_gone_where_a_table_cannot_be_written(
     on_a_terminal()
     code, _, err = run(capfd, "reserve", pipeline / "draft_tasks.csv")
     assert code == 2
-    assert re.search(r"(\x1b\[2K|\r)docid: \[Errno 28\]", err)
+    assert re.search(r"(\x1b\[2K|\r)docid: No space left on device", err)

@@ -50,19 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return code
     except (DocidError, OSError, ValueError, UsageError) as error:
-        complain(_told(error))
+        complain(error)
         return 2
     except KeyboardInterrupt:
         complain("interrupted")
         return 130  # as shells say it: 128 and the number of the signal
     return code
-
-
-def _told(error: Exception) -> str:
-    """Return an error as a line: of one of the system, the file, and what is wrong with it."""
-    if isinstance(error, OSError) and not isinstance(error, DocidError) and error.filename and error.strerror:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}"
-    return str(error)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from docid.cli.options import SHOWN, other_stages
 from docid.document import timestamp
-from docid.errors import shown, visible
+from docid.errors import DocidError, shown, visible
 
 if TYPE_CHECKING:
     import argparse
@@ -100,8 +100,11 @@ def one_line(text: str) -> str:
 
 
 def complain(what: object) -> None:
-    """Say on standard error what is wrong, or what is to be known."""
-    print(f"docid: {printable(str(what))}", file=sys.stderr)
+    """Say on standard error what is wrong, or to be known; of an error of the system no number, but the file."""
+    text = str(what)
+    if isinstance(what, OSError) and not isinstance(what, DocidError) and what.strerror:
+        text = f"{os.fsdecode(what.filename)}: {what.strerror}" if what.filename else what.strerror
+    print(f"docid: {printable(text)}", file=sys.stderr)
 
 
 def hint_at_other_stages(arguments: argparse.Namespace, root: str | None = None) -> None:
