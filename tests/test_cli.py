@@ -215,6 +215,9 @@ def test_other_stages_are_declared_by_an_option(tables: Path, capfd: pytest.Capt
         pytest.param(["ls", "--store", "docs", "chapter"], "not a stage of this pipeline: 'chapter'", id="ls stage"),
         pytest.param(["show", "--store", "docs", "zz"], "zz: no document of that name in stage draft", id="unknown"),
         pytest.param(["show", "--store", "docs", "aa"], r"aa: 3 documents begin so: draft/aa1, ", id="ambiguous"),
+        pytest.param(
+            ["show", "--store", "docs", "aa1"], "aa1: 2 documents of that name: draft/aa1, essay/aa1;", id="two"
+        ),
         pytest.param(["show", "--store", "docs", "../aa1"], "stage: not a stage name: '..'", id="traversal"),
         pytest.param(["show", "--store", "docs", "essay/.."], "no document of that name", id="dots"),
         pytest.param(["show", "--store", "docs", "essay/aa1", "--prompt"], "has no prompt text, only raw 1", id="part"),

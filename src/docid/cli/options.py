@@ -256,14 +256,16 @@ def named(arguments: argparse.Namespace, name: str) -> tuple[str, str]:
     found: list[tuple[str, str]] = [
         (stage, doc_id) for stage in stages if is_doc_id(doc_id) and store.exists(stage, doc_id)
     ]
+    how = "of that name"
     if not found:
+        how = "begin so"
         names = [(stage, each) for stage in stages for each in store.ids(stage) if each.startswith(doc_id)]
         found = list(dict.fromkeys(names))
     if len(found) == 1:
         return found[0]
     if found:
         some = ", ".join("/".join(each) for each in sorted(found)[:SHOWN]) + (", …" if len(found) > SHOWN else "")
-        raise UsageError(f"{name}: {len(found)} documents begin so: {some}; give more of the id, or STAGE/ID")
+        raise UsageError(f"{name}: {len(found)} documents {how}: {some}; give more of the id, or STAGE/ID")
     hint = other_stages(arguments.store, arguments.stages)
     where = f"in stage {', '.join(stages)} of {arguments.store}" + (f"; {hint}" if hint else "")
     by_task = "of a task id 'docid reserve --stage STAGE --task-id ID' prints the doc id"
