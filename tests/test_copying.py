@@ -308,7 +308,11 @@ def test_the_command_between_a_directory_and_a_bucket(
     assert "--in-flight: '0': expected a number of requests, 1 or more" in capfd.readouterr().err
     assert run(capfd, "s3://no-such-bucket/x", tmp_path / "y")[0] == 2
     (tmp_path / "empty").mkdir()
-    assert run(capfd, tmp_path / "empty", url) == (0, "no documents\n", "")
+    assert run(capfd, tmp_path / "empty", url) == (
+        0,
+        "no documents\n",
+        f"docid: {tmp_path}/empty holds no directory of stage draft, essay, evaluation: an empty store\n",
+    )
 
 
 def test_the_other_commands_take_a_url_too(
