@@ -15,12 +15,12 @@ REPORT: list[str] = []
 
 @contextlib.contextmanager
 def open_to_everybody(directory: Path) -> Iterator[None]:
-    """Let everybody come to a directory and read what is in it, whatever the umask was.
+    """Let everybody come to a directory and read what is in it, and nobody else write it, whatever the umask was.
 
     The directories above it, which may be anybody's, get their modes back.
     """
     for path in (directory, *directory.rglob("*")):
-        path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
+        path.chmod(0o755 if path.is_dir() else 0o644)
     modes = {path: path.stat().st_mode for path in directory.parents}
     closed = {path: mode for path, mode in modes.items() if mode & 0o055 != 0o055}
     for path, mode in closed.items():
