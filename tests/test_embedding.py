@@ -72,6 +72,8 @@ def test_prefect_caches_by_doc_id_and_calls_no_model_twice(tmp_path: Path, table
     environment = {
         "PREFECT_HOME": str(tmp_path / "prefect"),
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+        # On a slow machine its server takes longer to start than the 20 s that it is given.
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "DO_NOT_TRACK": "1",
     }
 
