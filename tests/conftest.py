@@ -16,6 +16,10 @@ settings.register_profile("ci", derandomize=True, deadline=None, suppress_health
 settings.register_profile("search", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("DOCID_HYPOTHESIS", "ci"))
 
+# What a user has set for a store of their own is nothing to the tests.
+for name in ("DOCID_STORE", "DOCID_STAGES", "DAGSTER_HOME"):
+    os.environ.pop(name, None)
+
 ROOT = Path(__file__).parent.parent
 
 
