@@ -244,7 +244,7 @@ def test_a_copy_that_is_killed_is_run_again(local: DocsStore, s3: Moto, tmp_path
     command = [sys.executable, "-W", "ignore", "-m", "docid", "copy", str(tmp_path / "docs"), url]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     there = DocsStore(url, options=s3.options())
-    while sum(1 for _ in there.ids("draft")) < 200:
+    while process.poll() is None and sum(1 for _ in there.ids("draft")) < 200:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
