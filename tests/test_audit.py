@@ -1104,10 +1104,11 @@ def test_the_command_tells_programs(
     assert (finding["code"], finding["level"]) == ("unlisted-file", "warning")
     assert summary["summary"]["stages"]["evaluation"]["pending"] == 1
     assert summary["summary"]["skipped"] == [str(tables / "models.csv")]
-    assert listed.read_text().splitlines() == [
+    where = f"{root}/draft/notes.txt"
+    cell = '"{}"'.format(where.replace('"', '""')) if {",", '"'} & set(where) else where
+    assert listed.read_text("utf-8").splitlines() == [
         "code,level,stage,doc_id,task_id,where,message,hint",
-        f"unlisted-file,warning,draft,,,{root}/draft/notes.txt,it belongs to no document,"
-        "look what it is: nothing of docid's needs it",
+        f"unlisted-file,warning,draft,,,{cell},it belongs to no document,look what it is: nothing of docid's needs it",
     ]
     assert run(capsys, "audit", tables, "--store", root)[0] == 0
     assert run(capsys, "audit", tables, "--store", root, "--verify", "--jobs", "2")[0] == 0

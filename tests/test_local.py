@@ -409,7 +409,7 @@ def test_a_rename_that_finds_nothing_though_all_is_there_is_an_error(
         (errno.EACCES, "look at the owner and the mode"),
         (errno.EROFS, "mount the file system for writing"),
         (errno.EIO, "look at the disk, in the system's log"),
-        (errno.ENODEV, "No such device: '"),
+        (errno.ENODEV, "No such device: {path!r}"),
     ],
     ids=lambda value: errno.errorcode.get(value, ""),
 )
@@ -420,10 +420,11 @@ def test_what_the_file_system_refuses_is_said_with_the_path_and_what_to_do(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("docid.backends.directory.os.mkdir", refused)
-    with pytest.raises(OSError, match=re.escape(remedy)) as caught:
+    path = str(local.path("draft", "a1"))
+    with pytest.raises(OSError, match=re.escape(remedy.format(path=path))) as caught:
         local.write(draft())
     assert caught.value.errno == number
-    assert caught.value.filename == str(local.path("draft", "a1"))
+    assert caught.value.filename == path
     if number == errno.EACCES:
         assert isinstance(caught.value, PermissionError)
 
@@ -457,7 +458,7 @@ def test_a_part_that_may_not_be_read_is_an_error_with_the_path(
         return original(path, *args, **options)
 
     failing(monkeypatch, "open", refused)
-    with pytest.raises(PermissionError, match=re.escape(f"'{local.path('draft', 'a1')}'")):
+    with pytest.raises(PermissionError, match=re.escape(repr(str(local.path("draft", "a1"))))):
         local.read("draft", "a1")
 
 
@@ -922,7 +923,8 @@ def test_a_temporary_directory_that_cannot_be_opened_is_removed(
 
     with monkeypatch.context() as patch:
         failing(patch, "open", refused)
-        with pytest.raises(OSError, match=r"Too many open files; raise the limit on open files \(ulimit -n\): '.*a1'"):
+        told = f"Too many open files; raise the limit on open files (ulimit -n): {str(local.path('draft', 'a1'))!r}"
+        with pytest.raises(OSError, match=re.escape(told)):
             local.write(draft())
     assert names_in(local.path("draft", "a1").parent) == []
 

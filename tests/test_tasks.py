@@ -697,7 +697,7 @@ def test_a_table_is_replaced_through_a_link_with_its_permissions(tmp_path: Path)
 
 def test_a_directory_that_is_not_there_is_an_error_with_the_table_s_name(tmp_path: Path) -> None:
     path = tmp_path / "none" / "draft_tasks.csv"
-    with pytest.raises(FileNotFoundError, match=re.escape(f"'{path}'")):
+    with pytest.raises(FileNotFoundError, match=re.escape(repr(str(path)))):
         write_tasks(path, [DraftTask(task_id="a")])
 
 
