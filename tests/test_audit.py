@@ -1310,7 +1310,7 @@ def test_the_exit_code_is_that_of_the_audit_also_where_nobody_reads_on(tables: P
 
 def test_names_in_messages_cannot_steer_a_terminal(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = tables / "draft_tasks.csv"
-    table.write_text("task\x1b]0;owned\x07,\u202etxt\nx,y\n")
+    table.write_text("task\x1b]0;owned\x07,\u202etxt\nx,y\n", "utf-8")
     code, _, err = run(capsys, "audit", table)
     assert code == 2
     assert "task\\x1b]0;owned\\x07, \\u202etxt" in err

@@ -578,7 +578,7 @@ def test_show_prints_what_was_replaced(root: Path, capfd: pytest.CaptureFixture[
 def test_an_older_version_of_an_unknown_time_is_shown(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     old = root / "draft" / "old"
     old.mkdir()
-    (old / "raw.txt").write_text("…")
+    (old / "raw.txt").write_text("…", "utf-8")
     (old / "metadata.json").write_text(json.dumps({"task_id": "t-old"}))
     assert run(capfd, "migrate", "--store", str(root), "--apply")[0] == 0
     code, out, _ = run(capfd, "show", "--store", str(root), "draft/old", "--history")

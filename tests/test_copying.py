@@ -132,7 +132,8 @@ def test_what_is_damaged_is_left_out_and_said(local: DocsStore, tmp_path: Path) 
     documents(local)
     root = tmp_path / "docs"
     (root / "draft" / "d0" / "raw.txt").write_bytes(b"\xc3")
-    (root / "draft" / "d2" / "raw.txt").write_text((root / "draft" / "d2" / "raw.txt").read_text().swapcase())
+    raw = root / "draft" / "d2" / "raw.txt"
+    raw.write_text(raw.read_text("utf-8").swapcase(), "utf-8")
     (root / "draft" / "d3" / "metadata.json").write_text("{")
     (root / "draft" / "d4" / "notes.txt").write_text("no part of it")
     record = root / "essay" / "e0" / "metadata.json"

@@ -335,7 +335,7 @@ def test_the_real_inputs_at_small_scale_give_the_known_scores(daydreaming: Path,
     shutil.copytree(daydreaming / "1_raw", raw, copy_function=shutil.copyfile)
     path = raw / "evaluation_templates.csv"
     path.chmod(0o644)
-    lines = path.read_text().splitlines()
+    lines = path.read_text("utf-8").splitlines()
     # The templates whose replies are scored out of ten, instead of the two that are active.
     path.write_text(
         "\n".join([lines[0], *(line.replace(",false,", ",true,") for line in lines if line.endswith(",complex"))])

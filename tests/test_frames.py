@@ -603,7 +603,7 @@ def test_texts_that_cannot_be_read_are_an_error_or_left_out(local: DocsStore, li
 def test_what_an_older_record_says_badly_can_be_held(local: DocsStore, library: Any) -> None:
     directory = Path(local.path("draft", "d1"))
     directory.mkdir(parents=True)
-    (directory / "raw.txt").write_text("…")
+    (directory / "raw.txt").write_text("…", "utf-8")
     odd = {"model_id": "half \ud800", "n": [float("nan"), "\ud800"], "\udfff": 1, "location": "x"}
     (directory / "metadata.json").write_text(json.dumps({**odd, "metadata.location": "y"}))
     frame = documents_to_frame(local, "draft", backend=library)

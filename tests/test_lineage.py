@@ -191,7 +191,7 @@ def test_older_records_are_followed_as_far_as_they_say(local: DocsStore) -> None
     ):
         directory = Path(local.path(stage, doc_id))
         directory.mkdir(parents=True)
-        (directory / "raw.txt").write_text("…")
+        (directory / "raw.txt").write_text("…", "utf-8")
         (directory / "metadata.json").write_text(json.dumps(record))
     assert ids(local.lineage("draft", "d1").descendants) == ["essay/e1"]
     assert local.lineage("essay", "e2").ancestors == ()

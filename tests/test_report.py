@@ -181,7 +181,7 @@ def test_findings_are_told_with_their_places(pipeline: Path) -> None:
 
 def test_what_lies_beside_documents_is_none(pipeline: Path) -> None:
     store = DocsStore(pipeline / "docs")
-    Path(store.path("evaluation", "v0"), "note.txt").write_text("…")
+    Path(store.path("evaluation", "v0"), "note.txt").write_text("…", "utf-8")
     made = page(store, stale_after=0.0)
     assert made.audit.counts == {"unlisted-file": 1}
     assert made.documents == 7
@@ -464,7 +464,7 @@ def here(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_command_writes_the_page_and_says_what_is_on_it(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (here / "tables" / "notes.txt").write_text("…")
+    (here / "tables" / "notes.txt").write_text("…", "utf-8")
     options = ("report", "--tables", "tables", "-o", "report.html")
     code, out, err = run(capfd, *options, "--dry-run")
     assert (code, err, (here / "report.html").exists()) == (0, "", False)

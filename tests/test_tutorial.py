@@ -23,6 +23,7 @@ def test_the_tutorial_runs_and_prints_what_it_says(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "jupyter", "execute", "--inplace", copy.name]
     # The kernel is another process, with the modules of this one; what it keeps for its user goes nowhere else.
     environment = {**os.environ, "IPYTHONDIR": str(tmp_path / "ipython"), "MPLCONFIGDIR": str(tmp_path / "mpl")}
+    environment["PYTHONUTF8"] = "1"  # Jupyter opens the notebook in the encoding of the locale
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     before, after = (json.loads(path.read_text("utf-8")) for path in (NOTEBOOK, copy))
