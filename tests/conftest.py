@@ -19,6 +19,9 @@ settings.load_profile(os.environ.get("DOCID_HYPOTHESIS", "ci"))
 # What a user has set for a store of their own is nothing to the tests.
 for name in ("DOCID_STORE", "DOCID_STAGES", "DAGSTER_HOME"):
     os.environ.pop(name, None)
+# The servers of the tests are on loopback, where no proxy leads.
+for name in ("NO_PROXY", "no_proxy"):
+    os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
 
 ROOT = Path(__file__).parent.parent
 
