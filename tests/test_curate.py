@@ -239,6 +239,30 @@ def test_a_stage_that_cannot_be_listed_is_no_empty_one(local: DocsStore, table: 
         link(table, local)
 
 
+@pytest.mark.parametrize("looked", [True, False])
+def test_a_document_that_was_not_answered_for_gives_its_place_to_no_other(
+    looked: bool, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DocsStore(MemoryBackend())
+    put(store, "draft", "d1", "t-1")
+    put(store, "essay", "old", "e-1", parent_doc_id="d1")
+    put(store, "essay", "new", "e-1", parent_doc_id="d1")
+    load = MemoryBackend.load
+
+    def away(self: MemoryBackend, stage: str, doc_id: str, parts: object = ()) -> object:
+        if doc_id == "new":
+            raise StoreUnavailable("read", "s3://bucket", "no answer", "try again")
+        return load(self, stage, doc_id, parts)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MemoryBackend, "load", away)
+    if not looked:
+        monkeypatch.setattr(MemoryBackend, "listing", lambda *_: None)
+    before = table.read_bytes()
+    with pytest.raises(StoreUnavailable):
+        link(table, store)
+    assert table.read_bytes() == before
+
+
 def test_many_documents_of_one_task_are_not_all_named(store: DocsStore, tmp_path: Path) -> None:
     for n in range(9):
         put(store, "draft", f"d{n}", "t-1", created_at=NOON)

@@ -30,6 +30,7 @@ from docid import (
     EvaluationTask,
     InvalidName,
     Stages,
+    StoreUnavailable,
     TaskRow,
     TaskTableError,
     UnreadableDocument,
@@ -588,6 +589,30 @@ def test_documents_that_cannot_be_read_are_an_error_or_left_out(local: DocsStore
         documents_to_frame(local, "draft", texts=["cooked"])  # type: ignore[list-item]
     with pytest.raises(InvalidName):
         documents_to_frame(local, "chapter")
+
+
+@pytest.mark.parametrize("of_text", [False, True])
+def test_what_was_not_answered_for_is_not_left_out(monkeypatch: pytest.MonkeyPatch, of_text: bool) -> None:
+    store = DocsStore(MemoryBackend())
+    for doc_id in ("d1", "d2"):
+        store.write(Document(stage="draft", doc_id=doc_id, task_id=doc_id, raw_text="…"))
+    load = MemoryBackend.load
+
+    def away(self: MemoryBackend, stage: str, doc_id: str, files: Any = ()) -> Any:
+        if doc_id == "d1" and bool(files) == of_text:
+            raise StoreUnavailable("read", "s3://bucket", "no answer", "try again")
+        return load(self, stage, doc_id, files)
+
+    monkeypatch.setattr(MemoryBackend, "load", away)
+    with pytest.raises(StoreUnavailable):
+        documents_to_frame(store, "draft", texts=["raw"], skip_unreadable=True)
+
+
+def test_a_stage_that_cannot_be_listed_is_no_empty_frame(local: DocsStore) -> None:
+    Path(local.path("draft", "d1")).parent.parent.mkdir()
+    Path(local.path("draft", "d1")).parent.write_text("a file")
+    with pytest.raises(OSError, match="cannot be listed"):
+        documents_to_frame(local, "draft", skip_unreadable=True)
 
 
 def test_texts_that_cannot_be_read_are_an_error_or_left_out(local: DocsStore, library: Any) -> None:

@@ -18,10 +18,20 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from docid.audit import AuditReport
 from docid.csvfile import Faults, misspelt, names_shown
 from docid.curate import Score
-from docid.errors import DocidError, DuplicateTaskId, InvalidName, Problem, TaskTableError, shown, utf8
+from docid.errors import (
+    DocidError,
+    DuplicateTaskId,
+    InvalidName,
+    Problem,
+    StoreUnavailable,
+    TaskTableError,
+    shown,
+    utf8,
+)
 from docid.findings import FIELDS
 from docid.ids import check_stage, reserve_doc_ids
 from docid.rows import TaskRow, is_missing, schema_of, texts_of
+from docid.scanning import answered
 from docid.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.store import DocsStore
 from docid.stored import StoredDocument
@@ -423,7 +433,7 @@ def documents_to_frame(
         ValueError: no such part; another backend.
         TypeError: no store.
         ImportError: that library is not installed.
-        OSError: the stage cannot be listed.
+        OSError: the stage cannot be listed, or the store did not answer.
 
     Example:
         >>> from docid import DocsStore, Document
@@ -436,7 +446,9 @@ def documents_to_frame(
         raise TypeError(f"store: expected a DocsStore, got {type(store).__name__}")
     if wrong := [part for part in texts if part not in {"raw", "parsed", "prompt"}]:
         raise ValueError(f"texts: expected raw, parsed or prompt, got {wrong[0]!r}")
-    found: Iterable[Any] = store.scan(stage) if skip_unreadable else store.documents(stage)
+    found: Iterable[Any] = (
+        answered(store.backend, store.stages.check(stage)) if skip_unreadable else store.documents(stage)
+    )
     rows: dict[str, dict[str, Any]] = {}
     said: dict[str, dict[str, Any]] = {}
     for document in found:
@@ -445,6 +457,8 @@ def documents_to_frame(
         try:
             parts = {f"{part}_text": document.text(part) for part in texts}
             sizes = document.sizes
+        except StoreUnavailable:
+            raise  # what did not answer is not unreadable
         except (DocidError, OSError):
             if skip_unreadable:
                 continue

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from docid.backends.base import Leftover, Stored
 from docid.document import PART_FILES
-from docid.errors import DocumentNotFound, UnreadableDocument
+from docid.errors import DocumentNotFound, StoreUnavailable, UnreadableDocument
 from docid.findings import Finding
 from docid.stored import ALL_FILES, StoredDocument, Version
 
@@ -39,10 +39,21 @@ _REMEDIES = {
 _READABLE = "see to it that it can be read"
 
 
-def scan(backend: Backend, stage: str, *, verify: bool, stale_after: float) -> Iterator[StoredDocument | Finding]:
-    """Return the documents of a stage, and what is wrong in it. See `DocsStore.scan`."""
+def answered(backend: Backend, stage: str) -> Iterator[StoredDocument | Finding]:
+    """Return what `scan` does, for work that takes what it is not given for missing.
+
+    Raises:
+        OSError: the stage cannot be listed, or a store did not answer: it may hold what is asked for.
+    """
+    return scan(backend, stage, verify=False, stale_after=3600.0, is_strict=True)
+
+
+def scan(
+    backend: Backend, stage: str, *, verify: bool, stale_after: float, is_strict: bool = False
+) -> Iterator[StoredDocument | Finding]:
+    """Return the documents of a stage, and what is wrong in it. See `DocsStore.scan`; for `is_strict`, `answered`."""
     said: set[tuple[str, str]] = set()
-    for finding in leftovers(backend, stage, stale_after=stale_after):
+    for finding in leftovers(backend, stage, stale_after=stale_after, is_strict=is_strict):
         if finding.doc_id == "":
             said.add((finding.code, finding.where))
         yield finding
@@ -50,7 +61,7 @@ def scan(backend: Backend, stage: str, *, verify: bool, stale_after: float) -> I
 
         def look(doc_id: str) -> Iterable[Version | Finding]:
             version = None if verify else whole(backend, stage, doc_id)
-            found = examine(backend, stage, doc_id, verify=verify, stale_after=stale_after)
+            found = examine(backend, stage, doc_id, verify=verify, stale_after=stale_after, is_strict=is_strict)
             return list(found) if version is None else (version,)
 
         for each in backend.each(look, backend.ids(stage)):
@@ -62,12 +73,12 @@ def scan(backend: Backend, stage: str, *, verify: bool, stale_after: float) -> I
                     said.add((found.code, found.where))
                     yield found
     except (UnreadableDocument, OSError) as error:
-        finding = not_listed(backend, stage, error)
+        finding = not_listed(backend, stage, error, is_strict=is_strict)
         if (finding.code, finding.where) not in said:
             yield finding
 
 
-def leftovers(backend: Backend, stage: str, *, stale_after: float) -> Iterator[Finding]:
+def leftovers(backend: Backend, stage: str, *, stale_after: float, is_strict: bool = False) -> Iterator[Finding]:
     """Return what lies beside the documents of a stage and belongs to none; where it cannot be listed, that."""
     sweeper = backend.sweeper()
     try:
@@ -75,13 +86,15 @@ def leftovers(backend: Backend, stage: str, *, stale_after: float) -> Iterator[F
             for leftover in sweeper.leftovers(stage, stale_after):
                 yield _finding(backend, leftover)
     except (UnreadableDocument, OSError) as error:
-        yield not_listed(backend, stage, error)
+        yield not_listed(backend, stage, error, is_strict=is_strict)
 
 
-def not_listed(backend: Backend, stage: str, error: Exception) -> Finding:
-    """Return the finding for a stage that cannot be listed."""
-    where, hint = _of_stage(backend, stage), "see to it that the stage can be listed"
-    return Finding("unreadable-record", stage, "", None, where, f"the stage cannot be listed: {error}", hint)
+def not_listed(backend: Backend, stage: str, error: Exception, *, is_strict: bool = False) -> Finding:
+    """Return the finding for a stage that cannot be listed; with `is_strict` raise what `answered` does."""
+    where, message = _of_stage(backend, stage), f"the stage cannot be listed: {error}"
+    if is_strict:
+        raise error if isinstance(error, StoreUnavailable) else OSError(f"{where}: {message}")
+    return Finding("unreadable-record", stage, "", None, where, message, "see to it that the stage can be listed")
 
 
 def root_of(backend: Backend) -> str:
@@ -120,7 +133,7 @@ def whole(backend: Backend, stage: str, doc_id: str) -> Version | None:
 
 
 def examine(
-    backend: Backend, stage: str, doc_id: str, *, verify: bool, stale_after: float
+    backend: Backend, stage: str, doc_id: str, *, verify: bool, stale_after: float, is_strict: bool = False
 ) -> Iterator[Version | Finding]:
     """Look at one document closely: return it, or what is wrong with it; and what lies in it that is none of its parts.
 
@@ -144,6 +157,8 @@ def examine(
     except DocumentNotFound:
         return  # it has vanished meanwhile
     except OSError as error:
+        if is_strict and isinstance(error, StoreUnavailable):
+            raise
         yield unreadable(backend, stage, doc_id, error)
 
 

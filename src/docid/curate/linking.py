@@ -16,6 +16,7 @@ from docid.errors import InvalidName
 from docid.findings import Finding
 from docid.ids import is_doc_id, reserve_doc_id
 from docid.rows import row_type_of
+from docid.scanning import answered
 from docid.tasks import TaskRows, named_stage, read_tasks, write_tasks
 
 if TYPE_CHECKING:
@@ -299,13 +300,11 @@ def _find(store: DocsStore, stage: str, tasks: dict[str, list[_Candidate]]) -> l
     """Put what a stage holds of these tasks into them, the newest first; return what had to be passed over.
 
     Raises:
-        OSError: the stage cannot be listed.
+        OSError: the stage cannot be listed, or the store did not answer.
     """
     notes = []
-    for found in store.scan(stage):
+    for found in answered(store.backend, stage):
         if isinstance(found, Finding):
-            if found.code == "unreadable-record" and not found.doc_id:
-                raise OSError(f"{found.where}: {found.message}")
             if found.level == "error":
                 notes.append(Note(found.code, found.where, found.task_id, found.message))
         elif found.task_id in tasks:
