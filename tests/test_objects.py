@@ -690,14 +690,24 @@ def test_a_sweeper_looks_again_before_it_moves_anything() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "said", "refused"),
     [
-        ("Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 1s", "no credentials"),
-        ("Error performing GET http://h/metadata/docs/draft/d1.json in 1s - HTTP error", "no whole answer came"),
-        ("Server returned non-2xx status code: 409 Conflict: <Code>OperationAborted</Code>", "refused it (409 Opera"),
+        (
+            "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 1s",
+            "no credentials",
+            False,
+        ),
+        ("Error performing GET http://h/metadata/docs/draft/d1.json in 1s - HTTP error", "no whole answer came", False),
+        (
+            "Server returned non-2xx status code: 409 Conflict: <Code>OperationAborted</Code>",
+            "refused it (409 Op",
+            True,
+        ),
+        ("Server returned non-2xx status code: 429 Too Many: <Code>SlowDown</Code>", "is busy or failing (429", False),
+        ("Server returned non-2xx status code: 408 Timeout", "the service is busy or failing (408)", False),
     ],
 )
-def test_what_a_failure_means(text: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_failure_means(text: str, said: str, refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = ObjectsBackend("memory://")
 
     def fail(*_: object, **__: object) -> None:
@@ -708,6 +718,7 @@ def test_what_a_failure_means(text: str, said: str, monkeypatch: pytest.MonkeyPa
         backend.load("draft", "d1")
     assert said in str(caught.value)
     assert text not in str(caught.value)
+    assert caught.value.refused == refused
 
 
 def test_an_answer_that_is_lost_and_another_change_lose_no_version(s3: Moto) -> None:

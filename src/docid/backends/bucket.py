@@ -236,7 +236,7 @@ def _unavailable(error: Exception, action: str, location: str) -> StoreUnavailab
     elif number in {401, 403} or type(error).__name__ in {"PermissionDeniedError", "UnauthenticatedError"}:
         problem = f"the service refused the credentials{told}"
         remedy = "see to the credentials, the region, and the rights on the bucket"
-    elif number in {429, 500, 502, 503, 504}:
+    elif number in {408, 429, 500, 502, 503, 504}:
         problem = f"the service is busy or failing{told}, after several tries"
         remedy = "try again later, or with fewer requests at once (in_flight); what was written is there"
     elif number == 0:
@@ -244,4 +244,6 @@ def _unavailable(error: Exception, action: str, location: str) -> StoreUnavailab
         remedy = "look at the network and the endpoint, and try again; what was written is there"
     else:
         problem, remedy = f"the service refused it{told}", "see what the service says to that code"
-    return StoreUnavailable(action, location, problem, remedy, refused=400 <= number < 500)  # noqa: PLR2004 - HTTP's
+    # Of the client's faults by HTTP these two are the service's: too slow, too many.
+    refused = 400 <= number < 500 and number not in {408, 429}  # noqa: PLR2004 - HTTP's
+    return StoreUnavailable(action, location, problem, remedy, refused=refused)
