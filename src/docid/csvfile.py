@@ -6,6 +6,7 @@ import contextlib
 import csv
 import re
 import zlib
+from collections import Counter
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
@@ -139,8 +140,9 @@ def check_header(header: Sequence[str], faults: Faults, names: Iterable[str]) ->
     if len(header) == 1 and (separator := next((each for each in ";\t|" if each in header[0]), None)):
         faults.add(1, None, header[0], f"separated by {separator!r}; expected commas")
         return False
+    counts = Counter(header)
     for name in names:
-        if header.count(name) > 1:
+        if counts[name] > 1:
             faults.add(1, name, "", "there twice; expected each column once")
     return True
 
@@ -240,7 +242,7 @@ class TableWriter:
         self.file = file
         self._shape = shape
         self._gz = file.endswith(".gz")
-        self._header: tuple[str, ...] = ()
+        self._header: dict[str, None] = {}  # in order
         self._new: AtomicFile | None = None
         self._stream: Any = None
         # One spelling of CSV everywhere: with this line end the csv module quotes both \r and \n, which its older
@@ -267,7 +269,7 @@ class TableWriter:
 
             # Without name and time, so that equal tables are equal files.
             self._stream = gzip.GzipFile("", "wb", fileobj=self._new.stream, mtime=0)
-        self._header = header
+        self._header = dict.fromkeys(header)
         if self._shape.bom or header[0].startswith("\ufeff"):
             self._stream.write("\ufeff".encode())
         self._writer.writerow(header)
