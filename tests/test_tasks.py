@@ -34,6 +34,7 @@ from docid import (
     reserve_tasks,
     write_tasks,
 )
+from docid.atomicfile import AtomicFile
 from docid.tasks import row_type_of, stage_of_table
 
 
@@ -695,6 +696,13 @@ def test_a_table_is_replaced_through_a_link_with_its_permissions(tmp_path: Path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
+def test_a_private_table_is_private_while_it_is_written(tmp_path: Path) -> None:
+    path = table(tmp_path, "draft_task_id\na\n")
+    path.chmod(0o600)
+    with AtomicFile(str(path)) as new:
+        assert stat.S_IMODE(os.stat(new.temporary).st_mode) == 0o600
+
+
 def test_a_directory_that_is_not_there_is_an_error_with_the_table_s_name(tmp_path: Path) -> None:
     path = tmp_path / "none" / "draft_tasks.csv"
     with pytest.raises(FileNotFoundError, match=re.escape(repr(str(path)))):
@@ -981,7 +989,7 @@ def test_evaluation_rows_have_their_columns() -> None:
 def test_a_table_in_a_directory_that_may_not_be_written_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(*_: object) -> Any:
+    def refused(*_: object, **__: object) -> Any:
         raise PermissionError(13, "Permission denied", "…")
 
     monkeypatch.setattr("docid.atomicfile.open", refused, raising=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -26,7 +27,13 @@ class AtomicFile:
         self._target = os.path.realpath(path)
         temporary = os.path.join(os.path.dirname(self._target), f".tmp-{os.urandom(8).hex()}")
         try:
-            self.stream: io.BufferedWriter = open(temporary, "xb")  # noqa: SIM115 - closed by commit and discard
+            # As readable as the one that was there, from the start: it may hold what others are not to see.
+            mode = 0o666
+            with contextlib.suppress(OSError):
+                mode = stat.S_IMODE(os.stat(self._target).st_mode)
+            self.stream: io.BufferedWriter = open(  # noqa: SIM115 - closed by commit and discard
+                temporary, "xb", opener=lambda path, flags: os.open(path, flags, mode)
+            )
         except OSError as error:
             hint = "; a new file is made in its directory, and takes its place"
             problem = f"{error.strerror}{hint if isinstance(error, PermissionError) else ''}"
