@@ -29,13 +29,16 @@ from docid import (
     write_tasks,
 )
 from docid.backends import MemoryBackend
+from docid.copying import copy
 from docid.curate import (
     Linked,
     Model,
     Score,
     Template,
+    backfill,
     follow_up,
     link,
+    migrate,
     read_scores,
     replay,
     score_columns,
@@ -43,6 +46,7 @@ from docid.curate import (
     select,
     write_scores,
 )
+from docid.repair import repair
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -62,6 +66,31 @@ def table(tmp_path: Path) -> Path:
     path = tmp_path / "essay_tasks.csv"
     path.write_text("essay_task_id,draft_task_id,note\ne-1,t-1,x\ne-2,t-1,y\ne-3,t-2,z\n")
     return path
+
+
+def test_what_is_no_store_or_several_names_is_said(store: DocsStore, table: Path) -> None:
+    path: Any = "docs"
+    for call in (
+        lambda: link(table, path),
+        lambda: migrate(path),
+        lambda: backfill(path, "key", table, "note"),
+        lambda: replay(path, "essay", []),
+        lambda: select([], path, top=1, stage="essay"),
+        lambda: repair(path),
+    ):
+        with pytest.raises(TypeError, match=r"store: expected a DocsStore, got str; DocsStore\(…\) is that of a dir"):
+            call()
+    with pytest.raises(TypeError, match="source: expected a DocsStore, got str"):
+        copy(path, store)
+    with pytest.raises(TypeError, match="target: expected a DocsStore, got dict"):
+        copy(store, {})  # type: ignore[arg-type]
+    # The characters of a text would be taken for names.
+    with pytest.raises(TypeError, match="stages: expected an iterable of names of stages, got the str 'draft'"):
+        copy(store, store, stages="draft")
+    with pytest.raises(TypeError, match="doc_ids: expected an iterable of doc ids, got the str 'e1'"):
+        replay(store, "essay", "e1")
+    with pytest.raises(TypeError, match="templates: expected an iterable of template ids, got the str 'novelty'"):
+        select([], store, top=1, templates="novelty")
 
 
 # --- link --------------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from docid.backends.base import TURNS, NewDocument, Stored
 from docid.backends.local import LocalBackend
 from docid.errors import InvalidDocument, StoreUnavailable, UnreadableDocument, shown
+from docid.ids import refuse_text
+from docid.store import check_store
 from docid.stored import ALL_FILES, Version, earlier_version
 
 if TYPE_CHECKING:
@@ -74,6 +76,9 @@ def copy(
         >>> [each.outcome for each in copy(here, there)], [each.outcome for each in copy(here, there)]
         (['copied'], ['same'])
     """
+    check_store(source, "source")
+    check_store(target, "target")
+    refuse_text(stages, "stages", "names of stages")
     names = list(dict.fromkeys(source.stages.check(each) for each in (source.stages if stages is None else stages)))
     for stage in names:
         target.stages.check(stage)

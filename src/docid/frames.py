@@ -33,7 +33,7 @@ from docid.ids import check_stage, reserve_doc_ids
 from docid.rows import TaskRow, is_missing, schema_of, texts_of
 from docid.scanning import answered
 from docid.stages import DEFAULT_STAGES, Stages, check_stages
-from docid.store import DocsStore
+from docid.store import check_store
 from docid.stored import StoredDocument
 from docid.tasks import TaskRows, check_noted, check_row, header_of, reserve_tasks, row_parser
 
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from narwhals.typing import IntoDataFrame
 
+    from docid.store import DocsStore
     from docid.stored import Part
 
     Library = Literal["pandas", "polars", "pyarrow"]
@@ -442,8 +443,7 @@ def documents_to_frame(
         >>> documents_to_frame(store, "draft", texts=["raw"], backend="polars")["words", "raw_text"].rows()
         [(1, 'Once')]
     """
-    if not isinstance(store, DocsStore):
-        raise TypeError(f"store: expected a DocsStore, got {type(store).__name__}")
+    check_store(store)
     if wrong := [part for part in texts if part not in {"raw", "parsed", "prompt"}]:
         raise ValueError(f"texts: expected raw, parsed or prompt, got {wrong[0]!r}")
     found: Iterable[Any] = (

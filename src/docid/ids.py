@@ -88,6 +88,16 @@ def check_doc_id(doc_id: str, argument: str = "doc_id") -> DocId:
     return DocId(plain(doc_id))
 
 
+def refuse_text(names: object, argument: str, kind: str) -> None:
+    """Refuse one text where several are expected: its characters would be taken for them.
+
+    Raises:
+        TypeError: it is one text.
+    """
+    if isinstance(names, str):
+        raise TypeError(f"{argument}: expected an iterable of {kind}, got the str {shown(names)}")
+
+
 def check_text(text: str, argument: str) -> str:
     """Return `text` if it may stand as a task id, a run id or a salt.
 
@@ -165,8 +175,7 @@ def reserve_doc_ids(
         >>> reserve_doc_ids("draft", ["a", "b"])
         ['zf4sck55iw2vqoyz', 'pwb9njrtefd6lkqi']
     """
-    if isinstance(task_ids, str):
-        raise TypeError(f"task_ids: expected an iterable of task ids, got the str {shown(task_ids)}")
+    refuse_text(task_ids, "task_ids", "task ids")
     check_stage(stage)
     if run_id is not None:
         check_text(run_id, "run_id")

@@ -14,6 +14,7 @@ from docid.backends.names import entry_name
 from docid.errors import DocidError
 from docid.findings import Finding
 from docid.scanning import root_of
+from docid.store import check_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,7 +94,7 @@ def repair(
     """
     if history and not purge:
         raise ValueError("history: expected purge=True with it, which deletes it")
-    sweeper = store.backend.sweeper()
+    sweeper = check_store(store).backend.sweeper()
     steps = _repaired(store, sweeper, apply=apply, verify=verify, stale_after=stale_after)
     if sweeper is None or not purge:
         return steps

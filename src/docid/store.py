@@ -663,6 +663,18 @@ class DocsStore:
         return version
 
 
+def check_store(store: object, argument: str = "store") -> DocsStore:
+    """Return `store` if that is what it is.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(store, DocsStore):
+        hint = "; DocsStore(…) is that of a directory" if isinstance(store, (str, os.PathLike)) else ""
+        raise TypeError(f"{argument}: expected a DocsStore, got {type(store).__name__}{hint}")
+    return store
+
+
 def _home(
     root: str | os.PathLike[str], durability: Literal["full", "none"], options: Any, in_flight: int | None
 ) -> Backend:

@@ -17,6 +17,7 @@ from docid.findings import Finding
 from docid.ids import is_doc_id, reserve_doc_id
 from docid.rows import row_type_of
 from docid.scanning import answered
+from docid.store import check_store
 from docid.tasks import TaskRows, named_stage, read_tasks, write_tasks
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def link(
         t-1,0old1
         t-2,
     """
+    check_store(store)
     path = os.fspath(table)
     if row_type is None:
         row_type = row_type_of(named_stage(path, store.stages), store.stages)

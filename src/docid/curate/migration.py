@@ -17,6 +17,7 @@ from docid.errors import DocidError, TaskTableError, shown
 from docid.ids import DOC_ID_EXPECTED, check_doc_id, check_text, is_doc_id
 from docid.rows import is_missing
 from docid.scanning import leftovers
+from docid.store import check_store
 from docid.stored import ALL_FILES, Version
 from docid.tasks import named_stage
 
@@ -108,6 +109,7 @@ def migrate(
         >>> store.open("draft", "0a1").metadata, [each.action for each in migrate(store)]
         ({'n': 1}, ['current'])
     """
+    check_store(store)
     known = {stage: _lineages(os.fspath(path), store.stages.check(stage)) for stage, path in (tables or {}).items()}
     return _migrated(store, known, apply=apply, assume_utc=assume_utc)
 
@@ -394,6 +396,7 @@ def backfill(
     """
     if key in OUR_KEYS or not key.strip() or re.search("[\ud800-\udfff\n]", key):
         raise ValueError(f"key: {key!r}; expected a key of metadata, none of {', '.join(OUR_KEYS)}")
+    check_store(store)
     path = os.fspath(table)
     stage = named_stage(path, store.stages) if stage is None else store.stages.check(stage)
     rows = _values(path, stage, column)

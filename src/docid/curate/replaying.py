@@ -9,8 +9,9 @@ import attrs
 from docid.curate.building import Builder, checked_row_type
 from docid.curate.notes import Note
 from docid.errors import DocumentNotFound, StoreUnavailable, UnreadableDocument
-from docid.ids import reserve_doc_id
+from docid.ids import refuse_text, reserve_doc_id
 from docid.rows import TaskRow, with_source
+from docid.store import check_store
 from docid.tasks import TaskRows, check_noted
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def replay(
         >>> row.doc_id, row.draft_template, row.generation_model, store.source_prompt(row)
         ('d1', 'plain', 'm-1', 'Write.')
     """
+    check_store(store)
     row_type = checked_row_type(store, store.stages.check(stage), row_type)
+    refuse_text(doc_ids, "doc_ids", "doc ids")
     check_noted(run_id, salt)
     return ReplayedRows(row_type, lambda notes: _replayed(store, doc_ids, row_type, run_id, salt, notes))
 

@@ -13,12 +13,13 @@ from docid.document import PART_FILES, timestamp
 from docid.errors import StoreUnavailable, TaskTableError, UnreadableDocument, shown
 from docid.ids import is_doc_id
 from docid.rows import is_missing, plain_text
-from docid.store import DocsStore
+from docid.store import check_store
 from docid.stored import StoredDocument, Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from docid.store import DocsStore
 
 __all__ = ["Score", "read_scores", "score_columns", "scores", "write_scores"]
 
@@ -137,9 +138,7 @@ def _scores(store: DocsStore, stage: str) -> Iterator[Score]:
 
 def scored_by(store: DocsStore, stage: str | None) -> str:
     """Return the stage that scores: the one that is given, or else the last of the store's."""
-    if not isinstance(store, DocsStore):
-        raise TypeError(f"store: expected a DocsStore, got {type(store).__name__}")
-    return list(store.stages)[-1] if stage is None else store.stages.check(stage)
+    return list(check_store(store).stages)[-1] if stage is None else store.stages.check(stage)
 
 
 def _further(store: DocsStore, stage: str) -> list[str]:

@@ -12,7 +12,9 @@ from docid.curate.building import Builder, checked_row_type
 from docid.curate.notes import Note
 from docid.curate.scoring import scored_by
 from docid.errors import DocumentNotFound, StoreUnavailable, UnreadableDocument
+from docid.ids import refuse_text
 from docid.rows import TaskRow, plain_text, schema_of
+from docid.store import check_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -117,6 +119,8 @@ def select(
         raise ValueError(f"top: expected a number of documents, 1 or more, got {top!r}")
     if aggregate not in _AGGREGATES:
         raise ValueError(f"aggregate: expected one of {', '.join(_AGGREGATES)}, got {aggregate!r}")
+    refuse_text(templates, "templates", "template ids")
+    check_store(store)
     stage = _scored_stage(store) if stage is None else store.stages.check(stage)
     row_type = checked_row_type(store, stage, row_type)
     of_each, left, evaluations, seen = _grouped(scores, frozenset(templates))
