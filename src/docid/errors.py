@@ -391,7 +391,7 @@ class DocumentBusy(DocidError):
     Nothing is wrong with the document; the same write may pass later.
 
     Attributes:
-        stage, doc_id, task_id: the document; `task_id` is None where only its name was given.
+        stage, doc_id, task_id: the document; `task_id` is None where that is not known.
         location: where it is.
 
     Example:

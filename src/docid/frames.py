@@ -116,20 +116,10 @@ def reserve_frame(
     if parents is not None and stage not in stages:
         hint = f"as stages=Stages.chain('…', {stage!r})"
         raise ValueError(f"parents: expected None, or stages that say what stage {stage!r} comes from, {hint}")
-    names = [str(name) for name in _names(frame)]
-    misspelt_ones = {name: misspelt(name, names) for name in (column, f"{row_type.parent_stage}_task_id", *_IDS)}
-    if wrong := [
-        Problem("", None, name, "", f"missing from the frame; is {other!r} meant for it?")
-        for name, other in misspelt_ones.items()
-        if other is not None
-    ]:
-        raise TaskTableError(wrong)
+    wanted = (column, f"{row_type.parent_stage}_task_id", *_IDS)
+    _check_columns(_names(frame), wanted, "" if task_id else "; task_id= says which it is")
     given = _by_task(parents, row_type.parent_stage)
-    df = _picked(frame, (column, f"{row_type.parent_stage}_task_id", *_IDS))
-    if column not in df.columns:
-        told = f"missing from the frame; the columns are {names_shown(names) or 'none'}"
-        told += "; task_id= says which it is" if task_id is None else ""
-        raise TaskTableError([Problem("", None, column, "", told)])
+    df = _picked(frame, wanted)
     has_ids = "doc_id" in df.columns and not df["doc_id"].is_null().all()
     ids = None
     if not has_ids and given is None and not {"doc_run_id", "doc_salt"} & set(df.columns):
@@ -142,6 +132,16 @@ def reserve_frame(
     else:
         filled = _reserved(df, column, row_type, {"run_id": run_id, "salt": salt, "parents": given})
     return cast("Frame", _with_columns(frame, filled))
+
+
+def _check_columns(names: list[Any], wanted: Sequence[str], hint: str = "", file: str = "") -> None:
+    """Refuse a frame without the first of these columns, or with one of them under a name that is nearly its own."""
+    texts = [str(name) for name in names]
+    wrong = {name: f"is {other!r} meant for it?" for name in wanted if (other := misspelt(name, texts))}
+    if not wrong and wanted[0] not in names:
+        wrong = {wanted[0]: f"the columns are {names_shown(texts) or 'none'}{hint}"}
+    if wrong:
+        raise TaskTableError([Problem(file, None, name, "", f"{_NO_COLUMN}; {told}") for name, told in wrong.items()])
 
 
 def _eager(frame: object, argument: str = "frame") -> nw.DataFrame[Any]:
@@ -252,10 +252,7 @@ def _by_task(parents: Any, parent_stage: str | None) -> Mapping[str, str] | Iter
     needed = (f"{parent_stage}_task_id", "doc_id")
     df = _picked(parents, needed, "parents")
     for name in needed:
-        if name not in df.columns:
-            columns = names_shown([str(each) for each in _names(parents)]) or "none"
-            wrong = f"missing from the frame; the columns are {columns}"
-            raise TaskTableError([Problem(_PARENTS, None, name, "", wrong)])
+        _check_columns(_names(parents), (name,), file=_PARENTS)
     return _tasks(df, TaskRow.of(parent_stage), reserved=False, file=_PARENTS)
 
 

@@ -232,17 +232,13 @@ def _table(names: list[str], rows: Iterable[str], *, caption: str, class_: str =
     )
 
 
-# In this order.
-_FACTS = ("rows", "written", "pending", "parents_pending", "underived", "documents", "parsed_missing")
-
-
 def _coverage(report: AuditReport) -> str:
     rows = []
     for stage, facts in report.stages.items():
-        counts = [number(getattr(facts, key)) for key in _FACTS]
+        counts = [number(each) for each in facts]
         rows.append(row([name(stage), _bar(facts), *counts], texts=2))
     legend = "Of the rows of each table: written (green, tall), pending (amber, lower), with findings (red, lowest)."
-    names = ["stage", "coverage", *(LABELS[key] for key in _FACTS)]
+    names = ["stage", "coverage", *LABELS.values()]
     table = _table(names, rows, caption="Rows and documents of each stage")
     told = element("p", legend, class_="faint") if any(facts.rows for facts in report.stages.values()) else ""
     return _section("Coverage", table, told, id_="coverage")
