@@ -29,9 +29,13 @@ def resolved(job: Job, founds: Sequence[Found]) -> Iterator[tuple[tuple[Any, ...
         return
     targets = {reference.target for reference in references}
     places = _Places(job, targets, {stage for found in founds for stage in found.blind})
-    for reference in references:
-        parent_stage = cast("str", job.stages.parent_of(reference.stage))
-        if not places.has(parent_stage, reference.target):
+    named = [(cast("str", job.stages.parent_of(each.stage)), each.target) for each in references]
+    # Each is looked for once, many at a time where the home does that.
+    once = list(dict.fromkeys(named))
+    each = map if job.store is None else job.store.backend.each
+    there = dict(zip(once, each(lambda name: places.has(*name), once), strict=True))
+    for name, reference in zip(named, references, strict=True):
+        if not there[name]:
             holding = tuple(stage for stage in job.stages if places.has(stage, reference.target))
             yield sorted_by(job.stages, _missing_parent(job, reference, holding), reference.number)
 
