@@ -158,6 +158,9 @@ def test_scores(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "2 with a score" in err
     code, out, _ = run(capfd, "scores", "--stage", "essay", "--json")
     assert [json.loads(line)["error"] for line in out.splitlines()] == ["no parsed text"] * 2
+    assert [json.loads(line)["score"] for line in out.splitlines()] == [None] * 2
+    code, out, _ = run(capfd, "scores", "--json")
+    assert {json.loads(line)["score"] for line in out.splitlines()} == {7.5, 4.0, None}
 
 
 def test_select(root: Path, capfd: pytest.CaptureFixture[str]) -> None:

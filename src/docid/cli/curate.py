@@ -159,7 +159,8 @@ def _scores(arguments: argparse.Namespace) -> int:
     columns = score_columns(store, stage)
     counts: Counter[str] = Counter()
     found = _counted(scores(store, stage), counts)
-    out = _put(arguments, (score.texts() for score in found), lambda path: write_scores(path, found, columns))
+    facts = ({**score.texts(), "score": score.score} for score in found)
+    out = _put(arguments, facts, lambda path: write_scores(path, found, columns))
     print(f"{sum(counts.values()):,} documents of stage {stage}: {counts['']:,} with a score", file=out)
     for error, count in counts.most_common():
         if error:
@@ -265,11 +266,11 @@ def _put_rows(arguments: argparse.Namespace, rows: Iterable[TaskRow], row_type: 
     return _put(arguments, map(texts_of, rows), lambda path: write_tasks(path, rows, row_type=row_type))
 
 
-def _put(arguments: argparse.Namespace, texts: Iterator[dict[str, str]], write: Any) -> Any:
+def _put(arguments: argparse.Namespace, facts: Iterator[dict[str, Any]], write: Any) -> Any:
     """Write the table, or print it, or its rows as JSON; return where to say what was done."""
     output: str | None = arguments.output
     if arguments.json:
-        for row in texts:
+        for row in facts:
             print(json_line(row))
         return sys.stderr
     if output is None:
