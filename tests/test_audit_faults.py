@@ -9,7 +9,6 @@ import csv
 import json
 import re
 import shutil
-import tarfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from docid import AuditReport, DocsStore, audit
+from tests import unpack
 from tests.conftest import ROOT
 
 TABLES = {
@@ -343,8 +343,7 @@ def worlds(daydreaming: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     for world in made.values():
         # As new files: the data may be read-only.
         shutil.copytree(daydreaming / "tables" / "active", world.root / "tables", copy_function=shutil.copyfile)
-        with tarfile.open(daydreaming / "docs-store.tar.gz") as archive:
-            archive.extractall(world.root, filter="data")
+        unpack(daydreaming / "docs-store.tar.gz", world.root)
     old = DocsStore(made["old"].root / "docs")
     shutil.rmtree(made["current"].root / "docs")
     current = DocsStore(made["current"].root / "docs", durability="none")

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 
 from docid import DocsStore, Document, Stages, reserve_doc_id
 from docid.report import write_report
+from tests import unpack
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = os.environ.get("DOCID_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -88,8 +88,7 @@ def search(page: Any, text: str) -> None:
 def real(daydreaming: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of the real store and its tables."""
     directory = tmp_path_factory.mktemp("real")
-    with tarfile.open(daydreaming / "docs-store.tar.gz") as archive:
-        archive.extractall(directory, filter="data")
+    unpack(daydreaming / "docs-store.tar.gz", directory)
     tables = {
         stage: next((daydreaming / "tables" / "active").glob(f"{stage}*_tasks.csv"))
         for stage in ("draft", "essay", "evaluation")

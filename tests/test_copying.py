@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -26,6 +25,7 @@ from docid.backends.objects import ObjectsBackend
 from docid.cli import main
 from docid.copying import copy
 from docid.document import Record, nonce
+from tests import unpack
 from tests.servers import Moto
 
 
@@ -73,8 +73,7 @@ def test_a_round_trip_gives_the_same_bytes_and_the_same_history(
 def test_a_real_store_of_an_older_system_goes_there_and_back(
     daydreaming: Path, s3_store: DocsStore, tmp_path: Path
 ) -> None:
-    with tarfile.open(daydreaming / "docs-store.tar.gz") as archive:
-        archive.extractall(tmp_path / "old", filter="data")
+    unpack(daydreaming / "docs-store.tar.gz", tmp_path / "old")
     [root] = [path.parent for path in (tmp_path / "old").rglob("draft") if path.is_dir()]
     old, back = DocsStore(root), DocsStore(tmp_path / "back", durability="none")
     assert outcomes(copy(old, s3_store, verify=True)) == {"copied": 90}

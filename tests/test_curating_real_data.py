@@ -6,7 +6,6 @@ import csv
 import hashlib
 import shlex
 import shutil
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from docid import DocsStore, EvaluationTask, read_tasks, write_tasks
 from docid.cli import main
+from tests import unpack
 
 Command = Callable[..., str]
 
@@ -33,8 +33,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def work(daydreaming: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    with tarfile.open(daydreaming / "docs-store.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpack(daydreaming / "docs-store.tar.gz", tmp_path)
     # As new files in a new directory: the data may be read-only.
     (tmp_path / "tables").mkdir()
     for table in (daydreaming / "tables" / "active").iterdir():

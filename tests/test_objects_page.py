@@ -61,7 +61,7 @@ def test_an_audit_over_a_cluster_gives_the_same_report(s3: Moto, tmp_path: Path)
     expected = audit(store, tables)
     assert expected.counts == {"lineage-conflict": 1, "missing-parent": 1, "orphan-document": 9}
     cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
     )
     with cluster, distributed.Client(cluster) as client:
         report = audit(store, tables, executor=client.get_executor(), shards=2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from docid import (
     reserve_tasks,
     write_tasks,
 )
+from tests import unpack
 
 TABLES: list[tuple[str, type[TaskRow], int]] = [
     ("active/draft_generation_tasks.csv", DraftTask, 15),
@@ -40,8 +40,7 @@ def content(path: Path) -> bytes:
 
 @pytest.fixture
 def old_store(daydreaming: Path, tmp_path: Path) -> DocsStore:
-    with tarfile.open(daydreaming / "docs-store.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpack(daydreaming / "docs-store.tar.gz", tmp_path)
     return DocsStore(tmp_path / "docs", durability="none")
 
 
