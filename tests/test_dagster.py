@@ -1101,7 +1101,7 @@ def test_register(curated: Path, instance: dg.DagsterInstance, capfd: pytest.Cap
     code, out, _ = register(capfd, *arguments, "--add-only", "--salt", "random")
     assert "out/essay_generation_tasks.csv: 4 rows, written; partitions of essay: 1 added, 0 removed, 3 kept\n" in out
     code, out, _ = register(capfd, curated, "--output", "out")
-    assert "partitions of essay: 0 added, 3 removed, 1 kept\n" in out
+    assert "partitions of essay: 0 added, 3 removed, 1 kept\n  3 rows of the table that was there gone (--add-" in out
     assert "no evaluations: --templates and --models make rows for them\n" in out
 
 

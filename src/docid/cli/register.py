@@ -97,7 +97,7 @@ def _register(arguments: argparse.Namespace) -> int:
     written = [_rows(out, rows, path, stages, arguments) for rows in tables if rows]
     would = "would be " if arguments.dry_run else ""
     with _instance(dg, home, dry_run=arguments.dry_run) as instance:
-        for file, rows in written:
+        for file, rows, gone in written:
             if not arguments.dry_run:
                 os.makedirs(out, exist_ok=True)
                 write_tasks(file, rows, row_type=type(rows[0]))
@@ -109,6 +109,8 @@ def _register(arguments: argparse.Namespace) -> int:
                     f"{len(counts.added)} {would}added, {len(counts.removed)} {would}removed, {counts.kept} kept"
                 )
             )
+            if gone:
+                say(f"  {gone} rows of the table that was there {would}gone (--add-only keeps them)")
         if not tables.children:
             say("no evaluations: --templates and --models make rows for them")
         if job is not None:
@@ -201,12 +203,14 @@ def _file(out: str, stage: str, curated: str, stages: Stages) -> str:
 
 def _rows(
     out: str, rows: list[TaskRow], curated: str, stages: Stages, arguments: argparse.Namespace
-) -> tuple[str, list[TaskRow]]:
-    """Return the path of a table, and the rows that it is to have."""
+) -> tuple[str, list[TaskRow], int]:
+    """Return the path of a table, the rows that it is to have, and how many that it has it will not have."""
     path, row_type = _file(out, rows[0].stage, curated, stages), type(rows[0])
-    if not arguments.add_only or not os.path.exists(path):
-        return path, rows
-    there = list(read_tasks(path, row_type))
+    # A file that is no table of the stage is not written over.
+    there = list(read_tasks(path, row_type, reserved=arguments.add_only)) if os.path.exists(path) else []
+    if not arguments.add_only:
+        new = {row.doc_id for row in rows}
+        return path, rows, sum(row.doc_id not in new for row in there)
     known = {row.doc_id: row for row in there}
     for row in rows:
         other = known.get(row.doc_id, row)
@@ -215,7 +219,7 @@ def _rows(
                 f"{path}: its row of {row.doc_id} has task {other.task_id!r}, parent {other.parent_doc_id}; the new "
                 f"one has task {row.task_id!r}, parent {row.parent_doc_id}: correct one, or leave out --add-only"
             )
-    return path, [*there, *(row for row in rows if row.doc_id not in known)]
+    return path, [*there, *(row for row in rows if row.doc_id not in known)], 0
 
 
 def _module(arguments: argparse.Namespace) -> str:
