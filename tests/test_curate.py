@@ -326,6 +326,25 @@ def test_what_is_listed_twice_is_linked_once(store: DocsStore, table: Path, monk
     assert (linked.filled, kinds(linked.notes)) == (1, [*["no-document"] * 2, "missing-parent"])
 
 
+def test_rows_that_move_while_documents_are_looked_for_are_not_mistaken(
+    store: DocsStore, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "essay", "e1", "e-1", parent_doc_id="d1")
+    listed = store.backend.ids
+
+    def ids(stage: str) -> Any:
+        rows = table.read_text().splitlines(keepends=True)
+        table.write_text("".join([rows[0], *reversed(rows[1:])]))
+        os.utime(table, (1, 1))
+        return listed(stage)
+
+    monkeypatch.setattr(store.backend, "ids", ids)
+    before = sorted(table.read_text())
+    with pytest.raises(TaskTableError, match="changed by somebody else since its rows were read"):
+        link(table, store)
+    assert sorted(table.read_text()) == before
+
+
 def test_link_needs_to_know_the_stage(store: DocsStore, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("draft_task_id\nt-1\n")

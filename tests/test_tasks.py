@@ -12,6 +12,7 @@ import re
 import resource
 import signal
 import stat
+from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Optional
@@ -590,6 +591,42 @@ def test_like_keeps_line_ends_and_bom_and_without_it_they_are_plain(tmp_path: Pa
     assert path.read_bytes() == before
     write_tasks(path, read_tasks(path, NoteTask))
     assert path.read_bytes() == b"note_task_id,doc_id\nt,n1\n"
+
+
+def _append(path: Path) -> None:
+    with path.open("ab") as stream:
+        stream.write(gzip.compress(b"u,\n") if path.suffix == ".gz" else b"u,\n")
+
+
+def _put_another(path: Path) -> None:
+    other = path.with_name("other.csv")
+    other.write_bytes(path.read_bytes())
+    other.replace(path)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("change", [_append, _put_another, Path.unlink])
+def test_what_is_written_into_a_table_while_it_is_edited_is_not_undone(
+    tmp_path: Path, change: Callable[[Path], None], suffix: str
+) -> None:
+    path = table(tmp_path, "note_task_id,doc_id\nt,\n", f"note_tasks.csv{suffix}")
+    link = tmp_path / f"link.csv{suffix}"
+    link.symlink_to(path.name)
+
+    rows = reserve_tasks(read_tasks(path, NoteTask, reserved=False), NoteTask)
+    change(path)
+    after = path.read_bytes() if path.exists() else None
+    with pytest.raises(TaskTableError, match=r"link\.csv.*changed by somebody else"):
+        write_tasks(link, rows)
+    assert (path.read_bytes() if path.exists() else None) == after
+    assert not [each for each in tmp_path.iterdir() if each.name.startswith(".tmp-")]
+
+
+def test_a_table_that_changes_once_its_rows_are_read_may_be_written_elsewhere(tmp_path: Path) -> None:
+    path = table(tmp_path, "note_task_id,doc_id\nt,\n")
+    rows = reserve_tasks(read_tasks(path, NoteTask, reserved=False), NoteTask)
+    _append(path)
+    assert write_tasks(tmp_path / "copy.csv", rows) in {1, 2}
 
 
 def test_rows_of_no_table_get_the_columns_of_their_type(tmp_path: Path) -> None:

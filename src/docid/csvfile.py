@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import os
 import re
 import zlib
 from collections import Counter
@@ -57,6 +58,33 @@ def open_table(file: str, *, bom: bool = False, gz: bool | None = None) -> io.Te
 
         return gzip.open(file, "rt", encoding=encoding, errors="surrogateescape", newline="")
     return open(file, encoding=encoding, errors="surrogateescape", newline="")
+
+
+FileState = tuple[int, int, int, int]
+"""Which file it is, and what it held: device, inode, size in bytes, time of the last change in nanoseconds."""
+
+
+def state_of(file: str | int) -> FileState:
+    """Return the state of a file, given as a path or descriptor.
+
+    Raises:
+        OSError: there is none.
+    """
+    there = os.stat(file)
+    return there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns
+
+
+def check_unchanged(file: str, seen: FileState) -> None:
+    """Refuse a table that is another by now than the one whose rows were read.
+
+    Raises:
+        TaskTableError: it is; what was made of those rows would undo what somebody else has written meanwhile.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if state_of(file) == seen:
+            return
+    wrong = "changed by somebody else since its rows were read; nothing was written: do it again with what it is now"
+    raise TaskTableError([Problem(file, None, None, "", wrong)])
 
 
 def records_of(stream: Iterable[str], faults: Faults) -> Iterator[tuple[int, list[str]]]:

@@ -13,9 +13,11 @@ import attrs
 
 from docid.csvfile import (
     Faults,
+    FileState,
     Shape,
     TableWriter,
     check_header,
+    check_unchanged,
     is_damaged,
     misspelt,
     names_shown,
@@ -23,6 +25,7 @@ from docid.csvfile import (
     picked,
     records_of,
     shape_of,
+    state_of,
 )
 from docid.errors import InvalidName, Problem, TaskTableError
 from docid.ids import check_text, is_doc_id, reserve_doc_id
@@ -68,14 +71,21 @@ class TaskRows(Iterator[Row], Generic[Row]):
         file: the path of the table as it was given; empty where there is none.
         columns: the columns of the table, in order.
         row: the number of the row that was given last, as a spreadsheet counts, the header being row 1.
+        state: what the file was when it was opened, which `write_tasks` compares; None where there is none.
     """
 
     def __init__(
-        self, row_type: type[Row], file: str, columns: tuple[str, ...], rows: Iterator[tuple[int, Row]]
+        self,
+        row_type: type[Row],
+        file: str,
+        columns: tuple[str, ...],
+        rows: Iterator[tuple[int, Row]],
+        state: FileState | None = None,
     ) -> None:
         self.row_type = row_type
         self.file = file
         self.columns = columns
+        self.state = state
         self.row = 1
         self._rows = rows
 
@@ -121,8 +131,8 @@ def read_tasks(path: str | os.PathLike[str], row_type: type[Row], *, reserved: b
     file = os.fspath(path)
     table = _read_table(file, row_type, reserved=reserved)
     # The first thing that the generator gives is the header, so that its faults are raised here.
-    columns = cast("tuple[str, ...]", next(table))
-    return TaskRows(row_type, file, columns, cast("Iterator[tuple[int, Row]]", table))
+    columns, state = cast("tuple[tuple[str, ...], FileState]", next(table))
+    return TaskRows(row_type, file, columns, cast("Iterator[tuple[int, Row]]", table), state)
 
 
 RowLineage = tuple[str, str, str, str, str, str]
@@ -201,8 +211,7 @@ def reserve_tasks(
     """
     schema_of(row_type)  # says what is wrong with the class, if anything is
     check_noted(run_id, salt)
-    file = rows.file if isinstance(rows, TaskRows) else ""
-    columns = rows.columns if isinstance(rows, TaskRows) else ()
+    file, columns, state = (rows.file, rows.columns, rows.state) if isinstance(rows, TaskRows) else ("", (), None)
     by_task = None
     if parents is not None and row_type.parent_stage is not None:
         by_task = _doc_ids_by_task(parents, row_type.parent_stage)
@@ -217,7 +226,7 @@ def reserve_tasks(
         filled = (*(("parent_doc_id",) if row_type.parent_stage else ()), "doc_id")
         columns = (*columns, *(name for name in filled if name not in columns))
     reserver = _Reserver(row_type, run_id, salt, by_task, Faults(file))
-    return TaskRows(row_type, file, columns, reserver.rows(rows))
+    return TaskRows(row_type, file, columns, reserver.rows(rows), state)
 
 
 def check_noted(run_id: str | None, salt: str | None) -> None:
@@ -242,8 +251,11 @@ def write_tasks(
 
     Every cell's text survives. Columns stand in the order of the rows' own table, new ones last; where there is
     none: the task id, `parent_doc_id`, the row type's fields, the extra columns, `doc_id`. LF and minimal quoting;
-    gzip where the name ends in `.gz`. The rows may stream from the very table that is replaced. Whatever is
-    raised before the one rename that puts the table in place, by the rows too, leaves the old one as it was.
+    gzip where the name ends in `.gz`. Whatever is raised before the one rename that puts the table in place, by the
+    rows too, leaves the old one as it was.
+
+    The rows may stream from the very table that is replaced (`TaskRows`). What somebody else writes into that table
+    while they do is not undone: the table is then refused, up to a moment before the rename.
 
     Args:
         path: the table.
@@ -258,7 +270,8 @@ def write_tasks(
 
     Raises:
         TaskTableError: a value that `read_tasks` would not give back: of another type than its field, text that
-            UTF-8 cannot hold, a column both as a field and in `extra`; a faulty table given as `like`.
+            UTF-8 cannot hold, a column both as a field and in `extra`; a faulty table given as `like`; a table whose
+            rows are streamed into itself, and which has changed meanwhile.
         TypeError: rows of more than one class.
         ValueError: no rows, and nothing that says what the header is.
         OSError: the file cannot be written.
@@ -293,6 +306,8 @@ def write_tasks(
             if not header:
                 raise ValueError("rows: none, so the header is unknown; pass row_type or like")
             writer.start(header)
+        if isinstance(rows, TaskRows) and rows.state and os.path.realpath(rows.file) == os.path.realpath(writer.file):
+            check_unchanged(writer.file, rows.state)
         writer.commit()
         return writer.count
 
@@ -346,13 +361,16 @@ def named_stage(path: str, stages: Stages) -> str:
     return stage
 
 
-def _read_table(file: str, row_type: type[Row], *, reserved: bool) -> Iterator[tuple[str, ...] | tuple[int, Row]]:
-    """Yield the header of a table, then its rows with their numbers."""
+def _read_table(
+    file: str, row_type: type[Row], *, reserved: bool
+) -> Iterator[tuple[tuple[str, ...], FileState] | tuple[int, Row]]:
+    """Yield the header of a table with the state of its file, then its rows with their numbers."""
     faults = Faults(file)
     with open_table(file) as stream:
+        state = state_of(stream.fileno())
         records = records_of(stream, faults)
         columns = header_of(records, row_type, faults, reserved=reserved)
-        yield columns
+        yield columns, state
         parse = row_parser(row_type, columns, faults, reserved=reserved)
         for number, cells in records:
             row = parse(number, cells)

@@ -21,8 +21,6 @@ from docid.store import check_store
 from docid.tasks import TaskRows, named_stage, read_tasks, write_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from docid.rows import TaskRow
     from docid.store import DocsStore
 
@@ -93,7 +91,7 @@ def link(
         dry_run: write nothing.
 
     Raises:
-        TaskTableError: the table is faulty.
+        TaskTableError: the table is faulty, or was changed by somebody else meanwhile.
         ValueError: the name says no stage, and no `row_type` is given.
         InvalidName: the stage is none of the store's.
         OSError: the table or the stage cannot be read, or the table not be written.
@@ -144,7 +142,9 @@ class _Linker:
         self._row_type = row_type
         self._path = path
         self._force = force
-        self._asked = [_asked(number, row) for number, row in self._read()]
+        table = read_tasks(path, row_type, reserved=False)
+        self._state = table.state
+        self._asked = [_asked(table.row, row) for row in table]
         self._found: dict[str, list[_Candidate]] = {each.task_id: [] for each in self._asked}
         self._notes = _find(store, row_type.stage, self._found)
         self._given: dict[int, _Candidate] = {}
@@ -152,10 +152,6 @@ class _Linker:
         self._emptied: set[int] = set()
         self._own: set[int] = set()  # rows whose document has the id that their run id and salt give
         self._decide()
-
-    def _read(self) -> Iterator[tuple[int, TaskRow]]:
-        table = read_tasks(self._path, self._row_type, reserved=False)
-        return ((table.row, row) for row in table)
 
     def _decide(self) -> None:
         """Say which row gets which document: first those that a row's own run id and salt name, then the newest."""
@@ -248,12 +244,12 @@ class _Linker:
         )
 
     def rows(self) -> TaskRows[TaskRow]:
-        """Return the rows, linked."""
+        """Return the rows, linked; of what was looked at, which `write_tasks` sees to."""
         table = read_tasks(self._path, self._row_type, reserved=False)
         filled = (*(("parent_doc_id",) if self._row_type.parent_stage else ()), "doc_id")
         columns = (*table.columns, *(name for name in filled if name not in table.columns))
         linked = ((table.row, self._linked(table.row, row)) for row in table)
-        return TaskRows(self._row_type, self._path, columns, linked)
+        return TaskRows(self._row_type, self._path, columns, linked, self._state)
 
     def _linked(self, number: int, row: TaskRow) -> TaskRow:
         changes = self._changes(number, row.doc_id, row.parent_doc_id)
