@@ -1105,6 +1105,32 @@ def test_register(curated: Path, instance: dg.DagsterInstance, capfd: pytest.Cap
     assert "no evaluations: --templates and --models make rows for them\n" in out
 
 
+def test_register_keeps_what_a_table_says_beyond_the_curated_one(
+    curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    del instance
+    out = Path("out")
+    out.mkdir()
+    (out / "draft_generation_tasks.csv").write_text(
+        "note,draft_task_id,combo_id,generation_model,source_doc_id,doc_run_id,doc_salt,doc_id\n"
+        "first,t-1,c-0,large-1,d0,run-1,s-1,d1\n"
+        "of another,t-9,c-9,large-9,,,s-9,d2\n"
+    )
+    code, said, _ = register(capfd, curated, "--output", out)
+    assert code == 0
+    assert "gone" not in said
+    one, two = read_tasks(out / "draft_generation_tasks.csv", DraftTask)
+    assert (one.extra, one.combo_id, one.generation_model) == ({"note": "first"}, "c-1", "large-1")
+    assert (one.doc_run_id, one.doc_salt, one.source_doc_id) == ("run-1", "s-1", None)
+    # Of another task: nothing that its row said is true of this one.
+    assert (two.task_id, two.extra, two.generation_model, two.doc_salt) == ("t-2", {"note": ""}, "", None)
+    assert one.columns[:3] == ("note", "draft_task_id", "combo_id")
+
+    before = (out / "draft_generation_tasks.csv").read_bytes()
+    assert register(capfd, curated, "--output", out)[0] == 0
+    assert (out / "draft_generation_tasks.csv").read_bytes() == before
+
+
 def test_register_takes_templates_and_models_from_tables(
     curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,12 +8,14 @@ import sys
 import tomllib
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from docid.cli.options import UsageError, add_salt, add_store, opened, salt_of, table_of
 from docid.cli.output import printable, say
 from docid.csvfile import read_columns
 from docid.curate import FollowUp, Model, Template, follow_up
 from docid.ids import check_doc_id
-from docid.rows import row_type_of
+from docid.rows import row_type_of, schema_of
 from docid.tasks import read_tasks, stage_of_table, write_tasks
 
 if TYPE_CHECKING:
@@ -208,10 +210,12 @@ def _rows(
     path, row_type = _file(out, rows[0].stage, curated, stages), type(rows[0])
     # A file that is no table of the stage is not written over.
     there = list(read_tasks(path, row_type, reserved=arguments.add_only)) if os.path.exists(path) else []
+    known = {row.doc_id: row for row in there}
     if not arguments.add_only:
         new = {row.doc_id for row in rows}
+        columns = there[0].columns if there else ()
+        rows = [_with_more(attrs.evolve(row, columns=columns or row.columns), known.get(row.doc_id)) for row in rows]
         return path, rows, sum(row.doc_id not in new for row in there)
-    known = {row.doc_id: row for row in there}
     for row in rows:
         other = known.get(row.doc_id, row)
         if (other.task_id, other.parent_doc_id) != (row.task_id, row.parent_doc_id):
@@ -220,6 +224,20 @@ def _rows(
                 f"one has task {row.task_id!r}, parent {row.parent_doc_id}: correct one, or leave out --add-only"
             )
     return path, [*there, *(row for row in rows if row.doc_id not in known)], 0
+
+
+def _with_more(row: TaskRow, other: TaskRow | None) -> TaskRow:
+    """Return a row with what the one that was there for its document says beyond it: notes, run id, salt."""
+    if other is None or (other.task_id, other.parent_doc_id) != (row.task_id, row.parent_doc_id):
+        return row
+    source = "source_doc_id"  # what is sent is this command's to say
+    said = {
+        column.argument: getattr(other, column.attribute)
+        for column in schema_of(type(row)).columns
+        if column.attribute != source and getattr(row, column.attribute) == column.default
+    }
+    extra = {name: text for name, text in other.extra.items() if name != source}
+    return attrs.evolve(row, **said, extra=extra | row.extra)
 
 
 def _module(arguments: argparse.Namespace) -> str:
