@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -42,8 +42,11 @@ from docid.backends import Backend, bucket
 from docid.backends.base import Leftover
 from docid.backends.objectformat import packed, unpacked
 from docid.backends.objects import ObjectsBackend
+from docid.cli import main
+from docid.curate import replay, scores
 from docid.errors import InvalidDocument
 from docid.repair import repair
+from docid.report import page
 from docid.testing import BackendTests
 from tests.servers import CREDENTIALS, Moto
 
@@ -865,3 +868,36 @@ def test_what_goes_between_the_put_that_was_refused_and_the_look_is_not_ours(mon
     assert backend.create("draft", "d1", b"{}\n", {"raw.txt": b"x"})
     monkeypatch.setattr(backend._bucket, "get", lambda _: None)
     assert not backend.create("draft", "d1", b"{}\n", {"raw.txt": b"y"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "look"),
+    [
+        ((ObjectsBackend, "load"), lambda store: list(scores(store))),
+        ((DocsStore, "open"), lambda store: list(replay(store, "evaluation", [f"v{number}" for number in range(4)]))),
+        ((DocsStore, "open"), page),
+        ((DocsStore, "open"), lambda store: main(["ls", "--store", "s3://of-the-test"])),
+    ],
+    ids=["scores", "replay", "report", "ls"],
+)
+def test_many_documents_are_asked_for_at_once(
+    asked: tuple[type, str], look: Callable[[DocsStore], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DocsStore("memory://")
+    for number in range(4):
+        judged: dict[str, Any] = {"task_id": f"t-{number}", "parent_doc_id": "e1", "raw_text": "7", "parsed_text": "7"}
+        store.write(Document(stage="evaluation", doc_id=f"v{number}", **judged), require_parent=False)
+    first, another = threading.Lock(), threading.Event()
+    answer = getattr(*asked)
+
+    def slow(*arguments: Any) -> Any:
+        if first.acquire(blocking=False):
+            assert another.wait(60)  # answered once another is asked for
+        else:
+            another.set()
+        return answer(*arguments)
+
+    monkeypatch.setattr("docid.cli.show.store_of", lambda _: store)
+    monkeypatch.setattr(*asked, slow)
+    look(store)
+    assert another.is_set()

@@ -470,8 +470,8 @@ def documents_to_frame(
             **{f"{part}_bytes": sizes.get(part) for part in ("raw", "parsed", "prompt")},
             **parts,
         }
-        keys = document.metadata if metadata is None else {key: document.metadata.get(key) for key in metadata}
-        said[document.doc_id] = keys
+        keys = document.metadata
+        said[document.doc_id] = keys if metadata is None else {key: keys.get(key) for key in metadata}
     kinds: dict[str, type] = {**dict.fromkeys(_DOCUMENT_TEXTS, str), "created_at": date}
     kinds |= {f"{part}_bytes": int for part in ("raw", "parsed", "prompt")}
     kinds |= {f"{part}_text": str for part in texts}

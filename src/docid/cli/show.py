@@ -22,6 +22,7 @@ from docid.errors import DocidError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from docid.store import DocsStore
     from docid.stored import Part, StoredDocument
@@ -120,11 +121,16 @@ def _ls(arguments: argparse.Namespace) -> int:
         hint_at_other_stages(arguments)
     for stage in dict.fromkeys(arguments.stage or store.stages):
         try:
-            for doc_id in store.ids(stage):
-                if arguments.ids:
+            if arguments.ids:
+                for doc_id in store.ids(stage):
                     print(f"{stage}/{doc_id}")
-                elif not _list_one(store, stage, doc_id, as_json=arguments.json):
+                continue
+            for line in _lines(store, stage, as_json=arguments.json):
+                if isinstance(line, Exception):
+                    complain(line)  # one that cannot be read does not end the list
                     code = 2
+                else:
+                    print(line)
         except BrokenPipeError:
             raise
         except (DocidError, OSError) as error:
@@ -133,16 +139,17 @@ def _ls(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _list_one(store: DocsStore, stage: str, doc_id: str, *, as_json: bool) -> bool:
-    """Print the line of one document; return False where it cannot be read, which does not end the list."""
-    try:
-        facts = facts_of(store.open(stage, doc_id))
-    except (DocidError, OSError) as error:
-        complain(error)
-        return False
-    if as_json:
-        print(json_line(facts))
-    else:
+def _lines(store: DocsStore, stage: str, *, as_json: bool) -> Iterator[str | Exception]:
+    """Return of each document of a stage its line, or why it cannot be read."""
+
+    def line(doc_id: str) -> str | Exception:
+        try:
+            facts = facts_of(store.open(stage, doc_id))
+        except (DocidError, OSError) as error:
+            return error
+        if as_json:
+            return json_line(facts)
         columns = (facts["task_id"], facts["parent_doc_id"], facts["created_at"], "+".join(facts["parts"]))
-        print("\t".join((f"{stage}/{doc_id}", *(printable(column or "-") for column in columns))))
-    return True
+        return "\t".join((f"{stage}/{doc_id}", *(printable(column or "-") for column in columns)))
+
+    return store.backend.each(line, store.ids(stage))

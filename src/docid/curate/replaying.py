@@ -8,7 +8,7 @@ import attrs
 
 from docid.curate.building import Builder, checked_row_type
 from docid.curate.notes import Note
-from docid.errors import DocumentNotFound, StoreUnavailable, UnreadableDocument
+from docid.errors import DocidError, DocumentNotFound, StoreUnavailable, UnreadableDocument
 from docid.ids import refuse_text, reserve_doc_id
 from docid.rows import TaskRow, with_source
 from docid.store import check_store
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from docid.store import DocsStore
+    from docid.stored import StoredDocument
 
 __all__ = ["ReplayedRows", "replay"]
 
@@ -89,6 +90,13 @@ def replay(
 _NO_PROMPT = "stored without its prompt: the row has no source_doc_id, and the pipeline has to render one"
 
 
+def _opened(store: DocsStore, stage: str, doc_id: str) -> tuple[str, StoredDocument | Exception]:
+    try:
+        return doc_id, store.open(stage, doc_id)
+    except (DocidError, OSError) as error:
+        return doc_id, error
+
+
 def _replayed(  # noqa: PLR0917 - from one place
     store: DocsStore,
     doc_ids: Iterable[str],
@@ -99,10 +107,12 @@ def _replayed(  # noqa: PLR0917 - from one place
 ) -> Iterator[tuple[int, TaskRow]]:
     stage, builder = row_type.stage, Builder(store, row_type)
     taken: dict[str, str] = {}
-    for number, doc_id in enumerate(dict.fromkeys(doc_ids), 1):
+    opened = store.backend.each(lambda doc_id: _opened(store, stage, doc_id), dict.fromkeys(doc_ids))
+    for number, (doc_id, document) in enumerate(opened, 1):
         where = f"{stage}/{doc_id}"
         try:
-            document = store.open(stage, doc_id)
+            if isinstance(document, Exception):
+                raise document
             row = builder.row(document)
         except DocumentNotFound as error:
             notes.append(Note("gone", where, None, str(error)))

@@ -104,36 +104,42 @@ def scores(store: DocsStore, stage: str | None = None) -> Iterator[Score]:
 def _scores(store: DocsStore, stage: str) -> Iterator[Score]:
     ancestors = Ancestors(store, frozenset({"template_id", "model_id"}))
     further = _further(store, stage)
-    for doc_id in sorted(set(store.ids(stage))):
-        try:
-            version = Version.load(store.backend, stage, doc_id, (_PARSED_FILE,))
-            if version is None:
-                continue
-            parsed = version.texts((_PARSED_FILE,), verify=False).get(_PARSED_FILE)
-        except StoreUnavailable:
-            raise  # what did not answer is not missing, nor damaged
-        except (UnreadableDocument, OSError) as problem:
-            yield Score(doc_id, "", "", "", "", None, f"unreadable: {problem}", "", "", dict.fromkeys(further, ""))
-            continue
-        score, error = _number(parsed)
-        document = StoredDocument(version)
-        own, *others = ancestors.of(document)
-        found = {each.stage: each.doc_id for each in others[1:]}
-        if others and others[-1].parent_doc_id is not None and len(others) <= len(further):
-            # The parent names its own, which is not there: the name is known all the same.
-            found[further[len(others) - 1]] = others[-1].parent_doc_id
-        yield Score(
-            doc_id,
-            own.parent_doc_id or "",
-            own.task_id or "",
-            own.metadata.get("template_id", ""),
-            own.metadata.get("model_id", ""),
-            score,
-            error,
-            "" if (made := said_time(document)) is None else timestamp(made),
-            (others[0].task_id or "") if others else "",
-            {each: found.get(each, "") for each in further},
-        )
+    found = store.backend.each(
+        lambda doc_id: _score(store, stage, doc_id, ancestors, further), sorted(set(store.ids(stage)))
+    )
+    return (score for score in found if score is not None)
+
+
+def _score(store: DocsStore, stage: str, doc_id: str, ancestors: Ancestors, further: list[str]) -> Score | None:
+    """Return the score of one document; None where it has vanished."""
+    try:
+        version = Version.load(store.backend, stage, doc_id, (_PARSED_FILE,))
+        if version is None:
+            return None
+        parsed = version.texts((_PARSED_FILE,), verify=False).get(_PARSED_FILE)
+    except StoreUnavailable:
+        raise  # what did not answer is not missing, nor damaged
+    except (UnreadableDocument, OSError) as problem:
+        return Score(doc_id, "", "", "", "", None, f"unreadable: {problem}", "", "", dict.fromkeys(further, ""))
+    score, error = _number(parsed)
+    document = StoredDocument(version)
+    own, *others = ancestors.of(document)
+    found = {each.stage: each.doc_id for each in others[1:]}
+    if others and others[-1].parent_doc_id is not None and len(others) <= len(further):
+        # The parent names its own, which is not there: the name is known all the same.
+        found[further[len(others) - 1]] = others[-1].parent_doc_id
+    return Score(
+        doc_id,
+        own.parent_doc_id or "",
+        own.task_id or "",
+        own.metadata.get("template_id", ""),
+        own.metadata.get("model_id", ""),
+        score,
+        error,
+        "" if (made := said_time(document)) is None else timestamp(made),
+        (others[0].task_id or "") if others else "",
+        {each: found.get(each, "") for each in further},
+    )
 
 
 def scored_by(store: DocsStore, stage: str | None) -> str:

@@ -185,36 +185,63 @@ def _cut_records(rows: Iterable[dict[str, Any]], limits: Limits) -> None:
 
 def _texts(store: DocsStore, stages: dict[str, _Stage], limits: Limits, progress: Progress | None) -> tuple[int, int]:
     """Put texts to their documents, as long as there is room: what models wrote first, then what they were sent."""
-    room, held, there = limits.texts, 0, 0
     waves: tuple[tuple[Part, ...], ...] = (("raw", "parsed"), ("prompt",))
-    positions = {part: position for position, part in enumerate(PART_FILES)}
+    room = _Room(limits)
+
+    def read(item: tuple[str, dict[str, Any], tuple[Part, ...]]) -> tuple[dict[str, Any], dict[Part, str]]:
+        stage, row, parts = item
+        return row, _read(store, stage, row["id"], parts)
+
     for parts in waves:
+        for row, texts in store.backend.each(read, room.fitting(stages, parts)):
+            for part, text in texts.items():
+                if room.put(row, part, text) and progress is not None and room.held % _STRIDE == 0:
+                    progress("texts", room.held, None)
+    return room.held, sum(size is not None for each in stages.values() for row in each.rows for size in row["sizes"])
+
+
+class _Room:
+    """The room that a page has for texts, and how many it holds."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._left = limits.texts
+        self._longest = limits.text
+        self.held = 0
+
+    def fitting(
+        self, stages: dict[str, _Stage], parts: tuple[Part, ...]
+    ) -> Iterator[tuple[str, dict[str, Any], tuple[Part, ...]]]:
+        """Return of each document those parts that there is room for, as far as their sizes tell."""
         for stage, each in stages.items():
             for row in each.rows:
-                for part in parts:
-                    size = row["sizes"][positions[part]]
-                    if size is None:
-                        continue
-                    there += 1
-                    if size > min(room, limits.text) or (text := _read(store, stage, row["id"], part)) is None:
-                        continue
-                    # As it stands on the page: some characters take six bytes there.
-                    size = len(orjson.dumps(text))
-                    if size > room:
-                        continue
-                    row.setdefault("texts", {})[part] = text
-                    room -= size
-                    held += 1
-                    if progress is not None and held % _STRIDE == 0:
-                        progress("texts", held, None)
-    return held, there
+                sizes = dict(zip(PART_FILES, row["sizes"], strict=True))
+                most = min(self._left, self._longest)
+                wanted: tuple[Part, ...] = tuple(
+                    part for part in parts if sizes[part] is not None and sizes[part] <= most
+                )
+                if wanted:
+                    yield stage, row, wanted
+
+    def put(self, row: dict[str, Any], part: Part, text: str) -> bool:
+        """Put a text to its document; return False where there is no room."""
+        # As it stands on the page: some characters take six bytes there.
+        size = len(orjson.dumps(text))
+        if size > self._left:
+            return False
+        row.setdefault("texts", {})[part] = text
+        self._left -= size
+        self.held += 1
+        return True
 
 
-def _read(store: DocsStore, stage: str, doc_id: str, part: Part) -> str | None:
-    try:
-        return store.open(stage, doc_id).text(part)
-    except (DocidError, OSError):
-        return None  # it has vanished, or been damaged, since
+def _read(store: DocsStore, stage: str, doc_id: str, parts: tuple[Part, ...]) -> dict[Part, str]:
+    texts: dict[Part, str] = {}
+    with contextlib.suppress(DocidError, OSError):  # it has vanished, or been damaged, since
+        document = store.open(stage, doc_id)
+        for part in parts:
+            if (text := document.text(part)) is not None:
+                texts[part] = text
+    return texts
 
 
 def _places(store: DocsStore, stage: str, directory: str | None) -> dict[str, str | None]:
