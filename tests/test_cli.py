@@ -328,6 +328,17 @@ def test_ls_says_what_other_stages_a_store_holds(
         "declares other stages\n"
     )
     assert run(capfd, "ls", "--store", str(root), "--stages", "draft,essay")[2] == ""
+    monkeypatch.setenv("DOCID_STAGES", "outline,Chapter")
+    with pytest.raises(SystemExit):
+        main(["ls", "--store", str(root)])
+    assert (
+        "argument --stages: DOCID_STAGES in the environment: stage: not a stage name: 'Chapter'"
+        in capfd.readouterr().err
+    )
+    with pytest.raises(SystemExit):
+        main(["ls", "--store", str(root), "--stages", "Chapter"])
+    assert "DOCID_STAGES" not in capfd.readouterr().err
+    monkeypatch.setenv("DOCID_STAGES", "outline,chapter")
     for number in range(6):
         (root / f"more-{number}").mkdir()
     assert "essay, more-0, more-1, more-2, …" in run(capfd, "ls", "--store", str(root))[2]
@@ -380,6 +391,18 @@ def test_an_older_system_s_documents_are_listed(tables: Path, capfd: pytest.Capt
     assert out == "draft/4a\tt\t-\t-\traw\n"
     _, out, _ = run(capfd, "show", "--store", "old", "4")
     assert "legacy           true" in out
+
+
+def test_what_an_older_record_nests_too_deeply_is_said(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    directory = tables / "old" / "draft" / "4a"
+    directory.mkdir(parents=True)
+    nested = f"{'[' * 1000}{']' * 1000}"
+    (directory / "metadata.json").write_text(f'{{"task_id": "t", "model_id": "m", "a": {nested}}}')
+    (directory / "raw.txt").write_text("r")
+    said = {"model_id": "m", "a": "(more than 250 deep)"}
+    assert json.loads(run(capfd, "ls", "--store", "old", "--json")[1])["metadata"] == said
+    assert json.loads(run(capfd, "show", "--store", "old", "4a", "--json")[1])["metadata"] == said
+    assert "metadata.a       (more than 250 deep)\n" in run(capfd, "show", "--store", "old", "4a")[1]
 
 
 def test_the_command_line_runs_inside_of_another_program(root: Path) -> None:

@@ -637,6 +637,9 @@ def test_what_an_older_record_says_badly_can_be_held(local: DocsStore, library: 
     assert column(frame, "metadata.metadata.location") == ["y"]
     assert column(frame, "model_id") == ["half \\ud800"]
     assert column(frame, "created_at") == [None]
+    (directory / "metadata.json").write_text(f'{{"a": {"[" * 1000}{"]" * 1000}, "b": [1]}}')
+    frame = documents_to_frame(local, "draft", backend=library)
+    assert (column(frame, "a"), column(frame, "b")) == (["(more than 250 deep)"], ["[1]"])
 
 
 def test_scores_become_a_frame(store: DocsStore, library: Any) -> None:

@@ -152,6 +152,13 @@ def is_too_deep(value: Any, depth: int = DEPTH) -> bool:
     return True
 
 
+def shallow(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return metadata as the standard library can write it: of what an older record nests too deeply, that."""
+    if not is_too_deep(metadata):
+        return metadata
+    return {key: f"(more than {DEPTH} deep)" if is_too_deep(each) else each for key, each in metadata.items()}
+
+
 def _as_json(value: Any) -> tuple[Any] | None:
     """Return a 1-tuple of `value` as it comes back from JSON; None where JSON cannot hold it at all."""
     try:

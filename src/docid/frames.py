@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from docid.audit import AuditReport
 from docid.csvfile import Faults, misspelt, names_shown
 from docid.curate import Score
+from docid.document import shallow
 from docid.errors import (
     DocidError,
     DuplicateTaskId,
@@ -470,7 +471,7 @@ def documents_to_frame(
             **{f"{part}_bytes": sizes.get(part) for part in ("raw", "parsed", "prompt")},
             **parts,
         }
-        keys = document.metadata
+        keys = shallow(document.metadata)
         said[document.doc_id] = keys if metadata is None else {key: keys.get(key) for key in metadata}
     kinds: dict[str, type] = {**dict.fromkeys(_DOCUMENT_TEXTS, str), "created_at": date}
     kinds |= {f"{part}_bytes": int for part in ("raw", "parsed", "prompt")}

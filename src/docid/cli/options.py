@@ -33,7 +33,7 @@ def add_stages(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stages",
         type=_stages,
-        default=os.environ.get("DOCID_STAGES") or _DEFAULT_STAGES,
+        default=_FromEnvironment(os.environ.get("DOCID_STAGES") or _DEFAULT_STAGES),
         metavar="LIST",
         help="the stages in order, each from the one before unless its parent is named as STAGE:PARENT "
         f"(default: the environment variable DOCID_STAGES, or {_DEFAULT_STAGES})",
@@ -59,11 +59,18 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     add_stages(parser)
 
 
+class _FromEnvironment(str):
+    """A default that argparse looks at as at an argument."""
+
+    __slots__ = ()
+
+
 def _stages(text: str) -> Stages:
     try:
         return Stages.parse(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        origin = "DOCID_STAGES in the environment: " if isinstance(text, _FromEnvironment) else ""
+        raise argparse.ArgumentTypeError(f"{origin}{error}") from None
 
 
 def seconds(text: str) -> float:

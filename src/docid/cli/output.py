@@ -10,7 +10,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from docid.cli.options import SHOWN, other_stages
-from docid.document import timestamp
+from docid.document import shallow, timestamp
 from docid.errors import DocidError, shown, visible
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def facts_of(document: StoredDocument) -> dict[str, Any]:
         "location": document.location,
         "parts": document.sizes,
         "legacy": document.legacy,
-        "metadata": document.metadata,
+        "metadata": shallow(document.metadata),
     }
 
 

@@ -17,7 +17,7 @@ from docid.cli.output import (
     print_text,
     printable,
 )
-from docid.document import PART_FILES, timestamp
+from docid.document import PART_FILES, shallow, timestamp
 from docid.errors import DocidError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _show_history(arguments: argparse.Namespace, document: StoredDocument) -> in
         made = None if version.created_at is None else timestamp(version.created_at)
         if arguments.json:
             facts = {"stage": version.stage, "doc_id": version.doc_id, "created_at": made, "run_id": version.run_id}
-            print(json_line({**facts, "metadata": version.metadata, "texts": texts}))
+            print(json_line({**facts, "metadata": shallow(version.metadata), "texts": texts}))
             continue
         part = arguments.part or ("parsed" if "parsed" in texts else "raw")
         print(one_line(f"--- {part}, {count} before the one that is there; made {made or 'at a time not known'} ---"))
