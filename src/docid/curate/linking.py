@@ -301,18 +301,19 @@ def _find(store: DocsStore, stage: str, tasks: dict[str, list[_Candidate]]) -> l
         OSError: the stage cannot be listed, or the store did not answer.
     """
     notes = []
+    seen: set[str] = set()  # what is replaced now may come twice
     for found in answered(store.backend, stage):
         if isinstance(found, Finding):
             if found.level == "error":
                 notes.append(Note(found.code, found.where, found.task_id, found.message))
         elif found.task_id in tasks:
-            there = tasks[found.task_id]
             parent = found.parent_doc_id
             if parent is not None and not is_doc_id(parent):
                 message = f"its parent_doc_id is {parent!r}, which is no doc id"
                 notes.append(Note("malformed-id", found.location, found.task_id, message))
-            elif all(each.doc_id != found.doc_id for each in there):  # what is replaced now may come twice
-                there.append(_Candidate(made_at(store, found) or _LONG_AGO, found.doc_id, parent))
+            elif found.doc_id not in seen:
+                seen.add(found.doc_id)
+                tasks[found.task_id].append(_Candidate(made_at(store, found) or _LONG_AGO, found.doc_id, parent))
     for there in tasks.values():
         there.sort(key=lambda each: each.doc_id)
         there.sort(key=lambda each: each.made, reverse=True)
