@@ -235,13 +235,10 @@ class _Room:
 
 
 def _read(store: DocsStore, stage: str, doc_id: str, parts: tuple[Part, ...]) -> dict[Part, str]:
-    texts: dict[Part, str] = {}
     with contextlib.suppress(DocidError, OSError):  # it has vanished, or been damaged, since
         document = store.open(stage, doc_id)
-        for part in parts:
-            if (text := document.text(part)) is not None:
-                texts[part] = text
-    return texts
+        return {part: text for part in parts if (text := document.text(part)) is not None}
+    return {}
 
 
 def _places(store: DocsStore, stage: str, directory: str | None) -> dict[str, str | None]:
