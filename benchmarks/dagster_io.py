@@ -5,7 +5,6 @@ The rows of the documents are in a task table of that many rows. Needs Dagster.
 """
 
 import argparse
-import logging
 import statistics
 import tempfile
 import time
@@ -26,8 +25,6 @@ def main() -> None:
     parser.add_argument("--dagster-turns", type=int, default=7)
     parser.add_argument("--directory", help="where to write (default: the temporary directory)")
     options, _ = parser.parse_known_args()
-    # Dagster's manager says every file that it writes: thousands of lines, which are not what is measured.
-    logging.disable(logging.DEBUG)
     with tempfile.TemporaryDirectory(dir=options.directory) as directory, dg.DagsterInstance.ephemeral() as instance:
         root = Path(directory)
         ratios, seconds = [], []
