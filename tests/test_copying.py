@@ -515,3 +515,15 @@ def test_a_home_that_finds_something_else_where_it_creates_says_so(
     told = {each.doc_id: each for each in copy(local, there, stages=["draft"])}
     assert (told["d0"].outcome, told["d1"].outcome) == ("conflict", "copied")
     assert "a tool has left something there" in told["d0"].message
+
+
+def test_a_document_of_an_older_system_goes_from_directory_to_directory_byte_for_byte(
+    local: DocsStore, tmp_path: Path
+) -> None:
+    old = Path(local.root, "draft", "old")
+    old.mkdir(parents=True)
+    (old / "metadata.json").write_bytes(b'{"task_id": "t-1", "cost": NaN}')
+    (old / "raw.txt").write_bytes(b"once")
+    there = DocsStore(tmp_path / "there", durability="none")
+    assert outcomes(copy(local, there)) == {"copied": 1}
+    assert files(Path(there.root)) == files(Path(local.root))
