@@ -21,9 +21,9 @@ import obstore
 from obstore.store import from_url
 
 from docid import DocsStore, Document, audit
-from docid.backends.objectformat import packed
 from docid.backends.objects import ObjectsBackend
-from docid.document import Record, nonce
+from docid.core.document import Record, nonce
+from docid.store.backends.objects.format import packed
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 

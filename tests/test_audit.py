@@ -42,7 +42,7 @@ from docid import (
 )
 from docid.backends import MemoryBackend
 from docid.cli import main
-from docid.findings import LEVELS
+from docid.core.findings import LEVELS
 from tests.faults import open_to_everybody
 
 ROW_TYPES = {"draft": DraftTask, "essay": EssayTask, "evaluation": EvaluationTask}
@@ -921,7 +921,7 @@ def test_warnings_alone_are_fine(full: DocsStore) -> None:
 
 def test_progress_is_told(full: DocsStore, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     for each in ("documents", "rows"):
-        monkeypatch.setattr(f"docid.shards.{each}.STRIDE", 1)
+        monkeypatch.setattr(f"docid.operations.shards.{each}.STRIDE", 1)
     heard: list[tuple[str, int, int | None]] = []
     audit(full, {"draft": rows["draft"]}, progress=lambda *told: heard.append(told))
     assert ("rows of stage draft", 2, 2) in heard
@@ -1133,7 +1133,9 @@ def test_a_worker_that_is_killed_is_one_line(
         os._exit(9)
 
     # In a worker, which is forked, this stands in the table's place.
-    monkeypatch.setattr("docid.shards.job.Table.lineages", lambda *_: iter(()) if os.getpid() == test else dies())
+    monkeypatch.setattr(
+        "docid.operations.shards.job.Table.lineages", lambda *_: iter(()) if os.getpid() == test else dies()
+    )
     monkeypatch.setattr("concurrent.futures.process.mp.get_context", lambda: get_context("fork"))
     code, out, err = run(capsys, "audit", tables, "--jobs", "2")
     assert (code, out) == (2, "")

@@ -24,7 +24,7 @@ from docid import (
     UnreadableDocument,
 )
 from docid.backends import LocalBackend
-from docid.backends.directory import Directory
+from docid.store.backends.local.directory import Directory
 
 
 def draft(number: int | str, raw_text: str = "once", **more: Any) -> Document:
@@ -170,7 +170,7 @@ def test_a_hundred_are_durable_with_one_sync(durable: DocsStore, monkeypatch: py
             return original(directory)
 
         monkeypatch.setattr(Directory, name, counted)
-    monkeypatch.setattr("docid.backends.directory.os.fsync", lambda fd: calls.append("fsync"))
+    monkeypatch.setattr("docid.store.backends.local.directory.os.fsync", lambda fd: calls.append("fsync"))
     durable.write_many(draft(number) for number in range(100))
     assert calls == ["sync_all", "sync", "fsync"]
 
@@ -193,7 +193,7 @@ def test_where_one_sync_for_all_cannot_be_had_each_is_synced(
         fsync(fd)
 
     monkeypatch.setattr(Directory, "sync_all", sync_all)
-    monkeypatch.setattr("docid.backends.directory.os.fsync", counted)
+    monkeypatch.setattr("docid.store.backends.local.directory.os.fsync", counted)
     assert {result.outcome for result in durable.write_many(map(draft, range(3)))} == {Outcome.CREATED}
     assert len(synced) >= 3 * 4
     assert sorted(os.listdir(durable.path("draft", "d0").parent)) == ["d0", "d1", "d2"]
@@ -272,7 +272,7 @@ def test_a_disk_that_is_full_for_one_is_said_of_that_one(durable: DocsStore, mon
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(fd, data)
 
-    monkeypatch.setattr("docid.backends.directory.os.write", full)
+    monkeypatch.setattr("docid.store.backends.local.directory.os.write", full)
     with pytest.raises(
         BatchError, match=r"position 1: \[Errno 28\] No space left on device; free bytes or inodes"
     ) as e:
@@ -289,7 +289,7 @@ def test_an_error_at_the_commit_is_that_of_its_document(durable: DocsStore, monk
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         rename(source, target, **where)
 
-    monkeypatch.setattr("docid.backends.directory.os.rename", broken)
+    monkeypatch.setattr("docid.store.backends.local.directory.os.rename", broken)
     with pytest.raises(BatchError) as caught:
         durable.write_many(map(draft, range(3)))
     assert list(caught.value.failures) == [1]

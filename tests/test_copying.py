@@ -20,11 +20,11 @@ import pytest
 
 from docid import DocsStore, Document, InvalidName, Stages, StoreUnavailable, UnreadableDocument, audit
 from docid.backends import LocalBackend, MemoryBackend
-from docid.backends.base import Stored
 from docid.backends.objects import ObjectsBackend
 from docid.cli import main
 from docid.copying import copy
-from docid.document import Record, nonce
+from docid.core.document import Record, nonce
+from docid.store.backends.base import Stored
 from tests import unpack
 from tests.servers import Moto
 
@@ -356,8 +356,8 @@ def test_the_other_commands_take_a_url_too(
     assert main(["ls", "--store", "memory://", "draft"]) == 2
     assert "empty in every process; expected a directory" in capfd.readouterr().err
     monkeypatch.setitem(sys.modules, "obstore", None)
-    for module in ("bucket", "objects"):
-        monkeypatch.delitem(sys.modules, f"docid.backends.{module}", raising=False)
+    for module in ("bucket", "backend"):
+        monkeypatch.delitem(sys.modules, f"docid.store.backends.objects.{module}", raising=False)
     assert main(["ls", "draft"]) == 2
     assert capfd.readouterr().err == "docid: a store at a URL needs obstore: pip install 'docid-store[objects]'\n"
 

@@ -30,13 +30,13 @@ from docid import (
     write_tasks,
 )
 from docid.cli import main
+from docid.core.findings import LEVELS
 from docid.dagster import (
     IF_EXISTS_TAG,
     REPLAY_TAG,
     TASK_TAG,
     DocsIOManager,
     DocsStoreResource,
-    checks,
     document_checks,
     document_partitions,
     parent_input,
@@ -44,9 +44,9 @@ from docid.dagster import (
     replay_job,
     task_table_asset,
 )
-from docid.dagster.checks import _look
-from docid.dagster.resource import row_in_run
-from docid.findings import LEVELS
+from docid.integrations.dagster import checks
+from docid.integrations.dagster.checks import _look
+from docid.integrations.dagster.resource import row_in_run
 from tests.servers import Moto
 
 # Dagster's own: SQLAlchemy and pydantic speak of releases to come.

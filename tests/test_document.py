@@ -15,7 +15,7 @@ from hypothesis import given
 
 from docid import Document, DraftTask, EssayTask, InvalidDocument, InvalidName, Stages
 from docid import testing as strategies
-from docid.document import FORMAT, OUR_KEYS, PartEntry, Record
+from docid.core.document import FORMAT, OUR_KEYS, PartEntry, Record
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

@@ -41,6 +41,7 @@ from docid import (
     write_tasks,
 )
 from docid.backends import MemoryBackend
+from docid.core.ids import check_text
 from docid.curate import scores
 from docid.frames import (
     documents_to_frame,
@@ -50,7 +51,6 @@ from docid.frames import (
     scores_to_frame,
     tasks_to_frame,
 )
-from docid.ids import check_text
 
 
 def pandas_object(data: dict[str, list[Any]]) -> pd.DataFrame:
@@ -674,9 +674,9 @@ def test_the_library_is_the_one_that_is_asked_for_or_the_first_that_is_there(mon
     assert isinstance(tasks_to_frame(rows, backend="pyarrow"), pa.Table)
     with pytest.raises(ValueError, match="expected pandas, polars or pyarrow, got 'dask'"):
         tasks_to_frame(rows, backend="dask")  # type: ignore[arg-type]
-    monkeypatch.setattr("docid.frames.find_spec", lambda name: None if name == "pandas" else object())
+    monkeypatch.setattr("docid.integrations.frames.find_spec", lambda name: None if name == "pandas" else object())
     assert isinstance(tasks_to_frame(rows), pl.DataFrame)
-    monkeypatch.setattr("docid.frames.find_spec", lambda _: None)
+    monkeypatch.setattr("docid.integrations.frames.find_spec", lambda _: None)
     with pytest.raises(ImportError, match=r"one of pandas, polars and pyarrow: pip install pandas"):
         tasks_to_frame(rows)
     with pytest.raises(ImportError, match=r"needs polars: pip install polars"):

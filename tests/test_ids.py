@@ -25,7 +25,7 @@ from docid import (
     reserve_doc_id,
     reserve_doc_ids,
 )
-from docid.ids import check_doc_id
+from docid.core.ids import check_doc_id
 
 VECTORS = Path(__file__).parent / "vectors"
 VALID = json.loads((VECTORS / "ids-valid.json").read_text("utf-8"))["vectors"]
@@ -51,7 +51,7 @@ def payload_of(stage: str, task_id: str, run_id: str | None, salt: str | None) -
         seen.append(data)
         return hashlib.sha256(data)
 
-    with mock.patch("docid.ids.sha256", sha256):
+    with mock.patch("docid.core.ids.sha256", sha256):
         reserve_doc_id(stage, task_id, run_id, salt)
     [payload] = seen
     return payload

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from docid import DocsStore, Document, DocumentNotFound, InvalidName, Stages, StoreUnavailable, UnreadableDocument
 from docid.backends import LocalBackend, MemoryBackend
-from docid.lineage import Lineage, Relative
+from docid.store.ancestry import Lineage, Relative
 
 
 def put(store: DocsStore, stage: str, doc_id: str, parent: str | None = None, task_id: str = "") -> None:

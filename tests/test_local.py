@@ -32,8 +32,8 @@ from docid import (
     UnreadableDocument,
 )
 from docid.backends import LocalBackend
-from docid.backends.directory import Directory
-from docid.backends.locks import _Lock, is_held, locked
+from docid.store.backends.local.directory import Directory
+from docid.store.backends.local.locks import _Lock, is_held, locked
 
 
 def draft(doc_id: str = "a1", raw_text: str = "once", task_id: str = "t-1", **more: Any) -> Document:
@@ -288,7 +288,7 @@ def test_what_is_no_document_does_not_take_the_place_of_one(local: DocsStore, br
 
 def test_there_is_nothing_to_settle_in_a_store_that_is_not_there(local: DocsStore, monkeypatch: Any) -> None:
     assert not local.backend.settle("draft", "a1")
-    monkeypatch.setattr("docid.backends.local.os.path.lexists", lambda _: True)
+    monkeypatch.setattr("docid.store.backends.local.backend.os.path.lexists", lambda _: True)
     assert not local.backend.settle("draft", "a1")
     local.write(draft())
     assert not local.backend.settle("draft", "a1")
@@ -337,7 +337,7 @@ def test_a_listing_that_passes_by_a_replace_has_the_document(local: DocsStore, m
 
     hidden = "a1"
     os_scandir = os.scandir
-    monkeypatch.setattr("docid.backends.local.os.scandir", Scan)
+    monkeypatch.setattr("docid.store.backends.local.backend.os.scandir", Scan)
 
     changes: list[Callable[[], object]] = [lambda: None, lambda: None]
     assert sorted(local.ids("draft")) == ["b2"]  # it was removed, for all that is known
@@ -368,7 +368,9 @@ def test_a_lock_that_is_swept_away_meanwhile_is_held_by_nobody(tmp_path: Path) -
 def failing(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[..., Any]) -> None:
     """Let `act(original, *args)` stand for os.<name> in the local home."""
     original = getattr(os, name)
-    monkeypatch.setattr(f"docid.backends.local.os.{name}", lambda *args, **options: act(original, *args, **options))
+    monkeypatch.setattr(
+        f"docid.store.backends.local.backend.os.{name}", lambda *args, **options: act(original, *args, **options)
+    )
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EEXIST, errno.ENOENT], ids=errno.errorcode.get)
@@ -419,7 +421,7 @@ def test_what_the_file_system_refuses_is_said_with_the_path_and_what_to_do(
     def refused(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("docid.backends.directory.os.mkdir", refused)
+    monkeypatch.setattr("docid.store.backends.local.directory.os.mkdir", refused)
     path = str(local.path("draft", "a1"))
     with pytest.raises(OSError, match=re.escape(remedy.format(path=path))) as caught:
         local.write(draft())
@@ -758,7 +760,7 @@ def test_a_lock_whose_file_was_swept_away_is_taken_again(local: DocsStore, monke
             (stage / ".lock-a1").unlink()
 
     original = fcntl.flock
-    monkeypatch.setattr("docid.backends.locks.fcntl.flock", lambda fd, how: sweep(original, fd, how))
+    monkeypatch.setattr("docid.store.backends.local.locks.fcntl.flock", lambda fd, how: sweep(original, fd, how))
     assert local.add_part("draft", "a1", "parsed", "p").outcome is Outcome.COMPLETED
     assert swept
     assert (stage / ".lock-a1").exists()
@@ -878,7 +880,7 @@ def test_a_writer_whose_temporary_directory_was_swept_away_starts_again(
             failing(patch, "mkdir", after_mkdir)
         elif moment == "locked":
             flock = fcntl.flock
-            patch.setattr("docid.backends.locks.fcntl.flock", lambda *args: before(flock, *args))
+            patch.setattr("docid.store.backends.local.locks.fcntl.flock", lambda *args: before(flock, *args))
         else:
             failing(patch, {"filled": "write", "renamed": "rename"}[moment], before)
         assert local.write(draft()).outcome is Outcome.CREATED
@@ -935,7 +937,7 @@ def test_a_file_system_without_locks_is_written_to_but_not_changed(
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr("docid.backends.locks.fcntl.flock", no_locks)
+    monkeypatch.setattr("docid.store.backends.local.locks.fcntl.flock", no_locks)
     assert local.write(draft()).outcome is Outcome.CREATED
     with pytest.raises(OSError, match="changing a document needs a file system with locks"):
         local.write(draft(raw_text="twice"), if_exists="replace")
@@ -1017,7 +1019,7 @@ def test_history_keeps_its_order_when_the_clock_goes_back(local: DocsStore, monk
                 return datetime(year, 1, 1, tzinfo=tz)
 
         with monkeypatch.context() as patch:
-            patch.setattr("docid.backends.names.datetime", Clock)
+            patch.setattr("docid.store.backends.names.datetime", Clock)
             local.write(draft(raw_text=f"{turn}"), if_exists="replace")
     assert [old.raw_text for old in local.history("draft", "a1")] == ["2", "1", "0"]
 
@@ -1068,7 +1070,7 @@ def test_the_texts_of_a_version_whose_record_alone_changed_are_those_of_the_next
 def test_a_directory_removed_while_it_is_being_made_is_an_error_with_its_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("docid.backends.local.os.mkdir", lambda *_: None)
+    monkeypatch.setattr("docid.store.backends.local.backend.os.mkdir", lambda *_: None)
     with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "docs"))):
         LocalBackend(tmp_path / "docs", durability="none").create("draft", "a1", b"{}", {})
 
@@ -1273,7 +1275,7 @@ def test_a_create_in_a_gap_that_a_third_process_has_settled_stays(
 
     with monkeypatch.context() as patch:
         failing(patch, "rename", in_the_gap)
-        patch.setattr("docid.backends.local.locked", settled)
+        patch.setattr("docid.store.backends.local.backend.locked", settled)
         assert local.write(draft(raw_text="twice")).outcome is Outcome.CREATED
     assert local.read("draft", "a1").raw_text == "twice"
     assert [old.raw_text for old in local.history("draft", "a1")] == ["once"]

@@ -38,15 +38,16 @@ from docid import (
     audit,
     reserve_tasks,
 )
-from docid.backends import Backend, bucket
-from docid.backends.base import Leftover
-from docid.backends.objectformat import packed, unpacked
+from docid.backends import Backend
 from docid.backends.objects import ObjectsBackend
 from docid.cli import main
 from docid.curate import replay, scores
 from docid.errors import InvalidDocument
 from docid.repair import repair
 from docid.report import page
+from docid.store.backends.base import Leftover
+from docid.store.backends.objects import bucket
+from docid.store.backends.objects.format import packed, unpacked
 from docid.testing import BackendTests
 from tests.servers import CREDENTIALS, Moto
 
@@ -344,6 +345,7 @@ def test_a_child_of_a_process_that_did_not_use_it_may(s3: Moto, tmp_path: Path) 
 import os
 from docid import DocsStore
 from docid.backends.objects import ObjectsBackend
+from docid.store.backends.objects import bucket
 from obstore.store import S3Store
 store = DocsStore({url!r})
 own = DocsStore(ObjectsBackend(S3Store({url!r}.split("/")[2], prefix="some/place")))

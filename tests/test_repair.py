@@ -17,10 +17,10 @@ import pytest
 
 from docid import DocsStore, Document, LineageConflict, Outcome, Stages, StoredDocument, UnreadableDocument
 from docid.backends import MemoryBackend
-from docid.backends.directory import Directory
 from docid.cli import main
-from docid.findings import LEVELS, Finding
+from docid.core.findings import LEVELS, Finding
 from docid.repair import Step, repair
+from docid.store.backends.local.directory import Directory
 
 
 def draft(doc_id: str = "a1", raw_text: str = "once", task_id: str = "t-1", **more: Any) -> Document:
@@ -317,7 +317,7 @@ def test_a_directory_that_cannot_be_read_is_a_finding_and_does_not_end_the_scan(
         return original(path, *args, **options)
 
     (root / "essay").mkdir()
-    monkeypatch.setattr("docid.backends.directory.os.open", refused)
+    monkeypatch.setattr("docid.store.backends.local.directory.os.open", refused)
     steps = list(repair(local, apply=True, stale_after=0))
     assert sorted((step.action, step.path, step.done) for step in steps) == [
         ("leave", ".docid/history/draft/changed", False),
@@ -336,7 +336,7 @@ def test_a_name_in_a_stage_that_cannot_be_looked_at_is_a_finding(
     def refused(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("docid.backends.sweep.probed", refused)
+    monkeypatch.setattr("docid.store.backends.local.sweep.probed", refused)
     [step] = repair(local, apply=True)
     assert (step.action, "Permission denied" in step.message) == ("leave", True)
 
@@ -354,7 +354,7 @@ def test_an_error_in_one_step_does_not_end_the_others(
         original(source, *args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("docid.backends.directory.os.rename", refused)
+        patch.setattr("docid.store.backends.local.directory.os.rename", refused)
         steps = {step.path: step for step in repair(local, stale_after=0, apply=True)}
     assert str(steps[path].error) == "[Errno 28] No space left on device"
     assert (steps[path].done, steps["draft/a1"].done) == (False, True)
@@ -372,7 +372,7 @@ def test_a_rename_that_was_done_and_reported_failed_is_done(
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("docid.backends.directory.os.rename", done_and_failed)
+        patch.setattr("docid.store.backends.local.directory.os.rename", done_and_failed)
         [step] = repair(local, stale_after=0, apply=True)
     assert (step.path, step.done) == (path, True)
 
@@ -450,7 +450,7 @@ def test_what_vanishes_while_it_is_listed_is_passed_over(
     def gone(*_: object) -> None:
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr("docid.backends.sweep.probed", gone)
+    monkeypatch.setattr("docid.store.backends.local.sweep.probed", gone)
     monkeypatch.setattr(type(local.backend), "listing", lambda *_: None)
     monkeypatch.setattr(Directory, "names", lambda directory: [*names(directory), "gone", ".lock-gone"])
     steps = list(repair(local, stale_after=0, apply=True))
@@ -529,12 +529,12 @@ def test_a_stage_that_cannot_be_listed_is_said_once(
     def refused(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("docid.backends.sweep.LocalSweeper.leftovers", refused)
+    monkeypatch.setattr("docid.store.backends.local.sweep.LocalSweeper.leftovers", refused)
     monkeypatch.setattr(type(local.backend), "ids", refused)
     [finding] = local.scan("draft")
     assert isinstance(finding, Finding)
     assert finding.message.startswith("the stage cannot be listed")
-    monkeypatch.setattr("docid.backends.sweep.LocalSweeper.leftovers", lambda *_: iter(()))
+    monkeypatch.setattr("docid.store.backends.local.sweep.LocalSweeper.leftovers", lambda *_: iter(()))
     [again] = local.scan("draft")
     assert again == finding
 
@@ -852,7 +852,7 @@ def test_the_command_fails_where_something_could_not_be_done(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("docid.backends.directory.os.rename", refused)
+        patch.setattr("docid.store.backends.local.directory.os.rename", refused)
         code, out, _ = run(capsys, "repair", "--store", root, "--apply", "--stale-after", "0s")
     assert code == 1
     assert "failed       draft/good (task_id='t-1'): [Errno 28] No space left on device\n" in out

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from docid import DocsStore, Document, DraftTask, EssayTask, InvalidName, Stages, TaskTableError, audit, reserve_tasks
 from docid.backends import LocalBackend, MemoryBackend
 from docid.cli import main
+from docid.integrations.report.charts import Spread, coverage_bar, histogram
+from docid.integrations.report.gathering import Limits
 from docid.report import page, write_report
-from docid.report.charts import Spread, coverage_bar, histogram
-from docid.report.gathering import Limits
-from docid.tasks import write_tasks
+from docid.tables.tasks import write_tasks
 
 
 class Outline(HTMLParser):
@@ -188,7 +188,7 @@ def test_what_lies_beside_documents_is_none(pipeline: Path) -> None:
 
 
 def test_many_findings_of_a_code_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("docid.report.rendering._FINDINGS", 3)
+    monkeypatch.setattr("docid.integrations.report.rendering._FINDINGS", 3)
     made = page(DocsStore(MemoryBackend()), {"draft": [DraftTask(task_id=f"t-{n}") for n in range(5)]})
     text = " ".join(Outline(made.html).texts)
     assert "missing-doc-id (error): 5" in text
@@ -288,7 +288,7 @@ def test_a_text_that_vanishes_meanwhile_is_left_out(pipeline: Path, monkeypatch:
     def gone(*_: object) -> None:
         raise FileNotFoundError(2, "gone")
 
-    monkeypatch.setattr("docid.stored.StoredDocument.text", gone)
+    monkeypatch.setattr("docid.store.stored.StoredDocument.text", gone)
     assert page(pipeline / "docs").texts == 0
 
 
@@ -400,7 +400,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(pipeline: Path, monkey
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("docid.atomicfile.os.fsync", full)
+    monkeypatch.setattr("docid.tables.atomicfile.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_report(output, pipeline / "docs")
     assert output.read_text() == "the old one"
@@ -408,8 +408,8 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(pipeline: Path, monkey
 
 
 def test_progress_is_told(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("docid.report.gathering._STRIDE", 1)
-    monkeypatch.setattr("docid.report.rendering._STRIDE", 1)
+    monkeypatch.setattr("docid.integrations.report.gathering._STRIDE", 1)
+    monkeypatch.setattr("docid.integrations.report.rendering._STRIDE", 1)
     told: list[str] = []
     page(pipeline / "docs", progress=lambda what, *_: told.append(what))
     assert {"records of stage draft", "texts", "scores of stage evaluation"} <= set(told)

@@ -33,7 +33,7 @@ from docid import (
 from docid import testing as strategies
 from docid.backends import Backend, MemoryBackend
 from docid.backends.objects import ObjectsBackend
-from docid.document import Record
+from docid.core.document import Record
 
 POLICIES = ["fail", "keep", "replace"]
 

@@ -35,8 +35,8 @@ from docid import (
     reserve_tasks,
     write_tasks,
 )
-from docid.atomicfile import AtomicFile
-from docid.tasks import row_type_of, stage_of_table
+from docid.tables.atomicfile import AtomicFile
+from docid.tables.tasks import row_type_of, stage_of_table
 
 
 @attrs.frozen(kw_only=True)
@@ -717,7 +717,9 @@ def test_rows_of_two_classes_are_no_table(tmp_path: Path) -> None:
         list(reserve_tasks(rows[:1], EssayTask))
     # Two of one name are told apart by their modules.
     plain: type[Any] = TaskRow.of("chapter")
-    with pytest.raises(TypeError, match=re.escape(f"expected rows of docid.rows.ChapterTask, got {__name__}.Chapter")):
+    with pytest.raises(
+        TypeError, match=re.escape(f"expected rows of docid.tables.rows.ChapterTask, got {__name__}.Chapter")
+    ):
         list(reserve_tasks([ChapterTask(task_id="c")], plain))
     assert os.listdir(tmp_path) == []
 
@@ -1029,7 +1031,7 @@ def test_a_table_in_a_directory_that_may_not_be_written_says_so(
     def refused(*_: object, **__: object) -> Any:
         raise PermissionError(13, "Permission denied", "…")
 
-    monkeypatch.setattr("docid.atomicfile.open", refused, raising=False)
+    monkeypatch.setattr("docid.tables.atomicfile.open", refused, raising=False)
     with pytest.raises(PermissionError, match="a new file is made in its directory, and takes its place") as caught:
         write_tasks(tmp_path / "x.csv", [DraftTask(task_id="t")])
     assert caught.value.filename == str(tmp_path / "x.csv")

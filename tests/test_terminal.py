@@ -48,7 +48,7 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def set_up() -> None:
         monkeypatch.setattr(terminal, "_REFRESHED", 0.0)
         for each in ("documents", "rows"):
-            monkeypatch.setattr(f"docid.shards.{each}.STRIDE", 1)
+            monkeypatch.setattr(f"docid.operations.shards.{each}.STRIDE", 1)
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
 
     return set_up
@@ -342,7 +342,7 @@ def test_the_line_is_gone_where_a_table_cannot_be_written(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("docid.atomicfile.os.fsync", full)
+    monkeypatch.setattr("docid.tables.atomicfile.os.fsync", full)
     on_a_terminal()
     code, _, err = run(capfd, "reserve", pipeline / "draft_tasks.csv")
     assert code == 2

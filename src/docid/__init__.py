@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from docid.audit import AuditReport, audit
-from docid.document import Document
+from docid._version import __version__
+from docid.core.document import Document
+from docid.core.ids import DocId, collision_probability, is_doc_id, reserve_doc_id, reserve_doc_ids
+from docid.core.outcomes import Outcome, WriteResult
+from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.errors import (
     BatchError,
     ContentConflict,
@@ -20,12 +23,10 @@ from docid.errors import (
     TaskTableError,
     UnreadableDocument,
 )
-from docid.ids import DocId, collision_probability, is_doc_id, reserve_doc_id, reserve_doc_ids
-from docid.outcomes import Outcome, WriteResult
-from docid.stages import DEFAULT_STAGES, Stages
-from docid.store import DocsStore
-from docid.stored import StoredDocument
-from docid.tasks import DraftTask, EssayTask, EvaluationTask, TaskRow, read_tasks, reserve_tasks, write_tasks
+from docid.operations.auditing import AuditReport, audit
+from docid.store.docs_store import DocsStore
+from docid.store.stored import StoredDocument
+from docid.tables.tasks import DraftTask, EssayTask, EvaluationTask, TaskRow, read_tasks, reserve_tasks, write_tasks
 
 __all__ = [
     "DEFAULT_STAGES",
@@ -55,6 +56,7 @@ __all__ = [
     "TaskTableError",
     "UnreadableDocument",
     "WriteResult",
+    "__version__",
     "audit",
     "collision_probability",
     "is_doc_id",
@@ -64,5 +66,3 @@ __all__ = [
     "reserve_tasks",
     "write_tasks",
 ]
-
-__version__ = "0.1.0"

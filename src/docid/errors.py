@@ -14,7 +14,7 @@ from unicodedata import is_normalized
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from docid.outcomes import WriteResult
+    from docid.core.outcomes import WriteResult
 
 __all__ = [
     "BatchError",

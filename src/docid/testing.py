@@ -19,15 +19,15 @@ except ImportError as error:  # pragma: no cover  - tested in an environment of 
 
 from attrs import evolve
 
-from docid.backends.base import NewDocument
-from docid.document import Document, Record, nonce
-from docid.store import DocsStore
-from docid.stored import ALL_FILES
+from docid.core.document import Document, Record, nonce
+from docid.store.backends.base import NewDocument
+from docid.store.docs_store import DocsStore
+from docid.store.stored import ALL_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from docid.backends.base import Backend
+    from docid.store.backends.base import Backend
 
 __all__ = ["BackendTests", "contents", "documents", "metadata", "moments", "new_document"]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from docid.backends.directory import Directory
+from docid.store.backends.local.directory import Directory
 
 NAMES = [
     "access",

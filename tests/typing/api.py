@@ -16,8 +16,8 @@ from docid import DocId, DocsStore, Document, DraftTask, Outcome, Stages, Stored
 from docid.backends import Backend, LocalBackend, MemoryBackend
 from docid.curate import Change, Note, Score, backfill, link, migrate, read_scores, replay, scores, select
 from docid.frames import frame_to_tasks, reserve_frame, tasks_to_frame
-from docid.lineage import Lineage, Relative
 from docid.report import Page, write_report
+from docid.store.ancestry import Lineage, Relative
 
 
 @attrs.frozen(kw_only=True)

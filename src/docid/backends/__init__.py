@@ -1,9 +1,9 @@
-"""Where documents live: what a home has to offer, and the homes that the core brings."""
+"""Public import path of the backends: the `Backend` protocol, and the backends that the core brings."""
 
 from __future__ import annotations
 
-from docid.backends.base import Backend, NewDocument, Stored
-from docid.backends.local import LocalBackend
-from docid.backends.memory import MemoryBackend
+from docid.store.backends.base import Backend, NewDocument, Stored
+from docid.store.backends.local.backend import LocalBackend
+from docid.store.backends.memory import MemoryBackend
 
 __all__ = ["Backend", "LocalBackend", "MemoryBackend", "NewDocument", "Stored"]

@@ -13,7 +13,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from docid import __version__
+from docid._version import __version__
 from docid.cli import audit, copy, curate, lineage, migrate, register, repair, report, reserve, show
 from docid.cli.options import UsageError
 from docid.cli.output import complain

@@ -7,7 +7,6 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from docid.audit import audit
 from docid.cli.options import (
     SHOWN,
     UsageError,
@@ -22,17 +21,18 @@ from docid.cli.options import (
 )
 from docid.cli.output import hint_at_other_stages, one_line, printable, while_read
 from docid.cli.terminal import Meter, print_heading, print_table
-from docid.csvfile import Shape, TableWriter
+from docid.core.findings import FIELDS, LABELS, LEVELS
 from docid.errors import TaskTableError, shown
-from docid.findings import FIELDS, LABELS, LEVELS
+from docid.operations.auditing import audit
+from docid.tables.csvfile import Shape, TableWriter
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from docid.audit import AuditReport
-    from docid.findings import Finding
-    from docid.store import DocsStore
+    from docid.core.findings import Finding
+    from docid.operations.auditing import AuditReport
+    from docid.store.docs_store import DocsStore
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from docid.cli.options import add_stages, opened, root_of, whole
 from docid.cli.output import hint_at_other_stages, json_line, one_line, say
 from docid.cli.terminal import Meter
-from docid.copying import copy
 from docid.errors import shown
+from docid.operations.copy import copy
 
 if TYPE_CHECKING:
     import argparse
 
-    from docid.copying import Copied
+    from docid.operations.copy import Copied
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -31,19 +31,22 @@ from docid.cli.output import (
     printable,
     written_text,
 )
-from docid.csvfile import Faults, read_columns
-from docid.curate import link, read_scores, replay, score_columns, scores, select, write_scores
-from docid.curate.scoring import scored_by
-from docid.ids import DOC_ID_EXPECTED, is_doc_id
-from docid.rows import is_missing, plain_text, row_type_of, texts_of
-from docid.tasks import write_tasks
+from docid.core.ids import DOC_ID_EXPECTED, is_doc_id
+from docid.operations.curate.link import link
+from docid.operations.curate.replay import replay
+from docid.operations.curate.scores import read_scores, score_columns, scored_by, scores, write_scores
+from docid.operations.curate.select import select
+from docid.tables.csvfile import Faults, read_columns
+from docid.tables.rows import is_missing, plain_text, row_type_of, texts_of
+from docid.tables.tasks import write_tasks
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
 
-    from docid.curate import Score, Selection
-    from docid.rows import TaskRow
+    from docid.operations.curate.scores import Score
+    from docid.operations.curate.select import Selection
+    from docid.tables.rows import TaskRow
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

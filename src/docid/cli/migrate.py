@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from docid.cli.options import UsageError, add_store, store_of, table_of, tables_in
 from docid.cli.output import hint_at_other_stages, json_line, one_line, printable, say
 from docid.cli.terminal import Meter
-from docid.curate import backfill, migrate
 from docid.errors import shown
+from docid.operations.migrate import backfill, migrate
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from docid.curate import Change
-    from docid.store import DocsStore
+    from docid.operations.migrate import Change
+    from docid.store.docs_store import DocsStore
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -8,17 +8,17 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from docid.document import RECORD_FILE, nonce
+from docid.core.document import RECORD_FILE, nonce
+from docid.core.ids import is_doc_id
+from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.errors import utf8
-from docid.ids import is_doc_id
-from docid.stages import DEFAULT_STAGES, Stages
-from docid.store import DocsStore
-from docid.tasks import stage_of_table
+from docid.store.docs_store import DocsStore
+from docid.tables.tasks import stage_of_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from docid.stored import StoredDocument
+    from docid.store.stored import StoredDocument
 
 SHOWN = 5  # documents that a short id could mean, places of one code
 _DEFAULT_STAGES = ",".join(DEFAULT_STAGES)

@@ -10,15 +10,15 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from docid.cli.options import SHOWN, other_stages
-from docid.document import shallow, timestamp
+from docid.core.document import shallow, timestamp
 from docid.errors import DocidError, shown, visible
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Sequence
 
-    from docid.curate import Note
-    from docid.stored import StoredDocument
+    from docid.operations.curate.notes import Note
+    from docid.store.stored import StoredDocument
 
 
 def json_line(facts: dict[str, Any]) -> str:

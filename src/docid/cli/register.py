@@ -12,17 +12,17 @@ import attrs
 
 from docid.cli.options import UsageError, add_salt, add_store, opened, salt_of, table_of
 from docid.cli.output import printable, say
-from docid.csvfile import read_columns
-from docid.curate import FollowUp, Model, Template, follow_up
-from docid.ids import check_doc_id
-from docid.rows import row_type_of, schema_of
-from docid.tasks import read_tasks, stage_of_table, write_tasks
+from docid.core.ids import check_doc_id
+from docid.operations.curate.follow_up import FollowUp, Model, Template, follow_up
+from docid.tables.csvfile import read_columns
+from docid.tables.rows import row_type_of, schema_of
+from docid.tables.tasks import read_tasks, stage_of_table, write_tasks
 
 if TYPE_CHECKING:
     import argparse
 
-    from docid.rows import TaskRow
-    from docid.stages import Stages
+    from docid.core.stages import Stages
+    from docid.tables.rows import TaskRow
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -88,7 +88,7 @@ def _register(arguments: argparse.Namespace) -> int:
     try:
         import dagster as dg  # noqa: PLC0415 - an extra, for this command alone
 
-        from docid.dagster import register_partitions  # noqa: PLC0415 - as above
+        from docid.integrations.dagster.partitions import register_partitions  # noqa: PLC0415 - as above
     except ImportError as error:
         raise UsageError("register needs Dagster: pip install 'docid-store[dagster]'") from error
     home = _home(arguments)

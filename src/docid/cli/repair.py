@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from docid.cli.options import UsageError, add_store, age, seconds, store_of
 from docid.cli.output import hint_at_other_stages, json_line, one_line, say
 from docid.errors import shown
-from docid.repair import repair
+from docid.operations.repair import repair
 
 if TYPE_CHECKING:
     import argparse
 
-    from docid.repair import Step
+    from docid.operations.repair import Step
 
 _VERBS = {
     "quarantine": ("moved", "to move"),

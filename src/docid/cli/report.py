@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from docid.cli.options import UsageError, add_store, check_output, is_replaced, seconds, store_of, tables_in, whole
 from docid.cli.output import hint_at_other_stages, print_text, printable
 from docid.cli.terminal import Meter
-from docid.report import Limits, Page, page, write_page
+from docid.integrations.report.gathering import Limits
+from docid.integrations.report.rendering import Page, page, write_page
 
 if TYPE_CHECKING:
-    from docid.store import DocsStore
+    from docid.store.docs_store import DocsStore
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from docid.cli.options import RANDOM, UsageError, add_salt, add_stages, by_stage, salt_of
 from docid.cli.output import complain, printable
 from docid.cli.terminal import Meter
-from docid.ids import reserve_doc_ids
-from docid.tasks import read_tasks, reserve_tasks, row_type_of, write_tasks
+from docid.core.ids import reserve_doc_ids
+from docid.tables.tasks import read_tasks, reserve_tasks, row_type_of, write_tasks
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
 
-    from docid.stages import Stages
-    from docid.tasks import TaskRow
+    from docid.core.stages import Stages
+    from docid.tables.tasks import TaskRow
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from docid.lineage import Lineage, Relative
-    from docid.store import DocsStore
+    from docid.store.ancestry import Lineage, Relative
+    from docid.store.docs_store import DocsStore
 
     T = TypeVar("T")
 

@@ -1,0 +1,121 @@
+"""What an audit tells: what is wrong in a store or in a table, with stable codes, and what it counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from docid.errors import utf8
+
+if TYPE_CHECKING:
+    from docid.errors import UnreadableDocument
+    from docid.store.backends.base import Leftover
+
+__all__ = ["FIELDS", "LABELS", "LEVELS", "Finding", "Progress", "StageFacts"]
+
+FIELDS = ("code", "level", "stage", "doc_id", "task_id", "where", "message", "hint")
+"""What programs are told of a finding, in this order."""
+
+LEVELS: dict[str, Literal["error", "warning"]] = {
+    "duplicate-doc-id": "error",
+    "duplicate-task-id": "error",
+    "hash-mismatch": "error",
+    "lineage-conflict": "error",
+    "malformed-id": "error",
+    "misplaced-document": "error",
+    "missing-doc-id": "error",
+    "missing-parent": "error",
+    "missing-parent-id": "error",
+    "missing-source": "error",
+    "torn-document": "error",
+    "unreadable-record": "error",
+    "wrong-stage-parent": "error",
+    "legacy-record": "warning",
+    "orphan-document": "warning",
+    "stale-temporary": "warning",
+    "uncommitted-directory": "warning",
+    "unlisted-file": "warning",
+}
+"""Every code there is, and its level; an `error` is about a row that cannot be run, or a document not to be used."""
+
+
+class Finding(NamedTuple):
+    """Something that is wrong, where, and what to do about it.
+
+    Attributes:
+        code: what kind of fault it is, one of `LEVELS`; stable, for programs.
+        stage: the stage it is in.
+        doc_id: the document it is about, or lies beside; empty where it is about none.
+        task_id: the task of that document, where it is known.
+        where: the path, or file and row.
+        message: what is wrong.
+        hint: what to do about it.
+        leftover: what `docid repair` clears away; None where that is left to people.
+
+    Example:
+        >>> finding = Finding("torn-document", "draft", "d1", "t-1", "docs/draft/d1", "no raw.txt", "docid repair")
+        >>> finding.level, str(finding)
+        ('error', "torn-document: draft/d1 (task_id='t-1') at docs/draft/d1: no raw.txt; docid repair")
+    """
+
+    code: str
+    stage: str
+    doc_id: str
+    task_id: str | None
+    where: str
+    message: str
+    hint: str
+    leftover: Leftover | None = None
+
+    @classmethod
+    def of(cls, error: UnreadableDocument, hint: str | None = None, leftover: Leftover | None = None) -> Finding:
+        """Return the finding about a document that cannot be used; the error's remedy is the hint if none is given."""
+        stage, doc_id, task_id, where = error.stage, error.doc_id, error.task_id, error.location
+        return cls(error.code, stage, doc_id, task_id, where, error.problem, hint or error.remedy, leftover)
+
+    @property
+    def level(self) -> Literal["error", "warning"]:
+        """`error` or `warning`."""
+        return LEVELS[self.code]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the finding as JSON takes it; of a name on a disk that is no UTF-8 the odd bytes are escaped."""
+        values = {key: getattr(self, key) for key in FIELDS}
+        return {key: utf8(value) if isinstance(value, str) else value for key, value in values.items()}
+
+    def __str__(self) -> str:
+        name = f"{self.stage}/{self.doc_id}" if self.doc_id else f"stage {self.stage}"
+        task = "" if self.task_id is None else f" (task_id={self.task_id!r})"
+        return f"{self.code}: {name}{task} at {self.where}: {self.message}; {self.hint}"
+
+
+class StageFacts(NamedTuple):
+    """What an audit counted in one stage; None where it was not looked at.
+
+    Attributes:
+        rows: the rows of its table.
+        written: those whose document is in the store, of the row's lineage.
+        pending: those whose document is not there: a run makes it.
+        parents_pending: those whose parent is reserved, and not there yet.
+        underived: those whose doc id does not come from the row (its task, and the run id and salt that it notes): a
+            run or salt that was not noted, or another system's id.
+        documents: the documents in the store.
+        parsed_missing: those of them without a parsed text.
+
+    A row with a finding of its own may be neither written nor pending.
+    """
+
+    rows: int | None
+    written: int | None
+    pending: int | None
+    parents_pending: int | None
+    underived: int | None
+    documents: int | None
+    parsed_missing: int | None
+
+
+LABELS = {name: name.replace("_", " ") for name in StageFacts._fields}
+"""What the counts of `StageFacts` are called in tables for people."""
+
+Progress = Callable[[str, int, int | None], object]
+"""What is told of work under way: what is looked at, how much of it is done, and of how much (None where unknown)."""

@@ -1,0 +1,170 @@
+"""The table of outcomes: what a write does about what is there already. Pure, over what was loaded."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal
+
+from attrs import evolve, frozen
+
+from docid.core.document import OUR_KEYS, PART_FILES
+from docid.errors import ContentConflict, LineageConflict, UnreadableDocument
+from docid.store.stored import ALL_FILES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from docid.core.document import Document
+    from docid.store.stored import Version
+
+__all__ = ["Outcome", "Policy", "WriteResult"]
+
+Policy = Literal["fail", "keep", "replace"]
+"""What a write does where other text of the same lineage is there."""
+
+
+class Outcome(StrEnum):
+    """What became of a write. There are no others: everything else is an error.
+
+    Example:
+        >>> Outcome.CREATED == "created", f"{Outcome.CREATED}"
+        (True, 'created')
+    """
+
+    CREATED = "created"
+    """Nothing was there; the document is."""
+    UNCHANGED = "unchanged"
+    """The same lineage and the same texts were there; nothing was written."""
+    KEPT = "kept"
+    """The same lineage with other texts was there, and stays."""
+    REPLACED = "replaced"
+    """The document took the place of another version, which is in history."""
+    COMPLETED = "completed"
+    """A part was added that the document was written without."""
+
+
+@frozen(repr=False)
+class WriteResult:
+    """What a write did.
+
+    Attributes:
+        outcome: created, unchanged, kept, replaced or completed.
+        stage, doc_id: the document.
+        location: where it is, as text; `path` is the same as a `pathlib.Path`.
+        metadata_differs: the stored run id or metadata are not those that were given; nothing was changed about
+            that.
+        missing_parts: the parts that were given and that the stored document lacks, where these are all that
+            differs: `store.add_part` completes it.
+
+    Example:
+        >>> from docid import DocsStore, Document
+        >>> from docid.backends import MemoryBackend
+        >>> store = DocsStore(MemoryBackend())
+        >>> draft = Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once")
+        >>> store.write(draft).outcome, store.write(draft).outcome
+        (<Outcome.CREATED: 'created'>, <Outcome.UNCHANGED: 'unchanged'>)
+    """
+
+    outcome: Outcome
+    stage: str
+    doc_id: str
+    location: str
+    metadata_differs: bool = False
+    missing_parts: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        notes = [" metadata differs"] if self.metadata_differs else []
+        notes += [f" without {part}" for part in self.missing_parts]
+        return f"<WriteResult {self.outcome} {self.stage}/{self.doc_id} at {self.location}{','.join(notes)}>"
+
+    def _repr_html_(self) -> str:
+        from docid.integrations.report.views import write_view  # noqa: PLC0415 - for notebooks alone
+
+        return write_view(self)
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        from pathlib import Path  # noqa: PLC0415 - importing it is a tenth of what importing docid costs
+
+        return Path(self.location)
+
+
+def judge(
+    document: Document, parts: Mapping[str, bytes], version: Version, if_exists: Policy, *, has_parent: bool
+) -> tuple[WriteResult, tuple[str, ...]]:
+    """Answer a write by the table of outcomes; return also which parts differ. `replaced` is still to be done.
+
+    Args:
+        document: what is to be written.
+        parts: the bytes of its part files.
+        version: what is there, loaded with `ALL_FILES`.
+        if_exists: as for `DocsStore.write`.
+        has_parent: whether documents of this stage have a parent.
+
+    Raises:
+        LineageConflict, ContentConflict, UnreadableDocument: as `DocsStore.write`.
+    """
+    check_lineage(version, document.task_id, document.parent_doc_id, has_parent=has_parent)
+    there = version.record
+    held = version.contents(ALL_FILES, verify=True)
+    differing = tuple(part for part, name in PART_FILES.items() if held.get(name) != parts.get(name))
+    metadata_differs = there.run_id != document.run_id or _as_text(there.metadata) != _as_text(document.metadata)
+    result = WriteResult(Outcome.UNCHANGED, version.stage, version.doc_id, version.location)
+    if there.legacy and differing:
+        raise not_migrated(version, "its record was written by an older system")
+    if if_exists == "replace" and (differing or metadata_differs) and not there.legacy:
+        return evolve(result, outcome=Outcome.REPLACED), differing
+    if not differing:
+        return evolve(result, metadata_differs=metadata_differs), ()
+    missing = differing if all(PART_FILES[part] not in held for part in differing) else ()
+    if if_exists == "fail":
+        raise content_conflict(version, differing, missing)
+    kept = evolve(result, outcome=Outcome.KEPT, metadata_differs=metadata_differs, missing_parts=missing)
+    return kept, differing
+
+
+def check_lineage(version: Version, task_id: str | None, parent_doc_id: str | None, *, has_parent: bool) -> bool | None:
+    """Return whether the lineage is the stored one, None where an older record does not say.
+
+    Raises:
+        LineageConflict: it is another one.
+    """
+    same = version.record.same_lineage(task_id, parent_doc_id)
+    if same is False:
+        raise LineageConflict(
+            stage=version.stage,
+            doc_id=version.doc_id,
+            task_id=task_id,
+            parent_doc_id=parent_doc_id,
+            stored_task_id=version.record.task_id,
+            stored_parent_doc_id=version.record.parent_doc_id,
+            location=version.location,
+        )
+    unknown = version.record.legacy and version.record.parent_doc_id is None
+    return None if same and unknown and has_parent else same
+
+
+def not_migrated(version: Version, problem: str) -> UnreadableDocument:
+    """Return the error for a write to a document of an older system."""
+    return version.unreadable(problem, "bring the store to this format first: docid migrate")
+
+
+def content_conflict(version: Version, parts: tuple[str, ...], missing: tuple[str, ...]) -> ContentConflict:
+    """Return the error for a document that is there with other text."""
+    return ContentConflict(
+        stage=version.stage,
+        doc_id=version.doc_id,
+        task_id=version.record.task_id,
+        parts=parts,
+        missing_parts=missing,
+        location=version.location,
+    )
+
+
+def _as_text(metadata: dict[str, Any]) -> str:
+    """Return metadata as text, which tells 1 from True and 1.0; a key of docid's own in an older record is left out."""
+    import json  # noqa: PLC0415 - where something is there already: importing docid is to cost little
+
+    return json.dumps({key: value for key, value in metadata.items() if key not in OUR_KEYS}, sort_keys=True)

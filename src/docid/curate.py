@@ -1,0 +1,34 @@
+"""Public import path of curation. See `docs/curate.md`."""
+
+from __future__ import annotations
+
+from docid.operations.curate.follow_up import FollowUp, Model, Template, follow_up
+from docid.operations.curate.link import Linked, link
+from docid.operations.curate.notes import Note
+from docid.operations.curate.replay import ReplayedRows, replay
+from docid.operations.curate.scores import Score, read_scores, score_columns, scores, write_scores
+from docid.operations.curate.select import Pick, Selection, select
+from docid.operations.migrate import Change, backfill, migrate
+
+__all__ = [
+    "Change",
+    "FollowUp",
+    "Linked",
+    "Model",
+    "Note",
+    "Pick",
+    "ReplayedRows",
+    "Score",
+    "Selection",
+    "Template",
+    "backfill",
+    "follow_up",
+    "link",
+    "migrate",
+    "read_scores",
+    "replay",
+    "score_columns",
+    "scores",
+    "select",
+    "write_scores",
+]

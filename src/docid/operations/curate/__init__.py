@@ -1,0 +1,1 @@
+"""From a store back to tables: link, scores, select, replay and follow_up."""

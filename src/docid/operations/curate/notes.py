@@ -1,0 +1,56 @@
+"""What is said of things that were left out; when documents were made."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from docid.store.docs_store import DocsStore
+    from docid.store.stored import StoredDocument
+
+__all__ = ["Note", "file_time", "made_at", "said_time"]
+
+
+class Note(NamedTuple):
+    """Something that was left out, or chosen among several, and why.
+
+    Attributes:
+        kind: what kind of thing it is, for programs.
+        where: the row of a table, or the document.
+        task_id: its task, where that is known.
+        message: what it is, and what was done about it.
+        number: how many things it stands for.
+    """
+
+    kind: str
+    where: str
+    task_id: str | None
+    message: str
+    number: int = 1
+
+
+def made_at(store: DocsStore, document: StoredDocument) -> datetime | None:
+    """Return when a document was made, of an older system's as its record or else its file says; None if none does."""
+    return said_time(document) or file_time(store, document.stage, document.doc_id)
+
+
+def said_time(document: StoredDocument) -> datetime | None:
+    """Return when a document was made, as its record says it, also that of an older system; None where it does not."""
+    if document.created_at is not None or not document.legacy:
+        return document.created_at
+    said: Any = document.record.get("created_at")
+    try:
+        moment = datetime.fromisoformat(said)
+        return None if moment.tzinfo is None else moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def file_time(store: DocsStore, stage: str, doc_id: str) -> datetime | None:
+    """Return when the raw text of a document was last written; None where that is not known."""
+    seconds = store.backend.modified(stage, doc_id)
+    try:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None  # a time past the year 9999

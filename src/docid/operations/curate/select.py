@@ -1,0 +1,211 @@
+"""`select`: the documents with the best scores, as a task table."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import attrs
+
+from docid.core.ids import refuse_text
+from docid.errors import DocumentNotFound, StoreUnavailable, UnreadableDocument
+from docid.operations.curate.notes import Note
+from docid.operations.curate.rows import Builder, checked_row_type
+from docid.operations.curate.scores import scored_by
+from docid.store.docs_store import check_store
+from docid.tables.rows import TaskRow, plain_text, schema_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from docid.operations.curate.scores import Score
+    from docid.store.docs_store import DocsStore
+
+__all__ = ["Pick", "Selection", "select"]
+
+
+class Pick(NamedTuple):
+    """A document that was selected.
+
+    Attributes:
+        doc_id, task_id: the document.
+        score: its score, of all its evaluations.
+        evaluations: how many have a score.
+    """
+
+    doc_id: str
+    task_id: str
+    score: float
+    evaluations: int
+
+
+class Selection(NamedTuple):
+    """What `select` chose.
+
+    Attributes:
+        stage: the stage of the documents.
+        picks: the best, the best first.
+        rows: their rows, in the same order.
+        row_type: the class of the rows.
+        evaluations: how many scores were read, of any kind.
+        scored: how many documents have a score.
+        notes: what was left out. `unknown-template`: a template that no score is of. `no-score`: evaluations without a
+            number. `other-template`: of other templates. `no-parent`: that do not say what they are of. `below`:
+            documents that are not among the best. `gone`: documents that are not in the store. `unusable`: documents
+            that cannot be read, or made a row of. `same-task`: two of the best are of one task. `unsaid`: columns that
+            the documents do not say. Evaluations are counted, documents given one by one.
+    """
+
+    stage: str
+    picks: tuple[Pick, ...]
+    rows: tuple[TaskRow, ...]
+    row_type: type[TaskRow]
+    evaluations: int
+    scored: int
+    notes: tuple[Note, ...]
+
+
+_AGGREGATES: dict[str, Callable[[list[float]], float]] = {
+    "max": max,
+    "mean": statistics.fmean,
+    "median": statistics.median,
+}
+# Columns that an older system's tables have, and what stands in them; docid finds nothing by them.
+_LEGACY = {"essay": ("essay_doc_id", "doc_id"), "evaluation": ("document_id", "essay_task_id")}
+
+
+def select(
+    scores: Iterable[Score],
+    store: DocsStore,
+    *,
+    top: int,
+    templates: Collection[str] = (),
+    aggregate: Literal["max", "mean", "median"] = "max",
+    stage: str | None = None,
+    row_type: type[TaskRow] | None = None,
+) -> Selection:
+    """Choose the documents with the best scores, and return their task rows: with their own ids, not to be made again.
+
+    The scores are gone through once. Of equal scores the first doc id is better. A document that is not in the store,
+    or cannot be used, is left out, and the next one takes its place.
+
+    Args:
+        scores: scores, from the function `scores` or `read_scores`.
+        store: where the documents are.
+        top: how many.
+        templates: count the scores of these evaluation templates only; all if empty.
+        aggregate: how a document's score comes from those of its evaluations.
+        stage: the stage of the documents; if not given, the one that the last of the store's comes from.
+        row_type: the class of the rows; that of the stage if not given.
+
+    Raises:
+        ValueError: `top` below 1, another aggregate, a row type of another stage, no stage that is scored.
+        InvalidName: none of the store's stages.
+
+    Example:
+        >>> from docid import DocsStore, Document
+        >>> from docid.backends import MemoryBackend
+        >>> from docid.curate import Score
+        >>> store = DocsStore(MemoryBackend())
+        >>> drafts = [Document(stage="draft", doc_id=f"d{n}", task_id=f"t-{n}", raw_text="") for n in range(3)]
+        >>> _ = store.write_many(drafts)
+        >>> judged = [Score(f"v{n}", f"d{n}", "", "", "", n / 2, "", "", "", {}) for n in range(3)]
+        >>> chosen = select(judged, store, top=2, stage="draft")
+        >>> [(row.doc_id, row.task_id) for row in chosen.rows], [note.kind for note in chosen.notes][:1]
+        ([('d2', 't-2'), ('d1', 't-1')], ['below'])
+    """
+    if type(top) is not int or top < 1:
+        raise ValueError(f"top: expected a number of documents, 1 or more, got {top!r}")
+    if aggregate not in _AGGREGATES:
+        raise ValueError(f"aggregate: expected one of {', '.join(_AGGREGATES)}, got {aggregate!r}")
+    refuse_text(templates, "templates", "template ids")
+    check_store(store)
+    stage = _scored_stage(store) if stage is None else store.stages.check(stage)
+    row_type = checked_row_type(store, stage, row_type)
+    of_each, left, evaluations, seen = _grouped(scores, frozenset(templates))
+    notes = [
+        Note("unknown-template", "evaluations", None, _unknown(each, seen)) for each in templates if each not in seen
+    ]
+    notes += [Note(kind, "evaluations", None, _LEFT[kind], count) for kind, count in left.items()]
+    ranked = sorted((-_AGGREGATES[aggregate](each), doc_id) for doc_id, each in of_each.items())
+    builder = Builder(store, row_type)
+    tasks: dict[str, str] = {}
+    picks: list[Pick] = []
+    rows: list[TaskRow] = []
+    for score, doc_id in ranked:
+        if len(picks) == top:
+            tie = "; the last of them has the same, and comes first by doc id" if -score == picks[-1].score else ""
+            below = f"its score {plain_text(-score)} is not among the best {top}{tie}"
+            notes.append(Note("below", f"{stage}/{doc_id}", None, below))
+            continue
+        try:
+            document = store.open(stage, doc_id)
+            row = builder.row(document)
+        except DocumentNotFound as error:
+            notes.append(Note("gone", f"{stage}/{doc_id}", None, str(error)))
+        except StoreUnavailable:
+            raise  # what did not answer is not missing, nor damaged
+        except (UnreadableDocument, ValueError, OSError) as error:
+            notes.append(Note("unusable", f"{stage}/{doc_id}", None, str(error)))
+        else:
+            if (other := tasks.setdefault(row.task_id, doc_id)) != doc_id:
+                message = f"of one task with {stage}/{other}: what comes from them is told apart by parent_doc_id alone"
+                notes.append(Note("same-task", f"{stage}/{doc_id}", row.task_id, message))
+            picks.append(Pick(doc_id, row.task_id, -score, len(of_each[doc_id])))
+            rows.append(_with_legacy(row))
+    notes += builder.unsaid_notes()
+    return Selection(stage, tuple(picks), tuple(rows), row_type, evaluations, len(of_each), tuple(notes))
+
+
+_LEFT = {
+    "no-score": "without a score",
+    "no-parent": "that do not say what they are of",
+    "other-template": "of other templates",
+}
+
+
+def _unknown(template: str, seen: set[str]) -> str:
+    known = ", ".join(sorted(each for each in seen if each)[:_SHOWN])
+    known = f"the scores are of {known}" if known else "the scores say no template (docid backfill --set template_id)"
+    return f"none is of template {template!r}; {known}"
+
+
+_SHOWN = 20  # templates in a message
+
+
+def _grouped(
+    scores: Iterable[Score], templates: frozenset[str]
+) -> tuple[dict[str, list[float]], Counter[str], int, set[str]]:
+    """Return the scores by what they are of, what was left out, how many there were, and of which templates."""
+    seen: set[str] = set()
+    of_each: dict[str, list[float]] = {}
+    left: Counter[str] = Counter()
+    evaluations = 0
+    for score in scores:
+        evaluations += 1
+        seen.add(score.template_id)
+        if templates and score.template_id not in templates:
+            left["other-template"] += 1
+        elif score.score is None:
+            left["no-score"] += 1
+        elif not score.parent_doc_id:
+            left["no-parent"] += 1
+        else:
+            of_each.setdefault(score.parent_doc_id, []).append(score.score)
+    return of_each, left, evaluations, seen
+
+
+def _scored_stage(store: DocsStore) -> str:
+    last = scored_by(store, None)
+    parent = store.stages.parent_of(last)
+    if parent is None:
+        raise ValueError(f"stage: stage {last!r} comes from none; expected the stage of the documents that were scored")
+    return parent
+
+
+def _with_legacy(row: TaskRow) -> TaskRow:
+    column, source = _LEGACY.get(row.stage, ("", ""))
+    if not column or column in schema_of(type(row)).names:
+        return row
+    return attrs.evolve(row, extra={**row.extra, column: row.cell(source)})

@@ -1,0 +1,158 @@
+"""What to do about what writers leave when they die, and about documents that cannot be used: plan it, then do it.
+
+Nothing is deleted. What is in the way is moved to `<root>/.docid/quarantine/<run>/`, under the path that it had, until
+a purge is asked for. All of it is safe beside writers and readers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from itertools import chain
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from docid.core.findings import Finding
+from docid.errors import DocidError
+from docid.store.backends.names import entry_name
+from docid.store.docs_store import check_store
+from docid.store.scanning import root_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from docid.store.backends.base import Leftover, Sweeper
+    from docid.store.docs_store import DocsStore
+
+__all__ = ["Step", "repair"]
+
+# Faults of a document as a whole: looked at once more at the last moment, since somebody may have mended it.
+_OF_DOCUMENTS = frozenset({"hash-mismatch", "misplaced-document", "torn-document", "unreadable-record"})
+
+
+class Step(NamedTuple):
+    """One thing that repair does, would do, or leaves alone.
+
+    Attributes:
+        action: `quarantine`: move it aside. `settle`: finish or roll back an interrupted replace. `purge`: delete what
+            was moved aside, or replaced, long ago. `leave`: it is left to people.
+        path: what it is done to, relative to the root.
+        message: what that is.
+        done: whether it was done; false in a plan, where it turned out to be no longer needed, and where it failed.
+        to: where it is now, relative to the root; empty where it was not moved.
+        finding: the finding behind it; None for a purge.
+        error: why it could not be done.
+    """
+
+    action: Literal["quarantine", "settle", "purge", "leave"]
+    path: str
+    message: str
+    done: bool = False
+    to: str = ""
+    finding: Finding | None = None
+    error: Exception | None = None
+
+
+def repair(
+    store: DocsStore,
+    *,
+    apply: bool = False,
+    verify: bool = False,
+    stale_after: float = 3600.0,
+    purge: bool = False,
+    history: bool = False,
+    older_than: float = 30 * 86400.0,
+) -> Iterator[Step]:
+    """Go through a store and yield what there is to repair, step by step; do it where `apply` is set.
+
+    Steps come as they are found: a store of any size is gone through in little memory, and an error in one of them
+    does not end it. What was applied leaves nothing for a second run.
+
+    Args:
+        store: the store; all of its stages are gone through.
+        apply: do it; otherwise nothing is changed.
+        verify: also compare the SHA-256 of every part with its record's.
+        stale_after: what was touched in the last so many seconds may belong to a writer, or to a tool that copies
+            documents here, and is left alone. On a file system of one machine a lock tells dead writers of docid
+            too; where it is mounted by several, this alone.
+        purge: delete what earlier runs moved to quarantine.
+        history: with `purge`: delete versions of documents that were replaced, too, in the store's stages.
+        older_than: with `purge`: only what was put aside more than so many seconds ago.
+
+    Raises:
+        ValueError: `history` without `purge`.
+
+    Example:
+        >>> import tempfile
+        >>> from docid import DocsStore, Document
+        >>> store = DocsStore(tempfile.mkdtemp())
+        >>> result = store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once"))
+        >>> _ = (result.path / "raw.txt").write_text("on")
+        >>> for step in repair(store, apply=True, stale_after=0):
+        ...     print(step.action, step.path, step.done, step.message)
+        quarantine draft/d1 True raw.txt: 2 bytes, but the record says 4
+        >>> store.exists("draft", "d1"), list(repair(store))
+        (False, [])
+    """
+    if history and not purge:
+        raise ValueError("history: expected purge=True with it, which deletes it")
+    sweeper = check_store(store).backend.sweeper()
+    steps = _repaired(store, sweeper, apply=apply, verify=verify, stale_after=stale_after)
+    if sweeper is None or not purge:
+        return steps
+    # Looked for first: what this run moves aside is not what this run deletes.
+    doomed = list(sweeper.discarded(older_than, history=tuple(store.stages) if history else ()))
+    return chain(steps, _purged(sweeper, doomed, apply=apply))
+
+
+def _repaired(
+    store: DocsStore, sweeper: Sweeper | None, *, apply: bool, verify: bool, stale_after: float
+) -> Iterator[Step]:
+    run = entry_name(())
+    root = root_of(store.backend)
+    for stage in store.stages:
+        for finding in store.scan(stage, verify=verify, stale_after=stale_after):
+            if not isinstance(finding, Finding):
+                continue
+            leftover = finding.leftover
+            if sweeper is None or leftover is None or leftover.action is None:
+                message = f"{finding.code}: {finding.message}; {finding.hint}"
+                yield Step("leave", finding.where.removeprefix(root), message, finding=finding)
+                continue
+            step = Step(leftover.action, leftover.path, finding.message, finding=finding)
+            yield _applied(store, sweeper, step, leftover, run, stale_after, verify=verify) if apply else step
+        if sweeper is not None and apply:
+            # Where the stage cannot be listed the scan has said so.
+            with contextlib.suppress(OSError):
+                sweeper.tidy(stage, stale_after)
+
+
+def _purged(sweeper: Sweeper, doomed: list[tuple[str, int]], *, apply: bool) -> Iterator[Step]:
+    for path, size in doomed:
+        step = Step("purge", path, f"{size:,} bytes")
+        if apply:
+            try:
+                sweeper.discard(path)
+                step = step._replace(done=True)
+            except OSError as error:
+                step = step._replace(error=error)
+        yield step
+
+
+def _applied(  # noqa: PLR0917 - from one place
+    store: DocsStore, sweeper: Sweeper, step: Step, leftover: Leftover, run: str, stale_after: float, *, verify: bool
+) -> Step:
+    try:
+        if leftover.code in _OF_DOCUMENTS and _is_mended(store, leftover, verify=verify):
+            return step
+        to = sweeper.clear(leftover, run, stale_after)
+    except (DocidError, OSError) as error:
+        return step._replace(error=error)
+    return step if to is None else step._replace(done=True, to=to)
+
+
+def _is_mended(store: DocsStore, leftover: Leftover, *, verify: bool) -> bool:
+    """Return whether a document that could not be used can be used now."""
+    try:
+        store.read(leftover.stage, leftover.doc_id, verify=verify)
+    except (DocidError, OSError):
+        return False
+    return True

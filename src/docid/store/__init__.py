@@ -1,0 +1,1 @@
+"""The store: writing, reading and scanning documents, over a backend."""

@@ -1,0 +1,223 @@
+"""Where a document comes from and what was made of it: its ancestors, and its descendants from one pass."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from attrs import field, frozen
+
+from docid.core.findings import Finding
+from docid.core.ids import is_doc_id
+from docid.errors import StoreUnavailable, UnreadableDocument, shown, visible
+from docid.store.scanning import not_listed, unreadable
+from docid.store.stored import Version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from docid.core.stages import Stages
+    from docid.store.backends.base import Backend
+
+__all__ = ["Lineage", "Relative", "lineage"]
+
+
+class Relative(NamedTuple):
+    """A document in a lineage, as far as its record says.
+
+    Attributes:
+        stage, doc_id: the document.
+        task_id: its task; None where that is not known.
+        parent_doc_id: what it was made from; None where there is none, or it is not known.
+        problem: what is wrong where it cannot be read (`not in the store`, say); empty where nothing is.
+    """
+
+    stage: str
+    doc_id: str
+    task_id: str | None
+    parent_doc_id: str | None
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """The document as `STAGE/ID`."""
+        return f"{self.stage}/{self.doc_id}"
+
+    def __str__(self) -> str:
+        task = "" if self.task_id is None else f"  {visible(self.task_id)}"
+        return f"{self.name}{task}{f'  ({visible(self.problem)})' if self.problem else ''}"
+
+
+@frozen(repr=False)
+class Lineage:
+    r"""A document with its ancestors and descendants, as their records name them. See `DocsStore.lineage`.
+
+    Printed it is a tree, the document marked with `<`.
+
+    Attributes:
+        document: the document that was asked for.
+        ancestors: its parent, the parent of that, and so on; the last one may have a problem.
+        descendants: what was made from it, directly or not: stage by stage, in each by task id and doc id.
+        findings: records that cannot be read, where descendants were looked for: they may be some.
+        stages: the stages of the pipeline.
+
+    Example:
+        >>> from docid import DocsStore, Document
+        >>> from docid.backends import MemoryBackend
+        >>> store = DocsStore(MemoryBackend())
+        >>> _ = store.write(Document(stage="draft", doc_id="d1", task_id="tides", raw_text="…"))
+        >>> for number in (1, 2):
+        ...     essay = {"doc_id": f"e{number}", "task_id": f"tides__{number}", "parent_doc_id": "d1"}
+        ...     _ = store.write(Document(stage="essay", raw_text="…", **essay))
+        >>> print(store.lineage("essay", "e2"))
+        draft/d1  tides
+        └── essay/e2  tides__2  <
+        >>> print(store.lineage("draft", "d1"))
+        draft/d1  tides  <
+        ├── essay/e1  tides__1
+        └── essay/e2  tides__2
+    """
+
+    document: Relative
+    ancestors: tuple[Relative, ...]
+    descendants: tuple[Relative, ...]
+    findings: tuple[Finding, ...]
+    stages: Stages
+    _children: dict[tuple[str | None, str | None], list[Relative]] = field(init=False, eq=False, factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        # Each ancestor is shown with the one child that leads to the document.
+        for child, parent in pairwise((self.document, *self.ancestors)):
+            self._children[parent.stage, parent.doc_id] = [child]
+        for child in self.descendants:
+            self._children.setdefault((self.stages.parent_of(child.stage), child.parent_doc_id), []).append(child)
+
+    @property
+    def root(self) -> Relative:
+        """The earliest ancestor, or the document itself where it has none."""
+        return self.ancestors[-1] if self.ancestors else self.document
+
+    def children_of(self, relative: Relative) -> tuple[Relative, ...]:
+        """Return what was made from one of these documents; of an ancestor, what leads to the document alone."""
+        return tuple(self._children.get((relative.stage, relative.doc_id), ()))
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.ancestors):,} ancestors, {len(self.descendants):,} descendants"
+        return f"<Lineage of {self.document.name}: {counts}>"
+
+    def __str__(self) -> str:
+        return "\n".join(f"{guides}{relative}{self.mark(relative)}" for guides, relative in self.lines())
+
+    def lines(self) -> Iterator[tuple[str, Relative]]:
+        """Return the documents from the top, each behind the lines that lead to it in the tree."""
+        return self._lines(self.root, "", "")
+
+    def mark(self, relative: Relative) -> str:
+        """Return what stands behind the document that was asked for; nothing for others."""
+        return "  <" if relative is self.document else ""
+
+    def _lines(self, relative: Relative, first: str, others: str) -> Iterator[tuple[str, Relative]]:
+        yield first, relative
+        children = self.children_of(relative)
+        for number, child in enumerate(children, 1):
+            ends = number == len(children)
+            yield from self._lines(child, others + ("└── " if ends else "├── "), others + ("    " if ends else "│   "))
+
+    def to_mermaid(self) -> str:
+        """Return the tree as a Mermaid flowchart, the document with a thick line around it."""
+        everyone = (*reversed(self.ancestors), self.document, *self.descendants)
+        numbers = {(each.stage, each.doc_id): f"d{number}" for number, each in enumerate(everyone)}
+        lines = ["flowchart TD"]
+        for each in everyone:
+            texts = [each.name, each.task_id or "", each.problem]
+            label = "<br>".join(_mermaid_text(text) for text in texts if text)
+            lines.append(f'    {numbers[each.stage, each.doc_id]}["{label}"]')
+        for each in everyone:
+            own = numbers[each.stage, each.doc_id]
+            lines += [f"    {own} --> {numbers[child.stage, child.doc_id]}" for child in self.children_of(each)]
+        lines.append(f"    style {numbers[self.document.stage, self.document.doc_id]} stroke-width:4px")
+        return "\n".join(lines) + "\n"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON takes it: `document`, `ancestors`, `descendants`, `findings`."""
+        return {
+            "document": self.document._asdict(),
+            "ancestors": [each._asdict() for each in self.ancestors],
+            "descendants": [each._asdict() for each in self.descendants],
+            "findings": [each.to_dict() for each in self.findings],
+        }
+
+
+def _mermaid_text(text: str) -> str:
+    """Return a text as a label takes it: what could end it, or be taken for markup, as a numeric entity."""
+    return re.sub(r"[^\w ./-]", lambda found: f"#{ord(found[0])};", visible(text))
+
+
+def lineage(version: Version, stages: Stages, *, descendants: bool = True) -> Lineage:
+    """Return the lineage of a document. See `DocsStore.lineage`."""
+    backend, document = version.backend, _relative(version)
+    findings: list[Finding] = []
+    found = _descendants(backend, stages, document, findings) if descendants else ()
+    return Lineage(document, tuple(_ancestors(backend, stages, document)), tuple(found), tuple(findings), stages)
+
+
+def _relative(version: Version) -> Relative:
+    record = version.record
+    return Relative(version.stage, version.doc_id, record.task_id, record.parent_doc_id)
+
+
+def _ancestors(backend: Backend, stages: Stages, child: Relative) -> Iterator[Relative]:
+    while (stage := stages.parent_of(child.stage)) is not None and child.parent_doc_id is not None:
+        child = _parent(backend, stage, child.parent_doc_id)
+        yield child
+
+
+def _parent(backend: Backend, stage: str, doc_id: str) -> Relative:
+    if not is_doc_id(doc_id):
+        return Relative(stage, shown(doc_id), None, None, "no doc id")
+    try:
+        version = Version.load(backend, stage, doc_id)
+    except UnreadableDocument as error:
+        return Relative(stage, doc_id, error.task_id, None, error.problem)
+    except StoreUnavailable:
+        raise
+    except OSError as error:
+        return Relative(stage, doc_id, None, None, str(error))
+    return Relative(stage, doc_id, None, None, "not in the store") if version is None else _relative(version)
+
+
+def _descendants(backend: Backend, stages: Stages, document: Relative, findings: list[Finding]) -> Iterator[Relative]:
+    """Go once through each stage that descendants may be in, parents first."""
+    known: dict[str | None, set[str]] = {document.stage: {document.doc_id}}
+    for stage in stages:
+        parents = known.get(stages.parent_of(stage))
+        if not parents:
+            continue
+        children: dict[str, Relative] = {}
+        for each in _records(backend, stage):
+            if isinstance(each, Finding):
+                findings.append(each)
+            elif each is not None and each.parent_doc_id in parents:
+                children[each.doc_id] = each  # what is replaced meanwhile may come twice
+        known[stage] = set(children)
+        yield from sorted(children.values(), key=lambda each: (each.task_id or "", each.doc_id))
+
+
+def _records(backend: Backend, stage: str) -> Iterator[Relative | Finding | None]:
+    def look(doc_id: str) -> Relative | Finding | None:
+        try:
+            version = Version.load(backend, stage, doc_id)
+        except UnreadableDocument as error:
+            # A directory without a record is no document, and nothing was made from it.
+            return None if error.code == "uncommitted-directory" else Finding.of(error)
+        except StoreUnavailable:
+            raise
+        except OSError as error:
+            return unreadable(backend, stage, doc_id, error)
+        return None if version is None else _relative(version)
+
+    try:
+        yield from backend.each(look, backend.ids(stage))
+    except UnreadableDocument as error:
+        yield not_listed(backend, stage, error)

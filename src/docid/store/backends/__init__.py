@@ -1,0 +1,1 @@
+"""The backend protocol and the built-in backends."""

@@ -1,0 +1,402 @@
+"""An open directory, and the calls on names in it.
+
+Names are used relative to a descriptor where the platform can do that: the directory cannot be exchanged on the way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import stat
+import sys
+from os.path import join
+from typing import TYPE_CHECKING, Self
+
+from docid.store.backends.names import temporary_name
+
+if sys.platform != "win32":  # pragma: no branch
+    import fcntl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+# Windows has neither descriptors of directories nor these flags; names are joined to paths there.
+_HAS_DIR_FD = os.open in os.supports_dir_fd
+_HAS_ACCESS = os.access in os.supports_dir_fd and os.access in os.supports_follow_symlinks
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+# Non-blocking, so that a pipe which somebody left under our name does not hang the reader.
+READ = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+_SMALL = 1 << 16
+
+# ext2 to ext4, XFS, btrfs, F2FS, ZFS, tmpfs: as statfs(2) names them.
+_SYNCED_AS_A_WHOLE = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x2FC12FC1, 0x01021994})
+
+
+class Directory:
+    """An open directory, for a `with`. Its methods do what the functions of `os` of these names do with names in it."""
+
+    __slots__ = ("_above", "_name", "fd")
+
+    def __init__(self, path: str, *, parent: Directory | None = None) -> None:
+        """Open `path`; where `parent` is given, a name in it.
+
+        Raises:
+            NotADirectoryError: it is something else, or a symbolic link.
+            OSError: it cannot be opened.
+        """
+        self.fd: int | None = None
+        self._above = parent
+        self._name = path
+        if not _HAS_DIR_FD:  # pragma: no cover  - Windows
+            if not stat.S_ISDIR(os.lstat(self.path).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.path)
+            return
+        try:
+            self.fd = os.open(path, _DIRECTORY, dir_fd=None if parent is None else parent.fd)
+        except OSError as error:
+            # ELOOP is what O_NOFOLLOW says of a link; Linux says ENOTDIR because of O_DIRECTORY.
+            if error.errno in {errno.ELOOP, errno.ENOTDIR}:
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.path) from None
+            raise
+
+    @property
+    def path(self) -> str:
+        """Its path."""
+        return self._name if self._above is None else join(self._above.path, self._name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it. What was done in it is done, whatever closing says."""
+        fd, self.fd = self.fd, None
+        if fd is not None:
+            try:  # noqa: SIM105 - as cheap as can be: every write and read comes by
+                os.close(fd)
+            except OSError:
+                pass
+
+    # At the latest when nobody knows it any more: an interrupt (Ctrl-C) may come at any line.
+    __del__ = close
+
+    def open(self, name: str, flags: int) -> int:
+        """Open a file in it and return the descriptor."""
+        return os.open(name if self.fd is not None else self._at(name), flags, 0o666, dir_fd=self.fd)
+
+    def _at(self, name: str) -> str:
+        return name if self.fd is not None else join(self.path, name)
+
+    def sync(self) -> None:
+        """Make what was renamed, made and removed in it durable."""
+        if self.fd is not None:  # pragma: no branch  - Windows has no sync of directories
+            _fsync(self.fd)
+
+    def sync_all(self) -> bool:
+        """Make all that was written to the file system durable; return False where that cannot be had from it.
+
+        By syncfs(2) of Linux, which reports what could not be written since 5.8, on file systems where it does
+        what fsync of every file does. On others it may return before the data has gone further than a daemon.
+
+        Raises:
+            OSError: something could not be written.
+        """
+        if sys.platform != "linux" or self.fd is None:  # pragma: no cover  - tested on Linux
+            return False
+        import ctypes  # noqa: PLC0415 - for batches alone
+
+        version = re.match(r"(\d+)\.(\d+)", os.uname().release)
+        libc = ctypes.CDLL(None, use_errno=True)
+        status = ctypes.create_string_buffer(512)  # struct statfs is 120 bytes, its first word is the kind
+        if version is None or tuple(map(int, version.groups())) < (5, 8) or not hasattr(libc, "syncfs"):
+            return False
+        if libc.fstatfs(self.fd, status) or ctypes.c_long.from_buffer(status).value not in _SYNCED_AS_A_WHOLE:
+            return False
+        if libc.syncfs(self.fd):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), self.path)
+        return True
+
+    def sub(self, name: str) -> Directory:
+        """Open a directory in it."""
+        return Directory(name, parent=self)
+
+    def mkdir(self, name: str) -> None:
+        """Make a directory in it."""
+        os.mkdir(self._at(name), dir_fd=self.fd)
+
+    def rename(self, name: str, new: str, to: Directory | None = None) -> None:
+        """Rename, within it or to another one."""
+        to = to or self
+        os.rename(self._at(name), to._at(new), src_dir_fd=self.fd, dst_dir_fd=to.fd)  # noqa: SLF001 - of this class
+
+    def move(self, name: str, new: str, to: Directory | None = None) -> None:
+        """Rename what nobody else renames; a rename that was done and is reported as failed, as on NFS, is done."""
+        to = to or self
+        try:
+            self.rename(name, new, to)
+        except OSError:
+            done = False
+            with contextlib.suppress(OSError):
+                done = not self.exists(name) and to.exists(new)
+            if not done:
+                raise
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is something of that name, a link that leads nowhere included."""
+        try:
+            os.stat(name if self.fd is not None else self._at(name), dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def seems_there(self, name: str) -> bool:
+        """Return whether there is something of that name, in the fewest steps; what cannot be looked at is not there.
+
+        For what is looked at again: it is no more than a hint.
+        """
+        if _HAS_ACCESS and self.fd is not None:
+            return os.access(name, os.F_OK, dir_fd=self.fd, follow_symlinks=False)
+        return os.path.lexists(self._at(name))  # pragma: no cover  - Windows
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """Return the status of what is there, links not followed; None where nothing is."""
+        try:
+            return os.stat(self._at(name), dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def is_beside(self, other: Directory) -> bool:
+        """Return whether a rename can go from one to the other: both are on one file system."""
+        here, there = (os.stat(each.path if each.fd is None else each.fd).st_dev for each in (self, other))
+        return here == there
+
+    def read(self, name: str) -> bytes | None:
+        """Return the bytes of a file; None where there is none.
+
+        Raises:
+            IsADirectoryError: it is something else than a file.
+        """
+        try:
+            fd = self.open(name, READ)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno not in {errno.ELOOP, errno.ENXIO}:
+                raise
+            # A symbolic link, or a socket.
+            raise IsADirectoryError(errno.EISDIR, "not a file", join(self.path, name)) from None
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise IsADirectoryError(errno.EISDIR, "not a file", join(self.path, name))
+            chunks = [os.read(fd, status.st_size + 1)]
+            # A read of a file gives all that was asked for but for huge files and odd file systems.
+            while len(chunks[-1]) and sum(map(len, chunks)) != status.st_size:
+                chunks.append(os.read(fd, status.st_size + 1))
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        finally:
+            os.close(fd)
+
+    def write(self, name: str, data: bytes, *, sync: bool) -> None:
+        """Write a new file."""
+        fd = os.open(name if self.fd is not None else self._at(name), _WRITE, 0o666, dir_fd=self.fd)
+        try:
+            if data:
+                written = os.write(fd, data)
+                if written != len(data):
+                    rest = memoryview(data)[written:]
+                    while rest:
+                        rest = rest[os.write(fd, rest) :]
+            if sync:
+                _fsync(fd)
+        finally:
+            os.close(fd)
+
+    def swap_in(self, name: str, data: bytes, *, sync: bool) -> None:
+        """Put a file in place by one rename, over one of that name if there is one."""
+        temporary = temporary_name(name)
+        try:
+            self.write(temporary, data, sync=sync)
+            self.move(temporary, name)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.unlink(temporary)
+            raise
+
+    def unlink(self, name: str) -> None:
+        """Remove a file."""
+        os.unlink(self._at(name), dir_fd=self.fd)
+
+    def scan(self) -> Iterator[os.DirEntry[str]]:
+        """Return the entries as a stream."""
+        with os.scandir(self.path if self.fd is None else self.fd) as entries:
+            yield from entries
+
+    def changed_since(self, moment: int) -> bool:
+        """Return whether names may have come or gone since a moment (in ns); in doubt they have."""
+        # Clocks of file systems go in steps, of two seconds at the most.
+        status = os.stat(self.path if self.fd is None else self.fd)
+        return status.st_mtime_ns >= moment - 2_000_000_000
+
+    def names(self) -> list[str]:
+        """Return the names in it."""
+        return os.listdir(self.path if self.fd is None else self.fd)
+
+    def remove_empty(self, name: str) -> bool:
+        """Remove a directory if it is empty and that is possible; return whether it was."""
+        try:
+            os.rmdir(self._at(name), dir_fd=self.fd)
+        except OSError:
+            return False
+        return True
+
+    def remove(self, name: str) -> None:
+        """Remove a directory of ours and the files in it, as far as that goes: it is cleaning up."""
+        with contextlib.suppress(OSError), self.sub(name) as directory:
+            for file in directory.names():
+                directory.unlink(file)
+        self.remove_empty(name)
+
+
+def _fsync(fd: int) -> None:
+    """Make what was written through a descriptor durable."""
+    if sys.platform == "darwin":  # pragma: no cover  - tested on Linux
+        # There fsync goes as far as the drive, which may keep it in a cache of its own.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(fd)
+
+
+def read_flat(above: str, name: str, files: Sequence[str]) -> list[bytes | None] | None:
+    """Return the bytes of some files of a directory in another one, in the fewest steps; None for a file not there.
+
+    All are read by one descriptor of the directory, so that they are of one version. None as a whole where a closer
+    look is needed: a file is large, empty, or none.
+
+    Raises:
+        OSError: a directory is not there, or is a symbolic link; a file cannot be read.
+    """
+    if not _HAS_DIR_FD:  # pragma: no cover  - Windows
+        return None
+    parent = os.open(above, _DIRECTORY)
+    try:
+        directory = os.open(name, _DIRECTORY, dir_fd=parent)
+    finally:
+        os.close(parent)
+    found: list[bytes | None] = []
+    try:
+        for file in files:
+            try:
+                fd = os.open(file, READ, dir_fd=directory)
+            except FileNotFoundError:
+                found.append(None)
+                continue
+            try:
+                data = os.read(fd, _SMALL)
+                # A file that gives nothing more was read whole. It costs less than to ask what it is; what is no file
+                # gives nothing, or never ends.
+                if not data or len(data) == _SMALL or os.read(fd, 1):
+                    return None
+            finally:
+                os.close(fd)
+            found.append(data)
+    finally:
+        os.close(directory)
+    return found
+
+
+def glance(path: str, file: str) -> tuple[bytes, dict[str, int]] | None:
+    """Return the bytes of one file of a directory, and the sizes of all others in it, in the fewest steps.
+
+    None where the file is large, or something else than files lies beside it.
+
+    Raises:
+        OSError: the directory, or the file in it, cannot be read.
+    """
+    if not _HAS_DIR_FD:  # pragma: no cover  - Windows
+        return None
+    directory = os.open(path, _DIRECTORY)
+    try:
+        fd = os.open(file, READ, dir_fd=directory)
+        try:
+            data = os.read(fd, _SMALL)
+        finally:
+            os.close(fd)
+        sizes = {}
+        for name in os.listdir(directory):
+            if name != file:
+                status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                if not stat.S_ISREG(status.st_mode):
+                    return None
+                sizes[name] = status.st_size
+    finally:
+        os.close(directory)
+    return (data, sizes) if len(data) < _SMALL else None
+
+
+def open_below(root: str, names: Sequence[str]) -> Directory:
+    """Open a directory below a root, which alone may be reached through symbolic links.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        NotADirectoryError: one of the names is something else, or a symbolic link.
+    """
+    directory = Directory(join(root, names[0]))
+    for name in names[1:]:
+        with directory as above:
+            directory = above.sub(name)
+    return directory
+
+
+def make_below(root: str, names: Sequence[str], *, sync: bool) -> Directory:
+    """Open a directory below a root, after making it and what is missing above it; with `sync` that is durable.
+
+    Raises:
+        NotADirectoryError: one of the names is something else, or a symbolic link.
+    """
+    try:
+        return open_below(root, names)
+    except FileNotFoundError:
+        pass
+    if names[1:]:
+        above = make_below(root, names[:-1], sync=sync)
+    else:
+        _make(root, sync=sync)
+        above = Directory(os.path.realpath(root))
+    with above:
+        with contextlib.suppress(FileExistsError):
+            above.mkdir(names[-1])
+        if sync:
+            # Also where another process made it just now: it may not have come to its own sync yet.
+            above.sync()
+        return above.sub(names[-1])
+
+
+def _make(path: str, *, sync: bool) -> None:
+    """Make a directory, and those above it."""
+    if os.path.isdir(path):
+        return
+    if os.path.islink(path):
+        raise FileNotFoundError(errno.ENOENT, "a symbolic link to what is not there (is it mounted?)", path)
+    above = os.path.dirname(path) or os.curdir
+    if above != path:
+        _make(above, sync=sync)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path)
+    if sync:
+        with Directory(os.path.realpath(above)) as parent:
+            parent.sync()

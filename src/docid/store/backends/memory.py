@@ -1,0 +1,101 @@
+"""Documents in memory: for tests and notebooks, and the reference for other homes."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from docid.store.backends.base import Backend, Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
+
+__all__ = ["MemoryBackend"]
+
+
+class MemoryBackend(Backend):
+    """Documents in the memory of this process; two stores that are given one `MemoryBackend` share them.
+
+    Safe beside other threads. It does not pickle: another process would get a copy and think it the original.
+
+    Example:
+        >>> from docid import DocsStore
+        >>> DocsStore(MemoryBackend()).exists("draft", "a1")
+        False
+    """
+
+    def __init__(self) -> None:
+        self._documents: dict[str, dict[str, Stored]] = {}
+        self._history: dict[tuple[str, str], list[Stored]] = {}
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"MemoryBackend({sum(map(len, self._documents.values()))} documents)"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a MemoryBackend lives in one process and cannot be pickled; use a local directory")
+
+    def path(self, stage: str, doc_id: str) -> Path:
+        """Return a name for the document; there is no such file."""
+        from pathlib import Path  # noqa: PLC0415 - as in LocalBackend.path
+
+        return Path("memory:", stage, doc_id)
+
+    def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        """See `Backend.create`."""
+        with self._lock:
+            documents = self._documents.setdefault(stage, {})
+            if doc_id in documents:
+                return False
+            documents[doc_id] = Stored(record, dict(parts))
+            return True
+
+    def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
+        """See `Backend.load`."""
+        found = self._documents.get(stage, {}).get(doc_id)
+        if found is None:
+            return None
+        return Stored(found.record, {name: found.parts[name] for name in parts if name in found.parts})
+
+    def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
+        """See `Backend.sizes`."""
+        found = self.load(stage, doc_id, parts)
+        return {} if found is None else {name: len(data) for name, data in found.parts.items()}
+
+    def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        """See `Backend.amend`."""
+        return self._swap(stage, doc_id, expected, record, parts, keep=True)
+
+    def replace(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        """See `Backend.replace`."""
+        return self._swap(stage, doc_id, expected, record, parts, keep=False)
+
+    def ids(self, stage: str) -> Iterator[str]:
+        """See `Backend.ids`."""
+        with self._lock:
+            names = list(self._documents.get(stage, ()))
+        yield from names
+
+    def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
+        """See `Backend.history`."""
+        for old in reversed(self._history.get((stage, doc_id), [])):
+            yield Stored(old.record, {name: old.parts[name] for name in parts if name in old.parts})
+
+    def _swap(
+        self,
+        stage: str,
+        doc_id: str,
+        expected: bytes,
+        record: bytes,
+        parts: Mapping[str, bytes],
+        *,
+        keep: bool,
+    ) -> bool:
+        with self._lock:
+            found = self._documents.get(stage, {}).get(doc_id)
+            if found is None or found.record != expected:
+                return False
+            self._history.setdefault((stage, doc_id), []).append(found)
+            self._documents[stage][doc_id] = Stored(record, {**(found.parts if keep else {}), **parts})
+            return True

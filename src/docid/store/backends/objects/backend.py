@@ -1,0 +1,318 @@
+"""Documents in an object store, one object each: S3, Google Cloud Storage, Azure, over obstore.
+
+A document is `<prefix>/<stage>/<doc_id>.json`: its record, as a local home keeps it in `metadata.json`, and in the same
+JSON object the `texts` of its parts by file name. One conditional put is the whole commit, so there is nothing to lock
+and nothing to sweep. Needs the extra `objects`: `pip install 'docid-store[objects]'`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from docid.errors import StoreUnavailable, UnreadableDocument
+from docid.store.backends.base import Backend, Stored
+from docid.store.backends.names import HISTORY
+from docid.store.backends.objects.bucket import VERSION_GONE, AlreadyExistsError, Bucket, check_process
+from docid.store.backends.objects.format import (
+    digest_of,
+    doc_id_of,
+    history_entries,
+    history_name,
+    history_of,
+    is_later,
+    key_of,
+    named_digest,
+    packed,
+    unpacked,
+)
+from docid.store.backends.objects.sweep import ObjectsSweeper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import ThreadPoolExecutor
+
+    from docid.store.backends.base import NewDocument
+
+__all__ = ["ObjectsBackend"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_here = threading.local()  # whether this thread is one that works for `each`, of any home
+
+
+def _begin() -> None:
+    _here.is_worker = True
+
+
+class ObjectsBackend(Backend):
+    """One object a document, in a bucket or a container.
+
+    Safe beside any number of other writers on any machines, where the service honours conditional puts (S3, Google
+    Cloud Storage, Azure and most that speak S3 do). What was acknowledged is as durable as the service makes it.
+
+    It cannot be used in a process that was forked from one that has used it; start workers with `spawn`. It pickles:
+    to workers goes what it was made from, options too. Credentials that come from the environment do not travel.
+
+    Args:
+        store: a URL, `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`; `memory://` is a fresh one
+            in this process. Or a store of `obstore.store`.
+        options: what `obstore.store.from_url` takes beside the URL (`endpoint`, `region`, `client_options`,
+            `retry_config`, …); what is not given comes from the environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`
+            and so on). Never shown.
+        in_flight: how many requests are under way at once in work on many documents.
+
+    Raises:
+        ValueError: no such URL, or an option that obstore does not know.
+
+    Example:
+        >>> from docid import DocsStore, Document
+        >>> store = DocsStore("memory://")
+        >>> store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once")).outcome
+        <Outcome.CREATED: 'created'>
+        >>> store.open("draft", "d1").raw_text
+        'once'
+    """
+
+    loads_whole = True
+
+    def __init__(self, store: Any, *, options: Mapping[str, Any] | None = None, in_flight: int = 32) -> None:
+        if in_flight < 1:
+            raise ValueError(f"in_flight: expected 1 or more, got {in_flight}")
+        self.in_flight = in_flight
+        self.together = 20 * in_flight  # at the end of a batch some requests wait for the slowest
+        self._given = store
+        self._options = dict(options or {})
+        self._threads: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+        self._bucket = Bucket(store, self._options)
+        self.url = self._bucket.url
+
+    def __repr__(self) -> str:
+        return f"ObjectsBackend({self.url!r}, in_flight={self.in_flight})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._bucket.is_in_memory:
+            raise TypeError(f"{self!r} lives in one process and cannot be pickled")
+        return _unpickled, (self._given, self._options, self.in_flight)
+
+    def path(self, stage: str, doc_id: str) -> Path:
+        """Return a name for the object; there is no such file. `location` is its URL."""
+        return Path(self.location(stage, doc_id))
+
+    def location(self, stage: str, doc_id: str) -> str:
+        """Return the URL of the object."""
+        return f"{self.url}/{key_of(stage, doc_id)}"
+
+    def each(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """See `Backend.each`: twice `in_flight` items are held."""
+        if getattr(_here, "is_worker", False):  # what a worker asks for, it does itself
+            yield from map(function, items)
+            return
+        threads = self._pool()
+        pending: deque[Any] = deque()
+        try:
+            for item in items:
+                pending.append(threads.submit(function, item))
+                if len(pending) >= 2 * self.in_flight:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def _pool(self) -> ThreadPoolExecutor:
+        check_process(self.url)
+        with self._lock:
+            if self._threads is None:
+                from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - for work on many alone
+
+                # Nothing that a thread holds may hold this home, or neither would ever end.
+                self._threads = ThreadPoolExecutor(self.in_flight, "docid", _begin)
+            return self._threads
+
+    # --- documents -----------------------------------------------------------------------------------------------
+
+    def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        """See `Backend.create`. One request, where the id is free."""
+        key, data = key_of(stage, doc_id), packed(record, parts)
+        try:
+            self._bucket.put(key, data, "create")
+        except AlreadyExistsError:
+            found = self._bucket.get(key)
+            there = None if found is None else found.data
+        except StoreUnavailable as error:
+            there = self._after(error, key)
+            if there is None:
+                raise  # it may be done yet
+        else:
+            return True
+        # Or it was done, its answer lost, and another change has come since: then it is in history.
+        return there == data or (is_later(there, record, parts) and self._is_in_history(stage, doc_id, data))
+
+    def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
+        """See `Backend.create_many`: `in_flight` requests at once."""
+
+        def create(document: NewDocument) -> bool | Exception:
+            try:
+                return self.create(*document)
+            except Exception as error:  # noqa: BLE001 - each has its answer
+                return error
+
+        # Of a name that is there twice the first one is first.
+        first: dict[tuple[str, str], int] = {}
+        later = [at for at, each in enumerate(documents) if first.setdefault((each.stage, each.doc_id), at) != at]
+        answers = dict(zip(first.values(), self.each(create, map(documents.__getitem__, first.values())), strict=True))
+        answers.update((at, create(documents[at])) for at in later)
+        return [answers[at] for at in range(len(documents))]
+
+    def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
+        """See `Backend.load`. One request."""
+        found = self._bucket.get(key_of(stage, doc_id))
+        if found is None:
+            return None
+        record, texts = self._unpacked(stage, doc_id, found.data)
+        return Stored(record, {name: texts[name] for name in parts if name in texts})
+
+    def exists(self, stage: str, doc_id: str) -> bool:
+        """See `Backend.exists`. One request, of which no text comes back."""
+        key = key_of(stage, doc_id)
+        try:
+            self._bucket.head(key)
+        except FileNotFoundError:
+            # The answer to this request does not say whether the bucket is there.
+            return self._bucket.get(key) is not None
+        return True
+
+    def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
+        """See `Backend.sizes`."""
+        found = self.load(stage, doc_id, parts)
+        return {} if found is None else {name: len(data) for name, data in found.parts.items()}
+
+    def listing(self, stage: str, doc_id: str) -> tuple[bytes, dict[str, int]] | None:
+        """See `Backend.listing`. One request."""
+        try:
+            found = self._bucket.get(key_of(stage, doc_id))
+            if found is None:
+                return None
+            record, texts = self._unpacked(stage, doc_id, found.data)
+        except (UnreadableDocument, OSError):
+            return None
+        return record, {name: len(data) for name, data in texts.items()}
+
+    def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        """See `Backend.amend`."""
+        return self._swap(stage, doc_id, expected, record, parts, keep=True)
+
+    def replace(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        """See `Backend.replace`."""
+        return self._swap(stage, doc_id, expected, record, parts, keep=False)
+
+    def ids(self, stage: str) -> Iterator[str]:
+        """See `Backend.ids`. One request a thousand."""
+        for name in self._bucket.listed(f"{stage}/"):
+            if (doc_id := doc_id_of(name)) is not None:
+                yield doc_id
+
+    def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
+        """See `Backend.history`. The latest is the one whose time, by the clock of who replaced it, is the latest."""
+        place = history_of(stage, doc_id)
+        names = self._entries(place)
+        if not names:
+            return
+        current = self._bucket.get(key_of(stage, doc_id))
+        # A change puts the old version there before it is made: one that was not made, or lost to another, leaves a
+        # version that is still the current one, or there twice. Its digest is in its name, and the first one counts.
+        known = "" if current is None else digest_of(current.data)
+        same: dict[str, list[str]] = {}
+        for name in names:
+            same.setdefault(named_digest(name), []).append(name)
+        for digest, each in sorted(same.items(), key=lambda named: named[1][0], reverse=True):
+            # A change that was not made takes its own away, at this moment maybe.
+            versions = (self._bucket.get(place + name) for name in each if digest != known)
+            found = next(filter(None, versions), None)
+            if found is not None:
+                record, texts = self._unpacked(stage, doc_id, found.data)
+                yield Stored(record, {part: texts[part] for part in parts if part in texts})
+
+    def check(self, record: bytes, parts: Mapping[str, bytes]) -> None:
+        """See `Backend.check`."""
+        packed(record, parts)
+
+    def with_history(self, stage: str) -> Collection[str]:
+        """See `Backend.with_history`."""
+        return self._bucket.directories("/".join((*HISTORY, stage)))
+
+    def sweeper(self) -> ObjectsSweeper:
+        """Return what moves objects aside that cannot be used, and deletes what was put aside long ago."""
+        return ObjectsSweeper(self._bucket)
+
+    def _swap(
+        self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes], *, keep: bool
+    ) -> bool:
+        key, place = key_of(stage, doc_id), history_of(stage, doc_id)
+        old = self._bucket.get(key)
+        if old is None:
+            return False
+        there, texts = self._unpacked(stage, doc_id, old.data)
+        if there != expected:
+            return False
+        new = packed(record, {**(texts if keep else {}), **parts})
+        put_aside = self._put_aside(place, old.data)
+        try:
+            self._bucket.put(key, new, old.version)
+        except VERSION_GONE:
+            found = self._bucket.get(key)
+            there_now = None if found is None else found.data
+        except StoreUnavailable as error:
+            there_now = self._after(error, key)
+            if there_now is None or there_now == old.data:
+                raise  # as above
+        else:
+            return True
+        if there_now == new or self._is_in_history(stage, doc_id, new):
+            return True
+        self._bucket.delete(put_aside)  # another change was first, and has put it aside itself
+        return False
+
+    def _put_aside(self, place: str, data: bytes) -> str:
+        """Put a version into history, before its change; return where: a name of its own.
+
+        Also where another change has put it aside already: that one takes its own away if it is not made.
+        """
+        key = place + history_name(self._entries(place), data)
+        self._bucket.put(key, data, "overwrite")
+        return key
+
+    def _entries(self, place: str) -> list[str]:
+        """Return the names in a place of history, the earliest first."""
+        return history_entries(self._bucket.listed(place))
+
+    def _is_in_history(self, stage: str, doc_id: str, data: bytes) -> bool:
+        """Return whether a version is in history: what a change takes the place of is there before it is made."""
+        digest = digest_of(data)
+        return any(named_digest(name) == digest for name in self._entries(history_of(stage, doc_id)))
+
+    def _after(self, error: StoreUnavailable, key: str) -> bytes | None:
+        """Return what is there after a put that failed: it may have been done, and only its answer lost."""
+        if error.refused:
+            return None
+        try:
+            found = self._bucket.get(key)
+        except StoreUnavailable:
+            return None  # the failure of the put is what is told
+        return None if found is None else found.data
+
+    def _unpacked(self, stage: str, doc_id: str, data: bytes) -> tuple[bytes, dict[str, bytes]]:
+        try:
+            return unpacked(data)
+        except ValueError as error:
+            raise UnreadableDocument(stage, doc_id, self.location(stage, doc_id), str(error)) from None
+
+
+def _unpickled(store: Any, options: Mapping[str, Any], in_flight: int) -> ObjectsBackend:
+    return ObjectsBackend(store, options=options, in_flight=in_flight)

@@ -1,0 +1,149 @@
+"""What an object of a document holds, and the names of objects: pure, without an object store.
+
+A document is `<stage>/<doc_id>.json`: its record, as a local home keeps it in `metadata.json`, and in the same JSON
+object the `texts` of its parts by file name. A version in history is
+`.docid/history/<stage>/<doc_id>/<time>-<12 hex digits of its SHA-256><4 of its own>.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from docid.core.ids import is_doc_id
+from docid.errors import InvalidDocument
+from docid.store.backends.names import HISTORY, entry_name, time_of_entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = [
+    "TEXTS",
+    "digest_of",
+    "doc_id_of",
+    "history_entries",
+    "history_name",
+    "history_of",
+    "is_later",
+    "key_of",
+    "named_digest",
+    "packed",
+    "record_of",
+    "unpacked",
+]
+
+TEXTS = "texts"
+"""The key of an object that holds the texts of a document; everything beside it is the record."""
+
+# A record whose bytes do not come back when it is parsed and written (an older system's) is kept as a text too; so is
+# one that has a key of that name itself.
+_RECORD = "metadata.json"
+_FORMAT = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE  # as a record has it
+_SUFFIX = ".json"
+_DIGITS = 12  # of a digest in a name; four more keep the names of two changes of one version apart
+
+
+def packed(record: bytes, parts: Mapping[str, bytes]) -> bytes:
+    """Return the object of a document: its record with the texts of its parts.
+
+    Raises:
+        InvalidDocument: a part, or the record, is not UTF-8.
+    """
+    try:
+        texts = {name: data.decode() for name, data in parts.items()}
+        fields = _fields(record)
+        if orjson.dumps(fields, option=_FORMAT) != record:
+            texts[_RECORD] = record.decode()
+    except UnicodeDecodeError as error:
+        problem = f"a part or the record is not UTF-8 ({error}), and an object store keeps text"
+        raise InvalidDocument("document", problem) from None
+    return orjson.dumps({**fields, TEXTS: texts}, option=_FORMAT)
+
+
+def _fields(record: bytes) -> dict[str, Any]:
+    """Return the keys of a record that can stand in an object: of one that is no JSON object there are none."""
+    try:
+        fields = orjson.loads(record)
+    except orjson.JSONDecodeError:
+        return {}
+    return {key: value for key, value in fields.items() if key != TEXTS} if isinstance(fields, dict) else {}
+
+
+def unpacked(data: bytes) -> tuple[bytes, dict[str, bytes]]:
+    """Return the record and the parts of an object.
+
+    Raises:
+        ValueError: it is no document.
+    """
+    try:
+        fields = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error})") from None
+    texts = fields.pop(TEXTS, None) if isinstance(fields, dict) else None
+    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+        raise ValueError(f"no {TEXTS!r} in it, by part; expected the JSON object of a document")
+    own = texts.pop(_RECORD, None)
+    record = orjson.dumps(fields, option=_FORMAT) if own is None else own.encode()
+    return record, {name: text.encode() for name, text in texts.items()}
+
+
+def record_of(data: bytes) -> bytes | None:
+    """Return the record of an object; None where it is no document."""
+    try:
+        return unpacked(data)[0]
+    except ValueError:
+        return None
+
+
+def is_later(there: bytes | None, record: bytes, parts: Mapping[str, bytes]) -> bool:
+    """Return whether an object could have taken the place of a document: the same lineage, and other texts."""
+    if there is None:
+        return False
+    try:
+        other, texts = unpacked(there)
+    except ValueError:
+        return False
+    mine, theirs = _fields(record), _fields(other)
+    return texts != parts and all(mine.get(key) == theirs.get(key) for key in ("task_id", "parent_doc_id"))
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def key_of(stage: str, doc_id: str) -> str:
+    """Return the key of a document, relative to the root."""
+    return f"{stage}/{doc_id}{_SUFFIX}"
+
+
+def doc_id_of(name: str) -> str | None:
+    """Return the doc id of what has this name in a stage; None where it is no document's."""
+    doc_id = name.removesuffix(_SUFFIX)
+    return doc_id if name.endswith(_SUFFIX) and is_doc_id(doc_id) else None
+
+
+def history_of(stage: str, doc_id: str) -> str:
+    """Return the prefix of a document's replaced versions, with its slash."""
+    return "/".join((*HISTORY, stage, doc_id)) + "/"
+
+
+def history_name(names: Iterable[str], data: bytes) -> str:
+    """Return a name for a version in history, behind those of `names`, and another one each time."""
+    time, _, unique = entry_name(name.removesuffix(_SUFFIX) for name in names).partition("-")
+    return f"{time}-{digest_of(data)}{unique[_DIGITS:]}{_SUFFIX}"
+
+
+def history_entries(names: Iterable[str]) -> list[str]:
+    """Return those of `names` that are of versions in history, the earliest first."""
+    return sorted(name for name in names if time_of_entry(name.removesuffix(_SUFFIX)) is not None)
+
+
+def digest_of(data: bytes) -> str:
+    """Return what is in the name of a version in history: the first 12 hex digits of the SHA-256 of the object."""
+    return hashlib.sha256(data).hexdigest()[:_DIGITS]
+
+
+def named_digest(name: str) -> str:
+    """Return the digest that stands in the name of a version in history."""
+    return name.partition("-")[2][:_DIGITS]

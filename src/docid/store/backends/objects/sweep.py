@@ -1,0 +1,107 @@
+"""What is cleared away in an object store: objects that cannot be used, and what was put aside long ago."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from docid.core.document import nonce
+from docid.store.backends.base import Leftover
+from docid.store.backends.names import HISTORY, QUARANTINE
+from docid.store.backends.objects.bucket import VERSION_GONE
+from docid.store.backends.objects.format import key_of, record_of, unpacked
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from docid.store.backends.objects.bucket import Bucket
+
+__all__ = ["ObjectsSweeper"]
+
+_TOMBSTONE = b"docid_quarantined"
+_TOMBSTONE_AGE = 300.0  # seconds
+
+
+class ObjectsSweeper:
+    """See `Sweeper`. Writers leave nothing behind in an object store: what there is to do is about documents."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+
+    def leftovers(self, stage: str, stale_after: float) -> Iterator[Leftover]:  # noqa: ARG002 - there are none
+        """See `Sweeper.leftovers`."""
+        return iter(())
+
+    def in_the_way(self, stage: str) -> list[str]:  # noqa: ARG002 - nothing can be
+        """See `Sweeper.in_the_way`."""
+        return []
+
+    def strays(
+        self,
+        stage: str,
+        doc_id: str,
+        expected: bytes | None,
+        listed: Collection[str],
+        stale_after: float,  # noqa: ARG002 - nobody is at an object
+    ) -> list[Leftover]:
+        """See `Sweeper.strays`: texts that the record does not list."""
+        key = key_of(stage, doc_id)
+        try:
+            found = self._bucket.get(key)
+            record, texts = (None, {}) if found is None else unpacked(found.data)
+        except (ValueError, OSError):
+            return []
+        if record is None or record != expected:
+            return []
+        problem = "a text {!r} that its record does not list"
+        names = [name for name in sorted(texts) if name not in listed]
+        return [Leftover("unlisted-file", stage, doc_id, key, problem.format(name), None) for name in names]
+
+    def is_stale(self, stage: str, doc_id: str, stale_after: float) -> bool:
+        """See `Sweeper.is_stale`; the time is the service's."""
+        try:
+            meta = self._bucket.head(key_of(stage, doc_id))
+        except FileNotFoundError:
+            return True
+        return _age(meta) >= stale_after
+
+    def clear(self, leftover: Leftover, run: str, stale_after: float) -> str | None:
+        """See `Sweeper.clear`. An object store has no move: it is put aside, and then deleted."""
+        bucket, stage, doc_id = self._bucket, leftover.stage, leftover.doc_id
+        key = key_of(stage, doc_id)
+        found = bucket.get(key)
+        if found is None or (leftover.expected is not None and record_of(found.data) != leftover.expected):
+            return None
+        # Another repair that is between its tombstone and its deletion is given time.
+        if not self.is_stale(stage, doc_id, max(stale_after, _TOMBSTONE_AGE if _TOMBSTONE in found.data else 0)):
+            return None
+        to = "/".join((*QUARANTINE, run, key))
+        bucket.put(to, found.data, "overwrite")
+        # A deletion has no condition. A tombstone has: it takes the place of this object and no other, and keeps the
+        # id from being given away until it is deleted.
+        try:
+            bucket.put(key, b'{"%b": "%b"}\n' % (_TOMBSTONE, nonce().encode()), found.version)
+        except VERSION_GONE:
+            bucket.delete(to)
+            return None
+        bucket.delete(key)
+        return to
+
+    def discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
+        """See `Sweeper.discarded`; the time is the service's."""
+        places = ["/".join(QUARANTINE), *("/".join((*HISTORY, stage)) for stage in history)]
+        for place in places:
+            listed = self._bucket.all_below(place + "/")
+            yield from ((path, meta["size"]) for path, meta in listed if _age(meta) >= older_than)
+
+    def discard(self, path: str) -> None:
+        """See `Sweeper.discard`."""
+        self._bucket.delete(path)
+
+    def tidy(self, stage: str, stale_after: float) -> int:  # noqa: ARG002 - there are no locks
+        """See `Sweeper.tidy`."""
+        return 0
+
+
+def _age(meta: Mapping[str, Any]) -> float:
+    return time.time() - cast("float", meta["last_modified"].timestamp())

@@ -1,0 +1,407 @@
+"""Rows of task tables: their fields, and how each stands as text in a column.
+
+What a cell held is kept as text, so that a row which is not changed is written as it was.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import re
+import types
+import typing
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+
+import attrs
+from attrs import field, frozen
+
+from docid.core.ids import DOC_ID_EXPECTED, check_stage, check_text, is_doc_id
+from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
+from docid.errors import InvalidName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["DraftTask", "EssayTask", "EvaluationTask", "TaskRow"]
+
+_MISSING = frozenset({"", "nan", "null", "none"})
+
+
+@frozen(kw_only=True, repr=False)
+class TaskRow:
+    """One row of a task table: a document to be, named or yet to be named.
+
+    A pipeline declares a subclass for each stage, with `stage`, `parent_stage` (where the stage has a parent), and
+    the stage's own columns as fields of type `str`, `int`, `float` or `bool`, or one of these `| None`. A field
+    without default is a required column. A column named otherwise than its field is declared by
+    `attrs.field(metadata={"column": "its name"})`.
+
+    Attributes:
+        task_id: the task (column `<stage>_task_id`).
+        doc_id: the name of its document; empty until reserved.
+        parent_doc_id: the document that it will be made from; None until reserved, and where the stage has no
+            parent.
+        doc_run_id, doc_salt: the run id and salt that `doc_id` was derived with, if any.
+        extra: every other column, as text.
+        columns: the columns of the file it was read from, in order; not compared.
+
+    Example:
+        >>> @attrs.frozen(kw_only=True)
+        ... class ChapterTask(TaskRow):
+        ...     stage = "chapter"
+        ...     parent_stage = "outline"
+        ...     words: int | None = None
+        >>> ChapterTask(task_id="moby__1", words=900).words
+        900
+    """
+
+    stage: ClassVar[str]
+    parent_stage: ClassVar[str | None] = None
+
+    task_id: str
+    doc_id: str = ""
+    parent_doc_id: str | None = None
+    doc_run_id: str | None = None
+    doc_salt: str | None = None
+    extra: dict[str, str] = field(factory=dict, hash=False)
+    columns: tuple[str, ...] = field(default=(), eq=False, repr=False)
+    # The texts of cells that are not the plain text of their value ("007", "nan"), so that they are written as
+    # they were, unless the value is another by then.
+    _cells: dict[str, str] = field(factory=dict, eq=False, repr=False, alias="_cells")
+
+    def __attrs_post_init__(self) -> None:
+        names = schema_of(type(self)).names
+        if not names.isdisjoint(self.extra):
+            twice = ", ".join(sorted(names & self.extra.keys()))
+            raise InvalidName("extra", twice, "a field of the row already", "other columns, the field set instead")
+        for name, text in self.extra.items():
+            if not isinstance(text, str):
+                raise TypeError(f"extra[{name!r}]: expected a str, got {type(text).__name__}")
+
+    def __repr__(self) -> str:
+        """Show what is set: the fields that are not as their class declares them."""
+        fields = [field for field in attrs.fields(type(self)) if field.repr]
+        values = {str(field.alias): getattr(self, field.name) for field in fields}
+        unset: dict[str, Any] = {str(field.alias): field.default for field in fields} | {"extra": {}}
+        shown = ", ".join(f"{name}={value!r}" for name, value in values.items() if value != unset[name])
+        return f"{type(self).__name__}({shown})"
+
+    @classmethod
+    def of(cls, stage: str, parent_stage: str | None = None) -> type[TaskRow]:
+        """Return a row type for a stage that has none of its own: every column but docid's is in `extra`.
+
+        Raises:
+            InvalidName: a name that is no stage name.
+        """
+        parent = None if parent_stage is None else check_stage(parent_stage, "parent_stage")
+        return _plain_row_type(check_stage(stage), parent)
+
+    def cell(self, column: str) -> str:
+        """Return the text of one column; empty where the row has no such column."""
+        return texts_of(self).get(column, "")
+
+
+@frozen(kw_only=True, repr=False)
+class DraftTask(TaskRow):
+    """A row of `draft_generation_tasks.csv`.
+
+    Attributes:
+        source_doc_id: a stored draft whose prompt is to be sent again instead of rendering one.
+
+    Example:
+        >>> DraftTask(task_id="tides__plain__large-1", combo_id="tides", generation_model="large-1").stage
+        'draft'
+    """
+
+    stage = "draft"
+
+    combo_id: str = ""
+    draft_template: str = ""
+    generation_model: str = ""
+    generation_model_name: str = ""
+    source_doc_id: str | None = None
+
+
+@frozen(kw_only=True, repr=False)
+class EssayTask(TaskRow):
+    """A row of `essay_generation_tasks.csv`.
+
+    Example:
+        >>> row = EssayTask(task_id="tides__plain", doc_id="e1", parent_doc_id="d1", extra={"note": "by hand"})
+        >>> row.parent_doc_id, row.cell("note"), row.cell("essay_task_id")
+        ('d1', 'by hand', 'tides__plain')
+    """
+
+    stage = "essay"
+    parent_stage = "draft"
+
+    draft_task_id: str = ""
+    combo_id: str = ""
+    draft_template: str = ""
+    essay_template: str = ""
+    generation_model: str = ""
+    generation_model_name: str = ""
+
+
+@frozen(kw_only=True, repr=False)
+class EvaluationTask(TaskRow):
+    """A row of `evaluation_tasks.csv`.
+
+    Example:
+        >>> EvaluationTask(task_id="e1__clarity__large-1", parent_doc_id="e1", parser="in_last_line").parent_stage
+        'essay'
+    """
+
+    stage = "evaluation"
+    parent_stage = "essay"
+
+    essay_task_id: str = ""
+    combo_id: str = ""
+    draft_template: str = ""
+    essay_template: str = ""
+    generation_model: str = ""
+    generation_model_name: str = ""
+    evaluation_template: str = ""
+    evaluation_model: str = ""
+    evaluation_model_name: str = ""
+    parser: str = ""
+
+
+def row_type_of(stage: str, stages: Stages = DEFAULT_STAGES) -> type[TaskRow]:
+    """Return the row type of a stage: one of the three of this module, or a plain one.
+
+    Raises:
+        InvalidName: `stage` is none of `stages`.
+    """
+    parent = check_stages(stages).parent_of(stage)
+    for known in (DraftTask, EssayTask, EvaluationTask):
+        if (known.stage, known.parent_stage) == (stage, parent):
+            return known
+    return TaskRow.of(stage, parent)
+
+
+class Column(NamedTuple):
+    """How one field of a row type stands in a table."""
+
+    attribute: str
+    name: str
+    parse: Callable[[str], Any]
+    expected: str
+    default: Any = None
+    required: bool = False
+    always: bool = True
+    argument: str = ""
+    kind: type = str
+
+
+class Schema(NamedTuple):
+    """The columns of a row type, in the order of a new table; the extra ones stand between the two groups."""
+
+    leading: tuple[Column, ...]
+    trailing: tuple[Column, ...]
+    names: frozenset[str]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.leading + self.trailing
+
+
+@lru_cache(maxsize=256)
+def _plain_row_type(stage: str, parent_stage: str | None) -> type[TaskRow]:
+    name = "".join(part.capitalize() for part in re.split("[-_]", stage)) + "Task"
+    row_type = cast("type[TaskRow]", type(name, (TaskRow,), {"stage": stage, "parent_stage": parent_stage}))
+    # The class has no name in a module; it is made again where a row is unpickled. A subclass of it has one.
+    copyreg.pickle(row_type, _reduce_plain)
+    return row_type
+
+
+def _reduce_plain(row: TaskRow) -> tuple[Any, ...]:
+    values = {str(field.alias): getattr(row, field.name) for field in attrs.fields(TaskRow)}
+    return _rebuild_plain, (row.stage, row.parent_stage, values)
+
+
+def _rebuild_plain(stage: str, parent_stage: str | None, values: dict[str, Any]) -> TaskRow:
+    return _plain_row_type(stage, parent_stage)(**values)
+
+
+def _schema_of(row_type: type[Any]) -> Schema:
+    """Return the columns of a row type.
+
+    Raises:
+        TypeError: the class does not say its stage, or has a field of a type that no cell can have.
+    """
+    if not isinstance(row_type, type) or not issubclass(row_type, TaskRow):
+        raise TypeError(f"row_type: expected a class of rows, as EssayTask or row_type_of('essay'), got {row_type!r}")
+    stage = getattr(row_type, "stage", None)
+    if stage is None:
+        raise TypeError(f"{row_type.__name__}: expected stage = '…' in the class; it names the stage of its rows")
+    check_stage(stage, f"{row_type.__name__}.stage")
+    hints = typing.get_type_hints(row_type)
+    base, fields = attrs.fields_dict(TaskRow), attrs.fields_dict(row_type)
+    for name, hint in hints.items():
+        if name not in fields and hint is not ClassVar and typing.get_origin(hint) is not ClassVar:
+            raise TypeError(
+                f"{row_type.__name__}.{name}: no field; expected the class below @attrs.frozen(kw_only=True)"
+            )
+    leading = [Column("task_id", f"{stage}_task_id", _task_id, "the task's id", required=True, argument="task_id")]
+    if row_type.parent_stage is not None:
+        leading.append(Column("parent_doc_id", "parent_doc_id", _id_or(None), "a doc id", argument="parent_doc_id"))
+    leading += [_own_column(field, hints[field.name]) for field in fields.values() if field.name not in base]
+    trailing = [
+        Column(name, name, lambda text: None if is_missing(text) else text, "text", always=False, argument=name)
+        for name in ("doc_run_id", "doc_salt")
+    ]
+    trailing.append(Column("doc_id", "doc_id", _id_or(""), "a doc id", default="", argument="doc_id"))
+    names = [column.name for column in (*leading, *trailing)]
+    if len(set(names)) != len(names):
+        raise TypeError(f"{row_type.__name__}: expected a column of its own for each field, got {', '.join(names)}")
+    return Schema(tuple(leading), tuple(trailing), frozenset(names))
+
+
+# Cast, since type checkers take a class for a thing whose __hash__ is that of its instances.
+schema_of = cast("Callable[[type[Any]], Schema]", lru_cache(maxsize=256)(_schema_of))
+
+
+def _own_column(declared: attrs.Attribute[Any], hint: Any) -> Column:
+    is_union = typing.get_origin(hint) in {types.UnionType, typing.Union}
+    kinds = set(typing.get_args(hint)) if is_union else {hint}
+    optional = type(None) in kinds
+    kinds.discard(type(None))
+    kind = kinds.pop() if len(kinds) == 1 else None
+    if kind not in _PARSERS:
+        raise TypeError(f"field {declared.name}: expected the type str, int, float or bool, or one | None; got {hint}")
+    parse, expected = _PARSERS[kind]
+    kind = cast("type", kind)
+    if declared.name == "source_doc_id":
+        parse = _id_or(None)
+    elif optional:
+        parse, expected = _or_none(parse), f"{expected}, or nothing"
+    name = declared.metadata.get("column", declared.name)
+    required = declared.default is attrs.NOTHING
+    argument = str(declared.alias)
+    return Column(declared.name, name, parse, expected, declared.default, required, argument=argument, kind=kind)
+
+
+def _or_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    return lambda text: parse(text) if text else None
+
+
+def is_missing(text: str) -> bool:
+    return text in _MISSING or text.strip().lower() in _MISSING
+
+
+def source_of(row: Any) -> str:
+    """Return the `source_doc_id` of a row, a field of its type or another column; empty where there is none."""
+    source: str | None = getattr(row, "source_doc_id", None)
+    return source or str(getattr(row, "extra", {}).get("source_doc_id", ""))
+
+
+def with_source(row: TaskRow, doc_id: str) -> TaskRow:
+    """Return a row that sends the prompt of a stored document again."""
+    is_field = "source_doc_id" in schema_of(type(row)).names
+    changes: dict[str, Any] = (
+        {"source_doc_id": doc_id} if is_field else {"extra": {**row.extra, "source_doc_id": doc_id}}
+    )
+    return attrs.evolve(row, **changes)
+
+
+def _task_id(text: str) -> str:
+    if is_missing(text):
+        raise ValueError("empty; expected the task's id")
+    try:
+        return check_text(text, "task_id")
+    except InvalidName as error:
+        raise ValueError(f"{error.problem}; expected {error.expected}") from None
+
+
+def _id_or(missing: str | None) -> Callable[[str], str | None]:
+    def parse(text: str) -> str | None:
+        if is_missing(text):
+            return missing
+        if not is_doc_id(text):
+            raise ValueError(f"not a doc id; expected {DOC_ID_EXPECTED}")
+        return text
+
+    return parse
+
+
+def _matching(pattern: str, convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a parser of texts of this pattern: int() and float() alone would take blanks, underscores and NaN."""
+
+    def parse(text: str) -> Any:
+        if not re.fullmatch(pattern, text):
+            raise ValueError
+        return convert(text)
+
+    return parse
+
+
+_PARSERS: dict[Any, tuple[Callable[[str], Any], str]] = {
+    str: (str, "text"),
+    int: (_matching(r"[+-]?[0-9]{1,1000}", int), "a whole number"),
+    float: (_matching(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", float), "a number"),
+    bool: (_matching(r"(?i:true|false)", lambda text: text.lower() == "true"), "true or false"),
+}
+
+
+def plain_text(value: Any) -> str:
+    """Return the text of a value that has no cell of its own."""
+    # The base types' own way of writing: a subclass (an IntEnum, NumPy's float64) has another.
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, float):
+        return float.__repr__(value)
+    return str.__str__(value) if isinstance(value, str) else repr(value)
+
+
+def _text_of(row: TaskRow, column: Column) -> str:
+    value = getattr(row, column.attribute)
+    kept = row._cells.get(column.name)  # noqa: SLF001 - of this module
+    if kept is not None and column.parse(kept) == value:
+        return kept
+    return value if type(value) is str else plain_text(value)
+
+
+def fault_of(row: TaskRow) -> tuple[str, object, str] | None:
+    """Return the column, value and what was expected of a field that a reader would not get back; None if none."""
+    schema = schema_of(type(row))
+    extra: dict[str, Any] = row.extra  # a dict, which others may have changed
+    for name, text in extra.items():
+        if name in schema.names:
+            return name, text, "a field of the row already; expected it in the field alone"
+        if not isinstance(text, str):
+            return name, text, "expected text"
+    for column in schema.columns:
+        value = getattr(row, column.attribute)
+        if column.parse is str and type(value) is str:
+            continue  # any text comes back
+        try:
+            if column.parse(_text_of(row, column)) == value:
+                continue
+            reason = ""
+        except ValueError as error:
+            reason = str(error)
+        return column.name, value, reason or f"expected {column.expected}"
+    return None
+
+
+def texts_of(row: TaskRow) -> dict[str, str]:
+    """Return the text of every column of a row: those of its table in their order, new ones last.
+
+    A row that comes from no table has all columns of its type, but for run id and salt where there is none.
+    """
+    texts = dict.fromkeys(row.columns, "")
+    schema = schema_of(type(row))
+    for columns in (schema.leading, schema.trailing):
+        for column in columns:
+            text = _text_of(row, column)
+            new = column.always and not row.columns
+            if new or column.name in texts or getattr(row, column.attribute) != column.default:
+                texts[column.name] = text
+        if columns is schema.leading:
+            texts.update(row.extra)
+    return texts
