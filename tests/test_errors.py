@@ -8,8 +8,9 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from docid import errors
+from docid._text import shown
+from docid.core.outcomes import BatchError
 from docid.errors import (
-    BatchError,
     ContentConflict,
     DocidError,
     DocumentBusy,
@@ -24,7 +25,6 @@ from docid.errors import (
     StoreUnavailable,
     TaskTableError,
     UnreadableDocument,
-    shown,
 )
 
 EXAMPLES = [

@@ -5,10 +5,9 @@ from __future__ import annotations
 from docid._version import __version__
 from docid.core.document import Document
 from docid.core.ids import DocId, collision_probability, is_doc_id, reserve_doc_id, reserve_doc_ids
-from docid.core.outcomes import Outcome, WriteResult
+from docid.core.outcomes import BatchError, Outcome, WriteResult
 from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.errors import (
-    BatchError,
     ContentConflict,
     DocidError,
     DocumentBusy,

@@ -1,23 +1,23 @@
-"""Every error that docid raises on purpose.
+"""The errors that docid raises on purpose.
 
-Each is a `DocidError`, mixed with `ValueError` or `LookupError` where that is natural. The message is for
-people; the same facts stand on attributes, for programs. All of them pickle, because worker pools send
-errors between processes.
+Each is a `DocidError`, mixed with `ValueError`, `LookupError` or `OSError` where that is natural. The message is for
+people; the same facts are attributes, for programs. All of them pickle, because worker pools send errors between
+processes.
+
+Two other kinds of error come out of docid: `TypeError` and `ValueError` for a wrong argument, and the `OSError` of the
+file system, with the whole path and what to do.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple
-from unicodedata import is_normalized
+
+from docid._text import name_task, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from docid.core.outcomes import WriteResult
+    from collections.abc import Callable, Sequence
 
 __all__ = [
-    "BatchError",
     "ContentConflict",
     "DocidError",
     "DocumentBusy",
@@ -34,43 +34,7 @@ __all__ = [
     "UnreadableDocument",
 ]
 
-
-def shown(value: object, limit: int = 80) -> str:
-    """`repr(value)`, cut in the middle to `limit` characters, for a message that has to stay one line.
-
-    Escaped where it is not in NFC: it looks like the text that is.
-    """
-    text = repr(value)
-    if not is_normalized("NFC", text):
-        text = ascii(value)
-    return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-limit // 3 :]} ({len(text)} characters)"
-
-
-def visible(text: str, keep: str = "") -> str:
-    r"""Return a name for people: what would steer a terminal, or turn the order of characters, as its escape.
-
-    Args:
-        text: the name.
-        keep: such characters that stay as they are all the same.
-
-    Example:
-        >>> print(visible("essay \u202e txt"))
-        essay \u202e txt
-    """
-    return re.sub(_STEERING, lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
-
-
-def utf8(text: str) -> str:
-    r"""Return a text that UTF-8 can hold: half a surrogate pair, of an older record or of a name's odd bytes, escaped.
-
-    Example:
-        >>> print(utf8("half \ud800"))
-        half \ud800
-    """
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
-
-
-_STEERING = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+LISTED = 10  # faults that a message lists
 
 
 def _rebuild(cls: type[DocidError], args: tuple[object, ...], facts: dict[str, Any]) -> DocidError:
@@ -81,7 +45,11 @@ def _rebuild(cls: type[DocidError], args: tuple[object, ...], facts: dict[str, A
 
 
 class DocidError(Exception):
-    """The base of all errors of docid: `except DocidError` catches them and nothing else.
+    """The base of docid's errors: `except DocidError` catches them and nothing else.
+
+    Args:
+        message: what is wrong, where, what was expected, what to do.
+        facts: the attributes of the error.
 
     Example:
         >>> from docid import reserve_doc_id
@@ -92,8 +60,12 @@ class DocidError(Exception):
         task_id: empty: ''; expected some text
     """
 
+    def __init__(self, message: str, **facts: object) -> None:
+        super().__init__(message)
+        self.__dict__.update(facts)
+
     def __reduce__(self) -> tuple[Callable[..., DocidError], tuple[object, ...]]:
-        # The default would call the class with the message alone, and the classes below take keywords.
+        # The default would call the class with the message alone; the classes below take facts.
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
@@ -113,12 +85,14 @@ class InvalidName(DocidError, ValueError):
         docid.errors.InvalidName: stage: not a stage name: '../draft'; expected 1 to 64 of a-z, 0-9, _ and -, ...
     """
 
+    argument: str
+    value: object
+    problem: str
+    expected: str
+
     def __init__(self, argument: str, value: object, problem: str, expected: str) -> None:
-        super().__init__(f"{argument}: {problem}: {shown(value)}; expected {expected}")
-        self.argument = argument
-        self.value = value
-        self.problem = problem
-        self.expected = expected
+        message = f"{argument}: {problem}: {shown(value)}; expected {expected}"
+        super().__init__(message, argument=argument, value=value, problem=problem, expected=expected)
 
 
 class DuplicateTaskId(DocidError, ValueError):
@@ -126,7 +100,7 @@ class DuplicateTaskId(DocidError, ValueError):
 
     Attributes:
         task_id: the task id.
-        positions: where it was met first and again, counted from 0.
+        positions: its first two positions, counted from 0.
 
     Example:
         >>> from docid import reserve_doc_ids
@@ -135,13 +109,17 @@ class DuplicateTaskId(DocidError, ValueError):
         docid.errors.DuplicateTaskId: task_ids: the same task id at positions 0 and 2 (counted from 0): 't-1'; ...
     """
 
+    task_id: str
+    positions: tuple[int, int]
+
     def __init__(self, task_id: str, positions: tuple[int, int]) -> None:
+        first, second = positions
         super().__init__(
-            f"task_ids: the same task id at positions {positions[0]} and {positions[1]} (counted from 0): "
-            f"{shown(task_id)}; expected each task id once, since equal task ids have one doc id"
+            f"task_ids: the same task id at positions {first} and {second} (counted from 0): {shown(task_id)}; "
+            f"expected each task id once, since equal task ids have one doc id",
+            task_id=task_id,
+            positions=positions,
         )
-        self.task_id = task_id
-        self.positions = positions
 
 
 class InvalidDocument(DocidError, ValueError):
@@ -158,17 +136,26 @@ class InvalidDocument(DocidError, ValueError):
         docid.errors.InvalidDocument: metadata.usage.cost: nan of type float does not come back equal from JSON; ...
     """
 
+    field: str
+    problem: str
+
     def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}")
-        self.field = field
-        self.problem = problem
+        super().__init__(f"{field}: {problem}", field=field, problem=problem)
 
 
-class LineageConflict(DocidError):
+class _StoredDocumentError(DocidError):
+    """The base of errors about one document of a store: which one, and where it is."""
+
+    stage: str
+    doc_id: str
+    location: str
+
+
+class LineageConflict(_StoredDocumentError):
     """The id is taken by a document of another lineage: another task id or another parent.
 
-    No policy writes over it. Either two rows carry one doc id (a copied row), or a row's parent changed after
-    its id was reserved: give the new row an id of its own (`reserve_doc_id(…, salt=…)`).
+    No policy overwrites it. Either two rows carry one doc id (a copied row), or a row's parent changed after its id was
+    reserved: give the new row an id of its own (`reserve_doc_id(…, salt=…)`).
 
     Attributes:
         stage, doc_id, task_id, parent_doc_id: of the document that was to be written.
@@ -177,16 +164,19 @@ class LineageConflict(DocidError):
 
     Example:
         >>> from docid import DocsStore, Document
-        >>> from docid.backends import MemoryBackend
-        >>> store = DocsStore(MemoryBackend())
-        >>> draft = Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once")
-        >>> _ = store.write(draft)
+        >>> store = DocsStore("memory://")
+        >>> _ = store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once"))
         >>> store.write(Document(stage="draft", doc_id="d1", task_id="t-2", raw_text="once"))
         Traceback (most recent call last):
         docid.errors.LineageConflict: draft/d1 is taken by another lineage: memory:/draft/d1 holds task_id='t-1', ...
     """
 
-    def __init__(  # keyword-only facts, all of them needed
+    task_id: str | None
+    parent_doc_id: str | None
+    stored_task_id: str | None
+    stored_parent_doc_id: str | None
+
+    def __init__(
         self,
         *,
         stage: str,
@@ -201,39 +191,41 @@ class LineageConflict(DocidError):
             f"{stage}/{doc_id} is taken by another lineage: {location} holds task_id={shown(stored_task_id)}, "
             f"parent_doc_id={stored_parent_doc_id!r}; this is task_id={shown(task_id)}, "
             f"parent_doc_id={parent_doc_id!r}. Nothing was written; reserve another id for this row "
-            f"(a salt gives one)"
+            f"(a salt gives one)",
+            stage=stage,
+            doc_id=doc_id,
+            task_id=task_id,
+            parent_doc_id=parent_doc_id,
+            stored_task_id=stored_task_id,
+            stored_parent_doc_id=stored_parent_doc_id,
+            location=location,
         )
-        self.stage = stage
-        self.doc_id = doc_id
-        self.task_id = task_id
-        self.parent_doc_id = parent_doc_id
-        self.stored_task_id = stored_task_id
-        self.stored_parent_doc_id = stored_parent_doc_id
-        self.location = location
 
 
-class ContentConflict(DocidError):
+class ContentConflict(_StoredDocumentError):
     """The id holds a document of the same lineage with other text, and the policy was to fail.
 
     Attributes:
         stage, doc_id, task_id: the document.
         parts: the parts that differ (`raw`, `parsed`, `prompt`).
-        missing_parts: the parts that only lack in the stored document; `add_part` completes it where these
-            are all that differs.
+        missing_parts: the parts that the stored document lacks; where these are all that differs, `add_part` adds
+            them.
         location: where the stored document is.
 
     Example:
         >>> from docid import DocsStore, Document
-        >>> from docid.backends import MemoryBackend
-        >>> store = DocsStore(MemoryBackend())
-        >>> draft = Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once")
-        >>> _ = store.write(draft)
+        >>> store = DocsStore("memory://")
+        >>> _ = store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once"))
         >>> store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="twice"))
         Traceback (most recent call last):
         docid.errors.ContentConflict: draft/d1 (task_id='t-1') is already at memory:/draft/d1 and differs ...
     """
 
-    def __init__(  # keyword-only facts, all of them needed
+    task_id: str | None
+    parts: tuple[str, ...]
+    missing_parts: tuple[str, ...]
+
+    def __init__(
         self,
         *,
         stage: str,
@@ -250,15 +242,14 @@ class ContentConflict(DocidError):
             wrong = f"and differs in {names}"
             remedy = "write(…, if_exists='keep') leaves the stored one, if_exists='replace' puts it into history"
         super().__init__(
-            f"{stage}/{doc_id} (task_id={shown(task_id)}) is already at {location} {wrong}. "
-            f"Nothing was written; {remedy}"
+            f"{stage}/{doc_id}{name_task(task_id)} is already at {location} {wrong}. Nothing was written; {remedy}",
+            stage=stage,
+            doc_id=doc_id,
+            task_id=task_id,
+            parts=parts,
+            missing_parts=missing_parts,
+            location=location,
         )
-        self.stage = stage
-        self.doc_id = doc_id
-        self.task_id = task_id
-        self.parts = parts
-        self.missing_parts = missing_parts
-        self.location = location
 
 
 class MissingParent(DocidError, LookupError):
@@ -271,15 +262,20 @@ class MissingParent(DocidError, LookupError):
 
     Example:
         >>> from docid import DocsStore, Document
-        >>> from docid.backends import MemoryBackend
-        >>> store = DocsStore(MemoryBackend())
-        >>> draft = Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once")
+        >>> store = DocsStore("memory://")
         >>> store.write(Document(stage="essay", doc_id="e1", task_id="t-1", raw_text="", parent_doc_id="d1"))
         Traceback (most recent call last):
         docid.errors.MissingParent: essay/e1 (task_id='t-1') names the parent draft/d1, which is not ...
     """
 
-    def __init__(  # keyword-only facts, all of them needed
+    stage: str
+    doc_id: str
+    task_id: str
+    parent_stage: str
+    parent_doc_id: str | None
+    found_in: tuple[str, ...]
+
+    def __init__(
         self,
         *,
         stage: str,
@@ -296,18 +292,18 @@ class MissingParent(DocidError, LookupError):
         if found_in:
             wrong += f" (that id is a document of stage {', '.join(found_in)}, which is not the parent's stage)"
         super().__init__(
-            f"{stage}/{doc_id} (task_id={shown(task_id)}) {wrong}. Nothing was written; "
-            f"write the parent first, or pass require_parent=False"
+            f"{stage}/{doc_id}{name_task(task_id)} {wrong}. Nothing was written; "
+            f"write the parent first, or pass require_parent=False",
+            stage=stage,
+            doc_id=doc_id,
+            task_id=task_id,
+            parent_stage=parent_stage,
+            parent_doc_id=parent_doc_id,
+            found_in=found_in,
         )
-        self.stage = stage
-        self.doc_id = doc_id
-        self.task_id = task_id
-        self.parent_stage = parent_stage
-        self.parent_doc_id = parent_doc_id
-        self.found_in = found_in
 
 
-class DocumentNotFound(DocidError, LookupError):
+class DocumentNotFound(_StoredDocumentError, LookupError):
     """No document of that stage and id is in the store.
 
     Attributes:
@@ -317,28 +313,25 @@ class DocumentNotFound(DocidError, LookupError):
 
     Example:
         >>> from docid import DocsStore, Document
-        >>> from docid.backends import MemoryBackend
-        >>> store = DocsStore(MemoryBackend())
-        >>> draft = Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once")
-        >>> _ = store.write(draft)
+        >>> store = DocsStore("memory://")
+        >>> _ = store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once"))
         >>> store.read("essay", "d1")
         Traceback (most recent call last):
         docid.errors.DocumentNotFound: essay/d1 is not in the store: ...; that id is in stage draft
     """
+
+    found_in: tuple[str, ...]
 
     def __init__(
         self, stage: str, doc_id: str, location: str, found_in: tuple[str, ...] = (), wanted_by: str = ""
     ) -> None:
         hint = f"; that id is in stage {', '.join(found_in)}" if found_in else ""
         hint += f"; {wanted_by} names it" if wanted_by else ""
-        super().__init__(f"{stage}/{doc_id} is not in the store: nothing at {location}{hint}")
-        self.stage = stage
-        self.doc_id = doc_id
-        self.location = location
-        self.found_in = found_in
+        message = f"{stage}/{doc_id} is not in the store: nothing at {location}{hint}"
+        super().__init__(message, stage=stage, doc_id=doc_id, location=location, found_in=found_in)
 
 
-class UnreadableDocument(DocidError):
+class UnreadableDocument(_StoredDocumentError):
     """Something stands where the document should be, and it is no whole document.
 
     Attributes:
@@ -346,9 +339,9 @@ class UnreadableDocument(DocidError):
         location: where it is.
         problem: what was found.
         remedy: what to do about it.
-        task_id: the task it answers; None where there is no record that says it.
+        task_id: the task it answers; None where no record says it.
         code: the code of the finding that `DocsStore.scan` makes of it.
-        repairable: whether `docid repair` can put it aside.
+        repairable: whether `docid repair` can move it to quarantine.
 
     Example:
         >>> import pathlib, tempfile
@@ -361,6 +354,12 @@ class UnreadableDocument(DocidError):
         docid.errors.UnreadableDocument: draft/d1 (task_id='t-1') at ... cannot be used: raw.txt: 2 bytes, but the ...
     """
 
+    problem: str
+    remedy: str
+    task_id: str | None
+    code: str
+    repairable: bool
+
     def __init__(  # noqa: PLR0917 - one order for all errors of a document
         self,
         stage: str,
@@ -371,24 +370,26 @@ class UnreadableDocument(DocidError):
         task_id: str | None = None,
         code: str = "unreadable-record",
     ) -> None:
-        self.repairable = remedy is None
+        repairable = remedy is None
         remedy = remedy or "see what 'docid repair' plans for it; nothing was changed"
-        task = "" if task_id is None else f" (task_id={shown(task_id)})"
         name = f"{stage}/{doc_id}" if doc_id else f"stage {stage!r}"
-        super().__init__(f"{name}{task} at {location} cannot be used: {problem}; {remedy}")
-        self.stage = stage
-        self.doc_id = doc_id
-        self.location = location
-        self.problem = problem
-        self.remedy = remedy
-        self.task_id = task_id
-        self.code = code
+        super().__init__(
+            f"{name}{name_task(task_id)} at {location} cannot be used: {problem}; {remedy}",
+            stage=stage,
+            doc_id=doc_id,
+            location=location,
+            problem=problem,
+            remedy=remedy,
+            task_id=task_id,
+            code=code,
+            repairable=repairable,
+        )
 
 
-class DocumentBusy(DocidError):
-    """Others changed the document each time this write was tried, so that it gave up. Nothing of it was written.
+class DocumentBusy(_StoredDocumentError):
+    """Other writers changed the document at every try of this write, so docid gave up. Nothing of it was written.
 
-    Nothing is wrong with the document; the same write may pass later.
+    Nothing is wrong with the document; the same write may succeed later.
 
     Attributes:
         stage, doc_id, task_id: the document; `task_id` is None where that is not known.
@@ -399,21 +400,18 @@ class DocumentBusy(DocidError):
         draft/d1 (task_id='t-1') at docs/draft/d1 was not written: others changed it each time it was tried; try again
     """
 
+    task_id: str | None
+
     def __init__(self, stage: str, doc_id: str, task_id: str | None, location: str) -> None:
-        task = "" if task_id is None else f" (task_id={shown(task_id)})"
-        super().__init__(
-            f"{stage}/{doc_id}{task} at {location} was not written: others changed it each time it was tried; try again"
-        )
-        self.stage = stage
-        self.doc_id = doc_id
-        self.task_id = task_id
-        self.location = location
+        where = f"{stage}/{doc_id}{name_task(task_id)} at {location}"
+        message = f"{where} was not written: others changed it each time it was tried; try again"
+        super().__init__(message, stage=stage, doc_id=doc_id, task_id=task_id, location=location)
 
 
-class DurabilityUnknown(DocidError):
+class DurabilityUnknown(_StoredDocumentError):
     """The document is in the store, whole, but the file system could not say that it would survive a power cut.
 
-    Writing it again gives `unchanged` and syncs nothing; whether the disk is well is for the machine's log to say.
+    Writing it again gives `unchanged` and syncs nothing; the machine's log tells whether the disk is well.
 
     Attributes:
         stage, doc_id: the document.
@@ -425,27 +423,30 @@ class DurabilityUnknown(DocidError):
         draft/d1 was written to docs/draft/d1, but what has to follow failed ([Errno 5] Input/output error): it ...
     """
 
+    problem: str
+
     def __init__(self, stage: str, doc_id: str, location: str, problem: str) -> None:
         super().__init__(
-            f"{stage}/{doc_id} was written to {location}, but what has to follow failed ({problem}): it is there and "
-            f"whole, and may be gone after a power cut; look at the disk (writing it again finds it, and syncs nothing)"
+            f"{stage}/{doc_id} was written to {location}, but what has to follow failed ({problem}): it is there "
+            f"and whole, and may be gone after a power cut; look at the disk (writing it again finds it, and syncs "
+            f"nothing)",
+            stage=stage,
+            doc_id=doc_id,
+            location=location,
+            problem=problem,
         )
-        self.stage = stage
-        self.doc_id = doc_id
-        self.location = location
-        self.problem = problem
 
 
 class StoreUnavailable(DocidError, OSError):
-    """A store at a URL did not do what it was asked: network, credentials, limits; nothing that is a document's fault.
+    """A store at a URL did not do what it was asked: network, credentials, limits; no fault of a document.
 
-    It was tried again, within bounds, where that can help. Where a write fails so, the document is there whole or not
-    at all; written again it is `unchanged` if it was.
+    Requests that may succeed later were tried again, within bounds. Where a write fails so, the document is there whole
+    or not at all; written again it is `unchanged` if it was.
 
     Attributes:
         action: what was to be done: `read`, `write`, `list`, `delete`, `use`.
         location: of what.
-        problem: what is wrong. What the service said is not in it, but for its status and code: it may be secret.
+        problem: what is wrong. Of the service's answer only its status and code are shown: the rest may be secret.
         remedy: what to do.
         refused: the service said no, so that nothing was done; otherwise the answer may have been lost.
 
@@ -454,44 +455,15 @@ class StoreUnavailable(DocidError, OSError):
         cannot read s3://docs/draft/d1.json: no whole answer came; look at the network
     """
 
+    action: str
+    location: str
+    problem: str
+    remedy: str
+    refused: bool
+
     def __init__(self, action: str, location: str, problem: str, remedy: str, *, refused: bool = False) -> None:
-        super().__init__(f"cannot {action} {location}: {problem}; {remedy}")
-        self.action = action
-        self.location = location
-        self.problem = problem
-        self.remedy = remedy
-        self.refused = refused
-
-
-class BatchError(DocidError):
-    """Some of the documents of `DocsStore.write_many` were not written. The others were.
-
-    Attributes:
-        results: what became of each document, by position; None where it was not written.
-        failures: what was raised for the others: the error by position, counted from 0.
-
-    Example:
-        >>> from docid import DocsStore, Document
-        >>> from docid.backends import MemoryBackend
-        >>> store = DocsStore(MemoryBackend())
-        >>> drafts = [Document(stage="draft", doc_id="d1", task_id=task_id, raw_text="once") for task_id in "ab"]
-        >>> try:
-        ...     store.write_many(drafts)
-        ... except BatchError as error:
-        ...     print([result and str(result.outcome) for result in error.results], *error.failures)
-        ['created', None] 1
-    """
-
-    _SHOWN = 10
-
-    def __init__(self, results: Sequence[WriteResult | None], failures: Mapping[int, Exception]) -> None:
-        self.results = tuple(results)
-        self.failures = dict(failures)
-        lines = [f"{len(self.failures)} of {len(self.results)} documents were not written (the others are):"]
-        lines += [f"position {number}: {error}" for number, error in list(self.failures.items())[: self._SHOWN]]
-        if len(self.failures) > self._SHOWN:
-            lines.append(f"… and {len(self.failures) - self._SHOWN} more")
-        super().__init__("\n  ".join(lines))
+        facts = {"action": action, "location": location, "problem": problem, "remedy": remedy, "refused": refused}
+        super().__init__(f"cannot {action} {location}: {problem}; {remedy}", **facts)
 
 
 class Problem(NamedTuple):
@@ -499,8 +471,8 @@ class Problem(NamedTuple):
 
     Attributes:
         file: the table's path as it was given; empty for rows that come from no file.
-        row: the row as a spreadsheet numbers it, the header being row 1; for rows that come from no file,
-            the position counted from 1; None for the table as a whole.
+        row: the row as a spreadsheet numbers it, the header being row 1; for rows that come from no file, the
+            position counted from 1; None for the table as a whole.
         column: the column, or None where the fault is the row's as a whole.
         value: the text that was found there.
         expected: what is wrong and what would be right.
@@ -525,7 +497,7 @@ class Problem(NamedTuple):
 
 
 class TaskTableError(DocidError, ValueError):
-    """A task table with faults, all of them reported at once.
+    """A task table with faults, all of them reported together.
 
     Attributes:
         problems: the first 1,000 faults, as `Problem`.
@@ -538,15 +510,13 @@ class TaskTableError(DocidError, ValueError):
         docid.errors.TaskTableError: row 2, column draft_task_id: ' t-2'; white space at an end; expected the text ...
     """
 
-    _SHOWN = 10
+    problems: tuple[Problem, ...]
+    count: int
 
     def __init__(self, problems: Sequence[Problem], count: int | None = None) -> None:
-        self.problems = tuple(problems)
-        self.count = len(self.problems) if count is None else count
-        lines = [str(problem) for problem in self.problems[: self._SHOWN]]
-        if self.count == 1:
-            super().__init__(lines[0])
-            return
-        if self.count > self._SHOWN:
-            lines.append(f"… and {self.count - self._SHOWN} more")
-        super().__init__("\n  ".join([f"{self.count} problems:", *lines]))
+        count = len(problems) if count is None else count
+        lines = [str(problem) for problem in problems[:LISTED]]
+        if count > LISTED:
+            lines.append(f"… and {count - LISTED} more")
+        message = lines[0] if count == 1 else "\n  ".join([f"{count} problems:", *lines])
+        super().__init__(message, problems=tuple(problems), count=count)

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from docid._text import shown
 from docid.cli.options import (
     SHOWN,
     UsageError,
@@ -22,7 +23,7 @@ from docid.cli.options import (
 from docid.cli.output import hint_at_other_stages, one_line, printable, while_read
 from docid.cli.terminal import Meter, print_heading, print_table
 from docid.core.findings import FIELDS, LABELS, LEVELS
-from docid.errors import TaskTableError, shown
+from docid.errors import TaskTableError
 from docid.operations.auditing import audit
 from docid.tables.csvfile import Shape, TableWriter
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from docid._text import shown
 from docid.cli.options import add_stages, opened, root_of, whole
 from docid.cli.output import hint_at_other_stages, json_line, one_line, say
 from docid.cli.terminal import Meter
-from docid.errors import shown
 from docid.operations.copy import copy
 
 if TYPE_CHECKING:

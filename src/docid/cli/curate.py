@@ -32,12 +32,13 @@ from docid.cli.output import (
     written_text,
 )
 from docid.core.ids import DOC_ID_EXPECTED, is_doc_id
+from docid.core.task import is_missing
 from docid.operations.curate.link import link
 from docid.operations.curate.replay import replay
 from docid.operations.curate.scores import read_scores, score_columns, scored_by, scores, write_scores
 from docid.operations.curate.select import select
 from docid.tables.csvfile import Faults, read_columns
-from docid.tables.rows import is_missing, plain_text, row_type_of, texts_of
+from docid.tables.rows import plain_text, row_type_of, texts_of
 from docid.tables.tasks import write_tasks
 
 if TYPE_CHECKING:

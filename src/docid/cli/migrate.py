@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from docid._text import shown
 from docid.cli.options import UsageError, add_store, store_of, table_of, tables_in
 from docid.cli.output import hint_at_other_stages, json_line, one_line, printable, say
 from docid.cli.terminal import Meter
-from docid.errors import shown
 from docid.operations.migrate import backfill, migrate
 
 if TYPE_CHECKING:

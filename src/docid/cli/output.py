@@ -9,9 +9,10 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
 
+from docid._text import shown, visible
 from docid.cli.options import SHOWN, other_stages
 from docid.core.document import shallow, timestamp
-from docid.errors import DocidError, shown, visible
+from docid.errors import DocidError
 
 if TYPE_CHECKING:
     import argparse

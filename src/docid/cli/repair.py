@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from docid._text import shown
 from docid.cli.options import UsageError, add_store, age, seconds, store_of
 from docid.cli.output import hint_at_other_stages, json_line, one_line, say
-from docid.errors import shown
 from docid.operations.repair import repair
 
 if TYPE_CHECKING:

@@ -9,18 +9,21 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import orjson
 from attrs import field, frozen
 
-from docid.core.ids import DocId, check_doc_id, check_stage, check_text, plain
-from docid.errors import InvalidDocument, InvalidName, shown, visible
+from docid._text import shown, visible
+from docid.core.ids import check_doc_id, check_stage, check_text, plain
+from docid.core.task import reserved_id
+from docid.errors import InvalidDocument
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from docid.core.stages import Stages
+    from docid.core.task import TaskLike
 
 __all__ = ["Document"]
 
@@ -37,21 +40,6 @@ OUR_KEYS = ("format", "stage", "doc_id", "task_id", "parent_doc_id", "run_id", "
 _PLAIN = frozenset({str, bool, int, type(None)})
 _NAME_SHOWN = 150  # characters of another document's name, in a message
 DEPTH = 250  # levels of lists and dicts; orjson writes 254
-
-
-class TaskLike(Protocol):
-    """What a document takes from a task row: its identity and lineage."""
-
-    stage: ClassVar[str]
-
-    @property
-    def doc_id(self) -> str: ...
-    @property
-    def task_id(self) -> str: ...
-    @property
-    def parent_doc_id(self) -> str | None: ...
-    @property
-    def doc_run_id(self) -> str | None: ...
 
 
 def check_content(text: str, argument: str) -> str:
@@ -342,21 +330,6 @@ class Document:
             "run_id": self.run_id,
             "created_at": None if self.created_at is None else timestamp(self.created_at),
         }
-
-
-def reserved_id(row: TaskLike) -> DocId:
-    """Return the doc id of a row.
-
-    Raises:
-        InvalidName: it has none yet, or it is no doc id.
-        TypeError: it is no row; a document is none either.
-    """
-    if not hasattr(row, "doc_run_id"):
-        raise TypeError(f"row: expected a row of a task table (TaskRow), got {type(row).__name__}")
-    if row.doc_id == "":
-        problem = f"the row of task {shown(row.task_id)} is not reserved"
-        raise InvalidName("doc_id", "", problem, "a row that went through reserve_tasks or 'docid reserve'")
-    return check_doc_id(row.doc_id)
 
 
 def nonce() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from docid.errors import utf8
+from docid._text import utf8
 
 if TYPE_CHECKING:
     from docid.errors import UnreadableDocument

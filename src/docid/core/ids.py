@@ -15,7 +15,8 @@ from unicodedata import is_normalized
 
 from orjson import dumps
 
-from docid.errors import DuplicateTaskId, InvalidName, shown
+from docid._text import shown
+from docid.errors import DuplicateTaskId, InvalidName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

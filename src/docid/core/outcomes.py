@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from attrs import evolve, frozen
 
 from docid.core.document import OUR_KEYS, PART_FILES
-from docid.errors import ContentConflict, LineageConflict, UnreadableDocument
+from docid.errors import LISTED, ContentConflict, DocidError, LineageConflict, UnreadableDocument
 from docid.store.stored import ALL_FILES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from docid.core.document import Document
     from docid.store.stored import Version
 
-__all__ = ["Outcome", "Policy", "WriteResult"]
+__all__ = ["BatchError", "Outcome", "Policy", "WriteResult"]
 
 Policy = Literal["fail", "keep", "replace"]
 """What a write does where other text of the same lineage is there."""
@@ -89,6 +89,35 @@ class WriteResult:
         from pathlib import Path  # noqa: PLC0415 - importing it is a tenth of what importing docid costs
 
         return Path(self.location)
+
+
+class BatchError(DocidError):
+    """Some of the documents of `DocsStore.write_many` were not written. The others were.
+
+    Attributes:
+        results: what became of each document, by position; None where it was not written.
+        failures: what was raised for the others: the error by position, counted from 0.
+
+    Example:
+        >>> from docid import DocsStore, Document
+        >>> store = DocsStore("memory://")
+        >>> drafts = [Document(stage="draft", doc_id="d1", task_id=task_id, raw_text="once") for task_id in "ab"]
+        >>> try:
+        ...     store.write_many(drafts)
+        ... except BatchError as error:
+        ...     print([result and str(result.outcome) for result in error.results], *error.failures)
+        ['created', None] 1
+    """
+
+    results: tuple[WriteResult | None, ...]
+    failures: dict[int, Exception]
+
+    def __init__(self, results: Sequence[WriteResult | None], failures: Mapping[int, Exception]) -> None:
+        lines = [f"{len(failures)} of {len(results)} documents were not written (the others are):"]
+        lines += [f"position {number}: {error}" for number, error in list(failures.items())[:LISTED]]
+        if len(failures) > LISTED:
+            lines.append(f"… and {len(failures) - LISTED} more")
+        super().__init__("\n  ".join(lines), results=tuple(results), failures=dict(failures))
 
 
 def judge(

@@ -15,27 +15,20 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
+from docid._text import shown, utf8
 from docid.core.document import shallow
 from docid.core.findings import FIELDS
 from docid.core.ids import check_stage, reserve_doc_ids
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
-from docid.errors import (
-    DocidError,
-    DuplicateTaskId,
-    InvalidName,
-    Problem,
-    StoreUnavailable,
-    TaskTableError,
-    shown,
-    utf8,
-)
+from docid.core.task import is_missing
+from docid.errors import DocidError, DuplicateTaskId, InvalidName, Problem, StoreUnavailable, TaskTableError
 from docid.operations.auditing import AuditReport
 from docid.operations.curate.scores import Score
 from docid.store.docs_store import check_store
 from docid.store.scanning import answered
 from docid.store.stored import StoredDocument
 from docid.tables.csvfile import Faults, misspelt, names_shown
-from docid.tables.rows import TaskRow, is_missing, schema_of, texts_of
+from docid.tables.rows import TaskRow, schema_of, texts_of
 from docid.tables.tasks import TaskRows, check_noted, check_row, header_of, reserve_tasks, row_parser
 
 try:

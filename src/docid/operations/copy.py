@@ -6,8 +6,9 @@ import os
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from docid._text import shown
 from docid.core.ids import refuse_text
-from docid.errors import InvalidDocument, StoreUnavailable, UnreadableDocument, shown
+from docid.errors import InvalidDocument, StoreUnavailable, UnreadableDocument
 from docid.store.backends.base import TURNS, NewDocument, Stored
 from docid.store.backends.local.backend import LocalBackend
 from docid.store.docs_store import check_store

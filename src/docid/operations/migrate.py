@@ -9,16 +9,17 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from docid._text import shown
 from docid.core.document import DEPTH, FORMAT, OUR_KEYS, RECORD_FILE, PartEntry, Record, is_too_deep, nonce, timestamp
 from docid.core.ids import DOC_ID_EXPECTED, check_doc_id, check_text, is_doc_id
-from docid.errors import DocidError, TaskTableError, shown
+from docid.core.task import is_missing
+from docid.errors import DocidError, TaskTableError
 from docid.operations.curate.notes import file_time
 from docid.store.backends.base import TURNS
 from docid.store.docs_store import check_store
 from docid.store.scanning import leftovers
 from docid.store.stored import ALL_FILES, Version
 from docid.tables.csvfile import Faults, read_columns
-from docid.tables.rows import is_missing
 from docid.tables.tasks import named_stage
 
 if TYPE_CHECKING:

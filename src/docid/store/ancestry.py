@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrs import field, frozen
 
+from docid._text import shown, visible
 from docid.core.findings import Finding
 from docid.core.ids import is_doc_id
-from docid.errors import StoreUnavailable, UnreadableDocument, shown, visible
+from docid.errors import StoreUnavailable, UnreadableDocument
 from docid.store.scanning import not_listed, unreadable
 from docid.store.stored import Version
 

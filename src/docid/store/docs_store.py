@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from attrs import evolve
 
-from docid.core.document import PART_FILES, Document, Record, check_content, nonce, reserved_id
+from docid.core.document import PART_FILES, Document, Record, check_content, nonce
 from docid.core.ids import check_doc_id, check_text
-from docid.core.outcomes import Outcome, WriteResult, check_lineage, content_conflict, judge, not_migrated
+from docid.core.outcomes import BatchError, Outcome, WriteResult, check_lineage, content_conflict, judge, not_migrated
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
+from docid.core.task import is_missing, reserved_id, source_of
 from docid.errors import (
-    BatchError,
     DocumentBusy,
     DocumentNotFound,
     InvalidDocument,
@@ -25,15 +25,14 @@ from docid.errors import (
 from docid.store.backends.base import TURNS, NewDocument, Stored
 from docid.store.backends.local.backend import LocalBackend
 from docid.store.stored import ALL_FILES, Part, StoredDocument, Version, earlier_version, file_of
-from docid.tables.rows import is_missing, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from docid.core.document import TaskLike
     from docid.core.findings import Finding
     from docid.core.outcomes import Policy
+    from docid.core.task import TaskLike
     from docid.store.ancestry import Lineage
     from docid.store.backends.base import Backend
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from docid._text import shown
 from docid.core.document import PART_FILES, Document, Record
-from docid.errors import DocumentNotFound, InvalidDocument, UnreadableDocument, shown
+from docid.errors import DocumentNotFound, InvalidDocument, UnreadableDocument
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -11,7 +11,8 @@ from collections import Counter
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-from docid.errors import Problem, TaskTableError, visible
+from docid._text import visible
+from docid.errors import Problem, TaskTableError
 
 if TYPE_CHECKING:
     import io

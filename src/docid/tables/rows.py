@@ -17,14 +17,13 @@ from attrs import field, frozen
 
 from docid.core.ids import DOC_ID_EXPECTED, check_stage, check_text, is_doc_id
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
+from docid.core.task import is_missing
 from docid.errors import InvalidName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["DraftTask", "EssayTask", "EvaluationTask", "TaskRow"]
-
-_MISSING = frozenset({"", "nan", "null", "none"})
 
 
 @frozen(kw_only=True, repr=False)
@@ -284,16 +283,6 @@ def _own_column(declared: attrs.Attribute[Any], hint: Any) -> Column:
 
 def _or_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return lambda text: parse(text) if text else None
-
-
-def is_missing(text: str) -> bool:
-    return text in _MISSING or text.strip().lower() in _MISSING
-
-
-def source_of(row: Any) -> str:
-    """Return the `source_doc_id` of a row, a field of its type or another column; empty where there is none."""
-    source: str | None = getattr(row, "source_doc_id", None)
-    return source or str(getattr(row, "extra", {}).get("source_doc_id", ""))
 
 
 def with_source(row: TaskRow, doc_id: str) -> TaskRow:

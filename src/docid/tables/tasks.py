@@ -13,6 +13,7 @@ import attrs
 
 from docid.core.ids import check_text, is_doc_id, reserve_doc_id
 from docid.core.stages import DEFAULT_STAGES, Stages
+from docid.core.task import is_missing, source_of
 from docid.errors import InvalidName, Problem, TaskTableError
 from docid.tables.csvfile import (
     Faults,
@@ -37,11 +38,9 @@ from docid.tables.rows import (
     EvaluationTask,
     TaskRow,
     fault_of,
-    is_missing,
     plain_text,
     row_type_of,
     schema_of,
-    source_of,
     texts_of,
 )
 

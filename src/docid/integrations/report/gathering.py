@@ -12,8 +12,9 @@ from urllib.parse import quote
 
 import orjson
 
+from docid._text import utf8
 from docid.core.document import PART_FILES, is_too_deep, timestamp
-from docid.errors import DocidError, utf8
+from docid.errors import DocidError
 from docid.store.backends.local.backend import LocalBackend
 from docid.store.stored import StoredDocument
 

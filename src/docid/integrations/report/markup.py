@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from docid.errors import visible
+from docid._text import visible
 
 _VOID = {"input"}  # elements without content, and without an end
 

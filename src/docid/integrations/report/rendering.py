@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from docid._text import utf8
 from docid._version import __version__
 from docid.core.document import timestamp
 from docid.core.findings import LABELS
 from docid.core.stages import DEFAULT_STAGES, Stages
-from docid.errors import utf8
 from docid.integrations.report.charts import Spread, coverage_bar, histogram
 from docid.integrations.report.gathering import Documents, Limits, gather
 from docid.integrations.report.markup import element, head, name, number, row, text

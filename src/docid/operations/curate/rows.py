@@ -6,9 +6,10 @@ from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from docid._text import shown, utf8
 from docid.core.document import OUR_KEYS
 from docid.core.ids import is_doc_id, reserve_doc_id
-from docid.errors import DocumentNotFound, InvalidName, StoreUnavailable, UnreadableDocument, shown, utf8
+from docid.errors import DocumentNotFound, InvalidName, StoreUnavailable, UnreadableDocument
 from docid.operations.curate.notes import Note
 from docid.tables.rows import (
     DraftTask,

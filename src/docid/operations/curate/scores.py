@@ -6,15 +6,17 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from docid._text import shown
 from docid.core.document import PART_FILES, timestamp
 from docid.core.ids import is_doc_id
-from docid.errors import StoreUnavailable, TaskTableError, UnreadableDocument, shown
+from docid.core.task import is_missing
+from docid.errors import StoreUnavailable, TaskTableError, UnreadableDocument
 from docid.operations.curate.notes import said_time
 from docid.operations.curate.rows import Ancestors
 from docid.store.docs_store import check_store
 from docid.store.stored import StoredDocument, Version
 from docid.tables.csvfile import Faults, Shape, TableWriter, read_columns
-from docid.tables.rows import is_missing, plain_text
+from docid.tables.rows import plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -7,10 +7,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 from zlib import crc32
 
+from docid._text import shown
 from docid.core.document import PART_FILES
 from docid.core.findings import Finding
 from docid.core.ids import DOC_ID, DOC_ID_EXPECTED
-from docid.errors import UnreadableDocument, shown
+from docid.errors import UnreadableDocument
 from docid.operations.shards.job import Reference, sorted_by
 from docid.store.scanning import examine, leftovers, not_listed, whole
 

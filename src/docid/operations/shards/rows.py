@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from docid._text import shown
 from docid.core.findings import Finding
 from docid.core.ids import DOC_ID, DOC_ID_EXPECTED, check_text, derive, reserve_doc_id
-from docid.errors import InvalidName, TaskTableError, shown
+from docid.core.task import is_missing
+from docid.errors import InvalidName, TaskTableError
 from docid.operations.shards.documents import FAULTY, PROMPT, ROW, SEEN, STRIDE, THERE, WRITTEN, unsaid_of
 from docid.operations.shards.job import Reference
-from docid.tables.rows import is_missing
 
 if TYPE_CHECKING:
     from docid.operations.shards.documents import Shard
