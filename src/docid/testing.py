@@ -19,10 +19,10 @@ except ImportError as error:  # pragma: no cover  - tested in an environment of 
 
 from attrs import evolve
 
-from docid.core.document import Document, Record, nonce
+from docid.core.document import ALL_FILES, Document
+from docid.core.record import Record, nonce
 from docid.store.backends.base import NewDocument
 from docid.store.docs_store import DocsStore
-from docid.store.stored import ALL_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -16,9 +16,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from docid._text import shown, utf8
-from docid.core.document import shallow
 from docid.core.findings import FIELDS
 from docid.core.ids import check_stage, reserve_doc_ids
+from docid.core.metadata import shallow
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.core.task import is_missing
 from docid.errors import DocidError, DuplicateTaskId, InvalidName, Problem, StoreUnavailable, TaskTableError
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
     from narwhals.typing import IntoDataFrame
 
+    from docid.core.document import Part
     from docid.store.docs_store import DocsStore
-    from docid.store.stored import Part
 
     Library = Literal["pandas", "polars", "pyarrow"]
     Frame = TypeVar("Frame", bound=IntoDataFrame)
