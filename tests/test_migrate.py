@@ -52,7 +52,7 @@ def test_a_record_is_brought_to_the_current_format_in_place(local: DocsStore) ->
     texts = files_of(path)
     before = (path / "metadata.json").read_bytes()
     planned = only(local)
-    assert (planned.action, planned.done, planned.sources) == (
+    assert (planned.outcome, planned.done, planned.sources) == (
         "migrate",
         False,
         ("created_at from the time of raw.txt",),
@@ -82,7 +82,7 @@ def test_a_record_is_brought_to_the_current_format_in_place(local: DocsStore) ->
     assert (version.raw_text, version.metadata["none"]) == ("Once.\r\n", None)
 
     inode = (path / "metadata.json").stat().st_ino
-    assert only(local, apply=True).action == "current"
+    assert only(local, apply=True).outcome == "current"
     assert (path / "metadata.json").stat().st_ino == inode
     assert local.write(document).outcome == "unchanged"
 
@@ -96,7 +96,7 @@ def test_what_a_record_does_not_say_comes_from_the_table(local: DocsStore, tmp_p
     drafts.write_text("draft_task_id,doc_id,parent_doc_id\nt-1,d1,nothing\nt-2,,x\n")
     essays.write_text("essay_task_id,doc_id,parent_doc_id\ne-1,e1,d1\nother,e2,d9\ne-3,e3,nan\n")
     changes = {each.doc_id: each for each in migrate(local, {"draft": drafts, "essay": essays}, apply=True)}
-    assert {name: (each.action, each.task_id) for name, each in changes.items()} == {
+    assert {name: (each.outcome, each.task_id) for name, each in changes.items()} == {
         "d1": ("migrate", "t-1"),
         "e1": ("migrate", "e-1"),
         "e2": ("migrate", "e-2"),
@@ -130,12 +130,12 @@ def test_a_table_that_contradicts_itself_decides_nothing(local: DocsStore, tmp_p
     old(local, "draft", "d5", {})
     table.write_text("draft_task_id,doc_id\nt-1,d1\nt-2,d1\nt-1,d1\nt-2,d2\nt-2,d2\nt-3,d3\nt-4,d3\nnan,d4\n t-5,d5\n")
     one, two, three, four, five = migrate(local, {"draft": table})
-    assert one.action == "leave"
+    assert one.outcome == "leave"
     assert one.message == "its record does not say its task_id, and two rows of the table differ about it"
-    assert (two.action, two.task_id) == ("migrate", "t-2")
-    assert (three.action, three.task_id) == ("migrate", "t-3")
-    assert (four.action, four.message) == ("leave", "neither its record nor a table says its task_id")
-    assert (five.action, five.message.endswith("(from the table)")) == ("leave", True)
+    assert (two.outcome, two.task_id) == ("migrate", "t-2")
+    assert (three.outcome, three.task_id) == ("migrate", "t-3")
+    assert (four.outcome, four.message) == ("leave", "neither its record nor a table says its task_id")
+    assert (five.outcome, five.message.endswith("(from the table)")) == ("leave", True)
     with pytest.raises(InvalidName):
         migrate(local, {"chapter": table})
     with pytest.raises(TaskTableError):
@@ -181,7 +181,7 @@ def test_what_cannot_be_decided_is_left_alone_with_the_reason(local: DocsStore, 
     path = old(local, "draft", "d1", record)
     before = (path / "metadata.json").read_bytes()
     change = only(local, apply=True)
-    assert (change.action, change.done) == ("leave", False)
+    assert (change.outcome, change.done) == ("leave", False)
     assert reason in change.message
     assert (path / "metadata.json").read_bytes() == before
     assert not (path.parent.parent / ".docid").exists()
@@ -196,7 +196,7 @@ def test_keys_that_say_the_same_and_a_time_with_a_zone_are_kept(local: DocsStore
     own = {"stage": "draft", "doc_id": "d1", "created_at": "2025-08-30 14:00:00+02:00", "run_id": "r-1", "format": None}
     old(local, "draft", "d1", {"task_id": "t-1", **own, "files": ""})
     change = only(local, apply=True)
-    assert (change.action, change.sources) == ("migrate", ())
+    assert (change.outcome, change.sources) == ("migrate", ())
     document = local.open("draft", "d1")
     assert document.record["created_at"] == own["created_at"]
     assert (document.created_at, document.run_id, document.metadata) == (FILE_TIME.replace(microsecond=0), "r-1", {})
@@ -223,7 +223,7 @@ def test_documents_that_cannot_be_used_are_left_alone(local: DocsStore) -> None:
     (local.path("draft", "d4") / "sub").mkdir(parents=True)
     old(local, "draft", "d5", {"task_id": "t"}, odd=b"no part of it")
     changes = {each.doc_id: each for each in migrate(local, apply=True)}
-    assert {name: each.action for name, each in changes.items()} == {
+    assert {name: each.outcome for name, each in changes.items()} == {
         **dict.fromkeys(("d1", "d2", "d3", "d4"), "leave"),
         "d5": "migrate",
     }
@@ -237,7 +237,7 @@ def test_without_a_file_time_nothing_says_when() -> None:
     backend.create("draft", "d1", b'{"task_id": "t"}', {"raw.txt": b"x"})
     backend.create("draft", "d2", b'{"task_id": "t", "created_at": "2025-01-01T10:00:00Z"}', {"raw.txt": b"x"})
     one, two = migrate(DocsStore(backend), apply=True)
-    assert (one.action, one.message) == ("leave", "neither its record nor a file says when it was made")
+    assert (one.outcome, one.message) == ("leave", "neither its record nor a file says when it was made")
     assert two.done
 
 
@@ -271,7 +271,7 @@ def test_others_at_the_same_documents(tmp_path: Path) -> None:
     assert only(store, apply=True).message == "others change it all the time; try again"
     backend.refusals = 100
     change = only(store, apply=True)
-    assert (change.action, change.done) == ("leave", False)
+    assert (change.outcome, change.done) == ("leave", False)
     assert isinstance(change.error, OSError)
     backend.gone = True
     assert only(store, apply=True).message == "it was changed at this moment; run it again"
@@ -283,7 +283,7 @@ def test_a_later_format_and_the_current_one_are_not_touched(local: DocsStore) ->
     local.write(Document(stage="draft", doc_id="d1", task_id="t", raw_text="x"))
     old(local, "draft", "d2", {"format": "docid/document/2"})
     one, two = migrate(local, apply=True)
-    assert (one.action, two.action) == ("current", "leave")
+    assert (one.outcome, two.outcome) == ("current", "leave")
     assert "a later docid wrote it" in two.message
 
 
@@ -306,7 +306,7 @@ def test_documents_that_nothing_finds_are_told(local: DocsStore) -> None:
         shutil.copytree(local.path("draft", "d1"), local.path("draft", "d1").parent / name)
     os.symlink(local.path("draft", "d1"), local.path("draft", "d1").parent / "d2")
     changes = list(migrate(local, apply=True))
-    assert sorted(Path(each.location).name for each in changes if each.action == "leave") == ["Draft-1", "con", "d2"]
+    assert sorted(Path(each.location).name for each in changes if each.outcome == "leave") == ["Draft-1", "con", "d2"]
     assert [each.doc_id for each in changes if each.done] == ["d1"]
 
 
@@ -345,7 +345,7 @@ def test_backfill_adds_a_key_where_it_is_missing(store: DocsStore, table: Path) 
     planned = list(backfill(store, "model_id", table, "model", dry_run=True))
     assert store.open("draft", "d1").metadata == {"n": 1}
     changes = list(backfill(store, "model_id", table, "model"))
-    assert [(each.action, each.doc_id, each.done) for each in changes] == [
+    assert [(each.outcome, each.doc_id, each.done) for each in changes] == [
         ("set", "d1", True),
         ("current", "d2", False),
         ("empty", "d3", False),
@@ -361,7 +361,7 @@ def test_backfill_adds_a_key_where_it_is_missing(store: DocsStore, table: Path) 
     assert store.open("draft", "d1").metadata == {"n": 1, "model_id": "m-1"}
     assert store.read("draft", "d1", verify=True).raw_text == "x"
     again = list(backfill(store, "model_id", table, "model"))
-    assert (again[0].action, again[0].warning, again[0].done) == ("current", "", False)
+    assert (again[0].outcome, again[0].warning, again[0].done) == ("current", "", False)
 
 
 def test_backfill_refuses_what_cannot_be_meant(store: DocsStore, table: Path, tmp_path: Path) -> None:
@@ -390,7 +390,7 @@ def test_a_record_that_somebody_edited_is_not_made_worse(local: DocsStore, table
     path.write_text(path.read_text().replace('"n": 1', f'"n": {2**70}'))
     before = path.read_bytes()
     change = next(backfill(local, "model_id", table, "model"))
-    assert (change.action, change.message) == (
+    assert (change.outcome, change.message) == (
         "leave",
         f"n is {2**70} in its record, which would not come back equal",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from docid.operations.copy import Copied, copy
+from docid.core.findings import Change
+from docid.operations.copy import copy
 
-__all__ = ["Copied", "copy"]
+__all__ = ["Change", "copy"]

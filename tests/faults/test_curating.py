@@ -52,8 +52,8 @@ def test_a_migration_that_is_killed_at_any_call_leaves_old_records_or_new_ones(t
                 tally.check(TORN, record == before if store.open("draft", doc_id).legacy else document.created_at)
                 tally.check(CHANGED, document.raw_text == f"text of {doc_id}" and document.task_id == doc_id)
             again = list(migrate(store, apply=True))
-            tally.check(UNFINISHED, [each.action in {"migrate", "current"} for each in again] == [True, True], again)
-            tally.check(UNFINISHED, [each.action for each in migrate(store)] == ["current"] * 2, root)
+            tally.check(UNFINISHED, [each.outcome in {"migrate", "current"} for each in again] == [True, True], again)
+            tally.check(UNFINISHED, [each.outcome for each in migrate(store)] == ["current"] * 2, root)
             for doc_id, before in zip(("d1", "d2"), old, strict=True):
                 history = list((root / ".docid" / "history" / "draft" / doc_id).glob("[!.]*.json"))
                 tally.check(CHANGED, all(entry.read_bytes() == before for entry in history) and history, root)

@@ -14,7 +14,7 @@ from docid.operations.copy import copy
 if TYPE_CHECKING:
     import argparse
 
-    from docid.operations.copy import Copied
+    from docid.core.findings import Change
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -67,11 +67,11 @@ def _copy(arguments: argparse.Namespace) -> int:
     return 1 if any(counts["conflict"] or counts["refused"] for counts in by_stage.values()) else 0
 
 
-def _tell(copied: Copied, meter: Meter, *, as_json: bool) -> None:
+def _tell(copied: Change, meter: Meter, *, as_json: bool) -> None:
     """Print what needs to be known of a document."""
     if as_json:
         meter.clear()
-        say(json_line(copied._asdict()))
+        say(json_line(copied.to_dict("outcome", "stage", "doc_id", "task_id", "message")))
     elif copied.message:
         meter.clear()
         task = "" if copied.task_id is None else f" (task_id={shown(copied.task_id)})"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from docid.operations.migrate import Change
+    from docid.core.findings import Change
     from docid.store.docs_store import DocsStore
 
 
@@ -125,9 +125,9 @@ def _told(
     counts: Counter[tuple[str, str]] = Counter()
     with Meter() as meter:
         for change in changes:
-            counts[change.stage, change.action] += 1
+            counts[change.stage, change.outcome] += 1
             meter.document(store, change.stage)
-            if change.action == "migrate" and not as_json:
+            if change.outcome == "migrate" and not as_json:
                 sources.update(change.sources)
             for line in _lines(change, as_json=as_json):
                 meter.clear()
@@ -141,14 +141,15 @@ def _lines(change: Change, *, as_json: bool) -> Iterator[str]:
         yield json_line(_facts(change))
         return
     task = "" if change.task_id is None else f" (task_id={shown(change.task_id)})"
-    if change.action == "leave":
+    if change.outcome == "leave":
         yield one_line(f"left alone  {change.location}{task}: {change.message}")
     if change.warning:
         yield one_line(f"differs     {change.location}{task}: {change.warning}")
 
 
 def _facts(change: Change) -> dict[str, Any]:
-    return {**change._asdict(), "error": None if change.error is None else str(change.error)}
+    facts = change.to_dict()
+    return {"action": facts.pop("outcome"), **facts}
 
 
 def _code(counts: Counter[tuple[str, str]]) -> int:

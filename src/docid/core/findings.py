@@ -1,4 +1,4 @@
-"""Findings: what is wrong in a store or in a table, with stable codes; and what an audit counts."""
+"""What an operation reports: findings with stable codes, changes of documents, and what an audit counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from docid._text import utf8
 if TYPE_CHECKING:
     from docid.errors import UnreadableDocument
 
-__all__ = ["FIELDS", "LABELS", "LEVELS", "Finding", "Progress", "StageFacts"]
+__all__ = ["FIELDS", "LABELS", "LEVELS", "Change", "Finding", "Progress", "StageFacts"]
 
 FIELDS = ("code", "level", "stage", "doc_id", "task_id", "where", "message", "hint")
 """What programs are told of a finding, in this order."""
@@ -38,8 +38,27 @@ LEVELS: dict[str, Literal["error", "warning"]] = {
 """Every code there is, and its level; an `error` is about a row that cannot be run, or a document not to be used."""
 
 
+ChangeOutcome = Literal[
+    "copied",
+    "updated",
+    "same",
+    "conflict",
+    "refused",
+    "migrate",
+    "set",
+    "current",
+    "leave",
+    "absent",
+    "empty",
+    "unnamed",
+]
+"""What became of a document. See `Change`."""
+
+
 class Finding(NamedTuple):
-    """Something that is wrong, where, and what to do about it.
+    """Something that is wrong in a store or a table, where, and what to do about it.
+
+    An audit and a scan yield findings; their codes are stable. What an operation did is a `Change`.
 
     Attributes:
         code: what kind of fault it is, one of `LEVELS`; stable, for programs.
@@ -88,6 +107,53 @@ class Finding(NamedTuple):
         name = f"{self.stage}/{self.doc_id}" if self.doc_id else f"stage {self.stage}"
         task = "" if self.task_id is None else f" (task_id={self.task_id!r})"
         return f"{self.code}: {name}{task} at {self.where}: {self.message}; {self.hint}"
+
+
+class Change(NamedTuple):
+    """What an operation did to one document, or would do: the result of copy, migrate and backfill.
+
+    A `Finding` says what is wrong; a `Change` says what became of a document, also where nothing is wrong.
+
+    Attributes:
+        outcome: what became of it.
+
+            copy: `copied`: it is new in the target. `updated`: an earlier version was there. `same`: it was there,
+            byte for byte. `conflict`: another document has its id. `refused`: it is damaged, or the target cannot
+            hold it.
+
+            migrate and backfill: `migrate`: it gets a record of the current format. `set`: it gets a key. `current`:
+            there is nothing to do. `leave`: it cannot be done. `absent`: there is no such document. `empty`: the table
+            has no value for it. `unnamed`: a row of the table has no doc id.
+        stage, doc_id: the document.
+        task_id: its task, where that is known.
+        location: where it is; for a copy, in the target.
+        message: what was set or left out, or why nothing was done.
+        done: whether something was written; false in a plan.
+        warning: what differs between the document and the table; the document's value stays.
+        error: the error behind the message, where one was raised.
+        sources: where the values come from that the old record did not have.
+
+    Example:
+        >>> change = Change("conflict", "draft", "d1", "t-1", "docs/draft/d1", "it has other texts")
+        >>> change.outcome, change.done
+        ('conflict', False)
+    """
+
+    outcome: ChangeOutcome
+    stage: str
+    doc_id: str
+    task_id: str | None
+    location: str = ""
+    message: str = ""
+    done: bool = False
+    warning: str = ""
+    error: Exception | None = None
+    sources: tuple[str, ...] = ()
+
+    def to_dict(self, *fields: str) -> dict[str, Any]:
+        """Return these fields as JSON takes them, or all of them."""
+        values = {**self._asdict(), "error": None if self.error is None else str(self.error)}
+        return {key: values[key] for key in fields or self._fields}
 
 
 class StageFacts(NamedTuple):

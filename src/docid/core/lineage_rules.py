@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from docid._text import shown
 from docid.errors import LineageConflict
 
 if TYPE_CHECKING:
     from docid.core.record import Record
 
-__all__ = ["check_lineage", "find_unsaid", "is_other_lineage", "is_same_lineage"]
+__all__ = [
+    "check_lineage",
+    "contradicts",
+    "describe_lineage",
+    "find_differences",
+    "find_unsaid",
+    "is_other_lineage",
+    "is_same_lineage",
+]
 
 
 def is_same_lineage(record: Record, task_id: str | None, parent_doc_id: str | None) -> bool | None:
@@ -56,6 +65,29 @@ def check_lineage(  # noqa: PLR0917 - the names of the document that is to be wr
             location=location,
         )
     return same
+
+
+def contradicts(stored: str | None, given: str | None) -> bool:
+    """Return whether two task ids, or two parents, differ; where one of them is unknown (None) they do not."""
+    return stored is not None and given is not None and stored != given
+
+
+def find_differences(
+    record: Record, task_id: str | None, parent_doc_id: str | None
+) -> dict[str, tuple[str | None, str | None]]:
+    """Return what a record says otherwise than somebody else: by key, the record's value and the other one.
+
+    Args:
+        record: the record.
+        task_id, parent_doc_id: what somebody else says, a task table for example; None where it says nothing.
+    """
+    pairs = {"task_id": (record.task_id, task_id), "parent_doc_id": (record.parent_doc_id, parent_doc_id)}
+    return {key: (own, other) for key, (own, other) in pairs.items() if contradicts(own, other)}
+
+
+def describe_lineage(record: Record) -> str:
+    """Return the lineage of a record as messages show it."""
+    return f"task_id={shown(record.task_id)}, parent_doc_id={shown(record.parent_doc_id)}"
 
 
 def find_unsaid(record: Record, *, has_parent: bool) -> list[str]:

@@ -1,17 +1,17 @@
-"""`copy`: the documents of one store, in another: between a directory and a bucket, both ways, byte for byte."""
+"""`copy`: copy documents from one store to another, byte for byte, between directories and buckets."""
 
 from __future__ import annotations
 
 import os
-from itertools import islice
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
-from docid._text import shown
 from docid.core.document import ALL_FILES
+from docid.core.findings import Change
 from docid.core.ids import refuse_text
-from docid.core.lineage_rules import is_other_lineage, is_same_lineage
+from docid.core.lineage_rules import describe_lineage, is_other_lineage, is_same_lineage
 from docid.errors import InvalidDocument, StoreUnavailable, UnreadableDocument
-from docid.store.backends.base import TURNS, NewDocument, Stored
+from docid.store.backends.base import NewDocument, Stored
 from docid.store.backends.local.backend import LocalBackend
 from docid.store.docs_store import check_store
 from docid.store.stored import StoredDocument, without_later_parts
@@ -19,28 +19,11 @@ from docid.store.stored import StoredDocument, without_later_parts
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
 
+    from docid.core.findings import ChangeOutcome
     from docid.store.backends.base import Backend
     from docid.store.docs_store import DocsStore
 
-__all__ = ["Copied", "copy"]
-
-
-class Copied(NamedTuple):
-    """What became of one document.
-
-    Attributes:
-        outcome: `copied`: it was not there. `updated`: an earlier version of it was. `same`: it was there, byte for
-            byte. `conflict`: another document has its name. `refused`: it is damaged, or the other home cannot hold it.
-        stage, doc_id: the document.
-        task_id: its task, where that is known.
-        message: what is wrong; empty where nothing is. Of a document that was copied, what was left out of its history.
-    """
-
-    outcome: Literal["copied", "updated", "same", "conflict", "refused"]
-    stage: str
-    doc_id: str
-    task_id: str | None
-    message: str = ""
+__all__ = ["copy"]
 
 
 def copy(
@@ -51,26 +34,29 @@ def copy(
     history: bool = True,
     verify: bool = False,
     dry_run: bool = False,
-) -> Iterator[Copied]:
-    """Copy the documents of one store into another, and yield what becomes of each, as they come.
+) -> Iterator[Change]:
+    """Copy the documents of one store into another, and yield what becomes of each.
 
-    Bytes are copied: records, of older systems too, texts and history come out as they were. What is there already is
-    left alone, so that a copy that ended half way is done again from the start and goes on. Each document is there
-    whole or not at all. Sizes and SHA-256 of all that is copied are compared with its record before.
+    The bytes are copied: records, of older systems too, texts and history stay the same. A document that the target
+    has already is left alone, so you run an interrupted copy again and it goes on. A document is in the target whole
+    or not at all, and never overwrites another one. Before a copy, sizes and SHA-256 are compared with the record.
 
     Args:
-        source: where the documents are; nothing is changed there.
+        source: where the documents are; nothing changes there.
         target: where they go.
-        stages: which stages; all of the source's if not given, parents first.
+        stages: which stages; by default all of the source's, parents first.
         history: also copy the versions that were replaced.
         verify: read what was written, and compare it.
-        dry_run: say what would be done; nothing is written.
+        dry_run: report what would be done; write nothing.
+
+    Returns:
+        A stream, one `Change` a document; its outcome is copied, updated, same, conflict or refused.
 
     Raises:
         InvalidName: a stage that one of the stores does not have.
         ValueError: source and target are one directory, or one lies in the other.
         OSError: a stage cannot be listed, a store does not answer, or the target cannot be written; what was copied
-            before is there. A document that cannot be read is refused, and the others are copied.
+            before stays. A document that cannot be read is refused, and the others are copied.
 
     Example:
         >>> from docid import DocsStore, Document
@@ -86,8 +72,8 @@ def copy(
     for stage in names:
         target.stages.check(stage)
     _check_apart(source.backend, target.backend)
-    job = _Copy(source.backend, target.backend, history=history, verify=verify, dry_run=dry_run)
-    return (copied for stage in names for copied in job.stage(stage))
+    job = _Copy(source.backend, target.backend, history, verify, dry_run)
+    return (change for stage in names for change in job.copy_stage(stage))
 
 
 def _check_apart(source: Backend, target: Backend) -> None:
@@ -99,7 +85,7 @@ def _check_apart(source: Backend, target: Backend) -> None:
 
 
 class _Versions(NamedTuple):
-    """The versions of a document that are to be copied, the earliest first, and what was left out of its history."""
+    """The versions of a document to copy, the earliest first, and what was left out of its history."""
 
     versions: list[StoredDocument]
     message: str = ""
@@ -108,184 +94,180 @@ class _Versions(NamedTuple):
     def last(self) -> StoredDocument:
         return self.versions[-1]
 
-    def told(self, outcome: Literal["copied", "updated", "same", "conflict", "refused"], message: str = "") -> Copied:
-        """Return what became of it."""
-        last = self.last
-        return Copied(outcome, last.stage, last.doc_id, last.task_id, message or self.message)
+    def find(self, there: Stored | None) -> int | None:
+        """Return which version the target holds, the latest such; None where it is none of them."""
+        for at in range(len(self.versions) - 1, -1, -1):
+            stored = self.versions[at].stored
+            if there is not None and (stored.record, stored.parts) == (there.record, there.parts):
+                return at
+        return None
 
 
-class _Copy:
-    """A copy from one home to another."""
+class _Copy(NamedTuple):
+    """A copy from one backend to another, with the options of `copy`."""
 
-    def __init__(self, source: Backend, target: Backend, *, history: bool, verify: bool, dry_run: bool) -> None:
-        self.source = source
-        self.target = target
-        self.history = history
-        self.verify = verify
-        self.dry_run = dry_run
+    source: Backend
+    target: Backend
+    history: bool
+    verify: bool
+    dry_run: bool
 
-    def stage(self, stage: str) -> Iterator[Copied]:
+    def copy_stage(self, stage: str) -> Iterator[Change]:
         """Copy the documents of a stage."""
         with_history = self.source.with_history(stage) if self.history else ()
-        # Where nothing is there yet nothing is looked for: a document that is there after all is refused then.
+        # In an empty stage no document needs a look first: one that appears meanwhile makes `create` return False.
         is_new = next(iter(self.target.ids(stage)), None) is None
-        loaded = self.source.each(lambda doc_id: self._loaded(stage, doc_id, with_history), self.source.ids(stage))
+        loaded = self.source.each(lambda doc_id: self._load(stage, doc_id, with_history), self.source.ids(stage))
         while chunk := list(islice(loaded, self.target.together)):
-            yield from self._chunk(stage, [each for each in chunk if each is not None], is_new=is_new)
+            yield from self._copy_chunk(stage, [each for each in chunk if each is not None], is_new=is_new)
 
-    def _chunk(self, stage: str, chunk: list[_Versions | Copied], *, is_new: bool) -> Iterator[Copied]:
-        # What is replaced while its stage is listed may be listed twice.
+    def _copy_chunk(self, stage: str, chunk: list[_Versions | Change], *, is_new: bool) -> Iterator[Change]:
+        """Copy some documents: create those that the target lacks together, then compare and update the rest."""
+        # A document that is replaced while its stage is listed may be listed twice.
         found = {each.last.doc_id: each for each in chunk if isinstance(each, _Versions)}
-        ids = list(found)
-        there = dict.fromkeys(ids, False)
-        if not is_new:
-            there.update(zip(ids, self.target.each(lambda doc_id: self._is_taken(stage, doc_id), ids), strict=True))
-        new = [each for doc_id, each in found.items() if not there[doc_id]]
-        done: dict[str, Copied] = {}
-        if self.dry_run:
-            done.update((each.last.doc_id, each.told("copied")) for each in new)
-        else:
-            self._create(new, done)
+        exists = [False] * len(found) if is_new else self.target.each(lambda doc_id: self._exists(stage, doc_id), found)
+        done = self._create([each for each, is_there in zip(found.values(), exists, strict=True) if not is_there])
         rest = [each for doc_id, each in found.items() if doc_id not in done]
-        done.update((copied.doc_id, copied) for copied in self.target.each(self._brought, rest))
-        if self.verify and not self.dry_run:
-            written = [each for doc_id, each in found.items() if done[doc_id].outcome in {"copied", "updated"}]
-            done.update((copied.doc_id, copied) for copied in self.target.each(self._verified, written) if copied)
+        done.update((change.doc_id, change) for change in self.target.each(self._update, rest))
+        if self.verify:
+            written = [each for doc_id, each in found.items() if done[doc_id].done]
+            done.update((change.doc_id, change) for change in self.target.each(self._verify, written) if change)
         for each in chunk:
-            if isinstance(each, Copied):
+            if isinstance(each, Change):
                 yield each
             elif each.last.doc_id in done:
                 yield done.pop(each.last.doc_id)
 
-    def _create(self, new: list[_Versions], done: dict[str, Copied]) -> None:
-        """Create what is not there, the first version of each; note what became of those that have one alone."""
+    def _create(self, new: list[_Versions]) -> dict[str, Change]:
+        """Create the first version of each document, and put the others after it; leave out those that exist."""
+        if self.dry_run:
+            return {each.last.doc_id: self._report(each, "copied") for each in new}
+        done: dict[str, Change] = {}
         asked = [each.versions[0] for each in new]
         answers = self.target.create_many([NewDocument(each.stage, each.doc_id, *each.stored) for each in asked])
         for each, answer in zip(new, answers, strict=True):
             if isinstance(answer, UnreadableDocument):
-                done[each.last.doc_id] = each.told("conflict", str(answer))
+                done[each.last.doc_id] = self._report(each, "conflict", str(answer))
             elif isinstance(answer, Exception):
                 raise answer
-            elif answer and len(each.versions) == 1:
-                done[each.last.doc_id] = each.told("copied")
             elif answer:
-                done[each.last.doc_id] = self._brought(each, outcome="copied")
+                only = len(each.versions) == 1
+                done[each.last.doc_id] = self._report(each, "copied") if only else self._update(each, "copied")
+        return done
 
-    def _is_taken(self, stage: str, doc_id: str) -> bool:
+    def _update(self, each: _Versions, outcome: ChangeOutcome = "updated") -> Change:
+        """Bring the target's document up to the last version, if it is one of them."""
+        last = each.last
+        try:
+            there = self.target.load(last.stage, last.doc_id, ALL_FILES)
+            at = each.find(there)
+            if at is None and not self.history:
+                # It may be an earlier version, which only the history knows.
+                again = self._load(last.stage, last.doc_id, None)
+                each = again if isinstance(again, _Versions) else each
+                at = each.find(there)
+            if at is None:
+                return self._report(each, "conflict", self._describe_difference(last, there))
+            later = each.versions[at + 1 :] if self.history else each.versions[at + 1 :][-1:]
+            if not later:
+                return self._report(each, "same" if outcome == "updated" else outcome)
+            if self.dry_run or all(self._put(old, new) for old, new in pairwise([each.versions[at], *later])):
+                return self._report(each, outcome)
+        except UnreadableDocument as error:
+            return self._report(each, "conflict", str(error))
+        return self._report(each, "conflict", self._describe_difference(last, None))
+
+    def _put(self, old: StoredDocument, new: StoredDocument) -> bool:
+        """Put a version in the place of the one before; return False where that is no longer there."""
+        stage, doc_id, before, after = new.stage, new.doc_id, old.stored, new.stored
+        if before.parts.items() <= after.parts.items():
+            added = {name: data for name, data in after.parts.items() if name not in before.parts}
+            return self.target.amend(stage, doc_id, before.record, after.record, added)
+        return self.target.replace(stage, doc_id, before.record, after.record, after.parts)
+
+    def _exists(self, stage: str, doc_id: str) -> bool:
         try:
             return self.target.exists(stage, doc_id)
         except UnreadableDocument:
-            return True  # and is told when it is compared
+            return True  # `_update` reports it
 
-    def _loaded(self, stage: str, doc_id: str, with_history: Container[str] | None) -> _Versions | Copied | None:
+    def _load(self, stage: str, doc_id: str, with_history: Container[str] | None) -> _Versions | Change | None:
         """Return the versions of a document, compared with their records; None where it has vanished."""
-        task_id = None
+        version = None
         try:
             version = StoredDocument.load(self.source, stage, doc_id, ALL_FILES)
             if version is None:
                 return None
-            task_id = version.task_id
-            found = self._checked(version)
-        except StoreUnavailable:
-            raise
+            last = self._check(version)
         except (UnreadableDocument, InvalidDocument, OSError) as error:
-            # What may not be read, or is on a bad block, is one document's fault.
-            return Copied("refused", stage, doc_id, task_id, str(error))
-        versions, message = [found], ""
-        if with_history is None or doc_id in with_history:
-            try:
-                later = version
-                for stored in self.source.history(stage, doc_id, ALL_FILES):
-                    old = StoredDocument(self.source, stage, doc_id, stored, ALL_FILES)
-                    later = without_later_parts(old, later)
-                    if is_other_lineage(found.facts, later.facts):
-                        break
-                    versions.insert(0, self._checked(later))
-            except StoreUnavailable:
-                raise
-            except (UnreadableDocument, InvalidDocument, OSError) as error:
-                problem = error if isinstance(error, OSError) else error.problem
-                message = f"copied without its history before {len(versions)} versions: {problem}"
+            # A document that may not be read, or is on a bad block, does not stop the others.
+            _raise_if_unavailable(error)
+            task_id = None if version is None else version.task_id
+            return Change("refused", stage, doc_id, task_id, self.target.location(stage, doc_id), str(error))
+        versions, message = [last], ""
+        try:
+            if with_history is None or doc_id in with_history:
+                for old in self._load_history(version):
+                    versions.insert(0, self._check(old))
+        except (UnreadableDocument, InvalidDocument, OSError) as error:
+            _raise_if_unavailable(error)
+            problem = error if isinstance(error, OSError) else error.problem
+            message = f"copied without its history before {len(versions)} versions: {problem}"
         return _Versions(versions, message)
 
-    def _checked(self, version: StoredDocument) -> StoredDocument:
-        """Return a version with its parts alone, compared with what its record says.
+    def _load_history(self, last: StoredDocument) -> Iterator[StoredDocument]:
+        """Return the earlier versions of a document, the latest first, up to one of another lineage."""
+        later = last
+        for stored in self.source.history(last.stage, last.doc_id, ALL_FILES):
+            later = without_later_parts(StoredDocument(self.source, last.stage, last.doc_id, stored, ALL_FILES), later)
+            if is_other_lineage(last.facts, later.facts):
+                return
+            yield later
+
+    def _check(self, version: StoredDocument) -> StoredDocument:
+        """Return a version with nothing but its parts, compared with its record.
 
         Raises:
             UnreadableDocument: it is damaged, or lists a file that this docid does not know.
-            InvalidDocument: the other home cannot hold it.
+            InvalidDocument: the target cannot hold it.
         """
         if unknown := [name for name in version.facts.files if name not in ALL_FILES]:
             problem = f"its record lists {', '.join(unknown)}, which this docid does not know"
             raise version.unreadable(problem, "copy it with a later docid")
         version.read(verify=True)
         stored = Stored(version.stored.record, version.contents(ALL_FILES, verify=False))
-        if version.legacy:  # what docid has written every home can hold
+        if version.legacy:  # every backend can hold what docid wrote
             self.target.check(*stored)
         return version.with_stored(stored, ALL_FILES)
 
-    def _brought(self, each: _Versions, outcome: Literal["copied", "updated"] = "updated") -> Copied:
-        """Bring what is there up to the last version, if it is one of them."""
-        is_whole = is_changed = False
+    def _verify(self, each: _Versions) -> Change | None:
+        """Return the refusal of a document that the target does not give back as it was written."""
         last = each.last
-        try:
-            for _ in range(TURNS):
-                last = each.last
-                there = self.target.load(last.stage, last.doc_id, ALL_FILES)
-                at = _position(each.versions, there)
-                if at is None:
-                    # It may be a version that history was not asked for, or that has come since.
-                    again = None if is_whole else self._loaded(last.stage, last.doc_id, None)
-                    if not isinstance(again, _Versions):
-                        return each.told("conflict", self._difference(last, there))
-                    each, is_whole = again, True
-                elif at == len(each.versions) - 1:
-                    return each.told("same" if outcome == "updated" and not is_changed else outcome)
-                elif self.dry_run:
-                    return each.told(outcome)
-                else:
-                    # Where another one has changed it, this looks again; after each version, too.
-                    self._changed(each.versions[at], each.versions[at + 1] if self.history else last)
-                    is_changed = True
-        except UnreadableDocument as error:
-            return each.told("conflict", str(error))
-        return each.told("conflict", f"{self.target.location(last.stage, last.doc_id)}: others change it all the time")
+        if _Versions([last]).find(self.target.load(last.stage, last.doc_id, ALL_FILES)) == 0:
+            return None
+        where = self.target.location(last.stage, last.doc_id)
+        return self._report(each, "refused", f"{where}: what was written does not come back as it was")
 
-    def _changed(self, old: StoredDocument, new: StoredDocument) -> None:
-        """Put a version in the place of the one before, if that is there still."""
-        stage, doc_id, before, after = new.stage, new.doc_id, old.stored, new.stored
-        if before.parts.items() <= after.parts.items():
-            added = {name: data for name, data in after.parts.items() if name not in before.parts}
-            self.target.amend(stage, doc_id, before.record, after.record, added)
-        else:
-            self.target.replace(stage, doc_id, before.record, after.record, after.parts)
+    def _report(self, each: _Versions, outcome: ChangeOutcome, message: str = "") -> Change:
+        last, done = each.last, outcome in {"copied", "updated"} and not self.dry_run
+        where = self.target.location(last.stage, last.doc_id)
+        return Change(outcome, last.stage, last.doc_id, last.task_id, where, message or each.message, done)
 
-    def _difference(self, last: StoredDocument, there: Stored | None) -> str:
-        """Return what a document that is there differs in."""
+    def _describe_difference(self, last: StoredDocument, there: Stored | None) -> str:
+        """Return how the target's document differs; with None, that another writer is at it."""
         where = self.target.location(last.stage, last.doc_id)
         if there is None:
-            return f"{where}: others remove it"
+            return f"{where}: another writer changed it during the copy; copy it again"
         record, other = last.facts, StoredDocument(self.target, last.stage, last.doc_id, there).facts
         if is_same_lineage(record, other.task_id, other.parent_doc_id) is not True:
-            held = f"task_id={shown(other.task_id)}, parent_doc_id={shown(other.parent_doc_id)}"
-            own = f"task_id={shown(record.task_id)}, parent_doc_id={shown(record.parent_doc_id)}"
-            return f"{where} holds {held}; expected {own}, of {last.location}"
+            own = describe_lineage(record)
+            return f"{where} holds {describe_lineage(other)}; expected {own}, of {last.location}"
         if last.stored.parts == there.parts:
             return f"{where} has the same texts, and a record that differs from that of {last.location}"
         return f"{where} has other texts than {last.location}, and is no earlier version of it that is known"
 
-    def _verified(self, each: _Versions) -> Copied | None:
-        last = each.last
-        there = self.target.load(last.stage, last.doc_id, ALL_FILES)
-        if _position([last], there) == 0:
-            return None
-        where = self.target.location(last.stage, last.doc_id)
-        return each.told("refused", f"{where}: what was written does not come back as it was")
 
-
-def _position(versions: list[StoredDocument], there: Stored | None) -> int | None:
-    """Return which version something is, the latest such; None where it is none."""
-    for at in range(len(versions) - 1, -1, -1):
-        if there is not None and (versions[at].stored.record, versions[at].stored.parts) == (there.record, there.parts):
-            return at
-    return None
+def _raise_if_unavailable(error: Exception) -> None:
+    """Raise the error of a store that did not answer: its documents are neither missing nor damaged."""
+    if isinstance(error, StoreUnavailable):
+        raise error
