@@ -25,7 +25,7 @@ from docid.errors import DocidError, DuplicateTaskId, InvalidName, Problem, Stor
 from docid.operations.auditing import AuditReport
 from docid.operations.curate.scores import Score
 from docid.store.docs_store import check_store
-from docid.store.scanning import answered
+from docid.store.scanning import scan
 from docid.store.stored import StoredDocument
 from docid.tables.csvfile import Faults, misspelt, names_shown
 from docid.tables.rows import TaskRow, schema_of, texts_of
@@ -438,7 +438,7 @@ def documents_to_frame(
     if wrong := [part for part in texts if part not in {"raw", "parsed", "prompt"}]:
         raise ValueError(f"texts: expected raw, parsed or prompt, got {wrong[0]!r}")
     found: Iterable[Any] = (
-        answered(store.backend, store.stages.check(stage)) if skip_unreadable else store.documents(stage)
+        scan(store.backend, store.stages.check(stage), is_strict=True) if skip_unreadable else store.documents(stage)
     )
     rows: dict[str, dict[str, Any]] = {}
     said: dict[str, dict[str, Any]] = {}

@@ -21,7 +21,7 @@ from docid.errors import DocidError, TaskTableError
 from docid.operations.curate.notes import file_time
 from docid.store.backends.base import TURNS
 from docid.store.docs_store import check_store
-from docid.store.scanning import leftovers
+from docid.store.scanning import find_leftovers
 from docid.store.stored import StoredDocument
 from docid.tables.csvfile import Faults, read_columns
 from docid.tables.tasks import named_stage
@@ -197,7 +197,7 @@ def _migrate(store: DocsStore, known: dict[str, _Lineages], *, apply: bool, assu
         def make_plan(version: StoredDocument, rows: _Lineages = rows) -> _Plan:
             return _plan_upgrade(store, version, rows, assume_utc=assume_utc) if version.legacy else _Plan(None)
 
-        for finding in leftovers(store.backend, stage, stale_after=0):
+        for finding in find_leftovers(store.backend, stage, stale_after=0):
             if finding.level == "error":
                 message = f"{finding.code}: {finding.message}; {finding.hint}"
                 yield Change("leave", stage, finding.doc_id, finding.task_id, finding.where, message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,15 +12,15 @@ from attrs import field, frozen
 from docid._text import shown, visible
 from docid.core.findings import Finding
 from docid.core.ids import is_doc_id
-from docid.errors import StoreUnavailable, UnreadableDocument
-from docid.store.scanning import not_listed, unreadable
-from docid.store.stored import StoredDocument
+from docid.errors import UnreadableDocument
+from docid.store.scanning import report_unlisted, try_load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from docid.core.stages import Stages
     from docid.store.backends.base import Backend
+    from docid.store.stored import StoredDocument
 
 __all__ = ["Lineage", "Relative", "lineage"]
 
@@ -157,67 +158,50 @@ def _mermaid_text(text: str) -> str:
 
 def lineage(version: StoredDocument, stages: Stages, *, descendants: bool = True) -> Lineage:
     """Return the lineage of a document. See `DocsStore.lineage`."""
-    backend, document = version.backend, _relative(version)
-    findings: list[Finding] = []
-    found = _descendants(backend, stages, document, findings) if descendants else ()
-    return Lineage(document, tuple(_ancestors(backend, stages, document)), tuple(found), tuple(findings), stages)
+    backend, document = version.backend, _to_relative(version)
+    ancestors = tuple(_find_ancestors(backend, stages, document))
+    found = list(_find_descendants(backend, stages, document)) if descendants else []
+    relatives = tuple(each for each in found if isinstance(each, Relative))
+    findings = tuple(each for each in found if isinstance(each, Finding))
+    return Lineage(document, ancestors, relatives, findings, stages)
 
 
-def _relative(version: StoredDocument) -> Relative:
+def _to_relative(version: StoredDocument) -> Relative:
     return Relative(version.stage, version.doc_id, version.task_id, version.parent_doc_id)
 
 
-def _ancestors(backend: Backend, stages: Stages, child: Relative) -> Iterator[Relative]:
+def _find_ancestors(backend: Backend, stages: Stages, child: Relative) -> Iterator[Relative]:
     while (stage := stages.parent_of(child.stage)) is not None and child.parent_doc_id is not None:
-        child = _parent(backend, stage, child.parent_doc_id)
+        child = _load_relative(backend, stage, child.parent_doc_id)
         yield child
 
 
-def _parent(backend: Backend, stage: str, doc_id: str) -> Relative:
+def _load_relative(backend: Backend, stage: str, doc_id: str) -> Relative:
     if not is_doc_id(doc_id):
         return Relative(stage, shown(doc_id), None, None, "no doc id")
-    try:
-        version = StoredDocument.load(backend, stage, doc_id)
-    except UnreadableDocument as error:
-        return Relative(stage, doc_id, error.task_id, None, error.problem)
-    except StoreUnavailable:
-        raise
-    except OSError as error:
-        return Relative(stage, doc_id, None, None, str(error))
-    return Relative(stage, doc_id, None, None, "not in the store") if version is None else _relative(version)
+    found = try_load(backend, stage, doc_id)
+    if isinstance(found, Finding):
+        return Relative(stage, doc_id, found.task_id, None, found.message)
+    return Relative(stage, doc_id, None, None, "not in the store") if found is None else _to_relative(found)
 
 
-def _descendants(backend: Backend, stages: Stages, document: Relative, findings: list[Finding]) -> Iterator[Relative]:
-    """Go once through each stage that descendants may be in, parents first."""
+def _find_descendants(backend: Backend, stages: Stages, document: Relative) -> Iterator[Relative | Finding]:
+    """Go once through the records of each stage that descendants may be in, parents first."""
     known: dict[str | None, set[str]] = {document.stage: {document.doc_id}}
     for stage in stages:
         parents = known.get(stages.parent_of(stage))
         if not parents:
             continue
         children: dict[str, Relative] = {}
-        for each in _records(backend, stage):
-            if isinstance(each, Finding):
-                findings.append(each)
-            elif each is not None and each.parent_doc_id in parents:
-                children[each.doc_id] = each  # what is replaced meanwhile may come twice
+        try:
+            for found in backend.each(partial(try_load, backend, stage), backend.ids(stage)):
+                if isinstance(found, Finding):
+                    # A directory without a record is no document, and nothing was made from it.
+                    if found.code != "uncommitted-directory":
+                        yield found
+                elif found is not None and found.parent_doc_id in parents:
+                    children[found.doc_id] = _to_relative(found)  # what is replaced meanwhile may come twice
+        except UnreadableDocument as error:
+            yield report_unlisted(backend, stage, error)
         known[stage] = set(children)
         yield from sorted(children.values(), key=lambda each: (each.task_id or "", each.doc_id))
-
-
-def _records(backend: Backend, stage: str) -> Iterator[Relative | Finding | None]:
-    def look(doc_id: str) -> Relative | Finding | None:
-        try:
-            version = StoredDocument.load(backend, stage, doc_id)
-        except UnreadableDocument as error:
-            # A directory without a record is no document, and nothing was made from it.
-            return None if error.code == "uncommitted-directory" else Finding.of(error)
-        except StoreUnavailable:
-            raise
-        except OSError as error:
-            return unreadable(backend, stage, doc_id, error)
-        return None if version is None else _relative(version)
-
-    try:
-        yield from backend.each(look, backend.ids(stage))
-    except UnreadableDocument as error:
-        yield not_listed(backend, stage, error)

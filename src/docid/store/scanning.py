@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from docid.store.backends.base import Backend, Sweeper
 
-__all__ = ["examine", "leftovers", "not_listed", "scan", "unreadable", "whole"]
+__all__ = ["examine", "find_leftovers", "load_whole", "report_unlisted", "scan", "try_load"]
 
 _RAW_FILE = PART_FILES["raw"]
 _PARTS = frozenset(ALL_FILES)
@@ -38,46 +38,43 @@ _REMEDIES = {
 _READABLE = "see to it that it can be read"
 
 
-def answered(backend: Backend, stage: str) -> Iterator[StoredDocument | Finding]:
-    """Return what `scan` does, for work that takes what it is not given for missing.
-
-    Raises:
-        OSError: the stage cannot be listed, or a store did not answer: it may hold what is asked for.
-    """
-    return scan(backend, stage, verify=False, stale_after=3600.0, is_strict=True)
-
-
 def scan(
-    backend: Backend, stage: str, *, verify: bool, stale_after: float, is_strict: bool = False
+    backend: Backend, stage: str, *, verify: bool = False, stale_after: float = 3600.0, is_strict: bool = False
 ) -> Iterator[StoredDocument | Finding]:
-    """Return the documents of a stage, and what is wrong in it. See `DocsStore.scan`; for `is_strict`, `answered`."""
-    said: set[tuple[str, str]] = set()
-    for finding in leftovers(backend, stage, stale_after=stale_after, is_strict=is_strict):
-        if finding.doc_id == "":
-            said.add((finding.code, finding.where))
-        yield finding
+    """Return the documents of a stage, and what is wrong in it. See `DocsStore.scan`.
+
+    Args:
+        backend, stage, verify, stale_after: as for `DocsStore.scan`.
+        is_strict: raise OSError where the stage cannot be listed, or a store does not answer. For work that takes a
+            document it does not see for missing.
+    """
+    known: set[tuple[str, str]] = set()
+    for found in _scan(backend, stage, verify=verify, stale_after=stale_after, is_strict=is_strict):
+        # What is replaced, or repaired, while the stage is listed may be listed twice.
+        if isinstance(found, StoredDocument):
+            yield found
+        elif (found.code, found.where) not in known:
+            known.add((found.code, found.where))
+            yield found
+
+
+def _scan(
+    backend: Backend, stage: str, *, verify: bool, stale_after: float, is_strict: bool
+) -> Iterator[StoredDocument | Finding]:
+    def look(doc_id: str) -> Iterable[StoredDocument | Finding]:
+        version = None if verify else load_whole(backend, stage, doc_id)
+        found = examine(backend, stage, doc_id, verify=verify, stale_after=stale_after, is_strict=is_strict)
+        return list(found) if version is None else (version,)
+
+    yield from find_leftovers(backend, stage, stale_after=stale_after, is_strict=is_strict)
     try:
-
-        def look(doc_id: str) -> Iterable[StoredDocument | Finding]:
-            version = None if verify else whole(backend, stage, doc_id)
-            found = examine(backend, stage, doc_id, verify=verify, stale_after=stale_after, is_strict=is_strict)
-            return list(found) if version is None else (version,)
-
-        for each in backend.each(look, backend.ids(stage)):
-            for found in each:
-                # What is replaced, or repaired, while the stage is listed may be listed twice.
-                if isinstance(found, StoredDocument):
-                    yield found
-                elif (found.code, found.where) not in said:
-                    said.add((found.code, found.where))
-                    yield found
+        for found in backend.each(look, backend.ids(stage)):
+            yield from found
     except (UnreadableDocument, OSError) as error:
-        finding = not_listed(backend, stage, error, is_strict=is_strict)
-        if (finding.code, finding.where) not in said:
-            yield finding
+        yield report_unlisted(backend, stage, error, is_strict=is_strict)
 
 
-def leftovers(backend: Backend, stage: str, *, stale_after: float, is_strict: bool = False) -> Iterator[Finding]:
+def find_leftovers(backend: Backend, stage: str, *, stale_after: float, is_strict: bool = False) -> Iterator[Finding]:
     """Return what lies beside the documents of a stage and belongs to none; where it cannot be listed, that."""
     sweeper = backend.sweeper()
     try:
@@ -85,25 +82,35 @@ def leftovers(backend: Backend, stage: str, *, stale_after: float, is_strict: bo
             for leftover in sweeper.leftovers(stage, stale_after):
                 yield _with_hint(backend, leftover)
     except (UnreadableDocument, OSError) as error:
-        yield not_listed(backend, stage, error, is_strict=is_strict)
+        yield report_unlisted(backend, stage, error, is_strict=is_strict)
 
 
-def not_listed(backend: Backend, stage: str, error: Exception, *, is_strict: bool = False) -> Finding:
-    """Return the finding for a stage that cannot be listed; with `is_strict` raise what `answered` does."""
-    where, message = _of_stage(backend, stage), f"the stage cannot be listed: {error}"
+def report_unlisted(backend: Backend, stage: str, error: Exception, *, is_strict: bool = False) -> Finding:
+    """Return the finding for a stage that cannot be listed; with `is_strict` raise an OSError."""
+    where, message = f"{backend.root.rstrip('/')}/{stage}", f"the stage cannot be listed: {error}"
     if is_strict:
         raise error if isinstance(error, StoreUnavailable) else OSError(f"{where}: {message}")
     return Finding("unreadable-record", stage, "", None, where, message, "see to it that the stage can be listed")
 
 
-def _of_stage(backend: Backend, stage: str) -> str:
-    return f"{backend.root.rstrip('/')}/{stage}"
+def try_load(backend: Backend, stage: str, doc_id: str) -> StoredDocument | Finding | None:
+    """Return a document with its record; a finding where that cannot be read; None where there is no document.
+
+    Raises:
+        StoreUnavailable: the store did not answer: the document is neither missing nor damaged.
+    """
+    try:
+        return StoredDocument.load(backend, stage, doc_id)
+    except UnreadableDocument as error:
+        return Finding.of(error)
+    except OSError as error:
+        return _report_unreadable(backend, stage, doc_id, error, is_strict=True)
 
 
-def whole(backend: Backend, stage: str, doc_id: str) -> StoredDocument | None:
-    """Return a document that a first look shows to be whole, and alone in its place; None where a closer one is needed.
+def load_whole(backend: Backend, stage: str, doc_id: str) -> StoredDocument | None:
+    """Return a document that one listing shows to be whole and alone in its place; None where `examine` has to look.
 
-    This is what is done millions of times.
+    A scan does this millions of times.
     """
     listing = backend.listing(stage, doc_id)
     if listing is None:
@@ -145,22 +152,21 @@ def examine(
             for leftover in sweeper.strays(stage, doc_id, record, listed, stale_after):
                 yield _with_hint(backend, leftover, None if version is None else version.task_id)
     except UnreadableDocument as error:
-        yield from _fault(backend, sweeper, error, stale_after)
+        yield from _examine_fault(backend, sweeper, error, stale_after)
     except DocumentNotFound:
         return  # it has vanished meanwhile
     except OSError as error:
-        if is_strict and isinstance(error, StoreUnavailable):
-            raise
-        yield unreadable(backend, stage, doc_id, error)
+        yield _report_unreadable(backend, stage, doc_id, error, is_strict=is_strict)
 
 
-def unreadable(backend: Backend, stage: str, doc_id: str, error: OSError) -> Finding:
+def _report_unreadable(backend: Backend, stage: str, doc_id: str, error: OSError, *, is_strict: bool) -> Finding:
     """Return the finding for a document that the system does not let be read."""
-    where = backend.location(stage, doc_id)
-    return Finding("unreadable-record", stage, doc_id, None, where, str(error), _READABLE)
+    if is_strict and isinstance(error, StoreUnavailable):
+        raise error
+    return Finding("unreadable-record", stage, doc_id, None, backend.location(stage, doc_id), str(error), _READABLE)
 
 
-def _fault(
+def _examine_fault(
     backend: Backend, sweeper: Sweeper | None, error: UnreadableDocument, stale_after: float
 ) -> Iterator[Finding]:
     """Return what is wrong with a document that cannot be used; nothing where a writer may be at it."""
@@ -174,14 +180,14 @@ def _fault(
         return
     hint = _REMEDIES.get(error.code, _FREED)
     if sweeper.is_stale(stage, doc_id, stale_after):
-        where, record = backend.location(stage, doc_id), _record(backend, stage, doc_id)
+        where, record = backend.location(stage, doc_id), _load_record(backend, stage, doc_id)
         yield finding._replace(where=where, hint=hint, action="quarantine", expected=record)
     else:
         wait = f"touched in the last {stale_after:,.0f} s, so that a tool may be at it"
         yield finding._replace(hint=f"{wait}: later, or at once with --stale-after 0s, {hint}")
 
 
-def _record(backend: Backend, stage: str, doc_id: str) -> bytes | None:
+def _load_record(backend: Backend, stage: str, doc_id: str) -> bytes | None:
     """Return the record as it lies there; None where there is none."""
     try:
         stored = backend.load(stage, doc_id)

@@ -16,7 +16,7 @@ from docid.core.ids import is_doc_id, reserve_doc_id
 from docid.errors import InvalidName
 from docid.operations.curate.notes import Note, made_at
 from docid.store.docs_store import check_store
-from docid.store.scanning import answered
+from docid.store.scanning import scan
 from docid.tables.rows import row_type_of
 from docid.tables.tasks import TaskRows, named_stage, read_tasks, write_tasks
 
@@ -302,7 +302,7 @@ def _find(store: DocsStore, stage: str, tasks: dict[str, list[_Candidate]]) -> l
     """
     notes = []
     seen: set[str] = set()  # what is replaced now may come twice
-    for found in answered(store.backend, stage):
+    for found in scan(store.backend, stage, is_strict=True):
         if isinstance(found, Finding):
             if found.level == "error":
                 notes.append(Note(found.code, found.where, found.task_id, found.message))

@@ -14,7 +14,7 @@ from docid.core.ids import DOC_ID, DOC_ID_EXPECTED
 from docid.core.lineage_rules import find_unsaid
 from docid.errors import UnreadableDocument
 from docid.operations.shards.job import Reference, sorted_by
-from docid.store.scanning import examine, leftovers, not_listed, whole
+from docid.store.scanning import examine, find_leftovers, load_whole, report_unlisted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -86,7 +86,7 @@ class Shard:
             known.update(dict.fromkeys(ids if self.of == 1 else filter(self.mine, ids), THERE))
         except (UnreadableDocument, OSError) as error:
             self.blind.add(stage)
-            unlisted = not_listed(backend, stage, error)
+            unlisted = report_unlisted(backend, stage, error)
             said = any((each.code, each.where) == (unlisted.code, unlisted.where) for _, each in self.findings)
             if self.number == 0 and not said:
                 self.add(unlisted)
@@ -95,7 +95,7 @@ class Shard:
         """Report what lies beside the documents of a stage; return the ids at which there is something else."""
         backend = cast("Backend", self.backend)
         in_the_way = []
-        for finding in leftovers(backend, stage, stale_after=self.job.stale_after):
+        for finding in find_leftovers(backend, stage, stale_after=self.job.stale_after):
             if finding.doc_id and finding.where == backend.location(stage, finding.doc_id):
                 in_the_way.append(finding.doc_id)
             else:
@@ -127,7 +127,7 @@ class Shard:
         self, stage: str, doc_id: str, *, in_row: bool = False
     ) -> StoredDocument | list[StoredDocument | Finding]:
         """Look at one document: return it where it is whole, and otherwise what a closer look finds."""
-        version = None if self.job.verify else whole(cast("Backend", self.backend), stage, doc_id)
+        version = None if self.job.verify else load_whole(cast("Backend", self.backend), stage, doc_id)
         return version or self._examined(stage, doc_id, in_row=in_row)
 
     def document(
