@@ -1,9 +1,8 @@
-"""`link`: task tables, filled from the documents that are there already."""
+"""`link`: fill task tables from documents that are stored already."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,8 +12,9 @@ import attrs
 from docid.core.document import timestamp
 from docid.core.findings import Finding
 from docid.core.ids import is_doc_id, reserve_doc_id
+from docid.core.lineage_rules import contradicts
 from docid.errors import InvalidName
-from docid.operations.curate.notes import Note, made_at
+from docid.operations.curate.notes import Note, find_time
 from docid.store.docs_store import check_store
 from docid.store.scanning import scan
 from docid.tables.rows import row_type_of
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["Linked", "link"]
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
+_NONE = "no document of this task is in the store"
+_LISTED = 5  # documents in one note
+_PARENTS = 10_000  # that are remembered
 
 
 class Linked(NamedTuple):
@@ -53,16 +56,6 @@ class Linked(NamedTuple):
     notes: tuple[Note, ...]
 
 
-class _Candidate(NamedTuple):
-    made: datetime
-    doc_id: str
-    parent_doc_id: str | None
-
-    def __str__(self) -> str:
-        made = "no time known" if self.made is _LONG_AGO else timestamp(self.made)
-        return f"{self.doc_id} ({made})"
-
-
 def link(
     table: str | os.PathLike[str],
     store: DocsStore,
@@ -73,21 +66,20 @@ def link(
 ) -> Linked:
     r"""Fill `doc_id` and `parent_doc_id` of a task table, in place, from documents that are in the store already.
 
-    A row is given the document of its own task id. So what an older system, or another run, has stored is used and
-    not paid for again. Where there are several the newest is taken (by `created_at`; of equal ones the first doc id)
-    and the others are noted. The store is gone through once; documents that cannot be used are passed over. The table
-    is replaced atomically, and only where something is filled in.
+    A row gets the document of its own task id, so that what an older system or another run has stored is not paid for
+    again. Where there are several, the newest is taken (by `created_at`; ties are broken by doc id), and the others
+    are noted. The store is gone through once; documents that cannot be used are passed over. The table is replaced
+    atomically, and only where something is filled in. Its rows are held in memory.
 
-    A row with a run id or salt is given the document of the id that these give, and no other, and one with a
-    `parent_doc_id` only a document of that parent, or else of an unknown one.
-    The `doc_run_id` and `doc_salt` of a row that is given another id (with `force`) are emptied: it does not come from
-    them.
+    A row with a run id or salt gets the document of the id that these give, and no other. A row with a
+    `parent_doc_id` gets only a document of that parent, or else of an unknown one. With `force` a row may get another
+    id; its `doc_run_id` and `doc_salt` are emptied then, because the id does not come from them.
 
     Args:
         table: the table's path.
         store: where the documents are.
-        row_type: the class of the rows; if not given, that of the stage which the file's name says.
-        force: replace ids that are set, too, and parents; of all rows of whose task there is a document.
+        row_type: the class of the rows; by default that of the stage in the file's name.
+        force: also replace ids and parents that are set, in all rows whose task has a document.
         dry_run: write nothing.
 
     Raises:
@@ -116,192 +108,179 @@ def link(
     if row_type is None:
         row_type = row_type_of(named_stage(path, store.stages), store.stages)
     store.stages.check(row_type.stage)
-    linker = _Linker(store, row_type, path, force=force)
-    linked = linker.report()
+    tasks = read_tasks(path, row_type, reserved=False)
+    linker = _Linker(store, path, [_Row(tasks.row, row, _derive_id(row)) for row in tasks], row_type, force=force)
+    linker.choose_all()
+    changes = {each.number: linker.changes_of(each) for each in linker.rows}
+    linked = linker.report(changes)
     if not dry_run and (linked.filled or linked.parents_filled):
-        write_tasks(path, linker.rows(), like=path)
+        filled = ("parent_doc_id", "doc_id") if row_type.parent_stage else ("doc_id",)
+        columns = (*tasks.columns, *(name for name in filled if name not in tasks.columns))
+        rows = (
+            (number, attrs.evolve(row, **changes[number]) if changes[number] else row) for number, row, _ in linker.rows
+        )
+        write_tasks(path, TaskRows(row_type, path, columns, rows, tasks.state), like=path)
     return linked
 
 
-class _Asked(NamedTuple):
-    """What a row asks for."""
+class _Row(NamedTuple):
+    """A row of the table: its number, what it says, and the id that its run id and salt give; None where it has none.
+
+    Of a row without run id and salt any document of its task may be the one that is meant.
+    """
 
     number: int
-    task_id: str
+    row: TaskRow
+    derived: str | None
+
+
+def _derive_id(row: TaskRow) -> str | None:
+    if row.doc_run_id is None and row.doc_salt is None:
+        return None
+    try:
+        return reserve_doc_id(row.stage, row.task_id, row.doc_run_id, row.doc_salt)
+    except InvalidName:
+        return ""  # no document has it
+
+
+class _Candidate(NamedTuple):
+    """A document of a task that the table names."""
+
+    made: datetime
     doc_id: str
     parent_doc_id: str | None
-    derived: str | None
-    noted: bool
+
+    def __str__(self) -> str:
+        made = "no time known" if self.made is _LONG_AGO else timestamp(self.made)
+        return f"{self.doc_id} ({made})"
 
 
 class _Linker:
-    """A table that is being linked: what its rows ask for, what is there, and who gets what."""
+    """Decides which row gets which document."""
 
-    def __init__(self, store: DocsStore, row_type: type[TaskRow], path: str, *, force: bool) -> None:
+    def __init__(self, store: DocsStore, path: str, rows: list[_Row], row_type: type[TaskRow], *, force: bool) -> None:
+        self.rows = rows
         self._store = store
-        self._row_type = row_type
         self._path = path
+        self._parent_stage = row_type.parent_stage
         self._force = force
-        table = read_tasks(path, row_type, reserved=False)
-        self._state = table.state
-        self._asked = [_asked(table.row, row) for row in table]
-        self._found: dict[str, list[_Candidate]] = {each.task_id: [] for each in self._asked}
-        self._notes = _find(store, row_type.stage, self._found)
+        self._found: dict[str, list[_Candidate]] = {each.row.task_id: [] for each in rows}
+        self._notes = _find_candidates(store, row_type.stage, self._found)
         self._given: dict[int, _Candidate] = {}
-        self._holders: dict[str, int] = {}
-        self._emptied: set[int] = set()
-        self._own: set[int] = set()  # rows whose document has the id that their run id and salt give
-        self._decide()
+        self._holders: dict[str, int] = {}  # which row has a doc id
 
-    def _decide(self) -> None:
-        """Say which row gets which document: first those that a row's own run id and salt name, then the newest."""
-        open_rows = []
-        for row in self._asked:
-            if row.doc_id and not (self._force and self._found[row.task_id]):
-                self._holders.setdefault(row.doc_id, row.number)
-                self._look_at_kept(row)
-            else:
-                open_rows.append(row)
+    def choose_all(self) -> None:
+        """Choose first for rows whose own run id and salt name a document, then the newest for the others."""
+        for each in self.rows:
+            if not self._is_open(each):
+                self._holders.setdefault(each.row.doc_id, each.number)
+                self._keep(each)
         left = []
-        for row in open_rows:
-            # Of a row that notes no run or salt any document of its task may be the one that is meant.
-            own = next((each for each in self._found[row.task_id] if row.noted and each.doc_id == row.derived), None)
-            if own is not None and self._fits(row, own) and own.doc_id not in self._holders:
-                self._give(row, own)
+        for each in filter(self._is_open, self.rows):
+            own = next((there for there in self._found[each.row.task_id] if there.doc_id == each.derived), None)
+            if own is not None and self._fits(each.row, own) and own.doc_id not in self._holders:
+                self._give(each, own)
             else:
-                left.append(row)
-        for row in left:
-            self._choose(row)
-        for row in left:
-            # With force: its id has become another row's.
-            if row.number not in self._given and self._holders.get(row.doc_id, row.number) != row.number:
-                self._emptied.add(row.number)
+                left.append(each)
+        for each in left:
+            self._choose(each)
 
-    def _look_at_kept(self, row: _Asked) -> None:
-        found = self._found[row.task_id]
-        own = next((each for each in found if each.doc_id == row.doc_id), None)
+    def _is_open(self, each: _Row) -> bool:
+        """Return whether a row may get another id than it has."""
+        return not each.row.doc_id or (self._force and bool(self._found[each.row.task_id]))
+
+    def _keep(self, each: _Row) -> None:
+        found, doc_id = self._found[each.row.task_id], each.row.doc_id
+        own = next((there for there in found if there.doc_id == doc_id), None)
         if own is not None:
-            self._given[row.number] = own
-        elif found and not (row.noted and row.doc_id == row.derived):
-            self._note("kept-id", row, f"{row.doc_id} kept; the store has {_listed(found)}, which --force would take")
+            self._given[each.number] = own
+        elif found and doc_id != each.derived:
+            self._note("kept-id", each, f"{doc_id} kept; the store has {_format(found)}, which --force would take")
         elif not found and self._force:
-            self._note("no-document", row, _NONE)
+            self._note("no-document", each, _NONE)
 
-    def _choose(self, row: _Asked) -> None:
-        found = self._found[row.task_id]
+    def _choose(self, each: _Row) -> None:
+        row, found = each.row, self._found[each.row.task_id]
         if not found:
-            self._note("no-document", row, _NONE)
+            self._note("no-document", each, _NONE)
             return
-        fitting = [each for each in found if self._fits(row, each)]
+        fitting = [there for there in found if self._fits(row, there)]
         if row.parent_doc_id is not None:
-            # Of the row's own parent first; the order by age stays.
-            fitting.sort(key=lambda each: each.parent_doc_id != row.parent_doc_id)
-        free = [each for each in fitting if each.doc_id not in self._holders]
+            # Documents of the row's own parent come before those of an unknown one; the order by age stays.
+            fitting.sort(key=lambda there: there.parent_doc_id != row.parent_doc_id)
+        free = [there for there in fitting if there.doc_id not in self._holders]
         if not fitting:
             other = f"made from {found[0].parent_doc_id}, the row's parent is {row.parent_doc_id} (--force)"
-            self._note("other-parent", row, f"not linked to {found[0]}: {other}")
-        elif row.noted and not self._force:
+            self._note("other-parent", each, f"not linked to {found[0]}: {other}")
+        elif each.derived is not None and not self._force:
             problem = "none of them has the id of its doc_run_id and doc_salt, which 'docid reserve' would fill in"
-            self._note("other-salt", row, f"not linked to {_listed(fitting)}: {problem}")
+            self._note("other-salt", each, f"not linked to {_format(fitting)}: {problem}")
         elif not free:
-            self._note("taken", row, f"{_listed(fitting)}: another row's; to have one more give the row a doc_salt")
+            self._note("taken", each, f"{_format(fitting)}: another row's; to have one more give the row a doc_salt")
         else:
-            self._give(row, free[0])
+            self._give(each, free[0])
 
-    def _fits(self, row: _Asked, candidate: _Candidate) -> bool:
-        parents = {None, row.parent_doc_id}
-        return self._force or row.parent_doc_id is None or candidate.parent_doc_id in parents
+    def _fits(self, row: TaskRow, candidate: _Candidate) -> bool:
+        return self._force or not contradicts(candidate.parent_doc_id, row.parent_doc_id)
 
-    def _give(self, row: _Asked, chosen: _Candidate) -> None:
-        self._holders[chosen.doc_id] = row.number
-        self._given[row.number] = chosen
-        if row.noted and chosen.doc_id == row.derived:
-            self._own.add(row.number)
-        others = [each for each in self._found[row.task_id] if each is not chosen]
-        if others and row.number not in self._own:
-            self._note("other-documents", row, f"linked to {chosen}, not to {_listed(others)}")
+    def _give(self, each: _Row, chosen: _Candidate) -> None:
+        self._holders[chosen.doc_id] = each.number
+        self._given[each.number] = chosen
+        others = [there for there in self._found[each.row.task_id] if there is not chosen]
+        if others and chosen.doc_id != each.derived:
+            self._note("other-documents", each, f"linked to {chosen}, not to {_format(others)}")
 
-    def report(self) -> Linked:
-        """Return what there is to do."""
-        counts: Counter[str] = Counter()
-        exists = lru_cache(_PARENTS)(self._store.exists)
-        for row in self._asked:
-            changes = self._changes(row.number, row.doc_id, row.parent_doc_id)
-            counts["filled"] += bool(changes.get("doc_id"))
-            counts["kept"] += bool(row.doc_id) and "doc_id" not in changes
-            counts["parents_filled"] += "parent_doc_id" in changes
-            parent, stage = changes.get("parent_doc_id", row.parent_doc_id), self._row_type.parent_stage
-            counts["parents_missing"] += stage is not None and not parent
-            if stage is not None and parent and changes and not exists(stage, parent):
-                self._note("missing-parent", row, f"linked, but its parent {stage}/{parent} is not in the store")
-        return Linked(
-            len(self._asked),
-            counts["filled"],
-            counts["kept"],
-            counts["parents_filled"],
-            counts["parents_missing"],
-            tuple(self._notes),
-        )
-
-    def rows(self) -> TaskRows[TaskRow]:
-        """Return the rows, linked; of what was looked at, which `write_tasks` sees to."""
-        table = read_tasks(self._path, self._row_type, reserved=False)
-        filled = (*(("parent_doc_id",) if self._row_type.parent_stage else ()), "doc_id")
-        columns = (*table.columns, *(name for name in filled if name not in table.columns))
-        linked = ((table.row, self._linked(table.row, row)) for row in table)
-        return TaskRows(self._row_type, self._path, columns, linked, self._state)
-
-    def _linked(self, number: int, row: TaskRow) -> TaskRow:
-        changes = self._changes(number, row.doc_id, row.parent_doc_id)
-        return attrs.evolve(row, **changes) if changes else row
-
-    def _changes(self, number: int, doc_id: str, parent_doc_id: str | None) -> dict[str, Any]:
-        """Return the fields of a row that become others."""
-        chosen = self._given.get(number)
+    def changes_of(self, each: _Row) -> dict[str, Any]:
+        """Return the fields of a row that change."""
+        row, chosen = each.row, self._given.get(each.number)
         if chosen is None:
-            return {"doc_id": ""} if number in self._emptied else {}
+            # With force: its id has become another row's.
+            has_lost = self._is_open(each) and self._holders.get(row.doc_id, each.number) != each.number
+            return {"doc_id": ""} if has_lost else {}
         changes: dict[str, Any] = {}
-        if chosen.doc_id != doc_id:
+        if chosen.doc_id != row.doc_id:
             changes["doc_id"] = chosen.doc_id
-            if number not in self._own:
+            if chosen.doc_id != each.derived:
                 changes |= {"doc_run_id": None, "doc_salt": None}
-        parent = chosen.parent_doc_id
-        replaces = parent_doc_id is None or (self._force and parent != parent_doc_id)
-        if self._row_type.parent_stage is not None and parent is not None and replaces:
+        parent, old = chosen.parent_doc_id, row.parent_doc_id
+        replaces = old is None or (self._force and parent != old)
+        if self._parent_stage is not None and parent is not None and replaces:
             changes["parent_doc_id"] = parent
         return changes
 
-    def _note(self, kind: str, row: _Asked, message: str) -> None:
-        self._notes.append(Note(kind, f"{self._path} row {row.number}", row.task_id, message))
+    def report(self, changes: dict[int, dict[str, Any]]) -> Linked:
+        """Return what these changes are together."""
+        stage = self._parent_stage
+        kept = parents_missing = 0
+        exists = lru_cache(_PARENTS)(self._store.exists)
+        for each in self.rows:
+            changed = changes[each.number]
+            kept += bool(each.row.doc_id) and "doc_id" not in changed
+            parent = changed.get("parent_doc_id", each.row.parent_doc_id)
+            parents_missing += stage is not None and not parent
+            if stage is not None and parent and changed and not exists(stage, parent):
+                self._note("missing-parent", each, f"linked, but its parent {stage}/{parent} is not in the store")
+        filled = sum(bool(changed.get("doc_id")) for changed in changes.values())
+        parents_filled = sum("parent_doc_id" in changed for changed in changes.values())
+        return Linked(len(self.rows), filled, kept, parents_filled, parents_missing, tuple(self._notes))
+
+    def _note(self, kind: str, each: _Row, message: str) -> None:
+        self._notes.append(Note(kind, f"{self._path} row {each.number}", each.row.task_id, message))
 
 
-_NONE = "no document of this task is in the store"
-_LISTED = 5  # documents in one note
-_PARENTS = 10_000  # that are remembered
-
-
-def _asked(number: int, row: TaskRow) -> _Asked:
-    noted = row.doc_run_id is not None or row.doc_salt is not None
-    try:
-        derived = reserve_doc_id(row.stage, row.task_id, row.doc_run_id, row.doc_salt)
-    except InvalidName:
-        derived = None
-    return _Asked(number, row.task_id, row.doc_id, row.parent_doc_id, derived, noted)
-
-
-def _listed(candidates: list[_Candidate]) -> str:
+def _format(candidates: list[_Candidate]) -> str:
     more = f" and {len(candidates) - _LISTED} more" if len(candidates) > _LISTED else ""
     return ", ".join(map(str, candidates[:_LISTED])) + more
 
 
-def _find(store: DocsStore, stage: str, tasks: dict[str, list[_Candidate]]) -> list[Note]:
-    """Put what a stage holds of these tasks into them, the newest first; return what had to be passed over.
+def _find_candidates(store: DocsStore, stage: str, tasks: dict[str, list[_Candidate]]) -> list[Note]:
+    """Add the documents of these tasks, the newest first; return notes on what had to be passed over.
 
     Raises:
         OSError: the stage cannot be listed, or the store did not answer.
     """
     notes = []
-    seen: set[str] = set()  # what is replaced now may come twice
+    known: set[str] = set()  # a document that is replaced meanwhile may come twice
     for found in scan(store.backend, stage, is_strict=True):
         if isinstance(found, Finding):
             if found.level == "error":
@@ -311,9 +290,9 @@ def _find(store: DocsStore, stage: str, tasks: dict[str, list[_Candidate]]) -> l
             if parent is not None and not is_doc_id(parent):
                 message = f"its parent_doc_id is {parent!r}, which is no doc id"
                 notes.append(Note("malformed-id", found.location, found.task_id, message))
-            elif found.doc_id not in seen:
-                seen.add(found.doc_id)
-                tasks[found.task_id].append(_Candidate(made_at(store, found) or _LONG_AGO, found.doc_id, parent))
+            elif found.doc_id not in known:
+                known.add(found.doc_id)
+                tasks[found.task_id].append(_Candidate(find_time(store, found) or _LONG_AGO, found.doc_id, parent))
     for there in tasks.values():
         there.sort(key=lambda each: each.doc_id)
         there.sort(key=lambda each: each.made, reverse=True)

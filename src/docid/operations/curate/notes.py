@@ -1,4 +1,4 @@
-"""What is said of things that were left out; when documents were made."""
+"""Notes on what curation left out, and the time at which a document was made."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ if TYPE_CHECKING:
     from docid.store.docs_store import DocsStore
     from docid.store.stored import StoredDocument
 
-__all__ = ["Note", "file_time", "made_at", "said_time"]
+__all__ = ["Note", "file_time", "find_time", "read_time"]
 
 
 class Note(NamedTuple):
-    """Something that was left out, or chosen among several, and why.
+    """Something that curation left out, or chose among several, and why.
+
+    It has no stable code and may stand for many things: a `Finding` says what is wrong with one document, a `Change`
+    what an operation did to one.
 
     Attributes:
         kind: what kind of thing it is, for programs.
@@ -30,13 +33,13 @@ class Note(NamedTuple):
     number: int = 1
 
 
-def made_at(store: DocsStore, document: StoredDocument) -> datetime | None:
-    """Return when a document was made, of an older system's as its record or else its file says; None if none does."""
-    return said_time(document) or file_time(store, document.stage, document.doc_id)
+def find_time(store: DocsStore, document: StoredDocument) -> datetime | None:
+    """Return when a document was made: as its record says, or else its file; None where neither does."""
+    return read_time(document) or file_time(store, document.stage, document.doc_id)
 
 
-def said_time(document: StoredDocument) -> datetime | None:
-    """Return when a document was made, as its record says it, also that of an older system; None where it does not."""
+def read_time(document: StoredDocument) -> datetime | None:
+    """Return when a document was made, as its record says, also an older system's; None where it does not."""
     if document.created_at is not None or not document.legacy:
         return document.created_at
     said: Any = document.record.get("created_at")

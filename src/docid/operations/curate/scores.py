@@ -11,7 +11,7 @@ from docid.core.document import PART_FILES, timestamp
 from docid.core.ids import is_doc_id
 from docid.core.task import is_missing
 from docid.errors import StoreUnavailable, TaskTableError, UnreadableDocument
-from docid.operations.curate.notes import said_time
+from docid.operations.curate.notes import read_time
 from docid.operations.curate.rows import Ancestors
 from docid.store.docs_store import check_store
 from docid.store.stored import StoredDocument
@@ -137,7 +137,7 @@ def _score(store: DocsStore, stage: str, doc_id: str, ancestors: Ancestors, furt
         own.metadata.get("model_id", ""),
         score,
         error,
-        "" if (made := said_time(document)) is None else timestamp(made),
+        "" if (made := read_time(document)) is None else timestamp(made),
         (others[0].task_id or "") if others else "",
         {each: found.get(each, "") for each in further},
     )
