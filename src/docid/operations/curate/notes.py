@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from docid.errors import DocumentNotFound, StoreUnavailable
+
 if TYPE_CHECKING:
     from docid.store.docs_store import DocsStore
     from docid.store.stored import StoredDocument
@@ -31,6 +33,17 @@ class Note(NamedTuple):
     task_id: str | None
     message: str
     number: int = 1
+
+    @classmethod
+    def from_error(cls, where: str, error: Exception) -> Note:
+        """Return the note on a document that gave no row: it is `gone` or `unusable`.
+
+        Raises:
+            StoreUnavailable: the store did not answer: the document is neither missing nor damaged.
+        """
+        if isinstance(error, StoreUnavailable):
+            raise error
+        return cls("gone" if isinstance(error, DocumentNotFound) else "unusable", where, None, str(error))
 
 
 def find_time(store: DocsStore, document: StoredDocument) -> datetime | None:

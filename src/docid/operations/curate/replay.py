@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import attrs
 
 from docid.core.ids import refuse_text, reserve_doc_id
-from docid.errors import DocidError, DocumentNotFound, StoreUnavailable, UnreadableDocument
+from docid.errors import DocidError
 from docid.operations.curate.notes import Note
-from docid.operations.curate.rows import Builder, checked_row_type
+from docid.operations.curate.rows import Builder, check_row_type
 from docid.store.docs_store import check_store
 from docid.tables.rows import TaskRow, with_source
 from docid.tables.tasks import TaskRows, check_noted
@@ -81,23 +81,23 @@ def replay(
         ('d1', 'plain', 'm-1', 'Write.')
     """
     check_store(store)
-    row_type = checked_row_type(store, store.stages.check(stage), row_type)
+    row_type = check_row_type(store, store.stages.check(stage), row_type)
     refuse_text(doc_ids, "doc_ids", "doc ids")
     check_noted(run_id, salt)
-    return ReplayedRows(row_type, lambda notes: _replayed(store, doc_ids, row_type, run_id, salt, notes))
+    return ReplayedRows(row_type, lambda notes: _build_rows(store, doc_ids, row_type, run_id, salt, notes))
 
 
 _NO_PROMPT = "stored without its prompt: the row has no source_doc_id, and the pipeline has to render one"
 
 
-def _opened(store: DocsStore, stage: str, doc_id: str) -> tuple[str, StoredDocument | Exception]:
+def _open(store: DocsStore, stage: str, doc_id: str) -> tuple[str, StoredDocument | Exception]:
     try:
         return doc_id, store.open(stage, doc_id)
     except (DocidError, OSError) as error:
         return doc_id, error
 
 
-def _replayed(  # noqa: PLR0917 - from one place
+def _build_rows(  # noqa: PLR0917 - from one place
     store: DocsStore,
     doc_ids: Iterable[str],
     row_type: type[TaskRow],
@@ -107,20 +107,15 @@ def _replayed(  # noqa: PLR0917 - from one place
 ) -> Iterator[tuple[int, TaskRow]]:
     stage, builder = row_type.stage, Builder(store, row_type)
     taken: dict[str, str] = {}
-    opened = store.backend.each(lambda doc_id: _opened(store, stage, doc_id), dict.fromkeys(doc_ids))
+    opened = store.backend.each(lambda doc_id: _open(store, stage, doc_id), dict.fromkeys(doc_ids))
     for number, (doc_id, document) in enumerate(opened, 1):
         where = f"{stage}/{doc_id}"
         try:
             if isinstance(document, Exception):
                 raise document
-            row = builder.row(document)
-        except DocumentNotFound as error:
-            notes.append(Note("gone", where, None, str(error)))
-            continue
-        except StoreUnavailable:
-            raise  # what did not answer is not missing, nor damaged
-        except (UnreadableDocument, ValueError, OSError) as error:
-            notes.append(Note("unusable", where, None, str(error)))
+            row = builder.build(document)
+        except (DocidError, ValueError, OSError) as error:
+            notes.append(Note.from_error(where, error))
             continue
         if "prompt" in document.sizes:
             row = with_source(row, doc_id)
@@ -130,10 +125,8 @@ def _replayed(  # noqa: PLR0917 - from one place
             own = reserve_doc_id(stage, row.task_id, run_id, salt)
             row = attrs.evolve(row, doc_id=own, doc_run_id=run_id, doc_salt=salt)
             if (other := taken.setdefault(own, doc_id)) != doc_id:
-                message = (
-                    f"comes to the doc id {own}, as {stage}/{other} does, which is of the same task; replay it apart"
-                )
+                message = f"same doc id {own} as {stage}/{other}, which is of the same task; replay it apart"
                 notes.append(Note("taken", where, row.task_id, message))
                 continue
         yield number, row
-    notes += builder.unsaid_notes()
+    notes += builder.note_unsaid()

@@ -68,7 +68,7 @@ def score_columns(store: DocsStore, stage: str | None = None) -> tuple[str, ...]
         InvalidName: none of the store's stages.
         ValueError: a stage whose column would be named as that of the parent.
     """
-    further = _further(store, scored_by(store, stage))
+    further = _stages_above_parent(store, scored_by(store, stage))
     if "parent" in further:
         raise ValueError("stages: 'parent' names a column parent_doc_id, which is the parent's; expected another name")
     return (*Score._fields[:-1], *(f"{each}_doc_id" for each in further))
@@ -100,19 +100,16 @@ def scores(store: DocsStore, stage: str | None = None) -> Iterator[Score]:
         >>> [(each.doc_id, each.score, each.error) for each in scores(store)]
         [('v0', 7.5, ''), ('v1', None, "parsed text is not a number: 'good'"), ('v2', None, 'no parsed text')]
     """
-    return _scores(store, scored_by(store, stage))
-
-
-def _scores(store: DocsStore, stage: str) -> Iterator[Score]:
+    stage = scored_by(store, stage)
     ancestors = Ancestors(store, frozenset({"template_id", "model_id"}))
-    further = _further(store, stage)
+    further = _stages_above_parent(store, stage)
     found = store.backend.each(
-        lambda doc_id: _score(store, stage, doc_id, ancestors, further), sorted(set(store.ids(stage)))
+        lambda doc_id: _read_score(store, stage, doc_id, ancestors, further), sorted(set(store.ids(stage)))
     )
     return (score for score in found if score is not None)
 
 
-def _score(store: DocsStore, stage: str, doc_id: str, ancestors: Ancestors, further: list[str]) -> Score | None:
+def _read_score(store: DocsStore, stage: str, doc_id: str, ancestors: Ancestors, further: list[str]) -> Score | None:
     """Return the score of one document; None where it has vanished."""
     try:
         document = StoredDocument.load(store.backend, stage, doc_id, (_PARSED_FILE,))
@@ -123,8 +120,8 @@ def _score(store: DocsStore, stage: str, doc_id: str, ancestors: Ancestors, furt
         raise  # what did not answer is not missing, nor damaged
     except (UnreadableDocument, OSError) as problem:
         return Score(doc_id, "", "", "", "", None, f"unreadable: {problem}", "", "", dict.fromkeys(further, ""))
-    score, error = _number(parsed)
-    own, *others = ancestors.of(document)
+    score, error = _parse_number(parsed)
+    own, *others = ancestors.chain_of(document)
     found = {each.stage: each.doc_id for each in others[1:]}
     if others and others[-1].parent_doc_id is not None and len(others) <= len(further):
         # The parent names its own, which is not there: the name is known all the same.
@@ -148,8 +145,7 @@ def scored_by(store: DocsStore, stage: str | None) -> str:
     return list(check_store(store).stages)[-1] if stage is None else store.stages.check(stage)
 
 
-def _further(store: DocsStore, stage: str) -> list[str]:
-    """Return the stages beyond a stage's parent."""
+def _stages_above_parent(store: DocsStore, stage: str) -> list[str]:
     found: list[str] = []
     above = store.stages.parent_of(stage)
     while above is not None:
@@ -160,11 +156,10 @@ def _further(store: DocsStore, stage: str) -> list[str]:
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
+_LARGEST = 1e300  # larger numbers cannot be added up
 
-_LARGEST = 1e300
 
-
-def _number(text: str | None) -> tuple[float | None, str]:
+def _parse_number(text: str | None) -> tuple[float | None, str]:
     """Return the number that a text is, blanks around it aside, or what is wrong with it."""
     if text is None:
         return None, "no parsed text"
@@ -174,7 +169,6 @@ def _number(text: str | None) -> tuple[float | None, str]:
     if not _NUMBER.fullmatch(stripped):
         return None, f"parsed text is not a number: {shown(stripped)}"
     number = float(stripped)
-    # Whatever is larger cannot be added up.
     return (number, "") if abs(number) < _LARGEST else (None, f"parsed text is too large: {shown(stripped)}")
 
 
@@ -210,23 +204,22 @@ def read_scores(path: str | os.PathLike[str]) -> Iterator[Score]:
         OSError: the file cannot be read.
     """
     file = os.fspath(path)
-    return _read_scores(file, read_columns(file, ("parent_doc_id", "score"), _TEXTS))
+    return _parse_rows(file, read_columns(file, ("parent_doc_id", "score"), _TEXTS))
 
 
 _TEXTS = ("doc_id", "task_id", "template_id", "model_id", "error", "created_at", "parent_task_id")
 
 
-def _read_scores(file: str, rows: Iterator[tuple[int, tuple[str, ...]]]) -> Iterator[Score]:
+def _parse_rows(file: str, rows: Iterator[tuple[int, tuple[str, ...]]]) -> Iterator[Score]:
     faults = Faults(file)
     try:
         for number, (cell, text, *others) in rows:
             score, parent = None, "" if is_missing(cell) else cell
             if parent and not is_doc_id(parent):
-                faults.add(
-                    number, "parent_doc_id", parent, "not a doc id; expected that of the document that was scored"
-                )
+                wrong = "not a doc id; expected that of the document that was scored"
+                faults.add(number, "parent_doc_id", parent, wrong)
             if not is_missing(text):
-                score, wrong = _number(text)
+                score, wrong = _parse_number(text)
                 if wrong:
                     faults.add(number, "score", text, "expected a number, or nothing")
             if faults.count == 0:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import attrs
 
 from docid.core.ids import refuse_text
-from docid.errors import DocumentNotFound, StoreUnavailable, UnreadableDocument
+from docid.errors import DocidError
 from docid.operations.curate.notes import Note
-from docid.operations.curate.rows import Builder, checked_row_type
+from docid.operations.curate.rows import Builder, check_row_type
 from docid.operations.curate.scores import scored_by
 from docid.store.docs_store import check_store
 from docid.tables.rows import TaskRow, plain_text, schema_of
@@ -71,6 +71,12 @@ _AGGREGATES: dict[str, Callable[[list[float]], float]] = {
     "mean": statistics.fmean,
     "median": statistics.median,
 }
+_LEFT = {
+    "no-score": "without a score",
+    "no-parent": "that do not say what they are of",
+    "other-template": "of other templates",
+}
+_SHOWN = 20  # templates in a message
 # Columns that an older system's tables have, and what stands in them; docid finds nothing by them.
 _LEGACY = {"essay": ("essay_doc_id", "doc_id"), "evaluation": ("document_id", "essay_task_id")}
 
@@ -87,7 +93,7 @@ def select(
 ) -> Selection:
     """Choose the documents with the best scores, and return their task rows: with their own ids, not to be made again.
 
-    The scores are gone through once. Of equal scores the first doc id is better. A document that is not in the store,
+    The scores are gone through once. Ties are broken by doc id. A document that is not in the store,
     or cannot be used, is left out, and the next one takes its place.
 
     Args:
@@ -121,11 +127,13 @@ def select(
         raise ValueError(f"aggregate: expected one of {', '.join(_AGGREGATES)}, got {aggregate!r}")
     refuse_text(templates, "templates", "template ids")
     check_store(store)
-    stage = _scored_stage(store) if stage is None else store.stages.check(stage)
-    row_type = checked_row_type(store, stage, row_type)
-    of_each, left, evaluations, seen = _grouped(scores, frozenset(templates))
+    stage = _find_scored_stage(store) if stage is None else store.stages.check(stage)
+    row_type = check_row_type(store, stage, row_type)
+    of_each, left, evaluations, seen = _group_scores(scores, frozenset(templates))
     notes = [
-        Note("unknown-template", "evaluations", None, _unknown(each, seen)) for each in templates if each not in seen
+        Note("unknown-template", "evaluations", None, _describe_unknown(each, seen))
+        for each in templates
+        if each not in seen
     ]
     notes += [Note(kind, "evaluations", None, _LEFT[kind], count) for kind, count in left.items()]
     ranked = sorted((-_AGGREGATES[aggregate](each), doc_id) for doc_id, each in of_each.items())
@@ -134,47 +142,33 @@ def select(
     picks: list[Pick] = []
     rows: list[TaskRow] = []
     for score, doc_id in ranked:
+        where = f"{stage}/{doc_id}"
         if len(picks) == top:
             tie = "; the last of them has the same, and comes first by doc id" if -score == picks[-1].score else ""
             below = f"its score {plain_text(-score)} is not among the best {top}{tie}"
-            notes.append(Note("below", f"{stage}/{doc_id}", None, below))
+            notes.append(Note("below", where, None, below))
             continue
         try:
-            document = store.open(stage, doc_id)
-            row = builder.row(document)
-        except DocumentNotFound as error:
-            notes.append(Note("gone", f"{stage}/{doc_id}", None, str(error)))
-        except StoreUnavailable:
-            raise  # what did not answer is not missing, nor damaged
-        except (UnreadableDocument, ValueError, OSError) as error:
-            notes.append(Note("unusable", f"{stage}/{doc_id}", None, str(error)))
-        else:
-            if (other := tasks.setdefault(row.task_id, doc_id)) != doc_id:
-                message = f"of one task with {stage}/{other}: what comes from them is told apart by parent_doc_id alone"
-                notes.append(Note("same-task", f"{stage}/{doc_id}", row.task_id, message))
-            picks.append(Pick(doc_id, row.task_id, -score, len(of_each[doc_id])))
-            rows.append(_with_legacy(row))
-    notes += builder.unsaid_notes()
+            row = builder.build(store.open(stage, doc_id))
+        except (DocidError, ValueError, OSError) as error:
+            notes.append(Note.from_error(where, error))
+            continue
+        if (other := tasks.setdefault(row.task_id, doc_id)) != doc_id:
+            message = f"of one task with {stage}/{other}: what comes from them is told apart by parent_doc_id alone"
+            notes.append(Note("same-task", where, row.task_id, message))
+        picks.append(Pick(doc_id, row.task_id, -score, len(of_each[doc_id])))
+        rows.append(_add_legacy_column(row))
+    notes += builder.note_unsaid()
     return Selection(stage, tuple(picks), tuple(rows), row_type, evaluations, len(of_each), tuple(notes))
 
 
-_LEFT = {
-    "no-score": "without a score",
-    "no-parent": "that do not say what they are of",
-    "other-template": "of other templates",
-}
-
-
-def _unknown(template: str, seen: set[str]) -> str:
+def _describe_unknown(template: str, seen: set[str]) -> str:
     known = ", ".join(sorted(each for each in seen if each)[:_SHOWN])
     known = f"the scores are of {known}" if known else "the scores say no template (docid backfill --set template_id)"
     return f"none is of template {template!r}; {known}"
 
 
-_SHOWN = 20  # templates in a message
-
-
-def _grouped(
+def _group_scores(
     scores: Iterable[Score], templates: frozenset[str]
 ) -> tuple[dict[str, list[float]], Counter[str], int, set[str]]:
     """Return the scores by what they are of, what was left out, how many there were, and of which templates."""
@@ -196,7 +190,7 @@ def _grouped(
     return of_each, left, evaluations, seen
 
 
-def _scored_stage(store: DocsStore) -> str:
+def _find_scored_stage(store: DocsStore) -> str:
     last = scored_by(store, None)
     parent = store.stages.parent_of(last)
     if parent is None:
@@ -204,7 +198,7 @@ def _scored_stage(store: DocsStore) -> str:
     return parent
 
 
-def _with_legacy(row: TaskRow) -> TaskRow:
+def _add_legacy_column(row: TaskRow) -> TaskRow:
     column, source = _LEGACY.get(row.stage, ("", ""))
     if not column or column in schema_of(type(row)).names:
         return row
