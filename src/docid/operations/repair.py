@@ -1,7 +1,7 @@
-"""What to do about what writers leave when they die, and about documents that cannot be used: plan it, then do it.
+"""`repair`: plan what to do about leftovers of dead writers and unusable documents, and do it.
 
-Nothing is deleted. What is in the way is moved to `<root>/.docid/quarantine/<run>/`, under the path that it had, until
-a purge is asked for. All of it is safe beside writers and readers.
+Nothing is deleted without a purge. What is in the way moves to `<root>/.docid/quarantine/<run>/`, under the path that
+it had. All of it is safe beside writers and readers.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Step", "repair"]
 
-# Faults of a document as a whole: looked at once more at the last moment, since somebody may have mended it.
+# Faults of a document as a whole. Somebody may have mended it by now, so it is read again at the last moment.
 _OF_DOCUMENTS = frozenset({"hash-mismatch", "misplaced-document", "torn-document", "unreadable-record"})
 
 
 class Step(NamedTuple):
     """One thing that repair does, would do, or leaves alone.
 
+    It is about a path and the finding behind it, which may be no document; a `Change` is about a document.
+
     Attributes:
         action: `quarantine`: move it aside. `settle`: finish or roll back an interrupted replace. `purge`: delete what
-            was moved aside, or replaced, long ago. `leave`: it is left to people.
+            was moved aside, or replaced, long ago. `leave`: people have to decide.
         path: what it is done to, relative to the root.
         message: what that is.
         done: whether it was done; false in a plan, where it turned out to be no longer needed, and where it failed.
@@ -62,18 +64,18 @@ def repair(
 ) -> Iterator[Step]:
     """Go through a store and yield what there is to repair, step by step; do it where `apply` is set.
 
-    Steps come as they are found: a store of any size is gone through in little memory, and an error in one of them
-    does not end it. What was applied leaves nothing for a second run.
+    Steps come as they are found, so that a store of any size takes little memory. An error in one step does not end
+    the run. What was applied leaves nothing for a second run.
 
     Args:
         store: the store; all of its stages are gone through.
         apply: do it; otherwise nothing is changed.
         verify: also compare the SHA-256 of every part with its record's.
-        stale_after: what was touched in the last so many seconds may belong to a writer, or to a tool that copies
-            documents here, and is left alone. On a file system of one machine a lock tells dead writers of docid
-            too; where it is mounted by several, this alone.
+        stale_after: age in seconds. What was touched since may belong to a writer, or to a tool that copies documents
+            here, and is left alone. On a file system of one machine a lock also tells which writers of docid are dead;
+            where several machines mount it, only the age does.
         purge: delete what earlier runs moved to quarantine.
-        history: with `purge`: delete versions of documents that were replaced, too, in the store's stages.
+        history: with `purge`: also delete replaced versions of documents, in the store's stages.
         older_than: with `purge`: only what was put aside more than so many seconds ago.
 
     Raises:
@@ -94,15 +96,15 @@ def repair(
     if history and not purge:
         raise ValueError("history: expected purge=True with it, which deletes it")
     sweeper = check_store(store).backend.sweeper()
-    steps = _repaired(store, sweeper, apply=apply, verify=verify, stale_after=stale_after)
+    steps = _repair_stages(store, sweeper, apply=apply, verify=verify, stale_after=stale_after)
     if sweeper is None or not purge:
         return steps
-    # Looked for first: what this run moves aside is not what this run deletes.
+    # Listed first, so that this run does not delete what it moves aside.
     doomed = list(sweeper.discarded(older_than, history=tuple(store.stages) if history else ()))
-    return chain(steps, _purged(sweeper, doomed, apply=apply))
+    return chain(steps, _purge(sweeper, doomed, apply=apply))
 
 
-def _repaired(
+def _repair_stages(
     store: DocsStore, sweeper: Sweeper | None, *, apply: bool, verify: bool, stale_after: float
 ) -> Iterator[Step]:
     run = entry_name(())
@@ -124,7 +126,7 @@ def _repaired(
                 sweeper.tidy(stage, stale_after)
 
 
-def _purged(sweeper: Sweeper, doomed: list[tuple[str, int]], *, apply: bool) -> Iterator[Step]:
+def _purge(sweeper: Sweeper, doomed: list[tuple[str, int]], *, apply: bool) -> Iterator[Step]:
     for path, size in doomed:
         step = Step("purge", path, f"{size:,} bytes")
         if apply:

@@ -1,4 +1,4 @@
-"""The lineage of a document: its ancestors, and its descendants from one pass."""
+"""The lineage of a document: look up its ancestors, and find its descendants in one pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`follow_up`: the tables to go on from curated documents with."""
+"""`follow_up`: make the tables to go on with from curated documents."""
 
 from __future__ import annotations
 
@@ -86,21 +86,21 @@ def follow_up(
     parent_stage, children = check_stages(stages).parent_of(stage), stages.children_of(stage)
     if parent_stage is None:
         raise ValueError(f"curated: stage {stage} has no parent; expected rows of a stage that comes from another")
-    parents = _parents(rows, row_type_of(parent_stage, stages))
+    parents = _build_parents(rows, row_type_of(parent_stage, stages))
     evaluations: list[TaskRow] = []
     pairs = [(template, model) for template in templates for model in models]
     if pairs and not children:
         raise ValueError(f"templates: no stage comes from {stage}, so that nothing evaluates it")
     if pairs:
         child_type = row_type_of(children[0], stages)
-        made = (_child(child_type, row, template, model) for row in rows for template, model in pairs)
+        made = (_build_child(child_type, row, template, model) for row in rows for template, model in pairs)
         evaluations = list(reserve_tasks(made, child_type, run_id, salt))
     return FollowUp(
-        *([_sourced(row, sources.get(row.stage)) for row in group] for group in (parents, rows, evaluations))
+        *([_set_source(row, sources.get(row.stage)) for row in group] for group in (parents, rows, evaluations))
     )
 
 
-def _parents(rows: list[TaskRow], row_type: type[TaskRow]) -> list[TaskRow]:
+def _build_parents(rows: list[TaskRow], row_type: type[TaskRow]) -> list[TaskRow]:
     made: dict[str, TaskRow] = {}
     known: dict[str, TaskRow] = {}
     column = f"{row_type.stage}_task_id"
@@ -112,7 +112,7 @@ def _parents(rows: list[TaskRow], row_type: type[TaskRow]) -> list[TaskRow]:
                 f"curated: tasks {other.task_id!r} and {row.task_id!r} both have doc id {row.doc_id}; expected one "
                 f"row a document"
             )
-        parent = _built(row_type, row, task_id=row.cell(column), doc_id=row.parent_doc_id)
+        parent = _build_row(row_type, row, task_id=row.cell(column), doc_id=row.parent_doc_id)
         if made.setdefault(parent.doc_id, parent) != parent:
             raise ValueError(
                 f"curated: the rows of {row.parent_doc_id} disagree about it; expected one {column} and so on"
@@ -120,7 +120,7 @@ def _parents(rows: list[TaskRow], row_type: type[TaskRow]) -> list[TaskRow]:
     return list(made.values())
 
 
-def _child(row_type: type[TaskRow], row: TaskRow, template: Template, model: Model) -> TaskRow:
+def _build_child(row_type: type[TaskRow], row: TaskRow, template: Template, model: Model) -> TaskRow:
     stage = row_type.stage
     own = {
         f"{row.stage}_task_id": row.task_id,
@@ -130,10 +130,10 @@ def _child(row_type: type[TaskRow], row: TaskRow, template: Template, model: Mod
         "parser": template.parser,
     }
     task_id = f"{row.doc_id}__{template.template_id}__{model.model_id}"
-    return _built(row_type, row, own, task_id=task_id, parent_doc_id=row.doc_id)
+    return _build_row(row_type, row, own, task_id=task_id, parent_doc_id=row.doc_id)
 
 
-def _built(row_type: type[TaskRow], row: TaskRow, own: dict[str, str] | None = None, **identity: str) -> TaskRow:
+def _build_row(row_type: type[TaskRow], row: TaskRow, own: dict[str, str] | None = None, **identity: str) -> TaskRow:
     """Return a row with the columns of its type out of `own`, or else of another row."""
     own = own or {}
     values: dict[str, Any] = dict(identity)
@@ -146,5 +146,5 @@ def _built(row_type: type[TaskRow], row: TaskRow, own: dict[str, str] | None = N
     return row_type(**values, extra=extra)
 
 
-def _sourced(row: TaskRow, source: str | None) -> TaskRow:
+def _set_source(row: TaskRow, source: str | None) -> TaskRow:
     return row if source is None else with_source(row, source)

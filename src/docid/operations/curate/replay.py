@@ -1,4 +1,4 @@
-"""`replay`: the task rows of stored documents."""
+"""`replay`: build the task rows of stored documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Task rows built from stored documents and their ancestors."""
+"""Build task rows from stored documents and their ancestors."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Ancestors:
 
 
 class Builder:
-    """Builds the task row of a stored document out of what it and its ancestors say."""
+    """Builds task rows from the records of documents and their ancestors."""
 
     def __init__(self, store: DocsStore, row_type: type[TaskRow]) -> None:
         self._row_type = row_type

@@ -1,4 +1,4 @@
-"""`scores`: the numbers that evaluations gave, as a table."""
+"""`scores`: read the numbers that evaluations gave, and keep them in a table."""
 
 from __future__ import annotations
 

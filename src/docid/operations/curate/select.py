@@ -1,4 +1,4 @@
-"""`select`: the documents with the best scores, as a task table."""
+"""`select`: choose the documents with the best scores, as task rows."""
 
 from __future__ import annotations
 

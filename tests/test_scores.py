@@ -1,0 +1,163 @@
+"""`scores`: the numbers that evaluations gave, and tables of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from docid import DocsStore, InvalidName, Stages, TaskTableError
+from docid.backends import MemoryBackend
+from docid.curate import Score, read_scores, score_columns, scores, write_scores
+from tests.curation import judge, put
+
+
+@pytest.fixture
+def judged(store: DocsStore) -> DocsStore:
+    return judge(store)
+
+
+def test_scores_say_what_was_scored_and_what_that_was_made_from(judged: DocsStore) -> None:
+    found = list(scores(judged))
+    assert [each.doc_id for each in found] == ["v1", "v2", "v3", "v4", "v5"]
+    assert found[0] == Score(
+        "v1", "e1", "task-v1", "kind", "4", 7.0, "", "2026-11-24T12:00:00.000000Z", "task-e1", {"draft": "d1"}
+    )
+    # The essay is there and names its draft, which is not.
+    assert (found[3].score, found[3].ancestors) == (5.0, {"draft": "gone"})
+    assert (found[4].score, found[4].error) == (None, "no parsed text")
+    assert next(scores(judged, "essay")).ancestors == {}
+
+
+@pytest.mark.parametrize(
+    ("parsed", "score", "error"),
+    [
+        pytest.param("7", 7.0, "", id="whole"),
+        pytest.param("-.5", -0.5, "", id="no digit before the point"),
+        pytest.param("\n 8.25 \r\n", 8.25, "", id="blanks around"),
+        pytest.param("1e3", 1000.0, "", id="exponent"),
+        pytest.param("", None, "parsed text is empty", id="empty"),
+        pytest.param(" \n", None, "parsed text is empty", id="blank"),
+        pytest.param("nan", None, "parsed text is not a number: 'nan'", id="nan"),
+        pytest.param("inf", None, "parsed text is not a number: 'inf'", id="inf"),
+        pytest.param("1e301", None, "parsed text is too large: '1e301'", id="too large to be added up"),
+        pytest.param("1e999", None, "parsed text is too large: '1e999'", id="too large"),
+        pytest.param("7/10", None, "parsed text is not a number: '7/10'", id="a fraction"),
+        pytest.param("1_000", None, "parsed text is not a number: '1_000'", id="an underscore"),
+        pytest.param("٧", None, "parsed text is not a number: '٧'", id="other digits"),
+        pytest.param("7\n8", None, "parsed text is not a number: '7\\n8'", id="two"),
+    ],
+)
+def test_a_score_is_the_number_that_the_parsed_text_is(
+    store: DocsStore, parsed: str, score: float | None, error: str
+) -> None:
+    put(store, "evaluation", "v1", "t-1", parent_doc_id="e1", parsed_text=parsed)
+    [found] = scores(store)
+    assert (found.score, found.error, found.parent_task_id, found.ancestors) == (score, error, "", {"draft": ""})
+
+
+def test_scores_go_on_past_what_cannot_be_read(local: DocsStore) -> None:
+    judged = judge(local)
+    (judged.path("evaluation", "v1") / "parsed.txt").write_text("9")
+    (judged.path("evaluation", "v2") / "metadata.json").write_text("{")
+    (judged.path("evaluation", "v3") / "parsed.txt").write_bytes(b"\xff" * 5)
+    (judged.path("essay", "e3") / "metadata.json").unlink()
+    found = list(scores(judged))
+    assert [each.score for each in found] == [None, None, None, 5.0, None]
+    assert all(each.error.startswith("unreadable: ") for each in found[:3])
+    assert (found[3].parent_doc_id, found[3].parent_task_id, found[3].ancestors) == ("e3", "", {"draft": ""})
+
+
+def test_scores_of_older_records_and_of_documents_that_vanish() -> None:
+    backend = MemoryBackend()
+    store = DocsStore(backend)
+    backend.create(
+        "evaluation",
+        "v1",
+        b'{"task_id": "t", "parent_doc_id": "Not An Id", "created_at": "2025-01-01T01:00:00+01:00"}',
+        {"parsed.txt": b"1"},
+    )
+    backend.create("evaluation", "v2", b'{"created_at": "2025-01-01T01:00:00"}', {"parsed.txt": b"2", "raw.txt": b""})
+    names = store.ids
+    store.ids = lambda stage: [*names(stage), "v0"]  # type: ignore[assignment,method-assign,return-value]
+    assert [(each.doc_id, each.score, each.created_at, each.task_id) for each in scores(store)] == [
+        ("v1", 1.0, "2025-01-01T00:00:00.000000Z", "t"),
+        ("v2", 2.0, "", ""),
+    ]
+
+
+def test_a_table_of_scores_is_the_same_file_twice_and_is_read_back(judged: DocsStore, tmp_path: Path) -> None:
+    columns = score_columns(judged)
+    for name in ("one.csv", "two.csv", "three.csv.gz"):
+        assert write_scores(tmp_path / name, scores(judged), columns) == 5
+    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
+    header, first, *_ = (tmp_path / "one.csv").read_text().splitlines()
+    assert header == (
+        "doc_id,parent_doc_id,task_id,template_id,model_id,score,error,created_at,parent_task_id,draft_doc_id"
+    )
+    assert first == "v1,e1,task-v1,kind,4,7.0,,2026-11-24T12:00:00.000000Z,task-e1,d1"
+    expected = [each._replace(ancestors={}) for each in scores(judged)]
+    assert list(read_scores(tmp_path / "one.csv")) == list(read_scores(tmp_path / "three.csv.gz")) == expected
+
+
+def test_a_stage_without_documents_gives_a_header(store: DocsStore, tmp_path: Path) -> None:
+    assert write_scores(tmp_path / "scores.csv", scores(store), score_columns(store)) == 0
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 1
+    with pytest.raises(InvalidName):
+        scores(store, "chapter")
+
+
+def test_scores_are_those_of_a_store() -> None:
+    with pytest.raises(TypeError, match="store: expected a DocsStore, got str"):
+        scores("docs")  # type: ignore[arg-type]
+
+
+def test_scores_know_all_ancestors_of_a_longer_chain() -> None:
+    store = DocsStore(MemoryBackend(), stages=Stages.chain("idea", "plan", "text", "mark"))
+    put(store, "idea", "i1", "i")
+    put(store, "plan", "p1", "p", parent_doc_id="i1")
+    put(store, "text", "t1", "t", parent_doc_id="p1")
+    put(store, "mark", "m1", "m", parent_doc_id="t1", parsed_text="1")
+    assert score_columns(store)[-2:] == ("plan_doc_id", "idea_doc_id")
+    [found] = scores(store)
+    assert found.ancestors == {"plan": "p1", "idea": "i1"}
+    [found] = scores(store, "text")
+    assert found.ancestors == {"idea": "i1"}
+
+
+def test_a_faulty_table_of_scores_is_told_whole(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text("doc_id,score\nv1,1\n")
+    with pytest.raises(TaskTableError, match="column parent_doc_id: missing from the header; the columns are doc_id, "):
+        read_scores(path)
+    path.write_text("parent_doc_id,score\ne1,1\nE1,2\ne2,good\ne3\n,\n")
+    found: list[Score] = []
+    with pytest.raises(TaskTableError) as caught:
+        found.extend(read_scores(path))
+    assert [each.score for each in found] == [1.0]
+    assert [(problem.row, problem.column) for problem in caught.value.problems] == [
+        (3, "parent_doc_id"),
+        (4, "score"),
+        (5, None),
+    ]
+    path.write_bytes(b"parent_doc_id,score\xff\n")
+    with pytest.raises(TaskTableError, match="not UTF-8"):
+        read_scores(path)
+    path.write_bytes(b"")
+    with pytest.raises(TaskTableError, match="the columns are none"):
+        read_scores(path)
+    path.write_bytes(b"parent_doc_id;score\n")
+    with pytest.raises(TaskTableError, match="separated by ';'"):
+        read_scores(path)
+    path.write_bytes(b"parent_doc_id,score,score\n")
+    with pytest.raises(TaskTableError, match="column score: there twice"):
+        read_scores(path)
+    path.write_bytes(b"parent_doc_id,score\n\xff,1\n")
+    with pytest.raises(TaskTableError, match="not UTF-8"):
+        list(read_scores(path))
+
+
+def test_a_stage_named_parent_has_no_column_of_its_own(store: DocsStore) -> None:
+    odd = DocsStore(store.backend, stages=Stages.chain("parent", "child", "verdict"))
+    with pytest.raises(ValueError, match="'parent' names a column parent_doc_id"):
+        score_columns(odd)
