@@ -128,6 +128,8 @@ def test_damaged_records_are_findings_and_do_not_end_it(local: DocsStore) -> Non
     filled(local)
     Path(local.path("essay", "e0"), "metadata.json").write_text("{")
     Path(local.path("evaluation", "empty")).mkdir()
+    Path(local.path("evaluation", "begun")).mkdir()
+    Path(local.path("evaluation", "begun"), "raw.txt").write_text("no record yet")
     found = local.lineage("draft", "d1")
     assert ids(found.descendants) == ["essay/e1", "evaluation/v1a", "evaluation/v1b"]
     assert [(each.code, each.doc_id) for each in found.findings] == [("unreadable-record", "e0")]

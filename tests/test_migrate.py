@@ -310,6 +310,12 @@ def test_documents_that_nothing_finds_are_told(local: DocsStore) -> None:
     assert [each.doc_id for each in changes if each.done] == ["d1"]
 
 
+def test_leftovers_that_repair_clears_are_not_told(local: DocsStore) -> None:
+    path = old(local, "draft", "d1", {"task_id": "t"})
+    (path.parent / ".tmp-d9-0123456789abcdef").mkdir()
+    assert only(local).outcome == "migrate"
+
+
 def test_an_old_version_has_the_parts_that_it_had(local: DocsStore) -> None:
     old(local, "draft", "d1", {"task_id": "t"})
     opened = local.open("draft", "d1")
