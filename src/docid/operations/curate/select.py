@@ -71,7 +71,7 @@ _AGGREGATES: dict[str, Callable[[list[float]], float]] = {
     "mean": statistics.fmean,
     "median": statistics.median,
 }
-_LEFT = {
+_LEFT_OUT = {
     "no-score": "without a score",
     "no-parent": "that do not say what they are of",
     "other-template": "of other templates",
@@ -91,10 +91,10 @@ def select(
     stage: str | None = None,
     row_type: type[TaskRow] | None = None,
 ) -> Selection:
-    """Choose the documents with the best scores, and return their task rows: with their own ids, not to be made again.
+    """Choose the documents with the best scores, and return their task rows with their own ids: a run skips them.
 
-    The scores are gone through once. Ties are broken by doc id. A document that is not in the store,
-    or cannot be used, is left out, and the next one takes its place.
+    The scores are gone through once. Ties are broken by doc id. A document that is not in the store, or cannot be
+    used, is left out, and the next one takes its place.
 
     Args:
         scores: scores, from the function `scores` or `read_scores`.
@@ -129,65 +129,79 @@ def select(
     check_store(store)
     stage = _find_scored_stage(store) if stage is None else store.stages.check(stage)
     row_type = check_row_type(store, stage, row_type)
-    of_each, left, evaluations, seen = _group_scores(scores, frozenset(templates))
-    notes = [
-        Note("unknown-template", "evaluations", None, _describe_unknown(each, seen))
-        for each in templates
-        if each not in seen
-    ]
-    notes += [Note(kind, "evaluations", None, _LEFT[kind], count) for kind, count in left.items()]
-    ranked = sorted((-_AGGREGATES[aggregate](each), doc_id) for doc_id, each in of_each.items())
-    builder = Builder(store, row_type)
-    tasks: dict[str, str] = {}
-    picks: list[Pick] = []
-    rows: list[TaskRow] = []
-    for score, doc_id in ranked:
-        where = f"{stage}/{doc_id}"
-        if len(picks) == top:
-            tie = "; the last of them has the same, and comes first by doc id" if -score == picks[-1].score else ""
-            below = f"its score {plain_text(-score)} is not among the best {top}{tie}"
-            notes.append(Note("below", where, None, below))
-            continue
-        try:
-            row = builder.build(store.open(stage, doc_id))
-        except (DocidError, ValueError, OSError) as error:
-            notes.append(Note.from_error(where, error))
-            continue
-        if (other := tasks.setdefault(row.task_id, doc_id)) != doc_id:
-            message = f"of one task with {stage}/{other}: what comes from them is told apart by parent_doc_id alone"
-            notes.append(Note("same-task", where, row.task_id, message))
-        picks.append(Pick(doc_id, row.task_id, -score, len(of_each[doc_id])))
-        rows.append(_add_legacy_column(row))
-    notes += builder.note_unsaid()
-    return Selection(stage, tuple(picks), tuple(rows), row_type, evaluations, len(of_each), tuple(notes))
+    found = _group_scores(scores, frozenset(templates))
+    ranked = [Pick(doc_id, "", _AGGREGATES[aggregate](each), len(each)) for doc_id, each in found.scores.items()]
+    ranked.sort(key=lambda pick: (-pick.score, pick.doc_id))
+    notes = _note_left_out(found, templates)
+    chosen = _pick(store, row_type, ranked, top, notes)
+    picks, rows = tuple(pick for pick, _ in chosen), tuple(_add_legacy_column(row) for _, row in chosen)
+    return Selection(stage, picks, rows, row_type, found.evaluations, len(ranked), tuple(notes))
 
 
-def _describe_unknown(template: str, seen: set[str]) -> str:
-    known = ", ".join(sorted(each for each in seen if each)[:_SHOWN])
-    known = f"the scores are of {known}" if known else "the scores say no template (docid backfill --set template_id)"
-    return f"none is of template {template!r}; {known}"
+class _Found(NamedTuple):
+    """The scores of each document; how many evaluations were left out, and why; of which templates there are any."""
+
+    scores: dict[str, list[float]]
+    left_out: Counter[str]
+    templates: set[str]
+    evaluations: int
 
 
-def _group_scores(
-    scores: Iterable[Score], templates: frozenset[str]
-) -> tuple[dict[str, list[float]], Counter[str], int, set[str]]:
-    """Return the scores by what they are of, what was left out, how many there were, and of which templates."""
-    seen: set[str] = set()
+def _group_scores(scores: Iterable[Score], templates: frozenset[str]) -> _Found:
+    known: set[str] = set()
     of_each: dict[str, list[float]] = {}
-    left: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()
     evaluations = 0
     for score in scores:
         evaluations += 1
-        seen.add(score.template_id)
+        known.add(score.template_id)
         if templates and score.template_id not in templates:
-            left["other-template"] += 1
+            left_out["other-template"] += 1
         elif score.score is None:
-            left["no-score"] += 1
+            left_out["no-score"] += 1
         elif not score.parent_doc_id:
-            left["no-parent"] += 1
+            left_out["no-parent"] += 1
         else:
             of_each.setdefault(score.parent_doc_id, []).append(score.score)
-    return of_each, left, evaluations, seen
+    return _Found(of_each, left_out, known, evaluations)
+
+
+def _note_left_out(found: _Found, templates: Collection[str]) -> list[Note]:
+    known = ", ".join(sorted(each for each in found.templates if each)[:_SHOWN])
+    known = f"the scores are of {known}" if known else "the scores say no template (docid backfill --set template_id)"
+    unknown = [f"none is of template {each!r}; {known}" for each in templates if each not in found.templates]
+    return [
+        *(Note("unknown-template", "evaluations", None, message) for message in unknown),
+        *(Note(kind, "evaluations", None, _LEFT_OUT[kind], count) for kind, count in found.left_out.items()),
+    ]
+
+
+def _pick(
+    store: DocsStore, row_type: type[TaskRow], ranked: list[Pick], top: int, notes: list[Note]
+) -> list[tuple[Pick, TaskRow]]:
+    """Return the best documents that have a row, with it; add what was left out to the notes."""
+    builder = Builder(store, row_type)
+    tasks: dict[str, str] = {}
+    chosen: list[tuple[Pick, TaskRow]] = []
+    for pick in ranked:
+        where = f"{row_type.stage}/{pick.doc_id}"
+        if len(chosen) == top:
+            is_tie = pick.score == chosen[-1][0].score
+            tie = "; the last of them has the same, and comes first by doc id" if is_tie else ""
+            below = f"its score {plain_text(pick.score)} is not among the best {top}{tie}"
+            notes.append(Note("below", where, None, below))
+            continue
+        try:
+            row = builder.build(store.open(row_type.stage, pick.doc_id))
+        except (DocidError, ValueError, OSError) as error:
+            notes.append(Note.from_error(where, error))
+            continue
+        if (other := tasks.setdefault(row.task_id, where)) != where:
+            message = f"of one task with {other}: what comes from them is told apart by parent_doc_id alone"
+            notes.append(Note("same-task", where, row.task_id, message))
+        chosen.append((pick._replace(task_id=row.task_id), row))
+    notes += builder.note_unsaid()
+    return chosen
 
 
 def _find_scored_stage(store: DocsStore) -> str:
