@@ -87,12 +87,13 @@ def _to_bytes(version: StoredDocument, data: dict[str, Any]) -> bytes:
     Raises:
         _Undecided: a value of the old record would not come back equal.
     """
+    old = _parse_exactly(version.stored.record)
     try:
         record = version.facts._replace(data=data).to_bytes()
         again = Record.from_bytes(record, version.stage, version.doc_id)
     except (TypeError, ValueError) as error:
         raise _Undecided(f"its values cannot stand in a record: {error}") from None
-    for key, value in _parse_exactly(version.stored.record).items():
+    for key, value in old.items():
         if key not in OUR_KEYS and json.dumps(again.data.get(key)) != json.dumps(value):
             raise _Undecided(f"{key} is {shown(value)} in its record, which would not come back equal")
     return record
