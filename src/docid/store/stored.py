@@ -95,7 +95,7 @@ class StoredDocument:
         try:
             return Record.from_bytes(data, self.stage, self.doc_id)
         except InvalidDocument as error:
-            remedy = "open it with a later docid" if error.field == "format" else None
+            remedy = "open it with a later docid" if error.field == "format" else ""
             code = "misplaced-document" if error.field == "doc_id" else "unreadable-record"
             problem = error.problem if error.field == "doc_id" else str(error)
             raise UnreadableDocument(self.stage, self.doc_id, self.location, problem, remedy, code=code) from None
@@ -234,9 +234,7 @@ class StoredDocument:
             return
         self.read(verify=verify)
 
-    def unreadable(
-        self, problem: str, remedy: str | None = None, code: str = "unreadable-record"
-    ) -> UnreadableDocument:
+    def unreadable(self, problem: str, remedy: str = "", code: str = "unreadable-record") -> UnreadableDocument:
         """Return the error that says what is wrong with this document."""
         return UnreadableDocument(self.stage, self.doc_id, self.location, problem, remedy, self.task_id, code)
 
