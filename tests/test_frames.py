@@ -674,9 +674,11 @@ def test_the_library_is_the_one_that_is_asked_for_or_the_first_that_is_there(mon
     assert isinstance(tasks_to_frame(rows, backend="pyarrow"), pa.Table)
     with pytest.raises(ValueError, match="expected pandas, polars or pyarrow, got 'dask'"):
         tasks_to_frame(rows, backend="dask")  # type: ignore[arg-type]
-    monkeypatch.setattr("docid.integrations.frames.find_spec", lambda name: None if name == "pandas" else object())
+    monkeypatch.setattr(
+        "docid.integrations.frames.to_frame.find_spec", lambda name: None if name == "pandas" else object()
+    )
     assert isinstance(tasks_to_frame(rows), pl.DataFrame)
-    monkeypatch.setattr("docid.integrations.frames.find_spec", lambda _: None)
+    monkeypatch.setattr("docid.integrations.frames.to_frame.find_spec", lambda _: None)
     with pytest.raises(ImportError, match=r"one of pandas, polars and pyarrow: pip install pandas"):
         tasks_to_frame(rows)
     with pytest.raises(ImportError, match=r"needs polars: pip install polars"):
