@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from docid import DocsStore, Document, DraftTask, EssayTask, InvalidName, Stages, TaskTableError, audit, reserve_tasks
 from docid.backends import LocalBackend, MemoryBackend
 from docid.cli import main
-from docid.integrations.report.charts import Spread, coverage_bar, histogram
+from docid.integrations.report.charts import Spread, draw_coverage_bar, draw_histogram
 from docid.integrations.report.gathering import Limits
 from docid.report import page, write_report
 from docid.tables.tasks import write_tasks
@@ -409,7 +409,6 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(pipeline: Path, monkey
 
 def test_progress_is_told(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("docid.integrations.report.gathering._STRIDE", 1)
-    monkeypatch.setattr("docid.integrations.report.rendering._STRIDE", 1)
     told: list[str] = []
     page(pipeline / "docs", progress=lambda what, *_: told.append(what))
     assert {"records of stage draft", "texts", "scores of stage evaluation"} <= set(told)
@@ -423,7 +422,7 @@ numbers = st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=50)
 
 @given(numbers)
 def test_a_histogram_has_a_bar_for_each_part_that_holds_some(values: list[float]) -> None:
-    plot = histogram(values, min(values), max(values))
+    plot = draw_histogram(values, min(values), max(values))
     bars = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', plot)
     assert 1 <= len(bars) <= min(20, len(values))
     for x, y, width, height in bars:
@@ -439,7 +438,8 @@ def test_a_histogram_has_a_bar_for_each_part_that_holds_some(values: list[float]
 def test_a_bar_of_coverage_is_as_wide_as_its_rows(written: int, pending: int, other: int) -> None:
     rows = written + pending + other
     widths = [
-        float(each) for each in re.findall(r'width="([\d.]+)" height="\d+.0"', coverage_bar(written, pending, rows))
+        float(each)
+        for each in re.findall(r'width="([\d.]+)" height="\d+.0"', draw_coverage_bar(written, pending, rows))
     ]
     assert sum(widths) == pytest.approx(160 if rows else 0, abs=0.2)
 
