@@ -123,14 +123,17 @@ def _reserve_rows(
     table = df.select(**{name: nw.col(source) for name, source in sources.items()})
     with _restate_faults({own: column}):
         rows = list(reserve_tasks(_load_rows(table, row_type, reserved=False), row_type, run_id, salt, parents=parents))
-    given = {"doc_id": own, "parent_doc_id": parents, "doc_run_id": run_id, "doc_salt": salt}
-    noted = {"doc_run_id", "doc_salt"} & sources.keys()
-    filled = [name for name, value in given.items() if value is not None or name in noted]
-    return {name: [getattr(row, name) for row in rows] for name in filled}
+    filled: dict[str, list[Any]] = {"doc_id": [row.doc_id for row in rows]}
+    if parents is not None:
+        filled["parent_doc_id"] = [row.parent_doc_id for row in rows]
+    for name, given in (("doc_run_id", run_id), ("doc_salt", salt)):
+        if given is not None or name in df.columns:
+            filled[name] = [getattr(row, name) for row in rows]
+    return filled
 
 
 def _fill_columns(frame: Any, library: Any, filled: Mapping[str, list[Any]]) -> Any:
-    """Return a frame with columns of text added to it, or put in place of its own."""
+    """Return the frame with these columns of text, which replace columns of the same name."""
     series = [nw.new_series(name, texts, nw.String(), backend=library) for name, texts in filled.items()]
     if nw.dependencies.is_pandas_dataframe(frame):
         # pandas itself keeps the index, `attrs`, and names that are not text or not unique.
@@ -167,10 +170,10 @@ def _open_frame(frame: object, argument: str = "frame") -> nw.DataFrame[Any]:
 def _select_columns(
     frame: Any, needed: list[str], optional: Sequence[str] = (), *, argument: str = "frame", hint: str = ""
 ) -> nw.DataFrame[Any]:
-    """Return the columns of these names that a frame has. The others may have any name, in pandas even twice the same.
+    """Return those of these columns that a frame has. In pandas its other columns may have any names, even equal ones.
 
     Raises:
-        TaskTableError: a needed column is missing; a column of these is misspelt, or there twice.
+        TaskTableError: a needed column is missing; one of these columns is misspelt or there twice.
     """
     df = frame if nw.dependencies.is_pandas_dataframe(frame) else _open_frame(frame, argument)
     names = list(df.columns)
@@ -191,7 +194,7 @@ def _select_columns(
 
 @contextmanager
 def _restate_faults(names: Mapping[str, str], *, is_header: bool = False) -> Iterator[None]:
-    """Report the faults of a table as those of a frame, with its `names` of columns: it has no row for a header."""
+    """Turn the faults of a table into faults of a frame: the header is no row, and columns have the frame's `names`."""
     try:
         yield
     except TaskTableError as error:
