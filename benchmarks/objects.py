@@ -22,7 +22,7 @@ from obstore.store import from_url
 
 from docid import DocsStore, Document, audit
 from docid.backends.objects import ObjectsBackend
-from docid.core.document import Record, nonce
+from docid.core.record import Record, nonce
 from docid.store.backends.objects.format import packed
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from docid import DocsStore
 from docid.backends import LocalBackend, MemoryBackend
+from docid.backends.objects import ObjectsBackend
 from tests.servers import Moto, moto
 
 # The same examples in every run of CI; DOCID_HYPOTHESIS=search looks for new ones.
@@ -48,7 +49,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> DocsStore:
     if request.param == "memory":
         return DocsStore(MemoryBackend())
     if request.param == "objects":
-        return DocsStore("memory://")
+        return DocsStore(ObjectsBackend("memory://"))
     return DocsStore(LocalBackend(tmp_path / "docs", durability="none"))
 
 

@@ -65,7 +65,8 @@ def imports_of(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             inner = str(node.module).partition("docid.")[2]
-            submodules = {alias.name for alias in node.names if f"{inner}.{alias.name}" in MODULES}
+            prefix = f"{inner}." if inner else ""
+            submodules = {alias.name for alias in node.names if f"{prefix}{alias.name}" in MODULES}
             names |= {f"{node.module}.{name}" for name in submodules}
             if len(submodules) < len(node.names):
                 names.add(str(node.module))

@@ -330,7 +330,7 @@ def test_a_directory_is_no_table(tmp_path: Path) -> None:
 
 
 def test_a_store_and_its_tables_that_are_fine_are_silent(full: DocsStore, rows: Rows, store: DocsStore) -> None:
-    for report in (audit(full, rows), audit(full, rows, verify=True), audit(full), audit(full.backend.root)):  # type: ignore[attr-defined]
+    for report in (audit(full, rows), audit(full, rows, verify=True), audit(full), audit(full.backend.root)):
         assert report.findings == ()
     facts = audit(full, rows).stages["essay"]
     assert (facts.rows, facts.written, facts.pending, facts.parents_pending) == (2, 2, 0, 0)

@@ -29,13 +29,12 @@ class TestMemoryBackend(BackendTests):
 
 
 class ThirdPartyBackend(Backend):
-    """A home of somebody else's: the eight methods, and what it inherits."""
+    """A home of somebody else's: its root, the seven methods, and what it inherits."""
+
+    root = "shelf://library"
 
     def __init__(self) -> None:
         self.memory = MemoryBackend()
-
-    def path(self, stage: str, doc_id: str) -> Path:
-        return self.memory.path(stage, doc_id)
 
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         return self.memory.create(stage, doc_id, record, parts)
@@ -61,8 +60,7 @@ class ThirdPartyBackend(Backend):
 
 def test_a_home_that_lacks_a_method_is_refused_when_it_is_made() -> None:
     class Half(Backend):
-        def path(self, stage: str, doc_id: str) -> Path:
-            return Path(stage, doc_id)
+        root = "half://"
 
     with pytest.raises(TypeError, match="abstract"):
         Half()  # type: ignore[abstract]

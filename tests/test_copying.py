@@ -23,7 +23,7 @@ from docid.backends import LocalBackend, MemoryBackend
 from docid.backends.objects import ObjectsBackend
 from docid.cli import main
 from docid.copying import copy
-from docid.core.document import Record, nonce
+from docid.core.record import Record, nonce
 from docid.store.backends.base import Stored
 from tests import unpack
 from tests.servers import Moto
@@ -100,7 +100,7 @@ def test_any_home_to_any(homes: tuple[str, str], tmp_path: Path) -> None:
 
 
 def test_what_is_newer_is_brought_and_what_is_another_is_refused(local: DocsStore) -> None:
-    there = DocsStore("memory://")
+    there = DocsStore(ObjectsBackend("memory://"))
     documents(local)
     list(copy(local, there))
     # An earlier version of a document is brought up to date, and what was there goes to history.
@@ -140,7 +140,7 @@ def test_what_is_damaged_is_left_out_and_said(local: DocsStore, tmp_path: Path) 
     (root / "essay" / "e1" / "metadata.json").write_text('{"texts": 1}')
     (root / "essay" / "e2" / "raw.txt").write_bytes(b"\xff")
     (root / "essay" / "e2" / "metadata.json").write_text("{}")
-    there = DocsStore("memory://")
+    there = DocsStore(ObjectsBackend("memory://"))
     for _ in range(2):
         refused = {each.doc_id: each.message for each in copy(local, there) if each.outcome == "refused"}
         assert sorted(refused) == ["d0", "d2", "d3", "e0", "e2"]
@@ -153,7 +153,7 @@ def test_what_is_damaged_is_left_out_and_said(local: DocsStore, tmp_path: Path) 
     # A history that is damaged does not keep the document back.
     entry = next(path for path in (root / ".docid" / "history" / "draft" / "d1").iterdir() if path.is_dir())
     (entry / "metadata.json").write_text("{")
-    again = DocsStore("memory://")
+    again = DocsStore(ObjectsBackend("memory://"))
     [told] = [each for each in copy(local, again, stages=["draft"]) if each.doc_id == "d1"]
     assert told.outcome == "copied"
     assert "copied without its history before" in told.message
@@ -173,7 +173,7 @@ def test_settings(local: DocsStore, tmp_path: Path) -> None:
     with pytest.raises(InvalidName):
         copy(local, there, stages=["other"])
     with pytest.raises(InvalidName):
-        copy(local, DocsStore("memory://", stages=Stages.chain("draft")))
+        copy(local, DocsStore(ObjectsBackend("memory://"), stages=Stages.chain("draft")))
 
 
 def test_what_does_not_come_back_is_said(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ def test_what_does_not_come_back_is_said(local: DocsStore, monkeypatch: pytest.M
 def test_beside_others(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     documents(local, 2)
     # Another copy has been here between the first look and the write.
-    there = DocsStore("memory://")
+    there = DocsStore(ObjectsBackend("memory://"))
     list(copy(local, there, stages=["draft"]))
     monkeypatch.setattr(there.backend, "ids", lambda _: iter(()))
     # (An object that is there with these very bytes is taken for its own.)
@@ -414,7 +414,9 @@ def test_what_may_not_be_read_is_told_and_the_others_are_copied(call: str) -> No
     backend = Unreadable(PermissionError(errno.EACCES, "not allowed", "docs/draft/d1"), "")
     documents(DocsStore(backend))
     backend.call = call
-    told = {each.doc_id: each for each in copy(DocsStore(backend), DocsStore("memory://"), stages=["draft"])}
+    told = {
+        each.doc_id: each for each in copy(DocsStore(backend), DocsStore(ObjectsBackend("memory://")), stages=["draft"])
+    }
     assert outcomes(iter(told.values())) == ({"copied": 4, "refused": 1} if call == "load" else {"copied": 5})
     assert "not allowed: 'docs/draft/d1'" in told["d1"].message
     assert ("without its history" in told["d1"].message) == (call == "history")
@@ -426,7 +428,7 @@ def test_a_store_that_does_not_answer_ends_the_copy(call: str) -> None:
     documents(DocsStore(backend))
     backend.call = call
     with pytest.raises(StoreUnavailable, match="the line is cut"):
-        list(copy(DocsStore(backend), DocsStore("memory://"), stages=["draft"]))
+        list(copy(DocsStore(backend), DocsStore(ObjectsBackend("memory://")), stages=["draft"]))
 
 
 def test_history_of_another_lineage_is_not_a_documents_own(local: DocsStore, tmp_path: Path) -> None:
@@ -434,14 +436,14 @@ def test_history_of_another_lineage_is_not_a_documents_own(local: DocsStore, tmp
     local.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="2"), if_exists="replace")
     shutil.rmtree(tmp_path / "docs" / "draft" / "d1")
     local.write(Document(stage="draft", doc_id="d1", task_id="another", raw_text="3"))
-    there = DocsStore("memory://")
+    there = DocsStore(ObjectsBackend("memory://"))
     assert outcomes(copy(local, there)) == {"copied": 1}
     assert list(there.history("draft", "d1")) == []
 
 
 def test_history_that_history_was_not_asked_for_is_known_all_the_same(local: DocsStore) -> None:
     documents(local)
-    there = DocsStore("memory://")
+    there = DocsStore(ObjectsBackend("memory://"))
     list(copy(local, there, history=False))
     for text in ("anew", "and anew"):
         local.write(Document(stage="draft", doc_id="d2", task_id="t-2", raw_text=text), if_exists="replace")
@@ -455,18 +457,18 @@ def test_a_version_that_the_other_home_cannot_hold_does_not_keep_the_last_one_ba
     backend = local.backend
     old = b'{"task_id": "t-1"}'
     assert backend.create("draft", "d1", old, {"raw.txt": b"\xff", "parsed.txt": b"p"})
-    assert [each.outcome for each in copy(local, DocsStore("memory://"), dry_run=True)] == ["refused"]
-    assert [each.outcome for each in copy(local, DocsStore("memory://"))] == ["refused"]
+    assert [each.outcome for each in copy(local, DocsStore(ObjectsBackend("memory://")), dry_run=True)] == ["refused"]
+    assert [each.outcome for each in copy(local, DocsStore(ObjectsBackend("memory://")))] == ["refused"]
     document = Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="x")
     record, parts = Record.from_document(document, nonce())
     assert backend.replace("draft", "d1", old, record.to_bytes(), parts)
-    [told] = copy(local, DocsStore("memory://"))
+    [told] = copy(local, DocsStore(ObjectsBackend("memory://")))
     assert (told.outcome, "copied without its history" in told.message) == ("copied", True)
 
 
 def test_of_two_copies_at_once_none_reports_what_the_other_did(local: DocsStore) -> None:
     documents(local, 2)
-    there = DocsStore("memory://")
+    there = DocsStore(ObjectsBackend("memory://"))
     list(copy(local, there))
     for text in ("2", "3", "4"):
         local.write(Document(stage="draft", doc_id="d0", task_id="t-0", raw_text=text), if_exists="replace")
@@ -488,7 +490,7 @@ def test_a_stage_that_is_named_twice_and_an_id_that_is_listed_twice(
 ) -> None:
     documents(local, 1)
     monkeypatch.setattr(local.backend, "ids", lambda _: iter(["d0", "d0"]))
-    assert outcomes(copy(local, DocsStore("memory://"), stages=["draft", "draft"])) == {"copied": 1}
+    assert outcomes(copy(local, DocsStore(ObjectsBackend("memory://")), stages=["draft", "draft"])) == {"copied": 1}
 
 
 def test_a_file_url_is_its_directory(local: DocsStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -29,6 +29,7 @@ from docid import (
     write_tasks,
 )
 from docid.backends import MemoryBackend
+from docid.backends.objects import ObjectsBackend
 from docid.copying import copy
 from docid.curate import (
     Linked,
@@ -252,13 +253,11 @@ def test_a_document_of_the_rows_parent_comes_before_one_of_an_unknown(local: Doc
 
 
 def test_a_note_on_an_object_says_its_url(tmp_path: Path) -> None:
-    store = DocsStore("memory://")
+    store = DocsStore(ObjectsBackend("memory://"))
     store.backend.create("essay", "odd", b'{"task_id": "e-1", "parent_doc_id": "Not An Id"}', {"raw.txt": b"x"})
     path = tmp_path / "essay_tasks.csv"
     path.write_text("essay_task_id\ne-1\n")
-    assert [note.where for note in link(path, store).notes if note.kind == "malformed-id"] == [
-        "memory:///essay/odd.json"
-    ]
+    assert [note.where for note in link(path, store).notes if note.kind == "malformed-id"] == ["memory:/essay/odd.json"]
 
 
 def test_a_stage_that_cannot_be_listed_is_no_empty_one(local: DocsStore, table: Path) -> None:

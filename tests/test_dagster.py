@@ -782,10 +782,10 @@ def test_a_check_of_an_object_says_its_url(tmp_path: Path) -> None:
     def messages(doc_id: str) -> dict[str, str]:
         return {each.code: each.message for each in _look(docs, "draft", doc_id, {}, parsed=True, verify=False)}
 
-    assert messages("gone1") == {"missing-document": "memory:///draft/gone1.json: not in the store; run its asset"}
+    assert messages("gone1") == {"missing-document": "memory:/draft/gone1: not in the store; run its asset"}
     found = messages("there1")
-    assert found["lineage-conflict"].startswith("memory:///draft/there1.json: holds task_id='other'")
-    assert found["parsed-missing"].startswith("memory:///draft/there1.json (task_id='other'): the reply was not parsed")
+    assert found["lineage-conflict"].startswith("memory:/draft/there1: holds task_id='other'")
+    assert found["parsed-missing"].startswith("memory:/draft/there1 (task_id='other'): the reply was not parsed")
 
 
 def test_a_step_that_is_tried_again_keeps_what_it_replaced(pipeline: Pipeline) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
-from docid import errors
+import docid
 from docid._text import shown
 from docid.core.outcomes import BatchError
 from docid.errors import (
@@ -62,7 +62,8 @@ EXAMPLES = [
 
 
 def test_every_error_has_an_example() -> None:
-    classes = {each for each in vars(errors).values() if inspect.isclass(each) and issubclass(each, DocidError)}
+    public = [value for name, value in vars(docid).items() if name in docid.__all__]
+    classes = {each for each in public if inspect.isclass(each) and issubclass(each, DocidError)}
     assert classes - {DocidError} == {type(example) for example in EXAMPLES}
 
 

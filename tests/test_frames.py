@@ -41,6 +41,7 @@ from docid import (
     write_tasks,
 )
 from docid.backends import MemoryBackend
+from docid.backends.objects import ObjectsBackend
 from docid.core.ids import check_text
 from docid.curate import scores
 from docid.frames import (
@@ -336,7 +337,7 @@ def test_documents_to_frame_needs_a_store() -> None:
 
 
 def test_wrong_inputs_are_named() -> None:
-    store: Any = DocsStore("memory://")
+    store: Any = DocsStore(ObjectsBackend("memory://"))
     others: list[Any] = [store, "docs", [1]]
     expected = r"scores: expected what docid.curate.scores\(store\) gives, got (DocsStore|str|int)"
     for other in others:

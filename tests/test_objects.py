@@ -41,11 +41,11 @@ from docid import (
 from docid.backends import Backend
 from docid.backends.objects import ObjectsBackend
 from docid.cli import main
+from docid.core.findings import Finding
 from docid.curate import replay, scores
 from docid.errors import InvalidDocument
 from docid.repair import repair
 from docid.report import page
-from docid.store.backends.base import Leftover
 from docid.store.backends.objects import bucket
 from docid.store.backends.objects.format import packed, unpacked
 from docid.testing import BackendTests
@@ -86,7 +86,7 @@ def test_a_document_is_one_object_that_any_reader_of_json_understands(store: Doc
     assert found.pop("texts") == {"raw.txt": "once", "parsed.txt": "p"}
     assert found == store.open("draft", "d1").record
     assert found["model_id"] == "m"
-    assert store.location("draft", "d1") == f"{backend.url}/draft/d1.json"
+    assert store.location("draft", "d1") == f"{backend.root}/draft/d1.json"
 
 
 LEGACY = [
@@ -135,17 +135,17 @@ def test_what_an_object_cannot_hold_is_refused(record: bytes, parts: dict[str, b
     ],
 )
 def test_an_object_that_is_no_document_is_a_finding_and_can_be_repaired(data: bytes, message: str) -> None:
-    store = DocsStore("memory://")
+    store = DocsStore(ObjectsBackend("memory://"))
     backend = store.backend
     assert isinstance(backend, ObjectsBackend)
     store.write(draft("good"))
     obstore.put(backend._bucket.store, "draft/d1.json", data)
     with pytest.raises(UnreadableDocument, match=message):
         store.open("draft", "d1")
-    with pytest.raises(UnreadableDocument, match="memory:///draft/d1.json cannot be used"):
+    with pytest.raises(UnreadableDocument, match="memory:/draft/d1.json cannot be used"):
         store.write(draft())
     [finding] = audit(store).findings
-    assert (finding.code, finding.where) == ("unreadable-record", "memory:///draft/d1.json")
+    assert (finding.code, finding.where) == ("unreadable-record", "memory:/draft/d1.json")
     assert [step.done for step in repair(store, apply=True)] == [False]  # it is too young: a tool may be at it
     [step] = repair(store, apply=True, stale_after=0)
     assert (step.action, step.done) == ("quarantine", True)
@@ -296,7 +296,7 @@ def test_a_store_of_obstores_own_is_a_home_too(s3: Moto) -> None:
     inner = S3Store(url.split("/")[2], prefix="some/place", **options)
     backend = ObjectsBackend(inner)
     DocsStore(backend).write(draft())
-    assert (backend.url, SECRET in repr(backend)) == (url, False)
+    assert (backend.root, SECRET in repr(backend)) == (url, False)
     assert DocsStore(url, options=s3.options()).read("draft", "d1").raw_text == "once"
     assert DocsStore(pickle.loads(pickle.dumps(backend))).exists("draft", "d1")
 
@@ -311,8 +311,8 @@ def test_settings_that_are_wrong_are_refused_without_a_word_of_secrets() -> None
     assert SECRET not in str(caught.value)
     assert caught.value.__suppress_context__
     with pytest.raises(TypeError, match="lives in one process and cannot be pickled"):
-        pickle.dumps(DocsStore("memory://"))
-    assert ObjectsBackend(MemoryStore()).url == "memory://"
+        pickle.dumps(DocsStore(ObjectsBackend("memory://")))
+    assert ObjectsBackend(MemoryStore()).root == "memory://"
 
 
 def _child(store: DocsStore, answers: Any) -> None:
@@ -680,13 +680,13 @@ def test_a_store_that_was_made_before_a_fork_is_made_again(s3: Moto, monkeypatch
 
 
 def test_a_sweeper_looks_again_before_it_moves_anything() -> None:
-    store = DocsStore("memory://")
+    store = DocsStore(ObjectsBackend("memory://"))
     backend = store.backend
     assert isinstance(backend, ObjectsBackend)
     sweeper = backend.sweeper()
     assert sweeper.is_stale("draft", "gone", 0)
     obstore.put(backend._bucket.store, "draft/d1.json", b"[]")
-    found = Leftover("unreadable-record", "draft", "d1", "draft/d1", "x", "quarantine", b"{}")
+    found = Finding("unreadable-record", "draft", "d1", None, "memory:/draft/d1.json", "x", "", "quarantine", b"{}")
     assert sweeper.clear(found, "run", 0) is None  # another record is there by now
     assert sweeper.clear(found._replace(expected=None, doc_id="gone"), "run", 0) is None
     assert (sweeper.in_the_way("draft"), sweeper.tidy("draft", 0)) == ([], 0)
@@ -754,13 +754,13 @@ def test_an_answer_that_is_lost_and_another_change_lose_no_version(s3: Moto) -> 
 
 
 def test_of_two_repairs_at_once_none_takes_away_what_is_written_meanwhile() -> None:
-    store = DocsStore("memory://")
+    store = DocsStore(ObjectsBackend("memory://"))
     backend = store.backend
     assert isinstance(backend, ObjectsBackend)
     obstore.put(backend._bucket.store, "draft/d1.json", b"[]")
     [step] = repair(store, stale_after=0)
     assert step.finding is not None
-    assert step.finding.leftover is not None
+    finding = step.finding
     first, second = backend.sweeper(), backend.sweeper()
     put = backend._bucket.put
 
@@ -768,11 +768,11 @@ def test_of_two_repairs_at_once_none_takes_away_what_is_written_meanwhile() -> N
         put(key, data, mode)
         if key.startswith(".docid/quarantine/one"):
             backend._bucket.put = put  # type: ignore[method-assign]
-            assert second.clear(step.finding.leftover, "two", 0) is not None  # type: ignore[union-attr, arg-type]
+            assert second.clear(finding, "two", 0) is not None
             assert store.write(draft()).outcome == "created"
 
     backend._bucket.put = interleaved  # type: ignore[method-assign]
-    assert first.clear(step.finding.leftover, "one", 0) is None
+    assert first.clear(finding, "one", 0) is None
     assert store.read("draft", "d1").raw_text == "once"
     # One that died between its tombstone and the deletion: the next one clears it, when it has been there for a while.
     obstore.put(backend._bucket.store, "draft/d2.json", b'{"docid_quarantined": "0"}\n')
@@ -840,7 +840,9 @@ def test_history_is_read_beside_a_change_that_takes_its_own_away(monkeypatch: py
 def test_a_home_that_is_let_go_lets_its_threads_go() -> None:
     before = threading.active_count()
     for _ in range(10):
-        DocsStore("memory://", in_flight=4).write_many([draft(f"d{n}", task_id=f"t-{n}") for n in range(20)])
+        DocsStore(ObjectsBackend("memory://", in_flight=4)).write_many(
+            [draft(f"d{n}", task_id=f"t-{n}") for n in range(20)]
+        )
     gc.collect()
     for _ in range(100):
         if threading.active_count() <= before + 4:
@@ -885,7 +887,7 @@ def test_what_goes_between_the_put_that_was_refused_and_the_look_is_not_ours(mon
 def test_many_documents_are_asked_for_at_once(
     asked: tuple[type, str], look: Callable[[DocsStore], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = DocsStore("memory://")
+    store = DocsStore(ObjectsBackend("memory://"))
     for number in range(4):
         judged: dict[str, Any] = {"task_id": f"t-{number}", "parent_doc_id": "e1", "raw_text": "7", "parsed_text": "7"}
         store.write(Document(stage="evaluation", doc_id=f"v{number}", **judged), require_parent=False)

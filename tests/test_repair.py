@@ -228,13 +228,13 @@ def test_an_interrupted_replace_that_another_settled_meanwhile_is_skipped(local:
     [finding] = findings(local)
     sweeper = local.backend.sweeper()
     assert sweeper is not None
-    assert finding.leftover is not None
+    assert finding.action is not None
     held = os.open(root / "draft" / ".lock-changed", os.O_RDWR | os.O_CREAT)
     fcntl.flock(held, fcntl.LOCK_EX)
-    assert sweeper.clear(finding.leftover, "run", 0) is None
+    assert sweeper.clear(finding, "run", 0) is None
     os.close(held)
     assert [step.done for step in steps] == [True]
-    assert sweeper.clear(finding.leftover, "run", 0) is None
+    assert sweeper.clear(finding, "run", 0) is None
 
 
 def test_an_empty_directory_is_removed(local: DocsStore, root: Path) -> None:
@@ -249,11 +249,11 @@ def test_a_create_that_takes_the_place_of_an_empty_directory_is_not_moved(local:
     (root / "draft" / "a1").mkdir()
     steps = []
     for finding in findings(local):
-        assert finding.leftover is not None
+        assert finding.action is not None
         local.write(draft())
         sweeper = local.backend.sweeper()
         assert sweeper is not None
-        steps.append(sweeper.clear(finding.leftover, "run", 0))
+        steps.append(sweeper.clear(finding, "run", 0))
     assert steps == [None]
     assert local.read("draft", "a1").raw_text == "once"
 
@@ -384,7 +384,7 @@ def test_a_home_in_memory_has_nothing_to_repair(local: DocsStore) -> None:
     assert [type(found) for found in store.scan("draft")] == [StoredDocument]
     assert store.backend.create("draft", "b2", b"{", {})
     [finding] = (found for found in store.scan("draft") if isinstance(found, Finding))
-    assert (finding.code, finding.leftover) == ("unreadable-record", None)
+    assert (finding.code, finding.action) == ("unreadable-record", None)
     assert [step.action for step in repair(store, apply=True)] == ["leave"]
     assert list(repair(local, purge=True, history=True, apply=True)) == []
 
@@ -462,8 +462,8 @@ def test_a_directory_that_is_touched_again_before_it_is_moved_stays(local: DocsS
     [finding] = findings(local)
     sweeper = local.backend.sweeper()
     assert sweeper is not None
-    assert finding.leftover is not None
-    assert sweeper.clear(finding.leftover, "run", 3600) is None
+    assert finding.action is not None
+    assert sweeper.clear(finding, "run", 3600) is None
     assert (root / "draft" / "a1" / "raw.txt").exists()
 
 
@@ -550,10 +550,10 @@ def test_a_document_that_is_being_copied_here_is_left_alone(local: DocsStore, ro
     )
     assert tree(root) == before
     [finding] = findings(local)
-    assert finding.leftover is not None
+    assert finding.action is not None
     sweeper = local.backend.sweeper()
     assert sweeper is not None
-    assert sweeper.clear(finding.leftover, "run", 3600) is None
+    assert sweeper.clear(finding, "run", 3600) is None
     assert not sweeper.is_stale("draft", "gone", 0)
 
 
@@ -741,8 +741,8 @@ def test_a_history_whose_document_is_there_again_stays(local: DocsStore, root: P
     os.rename(root / "aside", root / "draft" / "changed")
     sweeper = local.backend.sweeper()
     assert sweeper is not None
-    assert finding.leftover is not None
-    assert sweeper.clear(finding.leftover, "run", 0) is None
+    assert finding.action is not None
+    assert sweeper.clear(finding, "run", 0) is None
     assert len(list(local.history("draft", "changed"))) == 2
 
 
@@ -756,11 +756,11 @@ def test_nothing_is_done_about_what_changed_since_it_was_seen(local: DocsStore, 
     for fault in (dead_add_part, torn):
         fault(root)
         [finding] = findings(local)
-        assert finding.leftover is not None
+        assert finding.action is not None
         shutil.rmtree(root / "draft" / "good")
-        assert sweeper.clear(finding.leftover, "run", 0) is None
+        assert sweeper.clear(finding, "run", 0) is None
         local.write(draft("good", raw_text="again"))
-        assert sweeper.clear(finding.leftover, "run", 0) is None
+        assert sweeper.clear(finding, "run", 0) is None
         assert local.read("draft", "good", verify=True).raw_text == "again"
         shutil.rmtree(root / "draft" / "good")
         local.write(draft("good"))

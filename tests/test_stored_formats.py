@@ -74,7 +74,7 @@ def test_tables_of_0_1_0_are_read(written_by_0_1_0: Path) -> None:
 
 
 def test_the_objects_of_0_1_0_are_the_same_documents(written_by_0_1_0: Path, tmp_path: Path) -> None:
-    objects, docs = DocsStore("memory://"), DocsStore(written_by_0_1_0 / "docs")
+    objects, docs = DocsStore(ObjectsBackend("memory://")), DocsStore(written_by_0_1_0 / "docs")
     assert isinstance(objects.backend, ObjectsBackend)
     root = written_by_0_1_0 / "objects"
     for path in root.rglob("*.json"):

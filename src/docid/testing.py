@@ -21,10 +21,10 @@ except ImportError as error:  # pragma: no cover  - tested in an environment of 
 
 from attrs import evolve
 
-from docid.core.document import Document, Record, nonce
+from docid.core.document import ALL_FILES, Document
+from docid.core.record import Record, nonce
 from docid.store.backends.base import NewDocument
 from docid.store.docs_store import DocsStore
-from docid.store.stored import ALL_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -134,12 +134,11 @@ class BackendTests:
     def test_load_sizes_and_listing_leave_out_missing_parts(self, backend: Backend) -> None:
         assert (backend.sizes("draft", "a1", ALL_FILES), backend.listing("draft", "a1")) == ({}, None)
         new = _create(backend, raw_text="é", parsed_text="")
-        sizes = {"raw.txt": 2, "parsed.txt": 0}
         assert backend.load("draft", "a1", ALL_FILES) == (new.record, {"raw.txt": "é".encode(), "parsed.txt": b""})
-        assert backend.sizes("draft", "a1", ALL_FILES) == sizes
+        assert backend.sizes("draft", "a1", ALL_FILES) == {"raw.txt": 2, "parsed.txt": 0}
         assert backend.sizes("draft", "a1", ("raw.txt", "prompt.txt")) == {"raw.txt": 2}
         # None asks the caller to load the document, which a backend may always do.
-        assert backend.listing("draft", "a1") in (None, (new.record, sizes))
+        assert backend.listing("draft", "a1") in (None, (new.record, {"raw.txt": 2, "parsed.txt": 0}))
 
     def test_create_keeps_an_existing_document(self, backend: Backend) -> None:
         first = _create(backend)
@@ -166,6 +165,7 @@ class BackendTests:
         assert list(backend.ids("evaluation")) == []
 
     def test_location_names_the_document_and_creates_nothing(self, backend: Backend) -> None:
+        assert backend.location("draft", "a1").startswith(backend.root.rstrip("/"))
         for place in (backend.location("draft", "a1"), str(backend.path("draft", "a1"))):
             assert place.replace("\\", "/").rsplit(".json", 1)[0].endswith("draft/a1")
         assert backend.load("draft", "a1") is None

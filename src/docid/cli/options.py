@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from docid._text import utf8
-from docid.core.document import RECORD_FILE, nonce
 from docid.core.ids import is_doc_id
+from docid.core.record import RECORD_FILE, nonce
 from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.store.docs_store import DocsStore
 from docid.tables.tasks import stage_of_table

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from docid._text import shown, visible
 from docid.cli.options import SHOWN, other_stages
-from docid.core.document import shallow, timestamp
+from docid.core.document import timestamp
+from docid.core.metadata import shallow
 from docid.errors import DocidError
 
 if TYPE_CHECKING:

@@ -17,15 +17,17 @@ from docid.cli.output import (
     print_text,
     printable,
 )
-from docid.core.document import PART_FILES, shallow, timestamp
+from docid.core.document import PART_FILES, timestamp
+from docid.core.metadata import shallow
 from docid.errors import DocidError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from docid.core.document import Part
     from docid.store.docs_store import DocsStore
-    from docid.store.stored import Part, StoredDocument
+    from docid.store.stored import StoredDocument
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

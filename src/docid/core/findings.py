@@ -1,4 +1,4 @@
-"""What an audit tells: what is wrong in a store or in a table, with stable codes, and what it counted."""
+"""Findings: what is wrong in a store or in a table, with stable codes; and what an audit counts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from docid._text import utf8
 
 if TYPE_CHECKING:
     from docid.errors import UnreadableDocument
-    from docid.store.backends.base import Leftover
 
 __all__ = ["FIELDS", "LABELS", "LEVELS", "Finding", "Progress", "StageFacts"]
 
@@ -50,7 +49,9 @@ class Finding(NamedTuple):
         where: the path, or file and row.
         message: what is wrong.
         hint: what to do about it.
-        leftover: what `docid repair` clears away; None where that is left to people.
+        action: what `docid repair` does about it. `quarantine`: it moves it aside. `settle`: it finishes or rolls back
+            an interrupted replace. None: it leaves that to people.
+        expected: the record that it was seen beside: where another one is there by now, repair does nothing.
 
     Example:
         >>> finding = Finding("torn-document", "draft", "d1", "t-1", "docs/draft/d1", "no raw.txt", "docid repair")
@@ -65,13 +66,13 @@ class Finding(NamedTuple):
     where: str
     message: str
     hint: str
-    leftover: Leftover | None = None
+    action: Literal["quarantine", "settle"] | None = None
+    expected: bytes | None = None
 
     @classmethod
-    def of(cls, error: UnreadableDocument, hint: str | None = None, leftover: Leftover | None = None) -> Finding:
-        """Return the finding about a document that cannot be used; the error's remedy is the hint if none is given."""
-        stage, doc_id, task_id, where = error.stage, error.doc_id, error.task_id, error.location
-        return cls(error.code, stage, doc_id, task_id, where, error.problem, hint or error.remedy, leftover)
+    def of(cls, error: UnreadableDocument) -> Finding:
+        """Return the finding about a document that cannot be used; the error's remedy is the hint."""
+        return cls(error.code, error.stage, error.doc_id, error.task_id, error.location, error.problem, error.remedy)
 
     @property
     def level(self) -> Literal["error", "warning"]:
@@ -118,4 +119,4 @@ LABELS = {name: name.replace("_", " ") for name in StageFacts._fields}
 """What the counts of `StageFacts` are called in tables for people."""
 
 Progress = Callable[[str, int, int | None], object]
-"""What is told of work under way: what is looked at, how much of it is done, and of how much (None where unknown)."""
+"""A progress callback: what is looked at, how much of it is done, and of how much (None where unknown)."""

@@ -1,4 +1,4 @@
-"""The table of outcomes: what a write does about what is there already. Pure, over what was loaded."""
+"""The outcomes of a write, and the table that decides them. Pure rules, over what was loaded."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from attrs import evolve, frozen
 
 from docid.core.document import OUR_KEYS, PART_FILES
-from docid.errors import LISTED, ContentConflict, DocidError, LineageConflict, UnreadableDocument
-from docid.store.stored import ALL_FILES
+from docid.core.lineage_rules import check_lineage
+from docid.errors import LISTED, ContentConflict, DocidError, UnreadableDocument
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from docid.core.document import Document
-    from docid.store.stored import Version
+    from docid.core.record import Record
 
 __all__ = ["BatchError", "Outcome", "Policy", "WriteResult"]
 
@@ -79,9 +79,16 @@ class WriteResult:
         return f"<WriteResult {self.outcome} {self.stage}/{self.doc_id} at {self.location}{','.join(notes)}>"
 
     def _repr_html_(self) -> str:
-        from docid.integrations.report.views import write_view  # noqa: PLC0415 - for notebooks alone
+        from docid import _html  # noqa: PLC0415 - for notebooks alone
 
-        return write_view(self)
+        notes = []
+        if self.metadata_differs:
+            notes.append(("metadata", "differs from what is stored; if_exists='replace' writes it"))
+        if self.missing_parts:
+            names = _html.text(", ".join(self.missing_parts))
+            notes.append(("missing parts", f"{names}: store.add_part adds them"))
+        title = _html.heading("WriteResult", self.stage, self.doc_id, str(self.outcome))
+        return _html.box(title, _html.fact_table([("location", _html.name(self.location)), *notes]))
 
     @property
     def path(self) -> Path:
@@ -120,80 +127,62 @@ class BatchError(DocidError):
         super().__init__("\n  ".join(lines), results=tuple(results), failures=dict(failures))
 
 
-def judge(
-    document: Document, parts: Mapping[str, bytes], version: Version, if_exists: Policy, *, has_parent: bool
+def judge(  # noqa: PLR0917 - what is to be written, and what is there
+    document: Document,
+    parts: Mapping[str, bytes],
+    there: Record,
+    held: Mapping[str, bytes],
+    location: str,
+    if_exists: Policy,
 ) -> tuple[WriteResult, tuple[str, ...]]:
     """Answer a write by the table of outcomes; return also which parts differ. `replaced` is still to be done.
 
     Args:
         document: what is to be written.
         parts: the bytes of its part files.
-        version: what is there, loaded with `ALL_FILES`.
+        there: the record of the document that has its id.
+        held: the bytes of that document's part files.
+        location: where that document is.
         if_exists: as for `DocsStore.write`.
-        has_parent: whether documents of this stage have a parent.
 
     Raises:
         LineageConflict, ContentConflict, UnreadableDocument: as `DocsStore.write`.
     """
-    check_lineage(version, document.task_id, document.parent_doc_id, has_parent=has_parent)
-    there = version.record
-    held = version.contents(ALL_FILES, verify=True)
+    stage, doc_id = document.stage, document.doc_id
+    check_lineage(there, stage, doc_id, document.task_id, document.parent_doc_id, location)
     differing = tuple(part for part, name in PART_FILES.items() if held.get(name) != parts.get(name))
     metadata_differs = there.run_id != document.run_id or _as_text(there.metadata) != _as_text(document.metadata)
-    result = WriteResult(Outcome.UNCHANGED, version.stage, version.doc_id, version.location)
+    result = WriteResult(Outcome.UNCHANGED, stage, doc_id, location)
     if there.legacy and differing:
-        raise not_migrated(version, "its record was written by an older system")
+        raise not_migrated(there, stage, doc_id, location)
     if if_exists == "replace" and (differing or metadata_differs) and not there.legacy:
         return evolve(result, outcome=Outcome.REPLACED), differing
     if not differing:
         return evolve(result, metadata_differs=metadata_differs), ()
     missing = differing if all(PART_FILES[part] not in held for part in differing) else ()
     if if_exists == "fail":
-        raise content_conflict(version, differing, missing)
+        raise ContentConflict(
+            stage=stage,
+            doc_id=doc_id,
+            task_id=there.task_id,
+            parts=differing,
+            missing_parts=missing,
+            location=location,
+        )
     kept = evolve(result, outcome=Outcome.KEPT, metadata_differs=metadata_differs, missing_parts=missing)
     return kept, differing
 
 
-def check_lineage(version: Version, task_id: str | None, parent_doc_id: str | None, *, has_parent: bool) -> bool | None:
-    """Return whether the lineage is the stored one, None where an older record does not say.
-
-    Raises:
-        LineageConflict: it is another one.
-    """
-    same = version.record.same_lineage(task_id, parent_doc_id)
-    if same is False:
-        raise LineageConflict(
-            stage=version.stage,
-            doc_id=version.doc_id,
-            task_id=task_id,
-            parent_doc_id=parent_doc_id,
-            stored_task_id=version.record.task_id,
-            stored_parent_doc_id=version.record.parent_doc_id,
-            location=version.location,
-        )
-    unknown = version.record.legacy and version.record.parent_doc_id is None
-    return None if same and unknown and has_parent else same
-
-
-def not_migrated(version: Version, problem: str) -> UnreadableDocument:
+def not_migrated(
+    record: Record, stage: str, doc_id: str, location: str, problem: str = "its record was written by an older system"
+) -> UnreadableDocument:
     """Return the error for a write to a document of an older system."""
-    return version.unreadable(problem, "bring the store to this format first: docid migrate")
-
-
-def content_conflict(version: Version, parts: tuple[str, ...], missing: tuple[str, ...]) -> ContentConflict:
-    """Return the error for a document that is there with other text."""
-    return ContentConflict(
-        stage=version.stage,
-        doc_id=version.doc_id,
-        task_id=version.record.task_id,
-        parts=parts,
-        missing_parts=missing,
-        location=version.location,
-    )
+    remedy = "bring the store to this format first: docid migrate"
+    return UnreadableDocument(stage, doc_id, location, problem, remedy, record.task_id)
 
 
 def _as_text(metadata: dict[str, Any]) -> str:
     """Return metadata as text, which tells 1 from True and 1.0; a key of docid's own in an older record is left out."""
-    import json  # noqa: PLC0415 - where something is there already: importing docid is to cost little
+    import json  # noqa: PLC0415 - where a document exists already: importing docid has to cost little
 
     return json.dumps({key: value for key, value in metadata.items() if key not in OUR_KEYS}, sort_keys=True)

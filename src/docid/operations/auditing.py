@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 from attrs import frozen
 
+from docid.core.findings import LABELS, LEVELS, StageFacts
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.errors import TaskTableError
 from docid.store.docs_store import DocsStore
@@ -24,10 +25,12 @@ from docid.tables.tasks import TaskRow, TaskRows, lineages_of, read_lineages
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from docid.core.findings import Finding, Progress, StageFacts
+    from docid.core.findings import Finding, Progress
     from docid.operations.shards import Found, Job, Table
 
 __all__ = ["AuditReport", "audit"]
+
+_SHOWN = 20  # findings of each code, in a notebook
 
 
 @frozen(repr=False)
@@ -63,8 +66,6 @@ class AuditReport:
     @property
     def counts(self) -> dict[str, int]:
         """How many findings there are of each code that was found, errors first."""
-        from docid.core.findings import LEVELS  # noqa: PLC0415 - importing docid is to cost little
-
         counts = Counter(finding.code for finding in self.findings)
         return {code: counts[code] for code in LEVELS if code in counts}
 
@@ -81,9 +82,30 @@ class AuditReport:
         return f"<AuditReport {levels['error']:,} errors, {levels['warning']:,} warnings{': ' if told else ''}{told}>"
 
     def _repr_html_(self) -> str:
-        from docid.integrations.report.views import audit_view  # noqa: PLC0415 - for notebooks alone
+        from docid import _html  # noqa: PLC0415 - for notebooks alone
 
-        return audit_view(self)
+        summary = self.summary()
+        state = "no errors" if self.ok else f"{summary['errors']:,} errors"
+        rows = [_html.head(["stage", *LABELS.values()])]
+        for stage, facts in self.stages.items():
+            rows.append(_html.row([_html.name(stage), *map(_html.number, facts)], texts=1))
+        title = f"AuditReport · {state}, {summary['warnings']:,} warnings"
+        of_codes = (self._view_of(code, found) for code, found in self.by_code().items())
+        return _html.box(title, _html.element("table", *rows), *of_codes)
+
+    @staticmethod
+    def _view_of(code: str, found: list[Finding]) -> str:
+        """Return what a notebook shows of the findings of one code: the first few, folded."""
+        from docid import _html  # noqa: PLC0415 - as above
+
+        lines = [_html.head(["where", "task", "what is wrong", "what to do"])]
+        for each in found[:_SHOWN]:
+            names = (_html.name(each.where), _html.name(each.task_id or "—"))
+            lines.append(_html.row([*names, _html.text(each.message), _html.text(each.hint)], texts=4))
+        if len(found) > _SHOWN:
+            lines.append(_html.row([f"… and {len(found) - _SHOWN:,} more", "", "", ""], texts=4))
+        summary = f"{_html.text(code)} ({found[0].level}): {len(found):,}"
+        return _html.fold(summary, _html.element("table", *lines))
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the findings as rows of a data frame: code, level, stage, doc_id, task_id, where, message, hint."""
@@ -231,8 +253,6 @@ def _report(job: Job, founds: list[Found]) -> AuditReport:
 
 
 def _facts(job: Job, stage: str, counts: Counter[str]) -> StageFacts:
-    from docid.core.findings import StageFacts  # noqa: PLC0415 - as above
-
     in_table, in_store = stage in job.tables, job.store is not None
     of_parents = in_table and in_store and job.stages.parent_of(stage) is not None
     return StageFacts(

@@ -7,12 +7,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from docid._text import shown
+from docid.core.document import ALL_FILES
 from docid.core.ids import refuse_text
+from docid.core.lineage_rules import is_other_lineage, is_same_lineage
 from docid.errors import InvalidDocument, StoreUnavailable, UnreadableDocument
 from docid.store.backends.base import TURNS, NewDocument, Stored
 from docid.store.backends.local.backend import LocalBackend
 from docid.store.docs_store import check_store
-from docid.store.stored import ALL_FILES, Version, earlier_version
+from docid.store.stored import StoredDocument, without_later_parts
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
@@ -99,17 +101,17 @@ def _check_apart(source: Backend, target: Backend) -> None:
 class _Versions(NamedTuple):
     """The versions of a document that are to be copied, the earliest first, and what was left out of its history."""
 
-    versions: list[Version]
+    versions: list[StoredDocument]
     message: str = ""
 
     @property
-    def last(self) -> Version:
+    def last(self) -> StoredDocument:
         return self.versions[-1]
 
     def told(self, outcome: Literal["copied", "updated", "same", "conflict", "refused"], message: str = "") -> Copied:
         """Return what became of it."""
         last = self.last
-        return Copied(outcome, last.stage, last.doc_id, last.record.task_id, message or self.message)
+        return Copied(outcome, last.stage, last.doc_id, last.task_id, message or self.message)
 
 
 class _Copy:
@@ -179,10 +181,10 @@ class _Copy:
         """Return the versions of a document, compared with their records; None where it has vanished."""
         task_id = None
         try:
-            version = Version.load(self.source, stage, doc_id, ALL_FILES)
+            version = StoredDocument.load(self.source, stage, doc_id, ALL_FILES)
             if version is None:
                 return None
-            task_id = version.record.task_id
+            task_id = version.task_id
             found = self._checked(version)
         except StoreUnavailable:
             raise
@@ -194,8 +196,9 @@ class _Copy:
             try:
                 later = version
                 for stored in self.source.history(stage, doc_id, ALL_FILES):
-                    later = earlier_version(later, Version(self.source, stage, doc_id, stored))
-                    if found.record.same_lineage(later.record.task_id, later.record.parent_doc_id) is False:
+                    old = StoredDocument(self.source, stage, doc_id, stored, ALL_FILES)
+                    later = without_later_parts(old, later)
+                    if is_other_lineage(found.facts, later.facts):
                         break
                     versions.insert(0, self._checked(later))
             except StoreUnavailable:
@@ -205,21 +208,21 @@ class _Copy:
                 message = f"copied without its history before {len(versions)} versions: {problem}"
         return _Versions(versions, message)
 
-    def _checked(self, version: Version) -> Version:
+    def _checked(self, version: StoredDocument) -> StoredDocument:
         """Return a version with its parts alone, compared with what its record says.
 
         Raises:
             UnreadableDocument: it is damaged, or lists a file that this docid does not know.
             InvalidDocument: the other home cannot hold it.
         """
-        if unknown := [name for name in version.record.files if name not in ALL_FILES]:
+        if unknown := [name for name in version.facts.files if name not in ALL_FILES]:
             problem = f"its record lists {', '.join(unknown)}, which this docid does not know"
             raise version.unreadable(problem, "copy it with a later docid")
-        version.document(verify=True)
+        version.read(verify=True)
         stored = Stored(version.stored.record, version.contents(ALL_FILES, verify=False))
-        if version.record.legacy:  # what docid has written every home can hold
+        if version.legacy:  # what docid has written every home can hold
             self.target.check(*stored)
-        return Version(version.backend, version.stage, version.doc_id, stored, version.record)
+        return version.with_stored(stored, ALL_FILES)
 
     def _brought(self, each: _Versions, outcome: Literal["copied", "updated"] = "updated") -> Copied:
         """Bring what is there up to the last version, if it is one of them."""
@@ -248,7 +251,7 @@ class _Copy:
             return each.told("conflict", str(error))
         return each.told("conflict", f"{self.target.location(last.stage, last.doc_id)}: others change it all the time")
 
-    def _changed(self, old: Version, new: Version) -> None:
+    def _changed(self, old: StoredDocument, new: StoredDocument) -> None:
         """Put a version in the place of the one before, if that is there still."""
         stage, doc_id, before, after = new.stage, new.doc_id, old.stored, new.stored
         if before.parts.items() <= after.parts.items():
@@ -257,13 +260,13 @@ class _Copy:
         else:
             self.target.replace(stage, doc_id, before.record, after.record, after.parts)
 
-    def _difference(self, last: Version, there: Stored | None) -> str:
+    def _difference(self, last: StoredDocument, there: Stored | None) -> str:
         """Return what a document that is there differs in."""
         where = self.target.location(last.stage, last.doc_id)
         if there is None:
             return f"{where}: others remove it"
-        record, other = last.record, Version(self.target, last.stage, last.doc_id, there).record
-        if record.same_lineage(other.task_id, other.parent_doc_id) is not True:
+        record, other = last.facts, StoredDocument(self.target, last.stage, last.doc_id, there).facts
+        if is_same_lineage(record, other.task_id, other.parent_doc_id) is not True:
             held = f"task_id={shown(other.task_id)}, parent_doc_id={shown(other.parent_doc_id)}"
             own = f"task_id={shown(record.task_id)}, parent_doc_id={shown(record.parent_doc_id)}"
             return f"{where} holds {held}; expected {own}, of {last.location}"
@@ -280,7 +283,7 @@ class _Copy:
         return each.told("refused", f"{where}: what was written does not come back as it was")
 
 
-def _position(versions: list[Version], there: Stored | None) -> int | None:
+def _position(versions: list[StoredDocument], there: Stored | None) -> int | None:
     """Return which version something is, the latest such; None where it is none."""
     for at in range(len(versions) - 1, -1, -1):
         if there is not None and (versions[at].stored.record, versions[at].stored.parts) == (there.record, there.parts):

@@ -10,15 +10,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from docid._text import shown
-from docid.core.document import DEPTH, FORMAT, OUR_KEYS, RECORD_FILE, PartEntry, Record, is_too_deep, nonce, timestamp
+from docid.core.document import ALL_FILES, FORMAT, OUR_KEYS, timestamp
 from docid.core.ids import DOC_ID_EXPECTED, check_doc_id, check_text, is_doc_id
+from docid.core.metadata import DEPTH, is_too_deep
+from docid.core.record import RECORD_FILE, PartEntry, Record, nonce
 from docid.core.task import is_missing
 from docid.errors import DocidError, TaskTableError
 from docid.operations.curate.notes import file_time
 from docid.store.backends.base import TURNS
 from docid.store.docs_store import check_store
 from docid.store.scanning import leftovers
-from docid.store.stored import ALL_FILES, Version
+from docid.store.stored import StoredDocument
 from docid.tables.csvfile import Faults, read_columns
 from docid.tables.tasks import named_stage
 
@@ -141,8 +143,8 @@ def _migrated(store: DocsStore, known: dict[str, _Lineages], *, apply: bool, ass
     for stage in store.stages:
         rows = known.get(stage, {})
 
-        def plan(version: Version, rows: _Lineages = rows) -> _Plan:
-            if not version.record.legacy:
+        def plan(version: StoredDocument, rows: _Lineages = rows) -> _Plan:
+            if not version.legacy:
                 return _Plan(None)
             upgrade = _Upgrade(store, version, rows, assume_utc=assume_utc)
             return _Plan(upgrade.data, "", "; ".join(upgrade.differs), tuple(upgrade.said))
@@ -163,7 +165,7 @@ def _swapped(
     stage: str,
     doc_id: str,
     action: Literal["migrate", "set"],
-    plan: Callable[[Version], _Plan],
+    plan: Callable[[StoredDocument], _Plan],
     *,
     apply: bool,
 ) -> Change:
@@ -171,11 +173,11 @@ def _swapped(
     change = Change("leave", stage, doc_id, None, store.backend.location(stage, doc_id))
     try:
         for _ in range(TURNS):
-            version = Version.load(store.backend, stage, doc_id)
+            version = StoredDocument.load(store.backend, stage, doc_id)
             if version is None:
                 return change._replace(action="absent", message="not in the store")
-            change = change._replace(task_id=version.record.task_id)
-            if is_too_deep(version.record.data):
+            change = change._replace(task_id=version.task_id)
+            if is_too_deep(version.record):
                 raise _Undecided(f"lists and dicts more than {DEPTH} deep")  # noqa: TRY301 - said as the others are
             planned = plan(version)
             change = change._replace(message=planned.message, warning=planned.warning, sources=planned.sources)
@@ -203,7 +205,7 @@ class _Upgrade:
         _Undecided: there cannot be one.
     """
 
-    def __init__(self, store: DocsStore, version: Version, rows: _Lineages, *, assume_utc: bool) -> None:
+    def __init__(self, store: DocsStore, version: StoredDocument, rows: _Lineages, *, assume_utc: bool) -> None:
         self._store = store
         self._version = version
         self._assume_utc = assume_utc
@@ -300,12 +302,12 @@ class _Upgrade:
         self._notes[key] = source
 
 
-def _files(store: DocsStore, version: Version) -> dict[str, Any]:
+def _files(store: DocsStore, version: StoredDocument) -> dict[str, Any]:
     """Return what the new record says of the parts, which are read for that."""
-    loaded = Version.load(store.backend, version.stage, version.doc_id, ALL_FILES)
+    loaded = StoredDocument.load(store.backend, version.stage, version.doc_id, ALL_FILES)
     if loaded is None or loaded.stored.record != version.stored.record:
         raise _Undecided("it was changed at this moment; run it again")
-    loaded.document(verify=False)  # whole, and text
+    loaded.read()  # whole, and text
     return {name: PartEntry.of(data).to_json() for name, data in loaded.stored.parts.items()}
 
 
@@ -330,7 +332,7 @@ def _exactly(record: bytes) -> dict[str, Any]:
     return dict(json.loads(record.decode("utf-8-sig"), object_pairs_hook=pairs, parse_constant=constant))
 
 
-def _bytes(version: Version, data: dict[str, Any]) -> bytes:
+def _bytes(version: StoredDocument, data: dict[str, Any]) -> bytes:
     """Return a new record as it is stored, after a look whether each value of the old one comes back equal.
 
     Raises:
@@ -338,7 +340,7 @@ def _bytes(version: Version, data: dict[str, Any]) -> bytes:
     """
     old = _exactly(version.stored.record)
     try:
-        record = version.record._replace(data=data).to_bytes()
+        record = version.facts._replace(data=data).to_bytes()
         again = Record.from_bytes(record, version.stage, version.doc_id)
     except (TypeError, ValueError) as error:
         raise _Undecided(f"its values cannot stand in a record: {error}") from None
@@ -439,8 +441,8 @@ def _backfilled(
             yield _swapped(store, stage, doc_id, "set", plan, apply=apply)
 
 
-def _with_key(version: Version, task_id: str, key: str, value: str) -> _Plan:
-    record = version.record
+def _with_key(version: StoredDocument, task_id: str, key: str, value: str) -> _Plan:
+    record = version.facts
     if record.legacy:
         raise _Undecided("its record was written by an older system; 'docid migrate' brings it to this format")
     if record.task_id != task_id:

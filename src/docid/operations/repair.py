@@ -14,12 +14,11 @@ from docid.core.findings import Finding
 from docid.errors import DocidError
 from docid.store.backends.names import entry_name
 from docid.store.docs_store import check_store
-from docid.store.scanning import root_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from docid.store.backends.base import Leftover, Sweeper
+    from docid.store.backends.base import Sweeper
     from docid.store.docs_store import DocsStore
 
 __all__ = ["Step", "repair"]
@@ -107,18 +106,18 @@ def _repaired(
     store: DocsStore, sweeper: Sweeper | None, *, apply: bool, verify: bool, stale_after: float
 ) -> Iterator[Step]:
     run = entry_name(())
-    root = root_of(store.backend)
+    below = store.backend.root.rstrip("/") + "/"
     for stage in store.stages:
         for finding in store.scan(stage, verify=verify, stale_after=stale_after):
             if not isinstance(finding, Finding):
                 continue
-            leftover = finding.leftover
-            if sweeper is None or leftover is None or leftover.action is None:
+            path = finding.where.removeprefix(below)
+            if sweeper is None or finding.action is None:
                 message = f"{finding.code}: {finding.message}; {finding.hint}"
-                yield Step("leave", finding.where.removeprefix(root), message, finding=finding)
+                yield Step("leave", path, message, finding=finding)
                 continue
-            step = Step(leftover.action, leftover.path, finding.message, finding=finding)
-            yield _applied(store, sweeper, step, leftover, run, stale_after, verify=verify) if apply else step
+            step = Step(finding.action, path, finding.message, finding=finding)
+            yield _apply(store, sweeper, step, finding, run, stale_after, verify=verify) if apply else step
         if sweeper is not None and apply:
             # Where the stage cannot be listed the scan has said so.
             with contextlib.suppress(OSError):
@@ -137,22 +136,22 @@ def _purged(sweeper: Sweeper, doomed: list[tuple[str, int]], *, apply: bool) -> 
         yield step
 
 
-def _applied(  # noqa: PLR0917 - from one place
-    store: DocsStore, sweeper: Sweeper, step: Step, leftover: Leftover, run: str, stale_after: float, *, verify: bool
+def _apply(  # noqa: PLR0917 - from one place
+    store: DocsStore, sweeper: Sweeper, step: Step, finding: Finding, run: str, stale_after: float, *, verify: bool
 ) -> Step:
     try:
-        if leftover.code in _OF_DOCUMENTS and _is_mended(store, leftover, verify=verify):
+        if finding.code in _OF_DOCUMENTS and _is_mended(store, finding, verify=verify):
             return step
-        to = sweeper.clear(leftover, run, stale_after)
+        to = sweeper.clear(finding, run, stale_after)
     except (DocidError, OSError) as error:
         return step._replace(error=error)
     return step if to is None else step._replace(done=True, to=to)
 
 
-def _is_mended(store: DocsStore, leftover: Leftover, *, verify: bool) -> bool:
+def _is_mended(store: DocsStore, finding: Finding, *, verify: bool) -> bool:
     """Return whether a document that could not be used can be used now."""
     try:
-        store.read(leftover.stage, leftover.doc_id, verify=verify)
+        store.read(finding.stage, finding.doc_id, verify=verify)
     except (DocidError, OSError):
         return False
     return True

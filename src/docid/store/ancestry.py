@@ -1,4 +1,4 @@
-"""Where a document comes from and what was made of it: its ancestors, and its descendants from one pass."""
+"""The lineage of a document: its ancestors, and its descendants from one pass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from docid.core.findings import Finding
 from docid.core.ids import is_doc_id
 from docid.errors import StoreUnavailable, UnreadableDocument
 from docid.store.scanning import not_listed, unreadable
-from docid.store.stored import Version
+from docid.store.stored import StoredDocument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,7 +155,7 @@ def _mermaid_text(text: str) -> str:
     return re.sub(r"[^\w ./-]", lambda found: f"#{ord(found[0])};", visible(text))
 
 
-def lineage(version: Version, stages: Stages, *, descendants: bool = True) -> Lineage:
+def lineage(version: StoredDocument, stages: Stages, *, descendants: bool = True) -> Lineage:
     """Return the lineage of a document. See `DocsStore.lineage`."""
     backend, document = version.backend, _relative(version)
     findings: list[Finding] = []
@@ -163,9 +163,8 @@ def lineage(version: Version, stages: Stages, *, descendants: bool = True) -> Li
     return Lineage(document, tuple(_ancestors(backend, stages, document)), tuple(found), tuple(findings), stages)
 
 
-def _relative(version: Version) -> Relative:
-    record = version.record
-    return Relative(version.stage, version.doc_id, record.task_id, record.parent_doc_id)
+def _relative(version: StoredDocument) -> Relative:
+    return Relative(version.stage, version.doc_id, version.task_id, version.parent_doc_id)
 
 
 def _ancestors(backend: Backend, stages: Stages, child: Relative) -> Iterator[Relative]:
@@ -178,7 +177,7 @@ def _parent(backend: Backend, stage: str, doc_id: str) -> Relative:
     if not is_doc_id(doc_id):
         return Relative(stage, shown(doc_id), None, None, "no doc id")
     try:
-        version = Version.load(backend, stage, doc_id)
+        version = StoredDocument.load(backend, stage, doc_id)
     except UnreadableDocument as error:
         return Relative(stage, doc_id, error.task_id, None, error.problem)
     except StoreUnavailable:
@@ -208,7 +207,7 @@ def _descendants(backend: Backend, stages: Stages, document: Relative, findings:
 def _records(backend: Backend, stage: str) -> Iterator[Relative | Finding | None]:
     def look(doc_id: str) -> Relative | Finding | None:
         try:
-            version = Version.load(backend, stage, doc_id)
+            version = StoredDocument.load(backend, stage, doc_id)
         except UnreadableDocument as error:
             # A directory without a record is no document, and nothing was made from it.
             return None if error.code == "uncommitted-directory" else Finding.of(error)

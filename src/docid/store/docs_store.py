@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import os
-from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import evolve
 
-from docid.core.document import PART_FILES, Document, Record, check_content, nonce
+from docid.core.document import ALL_FILES, Document, check_content, file_of
 from docid.core.ids import check_doc_id, check_text
-from docid.core.outcomes import BatchError, Outcome, WriteResult, check_lineage, content_conflict, judge, not_migrated
+from docid.core.lineage_rules import check_lineage, find_unsaid, is_other_lineage
+from docid.core.outcomes import Outcome, WriteResult, not_migrated
+from docid.core.record import nonce
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.core.task import is_missing, reserved_id, source_of
 from docid.errors import (
+    ContentConflict,
+    DocidError,
     DocumentBusy,
     DocumentNotFound,
     InvalidDocument,
-    MissingParent,
     UnreadableDocument,
 )
-from docid.store.backends.base import TURNS, NewDocument, Stored
-from docid.store.backends.local.backend import LocalBackend
-from docid.store.stored import ALL_FILES, Part, StoredDocument, Version, earlier_version, file_of
+from docid.store.backends.base import TURNS
+from docid.store.opening import open_backend
+from docid.store.stored import StoredDocument, without_later_parts
+from docid.store.writing import Writer, exists
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from docid.core.document import Part
     from docid.core.findings import Finding
     from docid.core.outcomes import Policy
     from docid.core.task import TaskLike
@@ -38,7 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DocsStore"]
 
-_POLICIES = ("fail", "keep", "replace")
+_COUNTED = 10_000  # documents of a stage that a notebook counts
+_ASKED = 1_000  # the same of a backend that is asked over a network: one request
 
 
 class DocsStore:
@@ -87,9 +92,7 @@ class DocsStore:
         if durability not in {"full", "none"}:
             raise ValueError(f"durability: expected 'full' or 'none', got {durability!r}")
         if isinstance(root, (str, os.PathLike)):
-            if not os.fspath(root):
-                raise ValueError("root: empty; expected a directory ('.' for the current one)")
-            self.backend: Backend = _home(root, durability, options, in_flight)
+            self.backend: Backend = open_backend(root, durability, options, in_flight)
         elif options is not None or in_flight is not None:
             raise ValueError("options, in_flight: expected None with a Backend, which has its own")
         elif callable(getattr(root, "create", None)):
@@ -102,16 +105,30 @@ class DocsStore:
         return f"<DocsStore {', '.join(self.stages)} in {self.backend!r}>"
 
     def _repr_html_(self) -> str:
-        from docid.integrations.report.views import store_view  # noqa: PLC0415 - for notebooks alone
+        from docid import _html  # noqa: PLC0415 - for notebooks alone
 
-        return store_view(self)
+        rows = [_html.head(["stage", "made from", "documents"])]
+        rows += [
+            _html.row([_html.name(stage), _html.name(self.stages.parent_of(stage) or "—"), self._count(stage)], texts=2)
+            for stage in self.stages
+        ]
+        return _html.box(f"DocsStore {_html.name(self.root)}", _html.element("table", *rows))
+
+    def _count(self, stage: str) -> str:
+        """Return how many documents a stage has, as a notebook shows it."""
+        from docid import _html  # noqa: PLC0415 - as above
+
+        most = _ASKED if self.backend.loads_whole else _COUNTED
+        try:
+            count = sum(1 for _ in islice(self.ids(stage), most + 1))
+        except (DocidError, OSError) as error:
+            return f"cannot be listed: {_html.text(str(error))}"
+        return f"more than {most:,}" if count > most else f"{count:,}"
 
     @property
     def root(self) -> str:
         """Where the store is, as text: its directory, or the URL of its prefix."""
-        from docid.store.scanning import root_of  # noqa: PLC0415 - not needed to read and write
-
-        return root_of(self.backend).rstrip("/\\") or "."
+        return self.backend.root
 
     def path(self, stage: str, doc_id: str) -> Path:
         """Return where a document is or would be, without looking. Of an object in a bucket `location` is the URL.
@@ -119,7 +136,7 @@ class DocsStore:
         Raises:
             InvalidName: none of the store's stages, or no doc id.
         """
-        return self.backend.path(*self._checked(stage, doc_id))
+        return self.backend.path(*self._check_name(stage, doc_id))
 
     def location(self, stage: str, doc_id: str) -> str:
         """Return the same as text: a path, or the URL of an object.
@@ -127,7 +144,7 @@ class DocsStore:
         Raises:
             InvalidName: none of the store's stages, or no doc id.
         """
-        return self.backend.location(*self._checked(stage, doc_id))
+        return self.backend.location(*self._check_name(stage, doc_id))
 
     def exists(self, stage: str, doc_id: str) -> bool:
         """Return whether a committed document of that stage and id is there; its record is not judged.
@@ -135,10 +152,7 @@ class DocsStore:
         Raises:
             InvalidName: none of the store's stages, or no doc id.
         """
-        try:
-            return self.backend.exists(*self._checked(stage, doc_id))
-        except UnreadableDocument:
-            return False
+        return exists(self.backend, *self._check_name(stage, doc_id))
 
     def open(self, stage: str, doc_id: str, *, verify: bool = False) -> StoredDocument:
         """Return a document with its record loaded, its texts to be read when asked for.
@@ -152,8 +166,7 @@ class DocsStore:
             UnreadableDocument: something stands there that is no whole document.
             InvalidName: none of the store's stages, or no doc id.
         """
-        version = self._found(*self._checked(stage, doc_id))
-        document = StoredDocument(version)
+        document = self._find(*self._check_name(stage, doc_id))
         if verify:
             document.read(verify=True)
         return document
@@ -165,7 +178,7 @@ class DocsStore:
         does.
         """
         # Record and texts by one call of the backend are of one version, whatever others write meanwhile.
-        return self._found(*self._checked(stage, doc_id), ALL_FILES).document(verify=verify)
+        return self._find(*self._check_name(stage, doc_id), ALL_FILES).read(verify=verify)
 
     def ids(self, stage: str) -> Iterator[str]:
         """Return the doc ids of a stage as a stream, in no order, opening nothing.
@@ -187,8 +200,8 @@ class DocsStore:
             UnreadableDocument: a document that cannot be read; the stream ends there.
             InvalidName: none of the store's stages.
         """
-        versions = self.backend.each(lambda doc_id: self._load(stage, doc_id), self.ids(stage))
-        return (StoredDocument(version) for version in versions if version is not None)
+        documents = self.backend.each(lambda doc_id: self._load(stage, doc_id), self.ids(stage))
+        return (document for document in documents if document is not None)
 
     def scan(
         self, stage: str, *, verify: bool = False, stale_after: float = 3600.0
@@ -218,30 +231,28 @@ class DocsStore:
             UnreadableDocument: a version that cannot be read; the stream ends there.
             InvalidName: none of the store's stages, or no doc id.
         """
-        return self._history(*self._checked(stage, doc_id))
+        return self._history(*self._check_name(stage, doc_id))
 
     def _history(self, stage: str, doc_id: str) -> Iterator[Document]:
-        lineage: tuple[str | None, str | None] | None = None
-        current: Version | None = None
+        later: StoredDocument | None = None
         with contextlib.suppress(UnreadableDocument):
-            if (current := Version.load(self.backend, stage, doc_id)) is not None:
-                lineage = current.record.task_id, current.record.parent_doc_id
-        later = current
+            later = StoredDocument.load(self.backend, stage, doc_id)
         for stored in self.backend.history(stage, doc_id, ALL_FILES):
             try:
-                version = earlier_version(later, Version(self.backend, stage, doc_id, stored))
-                # What is left of another one that had the id is none of this document's versions.
-                if lineage is not None and version.record.same_lineage(*lineage) is False:
+                version = StoredDocument(self.backend, stage, doc_id, stored, ALL_FILES)
+                version = without_later_parts(version, later)
+                # What is left of another lineage that had the id is none of this document's versions.
+                if later is not None and is_other_lineage(version.facts, later.facts):
                     return
                 # By hash: the texts of an old record may be those of a later version.
-                yield version.document(verify=True)
+                yield version.read(verify=True)
             except UnreadableDocument as error:
                 problem = f"a version in its history, not the document itself: {error.problem}"
                 remedy = "docid repair --purge --history deletes old versions"
                 raise UnreadableDocument(
                     stage, doc_id, error.location, problem, remedy, error.task_id, error.code
                 ) from None
-            lineage, later = (version.record.task_id, version.record.parent_doc_id), version
+            later = version
 
     def lineage(self, stage: str, doc_id: str, *, descendants: bool = True) -> Lineage:
         """Return what a document was made from, and what was made from it, as the records say.
@@ -264,7 +275,7 @@ class DocsStore:
         """
         from docid.store.ancestry import lineage  # noqa: PLC0415 - not needed to read and write
 
-        return lineage(self._found(*self._checked(stage, doc_id)), self.stages, descendants=descendants)
+        return lineage(self._find(*self._check_name(stage, doc_id)), self.stages, descendants=descendants)
 
     def write(self, document: Document, *, if_exists: Policy = "fail", require_parent: bool = True) -> WriteResult:
         """Write a document, whole or not at all.
@@ -292,7 +303,7 @@ class DocsStore:
             OSError: the file system refused; nothing of the document is visible.
             ValueError: another policy.
         """
-        return self._put(document, if_exists, require_parent=require_parent)[0]
+        return self._writer.put(document, if_exists, require_parent=require_parent)[0]
 
     def write_many(
         self, documents: Iterable[Document], *, if_exists: Policy = "fail", require_parent: bool = True
@@ -315,33 +326,7 @@ class DocsStore:
             BatchError: some could not be written; the others are. It carries all results and errors.
             ValueError: another policy.
         """
-        if if_exists not in _POLICIES:
-            raise _no_policy(if_exists)
-        results: list[WriteResult | None] = []
-        failures: dict[int, Exception] = {}
-        waiting = iter(documents)
-        ended: BaseException | None = None
-        while ended is None:
-            chunk: list[Document] = []
-            try:
-                chunk.extend(islice(waiting, self.backend.together))
-            except BaseException as error:  # noqa: BLE001 - raised below, when what came before it is written
-                ended = error
-            if not chunk:
-                break
-            for outcome in self._write_chunk(chunk, if_exists, require_parent=require_parent):
-                if isinstance(outcome, Exception):
-                    failures[len(results)] = outcome
-                results.append(None if isinstance(outcome, Exception) else outcome)
-        failed = BatchError(results, failures) if failures else None
-        if ended is not None:
-            if failed is None:
-                raise ended
-            ended.add_note(str(failed))
-            raise ended from (failed if ended.__cause__ is None else ended.__cause__)
-        if failed is not None:
-            raise failed
-        return cast("list[WriteResult]", results)
+        return self._writer.put_many(documents, if_exists, require_parent=require_parent)
 
     def ensure(
         self,
@@ -376,16 +361,19 @@ class DocsStore:
         if if_exists not in {"keep", "replace"}:
             raise ValueError(f"if_exists: expected 'keep' or 'replace', got {if_exists!r}")
         doc_id, stage, task_id = reserved_id(row), self.stages.check(row.stage), check_text(row.task_id, "task_id")
-        held = self._held(row, stage, doc_id, task_id)
-        if held is not None and if_exists == "keep":
-            return StoredDocument(held, Outcome.KEPT)
-        if held is not None and held.record.legacy:
-            raise not_migrated(held, "its record was written by an older system")
-        self._check_parent(stage, row.parent_doc_id)
+        stored = self._stored_of(row, stage, doc_id, task_id)
+        if stored is not None and if_exists == "keep":
+            stored.outcome = Outcome.KEPT
+            return stored
+        if stored is not None and stored.legacy:
+            raise not_migrated(stored.facts, stage, doc_id, stored.location)
+        self._writer.check_parent(stage, row.parent_doc_id)
         if row.doc_run_id is not None:
             check_text(row.doc_run_id, "doc_run_id")
-        if require_parent and (missing := self._missing_parent(stage, doc_id, task_id, row.parent_doc_id)):
-            raise missing
+        if require_parent:
+            missing = self._writer.find_missing_parent(stage, doc_id, task_id, row.parent_doc_id)
+            if missing is not None:
+                raise missing
         document: object = make()
         if not isinstance(document, Document):
             problem = f"make() returned {type(document).__name__}; expected a Document of task {task_id!r}"
@@ -394,25 +382,29 @@ class DocsStore:
             made, expected = getattr(document, name), getattr(row, name)
             if made != expected:
                 raise InvalidDocument(name, f"make() returned {made!r}; expected the row's {expected!r}")
-        result, version = self._put(document, if_exists, require_parent=require_parent)
-        # Another one has made the same text meanwhile.
-        kept = if_exists == "keep" and result.outcome is Outcome.UNCHANGED
-        return StoredDocument(version, Outcome.KEPT if kept else result.outcome)
+        result, stored = self._writer.put(document, if_exists, require_parent=require_parent)
+        # Another writer has made the same text meanwhile.
+        is_kept = if_exists == "keep" and result.outcome is Outcome.UNCHANGED
+        stored.outcome = Outcome.KEPT if is_kept else result.outcome
+        return stored
 
-    def _held(self, row: TaskLike, stage: str, doc_id: str, task_id: str) -> Version | None:
-        """Return the document of a row that is there; None where there is none.
+    def _stored_of(self, row: TaskLike, stage: str, doc_id: str, task_id: str) -> StoredDocument | None:
+        """Return the stored document of a row; None where there is none.
 
         Raises:
             LineageConflict, UnreadableDocument: it is of another lineage, or cannot be used.
         """
-        version = self._load(stage, doc_id)
-        if version is not None and self.backend.settle(stage, doc_id):
-            version = self._load(stage, doc_id)  # it may not be the one that stays
-        if version is not None:
-            if not check_lineage(version, task_id, row.parent_doc_id, has_parent=self._has_parent(stage)):
-                raise not_migrated(version, "its record, of an older system, does not say whose it is")
-            version.check(verify=False)
-        return version
+        stored = self._load(stage, doc_id)
+        if stored is not None and self.backend.settle(stage, doc_id):
+            stored = self._load(stage, doc_id)  # it may not be the one that stays
+        if stored is not None:
+            same = check_lineage(stored.facts, stage, doc_id, task_id, row.parent_doc_id, stored.location)
+            has_parent = self.stages.parent_of(stage) is not None
+            if same is None or find_unsaid(stored.facts, has_parent=has_parent):
+                problem = "its record, of an older system, does not say whose it is"
+                raise not_migrated(stored.facts, stage, doc_id, stored.location, problem)
+            stored.check(verify=False)
+        return stored
 
     def add_part(self, stage: str, doc_id: str, part: Part, text: str) -> WriteResult:
         """Add a part that a document was written without: a parsed text, say, after its parser was mended.
@@ -434,20 +426,27 @@ class DocsStore:
             ValueError: no such part.
         """
         name, data = file_of(part), check_content(text, "text").encode()
-        stage, doc_id = self._checked(stage, doc_id)
+        stage, doc_id = self._check_name(stage, doc_id)
         task_id: str | None = None
         for _ in range(TURNS):
-            version = self._found(stage, doc_id, (name,))
-            task_id = version.record.task_id
-            record, result = version.record, WriteResult(Outcome.COMPLETED, stage, doc_id, version.location)
-            if record.legacy:
-                raise not_migrated(version, "its record was written by an older system")
-            if name in record.files:
-                if version.contents((name,), verify=True)[name] == data:
+            stored = self._find(stage, doc_id, (name,))
+            task_id = stored.task_id
+            result = WriteResult(Outcome.COMPLETED, stage, doc_id, stored.location)
+            if stored.legacy:
+                raise not_migrated(stored.facts, stage, doc_id, stored.location)
+            if name in stored.facts.files:
+                if stored.contents((name,), verify=True)[name] == data:
                     return evolve(result, outcome=Outcome.UNCHANGED)
-                raise content_conflict(version, (part,), ())
-            changed = record.with_part(name, data, nonce()).to_bytes()
-            if self.backend.amend(stage, doc_id, version.stored.record, changed, {name: data}):
+                raise ContentConflict(
+                    stage=stage,
+                    doc_id=doc_id,
+                    task_id=task_id,
+                    parts=(part,),
+                    missing_parts=(),
+                    location=stored.location,
+                )
+            changed = stored.facts.with_part(name, data, nonce()).to_bytes()
+            if self.backend.amend(stage, doc_id, stored.stored.record, changed, {name: data}):
                 return result
         raise DocumentBusy(stage, doc_id, task_id, self.backend.location(stage, doc_id))
 
@@ -468,198 +467,31 @@ class DocsStore:
         if is_missing(source):
             return None
         wanted_by = f"the source_doc_id of {row.stage} task {row.task_id!r}"
-        version = self._found(*self._checked(row.stage, source), ALL_FILES, wanted_by)
-        prompt = version.texts(ALL_FILES, verify=False).get(PART_FILES["prompt"])
+        document = self._find(*self._check_name(row.stage, source), ALL_FILES, wanted_by)
+        prompt = document.prompt_text
         if prompt is None:
             problem = f"it was stored without its prompt, and {wanted_by} names it to send that again"
-            raise version.unreadable(problem, "name another source_doc_id, or none")
+            raise document.unreadable(problem, "name another source_doc_id, or none")
         return prompt
 
-    def _write_chunk(
-        self, documents: Sequence[Document], if_exists: Policy, *, require_parent: bool
-    ) -> list[WriteResult | Exception]:
-        """Write some documents together; return the result or the error of each."""
-        done: dict[int, WriteResult | Exception] = {}
-        for wave in self._waves(documents):
-            new: dict[int, Version] = {}
-            for number in wave:
-                try:
-                    new[number] = self._prepared(documents[number])
-                except Exception as error:  # noqa: BLE001 - also what a home raises that is no error of docid's
-                    done[number] = _without_frames(error)
-            put = partial(self._tried, documents, if_exists, require_parent)
-            # Of a document that is there already no parent is asked for. Before the others: a parent that is written
-            # with them stands later.
-            orphans = self._without_parent(new) if require_parent else []
-            done.update(zip(orphans, self.backend.each(put, orphans), strict=True))
-            asked = {number: each for number, each in new.items() if number not in done}
-            created = self.backend.create_many(
-                [NewDocument(each.stage, each.doc_id, *each.stored) for each in asked.values()]
-            )
-            taken = []
-            for number, answer in zip(asked, created, strict=True):
-                if isinstance(answer, Exception):
-                    done[number] = _without_frames(answer)
-                elif answer:
-                    done[number] = self._result(Outcome.CREATED, new[number])
-                else:
-                    taken.append(number)
-            done.update(zip(taken, self.backend.each(put, taken), strict=True))
-        return [done[number] for number in range(len(documents))]
+    @property
+    def _writer(self) -> Writer:
+        return Writer(self.backend, self.stages)
 
-    def _without_parent(self, new: Mapping[int, Version]) -> list[int]:
-        """Return the numbers of those documents whose parent is not there, or cannot be looked for; asked once each."""
-        parents = {
-            number: (parent_stage, version.record.parent_doc_id)
-            for number, version in new.items()
-            if (parent_stage := self.stages.parent_of(version.stage)) is not None
-        }
-        names = list(dict.fromkeys(parents.values()))
-        there = dict(zip(names, self.backend.each(self._is_surely_there, names), strict=True))
-        return [number for number, name in parents.items() if not there[name]]
-
-    def _is_surely_there(self, name: tuple[str, str | None]) -> bool:
-        stage, doc_id = name
-        try:
-            return doc_id is not None and self.backend.exists(stage, doc_id)
-        except Exception:  # noqa: BLE001 - it is met again, and told, by each document that needs it
-            return False
-
-    def _tried(
-        self,
-        documents: Sequence[Document],
-        if_exists: Policy,
-        require_parent: bool,  # noqa: FBT001 - a partial's
-        number: int,
-    ) -> WriteResult | Exception:
-        try:
-            return self._put(documents[number], if_exists, require_parent=require_parent)[0]
-        except Exception as error:  # noqa: BLE001 - also what a home raises that is no error of docid's
-            return _without_frames(error)
-
-    def _waves(self, documents: Sequence[Document]) -> list[list[int]]:
-        """Return the numbers of documents that can be written together: behind their parent, and their namesakes."""
-        last: dict[tuple[str | None, str | None], int] = {}
-        waves: list[list[int]] = []
-        for number, document in enumerate(cast("Sequence[object]", documents)):
-            if isinstance(document, Document):
-                name = (document.stage, document.doc_id)
-                parent_stage = self.stages.parent_of(document.stage) if document.stage in self.stages else None
-                wave = 1 + max(last.get(name, -1), last.get((parent_stage, document.parent_doc_id), -1))
-                last[name] = wave
-            else:
-                wave = 0
-            if wave == len(waves):
-                waves.append([])
-            waves[wave].append(number)
-        return waves
-
-    def _prepared(self, document: Document) -> Version:
-        """Return the version that a document is to become.
-
-        Raises:
-            InvalidDocument, InvalidName, TypeError: it cannot be stored here.
-        """
-        given: object = document
-        if not isinstance(given, Document):
-            hint = "; its read() gives one" if isinstance(given, StoredDocument) else ""
-            raise TypeError(f"document: expected a Document, got {type(given).__name__}{hint}")
-        stage, doc_id = self.stages.check(document.stage), document.doc_id
-        self._check_writable(document)
-        record, parts = Record.from_document(document, nonce())
-        return Version(self.backend, stage, doc_id, Stored(record.to_bytes(), parts), record)
-
-    def _put(self, document: Document, if_exists: Policy, *, require_parent: bool) -> tuple[WriteResult, Version]:
-        """Do `write`; return with its result the version that is there now."""
-        if if_exists not in _POLICIES:
-            raise _no_policy(if_exists)
-        new = self._prepared(document)
-        stage, doc_id, stored = new.stage, new.doc_id, new.stored
-        missing = self._missing_parent_of(new) if require_parent else None
-        for _ in range(TURNS):
-            # Tried first: mostly nothing is there, and looking for it costs as much as the half of writing it.
-            if missing is None and self.backend.create(stage, doc_id, *stored):
-                return self._result(Outcome.CREATED, new), new
-            version = Version.load(self.backend, stage, doc_id, ALL_FILES)
-            if version is None or self.backend.settle(stage, doc_id):
-                if version is None and missing is not None:
-                    raise missing
-                continue  # what was loaded may not be what stays
-            has_parent = self._has_parent(stage)
-            result, differing = judge(document, stored.parts, version, if_exists, has_parent=has_parent)
-            if result.outcome is not Outcome.REPLACED:
-                return result, version
-            if missing is not None:
-                raise missing
-            if differing:
-                written = new
-                done = self.backend.replace(stage, doc_id, version.stored.record, *stored)
-            else:
-                merged = new.record.in_place_of(version.record)
-                written = Version(self.backend, stage, doc_id, Stored(merged.to_bytes(), stored.parts), merged)
-                done = self.backend.amend(stage, doc_id, version.stored.record, written.stored.record, {})
-            if done:
-                return result, written
-        raise DocumentBusy(stage, doc_id, document.task_id, new.location)
-
-    def _result(self, outcome: Outcome, version: Version) -> WriteResult:
-        return WriteResult(outcome, version.stage, version.doc_id, version.location)
-
-    def _check_writable(self, document: Document) -> None:
-        """Refuse what cannot be stored here."""
-        if document.task_id is None or document.created_at is None:
-            missing = "task_id" if document.task_id is None else "created_at"
-            raise InvalidDocument(missing, "unknown, as it was read from an older system's record; expected one")
-        self._check_parent(document.stage, document.parent_doc_id)
-
-    def _check_parent(self, stage: str, parent_doc_id: str | None) -> None:
-        """Refuse a parent that is no doc id, or that is named in a stage that has none."""
-        if parent_doc_id is None:
-            return
-        check_doc_id(parent_doc_id, "parent_doc_id")
-        if self.stages.parent_of(stage) is None:
-            problem = f"{parent_doc_id!r}, but stage {stage!r} has no parent; expected None"
-            raise InvalidDocument("parent_doc_id", problem)
-
-    def _missing_parent(self, stage: str, doc_id: str, task_id: str, parent_doc_id: str | None) -> MissingParent | None:
-        """Return the error for a document whose parent is not in the store; None where nothing is missing."""
-        parent_stage = self.stages.parent_of(stage)
-        if parent_stage is None:
-            return None
-        if parent_doc_id is not None and self.backend.exists(parent_stage, parent_doc_id):
-            return None
-        return MissingParent(
-            stage=stage,
-            doc_id=doc_id,
-            task_id=task_id,
-            parent_stage=parent_stage,
-            parent_doc_id=parent_doc_id,
-            found_in=self._stages_with(parent_doc_id) if parent_doc_id is not None else (),
-        )
-
-    def _missing_parent_of(self, new: Version) -> MissingParent | None:
-        task_id = cast("str", new.record.task_id)
-        return self._missing_parent(new.stage, new.doc_id, task_id, new.record.parent_doc_id)
-
-    def _has_parent(self, stage: str) -> bool:
-        return self.stages.parent_of(stage) is not None
-
-    def _checked(self, stage: str, doc_id: str) -> tuple[str, str]:
+    def _check_name(self, stage: str, doc_id: str) -> tuple[str, str]:
         return self.stages.check(stage), check_doc_id(doc_id)
 
-    def _stages_with(self, doc_id: str) -> tuple[str, ...]:
-        return tuple(stage for stage in self.stages if self.exists(stage, doc_id))
+    def _load(self, stage: str, doc_id: str, files: Collection[str] = ()) -> StoredDocument | None:
+        """Return the document that is there, with all its texts where they come with it anyway."""
+        files = ALL_FILES if self.backend.loads_whole else files
+        return StoredDocument.load(self.backend, stage, doc_id, files)
 
-    def _load(self, stage: str, doc_id: str, files: Collection[str] = ()) -> Version | None:
-        """Return the version that is there, with all its texts where they come with it anyway."""
-        return Version.load(self.backend, stage, doc_id, ALL_FILES if self.backend.loads_whole else files)
-
-    def _found(self, stage: str, doc_id: str, files: Collection[str] = (), wanted_by: str = "") -> Version:
-        version = self._load(stage, doc_id, files)
-        if version is None:
-            location = self.backend.location(stage, doc_id)
-            raise DocumentNotFound(stage, doc_id, location, self._stages_with(doc_id), wanted_by)
-        return version
+    def _find(self, stage: str, doc_id: str, files: Collection[str] = (), wanted_by: str = "") -> StoredDocument:
+        document = self._load(stage, doc_id, files)
+        if document is None:
+            location, found_in = self.backend.location(stage, doc_id), self._writer.stages_with(doc_id)
+            raise DocumentNotFound(stage, doc_id, location, found_in, wanted_by)
+        return document
 
 
 def check_store(store: object, argument: str = "store") -> DocsStore:
@@ -672,42 +504,3 @@ def check_store(store: object, argument: str = "store") -> DocsStore:
         hint = "; DocsStore(…) is that of a directory" if isinstance(store, (str, os.PathLike)) else ""
         raise TypeError(f"{argument}: expected a DocsStore, got {type(store).__name__}{hint}")
     return store
-
-
-def _home(
-    root: str | os.PathLike[str], durability: Literal["full", "none"], options: Any, in_flight: int | None
-) -> Backend:
-    """Return the home that a directory or a URL names."""
-    name = os.fspath(root)
-    scheme, is_url, rest = name.partition("://") if isinstance(name, str) else ("", "", "")
-    if is_url and scheme != "file":
-        from docid.store.backends.objects.backend import ObjectsBackend  # noqa: PLC0415 - an extra
-
-        return ObjectsBackend(name, options=options, **({} if in_flight is None else {"in_flight": in_flight}))
-    if options is not None or in_flight is not None:
-        raise ValueError(f"options, in_flight: expected None with the directory {name!r}; they are for a URL")
-    if is_url:
-        from urllib.parse import unquote  # noqa: PLC0415 - seldom needed
-
-        if not rest.startswith("/"):
-            raise ValueError(f"root: expected file:///directory, got {name!r}")
-        return LocalBackend(unquote(rest), durability=durability)
-    if isinstance(name, str) and name.startswith(_MANGLED):
-        raise ValueError("root: a URL with one slash, as a pathlib.Path makes of it; expected the URL as text")
-    return LocalBackend(root, durability=durability)
-
-
-_MANGLED = ("s3:/", "s3a:/", "gs:/", "az:/", "abfs:/", "abfss:/", "memory:/", "file:/")
-
-
-def _without_frames(error: Exception) -> Exception:
-    """Return an error that is kept, without the frames of its traceback, which hold the texts of a whole chunk."""
-    cause: BaseException | None = error
-    while cause is not None:
-        cause.__traceback__ = cause.__context__ = None
-        cause = cause.__cause__
-    return error
-
-
-def _no_policy(if_exists: object) -> ValueError:
-    return ValueError(f"if_exists: expected 'fail', 'keep' or 'replace', got {if_exists!r}")

@@ -1,22 +1,21 @@
-"""A stage, looked through: its documents, and what is wrong in it as findings."""
+"""Scanning a stage: its documents, and what is wrong in it as findings."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
-from docid.core.document import PART_FILES
+from docid.core.document import ALL_FILES, PART_FILES
 from docid.core.findings import Finding
 from docid.errors import DocumentNotFound, StoreUnavailable, UnreadableDocument
-from docid.store.backends.base import Leftover, Stored
-from docid.store.stored import ALL_FILES, StoredDocument, Version
+from docid.store.backends.base import Stored
+from docid.store.stored import StoredDocument
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from docid.store.backends.base import Backend, Sweeper
 
-__all__ = ["examine", "leftovers", "not_listed", "root_of", "scan", "unreadable", "whole"]
+__all__ = ["examine", "leftovers", "not_listed", "scan", "unreadable", "whole"]
 
 _RAW_FILE = PART_FILES["raw"]
 _PARTS = frozenset(ALL_FILES)
@@ -59,7 +58,7 @@ def scan(
         yield finding
     try:
 
-        def look(doc_id: str) -> Iterable[Version | Finding]:
+        def look(doc_id: str) -> Iterable[StoredDocument | Finding]:
             version = None if verify else whole(backend, stage, doc_id)
             found = examine(backend, stage, doc_id, verify=verify, stale_after=stale_after, is_strict=is_strict)
             return list(found) if version is None else (version,)
@@ -67,8 +66,8 @@ def scan(
         for each in backend.each(look, backend.ids(stage)):
             for found in each:
                 # What is replaced, or repaired, while the stage is listed may be listed twice.
-                if isinstance(found, Version):
-                    yield StoredDocument(found)
+                if isinstance(found, StoredDocument):
+                    yield found
                 elif (found.code, found.where) not in said:
                     said.add((found.code, found.where))
                     yield found
@@ -84,7 +83,7 @@ def leftovers(backend: Backend, stage: str, *, stale_after: float, is_strict: bo
     try:
         if sweeper is not None:
             for leftover in sweeper.leftovers(stage, stale_after):
-                yield _finding(backend, leftover)
+                yield _with_hint(backend, leftover)
     except (UnreadableDocument, OSError) as error:
         yield not_listed(backend, stage, error, is_strict=is_strict)
 
@@ -97,18 +96,11 @@ def not_listed(backend: Backend, stage: str, error: Exception, *, is_strict: boo
     return Finding("unreadable-record", stage, "", None, where, message, "see to it that the stage can be listed")
 
 
-def root_of(backend: Backend) -> str:
-    """Return what stands before the stage in every location, as it was spelled."""
-    place = backend.location("-", "-")
-    # A URL has slashes everywhere, a path what the system has.
-    return max((place.rpartition(f"-{separator}-")[0] for separator in {"/", os.sep}), key=len)
-
-
 def _of_stage(backend: Backend, stage: str) -> str:
-    return f"{root_of(backend)}{stage}"
+    return f"{backend.root.rstrip('/')}/{stage}"
 
 
-def whole(backend: Backend, stage: str, doc_id: str) -> Version | None:
+def whole(backend: Backend, stage: str, doc_id: str) -> StoredDocument | None:
     """Return a document that a first look shows to be whole, and alone in its place; None where a closer one is needed.
 
     This is what is done millions of times.
@@ -118,11 +110,11 @@ def whole(backend: Backend, stage: str, doc_id: str) -> Version | None:
         return None
     data, sizes = listing
     try:
-        version = Version(backend, stage, doc_id, Stored(data, {}))
+        version = StoredDocument(backend, stage, doc_id, Stored(data, {}))
     except UnreadableDocument:
         return None
-    files = version.record.files
-    if version.record.legacy:
+    files = version.facts.files
+    if version.legacy:
         return version if _RAW_FILE in sizes and _PARTS.issuperset(sizes) else None
     if len(sizes) != len(files):
         return None
@@ -134,24 +126,24 @@ def whole(backend: Backend, stage: str, doc_id: str) -> Version | None:
 
 def examine(
     backend: Backend, stage: str, doc_id: str, *, verify: bool, stale_after: float, is_strict: bool = False
-) -> Iterator[Version | Finding]:
+) -> Iterator[StoredDocument | Finding]:
     """Look at one document closely: return it, or what is wrong with it; and what lies in it that is none of its parts.
 
     Nothing where there is none, or a writer may be at it.
     """
     sweeper = backend.sweeper()
     try:
-        version = Version.load(backend, stage, doc_id, ALL_FILES if verify else ())
+        version = StoredDocument.load(backend, stage, doc_id, ALL_FILES if verify else ())
         record, listed = None, ALL_FILES
         if version is not None:
             version.check(verify=verify)
             yield version
             record = version.stored.record
-            listed = ALL_FILES if version.record.legacy else tuple(version.record.files)
+            listed = ALL_FILES if version.legacy else tuple(version.facts.files)
         if sweeper is not None:
             # Without a version it has vanished meanwhile, or is an empty directory.
             for leftover in sweeper.strays(stage, doc_id, record, listed, stale_after):
-                yield _finding(backend, leftover, None if version is None else version.record.task_id)
+                yield _with_hint(backend, leftover, None if version is None else version.task_id)
     except UnreadableDocument as error:
         yield from _fault(backend, sweeper, error, stale_after)
     except DocumentNotFound:
@@ -172,21 +164,21 @@ def _fault(
     backend: Backend, sweeper: Sweeper | None, error: UnreadableDocument, stale_after: float
 ) -> Iterator[Finding]:
     """Return what is wrong with a document that cannot be used; nothing where a writer may be at it."""
-    stage, doc_id, leftover = error.stage, error.doc_id, None
+    stage, doc_id, finding = error.stage, error.doc_id, Finding.of(error)
     if sweeper is not None and error.code == "uncommitted-directory":
-        for leftover in sweeper.strays(stage, doc_id, None, (), stale_after):
-            yield _finding(backend, leftover)
+        for stray in sweeper.strays(stage, doc_id, None, (), stale_after):
+            yield _with_hint(backend, stray)
         return
-    hint = error.remedy
-    if sweeper is not None and error.repairable:
-        hint = _REMEDIES.get(error.code, _FREED)
-        if not sweeper.is_stale(stage, doc_id, stale_after):
-            wait = f"touched in the last {stale_after:,.0f} s, so that a tool may be at it"
-            hint = f"{wait}: later, or at once with --stale-after 0s, {hint}"
-        else:
-            record = _record(backend, stage, doc_id)
-            leftover = Leftover(error.code, stage, doc_id, f"{stage}/{doc_id}", error.problem, "quarantine", record)
-    yield Finding.of(error, hint, leftover)
+    if sweeper is None or not error.repairable:
+        yield finding
+        return
+    hint = _REMEDIES.get(error.code, _FREED)
+    if sweeper.is_stale(stage, doc_id, stale_after):
+        where, record = backend.location(stage, doc_id), _record(backend, stage, doc_id)
+        yield finding._replace(where=where, hint=hint, action="quarantine", expected=record)
+    else:
+        wait = f"touched in the last {stale_after:,.0f} s, so that a tool may be at it"
+        yield finding._replace(hint=f"{wait}: later, or at once with --stale-after 0s, {hint}")
 
 
 def _record(backend: Backend, stage: str, doc_id: str) -> bytes | None:
@@ -198,10 +190,10 @@ def _record(backend: Backend, stage: str, doc_id: str) -> bytes | None:
     return None if stored is None else stored.record
 
 
-def _finding(backend: Backend, leftover: Leftover, task_id: str | None = None) -> Finding:
-    code, stage, doc_id, path, problem, action, _ = leftover
-    where = root_of(backend) + path
-    if action is not None:
-        return Finding(code, stage, doc_id, task_id, where, problem, _HINTS[action], leftover)
-    hint = _IN_THE_WAY if where == backend.location(stage, doc_id) else _READABLE
-    return Finding(code, stage, doc_id, task_id, where, problem, _LEFT_TO_PEOPLE.get(code, hint))
+def _with_hint(backend: Backend, finding: Finding, task_id: str | None = None) -> Finding:
+    """Return the finding of a sweeper with its task, and what to do about it."""
+    if finding.action is not None:
+        return finding._replace(task_id=task_id, hint=_HINTS[finding.action])
+    is_in_the_way = finding.where == backend.location(finding.stage, finding.doc_id)
+    hint = _LEFT_TO_PEOPLE.get(finding.code, _IN_THE_WAY if is_in_the_way else _READABLE)
+    return finding._replace(task_id=task_id, hint=hint)

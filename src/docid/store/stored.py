@@ -1,54 +1,78 @@
-"""Documents as they lie in a backend: what is read of them, and what makes them unreadable."""
+"""Stored documents: reading them and detecting damage."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from docid._text import shown
-from docid.core.document import PART_FILES, Document, Record
-from docid.errors import DocumentNotFound, InvalidDocument, UnreadableDocument
+from docid.core.document import ALL_FILES, PART_FILES, Document, document_facts, file_of
+from docid.core.metadata import shallow
+from docid.core.record import Record
+from docid.errors import DocidError, DocumentNotFound, InvalidDocument, UnreadableDocument
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
     from pathlib import Path
 
+    from docid.core.document import Part
     from docid.core.outcomes import Outcome
     from docid.store.backends.base import Backend, Stored
 
-__all__ = ["Part", "StoredDocument"]
+__all__ = ["StoredDocument"]
 
-Part = Literal["raw", "parsed", "prompt"]
-"""A text of a document."""
-
-ALL_FILES = tuple(PART_FILES.values())
 _RAW_FILE = PART_FILES["raw"]
 
 
-def file_of(part: str) -> str:
-    """Return the file of a part.
+class StoredDocument:
+    """A document in a store: its record is loaded, its texts are read when they are asked for.
 
-    Raises:
-        ValueError: no such part.
-    """
-    if part not in PART_FILES:
-        raise ValueError(f"part: expected one of {', '.join(PART_FILES)}, got {part!r}")
-    return PART_FILES[part]
-
-
-class Version:
-    """One version of a document: its record, and the part files that were loaded with it.
+    It stays the version that was opened: where another version replaces it, its texts are read from history.
 
     Attributes:
-        backend, stage, doc_id: where it is.
-        stored: the bytes, as the backend gave them.
-        record: the record.
+        stage, doc_id: its name.
+        task_id: the task that it answers; None if its record, of an older system, does not say.
+        parent_doc_id: the document that it was made from; None where there is none, or an older record does not say.
+        run_id: the run that made it, where that was noted.
+        created_at: when it was made, in UTC; None if its record, of an older system, does not say.
+        record: the whole record, as it is stored.
+        legacy: whether its record was written by an older system, without docid's `format`.
+        outcome: how `DocsStore.ensure` came by it: created or kept, with `replace` also replaced or unchanged; None
+            from elsewhere.
+        backend: the backend that holds it.
+        facts: the parsed record.
+        stored: the bytes that the backend gave.
+
+    Example:
+        >>> from docid import DocsStore, Document
+        >>> store = DocsStore("memory://")
+        >>> _ = store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once"))
+        >>> stored = store.open("draft", "d1")
+        >>> stored.task_id, stored.sizes, stored.raw_text, stored.parsed_text
+        ('t-1', {'raw': 4}, 'once', None)
     """
 
-    __slots__ = ("backend", "doc_id", "record", "stage", "stored")
+    __slots__ = (
+        *("stage", "doc_id", "task_id", "parent_doc_id", "run_id", "created_at", "record", "legacy", "outcome"),
+        *("backend", "facts", "stored", "_loaded"),
+    )
 
-    def __init__(self, backend: Backend, stage: str, doc_id: str, stored: Stored, record: Record | None = None) -> None:
-        """Take what a backend gave; `record` where it is known already.
+    def __init__(  # noqa: PLR0917 - where it is, and what was loaded of it
+        self,
+        backend: Backend,
+        stage: str,
+        doc_id: str,
+        stored: Stored,
+        loaded: Collection[str] = (),
+        facts: Record | None = None,
+    ) -> None:
+        """Take what a backend gave.
+
+        Args:
+            backend, stage, doc_id: where it is.
+            stored: the bytes, as the backend gave them.
+            loaded: the part files that were asked for; those that are not among the bytes do not exist.
+            facts: the record, where it is parsed already.
 
         Raises:
             UnreadableDocument: it is no record, or that of another document.
@@ -57,217 +81,72 @@ class Version:
         self.stage = stage
         self.doc_id = doc_id
         self.stored = stored
-        if record is None:
-            try:
-                record = Record.from_bytes(stored.record, stage, doc_id)
-            except InvalidDocument as error:
-                remedy = "open it with a later docid" if error.field == "format" else None
-                code = "misplaced-document" if error.field == "doc_id" else "unreadable-record"
-                problem = error.problem if error.field == "doc_id" else str(error)
-                where = backend.location(stage, doc_id)
-                raise UnreadableDocument(stage, doc_id, where, problem, remedy, code=code) from None
-        self.record = record
+        self.outcome: Outcome | None = None
+        self._loaded = loaded
+        self.facts = facts = self._parse(stored.record) if facts is None else facts
+        self.task_id: str | None = facts.task_id
+        self.parent_doc_id: str | None = facts.parent_doc_id
+        self.run_id: str | None = facts.run_id
+        self.created_at: datetime | None = facts.created_at
+        self.record: dict[str, Any] = facts.data
+        self.legacy: bool = facts.legacy
+
+    def _parse(self, data: bytes) -> Record:
+        try:
+            return Record.from_bytes(data, self.stage, self.doc_id)
+        except InvalidDocument as error:
+            remedy = "open it with a later docid" if error.field == "format" else None
+            code = "misplaced-document" if error.field == "doc_id" else "unreadable-record"
+            problem = error.problem if error.field == "doc_id" else str(error)
+            raise UnreadableDocument(self.stage, self.doc_id, self.location, problem, remedy, code=code) from None
 
     @classmethod
-    def load(cls, backend: Backend, stage: str, doc_id: str, files: Collection[str] = ()) -> Version | None:
-        """Return the version that is there, with these part files; None if there is no document."""
+    def load(cls, backend: Backend, stage: str, doc_id: str, files: Collection[str] = ()) -> StoredDocument | None:
+        """Return the document of that name, with these part files; None if there is none.
+
+        Raises:
+            UnreadableDocument: something stands there that is no whole document.
+        """
         stored = backend.load(stage, doc_id, files)
-        return None if stored is None else cls(backend, stage, doc_id, stored)
-
-    @property
-    def location(self) -> str:
-        """Where it is."""
-        return self.backend.location(self.stage, self.doc_id)
-
-    def unreadable(
-        self, problem: str, remedy: str | None = None, code: str = "unreadable-record"
-    ) -> UnreadableDocument:
-        """Return the error that says what is wrong with this document."""
-        return UnreadableDocument(self.stage, self.doc_id, self.location, problem, remedy, self.record.task_id, code)
-
-    def contents(self, files: Collection[str], *, verify: bool) -> dict[str, bytes]:
-        """Return those of the loaded `files` that belong to the document, compared with what the record says of them.
-
-        Raises:
-            UnreadableDocument: one is missing, has another size or, with `verify`, another SHA-256.
-        """
-        parts, listed = self.stored.parts, self.record.files
-        if self.record.legacy:
-            return parts
-        contents = {}
-        for name in files:
-            if (entry := listed.get(name)) is None:
-                continue
-            data = parts.get(name)
-            if data is None or verify or len(data) != entry.size:
-                if fault := entry.fault(data, verify=verify):
-                    raise self.unreadable(f"{name}: {fault[1]}", code=fault[0])
-                data = parts[name]
-            contents[name] = data
-        return contents
-
-    def texts(self, files: Collection[str], *, verify: bool) -> dict[str, str]:
-        """Return `contents` as text.
-
-        Raises:
-            UnreadableDocument: as `contents`, or one is not UTF-8.
-        """
-        texts = {}
-        for name, data in self.contents(files, verify=verify).items():
-            try:
-                texts[name] = data.decode()
-            except UnicodeDecodeError as error:
-                raise self.unreadable(f"{name}: byte {error.start} is not UTF-8", code="torn-document") from None
-        return texts
-
-    def document(self, *, verify: bool) -> Document:
-        """Return the `Document`, of a version that was loaded with `ALL_FILES`.
-
-        Raises:
-            UnreadableDocument: as `texts`, or there is no raw text.
-        """
-        texts = self.texts(ALL_FILES, verify=verify)
-        if _RAW_FILE not in texts:
-            raise self.no_raw_text()
-        return self.record.document(self.stage, self.doc_id, texts)
-
-    def check(self, *, verify: bool) -> None:
-        """Refuse a version whose parts are not what its record says, by their sizes; with `verify`, by what they hold.
-
-        Raises:
-            UnreadableDocument: they are not.
-        """
-        version = self
-        if not verify and not self.has(ALL_FILES):
-            listed = {name: entry.size for name, entry in self.record.files.items() if name in ALL_FILES}
-            sizes = self.backend.sizes(self.stage, self.doc_id, ALL_FILES if self.record.legacy else list(listed))
-            if _RAW_FILE in sizes if self.record.legacy else sizes == listed:
-                return
-            # Another version may be taking its place: what is said then is said of one version.
-            again = Version.load(self.backend, self.stage, self.doc_id, ALL_FILES)
-            if again is None:
-                raise DocumentNotFound(self.stage, self.doc_id, self.location)
-            version = again
-        version.document(verify=verify)
-
-    def has(self, files: Collection[str]) -> bool:
-        """Return whether those of some part files that the document has were loaded with it, for all that is known."""
-        return not self.record.legacy and all(name in self.stored.parts for name in files if name in self.record.files)
-
-    def no_raw_text(self) -> UnreadableDocument:
-        """Return the error for a document of an older system without its main part."""
-        return self.unreadable(f"there is no {_RAW_FILE}", code="torn-document")
-
-
-def earlier_version(later: Version | None, version: Version) -> Version:
-    """Return a version from history, without what its document has got since.
-
-    The record of an older system does not list its parts; that which took its place when it was migrated does.
-    """
-    if not version.record.legacy or later is None or later.record.legacy:
-        return version
-    parts = {name: data for name, data in version.stored.parts.items() if name in later.record.files}
-    return Version(version.backend, version.stage, version.doc_id, version.stored._replace(parts=parts), version.record)
-
-
-class StoredDocument:
-    """A document in a store: its record is loaded, its texts are read when they are asked for.
-
-    It stays the version that was opened: where another one takes its place meanwhile, the texts of this one are
-    read from history.
-
-    Attributes:
-        stage, doc_id: its name.
-        outcome: how `DocsStore.ensure` came by it: created or kept, with `replace` also replaced or unchanged; None
-            from elsewhere.
-
-    Example:
-        >>> from docid import DocsStore, Document
-        >>> from docid.backends import MemoryBackend
-        >>> store = DocsStore(MemoryBackend())
-        >>> draft = Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once")
-        >>> _ = store.write(draft)
-        >>> stored = store.open("draft", "d1")
-        >>> stored.task_id, stored.sizes, stored.raw_text, stored.parsed_text
-        ('t-1', {'raw': 4}, 'once', None)
-    """
-
-    __slots__ = ("_version", "outcome")
-
-    def __init__(self, version: Version, outcome: Outcome | None = None) -> None:
-        self._version = version
-        self.outcome = outcome
+        return None if stored is None else cls(backend, stage, doc_id, stored, files)
 
     def __repr__(self) -> str:
         return f"<StoredDocument {self.stage}/{self.doc_id} task_id={shown(self.task_id)}>"
 
     def _repr_html_(self) -> str:
-        from docid.integrations.report.views import stored_view  # noqa: PLC0415 - for notebooks alone
+        from docid import _html  # noqa: PLC0415 - for notebooks alone
 
-        return stored_view(self)
-
-    @property
-    def stage(self) -> str:
-        """The stage that made it."""
-        return self._version.stage
-
-    @property
-    def doc_id(self) -> str:
-        """Its name, unique in its stage."""
-        return self._version.doc_id
+        title = _html.heading("StoredDocument", self.stage, self.doc_id, str(self.outcome or ""))
+        facts = [_html.document_facts(document_facts(self))]
+        facts.append(_html.fact_table([("location", _html.name(self.location))]))
+        try:
+            facts += _html.fold_parts(self.read().parts())
+        except (DocidError, OSError) as error:
+            facts.append(_html.element("div", f"cannot be read: {_html.text(str(error))}", role="alert"))
+        return _html.box(title, *facts, _html.fold_metadata(shallow(self.metadata)))
 
     @property
     def path(self) -> Path:
         """Where it is."""
-        return self._version.backend.path(self.stage, self.doc_id)
+        return self.backend.path(self.stage, self.doc_id)
 
     @property
     def location(self) -> str:
         """The same as text: a path, or the URL of an object."""
-        return self._version.location
-
-    @property
-    def task_id(self) -> str | None:
-        """The task that it answers; None if its record, of an older system, does not say."""
-        return self._version.record.task_id
-
-    @property
-    def parent_doc_id(self) -> str | None:
-        """The document that it was made from; None where there is none, or an older record does not say."""
-        return self._version.record.parent_doc_id
-
-    @property
-    def run_id(self) -> str | None:
-        """The run that made it, where that was noted."""
-        return self._version.record.run_id
-
-    @property
-    def created_at(self) -> datetime | None:
-        """When it was made, in UTC; None if its record, of an older system, does not say."""
-        return self._version.record.created_at
+        return self.backend.location(self.stage, self.doc_id)
 
     @property
     def metadata(self) -> dict[str, Any]:
         """The caller's own keys of the record."""
-        return self._version.record.metadata
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """The whole record, as it is stored."""
-        return self._version.record.data
-
-    @property
-    def legacy(self) -> bool:
-        """Whether its record was written by an older system, without docid's `format`."""
-        return self._version.record.legacy
+        return self.facts.metadata
 
     @property
     def sizes(self) -> dict[str, int]:
         """The sizes of its parts in bytes, by part: `raw`, and `parsed` and `prompt` where there are such."""
         if self.legacy:
-            found = self._version.backend.sizes(self.stage, self.doc_id, ALL_FILES)
+            found = self.backend.sizes(self.stage, self.doc_id, ALL_FILES)
         else:
-            found = {name: entry.size for name, entry in self._version.record.files.items()}
+            found = {name: entry.size for name, entry in self.facts.files.items()}
         return {part: found[name] for part, name in PART_FILES.items() if name in found}
 
     @property
@@ -275,7 +154,7 @@ class StoredDocument:
         """What the model wrote, whole. Raises as `read` does."""
         text = self.text("raw")
         if text is None:
-            raise self._version.no_raw_text()
+            raise self._no_raw_text()
         return text
 
     @property
@@ -300,8 +179,8 @@ class StoredDocument:
             UnreadableDocument, DocumentNotFound: as for `read`.
         """
         files = (file_of(part),)
-        version, replaced = self._loaded(files)
-        return version.texts(files, verify=verify or replaced).get(files[0])
+        version, is_replaced = self._with_files(files)
+        return version._texts(files, verify=verify or is_replaced).get(files[0])  # noqa: SLF001 - of this class
 
     def read(self, *, verify: bool = False) -> Document:
         """Read all parts and return the `Document`.
@@ -314,33 +193,106 @@ class StoredDocument:
                 the place of this one, and it is not in history.
             DocumentNotFound: it is gone.
         """
-        version, replaced = self._loaded(ALL_FILES)
-        return version.document(verify=verify or replaced)
+        version, is_replaced = self._with_files(ALL_FILES)
+        texts = version._texts(ALL_FILES, verify=verify or is_replaced)  # noqa: SLF001 - of this class
+        if _RAW_FILE not in texts:
+            raise self._no_raw_text()
+        return self.facts.document(self.stage, self.doc_id, texts)
 
-    def _loaded(self, files: Collection[str]) -> tuple[Version, bool]:
+    def contents(self, files: Collection[str], *, verify: bool) -> dict[str, bytes]:
+        """Return those of the loaded `files` that belong to the document, compared with what the record says of them.
+
+        Raises:
+            UnreadableDocument: one is missing, has another size or, with `verify`, another SHA-256.
+        """
+        parts = self.stored.parts
+        if self.legacy:
+            return parts
+        for name in files:
+            entry = self.facts.files.get(name)
+            if entry is not None and (fault := entry.find_fault(parts.get(name), verify=verify)):
+                raise self.unreadable(f"{name}: {fault[1]}", code=fault[0])
+        return {name: parts[name] for name in files if name in self.facts.files}
+
+    def check(self, *, verify: bool) -> None:
+        """Refuse a document whose parts are not what its record says: their sizes, with `verify` their SHA-256.
+
+        Raises:
+            UnreadableDocument: they are not.
+            DocumentNotFound: it is gone.
+        """
+        if not verify and not self._has(ALL_FILES):
+            listed = {name: entry.size for name, entry in self.facts.files.items() if name in ALL_FILES}
+            sizes = self.backend.sizes(self.stage, self.doc_id, ALL_FILES if self.legacy else list(listed))
+            if _RAW_FILE in sizes if self.legacy else sizes == listed:
+                return
+            # Another version may be taking its place: the error is about one version.
+            again = StoredDocument.load(self.backend, self.stage, self.doc_id, ALL_FILES)
+            if again is None:
+                raise DocumentNotFound(self.stage, self.doc_id, self.location)
+            again.read()
+            return
+        self.read(verify=verify)
+
+    def unreadable(
+        self, problem: str, remedy: str | None = None, code: str = "unreadable-record"
+    ) -> UnreadableDocument:
+        """Return the error that says what is wrong with this document."""
+        return UnreadableDocument(self.stage, self.doc_id, self.location, problem, remedy, self.task_id, code)
+
+    def with_stored(self, stored: Stored, loaded: Collection[str]) -> StoredDocument:
+        """Return the same version with other bytes of its parts."""
+        return StoredDocument(self.backend, self.stage, self.doc_id, stored, loaded, self.facts)
+
+    def _texts(self, files: Collection[str], *, verify: bool) -> dict[str, str]:
+        texts = {}
+        for name, data in self.contents(files, verify=verify).items():
+            try:
+                texts[name] = data.decode()
+            except UnicodeDecodeError as error:
+                raise self.unreadable(f"{name}: byte {error.start} is not UTF-8", code="torn-document") from None
+        return texts
+
+    def _has(self, files: Collection[str]) -> bool:
+        """Return whether some part files were loaded with it; those that it does not have count."""
+        if set(files) <= set(self._loaded):
+            return True
+        return not self.legacy and all(name in self.stored.parts for name in files if name in self.facts.files)
+
+    def _with_files(self, files: Collection[str]) -> tuple[StoredDocument, bool]:
         """Return this version with these part files, and whether it comes from history.
 
-        There the texts of an old record may be those of a later version: what they are is to be compared.
+        There the texts of an old record may be those of a later version: their hashes have to be compared.
         """
-        opened = self._version
-        if opened.has(files):
-            return opened, False
-        stored = opened.backend.load(self.stage, self.doc_id, files)
+        if self._has(files):
+            return self, False
+        stored = self.backend.load(self.stage, self.doc_id, files)
         if stored is None:
             raise DocumentNotFound(self.stage, self.doc_id, self.location)
-        replaced = stored.record != opened.stored.record
-        if replaced:
-            versions = opened.backend.history(self.stage, self.doc_id, files)
-            for version in versions:
-                if version.record == opened.stored.record:
-                    old = Version(opened.backend, self.stage, self.doc_id, version, opened.record)
-                    return earlier_version(self._version_of(stored), old), True
-                stored = version
-            raise opened.unreadable("another document has taken its place since it was opened", "open it again")
-        return Version(opened.backend, self.stage, self.doc_id, stored, opened.record), False
+        if stored.record == self.stored.record:
+            return self.with_stored(stored, files), False
+        for version in self.backend.history(self.stage, self.doc_id, files):
+            if version.record == self.stored.record:
+                return without_later_parts(self.with_stored(version, files), self._later(stored)), True
+            stored = version
+        raise self.unreadable("another document has taken its place since it was opened", "open it again")
 
-    def _version_of(self, stored: Stored) -> Version | None:
+    def _later(self, stored: Stored) -> StoredDocument | None:
         try:
-            return Version(self._version.backend, self.stage, self.doc_id, stored)
+            return StoredDocument(self.backend, self.stage, self.doc_id, stored)
         except UnreadableDocument:
             return None
+
+    def _no_raw_text(self) -> UnreadableDocument:
+        return self.unreadable(f"there is no {_RAW_FILE}", code="torn-document")
+
+
+def without_later_parts(version: StoredDocument, later: StoredDocument | None) -> StoredDocument:
+    """Return a version from history without the parts that its document has got since.
+
+    The record of an older system does not list its parts; the record that replaced it when it was migrated does.
+    """
+    if not version.legacy or later is None or later.legacy:
+        return version
+    parts = {name: data for name, data in version.stored.parts.items() if name in later.facts.files}
+    return version.with_stored(version.stored._replace(parts=parts), ALL_FILES)

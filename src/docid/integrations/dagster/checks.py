@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from docid.core.findings import Finding
+from docid.core.lineage_rules import is_same_lineage
 from docid.integrations.dagster.partitions import document_partitions
 from docid.integrations.dagster.resource import DocsStoreResource, row_in_run
 from docid.integrations.dagster.steps import keys_of
 from docid.store.scanning import examine
-from docid.store.stored import StoredDocument, Version
+from docid.store.stored import StoredDocument
 
 __all__ = ["document_checks"]
 
@@ -118,21 +119,20 @@ def _look(
     for each in found:
         if isinstance(each, Finding):
             yield _Wrong("parts" if each.code in _OF_PARTS else "record", each.code, str(each), each.level)
-    version = next((each for each in found if isinstance(each, Version)), None)
-    if version is None:
+    document = next((each for each in found if isinstance(each, StoredDocument)), None)
+    if document is None:
         if not found:
             yield _Wrong(
                 "record", "missing-document", f"{store.location(stage, doc_id)}: not in the store; run its asset"
             )
         return
-    document = StoredDocument(version)
     where = f"{document.location} (task_id={document.task_id!r})"
     try:
         row = row_in_run(docs, stage, doc_id, tags)
     except dg.Failure as failure:
         row = None
         yield _Wrong("lineage", "missing-row", f"{where}: {failure.description}")
-    if row is not None and version.record.same_lineage(row.task_id, row.parent_doc_id) is False:
+    if row is not None and is_same_lineage(document.facts, row.task_id, row.parent_doc_id) is False:
         holds = f"holds task_id={document.task_id!r}, parent_doc_id={document.parent_doc_id!r}"
         says = f"the row says task_id={row.task_id!r}, parent_doc_id={row.parent_doc_id!r}"
         message = f"{document.location}: {holds}; {says}: correct it, or reserve another id"

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import narwhals as nw
 
 from docid._text import utf8
-from docid.core.document import PART_FILES, shallow
+from docid.core.document import PART_FILES
 from docid.core.findings import FIELDS
+from docid.core.metadata import shallow
 from docid.errors import DocidError, StoreUnavailable
 from docid.operations.auditing import AuditReport
 from docid.operations.curate.scores import Score
@@ -26,8 +27,8 @@ from docid.tables.tasks import check_row
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from docid.core.document import Part
     from docid.store.docs_store import DocsStore
-    from docid.store.stored import Part
 
     Library = Literal["pandas", "polars", "pyarrow"]
     Columns = dict[str, tuple[type, Sequence[Any]]]  # by name: the type of the values, and the values or None

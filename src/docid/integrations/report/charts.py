@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import fmean, median
 from typing import TYPE_CHECKING, NamedTuple
 
-from docid.integrations.report.markup import element
+from docid._html import element
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

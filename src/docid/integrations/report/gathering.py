@@ -13,7 +13,8 @@ from urllib.parse import quote
 import orjson
 
 from docid._text import utf8
-from docid.core.document import PART_FILES, is_too_deep, timestamp
+from docid.core.document import PART_FILES, timestamp
+from docid.core.metadata import is_too_deep
 from docid.errors import DocidError
 from docid.store.backends.local.backend import LocalBackend
 from docid.store.stored import StoredDocument
@@ -21,9 +22,9 @@ from docid.store.stored import StoredDocument
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from docid.core.document import Part
     from docid.core.findings import Finding, Progress
     from docid.store.docs_store import DocsStore
-    from docid.store.stored import Part
 
     Row = dict[str, Any]  # a document, as the script of the page reads it
 

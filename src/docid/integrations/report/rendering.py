@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from docid._html import element, head, name, number, row, text
 from docid._text import utf8
 from docid._version import __version__
 from docid.core.document import timestamp
@@ -20,7 +21,6 @@ from docid.core.findings import LABELS
 from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.integrations.report.charts import Spread, draw_coverage_bar, draw_histogram
 from docid.integrations.report.gathering import Documents, Limits, gather, report_progress
-from docid.integrations.report.markup import element, head, name, number, row, text
 from docid.operations.auditing import audit
 from docid.operations.curate.scores import scored_by, scores
 from docid.store.docs_store import DocsStore

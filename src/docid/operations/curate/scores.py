@@ -14,7 +14,7 @@ from docid.errors import StoreUnavailable, TaskTableError, UnreadableDocument
 from docid.operations.curate.notes import said_time
 from docid.operations.curate.rows import Ancestors
 from docid.store.docs_store import check_store
-from docid.store.stored import StoredDocument, Version
+from docid.store.stored import StoredDocument
 from docid.tables.csvfile import Faults, Shape, TableWriter, read_columns
 from docid.tables.rows import plain_text
 
@@ -115,16 +115,15 @@ def _scores(store: DocsStore, stage: str) -> Iterator[Score]:
 def _score(store: DocsStore, stage: str, doc_id: str, ancestors: Ancestors, further: list[str]) -> Score | None:
     """Return the score of one document; None where it has vanished."""
     try:
-        version = Version.load(store.backend, stage, doc_id, (_PARSED_FILE,))
-        if version is None:
+        document = StoredDocument.load(store.backend, stage, doc_id, (_PARSED_FILE,))
+        if document is None:
             return None
-        parsed = version.texts((_PARSED_FILE,), verify=False).get(_PARSED_FILE)
+        parsed = document.parsed_text
     except StoreUnavailable:
         raise  # what did not answer is not missing, nor damaged
     except (UnreadableDocument, OSError) as problem:
         return Score(doc_id, "", "", "", "", None, f"unreadable: {problem}", "", "", dict.fromkeys(further, ""))
     score, error = _number(parsed)
-    document = StoredDocument(version)
     own, *others = ancestors.of(document)
     found = {each.stage: each.doc_id for each in others[1:]}
     if others and others[-1].parent_doc_id is not None and len(others) <= len(further):

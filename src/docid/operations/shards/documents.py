@@ -11,6 +11,7 @@ from docid._text import shown
 from docid.core.document import PART_FILES
 from docid.core.findings import Finding
 from docid.core.ids import DOC_ID, DOC_ID_EXPECTED
+from docid.core.lineage_rules import find_unsaid
 from docid.errors import UnreadableDocument
 from docid.operations.shards.job import Reference, sorted_by
 from docid.store.scanning import examine, leftovers, not_listed, whole
@@ -18,13 +19,12 @@ from docid.store.scanning import examine, leftovers, not_listed, whole
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from docid.core.document import Record
     from docid.core.findings import Progress
     from docid.operations.shards.job import Job
     from docid.store.backends.base import Backend
-    from docid.store.stored import Version
+    from docid.store.stored import StoredDocument
 
-__all__ = ["FAULTY", "PROMPT", "ROW", "SEEN", "STRIDE", "THERE", "WRITTEN", "Shard", "unsaid_of"]
+__all__ = ["FAULTY", "PROMPT", "ROW", "SEEN", "STRIDE", "THERE", "WRITTEN", "Shard"]
 
 # What is known of a doc id in a stage, as bits: a million of them are held.
 ROW = 1  # it stands in the stage's table
@@ -123,21 +123,23 @@ class Shard:
                 self.add(_of(document, "orphan-document", message, hint))
             self._stored_parent(document)
 
-    def looked(self, stage: str, doc_id: str, *, in_row: bool = False) -> Version | list[Version | Finding]:
+    def looked(
+        self, stage: str, doc_id: str, *, in_row: bool = False
+    ) -> StoredDocument | list[StoredDocument | Finding]:
         """Look at one document: return it where it is whole, and otherwise what a closer look finds."""
         version = None if self.job.verify else whole(cast("Backend", self.backend), stage, doc_id)
         return version or self._examined(stage, doc_id, in_row=in_row)
 
     def document(
-        self, stage: str, doc_id: str, task_id: str | None, found: Version | list[Version | Finding]
-    ) -> Version | None:
+        self, stage: str, doc_id: str, task_id: str | None, found: StoredDocument | list[StoredDocument | Finding]
+    ) -> StoredDocument | None:
         """Note what a look at a document has found, report what is wrong, and return it where it can be used."""
         backend = cast("Backend", self.backend)
         document = self._reported(stage, doc_id, task_id, found) if isinstance(found, list) else found
         if document is None:
             return None
-        legacy, counts = document.record.legacy, self.counts[stage]
-        files: Collection[str] = document.record.files
+        legacy, counts = document.legacy, self.counts[stage]
+        files: Collection[str] = document.facts.files
         if legacy:
             with contextlib.suppress(UnreadableDocument, OSError):  # it has vanished since
                 files = backend.sizes(stage, doc_id, (_PARSED_FILE, _PROMPT_FILE))
@@ -149,17 +151,17 @@ class Shard:
             hint = "docid migrate brings it to the current format"
             message = "its record was written by an older system"
             message += ", and has no hashes to compare" if self.job.verify else ""
-            if unsaid := unsaid_of(document.record, self.stages.parent_of(stage)):
+            if unsaid := find_unsaid(document.facts, has_parent=self.stages.parent_of(stage) is not None):
                 message += f", and does not say its {' and '.join(unsaid)}: a run refuses it"
                 hint = "docid migrate --tables brings it to the current format, as its row says"
             self.add(_of(document, "legacy-record", message, hint))
         return document
 
     def _reported(
-        self, stage: str, doc_id: str, task_id: str | None, looked: list[Version | Finding]
-    ) -> Version | None:
+        self, stage: str, doc_id: str, task_id: str | None, looked: list[StoredDocument | Finding]
+    ) -> StoredDocument | None:
         """Report what is wrong with a document, and return it where it can be used."""
-        document: Version | None = None
+        document: StoredDocument | None = None
         levels = set()
         for found in looked:
             if isinstance(found, Finding):
@@ -181,7 +183,7 @@ class Shard:
         hint = f"{finding.hint}; until then this row's document cannot be written" if blocks else finding.hint
         return finding._replace(task_id=task_id, hint=hint)
 
-    def _examined(self, stage: str, doc_id: str, *, in_row: bool) -> list[Version | Finding]:
+    def _examined(self, stage: str, doc_id: str, *, in_row: bool) -> list[StoredDocument | Finding]:
         backend, verify = cast("Backend", self.backend), self.job.verify
         found = list(examine(backend, stage, doc_id, verify=verify, stale_after=self.job.stale_after))
         if found or not in_row:
@@ -194,14 +196,14 @@ class Shard:
                 found = list(examine(backend, stage, doc_id, verify=verify, stale_after=0))
         return found
 
-    def _stored_parent(self, document: Version) -> None:
+    def _stored_parent(self, document: StoredDocument) -> None:
         """Look for the parent of a document that no row stands for."""
-        stage, task_id, parent = document.stage, document.record.task_id, document.record.parent_doc_id
+        stage, task_id, parent = document.stage, document.task_id, document.parent_doc_id
         parent_stage = self.stages.parent_of(stage)
         if parent_stage is None or parent_stage in self.blind:
             return
         if parent is None:
-            if not document.record.legacy:
+            if not document.legacy:
                 message = f"no parent_doc_id in its record; expected the doc id of a document of stage {parent_stage}"
                 hint = "it was written with require_parent=False; write it anew with its parent, under another id"
                 self.add(_of(document, "missing-parent-id", message, hint))
@@ -214,11 +216,5 @@ class Shard:
             self.references.append(Reference(parent, stage, document.doc_id, task_id, 0, document.location))
 
 
-def unsaid_of(record: Record, parent_stage: str | None) -> list[str]:
-    """Return what of its lineage a record, of an older system, does not say."""
-    unsaid = ["task_id"] if record.task_id is None else []
-    return [*unsaid, "parent_doc_id"] if record.parent_doc_id is None and parent_stage is not None else unsaid
-
-
-def _of(document: Version, code: str, message: str, hint: str) -> Finding:
-    return Finding(code, document.stage, document.doc_id, document.record.task_id, document.location, message, hint)
+def _of(document: StoredDocument, code: str, message: str, hint: str) -> Finding:
+    return Finding(code, document.stage, document.doc_id, document.task_id, document.location, message, hint)

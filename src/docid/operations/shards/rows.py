@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING
 from docid._text import shown
 from docid.core.findings import Finding
 from docid.core.ids import DOC_ID, DOC_ID_EXPECTED, check_text, derive, reserve_doc_id
+from docid.core.lineage_rules import find_unsaid, is_same_lineage
 from docid.core.task import is_missing
 from docid.errors import InvalidName, TaskTableError
-from docid.operations.shards.documents import FAULTY, PROMPT, ROW, SEEN, STRIDE, THERE, WRITTEN, unsaid_of
+from docid.operations.shards.documents import FAULTY, PROMPT, ROW, SEEN, STRIDE, THERE, WRITTEN
 from docid.operations.shards.job import Reference
 
 if TYPE_CHECKING:
     from docid.operations.shards.documents import Shard
     from docid.operations.shards.job import Table
-    from docid.store.stored import Version
+    from docid.store.stored import StoredDocument
     from docid.tables.csvfile import Faults
     from docid.tables.tasks import RowLineage
 
-    Look = Version | list[Version | Finding] | None
+    Look = StoredDocument | list[StoredDocument | Finding] | None
 
 __all__ = ["Rows", "holds_id"]
 
@@ -131,7 +132,7 @@ class Rows:
             if document is not None:
                 if self._is_conflict(document, row):
                     self._conflict(number, document, row)
-                elif not document.record.legacy or not unsaid_of(document.record, self.parent_stage):
+                elif not find_unsaid(document.facts, has_parent=self.parent_stage is not None):
                     self.counts["written"] += 1
         if not self.known[doc_id] & (THERE | FAULTY):
             self.counts["pending"] += 1
@@ -164,20 +165,20 @@ class Rows:
             hint = f"'docid reserve' fills it, from the table of stage {self.parent_stage}"
             self._add("missing-parent-id", cell, row, message, hint)
 
-    def _is_conflict(self, document: Version, row: RowLineage) -> bool:
+    def _is_conflict(self, document: StoredDocument, row: RowLineage) -> bool:
         """Return whether a document is of another lineage than its row, as far as the row says it."""
         task_id = row[0]
         parent = row[2] if self.parent_stage is not None and holds_id(row[2]) else None
-        record = document.record
-        if record.same_lineage(task_id, parent) is not False:
+        record = document.facts
+        if is_same_lineage(record, task_id, parent) is not False:
             return False
         # What a row does not say it has a finding for, and is taken to agree.
         own_task = record.task_id if _task_fault(task_id) else task_id
         own_parent = record.parent_doc_id if parent is None and self.parent_stage is not None else parent
-        return record.same_lineage(own_task, own_parent) is False
+        return is_same_lineage(record, own_task, own_parent) is False
 
-    def _conflict(self, number: int, document: Version, row: RowLineage) -> None:
-        held = {"task_id": document.record.task_id, "parent_doc_id": document.record.parent_doc_id}
+    def _conflict(self, number: int, document: StoredDocument, row: RowLineage) -> None:
+        held = {"task_id": document.task_id, "parent_doc_id": document.parent_doc_id}
         said = {"task_id": row[0], "parent_doc_id": row[2] or None}
         # Task ids are long: what is equal is not said.
         stored, here = (

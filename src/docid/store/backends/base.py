@@ -1,9 +1,9 @@
-"""What a home of documents has to offer: atomic primitives on whole documents."""
+"""The backend protocol: atomic primitives on whole documents."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from docid.core.document import PART_FILES
 
@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Backend", "Leftover", "NewDocument", "Stored", "Sweeper"]
+    from docid.core.findings import Finding
+
+__all__ = ["Backend", "NewDocument", "Stored", "Sweeper"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -36,33 +38,13 @@ class NewDocument(NamedTuple):
     parts: Mapping[str, bytes]
 
 
-class Leftover(NamedTuple):
-    """Something in a home that is no part of any document, or a document that cannot be read.
+class Sweeper(Protocol):
+    """Finds and clears what dead writers left in a backend. All of it is safe beside live writers.
 
-    Attributes:
-        code: what kind of fault it is, a code of `docid.core.findings`.
-        stage: the stage it is in.
-        doc_id: the document it lies beside, or in; empty where that cannot be told.
-        path: where it is, relative to the root of the home.
-        problem: what it is.
-        action: `quarantine`: it can be moved aside. `settle`: it is an interrupted replace, to be finished or rolled
-            back. None: it is nobody's but its owner's.
-        expected: the record that it was seen beside: where another is there by now, nothing is done.
+    Its findings have no hint: `docid.store.scanning` adds it.
     """
 
-    code: str
-    stage: str
-    doc_id: str
-    path: str
-    problem: str
-    action: Literal["quarantine", "settle"] | None
-    expected: bytes | None = None
-
-
-class Sweeper(Protocol):
-    """What can be done in a home about what was left over in it. All of it is safe beside writers."""
-
-    def leftovers(self, stage: str, stale_after: float) -> Iterator[Leftover]:
+    def leftovers(self, stage: str, stale_after: float) -> Iterator[Finding]:
         """Return what lies beside the documents of a stage and belongs to none.
 
         Args:
@@ -77,7 +59,7 @@ class Sweeper(Protocol):
 
     def strays(
         self, stage: str, doc_id: str, expected: bytes | None, listed: Collection[str], stale_after: float
-    ) -> list[Leftover]:
+    ) -> list[Finding]:
         """Return the files in a document that are none of its parts, which are `listed`.
 
         With `expected` None: the directory at an id itself, where it has no record.
@@ -88,11 +70,11 @@ class Sweeper(Protocol):
         """Return whether nobody has touched a document, or what stands in its place, for so many seconds."""
         ...
 
-    def clear(self, leftover: Leftover, run: str, stale_after: float) -> str | None:
-        """Do what is to be done about a leftover, if it is one still; return where it is now, relative to the root.
+    def clear(self, finding: Finding, run: str, stale_after: float) -> str | None:
+        """Do the action of a finding, if it still holds; return where the thing is now, relative to the root.
 
         Args:
-            leftover: what was found.
+            finding: what was found.
             run: a name for this run, which what is moved aside is found under.
             stale_after: as for `leftovers`.
 
@@ -120,7 +102,7 @@ class Sweeper(Protocol):
 
 
 class Backend(Protocol):
-    """A home of documents. The store states the rules; a backend keeps bytes and keeps them whole.
+    """Keeps the bytes of documents, and keeps them whole. The store states the rules.
 
     A document is a record (bytes of JSON) and part files (bytes, by file name: `raw.txt`, `parsed.txt`,
     `prompt.txt`). Every method sees one version of a document, never half of one or a mix of two, also beside
@@ -128,30 +110,33 @@ class Backend(Protocol):
 
     Every method may raise `UnreadableDocument` where something stands that is no document, and `OSError`.
 
-    A class that inherits from this one gets `location`, `each`, `exists`, `create_many`, `listing`, `modified`,
-    `settle`, `check`, `with_history` and `sweeper`, which a home may do better.
+    A class that inherits from this one gets defaults of all methods that are not abstract; a backend may do better.
+
+    Attributes:
+        root: the text before the stage in every location: a directory, `s3://bucket/prefix`, `memory://`.
+        together: how many documents `create_many` is best given at once. In a directory each is held open: every system
+            allows that many.
+        loads_whole: whether `load` costs the same with all part files as with none: then they are loaded together.
     """
 
-    @abstractmethod
-    def path(self, stage: str, doc_id: str) -> Path:
-        """Return where the document is or would be, without looking. Where a home has no files, a mere name."""
-        ...
-
+    root: str
     together: int = 100
-    """How many documents `create_many` is best given at once; in a directory each is held open, and of as many as this
-    any system allows that."""
-
     loads_whole: bool = False
-    """Whether `load` costs the same with all part files as with none: then they are asked for at once."""
 
     def location(self, stage: str, doc_id: str) -> str:
-        """Return the same as text, which costs less."""
-        return str(self.path(stage, doc_id))
+        """Return where the document is or would be, as text, without looking."""
+        return f"{self.root.rstrip('/')}/{stage}/{doc_id}"
+
+    def path(self, stage: str, doc_id: str) -> Path:
+        """Return the location as a path; where a backend has no files, a mere name."""
+        from pathlib import Path  # noqa: PLC0415 - importing it is a tenth of what importing docid costs
+
+        return Path(self.location(stage, doc_id))
 
     def each(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """Apply a function to each item, and return the results in order, as a stream.
 
-        A home that is far away does many at once, in threads, and takes as many items before their turn.
+        A backend over a network does many at once, in threads, and takes as many items before their turn.
         """
         return map(function, items)
 
@@ -173,7 +158,7 @@ class Backend(Protocol):
         for document in documents:
             try:
                 results.append(self.create(*document))
-            except Exception as error:  # noqa: BLE001 - also what a home raises that is neither
+            except Exception as error:  # noqa: BLE001 - also what a backend raises that is neither
                 results.append(error)
         return results
 
@@ -196,7 +181,7 @@ class Backend(Protocol):
         found = self.load(stage, doc_id)
         return None if found is None else (found.record, self.sizes(stage, doc_id, PART_FILES.values()))
 
-    def modified(self, stage: str, doc_id: str) -> float | None:  # noqa: ARG002 - for a home that knows
+    def modified(self, stage: str, doc_id: str) -> float | None:  # noqa: ARG002 - for a backend that knows
         """Return when the raw text of a document was last written, in seconds since 1970; None where that is not known.
 
         For what older systems stored without a time.
@@ -220,7 +205,7 @@ class Backend(Protocol):
         """
         ...
 
-    def settle(self, stage: str, doc_id: str) -> bool:  # noqa: ARG002 - for a home that has something to settle
+    def settle(self, stage: str, doc_id: str) -> bool:  # noqa: ARG002 - for a backend that has something to settle
         """Finish or roll back a change that was interrupted; return whether there was one."""
         return False
 
@@ -229,15 +214,15 @@ class Backend(Protocol):
         """Return the doc ids of a stage, as a stream, in no order, without opening documents."""
         ...
 
-    def check(self, record: bytes, parts: Mapping[str, bytes]) -> None:  # noqa: ARG002 - for a home that cannot
-        """Refuse what this home cannot hold; most can hold any bytes.
+    def check(self, record: bytes, parts: Mapping[str, bytes]) -> None:  # noqa: ARG002 - for a backend that cannot
+        """Refuse what this backend cannot hold; most can hold any bytes.
 
         Raises:
             InvalidDocument: it cannot.
         """
         return
 
-    def with_history(self, stage: str) -> Container[str] | None:  # noqa: ARG002 - for a home that knows
+    def with_history(self, stage: str) -> Container[str] | None:  # noqa: ARG002 - for a backend that knows
         """Return the doc ids of a stage that have a history, and maybe others; None where that is not known."""
         return None
 
@@ -247,5 +232,5 @@ class Backend(Protocol):
         ...
 
     def sweeper(self) -> Sweeper | None:
-        """Return what finds and clears away what was left over; None for a home in which nothing can be."""
+        """Return what finds and clears away what was left over; None for a backend in which nothing can be."""
         return None

@@ -1,4 +1,4 @@
-"""Documents in memory: for tests and notebooks, and the reference for other homes."""
+"""Documents in memory: for tests and notebooks, and the reference for other backends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from docid.store.backends.base import Backend, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
-    from pathlib import Path
 
 __all__ = ["MemoryBackend"]
 
@@ -25,6 +24,8 @@ class MemoryBackend(Backend):
         False
     """
 
+    root = "memory://"
+
     def __init__(self) -> None:
         self._documents: dict[str, dict[str, Stored]] = {}
         self._history: dict[tuple[str, str], list[Stored]] = {}
@@ -35,12 +36,6 @@ class MemoryBackend(Backend):
 
     def __reduce__(self) -> str:
         raise TypeError("a MemoryBackend lives in one process and cannot be pickled; use a local directory")
-
-    def path(self, stage: str, doc_id: str) -> Path:
-        """Return a name for the document; there is no such file."""
-        from pathlib import Path  # noqa: PLC0415 - as in LocalBackend.path
-
-        return Path("memory:", stage, doc_id)
 
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """See `Backend.create`."""

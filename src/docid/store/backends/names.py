@@ -6,7 +6,7 @@ import re
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from docid.core.document import nonce
+from docid.core.record import nonce
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,19 +17,21 @@ import time
 from os.path import join
 from typing import TYPE_CHECKING, Literal
 
-from docid.core.document import PART_FILES, RECORD_FILE, Record
+from docid.core.document import PART_FILES
 from docid.core.ids import DOC_ID, is_doc_id
+from docid.core.lineage_rules import is_other_lineage
+from docid.core.record import RECORD_FILE, Record
 from docid.errors import DocidError, DurabilityUnknown, InvalidDocument, UnreadableDocument
 from docid.store.backends.base import TURNS, Backend, Stored
 from docid.store.backends.local.directory import Directory, glance, make_below, open_below, read_flat
 from docid.store.backends.local.locks import Temporary, is_held, locked
+from docid.store.backends.local.sweep import LocalSweeper
 from docid.store.backends.names import CHANGE_NAMES, HISTORY, entries, entry_name, lock_name, old_name, temporary_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterator, Mapping, Sequence
-    from pathlib import Path
 
-    from docid.store.backends.base import NewDocument, Sweeper
+    from docid.store.backends.base import NewDocument
 
 __all__ = ["LocalBackend"]
 
@@ -84,7 +86,8 @@ class LocalBackend(Backend):
     def __init__(self, root: str | os.PathLike[str], *, durability: Literal["full", "none"] = "full") -> None:
         if durability not in {"full", "none"}:
             raise ValueError(f"durability: expected 'full' or 'none', got {durability!r}")
-        self.root = os.fspath(root)
+        given = os.fspath(root)
+        self.root = given.rstrip(os.sep) or given[:1]  # "/" stays
         self._below = join(self.root, "")
         self.durability = durability
         self._sync = durability == "full"
@@ -95,13 +98,6 @@ class LocalBackend(Backend):
     def location(self, stage: str, doc_id: str) -> str:
         """See `Backend.location`."""
         return f"{self._below}{stage}{os.sep}{doc_id}"
-
-    def path(self, stage: str, doc_id: str) -> Path:
-        """Return the directory of the document."""
-        # Not imported by us before somebody asks: it is a tenth of what importing docid costs.
-        from pathlib import Path  # noqa: PLC0415
-
-        return Path(self.root, stage, doc_id)
 
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """See `Backend.create`."""
@@ -305,7 +301,7 @@ class LocalBackend(Backend):
                 # as the new one it does not count.
                 return name != doc_id or getattr(error, "field", "") == "format"
         old, new = records
-        return old.same_lineage(new.task_id, new.parent_doc_id) is not False
+        return not is_other_lineage(old, new)
 
     def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
         """See `Backend.sizes`."""
@@ -474,11 +470,9 @@ class LocalBackend(Backend):
         just_now = held or (lock is not None and lock.st_mtime_ns >= started)
         return just_now and (there or directory.exists(doc_id) or directory.exists(old_name(doc_id)))
 
-    def sweeper(self) -> Sweeper:
+    def sweeper(self) -> LocalSweeper:
         """See `Backend.sweeper`."""
-        from docid.store.backends.local.sweep import LocalSweeper  # noqa: PLC0415 - for repair and scan alone
-
-        return LocalSweeper(self)
+        return LocalSweeper(self.root, self.settle, sync=self._sync)
 
     @contextlib.contextmanager
     def _at(self, stage: str, doc_id: str = "") -> Iterator[None]:

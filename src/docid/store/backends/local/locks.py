@@ -14,7 +14,7 @@ import time
 from os.path import join
 from typing import TYPE_CHECKING, Self, cast
 
-from docid.core.document import RECORD_FILE
+from docid.core.record import RECORD_FILE
 from docid.store.backends.base import TURNS
 from docid.store.backends.local.directory import READ, Directory
 from docid.store.backends.names import lock_name, temporary_name

@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from os.path import join
 from typing import TYPE_CHECKING, Literal
 
-from docid.core.document import PART_FILES, RECORD_FILE
+from docid.core.document import PART_FILES
+from docid.core.findings import Finding
 from docid.core.ids import DOC_ID, is_doc_id
-from docid.store.backends.base import Leftover
+from docid.core.record import RECORD_FILE
 from docid.store.backends.local.directory import Directory, make_below, open_below
 from docid.store.backends.local.locks import is_held, locked, probed
 from docid.store.backends.names import (
@@ -31,9 +32,8 @@ from docid.store.backends.names import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from docid.store.backends.local.backend import LocalBackend
 
 _PARTS = frozenset(PART_FILES.values())
 
@@ -41,12 +41,20 @@ _PARTS = frozenset(PART_FILES.values())
 class LocalSweeper:
     """Finds and clears away what was left over below the root of a `LocalBackend`. See `Sweeper`."""
 
-    def __init__(self, backend: LocalBackend) -> None:
-        self._backend = backend
-        self._root = backend.root
-        self._sync = backend.durability == "full"
+    def __init__(self, root: str, settle: Callable[[str, str], bool], *, sync: bool) -> None:
+        """Take what it needs of its backend.
 
-    def leftovers(self, stage: str, stale_after: float) -> Iterator[Leftover]:
+        Args:
+            root: the backend's root.
+            settle: the backend's `settle`.
+            sync: whether what is moved has to survive a power cut.
+        """
+        self._root = root
+        self._below = join(root, "")
+        self._settle = settle
+        self._sync = sync
+
+    def leftovers(self, stage: str, stale_after: float) -> Iterator[Finding]:
         """See `Sweeper.leftovers`."""
         with contextlib.suppress(FileNotFoundError), Directory(join(self._root, stage)) as directory:
             is_name = DOC_ID.match  # a call for each of millions
@@ -59,7 +67,7 @@ class LocalSweeper:
                 except FileNotFoundError:
                     continue
                 except OSError as error:
-                    yield Leftover("unreadable-record", stage, "", join(stage, entry.name), str(error), None)
+                    yield self._found("unreadable-record", stage, "", join(stage, entry.name), str(error), None)
         yield from self._in_histories(stage, stale_after)
 
     def in_the_way(self, stage: str) -> list[str]:
@@ -70,7 +78,7 @@ class LocalSweeper:
             return [entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
         return []
 
-    def _in_histories(self, stage: str, stale_after: float) -> Iterator[Leftover]:
+    def _in_histories(self, stage: str, stale_after: float) -> Iterator[Finding]:
         """Return what lies in the history of a stage; where it cannot be read, that."""
         above = join(*HISTORY, stage)
         with contextlib.ExitStack() as stack:
@@ -81,7 +89,7 @@ class LocalSweeper:
             except FileNotFoundError:
                 return
             except OSError as error:
-                yield Leftover("unreadable-record", stage, "", above, f"history cannot be read: {error}", None)
+                yield self._found("unreadable-record", stage, "", above, f"history cannot be read: {error}", None)
                 return
             for doc_id in names:
                 try:
@@ -90,11 +98,23 @@ class LocalSweeper:
                     continue
                 except OSError as error:
                     problem = f"history cannot be read: {error}"
-                    yield Leftover("unreadable-record", stage, doc_id, join(above, doc_id), problem, None)
+                    yield self._found("unreadable-record", stage, doc_id, join(above, doc_id), problem, None)
+
+    def _found(  # noqa: PLR0917 - what is found, and where
+        self,
+        code: str,
+        stage: str,
+        doc_id: str,
+        path: str,
+        message: str,
+        action: Literal["quarantine", "settle"] | None,
+        expected: bytes | None = None,
+    ) -> Finding:
+        return Finding(code, stage, doc_id, None, self._below + path, message, "", action, expected)
 
     def _leftover(
         self, directory: Directory, stage: str, entry: os.DirEntry[str], stale_after: float
-    ) -> Leftover | None:
+    ) -> Finding | None:
         name, path = entry.name, join(stage, entry.name)
         is_directory = entry.is_dir(follow_symlinks=False)
         if name.startswith("."):
@@ -102,13 +122,12 @@ class LocalSweeper:
         if is_doc_id(name):
             what = "a symbolic link" if entry.is_symlink() else "no directory"
             problem = f"{what}, so it is no document"
-            return Leftover("unreadable-record", stage, name, path, problem, None)
+            return self._found("unreadable-record", stage, name, path, problem, None)
         if is_directory and directory.exists(join(name, RECORD_FILE)):
-            return Leftover("malformed-id", stage, "", path, "a document under a name that is no doc id", None)
-        return Leftover("unlisted-file", stage, "", path, "it belongs to no document", None)
+            return self._found("malformed-id", stage, "", path, "a document under a name that is no doc id", None)
+        return self._found("unlisted-file", stage, "", path, "it belongs to no document", None)
 
-    @staticmethod
-    def _interim(directory: Directory, stage: str, name: str, stale_after: float) -> Leftover | None:
+    def _interim(self, directory: Directory, stage: str, name: str, stale_after: float) -> Finding | None:
         """Return what a directory under one of docid's interim names is, where nobody is at it."""
         code, path = "stale-temporary", join(stage, name)
         doc_id = name_of_temporary(name)
@@ -116,18 +135,18 @@ class LocalSweeper:
             with probed(directory, name) as free:
                 if free and _is_older(directory.stat(name), stale_after):
                     what = "an unfinished document that no writer holds"
-                    return Leftover(code, stage, doc_id, path, what, "quarantine")
+                    return self._found(code, stage, doc_id, path, what, "quarantine")
             return None
         doc_id = name.removeprefix(old_name(""))
         dead = name == old_name(doc_id) and is_doc_id(doc_id) and not is_held(directory, doc_id)
         if dead and _is_older(directory.stat(name), stale_after):
             what = "a version that was being replaced when its writer died"
-            return Leftover(code, stage, doc_id, path, what, "settle")
+            return self._found(code, stage, doc_id, path, what, "settle")
         return None
 
     def _in_history(
         self, directory: Directory, histories: Directory, stage: str, doc_id: str, stale_after: float
-    ) -> Iterator[Leftover]:
+    ) -> Iterator[Finding]:
         """Return what interrupted changes left in the history of a document, or that the document is gone."""
         with histories.sub(doc_id) as history:
             names = history.names()
@@ -137,25 +156,25 @@ class LocalSweeper:
                 # The next document of this id may be of another lineage.
                 if _is_older(histories.stat(doc_id), stale_after):
                     path, what = join(*HISTORY, stage, doc_id), "the history of a document that is gone"
-                    yield Leftover("unlisted-file", stage, doc_id, path, what, "quarantine")
+                    yield self._found("unlisted-file", stage, doc_id, path, what, "quarantine")
                 return
             later = self._record(stage, doc_id)
             for name in sorted(names, reverse=True):
                 path = join(*HISTORY, stage, doc_id, name)
                 if name_of_temporary(name) is not None and _is_older(history.stat(name), stale_after):
                     what = "the unfinished entry of a change whose writer died"
-                    yield Leftover("stale-temporary", stage, doc_id, path, what, "quarantine")
+                    yield self._found("stale-temporary", stage, doc_id, path, what, "quarantine")
                 if time_of_entry(name) is None:
                     continue
                 record = history.read(name if name.endswith(".json") else join(name, RECORD_FILE))
                 if record == later and name.endswith(".json") and _is_older(history.stat(name), stale_after):
                     what = "the entry of a change that was not made, its writer died"
-                    yield Leftover("stale-temporary", stage, doc_id, path, what, "quarantine")
+                    yield self._found("stale-temporary", stage, doc_id, path, what, "quarantine")
                 later = record
 
     def strays(
         self, stage: str, doc_id: str, expected: bytes | None, listed: Collection[str], stale_after: float
-    ) -> list[Leftover]:
+    ) -> list[Finding]:
         """See `Sweeper.strays`."""
         stack = contextlib.ExitStack()
         with contextlib.suppress(FileNotFoundError), stack:
@@ -169,21 +188,21 @@ class LocalSweeper:
                 # With other files in it, it is somebody's who knows what they are.
                 ours = all(name in _PARTS or name_of_temporary(name) is not None for name in names)
                 action: Literal["quarantine"] | None = "quarantine" if ours else None
-                return [Leftover("uncommitted-directory", stage, doc_id, join(stage, doc_id), what, action)]
+                return [self._found("uncommitted-directory", stage, doc_id, join(stage, doc_id), what, action)]
             odd = [name for name in names if name != RECORD_FILE and name not in listed]
             # Looked at in this order: a part that a writer adds now is unlisted until its record is there.
             if odd and not is_held(directory, doc_id) and self._record(stage, doc_id) == expected:
                 return [
-                    Leftover(code, stage, doc_id, join(stage, doc_id, name), what, action, expected)
+                    self._found(code, stage, doc_id, join(stage, doc_id, name), what, action, expected)
                     for name in sorted(odd)
                     for code, what, action in _stray(name)
                     if action is None or _is_older(document.stat(name), stale_after)
                 ]
         return []
 
-    def clear(self, leftover: Leftover, run: str, stale_after: float) -> str | None:
+    def clear(self, finding: Finding, run: str, stale_after: float) -> str | None:
         """See `Sweeper.clear`."""
-        stage, doc_id, path = leftover.stage, leftover.doc_id, leftover.path
+        stage, doc_id, path = finding.stage, finding.doc_id, finding.where.removeprefix(self._below)
         with contextlib.suppress(FileNotFoundError), Directory(join(self._root, stage)) as directory:
             name = os.path.basename(path)
             if os.path.dirname(path) == stage and name_of_temporary(name) is not None:
@@ -192,21 +211,21 @@ class LocalSweeper:
                     dead = free and _is_older(directory.stat(name), stale_after)
                     return self._quarantined(directory, path, run) if dead else None
             with locked(directory, doc_id, wait=False) as free:
-                if free and leftover.action == "quarantine" and not directory.exists(old_name(doc_id)):
+                if free and finding.action == "quarantine" and not directory.exists(old_name(doc_id)):
                     if path == join(stage, doc_id):
-                        return self._clear_document(directory, leftover, run, stale_after)
+                        return self._clear_document(directory, finding, run, stale_after)
                     if path == join(*HISTORY, stage, doc_id) and directory.exists(doc_id):
                         return None
-                    if leftover.expected in {None, self._record(stage, doc_id)}:
+                    if finding.expected in {None, self._record(stage, doc_id)}:
                         with open_below(self._root, path.split(os.sep)[:-1]) as around:
                             return self._quarantined(around, path, run)
-            if free and leftover.action == "settle" and self._backend.settle(stage, doc_id):
+            if free and finding.action == "settle" and self._settle(stage, doc_id):
                 return ""
         return None
 
-    def _clear_document(self, directory: Directory, leftover: Leftover, run: str, stale_after: float) -> str | None:
+    def _clear_document(self, directory: Directory, finding: Finding, run: str, stale_after: float) -> str | None:
         """Move what stands at an id aside, under its lock."""
-        doc_id = leftover.doc_id
+        stage, doc_id = finding.stage, finding.doc_id
         # An empty directory claims nothing: a create may put its document in its place at any moment.
         if directory.remove_empty(doc_id):
             return ""
@@ -215,14 +234,14 @@ class LocalSweeper:
                 record = document.read(RECORD_FILE)
             except IsADirectoryError:
                 record = None
-            if record != leftover.expected or not self._is_stale(document, stale_after):
+            if record != finding.expected or not self._is_stale(document, stale_after):
                 return None
         # Its history is of its lineage; the next document of this id may be of another one. It goes first: where
         # only one of the two can be moved, the next run finds the other.
-        with contextlib.suppress(FileNotFoundError), open_below(self._root, (*HISTORY, leftover.stage)) as histories:
+        with contextlib.suppress(FileNotFoundError), open_below(self._root, (*HISTORY, stage)) as histories:
             if histories.exists(doc_id):
-                self._quarantined(histories, join(*HISTORY, leftover.stage, doc_id), run)
-        return self._quarantined(directory, leftover.path, run)
+                self._quarantined(histories, join(*HISTORY, stage, doc_id), run)
+        return self._quarantined(directory, join(stage, doc_id), run)
 
     def is_stale(self, stage: str, doc_id: str, stale_after: float) -> bool:
         """See `Sweeper.is_stale`."""

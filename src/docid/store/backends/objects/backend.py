@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from docid.errors import StoreUnavailable, UnreadableDocument
@@ -89,23 +88,19 @@ class ObjectsBackend(Backend):
         self._threads: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._bucket = Bucket(store, self._options)
-        self.url = self._bucket.url
+        self.root = self._bucket.url
 
     def __repr__(self) -> str:
-        return f"ObjectsBackend({self.url!r}, in_flight={self.in_flight})"
+        return f"ObjectsBackend({self.root!r}, in_flight={self.in_flight})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._bucket.is_in_memory:
             raise TypeError(f"{self!r} lives in one process and cannot be pickled")
         return _unpickled, (self._given, self._options, self.in_flight)
 
-    def path(self, stage: str, doc_id: str) -> Path:
-        """Return a name for the object; there is no such file. `location` is its URL."""
-        return Path(self.location(stage, doc_id))
-
     def location(self, stage: str, doc_id: str) -> str:
         """Return the URL of the object."""
-        return f"{self.url}/{key_of(stage, doc_id)}"
+        return self._bucket.locate(key_of(stage, doc_id))
 
     def each(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """See `Backend.each`: twice `in_flight` items are held."""
@@ -126,7 +121,7 @@ class ObjectsBackend(Backend):
                 future.cancel()
 
     def _pool(self) -> ThreadPoolExecutor:
-        check_process(self.url)
+        check_process(self.root)
         with self._lock:
             if self._threads is None:
                 from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - for work on many alone

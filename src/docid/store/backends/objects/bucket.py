@@ -81,6 +81,10 @@ class Bucket:
         """Whether it is there in this process alone."""
         return isinstance(self.store, MemoryStore)
 
+    def locate(self, key: str) -> str:
+        """Return where an object is, for people."""
+        return f"{self.url.rstrip('/')}/{key}"
+
     def get(self, key: str) -> Object | None:
         """Return an object; None where there is none."""
         try:
@@ -161,7 +165,7 @@ class Bucket:
             elif isinstance(error, FileNotFoundError) and not _is_bucket_missing(str(error)):
                 failure = FileNotFoundError(key)
             else:
-                failure = _unavailable(error, action, f"{self.url}/{key}")
+                failure = _unavailable(error, action, self.locate(key))
         # Raised here, the error has no other one behind it, whose text may show what is secret.
         raise failure
 

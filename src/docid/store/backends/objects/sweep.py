@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-from docid.core.document import nonce
-from docid.store.backends.base import Leftover
+from docid.core.findings import Finding
+from docid.core.record import nonce
 from docid.store.backends.names import HISTORY, QUARANTINE
 from docid.store.backends.objects.bucket import VERSION_GONE
 from docid.store.backends.objects.format import key_of, record_of, unpacked
@@ -28,7 +28,7 @@ class ObjectsSweeper:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
 
-    def leftovers(self, stage: str, stale_after: float) -> Iterator[Leftover]:  # noqa: ARG002 - there are none
+    def leftovers(self, stage: str, stale_after: float) -> Iterator[Finding]:  # noqa: ARG002 - there are none
         """See `Sweeper.leftovers`."""
         return iter(())
 
@@ -43,7 +43,7 @@ class ObjectsSweeper:
         expected: bytes | None,
         listed: Collection[str],
         stale_after: float,  # noqa: ARG002 - nobody is at an object
-    ) -> list[Leftover]:
+    ) -> list[Finding]:
         """See `Sweeper.strays`: texts that the record does not list."""
         key = key_of(stage, doc_id)
         try:
@@ -53,9 +53,9 @@ class ObjectsSweeper:
             return []
         if record is None or record != expected:
             return []
-        problem = "a text {!r} that its record does not list"
+        where, problem = self._bucket.locate(key), "a text {!r} that its record does not list"
         names = [name for name in sorted(texts) if name not in listed]
-        return [Leftover("unlisted-file", stage, doc_id, key, problem.format(name), None) for name in names]
+        return [Finding("unlisted-file", stage, doc_id, None, where, problem.format(name), "") for name in names]
 
     def is_stale(self, stage: str, doc_id: str, stale_after: float) -> bool:
         """See `Sweeper.is_stale`; the time is the service's."""
@@ -65,12 +65,12 @@ class ObjectsSweeper:
             return True
         return _age(meta) >= stale_after
 
-    def clear(self, leftover: Leftover, run: str, stale_after: float) -> str | None:
+    def clear(self, finding: Finding, run: str, stale_after: float) -> str | None:
         """See `Sweeper.clear`. An object store has no move: it is put aside, and then deleted."""
-        bucket, stage, doc_id = self._bucket, leftover.stage, leftover.doc_id
+        bucket, stage, doc_id = self._bucket, finding.stage, finding.doc_id
         key = key_of(stage, doc_id)
         found = bucket.get(key)
-        if found is None or (leftover.expected is not None and record_of(found.data) != leftover.expected):
+        if found is None or (finding.expected is not None and record_of(found.data) != finding.expected):
             return None
         # Another repair that is between its tombstone and its deletion is given time.
         if not self.is_stale(stage, doc_id, max(stale_after, _TOMBSTONE_AGE if _TOMBSTONE in found.data else 0)):

@@ -1,0 +1,248 @@
+"""The record that stands beside a document's texts: the file `metadata.json`, format `docid/document/1`.
+
+The format is specified in `docs/formats.md`. Records of an older system, without docid's `format`, are read too.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from docid._text import shown, visible
+from docid.core.document import FORMAT, OUR_KEYS, PART_FILES, Document, check_moment
+from docid.core.metadata import check_metadata
+from docid.errors import InvalidDocument
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RECORD_FILE = "metadata.json"
+_NAME_SHOWN = 150  # characters of another document's name, in a message
+
+
+def nonce() -> str:
+    """Return a text that no other write uses: 16 hexadecimal digits."""
+    return os.urandom(8).hex()
+
+
+class PartEntry(NamedTuple):
+    """What a record says of one part file: its size in bytes and the SHA-256 of its bytes, in hex."""
+
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, data: bytes) -> PartEntry:
+        """Return the entry of these bytes."""
+        return cls(len(data), sha256(data).hexdigest())
+
+    @classmethod
+    def from_json(cls, entry: Any) -> PartEntry:
+        """Return the entry that stands in a record so.
+
+        Raises:
+            KeyError, TypeError: it is none.
+        """
+        size, digest = entry["bytes"], entry["sha256"]
+        if type(size) is not int or type(digest) is not str:
+            raise TypeError(f"bytes is {shown(size)}, sha256 is {shown(digest)}")
+        return tuple.__new__(cls, (size, digest))  # a third of what calling the class costs
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry as it stands in the record."""
+        return {"bytes": self.size, "sha256": self.sha256}
+
+    def find_fault(self, data: bytes | None, *, verify: bool = True) -> tuple[str, str] | None:
+        """Return what is wrong with the bytes that were found for this entry, as code and text; None where nothing is.
+
+        Args:
+            data: the bytes, or None where there is no such file.
+            verify: compare the hash as well as the size.
+        """
+        if data is None:
+            return "torn-document", "listed in the record, but not there"
+        if len(data) != self.size:
+            return "torn-document", f"{len(data)} bytes, but the record says {self.size}"
+        if verify and sha256(data).hexdigest() != self.sha256:
+            return "hash-mismatch", "its SHA-256 is not the one in the record"
+        return None
+
+
+class Record(NamedTuple):
+    """The record of a stored document, `metadata.json`: what is known of it without its texts.
+
+    Attributes:
+        data: the whole JSON object, as it is stored.
+        task_id, parent_doc_id, run_id, created_at: as in `Document`. In a legacy record None means unknown.
+        files: the part files and what is said of them; empty for a legacy record, which lists none.
+        legacy: the record of an older system (no `format` of docid's).
+    """
+
+    data: dict[str, Any]
+    task_id: str | None
+    parent_doc_id: str | None
+    run_id: str | None
+    created_at: datetime | None
+    files: dict[str, PartEntry]
+    legacy: bool
+
+    @classmethod
+    def from_document(cls, document: Document, nonce: str) -> tuple[Record, dict[str, bytes]]:
+        """Return the record to store for a document, and the bytes of its part files by file name.
+
+        Args:
+            document: the document.
+            nonce: a text that no other write uses; a writer knows its own record by it.
+        """
+        contents, files, listed = {}, {}, {}
+        for name, text in zip(
+            PART_FILES.values(), (document.raw_text, document.parsed_text, document.prompt_text), strict=True
+        ):
+            if text is not None:
+                contents[name] = content = text.encode()
+                files[name] = PartEntry.of(content)
+                listed[name] = files[name].to_json()
+        metadata = document.metadata
+        own = document.own_keys()
+        if metadata:
+            # A frozen value holds a dict that is not: what was put there since is looked at again.
+            metadata = check_metadata(metadata)
+            document.find_repeated_keys(own)
+        data = {
+            **own,
+            "files": listed,
+            "docid": {"nonce": nonce},
+            **metadata,
+        }
+        record = cls(
+            data,
+            document.task_id,
+            document.parent_doc_id,
+            document.run_id,
+            document.created_at,
+            files,
+            False,
+        )
+        return record, contents
+
+    @classmethod
+    def from_bytes(cls, data: bytes, stage: str, doc_id: str) -> Record:
+        """Return the record that was stored as `data` for the document `stage`/`doc_id`.
+
+        Raises:
+            InvalidDocument: it is no record, one of a later major version, or the record of another document.
+        """
+        try:
+            record = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            # What Python's own json writes and reads, and JSON does not know: NaN, a BOM, half a surrogate pair.
+            record = _lenient_json(data)
+            if not isinstance(record, dict) or str(record.get("format")).startswith("docid/"):
+                raise InvalidDocument(RECORD_FILE, f"not JSON ({error})") from None
+        if not isinstance(record, dict):
+            raise InvalidDocument(RECORD_FILE, "not a JSON object")
+        kind = record.get("format")
+        if kind != FORMAT:
+            if not isinstance(kind, str) or not kind.startswith("docid/"):
+                return cls._from_legacy(record)
+            raise InvalidDocument("format", f"{shown(kind)}, which is not {FORMAT!r}: a later docid wrote it")
+        if record.get("stage") != stage or record.get("doc_id") != doc_id:
+            name = f"{record.get('stage')}/{record.get('doc_id')}"
+            raise InvalidDocument("doc_id", f"its record is that of {visible(name[:_NAME_SHOWN])}")
+        try:
+            files = {name: PartEntry.from_json(entry) for name, entry in _typed(record, "files", dict).items()}
+            files[PART_FILES["raw"]]  # always there
+            _typed(record, "docid", dict)
+            fields = (
+                record,
+                _typed(record, "task_id", str),
+                None if record["parent_doc_id"] is None else _typed(record, "parent_doc_id", str),
+                None if record["run_id"] is None else _typed(record, "run_id", str),
+                check_moment(datetime.fromisoformat(_typed(record, "created_at", str))),
+                files,
+                False,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidDocument(RECORD_FILE, f"not a record of {FORMAT}: {error}") from None
+        return tuple.__new__(cls, fields)  # as for its files
+
+    @classmethod
+    def _from_legacy(cls, record: dict[str, Any]) -> Record:
+        known = {key: value for key, value in record.items() if isinstance(value, str) and value}
+        return cls(record, known.get("task_id"), known.get("parent_doc_id"), known.get("run_id"), None, {}, True)
+
+    def to_bytes(self) -> bytes:
+        """Return the record as it is stored: one JSON object, UTF-8, indented by two."""
+        return orjson.dumps(self.data, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The caller's own keys. Of a legacy record: all but the lineage and run that are understood."""
+        if not self.legacy:
+            return {key: value for key, value in self.data.items() if key not in OUR_KEYS}
+        lifted = {"task_id": self.task_id, "parent_doc_id": self.parent_doc_id, "run_id": self.run_id}
+        return {key: value for key, value in self.data.items() if lifted.get(key) is None}
+
+    def in_place_of(self, old: Record) -> Record:
+        """Return this record with what a later docid has put into the one whose texts it takes over."""
+        files = {name: {**entry, **self.data["files"].get(name, {})} for name, entry in old.data["files"].items()}
+        return self._replace(data={**self.data, "files": files, "docid": {**old.data["docid"], **self.data["docid"]}})
+
+    def with_part(self, name: str, data: bytes, nonce: str) -> Record:
+        """Return this record with one more part file; all other keys as they were."""
+        files = {**self.files, name: PartEntry.of(data)}
+        in_order = {file: files[file] for file in sorted(files, key=_part_order)}
+        changed = {
+            **self.data,
+            "files": {
+                file: {**self.data["files"].get(file, {}), **entry.to_json()} for file, entry in in_order.items()
+            },
+            "docid": {**self.data["docid"], "nonce": nonce},
+        }
+        return self._replace(data=changed, files=in_order)
+
+    def document(self, stage: str, doc_id: str, texts: Mapping[str, str]) -> Document:
+        """Return the `Document` of this record and its texts, by file name. What was stored is not checked again."""
+        document = Document.__new__(Document)
+        # As unpickling does it: the checks of the constructor are for what comes from outside, and would refuse
+        # what an older system wrote (no task id, keys that have become docid's own).
+        document.__setstate__(  # type: ignore[attr-defined]
+            {
+                "stage": stage,
+                "doc_id": doc_id,
+                "task_id": self.task_id,
+                "raw_text": texts[PART_FILES["raw"]],
+                "parent_doc_id": self.parent_doc_id,
+                "parsed_text": texts.get(PART_FILES["parsed"]),
+                "prompt_text": texts.get(PART_FILES["prompt"]),
+                "run_id": self.run_id,
+                "metadata": self.metadata,
+                "created_at": self.created_at,
+            }
+        )
+        return document
+
+
+def _lenient_json(data: bytes) -> Any:
+    import json  # noqa: PLC0415 - seldom needed
+
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _part_order(name: str) -> int:
+    names = list(PART_FILES.values())
+    return names.index(name) if name in names else len(names)
+
+
+def _typed(record: Any, key: str, kind: type) -> Any:
+    value = record[key]
+    if type(value) is not kind:
+        raise TypeError(f"{key} is {shown(value)}")
+    return value

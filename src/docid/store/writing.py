@@ -1,0 +1,256 @@
+"""Writing documents: checks, the parent, the table of outcomes, and many documents together."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple, cast, get_args
+
+from docid.core.document import ALL_FILES, Document
+from docid.core.ids import check_doc_id
+from docid.core.outcomes import BatchError, Outcome, Policy, WriteResult, judge
+from docid.core.record import Record, nonce
+from docid.errors import DocumentBusy, InvalidDocument, MissingParent, UnreadableDocument
+from docid.store.backends.base import TURNS, Backend, NewDocument, Stored
+from docid.store.stored import StoredDocument
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from docid.core.stages import Stages
+
+_POLICIES: tuple[Policy, ...] = get_args(Policy)
+
+
+class Writer(NamedTuple):
+    """Writes documents into a backend by the rules of `DocsStore.write`."""
+
+    backend: Backend
+    stages: Stages
+
+    def put(self, document: Document, if_exists: Policy, *, require_parent: bool) -> tuple[WriteResult, StoredDocument]:
+        """Write a document; return with the result the version that is there now. See `DocsStore.write`."""
+        check_policy(if_exists)
+        new = self._prepare(document)
+        stage, doc_id, stored = new.stage, new.doc_id, new.stored
+        missing = self._missing_parent_of(new) if require_parent else None
+        for _ in range(TURNS):
+            # Tried first: mostly the id is free, and looking for it costs as much as half of writing it.
+            if missing is None and self.backend.create(stage, doc_id, *stored):
+                return WriteResult(Outcome.CREATED, stage, doc_id, new.location), new
+            there = StoredDocument.load(self.backend, stage, doc_id, ALL_FILES)
+            if there is None or self.backend.settle(stage, doc_id):
+                if there is None and missing is not None:
+                    raise missing
+                continue  # what was loaded may not be what stays
+            held = there.contents(ALL_FILES, verify=True)
+            result, differing = judge(document, stored.parts, there.facts, held, there.location, if_exists)
+            if result.outcome is not Outcome.REPLACED:
+                return result, there
+            if missing is not None:
+                raise missing
+            if (written := self._put_in_place(new, there, has_new_texts=bool(differing))) is not None:
+                return result, written
+        raise DocumentBusy(stage, doc_id, document.task_id, new.location)
+
+    def put_many(self, documents: Iterable[Document], if_exists: Policy, *, require_parent: bool) -> list[WriteResult]:
+        """Write many documents. See `DocsStore.write_many`."""
+        check_policy(if_exists)
+        results: list[WriteResult | None] = []
+        failures: dict[int, Exception] = {}
+        waiting = iter(documents)
+        ended: BaseException | None = None
+        while ended is None:
+            chunk: list[Document] = []
+            try:
+                chunk.extend(islice(waiting, self.backend.together))
+            except BaseException as error:  # noqa: BLE001 - raised below, when what came before it is written
+                ended = error
+            if not chunk:
+                break
+            for answer in self._put_chunk(chunk, if_exists, require_parent=require_parent):
+                if isinstance(answer, Exception):
+                    failures[len(results)] = answer
+                results.append(None if isinstance(answer, Exception) else answer)
+        failed = BatchError(results, failures) if failures else None
+        if ended is not None:
+            if failed is None:
+                raise ended
+            ended.add_note(str(failed))
+            raise ended from (failed if ended.__cause__ is None else ended.__cause__)
+        if failed is not None:
+            raise failed
+        return cast("list[WriteResult]", results)
+
+    def check_parent(self, stage: str, parent_doc_id: str | None) -> None:
+        """Refuse a parent that is no doc id, or that is named in a stage that has none.
+
+        Raises:
+            InvalidName, InvalidDocument: it is one.
+        """
+        if parent_doc_id is None:
+            return
+        check_doc_id(parent_doc_id, "parent_doc_id")
+        if self.stages.parent_of(stage) is None:
+            problem = f"{parent_doc_id!r}, but stage {stage!r} has no parent; expected None"
+            raise InvalidDocument("parent_doc_id", problem)
+
+    def find_missing_parent(
+        self, stage: str, doc_id: str, task_id: str, parent_doc_id: str | None
+    ) -> MissingParent | None:
+        """Return the error for a document whose parent is not in the store; None where nothing is missing."""
+        parent_stage = self.stages.parent_of(stage)
+        if parent_stage is None:
+            return None
+        if parent_doc_id is not None and self.backend.exists(parent_stage, parent_doc_id):
+            return None
+        return MissingParent(
+            stage=stage,
+            doc_id=doc_id,
+            task_id=task_id,
+            parent_stage=parent_stage,
+            parent_doc_id=parent_doc_id,
+            found_in=self.stages_with(parent_doc_id) if parent_doc_id is not None else (),
+        )
+
+    def stages_with(self, doc_id: str) -> tuple[str, ...]:
+        """Return the stages that hold a document of that id."""
+        return tuple(stage for stage in self.stages if exists(self.backend, stage, doc_id))
+
+    def _prepare(self, document: Document) -> StoredDocument:
+        """Return the version that a document is to become.
+
+        Raises:
+            InvalidDocument, InvalidName, TypeError: it cannot be stored here.
+        """
+        given: object = document
+        if not isinstance(given, Document):
+            hint = "; its read() gives one" if isinstance(given, StoredDocument) else ""
+            raise TypeError(f"document: expected a Document, got {type(given).__name__}{hint}")
+        stage = self.stages.check(document.stage)
+        if document.task_id is None or document.created_at is None:
+            missing = "task_id" if document.task_id is None else "created_at"
+            raise InvalidDocument(missing, "unknown, as it was read from an older system's record; expected one")
+        self.check_parent(stage, document.parent_doc_id)
+        record, parts = Record.from_document(document, nonce())
+        return StoredDocument(self.backend, stage, document.doc_id, Stored(record.to_bytes(), parts), ALL_FILES, record)
+
+    def _missing_parent_of(self, new: StoredDocument) -> MissingParent | None:
+        return self.find_missing_parent(new.stage, new.doc_id, cast("str", new.task_id), new.parent_doc_id)
+
+    def _put_in_place(
+        self, new: StoredDocument, there: StoredDocument, *, has_new_texts: bool
+    ) -> StoredDocument | None:
+        """Replace what is there; return what was written, or None where another writer changed it meanwhile."""
+        stage, doc_id, expected = new.stage, new.doc_id, there.stored.record
+        if has_new_texts:
+            return new if self.backend.replace(stage, doc_id, expected, *new.stored) else None
+        merged = new.facts.in_place_of(there.facts)
+        stored = Stored(merged.to_bytes(), new.stored.parts)
+        if not self.backend.amend(stage, doc_id, expected, stored.record, {}):
+            return None
+        return StoredDocument(self.backend, stage, doc_id, stored, ALL_FILES, merged)
+
+    def _put_chunk(
+        self, documents: Sequence[Document], if_exists: Policy, *, require_parent: bool
+    ) -> list[WriteResult | Exception]:
+        """Write some documents together; return the result or the error of each."""
+        answers: dict[int, WriteResult | Exception] = {}
+        new: dict[int, StoredDocument] = {}
+        for number, document in enumerate(documents):
+            try:
+                new[number] = self._prepare(document)
+            except Exception as error:  # noqa: BLE001 - also what a backend raises that is no error of docid's
+                answers[number] = _without_frames(error)
+
+        def put(number: int) -> WriteResult | Exception:
+            try:
+                return self.put(documents[number], if_exists, require_parent=require_parent)[0]
+            except Exception as error:  # noqa: BLE001 - as above
+                return _without_frames(error)
+
+        # A parent counts if it stands before its child, wherever the stream is cut into chunks.
+        place: dict[tuple[str, str | None], int] = {}
+        for number, each in new.items():
+            place.setdefault((each.stage, each.doc_id), number)
+        for number, each in list(new.items()):
+            if require_parent and place.get(self._parent_name(each), number) > number:
+                answers[number] = put(number)
+                del new[number]
+        # Stage by stage, parents first: a parent may be written with its children.
+        for stage in self.stages:
+            first: dict[str, int] = {}
+            of_stage = [number for number, each in new.items() if each.stage == stage]
+            again = [number for number in of_stage if first.setdefault(new[number].doc_id, number) != number]
+            answers.update(
+                self._create_together(
+                    {number: new[number] for number in first.values()}, put, require_parent=require_parent
+                )
+            )
+            # A second document of one id is judged against the first.
+            answers.update((number, put(number)) for number in again)
+        return [answers[number] for number in range(len(documents))]
+
+    def _create_together(
+        self, new: Mapping[int, StoredDocument], put: Callable[[int], WriteResult | Exception], *, require_parent: bool
+    ) -> Iterator[tuple[int, WriteResult | Exception]]:
+        """Create documents of one stage together; `put` those whose id is taken, or whose parent is missing."""
+        orphans = self._find_orphans(new) if require_parent else []
+        # A document that exists already needs no parent: put looks for it.
+        yield from zip(orphans, self.backend.each(put, orphans), strict=True)
+        asked = {number: each for number, each in new.items() if number not in set(orphans)}
+        created = self.backend.create_many(
+            [NewDocument(each.stage, each.doc_id, *each.stored) for each in asked.values()]
+        )
+        taken = []
+        for (number, each), answer in zip(asked.items(), created, strict=True):
+            if isinstance(answer, Exception):
+                yield number, _without_frames(answer)
+            elif answer:
+                yield number, WriteResult(Outcome.CREATED, each.stage, each.doc_id, each.location)
+            else:
+                taken.append(number)
+        yield from zip(taken, self.backend.each(put, taken), strict=True)
+
+    def _find_orphans(self, new: Mapping[int, StoredDocument]) -> list[int]:
+        """Return the numbers of those documents whose parent does not exist, or cannot be looked for."""
+        parents = {number: self._parent_name(each) for number, each in new.items() if self.stages.parent_of(each.stage)}
+        names = list(dict.fromkeys(parents.values()))
+        is_there = dict(zip(names, self.backend.each(self._parent_exists, names), strict=True))
+        return [number for number, name in parents.items() if not is_there[name]]
+
+    def _parent_name(self, document: StoredDocument) -> tuple[str, str | None]:
+        return self.stages.parent_of(document.stage) or "", document.parent_doc_id
+
+    def _parent_exists(self, name: tuple[str, str | None]) -> bool:
+        stage, doc_id = name
+        try:
+            return doc_id is not None and self.backend.exists(stage, doc_id)
+        except Exception:  # noqa: BLE001 - each document that needs it meets the error again, and raises it
+            return False
+
+
+def exists(backend: Backend, stage: str, doc_id: str) -> bool:
+    """Return whether a document exists; what stands there and is none does not count."""
+    try:
+        return backend.exists(stage, doc_id)
+    except UnreadableDocument:
+        return False
+
+
+def check_policy(if_exists: object) -> None:
+    """Refuse another policy than those of `DocsStore.write`.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    if if_exists not in _POLICIES:
+        raise ValueError(f"if_exists: expected 'fail', 'keep' or 'replace', got {if_exists!r}")
+
+
+def _without_frames(error: Exception) -> Exception:
+    """Return an error that is held, without the frames of its traceback, which hold the texts of a whole chunk."""
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__traceback__ = cause.__context__ = None
+        cause = cause.__cause__
+    return error
