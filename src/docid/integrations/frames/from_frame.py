@@ -261,11 +261,12 @@ def _format_cells(series: nw.Series[Any], faults: Faults, *, is_id: bool, is_who
     texts: list[str | None] = []
     for number, (value, null) in enumerate(zip(series.to_list(), series.is_null().to_list(), strict=True), 1):
         text = "" if null else _format_cell(value, is_whole=is_whole)
-        kind, wrong = type(value).__name__, ""
+        wrong = ""
         if text is None:
-            wrong = f"of type {kind}; expected text, a number or nothing"
+            wrong = f"of type {type(value).__name__}; expected text, a number or nothing"
         elif text and is_id and not isinstance(value, str):
-            wrong = f"of type {kind}; expected text (read the table with its columns as text: dtype=str)"
+            expected = "expected text (read the table with its columns as text: dtype=str)"
+            wrong = f"of type {type(value).__name__}; {expected}"
         elif text != utf8(text):
             wrong = "expected text that UTF-8 can hold"
         if wrong:
