@@ -672,7 +672,7 @@ def test_a_table_that_gives_no_row_fails_the_step_and_the_check(
     [
         pytest.param(StoreUnavailable("write", "s3://b/draft/d1.json", "no answer", "try again"), 3, id="no-answer"),
         pytest.param(StoreUnavailable("write", "s3://b/d", "not allowed", "see", refused=True), 1, id="refused"),
-        pytest.param(DocumentBusy("draft", "d1", "t-1", "docs/draft/d1"), 3, id="busy"),
+        pytest.param(DocumentBusy("draft", "d1", "docs/draft/d1", "t-1"), 3, id="busy"),
     ],
 )
 def test_what_may_pass_is_tried_again(

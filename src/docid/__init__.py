@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from docid._version import __version__
+from docid._version import __version__ as __version__
 from docid.core.document import Document
+from docid.core.findings import Finding
 from docid.core.ids import DocId, collision_probability, is_doc_id, reserve_doc_id, reserve_doc_ids
 from docid.core.outcomes import BatchError, Outcome, WriteResult
 from docid.core.stages import DEFAULT_STAGES, Stages
@@ -43,6 +44,7 @@ __all__ = [
     "DurabilityUnknown",
     "EssayTask",
     "EvaluationTask",
+    "Finding",
     "InvalidDocument",
     "InvalidName",
     "LineageConflict",
@@ -55,7 +57,6 @@ __all__ = [
     "TaskTableError",
     "UnreadableDocument",
     "WriteResult",
-    "__version__",
     "audit",
     "collision_probability",
     "is_doc_id",
