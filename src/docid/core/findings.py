@@ -112,7 +112,7 @@ class Finding(NamedTuple):
 class Change(NamedTuple):
     """What an operation did to one document, or would do: the result of copy, migrate and backfill.
 
-    A `Finding` says what is wrong; a `Change` says what became of a document, also where nothing is wrong.
+    A `Finding` says what is wrong; a `Change` says what became of a document.
 
     Attributes:
         outcome: what became of it.

@@ -68,18 +68,18 @@ def check_lineage(  # noqa: PLR0917 - the names of the document that is to be wr
 
 
 def contradicts(stored: str | None, given: str | None) -> bool:
-    """Return whether two task ids, or two parents, differ; where one of them is unknown (None) they do not."""
+    """Return whether two task ids, or two parents, differ; an unknown one (None) differs from none."""
     return stored is not None and given is not None and stored != given
 
 
 def find_differences(
     record: Record, task_id: str | None, parent_doc_id: str | None
 ) -> dict[str, tuple[str | None, str | None]]:
-    """Return what a record says otherwise than somebody else: by key, the record's value and the other one.
+    """Return the values in which a record differs from another source: by key, the record's value and the other one.
 
     Args:
         record: the record.
-        task_id, parent_doc_id: what somebody else says, a task table for example; None where it says nothing.
+        task_id, parent_doc_id: the values of the other source, for example a task table; None if it has none.
     """
     pairs = {"task_id": (record.task_id, task_id), "parent_doc_id": (record.parent_doc_id, parent_doc_id)}
     return {key: (own, other) for key, (own, other) in pairs.items() if contradicts(own, other)}

@@ -85,7 +85,7 @@ def _check_apart(source: Backend, target: Backend) -> None:
 
 
 class _Versions(NamedTuple):
-    """The versions of a document to copy, the earliest first, and what was left out of its history."""
+    """The versions of a document to copy, the earliest first, and a message if its history is incomplete."""
 
     versions: list[StoredDocument]
     message: str = ""
@@ -95,7 +95,7 @@ class _Versions(NamedTuple):
         return self.versions[-1]
 
     def find(self, there: Stored | None) -> int | None:
-        """Return which version the target holds, the latest such; None where it is none of them."""
+        """Return the position of the version that the target holds, the latest such; None if it holds another."""
         for at in range(len(self.versions) - 1, -1, -1):
             stored = self.versions[at].stored
             if there is not None and (stored.record, stored.parts) == (there.record, there.parts):
@@ -178,7 +178,7 @@ class _Copy(NamedTuple):
         return self._report(each, "conflict", self._describe_difference(last, None))
 
     def _put(self, old: StoredDocument, new: StoredDocument) -> bool:
-        """Put a version in the place of the one before; return False where that is no longer there."""
+        """Replace a version by the next one; return False if the target holds another one by now."""
         stage, doc_id, before, after = new.stage, new.doc_id, old.stored, new.stored
         if before.parts.items() <= after.parts.items():
             added = {name: data for name, data in after.parts.items() if name not in before.parts}
@@ -192,7 +192,7 @@ class _Copy(NamedTuple):
             return True  # `_update` reports it
 
     def _load(self, stage: str, doc_id: str, with_history: Container[str] | None) -> _Versions | Change | None:
-        """Return the versions of a document, compared with their records; None where it has vanished."""
+        """Return the versions of a document, checked against their records; None if it has vanished."""
         version = None
         try:
             version = StoredDocument.load(self.source, stage, doc_id, ALL_FILES)
@@ -225,7 +225,7 @@ class _Copy(NamedTuple):
             yield later
 
     def _check(self, version: StoredDocument) -> StoredDocument:
-        """Return a version with nothing but its parts, compared with its record.
+        """Return a version with its parts only, checked against its record.
 
         Raises:
             UnreadableDocument: it is damaged, or lists a file that this docid does not know.
@@ -241,7 +241,7 @@ class _Copy(NamedTuple):
         return version.with_stored(stored, ALL_FILES)
 
     def _verify(self, each: _Versions) -> Change | None:
-        """Return the refusal of a document that the target does not give back as it was written."""
+        """Return a refusal if the target does not give the document back as it was written."""
         last = each.last
         if _Versions([last]).find(self.target.load(last.stage, last.doc_id, ALL_FILES)) == 0:
             return None
@@ -254,7 +254,7 @@ class _Copy(NamedTuple):
         return Change(outcome, last.stage, last.doc_id, last.task_id, where, message or each.message, done)
 
     def _describe_difference(self, last: StoredDocument, there: Stored | None) -> str:
-        """Return how the target's document differs; with None, that another writer is at it."""
+        """Return how the target's document differs; with None, that another writer changed it."""
         where = self.target.location(last.stage, last.doc_id)
         if there is None:
             return f"{where}: another writer changed it during the copy; copy it again"
@@ -268,6 +268,6 @@ class _Copy(NamedTuple):
 
 
 def _raise_if_unavailable(error: Exception) -> None:
-    """Raise the error of a store that did not answer: its documents are neither missing nor damaged."""
+    """Raise the error if the store did not answer: the document is then neither missing nor damaged."""
     if isinstance(error, StoreUnavailable):
         raise error

@@ -40,7 +40,7 @@ class _Undecided(Exception):
 
 
 class _Plan(NamedTuple):
-    """The record that takes the place of another; None where nothing is to be done."""
+    """The record that takes the place of another; None if nothing changes."""
 
     data: dict[str, Any] | None
     message: str = ""
@@ -57,7 +57,7 @@ def _swap_record(
     *,
     apply: bool,
 ) -> Change:
-    """Put the planned record in the place of a document's; return why not where that cannot be done."""
+    """Put the planned record in the place of a document's; or say why that cannot be done."""
     change = Change("leave", stage, doc_id, None, store.backend.location(stage, doc_id))
     try:
         for _ in range(TURNS):
@@ -103,7 +103,7 @@ def _parse_exactly(record: bytes) -> dict[str, Any]:
     """Return the values of a record exactly as they stand; numbers of any size.
 
     Raises:
-        _Undecided: it holds what no reader gives back.
+        _Undecided: it has a value that no reader gives back.
     """
 
     def refuse_repeated_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def migrate(
 
 
 _Lineages = dict[str, tuple[str | None, str | None] | None]
-"""What a table says of its documents, by doc id: task id and parent; None where two rows differ."""
+"""The task id and parent that a table has for each doc id; None if two of its rows differ."""
 
 
 def _read_lineages(path: str, stage: str) -> _Lineages:
@@ -210,7 +210,7 @@ def _migrate(store: DocsStore, known: dict[str, _Lineages], *, apply: bool, assu
 
 
 class _Source(NamedTuple):
-    """Where a value of the new record comes from: as the record says it, and as people are told."""
+    """The source of a value in the new record: as the record names it, and as a message for people."""
 
     value: str
     message: str
@@ -262,7 +262,7 @@ def _check_own_keys(version: StoredDocument, own: dict[str, Any]) -> None:
 
 
 def _describe_files(store: DocsStore, version: StoredDocument) -> dict[str, Any]:
-    """Read the parts, and return what the new record says of them."""
+    """Read the parts, and return their entries for the new record."""
     loaded = StoredDocument.load(store.backend, version.stage, version.doc_id, ALL_FILES)
     if loaded is None or loaded.stored.record != version.stored.record:
         raise _Undecided("it was changed at this moment; run it again")
@@ -273,12 +273,12 @@ def _describe_files(store: DocsStore, version: StoredDocument) -> dict[str, Any]
 def _complete_lineage(
     version: StoredDocument, own: dict[str, Any], row: tuple[str | None, str | None] | None, *, has_parent: bool
 ) -> tuple[Record, dict[str, _Source]]:
-    """Return a record whose lineage is complete and valid, and what of it comes from the table.
+    """Return a record whose lineage is complete and valid, and which of its values come from the table.
 
     Args:
         version: the document.
         own: the values of docid's keys in its record.
-        row: what the table says, as in `_Lineages`.
+        row: the task id and parent in the table; None if two rows differ.
         has_parent: whether documents of its stage have a parent.
     """
     for key in ("task_id", "parent_doc_id"):
@@ -308,7 +308,7 @@ def _complete_lineage(
 
 
 def _find_time(store: DocsStore, version: StoredDocument, text: Any, *, assume_utc: bool) -> tuple[str, _Source | None]:
-    """Return when a document was made, and where that comes from if not from its record alone."""
+    """Return when a document was made, and the source of that unless it is the record alone."""
     if text is None:
         moment = file_time(store, version.stage, version.doc_id)
         if moment is None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Step", "repair"]
 
-# Faults of a document as a whole. Somebody may have mended it by now, so it is read again at the last moment.
+# Faults of a whole document. It may be repaired by now, so it is read again just before it is moved.
 _OF_DOCUMENTS = frozenset({"hash-mismatch", "misplaced-document", "torn-document", "unreadable-record"})
 
 
@@ -36,9 +36,9 @@ class Step(NamedTuple):
         action: `quarantine`: move it aside. `settle`: finish or roll back an interrupted replace. `purge`: delete what
             was moved aside, or replaced, long ago. `leave`: people have to decide.
         path: what it is done to, relative to the root.
-        message: what that is.
-        done: whether it was done; false in a plan, where it turned out to be no longer needed, and where it failed.
-        to: where it is now, relative to the root; empty where it was not moved.
+        message: the fault, or the size of what is purged.
+        done: whether it was done; false in a plan, if it was no longer needed, and if it failed.
+        to: where it is now, relative to the root; empty if it was not moved.
         finding: the finding behind it; None for a purge.
         error: why it could not be done.
     """
@@ -121,7 +121,7 @@ def _repair_stages(
             step = Step(finding.action, path, finding.message, finding=finding)
             yield _apply(store, sweeper, step, finding, run, stale_after, verify=verify) if apply else step
         if sweeper is not None and apply:
-            # Where the stage cannot be listed the scan has said so.
+            # If the stage cannot be listed, the scan has reported that.
             with contextlib.suppress(OSError):
                 sweeper.tidy(stage, stale_after)
 
@@ -151,7 +151,7 @@ def _apply(  # noqa: PLR0917 - from one place
 
 
 def _is_mended(store: DocsStore, finding: Finding, *, verify: bool) -> bool:
-    """Return whether a document that could not be used can be used now."""
+    """Return whether the document of a finding can be read now."""
     try:
         store.read(finding.stage, finding.doc_id, verify=verify)
     except (DocidError, OSError):

@@ -31,8 +31,8 @@ class Relative(NamedTuple):
     Attributes:
         stage, doc_id: the document.
         task_id: its task; None where that is not known.
-        parent_doc_id: what it was made from; None where there is none, or it is not known.
-        problem: what is wrong where it cannot be read (`not in the store`, say); empty where nothing is.
+        parent_doc_id: the document it was made from; None if it has no parent, or the parent is not known.
+        problem: why it cannot be read, for example `not in the store`; empty if it can.
     """
 
     stage: str
@@ -60,8 +60,8 @@ class Lineage:
     Attributes:
         document: the document that was asked for.
         ancestors: its parent, the parent of that, and so on; the last one may have a problem.
-        descendants: what was made from it, directly or not: stage by stage, in each by task id and doc id.
-        findings: records that cannot be read, where descendants were looked for: they may be some.
+        descendants: the documents made from it, directly or not, sorted by stage, task id and doc id.
+        findings: records that cannot be read; they may be those of further descendants.
         stages: the stages of the pipeline.
 
     Example:
@@ -101,7 +101,7 @@ class Lineage:
         return self.ancestors[-1] if self.ancestors else self.document
 
     def children_of(self, relative: Relative) -> tuple[Relative, ...]:
-        """Return what was made from one of these documents; of an ancestor, what leads to the document alone."""
+        """Return the documents made from this one; for an ancestor only the child that leads to the document."""
         return tuple(self._children.get((relative.stage, relative.doc_id), ()))
 
     def __repr__(self) -> str:
@@ -112,11 +112,11 @@ class Lineage:
         return "\n".join(f"{guides}{relative}{self.mark(relative)}" for guides, relative in self.lines())
 
     def lines(self) -> Iterator[tuple[str, Relative]]:
-        """Return the documents from the top, each behind the lines that lead to it in the tree."""
+        """Return the documents from the top, each after the lines that lead to it in the tree."""
         return self._lines(self.root, "", "")
 
     def mark(self, relative: Relative) -> str:
-        """Return what stands behind the document that was asked for; nothing for others."""
+        """Return the mark after the document that was asked for; empty for others."""
         return "  <" if relative is self.document else ""
 
     def _lines(self, relative: Relative, first: str, others: str) -> Iterator[tuple[str, Relative]]:
@@ -152,7 +152,7 @@ class Lineage:
 
 
 def _mermaid_text(text: str) -> str:
-    """Return a text as a label takes it: what could end it, or be taken for markup, as a numeric entity."""
+    """Return a text as a label takes it, with every character that could end it or be markup as an entity."""
     return re.sub(r"[^\w ./-]", lambda found: f"#{ord(found[0])};", visible(text))
 
 
@@ -200,7 +200,7 @@ def _find_descendants(backend: Backend, stages: Stages, document: Relative) -> I
                     if found.code != "uncommitted-directory":
                         yield found
                 elif found is not None and found.parent_doc_id in parents:
-                    children[found.doc_id] = _to_relative(found)  # what is replaced meanwhile may come twice
+                    children[found.doc_id] = _to_relative(found)  # a document that is replaced now may come twice
         except UnreadableDocument as error:
             yield report_unlisted(backend, stage, error)
         known[stage] = set(children)

@@ -1,4 +1,4 @@
-"""Scanning a stage: its documents, and what is wrong in it as findings."""
+"""Scan a stage: yield its documents, and a finding for each fault."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _READABLE = "see to it that it can be read"
 def scan(
     backend: Backend, stage: str, *, verify: bool = False, stale_after: float = 3600.0, is_strict: bool = False
 ) -> Iterator[StoredDocument | Finding]:
-    """Return the documents of a stage, and what is wrong in it. See `DocsStore.scan`.
+    """Return the documents of a stage, and a finding for each fault in it. See `DocsStore.scan`.
 
     Args:
         backend, stage, verify, stale_after: as for `DocsStore.scan`.
@@ -50,7 +50,7 @@ def scan(
     """
     known: set[tuple[str, str]] = set()
     for found in _scan(backend, stage, verify=verify, stale_after=stale_after, is_strict=is_strict):
-        # What is replaced, or repaired, while the stage is listed may be listed twice.
+        # A document that is replaced or repaired during the listing may be listed twice.
         if isinstance(found, StoredDocument):
             yield found
         elif (found.code, found.where) not in known:
@@ -75,7 +75,7 @@ def _scan(
 
 
 def find_leftovers(backend: Backend, stage: str, *, stale_after: float, is_strict: bool = False) -> Iterator[Finding]:
-    """Return what lies beside the documents of a stage and belongs to none; where it cannot be listed, that."""
+    """Return findings for files that belong to no document, or one for a stage that cannot be listed."""
     sweeper = backend.sweeper()
     try:
         if sweeper is not None:
@@ -134,9 +134,9 @@ def load_whole(backend: Backend, stage: str, doc_id: str) -> StoredDocument | No
 def examine(
     backend: Backend, stage: str, doc_id: str, *, verify: bool, stale_after: float, is_strict: bool = False
 ) -> Iterator[StoredDocument | Finding]:
-    """Look at one document closely: return it, or what is wrong with it; and what lies in it that is none of its parts.
+    """Check one document: return it, or a finding for its fault; and a finding for each file that is not a part of it.
 
-    Nothing where there is none, or a writer may be at it.
+    Returns nothing if there is no document, or a writer may still be at work on it.
     """
     sweeper = backend.sweeper()
     try:
@@ -148,13 +148,13 @@ def examine(
             record = version.stored.record
             listed = ALL_FILES if version.legacy else tuple(version.facts.files)
         if sweeper is not None:
-            # Without a version it has vanished meanwhile, or is an empty directory.
+            # Without a version the document has vanished, or this is an empty directory.
             for leftover in sweeper.strays(stage, doc_id, record, listed, stale_after):
                 yield _with_hint(backend, leftover, None if version is None else version.task_id)
     except UnreadableDocument as error:
         yield from _examine_fault(backend, sweeper, error, stale_after)
     except DocumentNotFound:
-        return  # it has vanished meanwhile
+        return  # it has vanished
     except OSError as error:
         yield _report_unreadable(backend, stage, doc_id, error, is_strict=is_strict)
 
@@ -169,7 +169,7 @@ def _report_unreadable(backend: Backend, stage: str, doc_id: str, error: OSError
 def _examine_fault(
     backend: Backend, sweeper: Sweeper | None, error: UnreadableDocument, stale_after: float
 ) -> Iterator[Finding]:
-    """Return what is wrong with a document that cannot be used; nothing where a writer may be at it."""
+    """Return the finding for an unusable document; nothing if a writer may still be at work on it."""
     stage, doc_id, finding = error.stage, error.doc_id, Finding.of(error)
     if sweeper is not None and error.code == "uncommitted-directory":
         for stray in sweeper.strays(stage, doc_id, None, (), stale_after):
@@ -188,7 +188,7 @@ def _examine_fault(
 
 
 def _load_record(backend: Backend, stage: str, doc_id: str) -> bytes | None:
-    """Return the record as it lies there; None where there is none."""
+    """Return the bytes of the record, or None if there are none."""
     try:
         stored = backend.load(stage, doc_id)
     except (UnreadableDocument, OSError):
@@ -197,7 +197,7 @@ def _load_record(backend: Backend, stage: str, doc_id: str) -> bytes | None:
 
 
 def _with_hint(backend: Backend, finding: Finding, task_id: str | None = None) -> Finding:
-    """Return the finding of a sweeper with its task, and what to do about it."""
+    """Add the task, and the hint what to do, to a finding of a sweeper."""
     if finding.action is not None:
         return finding._replace(task_id=task_id, hint=_HINTS[finding.action])
     is_in_the_way = finding.where == backend.location(finding.stage, finding.doc_id)

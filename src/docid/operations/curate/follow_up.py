@@ -53,15 +53,15 @@ def follow_up(
     sources: dict[str, str] | None = None,
     stages: Stages = DEFAULT_STAGES,
 ) -> FollowUp:
-    """Make the tables that belong to curated rows: the rows of their parents, and those of their evaluations.
+    """Make the rows of the parents and of the evaluations of curated rows.
 
     A parent's row has the `parent_doc_id` and `<parent stage>_task_id` of the curated row, and of its other columns
     those that the curated row has too. There is an evaluation for each curated row, template and model; its task id is
     `<doc id>__<template>__<model>`.
 
     Args:
-        curated: reserved rows of one stage, essays say; of no stage's first.
-        templates, models: what evaluates them; no evaluations where one of them is empty.
+        curated: reserved rows of one stage with a parent, for example essays.
+        templates, models: what evaluates them; without templates or models there are no evaluations.
         run_id, salt: as for `reserve_tasks`, for the evaluations.
         sources: by stage, the stored document whose prompt is sent again in all rows of it (`source_doc_id`).
         stages: the stages of the pipeline.
@@ -69,7 +69,7 @@ def follow_up(
     Raises:
         ValueError: rows without doc ids, or two with one, or of a stage without parent, or that disagree about a
             parent.
-        TaskTableError: two evaluations that come to one id.
+        TaskTableError: two evaluations have the same id.
 
     Example:
         >>> from docid import EssayTask
@@ -134,7 +134,7 @@ def _build_child(row_type: type[TaskRow], row: TaskRow, template: Template, mode
 
 
 def _build_row(row_type: type[TaskRow], row: TaskRow, own: dict[str, str] | None = None, **identity: str) -> TaskRow:
-    """Return a row with the columns of its type out of `own`, or else of another row."""
+    """Return a row whose columns come from `own`, or else from another row."""
     own = own or {}
     values: dict[str, Any] = dict(identity)
     for column in schema_of(row_type).columns:

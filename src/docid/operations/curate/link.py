@@ -37,15 +37,15 @@ class Linked(NamedTuple):
 
     Attributes:
         rows: the rows of the table.
-        filled: those whose `doc_id` is a stored document's now, and was another or none.
+        filled: those that got the `doc_id` of a stored document.
         kept: those whose `doc_id` was set before and stays.
         parents_filled: those whose `parent_doc_id` was filled in.
-        parents_missing: those that have none still, of a stage with a parent.
-        notes: `no-document`: nothing of this task is in the store. `other-documents`: several are, one was chosen.
-            `other-parent`: what is there was made from another parent than the row's. `kept-id`: the row has an
-            id, and what is there of its task has others. `other-salt`: the row notes a run id or salt, and no
-            document has their id. `taken`: what is there is another row's. `missing-parent`: the document was linked,
-            and its parent is gone. The codes of an audit: a document that cannot be used.
+        parents_missing: those that still have none, of a stage with a parent.
+        notes: `no-document`: the store has no document of this task. `other-documents`: it has several, one was
+            chosen. `other-parent`: the documents were made from another parent than the row's. `kept-id`: the row
+            keeps its id, and the documents of its task have others. `other-salt`: the row has a run id or salt, and
+            no document has their id. `taken`: the documents belong to other rows. `missing-parent`: the document was
+            linked, and its parent is gone. The codes of an audit: a document that cannot be used.
     """
 
     rows: int
@@ -83,10 +83,10 @@ def link(
         dry_run: write nothing.
 
     Raises:
-        TaskTableError: the table is faulty, or was changed by somebody else meanwhile.
+        TaskTableError: the table is faulty, or another process changed it during the run.
         ValueError: the name says no stage, and no `row_type` is given.
         InvalidName: the stage is none of the store's.
-        OSError: the table or the stage cannot be read, or the table not be written.
+        OSError: the table or the stage cannot be read, or the table cannot be written.
 
     Example:
         >>> import pathlib, tempfile
@@ -280,7 +280,7 @@ def _find_candidates(store: DocsStore, stage: str, tasks: dict[str, list[_Candid
         OSError: the stage cannot be listed, or the store did not answer.
     """
     notes = []
-    known: set[str] = set()  # a document that is replaced meanwhile may come twice
+    known: set[str] = set()  # a document that is replaced now may come twice
     for found in scan(store.backend, stage, is_strict=True):
         if isinstance(found, Finding):
             if found.level == "error":

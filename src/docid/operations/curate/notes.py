@@ -17,15 +17,15 @@ __all__ = ["Note", "file_time", "find_time", "read_time"]
 class Note(NamedTuple):
     """Something that curation left out, or chose among several, and why.
 
-    It has no stable code and may stand for many things: a `Finding` says what is wrong with one document, a `Change`
-    what an operation did to one.
+    It has no stable code, and one note may count many evaluations or rows. A `Finding` is a fault of one document, a
+    `Change` the result of an operation for one document.
 
     Attributes:
-        kind: what kind of thing it is, for programs.
+        kind: why it was left out, for programs.
         where: the row of a table, or the document.
         task_id: its task, where that is known.
-        message: what it is, and what was done about it.
-        number: how many things it stands for.
+        message: what was left out, and why.
+        number: how many evaluations or rows it counts.
     """
 
     kind: str
@@ -47,12 +47,12 @@ class Note(NamedTuple):
 
 
 def find_time(store: DocsStore, document: StoredDocument) -> datetime | None:
-    """Return when a document was made: as its record says, or else its file; None where neither does."""
+    """Return when a document was made: as its record says, or else its file; None if neither does."""
     return read_time(document) or file_time(store, document.stage, document.doc_id)
 
 
 def read_time(document: StoredDocument) -> datetime | None:
-    """Return when a document was made, as its record says, also an older system's; None where it does not."""
+    """Return when a document was made by its record, also an older system's; None if the record has no time."""
     if document.created_at is not None or not document.legacy:
         return document.created_at
     said: Any = document.record.get("created_at")
@@ -64,7 +64,7 @@ def read_time(document: StoredDocument) -> datetime | None:
 
 
 def file_time(store: DocsStore, stage: str, doc_id: str) -> datetime | None:
-    """Return when the raw text of a document was last written; None where that is not known."""
+    """Return when the raw text of a document was last written; None if that is not known."""
     seconds = store.backend.modified(stage, doc_id)
     try:
         return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["IDENTITY", "Ancestors", "Builder", "check_row_type"]
 
 IDENTITY = frozenset({"task_id", "doc_id", "parent_doc_id", "doc_run_id", "doc_salt", "source_doc_id"})
-"""The fields of a row that say which document it is, and not what the document is made from."""
+"""The fields of a row that identify its document; the other fields say what it is made from."""
 
 _REMEMBERED = 10_000  # ancestors
 
@@ -52,7 +52,7 @@ class Ancestors:
 
     Args:
         store: where they are.
-        keys: the keys of metadata that are of use; all if None.
+        keys: the keys of metadata to keep; all if None.
     """
 
     def __init__(self, store: DocsStore, keys: frozenset[str] | None) -> None:
@@ -93,7 +93,7 @@ class Builder:
         self._row_type = row_type
         self._schema = schema_of(row_type)
         self._own = [column for column in self._schema.columns if column.attribute not in IDENTITY]
-        # Whatever the documents of another pipeline say beside its columns.
+        # Rows of another pipeline also take all other texts and numbers of the metadata.
         self._with_others = row_type not in {DraftTask, EssayTask, EvaluationTask}
         keys = None if self._with_others else self._schema.names | {"template_id", "model_id"}
         self._ancestors = Ancestors(store, keys)
@@ -103,7 +103,7 @@ class Builder:
         """Return the row.
 
         Raises:
-            ValueError: the document does not say what such a row has to have.
+            ValueError: the records lack a value that the row must have.
         """
         if document.task_id is None:
             raise ValueError("its record, of an older system, does not say its task: docid migrate")
@@ -136,7 +136,7 @@ class Builder:
         return row
 
     def note_unsaid(self) -> Iterator[Note]:
-        """Return the columns that the documents did not say."""
+        """Return a note for each column for which some documents had no value."""
         for column, count in self._unsaid.items():
             yield Note("unsaid", f"column {column}", None, f"left empty in {count:,} rows: the documents do not say it")
 
@@ -146,7 +146,7 @@ class Builder:
         return {key: text for key, text in {**parents, **chain[0].metadata}.items() if key not in taken}
 
     def _find_text(self, name: str, chain: list[_Facts]) -> str | None:
-        """Return the text of a column, as the nearest document says it: by a key of that name, or otherwise."""
+        """Return the text of a column from the nearest document that has one."""
         base = name.removesuffix("_name")
         if base != name and base in self._schema.names:
             # The name of a model comes from the document that the model comes from.
@@ -156,7 +156,7 @@ class Builder:
         return next((text for text in texts if text is not None), None)
 
     def _read_text(self, name: str, facts: _Facts) -> str | None:
-        """Return what one document says of a column."""
+        """Return the text of a column from one document: a key of that name, or one that means the same."""
         if name in facts.metadata:
             return facts.metadata[name]
         template, model = facts.metadata.get("template_id"), facts.metadata.get("model_id")

@@ -29,18 +29,18 @@ _PARSED_FILE = PART_FILES["parsed"]
 
 
 class Score(NamedTuple):
-    """What an evaluation gave.
+    """The result of an evaluation.
 
     Attributes:
         doc_id, task_id: the evaluation.
-        parent_doc_id: what it is of.
-        parent_task_id: the task of that; empty where it is not in the store.
-        template_id, model_id: those keys of its metadata, as text; empty where it has none.
-        score: the number that its parsed text is; None where there is none.
-        error: why there is none; empty where there is.
-        created_at: when it was made, ISO 8601, UTC; empty where its record, of an older system, does not say.
-        ancestors: the doc ids of what its parent was made from, by stage, the nearest first; empty text where that is
-            not in the store.
+        parent_doc_id: the document that was evaluated.
+        parent_task_id: the task of that document; empty if it is not in the store.
+        template_id, model_id: these keys of its metadata, as text; empty if it has none.
+        score: its parsed text as a number; None if that is not a number.
+        error: why it has no score; empty if it has one.
+        created_at: when it was made, ISO 8601, UTC; empty if an older system's record has no time.
+        ancestors: the doc ids of the ancestors of its parent, by stage, the nearest first; empty text if one is not
+            in the store.
     """
 
     doc_id: str
@@ -75,10 +75,10 @@ def score_columns(store: DocsStore, stage: str | None = None) -> tuple[str, ...]
 
 
 def scores(store: DocsStore, stage: str | None = None) -> Iterator[Score]:
-    """Read the scores of a stage: the number that the parsed text of each of its documents is.
+    """Read the scores of a stage: the parsed text of each of its documents, as a number.
 
-    A stream, sorted by doc id: the names of the stage are held, its documents are not. A document that has no number,
-    or cannot be read, is given with the reason. What vanishes meanwhile is left out.
+    A stream, sorted by doc id: the names of the stage are held, its documents are not. A document without a number,
+    or that cannot be read, has the reason in `error`. Documents that vanish during the run are left out.
 
     Args:
         store: where the documents are.
@@ -110,21 +110,21 @@ def scores(store: DocsStore, stage: str | None = None) -> Iterator[Score]:
 
 
 def _read_score(store: DocsStore, stage: str, doc_id: str, ancestors: Ancestors, further: list[str]) -> Score | None:
-    """Return the score of one document; None where it has vanished."""
+    """Return the score of one document; None if it has vanished."""
     try:
         document = StoredDocument.load(store.backend, stage, doc_id, (_PARSED_FILE,))
         if document is None:
             return None
         parsed = document.parsed_text
     except StoreUnavailable:
-        raise  # what did not answer is not missing, nor damaged
+        raise  # a document whose store did not answer is neither missing nor damaged
     except (UnreadableDocument, OSError) as problem:
         return Score(doc_id, "", "", "", "", None, f"unreadable: {problem}", "", "", dict.fromkeys(further, ""))
     score, error = _parse_number(parsed)
     own, *others = ancestors.chain_of(document)
     found = {each.stage: each.doc_id for each in others[1:]}
     if others and others[-1].parent_doc_id is not None and len(others) <= len(further):
-        # The parent names its own, which is not there: the name is known all the same.
+        # The last ancestor names its parent, which is not in the store; the name is known.
         found[further[len(others) - 1]] = others[-1].parent_doc_id
     return Score(
         doc_id,
@@ -160,7 +160,7 @@ _LARGEST = 1e300  # larger numbers cannot be added up
 
 
 def _parse_number(text: str | None) -> tuple[float | None, str]:
-    """Return the number that a text is, blanks around it aside, or what is wrong with it."""
+    """Return a text, stripped of blanks, as a number; or None and the reason."""
     if text is None:
         return None, "no parsed text"
     stripped = text.strip()
@@ -197,10 +197,10 @@ def write_scores(path: str | os.PathLike[str], scores: Iterable[Score], columns:
 def read_scores(path: str | os.PathLike[str]) -> Iterator[Score]:
     """Read a table of scores as a stream: at least its columns `parent_doc_id` and `score`.
 
-    What other columns it has of those of `write_scores` is read too, but for `ancestors`.
+    Other columns of `write_scores` are read too, except for `ancestors`.
 
     Raises:
-        TaskTableError: a column is missing; at the end, all cells that are no doc id or no number.
+        TaskTableError: a column is missing; at the end, for all cells that are not a doc id or not a number.
         OSError: the file cannot be read.
     """
     file = os.fspath(path)

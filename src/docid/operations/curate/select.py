@@ -77,7 +77,7 @@ _LEFT_OUT = {
     "other-template": "of other templates",
 }
 _SHOWN = 20  # templates in a message
-# Columns that an older system's tables have, and what stands in them; docid finds nothing by them.
+# Columns of an older system's tables, and the field that fills them; docid does not use them.
 _LEGACY = {"essay": ("essay_doc_id", "doc_id"), "evaluation": ("document_id", "essay_task_id")}
 
 
