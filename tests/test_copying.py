@@ -1,4 +1,4 @@
-"""Copies between homes: every byte, both ways, again after a kill, and nothing over another document."""
+"""Copies between backends: every byte, both ways, again after a kill, and never over another document."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ def test_a_real_store_of_an_older_system_goes_there_and_back(
     assert outcomes(copy(old, s3_store)) == {"same": 90}
 
 
-@pytest.mark.parametrize("homes", [("memory", "objects"), ("objects", "objects"), ("local", "memory")])
-def test_any_home_to_any(homes: tuple[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("backends", [("memory", "objects"), ("objects", "objects"), ("local", "memory")])
+def test_copy_works_between_any_two_backends(backends: tuple[str, str], tmp_path: Path) -> None:
     made: dict[str, Any] = {
         "memory": MemoryBackend,
         "objects": lambda: ObjectsBackend("memory://"),
         "local": lambda: LocalBackend(tmp_path),
     }
-    source, target = (DocsStore(made[home]()) for home in homes)
+    source, target = (DocsStore(made[backend]()) for backend in backends)
     documents(source)
     assert outcomes(copy(source, target, stages=["draft"])) == {"copied": 5}
     assert list(target.ids("essay")) == []
@@ -99,7 +99,7 @@ def test_any_home_to_any(homes: tuple[str, str], tmp_path: Path) -> None:
     assert [each.raw_text for each in target.history("draft", "d1")] == ["third", "third", "second", "text\r\n1\x00é"]
 
 
-def test_what_is_newer_is_brought_and_what_is_another_is_refused(local: DocsStore) -> None:
+def test_newer_versions_are_copied_and_other_documents_refused(local: DocsStore) -> None:
     there = DocsStore(ObjectsBackend("memory://"))
     documents(local)
     list(copy(local, there))
@@ -127,7 +127,7 @@ def test_what_is_newer_is_brought_and_what_is_another_is_refused(local: DocsStor
     assert there.read("draft", "d2") == before
 
 
-def test_what_is_damaged_is_left_out_and_said(local: DocsStore, tmp_path: Path) -> None:
+def test_damaged_documents_are_refused(local: DocsStore, tmp_path: Path) -> None:
     documents(local)
     root = tmp_path / "docs"
     (root / "draft" / "d0" / "raw.txt").write_bytes(b"\xc3")
@@ -181,7 +181,9 @@ def test_settings(local: DocsStore, tmp_path: Path) -> None:
         copy(local, DocsStore(ObjectsBackend("memory://"), stages=Stages.chain("draft")))
 
 
-def test_what_does_not_come_back_is_said(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_refuses_a_document_that_reads_back_differently(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     documents(local, 2)
     backend = ObjectsBackend("memory://")
     there = DocsStore(backend)
@@ -192,7 +194,7 @@ def test_what_does_not_come_back_is_said(local: DocsStore, monkeypatch: pytest.M
     assert "does not come back as it was" in told.message
 
 
-def test_beside_others(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_writers_in_the_target_are_conflicts(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     documents(local, 2)
     # Another copy has been here between the first look and the write.
     there = DocsStore(ObjectsBackend("memory://"))
@@ -217,7 +219,7 @@ def test_beside_others(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> Non
     assert list(copy(local, there)) == []
 
 
-def test_a_home_that_fails_ends_it_and_another_run_goes_on(
+def test_a_failing_backend_ends_the_copy_and_another_run_goes_on(
     local: DocsStore, s3_store: DocsStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     documents(local, 120)
@@ -367,7 +369,7 @@ def test_the_other_commands_take_a_url_too(
     assert capfd.readouterr().err == "docid: a store at a URL needs obstore: pip install 'docid-store[objects]'\n"
 
 
-def test_what_stands_in_the_way_in_the_other_store_is_a_conflict(local: DocsStore, tmp_path: Path) -> None:
+def test_unusable_documents_in_the_target_are_conflicts(local: DocsStore, tmp_path: Path) -> None:
     documents(local)
     there = DocsStore(tmp_path / "there", durability="none")
     assert outcomes(copy(local, there, stages=["draft"])) == {"copied": 5}
@@ -396,7 +398,7 @@ def test_a_store_is_not_copied_into_itself(tmp_path: Path, inside: str) -> None:
 
 
 class Unreadable(MemoryBackend):
-    """A home where a document, or its history, may not be read."""
+    """A backend that may not read a document, or its history."""
 
     def __init__(self, error: OSError, call: str) -> None:
         super().__init__()
@@ -415,7 +417,7 @@ class Unreadable(MemoryBackend):
 
 
 @pytest.mark.parametrize("call", ["load", "history"])
-def test_what_may_not_be_read_is_told_and_the_others_are_copied(call: str) -> None:
+def test_an_unreadable_document_is_refused_and_the_others_are_copied(call: str) -> None:
     backend = Unreadable(PermissionError(errno.EACCES, "not allowed", "docs/draft/d1"), "")
     documents(DocsStore(backend))
     backend.call = call
@@ -446,7 +448,7 @@ def test_history_of_another_lineage_is_not_a_documents_own(local: DocsStore, tmp
     assert list(there.history("draft", "d1")) == []
 
 
-def test_history_that_history_was_not_asked_for_is_known_all_the_same(local: DocsStore) -> None:
+def test_earlier_versions_are_known_without_copying_history(local: DocsStore) -> None:
     documents(local)
     there = DocsStore(ObjectsBackend("memory://"))
     list(copy(local, there, history=False))
@@ -458,7 +460,7 @@ def test_history_that_history_was_not_asked_for_is_known_all_the_same(local: Doc
     assert len(list(there.history("draft", "d2"))) == 1  # the version that was there
 
 
-def test_a_version_that_the_other_home_cannot_hold_does_not_keep_the_last_one_back(local: DocsStore) -> None:
+def test_a_version_that_the_target_cannot_hold_does_not_keep_the_last_one_back(local: DocsStore) -> None:
     backend = local.backend
     old = b'{"task_id": "t-1"}'
     assert backend.create("draft", "d1", old, {"raw.txt": b"\xff", "parsed.txt": b"p"})
@@ -509,7 +511,7 @@ def test_a_file_url_is_its_directory(local: DocsStore, tmp_path: Path, capfd: py
     assert main(["ls", "--store", f"file://{tmp_path}/docs", "draft"]) == 0
 
 
-def test_a_home_that_finds_something_else_where_it_creates_says_so(
+def test_something_else_where_a_document_is_created_is_a_conflict(
     local: DocsStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     documents(local, 2)

@@ -1,4 +1,4 @@
-"""Records of older systems brought to the current format, and records that get a key."""
+"""`migrate` and `backfill`: records of older systems get the current format, and records get a key."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def test_without_a_file_time_nothing_says_when() -> None:
 
 
 class Meddling(LocalBackend):
-    """A home in which others are at work."""
+    """A backend in which others are at work."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, durability="none")
@@ -300,7 +300,7 @@ def test_every_key_and_value_of_the_callers_survives(values: dict[str, Any]) -> 
     assert json.dumps(store.open("draft", "d1").metadata) == json.dumps(values)
 
 
-def test_documents_that_nothing_finds_are_told(local: DocsStore) -> None:
+def test_directories_that_no_id_finds_are_reported(local: DocsStore) -> None:
     old(local, "draft", "d1", {"task_id": "t"})
     for name in ("Draft-1", "con"):
         shutil.copytree(local.path("draft", "d1"), local.path("draft", "d1").parent / name)
@@ -310,7 +310,7 @@ def test_documents_that_nothing_finds_are_told(local: DocsStore) -> None:
     assert [each.doc_id for each in changes if each.done] == ["d1"]
 
 
-def test_leftovers_that_repair_clears_are_not_told(local: DocsStore) -> None:
+def test_leftovers_that_repair_clears_are_not_reported(local: DocsStore) -> None:
     path = old(local, "draft", "d1", {"task_id": "t"})
     (path.parent / ".tmp-d9-0123456789abcdef").mkdir()
     assert only(local).outcome == "migrate"

@@ -1,0 +1,39 @@
+"""The rules that compare lineage, beyond those that writing a document uses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from docid.core.lineage_rules import contradicts, describe_lineage, find_differences, find_unsaid, is_other_lineage
+from docid.core.record import Record
+
+
+def legacy(**values: object) -> Record:
+    return Record.from_bytes(json.dumps(values).encode(), "essay", "e1")
+
+
+@pytest.mark.parametrize(
+    ("stored", "given", "expected"),
+    [("a", "b", True), ("a", "a", False), (None, "a", False), ("a", None, False), ("a", "", True)],
+)
+def test_unknown_contradicts_nothing(stored: str | None, given: str | None, expected: bool) -> None:
+    assert contradicts(stored, given) is expected
+
+
+def test_differences_are_those_values_that_both_have() -> None:
+    record = legacy(task_id="t-1", parent_doc_id="d1")
+    assert find_differences(record, "t-2", "d1") == {"task_id": ("t-1", "t-2")}
+    assert list(find_differences(record, "t-2", "d2")) == ["task_id", "parent_doc_id"]
+    assert find_differences(record, None, None) == {}
+    assert find_differences(legacy(), "t-2", "d2") == {}
+
+
+def test_an_unknown_lineage_is_described_and_is_no_other_one() -> None:
+    record = legacy(task_id="t-1")
+    assert describe_lineage(record) == "task_id='t-1', parent_doc_id=None"
+    assert find_unsaid(record, has_parent=True) == ["parent_doc_id"]
+    assert find_unsaid(record, has_parent=False) == []
+    assert is_other_lineage(record, legacy(task_id="t-2"))
+    assert not is_other_lineage(record, legacy(task_id="t-1"))
