@@ -36,7 +36,8 @@ from docid import (
     write_tasks,
 )
 from docid.tables.atomicfile import AtomicFile
-from docid.tables.tasks import row_type_of, stage_of_table
+from docid.tables.rows import row_type_of
+from docid.tables.tasks import stage_of_table
 
 
 @attrs.frozen(kw_only=True)

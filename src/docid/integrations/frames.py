@@ -27,9 +27,10 @@ from docid.operations.curate.scores import Score
 from docid.store.docs_store import check_store
 from docid.store.scanning import answered
 from docid.store.stored import StoredDocument
-from docid.tables.csvfile import Faults, misspelt, names_shown
-from docid.tables.rows import TaskRow, schema_of, texts_of
-from docid.tables.tasks import TaskRows, check_noted, check_row, header_of, reserve_tasks, row_parser
+from docid.tables.csvfile import Faults, find_misspelling, format_names
+from docid.tables.reserve import check_noted, reserve_tasks
+from docid.tables.rows import TaskRow, format_cells, schema_of
+from docid.tables.tasks import TaskRows, build_row_parser, check_row, take_header
 
 try:
     import narwhals as nw
@@ -131,9 +132,9 @@ def reserve_frame(
 def _check_columns(names: list[Any], wanted: Sequence[str], hint: str = "", file: str = "") -> None:
     """Refuse a frame without the first of these columns, or with one of them under a name that is nearly its own."""
     texts = [str(name) for name in names]
-    wrong = {name: f"is {other!r} meant for it?" for name in wanted if (other := misspelt(name, texts))}
+    wrong = {name: f"is {other!r} meant for it?" for name in wanted if (other := find_misspelling(name, texts))}
     if not wrong and wanted[0] not in names:
-        wrong = {wanted[0]: f"the columns are {names_shown(texts) or 'none'}{hint}"}
+        wrong = {wanted[0]: f"the columns are {format_names(texts) or 'none'}{hint}"}
     if wrong:
         raise TaskTableError([Problem(file, None, name, "", f"{_NO_COLUMN}; {told}") for name, told in wrong.items()])
 
@@ -283,7 +284,7 @@ def frame_to_tasks(frame: IntoDataFrame, row_type: type[Row], *, reserved: bool 
 def _tasks(df: nw.DataFrame[Any], row_type: type[Row], *, reserved: bool, file: str = "") -> TaskRows[Row]:
     faults = _FrameFaults(file)
     try:
-        columns = header_of(iter([(1, list(df.columns))]), row_type, faults, reserved=reserved)
+        columns = take_header(iter([(1, list(df.columns))]), row_type, faults, reserved=reserved)
     except TaskTableError as error:
         raise TaskTableError([each._replace(row=None) for each in error.problems], error.count) from None
     return TaskRows(row_type, file, columns, _rows(df, row_type, columns, faults, reserved=reserved))
@@ -292,7 +293,7 @@ def _tasks(df: nw.DataFrame[Any], row_type: type[Row], *, reserved: bool, file: 
 def _rows(
     df: nw.DataFrame[Any], row_type: type[Row], columns: tuple[str, ...], faults: Faults, *, reserved: bool
 ) -> Iterator[tuple[int, Row]]:
-    parse = row_parser(row_type, columns, faults, reserved=reserved)
+    parse = build_row_parser(row_type, columns, faults, reserved=reserved)
     kinds = {column.name: column.kind for column in schema_of(row_type).columns}
     ids = {f"{row_type.stage}_task_id", f"{row_type.parent_stage}_task_id", *_IDS}
     texts = [
@@ -378,7 +379,7 @@ def tasks_to_frame(
     for row in held:
         if not isinstance(row, row_type):
             raise TypeError(f"rows: expected rows of {row_type.__name__}, got {type(row).__name__}")
-        names |= dict.fromkeys(texts_of(row))
+        names |= dict.fromkeys(format_cells(row))
     if not names:
         names = dict.fromkeys(name for name, column in own.items() if column.always)
     data: dict[str, tuple[type, list[Any]]] = {}

@@ -97,7 +97,7 @@ class TaskRow:
 
     def cell(self, column: str) -> str:
         """Return the text of one column; empty where the row has no such column."""
-        return texts_of(self).get(column, "")
+        return format_cells(self).get(column, "")
 
 
 @frozen(kw_only=True, repr=False)
@@ -179,32 +179,6 @@ def row_type_of(stage: str, stages: Stages = DEFAULT_STAGES) -> type[TaskRow]:
     return TaskRow.of(stage, parent)
 
 
-class Column(NamedTuple):
-    """How one field of a row type stands in a table."""
-
-    attribute: str
-    name: str
-    parse: Callable[[str], Any]
-    expected: str
-    default: Any = None
-    required: bool = False
-    always: bool = True
-    argument: str = ""
-    kind: type = str
-
-
-class Schema(NamedTuple):
-    """The columns of a row type, in the order of a new table; the extra ones stand between the two groups."""
-
-    leading: tuple[Column, ...]
-    trailing: tuple[Column, ...]
-    names: frozenset[str]
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        return self.leading + self.trailing
-
-
 @lru_cache(maxsize=256)
 def _plain_row_type(stage: str, parent_stage: str | None) -> type[TaskRow]:
     name = "".join(part.capitalize() for part in re.split("[-_]", stage)) + "Task"
@@ -223,7 +197,50 @@ def _rebuild_plain(stage: str, parent_stage: str | None, values: dict[str, Any])
     return _plain_row_type(stage, parent_stage)(**values)
 
 
-def _schema_of(row_type: type[Any]) -> Schema:
+def with_source(row: TaskRow, doc_id: str) -> TaskRow:
+    """Return a row that sends the prompt of a stored document again."""
+    if "source_doc_id" in schema_of(type(row)).names:
+        changes: dict[str, Any] = {"source_doc_id": doc_id}
+        return attrs.evolve(row, **changes)
+    return attrs.evolve(row, extra={**row.extra, "source_doc_id": doc_id})
+
+
+# --- schema ----------------------------------------------------------------------------------------------------
+
+
+class Column(NamedTuple):
+    """The column of one field of a row type.
+
+    Attributes:
+        always: it stands in a new table whatever its values are.
+        argument: the field as an argument of the class.
+        kind: the type of its values, None aside.
+    """
+
+    attribute: str
+    name: str
+    parse: Callable[[str], Any]
+    expected: str
+    default: Any
+    required: bool
+    always: bool
+    argument: str
+    kind: type
+
+
+class Schema(NamedTuple):
+    """The columns of a row type, in the order of a new table; the extra ones stand between the two groups."""
+
+    leading: tuple[Column, ...]
+    trailing: tuple[Column, ...]
+    names: frozenset[str]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.leading + self.trailing
+
+
+def _build_schema(row_type: type[Any]) -> Schema:
     """Return the columns of a row type.
 
     Raises:
@@ -231,70 +248,68 @@ def _schema_of(row_type: type[Any]) -> Schema:
     """
     if not isinstance(row_type, type) or not issubclass(row_type, TaskRow):
         raise TypeError(f"row_type: expected a class of rows, as EssayTask or row_type_of('essay'), got {row_type!r}")
+    class_name = row_type.__name__
     stage = getattr(row_type, "stage", None)
     if stage is None:
-        raise TypeError(f"{row_type.__name__}: expected stage = '…' in the class; it names the stage of its rows")
-    check_stage(stage, f"{row_type.__name__}.stage")
+        raise TypeError(f"{class_name}: expected stage = '…' in the class; it names the stage of its rows")
+    check_stage(stage, f"{class_name}.stage")
     hints = typing.get_type_hints(row_type)
-    base, fields = attrs.fields_dict(TaskRow), attrs.fields_dict(row_type)
+    fields = attrs.fields_dict(row_type)
     for name, hint in hints.items():
         if name not in fields and hint is not ClassVar and typing.get_origin(hint) is not ClassVar:
-            raise TypeError(
-                f"{row_type.__name__}.{name}: no field; expected the class below @attrs.frozen(kw_only=True)"
-            )
-    leading = [Column("task_id", f"{stage}_task_id", _task_id, "the task's id", required=True, argument="task_id")]
+            raise TypeError(f"{class_name}.{name}: no field; expected the class below @attrs.frozen(kw_only=True)")
+    leading = [_make_column(fields["task_id"], _parse_task_id, "the task's id", name=f"{stage}_task_id")]
     if row_type.parent_stage is not None:
-        leading.append(Column("parent_doc_id", "parent_doc_id", _id_or(None), "a doc id", argument="parent_doc_id"))
-    leading += [_own_column(field, hints[field.name]) for field in fields.values() if field.name not in base]
+        leading.append(_make_column(fields["parent_doc_id"], _parse_id, "a doc id"))
+    base = attrs.fields_dict(TaskRow)
+    leading += [_make_own_column(field, hints[name]) for name, field in fields.items() if name not in base]
     trailing = [
-        Column(name, name, lambda text: None if is_missing(text) else text, "text", always=False, argument=name)
-        for name in ("doc_run_id", "doc_salt")
+        _make_column(fields["doc_run_id"], _parse_noted, "text", always=False),
+        _make_column(fields["doc_salt"], _parse_noted, "text", always=False),
+        _make_column(fields["doc_id"], lambda text: _parse_id(text) or "", "a doc id"),
     ]
-    trailing.append(Column("doc_id", "doc_id", _id_or(""), "a doc id", default="", argument="doc_id"))
     names = [column.name for column in (*leading, *trailing)]
     if len(set(names)) != len(names):
-        raise TypeError(f"{row_type.__name__}: expected a column of its own for each field, got {', '.join(names)}")
+        raise TypeError(f"{class_name}: expected a column of its own for each field, got {', '.join(names)}")
     return Schema(tuple(leading), tuple(trailing), frozenset(names))
 
 
 # Cast, since type checkers take a class for a thing whose __hash__ is that of its instances.
-schema_of = cast("Callable[[type[Any]], Schema]", lru_cache(maxsize=256)(_schema_of))
+schema_of = cast("Callable[[type[Any]], Schema]", lru_cache(maxsize=256)(_build_schema))
 
 
-def _own_column(declared: attrs.Attribute[Any], hint: Any) -> Column:
+def _make_column(
+    declared: attrs.Attribute[Any],
+    parse: Callable[[str], Any],
+    expected: str,
+    *,
+    name: str = "",
+    always: bool = True,
+    kind: type = str,
+) -> Column:
+    name = name or declared.metadata.get("column", declared.name)
+    required = declared.default is attrs.NOTHING
+    return Column(declared.name, name, parse, expected, declared.default, required, always, str(declared.alias), kind)
+
+
+def _make_own_column(declared: attrs.Attribute[Any], hint: Any) -> Column:
     is_union = typing.get_origin(hint) in {types.UnionType, typing.Union}
     kinds = set(typing.get_args(hint)) if is_union else {hint}
-    optional = type(None) in kinds
-    kinds.discard(type(None))
-    kind = kinds.pop() if len(kinds) == 1 else None
-    if kind not in _PARSERS:
+    kind, *others = kinds - {type(None)} or {None}
+    if others or kind not in _PARSERS:
         raise TypeError(f"field {declared.name}: expected the type str, int, float or bool, or one | None; got {hint}")
     parse, expected = _PARSERS[kind]
-    kind = cast("type", kind)
     if declared.name == "source_doc_id":
-        parse = _id_or(None)
-    elif optional:
-        parse, expected = _or_none(parse), f"{expected}, or nothing"
-    name = declared.metadata.get("column", declared.name)
-    required = declared.default is attrs.NOTHING
-    argument = str(declared.alias)
-    return Column(declared.name, name, parse, expected, declared.default, required, argument=argument, kind=kind)
+        return _make_column(declared, _parse_id, expected)
+    if type(None) in kinds:
+        return _make_column(declared, lambda text: parse(text) if text else None, f"{expected}, or nothing", kind=kind)
+    return _make_column(declared, parse, expected, kind=kind)
 
 
-def _or_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    return lambda text: parse(text) if text else None
+# --- cells -----------------------------------------------------------------------------------------------------
 
 
-def with_source(row: TaskRow, doc_id: str) -> TaskRow:
-    """Return a row that sends the prompt of a stored document again."""
-    is_field = "source_doc_id" in schema_of(type(row)).names
-    changes: dict[str, Any] = (
-        {"source_doc_id": doc_id} if is_field else {"extra": {**row.extra, "source_doc_id": doc_id}}
-    )
-    return attrs.evolve(row, **changes)
-
-
-def _task_id(text: str) -> str:
+def _parse_task_id(text: str) -> str:
     if is_missing(text):
         raise ValueError("empty; expected the task's id")
     try:
@@ -303,18 +318,19 @@ def _task_id(text: str) -> str:
         raise ValueError(f"{error.problem}; expected {error.expected}") from None
 
 
-def _id_or(missing: str | None) -> Callable[[str], str | None]:
-    def parse(text: str) -> str | None:
-        if is_missing(text):
-            return missing
-        if not is_doc_id(text):
-            raise ValueError(f"not a doc id; expected {DOC_ID_EXPECTED}")
-        return text
-
-    return parse
+def _parse_id(text: str) -> str | None:
+    if is_missing(text):
+        return None
+    if not is_doc_id(text):
+        raise ValueError(f"not a doc id; expected {DOC_ID_EXPECTED}")
+    return text
 
 
-def _matching(pattern: str, convert: Callable[[str], Any]) -> Callable[[str], Any]:
+def _parse_noted(text: str) -> str | None:
+    return None if is_missing(text) else text
+
+
+def _match(pattern: str, convert: Callable[[str], Any]) -> Callable[[str], Any]:
     """Return a parser of texts of this pattern: int() and float() alone would take blanks, underscores and NaN."""
 
     def parse(text: str) -> Any:
@@ -327,9 +343,9 @@ def _matching(pattern: str, convert: Callable[[str], Any]) -> Callable[[str], An
 
 _PARSERS: dict[Any, tuple[Callable[[str], Any], str]] = {
     str: (str, "text"),
-    int: (_matching(r"[+-]?[0-9]{1,1000}", int), "a whole number"),
-    float: (_matching(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", float), "a number"),
-    bool: (_matching(r"(?i:true|false)", lambda text: text.lower() == "true"), "true or false"),
+    int: (_match(r"[+-]?[0-9]{1,1000}", int), "a whole number"),
+    float: (_match(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", float), "a number"),
+    bool: (_match(r"(?i:true|false)", lambda text: text.lower() == "true"), "true or false"),
 }
 
 
@@ -347,7 +363,7 @@ def plain_text(value: Any) -> str:
     return str.__str__(value) if isinstance(value, str) else repr(value)
 
 
-def _text_of(row: TaskRow, column: Column) -> str:
+def _format_cell(row: TaskRow, column: Column) -> str:
     value = getattr(row, column.attribute)
     kept = row._cells.get(column.name)  # noqa: SLF001 - of this module
     if kept is not None and column.parse(kept) == value:
@@ -355,8 +371,8 @@ def _text_of(row: TaskRow, column: Column) -> str:
     return value if type(value) is str else plain_text(value)
 
 
-def fault_of(row: TaskRow) -> tuple[str, object, str] | None:
-    """Return the column, value and what was expected of a field that a reader would not get back; None if none."""
+def find_fault(row: TaskRow) -> tuple[str, object, str] | None:
+    """Return column, value and expectation of a field that reading would not give back; None if there is none."""
     schema = schema_of(type(row))
     extra: dict[str, Any] = row.extra  # a dict, which others may have changed
     for name, text in extra.items():
@@ -369,28 +385,24 @@ def fault_of(row: TaskRow) -> tuple[str, object, str] | None:
         if column.parse is str and type(value) is str:
             continue  # any text comes back
         try:
-            if column.parse(_text_of(row, column)) == value:
-                continue
-            reason = ""
+            if column.parse(_format_cell(row, column)) != value:
+                return column.name, value, f"expected {column.expected}"
         except ValueError as error:
-            reason = str(error)
-        return column.name, value, reason or f"expected {column.expected}"
+            return column.name, value, str(error) or f"expected {column.expected}"
     return None
 
 
-def texts_of(row: TaskRow) -> dict[str, str]:
+def format_cells(row: TaskRow) -> dict[str, str]:
     """Return the text of every column of a row: those of its table in their order, new ones last.
 
     A row that comes from no table has all columns of its type, but for run id and salt where there is none.
     """
     texts = dict.fromkeys(row.columns, "")
     schema = schema_of(type(row))
-    for columns in (schema.leading, schema.trailing):
+    for columns, others in ((schema.leading, row.extra), (schema.trailing, {})):
         for column in columns:
-            text = _text_of(row, column)
-            new = column.always and not row.columns
-            if new or column.name in texts or getattr(row, column.attribute) != column.default:
-                texts[column.name] = text
-        if columns is schema.leading:
-            texts.update(row.extra)
+            is_new = column.always and not row.columns
+            if is_new or column.name in texts or getattr(row, column.attribute) != column.default:
+                texts[column.name] = _format_cell(row, column)
+        texts.update(others)
     return texts

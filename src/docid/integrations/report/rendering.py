@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from docid.core.findings import Finding, Progress, StageFacts
     from docid.operations.auditing import AuditReport
-    from docid.tables.tasks import TaskRow
+    from docid.tables.rows import TaskRow
 
 __all__ = ["Page", "page", "write_page", "write_report"]
 
