@@ -11,6 +11,8 @@ from collections import Counter
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
+from attrs import define, field
+
 from docid._text import visible
 from docid.errors import Problem, TaskTableError
 from docid.tables.atomicfile import AtomicFile
@@ -22,13 +24,13 @@ if TYPE_CHECKING:
 _PROBLEM_LIMIT = 1000  # kept in full; the rest is only counted
 
 
+@define
 class Faults:
     """The faults of a table: all are counted, the first 1,000 are kept."""
 
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self.problems: list[Problem] = []
-        self.count = 0
+    file: str
+    problems: list[Problem] = field(factory=list)
+    count: int = 0
 
     def add(self, row: int | None, column: str | None, value: str, expected: str) -> None:
         """Note one fault; the arguments are those of `Problem`."""
@@ -45,9 +47,6 @@ class Faults:
         """Raise a `TaskTableError` if there are faults."""
         if self.count:
             raise TaskTableError(self.problems, self.count)
-
-
-# --- reading ---------------------------------------------------------------------------------------------------
 
 
 def open_table(file: str, *, bom: bool = False, gz: bool | None = None) -> io.TextIOBase:
@@ -127,7 +126,6 @@ def read_columns(
     records = read_records(file, faults)
     _, header = next(records, (1, []))
     check_header(header, faults, (*needed, *optional))
-    faults.raise_any()
     for name in needed:
         if name not in header:
             faults.add(1, name, "", f"missing from the header; the columns are {format_names(header) or 'none'}")
@@ -153,17 +151,18 @@ def select_cells(
     faults.raise_any()
 
 
-# --- checking --------------------------------------------------------------------------------------------------
-
-
 def check_header(header: Sequence[str], faults: Faults, names: Iterable[str]) -> None:
     """Note which of some names a header has twice.
 
     Raises:
         TaskTableError: the file is of another encoding, or separated by other characters than commas; earlier faults.
     """
-    _check_encoding(header, faults)
-    if len(header) == 1 and (separator := next((each for each in ";\t|" if each in header[0]), None)):
+    text = ",".join(header)
+    if text.startswith(("\udcff\udcfe", "\udcfe\udcff")):  # the BOMs of UTF-16, as open_table decodes them
+        faults.add(None, None, "", "UTF-16; expected the table saved as UTF-8 (of a spreadsheet: 'CSV UTF-8')")
+    elif not _is_utf8(text):
+        faults.add(1, None, text, _NOT_UTF8)
+    elif len(header) == 1 and (separator := next((each for each in ";\t|" if each in header[0]), None)):
         faults.add(1, None, header[0], f"separated by {separator!r}; expected commas")
     faults.raise_any()
     counts = Counter(header)
@@ -172,16 +171,6 @@ def check_header(header: Sequence[str], faults: Faults, names: Iterable[str]) ->
             faults.add(1, name, "", "there twice; expected each column once")
 
 
-def _check_encoding(header: Sequence[str], faults: Faults) -> None:
-    text = ",".join(header)
-    if text.startswith(_UTF16_BOMS):
-        faults.add(None, None, "", "UTF-16; expected the table saved as UTF-8 (of a spreadsheet: 'CSV UTF-8')")
-    elif not _is_utf8(text):
-        faults.add(1, None, text, _NOT_UTF8)
-    faults.raise_any()
-
-
-_UTF16_BOMS = ("\udcff\udcfe", "\udcfe\udcff")  # as open_table decodes them
 _NOT_UTF8 = "not UTF-8; expected the table saved as UTF-8"
 
 
@@ -205,22 +194,17 @@ def is_damaged(number: int, cells: Sequence[str], header: Sequence[str], faults:
 
 def find_misspelling(name: str, header: Collection[str]) -> str | None:
     """Return the column that is `name` except for case, blanks, `_` and `-`; None where `name` itself is a column."""
-    if name in header:
-        return None
-    return next((each for each in header if _fold(each) == _fold(name)), None)
 
+    def fold(text: str) -> str:
+        return re.sub(r"[\s_-]", "", text).casefold()
 
-def _fold(name: str) -> str:
-    return re.sub(r"[\s_-]", "", name).casefold()
+    return None if name in header else next((each for each in header if fold(each) == fold(name)), None)
 
 
 def format_names(header: Sequence[str]) -> str:
     """Return the names of columns for a message: the first 20, each up to 60 characters."""
     names = [visible(name if len(name) <= 60 else f"{name[:60]}…") for name in header]  # noqa: PLR2004 - see above
     return ", ".join(names[:20]) + (", …" if len(names) > 20 else "")  # noqa: PLR2004 - see above
-
-
-# --- writing ---------------------------------------------------------------------------------------------------
 
 
 class Shape(NamedTuple):
@@ -248,7 +232,7 @@ def read_shape(file: str) -> Shape:
     with open_table(file, bom=True) as stream:
         # This reads the lines of the header alone; the last one ends as the lines of the table do.
         _, header = next(parse_records(note_lines(stream), faults), (1, []))
-    _check_encoding(header, faults)
+    check_header(header, faults, ())
     first, last = (lines[0], lines[-1]) if lines else ("", "")
     return Shape("\r\n" if last.endswith("\r\n") else "\n", first.startswith("\ufeff"), tuple(header))
 

@@ -9,7 +9,7 @@ import copyreg
 import re
 import types
 import typing
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import attrs
@@ -229,15 +229,10 @@ class Column(NamedTuple):
 
 
 class Schema(NamedTuple):
-    """The columns of a row type, in the order of a new table; the extra ones stand between the two groups."""
+    """The columns of a row type in the order of a new table, and their names; `extra` stands before the last three."""
 
-    leading: tuple[Column, ...]
-    trailing: tuple[Column, ...]
+    columns: tuple[Column, ...]
     names: frozenset[str]
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        return self.leading + self.trailing
 
 
 def _build_schema(row_type: type[Any]) -> Schema:
@@ -254,42 +249,34 @@ def _build_schema(row_type: type[Any]) -> Schema:
         raise TypeError(f"{class_name}: expected stage = '…' in the class; it names the stage of its rows")
     check_stage(stage, f"{class_name}.stage")
     hints = typing.get_type_hints(row_type)
-    fields = attrs.fields_dict(row_type)
+    fields, base = attrs.fields_dict(row_type), attrs.fields_dict(TaskRow)
     for name, hint in hints.items():
         if name not in fields and hint is not ClassVar and typing.get_origin(hint) is not ClassVar:
             raise TypeError(f"{class_name}.{name}: no field; expected the class below @attrs.frozen(kw_only=True)")
-    leading = [_make_column(fields["task_id"], _parse_task_id, "the task's id", name=f"{stage}_task_id")]
+    columns = [_make_column(fields["task_id"], f"{stage}_task_id", _parse_task_id, "the task's id")]
     if row_type.parent_stage is not None:
-        leading.append(_make_column(fields["parent_doc_id"], _parse_id, "a doc id"))
-    base = attrs.fields_dict(TaskRow)
-    leading += [_make_own_column(field, hints[name]) for name, field in fields.items() if name not in base]
-    trailing = [
-        _make_column(fields["doc_run_id"], _parse_noted, "text", always=False),
-        _make_column(fields["doc_salt"], _parse_noted, "text", always=False),
-        _make_column(fields["doc_id"], lambda text: _parse_id(text) or "", "a doc id"),
-    ]
-    names = [column.name for column in (*leading, *trailing)]
+        columns.append(_make_column(fields["parent_doc_id"], "parent_doc_id", _parse_id, "a doc id"))
+    columns += [_make_own_column(each, hints[name]) for name, each in fields.items() if name not in base]
+    columns += [_make_column(fields[name], name, _parse_noted, "text") for name in _NOTED]
+    columns.append(_make_column(fields["doc_id"], "doc_id", lambda text: _parse_id(text) or "", "a doc id"))
+    names = [column.name for column in columns]
     if len(set(names)) != len(names):
         raise TypeError(f"{class_name}: expected a column of its own for each field, got {', '.join(names)}")
-    return Schema(tuple(leading), tuple(trailing), frozenset(names))
+    return Schema(tuple(columns), frozenset(names))
 
 
 # Cast, since type checkers take a class for a thing whose __hash__ is that of its instances.
 schema_of = cast("Callable[[type[Any]], Schema]", lru_cache(maxsize=256)(_build_schema))
 
+_NOTED = ("doc_run_id", "doc_salt")
+
 
 def _make_column(
-    declared: attrs.Attribute[Any],
-    parse: Callable[[str], Any],
-    expected: str,
-    *,
-    name: str = "",
-    always: bool = True,
-    kind: type = str,
+    declared: attrs.Attribute[Any], name: str, parse: Callable[[str], Any], expected: str, kind: type = str
 ) -> Column:
-    name = name or declared.metadata.get("column", declared.name)
-    required = declared.default is attrs.NOTHING
-    return Column(declared.name, name, parse, expected, declared.default, required, always, str(declared.alias), kind)
+    default, always = declared.default, declared.name not in _NOTED
+    required = default is attrs.NOTHING
+    return Column(declared.name, name, parse, expected, default, required, always, str(declared.alias), kind)
 
 
 def _make_own_column(declared: attrs.Attribute[Any], hint: Any) -> Column:
@@ -299,11 +286,12 @@ def _make_own_column(declared: attrs.Attribute[Any], hint: Any) -> Column:
     if others or kind not in _PARSERS:
         raise TypeError(f"field {declared.name}: expected the type str, int, float or bool, or one | None; got {hint}")
     parse, expected = _PARSERS[kind]
+    name = declared.metadata.get("column", declared.name)
     if declared.name == "source_doc_id":
-        return _make_column(declared, _parse_id, expected)
+        return _make_column(declared, name, _parse_id, expected)
     if type(None) in kinds:
-        return _make_column(declared, lambda text: parse(text) if text else None, f"{expected}, or nothing", kind=kind)
-    return _make_column(declared, parse, expected, kind=kind)
+        return _make_column(declared, name, lambda text: parse(text) if text else None, f"{expected}, or nothing", kind)
+    return _make_column(declared, name, parse, expected, kind)
 
 
 # --- cells -----------------------------------------------------------------------------------------------------
@@ -330,22 +318,20 @@ def _parse_noted(text: str) -> str | None:
     return None if is_missing(text) else text
 
 
-def _match(pattern: str, convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a parser of texts of this pattern: int() and float() alone would take blanks, underscores and NaN."""
-
-    def parse(text: str) -> Any:
-        if not re.fullmatch(pattern, text):
-            raise ValueError
-        return convert(text)
-
-    return parse
+def _parse_value(pattern: str, convert: Callable[[str], Any], text: str) -> Any:
+    """Return the value of a text of this pattern: int() and float() alone would take blanks, underscores and NaN."""
+    if not re.fullmatch(pattern, text):
+        raise ValueError
+    return convert(text)
 
 
+_WHOLE = r"[+-]?[0-9]{1,1000}"
+_NUMBER = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
 _PARSERS: dict[Any, tuple[Callable[[str], Any], str]] = {
     str: (str, "text"),
-    int: (_match(r"[+-]?[0-9]{1,1000}", int), "a whole number"),
-    float: (_match(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", float), "a number"),
-    bool: (_match(r"(?i:true|false)", lambda text: text.lower() == "true"), "true or false"),
+    int: (partial(_parse_value, _WHOLE, int), "a whole number"),
+    float: (partial(_parse_value, _NUMBER, float), "a number"),
+    bool: (partial(_parse_value, "(?i:true|false)", lambda text: text.lower() == "true"), "true or false"),
 }
 
 
@@ -356,11 +342,10 @@ def plain_text(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int):
-        return int.__repr__(value)
-    if isinstance(value, float):
-        return float.__repr__(value)
-    return str.__str__(value) if isinstance(value, str) else repr(value)
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return str.__str__(value) if kind is str else kind.__repr__(value)
+    return repr(value)
 
 
 def _format_cell(row: TaskRow, column: Column) -> str:
@@ -398,9 +383,9 @@ def format_cells(row: TaskRow) -> dict[str, str]:
     A row that comes from no table has all columns of its type, but for run id and salt where there is none.
     """
     texts = dict.fromkeys(row.columns, "")
-    schema = schema_of(type(row))
-    for columns, others in ((schema.leading, row.extra), (schema.trailing, {})):
-        for column in columns:
+    columns = schema_of(type(row)).columns
+    for group, others in ((columns[:-3], row.extra), (columns[-3:], {})):
+        for column in group:
             is_new = column.always and not row.columns
             if is_new or column.name in texts or getattr(row, column.attribute) != column.default:
                 texts[column.name] = _format_cell(row, column)

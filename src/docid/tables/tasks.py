@@ -278,32 +278,34 @@ def take_header(
     """
     schema = schema_of(row_type)
     _, header = next(records, (1, []))
-    faults.raise_any()
+    faults.raise_any()  # the header is no CSV
     if not header:
         faults.add(None, None, "", f"no header; expected a CSV table with the column {row_type.stage}_task_id")
         faults.raise_any()
     check_header(header, faults, sorted(set(header)))
+    needed = {column.name for column in schema.columns if column.required}
+    if reserved:
+        needed |= _RESERVED
     others = [name for name in header if name not in schema.names]
-    for column in schema.columns:
-        is_reserved = column.attribute in {"doc_id", "parent_doc_id"}
-        if column.name in header:
+    # Rows of any type may have a source.
+    for name in dict.fromkeys((*(column.name for column in schema.columns), "source_doc_id")):
+        if name in header:
             continue
-        if other := find_misspelling(column.name, others):
-            # An optional column too: docid would fill it, and give new ids to what has ids already.
-            faults.add(1, column.name, "", f"missing from the header; is {other!r} meant for it?")
-        elif column.required or (reserved and is_reserved):
+        if other := find_misspelling(name, others):
+            # Refused even if the column is optional: docid would fill it, and give new ids to what has ids already.
+            faults.add(1, name, "", f"missing from the header; is {other!r} meant for it?")
+        elif name in needed:
             import difflib  # noqa: PLC0415 - only where something is wrong
 
-            near = difflib.get_close_matches(column.name, others, 1)
+            near = difflib.get_close_matches(name, others, 1)
             hint = f"is {near[0]!r} meant for it?" if near else f"the columns are {format_names(header)}"
-            fix = " ('docid reserve' adds it)" if is_reserved else ""
-            faults.add(1, column.name, "", f"missing from the header; {hint}{fix}")
-    # Rows of any type may have it.
-    source = "source_doc_id"
-    if source not in schema.names and (other := find_misspelling(source, header)):
-        faults.add(1, source, "", f"missing from the header; is {other!r} meant for it?")
+            fix = " ('docid reserve' adds it)" if name in _RESERVED else ""
+            faults.add(1, name, "", f"missing from the header; {hint}{fix}")
     faults.raise_any()
     return tuple(header)
+
+
+_RESERVED = {"doc_id", "parent_doc_id"}
 
 
 def build_row_parser(
@@ -313,11 +315,6 @@ def build_row_parser(
     schema = schema_of(row_type)
     own = [(columns.index(column.name), column) for column in schema.columns if column.name in columns]
     others = [(position, name) for position, name in enumerate(columns) if name not in schema.names]
-    needed = {}
-    if reserved:
-        needed["doc_id"] = "the doc id of the row's document ('docid reserve' fills it)"
-        parent = f"the doc id of a document of stage {row_type.parent_stage!r} ('docid reserve' fills it)"
-        needed["parent_doc_id"] = parent
 
     def parse_row(number: int, cells: list[str]) -> Row | None:
         if is_damaged(number, cells, columns, faults):
@@ -333,8 +330,11 @@ def build_row_parser(
                 expected = str(error) or f"expected {column.expected}"
                 faults.add(number, column.name, text, expected if text or str(error) else f"empty; {expected}")
                 continue
-            if not value and column.attribute in needed:
-                faults.add(number, column.name, text, f"missing; expected {needed[column.attribute]}")
+            if reserved and not value and column.name in _RESERVED:
+                parent = f"a document of stage {row_type.parent_stage!r}"
+                document = "the row's document" if column.name == "doc_id" else parent
+                expected = f"the doc id of {document} ('docid reserve' fills it)"
+                faults.add(number, column.name, text, f"missing; expected {expected}")
             elif value is not text and plain_text(value) != text:
                 kept[column.name] = text
         if faults.count > before:
