@@ -28,25 +28,26 @@ def reserve_tasks(
 ) -> TaskRows[Row]:
     """Fill `doc_id`, and `parent_doc_id` from the parent table, where they are empty; keep them where they are set.
 
-    A stream: rows come out as they go in, and all faults are raised together at the end, as in `read_tasks`.
-    A run id or salt that an id was derived with is noted in the row (`doc_run_id`, `doc_salt`); a row that
-    carries one already is derived with it, unless another is given here.
+    A stream: it gives rows as it takes them, and raises all faults together at the end, as `read_tasks` does. A row
+    keeps the run id or salt of its id (`doc_run_id`, `doc_salt`); these are used for a row without `doc_id`, unless
+    others are given here.
 
     Args:
         rows: rows of one stage, from `read_tasks(…, reserved=False)` or made by hand.
         row_type: their class.
-        run_id, salt: as for `reserve_doc_id`, for every row that has no `doc_id`.
-        parents: the parents' rows, or their doc ids by task id; a row finds its parent by its column
+        run_id, salt: as for `reserve_doc_id`, for every row without `doc_id`.
+        parents: the parents' rows, or their doc ids by task id. A row finds its parent by its column
             `<parent stage>_task_id`. None leaves `parent_doc_id` as it is.
 
     Raises:
-        TaskTableError: two rows that come to one doc id, both named; a task id that the id scheme refuses; a parent
+        TaskTableError: two rows with one doc id, both named; a task id that the id scheme refuses; a parent
             that is not among `parents`, or not reserved.
         InvalidName: a run id or salt that the id scheme refuses.
         TypeError: rows that are not of `row_type`.
         ValueError: parents of another stage than the row type's parent stage.
 
     Example:
+        >>> from docid import DraftTask, EssayTask
         >>> drafts = list(reserve_tasks([DraftTask(task_id="t-1")], DraftTask))
         >>> essays = [EssayTask(task_id="t-1__x", draft_task_id="t-1")]
         >>> [essay] = reserve_tasks(essays, EssayTask, parents=drafts)

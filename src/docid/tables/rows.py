@@ -1,6 +1,6 @@
-"""Rows of task tables: their fields, and how each stands as text in a column.
+"""Rows of task tables: their classes, the columns of a class, and values as the text of cells.
 
-What a cell held is kept as text, so that a row which is not changed is written as it was.
+A row keeps the text of its cells, so that a row that nobody changed is written as it was.
 """
 
 from __future__ import annotations
@@ -28,21 +28,19 @@ __all__ = ["DraftTask", "EssayTask", "EvaluationTask", "TaskRow"]
 
 @frozen(kw_only=True, repr=False)
 class TaskRow:
-    """One row of a task table: a document to be, named or yet to be named.
+    """One row of a task table: a document to be.
 
     A pipeline declares a subclass for each stage, with `stage`, `parent_stage` (where the stage has a parent), and
     the stage's own columns as fields of type `str`, `int`, `float` or `bool`, or one of these `| None`. A field
-    without default is a required column. A column named otherwise than its field is declared by
-    `attrs.field(metadata={"column": "its name"})`.
+    without default is a required column. `attrs.field(metadata={"column": "its name"})` names the column of a field.
 
     Attributes:
         task_id: the task (column `<stage>_task_id`).
-        doc_id: the name of its document; empty until reserved.
-        parent_doc_id: the document that it will be made from; None until reserved, and where the stage has no
-            parent.
-        doc_run_id, doc_salt: the run id and salt that `doc_id` was derived with, if any.
+        doc_id: the id of its document; empty until reserved.
+        parent_doc_id: the document to make it from; None until reserved, and where the stage has no parent.
+        doc_run_id, doc_salt: the run id and salt that `doc_id` was derived from, if any.
         extra: every other column, as text.
-        columns: the columns of the file it was read from, in order; not compared.
+        columns: the columns of the row's file, in order; not compared.
 
     Example:
         >>> @attrs.frozen(kw_only=True)
@@ -64,8 +62,8 @@ class TaskRow:
     doc_salt: str | None = None
     extra: dict[str, str] = field(factory=dict, hash=False)
     columns: tuple[str, ...] = field(default=(), eq=False, repr=False)
-    # The texts of cells that are not the plain text of their value ("007", "nan"), so that they are written as
-    # they were, unless the value is another by then.
+    # The texts of cells that differ from the plain text of their value ("007", "nan"): written again unless the
+    # value was changed.
     _cells: dict[str, str] = field(factory=dict, eq=False, repr=False, alias="_cells")
 
     def __attrs_post_init__(self) -> None:
@@ -78,7 +76,7 @@ class TaskRow:
                 raise TypeError(f"extra[{name!r}]: expected a str, got {type(text).__name__}")
 
     def __repr__(self) -> str:
-        """Show what is set: the fields that are not as their class declares them."""
+        """Show the fields that differ from their defaults."""
         fields = [field for field in attrs.fields(type(self)) if field.repr]
         values = {str(field.alias): getattr(self, field.name) for field in fields}
         unset: dict[str, Any] = {str(field.alias): field.default for field in fields} | {"extra": {}}
@@ -87,7 +85,7 @@ class TaskRow:
 
     @classmethod
     def of(cls, stage: str, parent_stage: str | None = None) -> type[TaskRow]:
-        """Return a row type for a stage that has none of its own: every column but docid's is in `extra`.
+        """Return a row type for a stage without one of its own: every column except docid's is in `extra`.
 
         Raises:
             InvalidName: a name that is no stage name.
@@ -252,7 +250,7 @@ def _build_schema(row_type: type[Any]) -> Schema:
     fields, base = attrs.fields_dict(row_type), attrs.fields_dict(TaskRow)
     for name, hint in hints.items():
         if name not in fields and hint is not ClassVar and typing.get_origin(hint) is not ClassVar:
-            raise TypeError(f"{class_name}.{name}: no field; expected the class below @attrs.frozen(kw_only=True)")
+            raise TypeError(f"{class_name}.{name}: not a field; decorate the class with @attrs.frozen(kw_only=True)")
     columns = [_make_column(fields["task_id"], f"{stage}_task_id", _parse_task_id, "the task's id")]
     if row_type.parent_stage is not None:
         columns.append(_make_column(fields["parent_doc_id"], "parent_doc_id", _parse_id, "a doc id"))
@@ -336,7 +334,7 @@ _PARSERS: dict[Any, tuple[Callable[[str], Any], str]] = {
 
 
 def plain_text(value: Any) -> str:
-    """Return the text of a value that has no cell of its own."""
+    """Return the text of a value that comes from no cell."""
     # The base types' own way of writing: a subclass (an IntEnum, NumPy's float64) has another.
     if value is None:
         return ""

@@ -69,25 +69,26 @@ class TaskRows(Iterator[Row], Generic[Row]):
 def read_tasks(path: str | os.PathLike[str], row_type: type[Row], *, reserved: bool = True) -> TaskRows[Row]:
     r"""Read a task table as a stream of rows.
 
-    UTF-8 with or without a BOM, `\n` or `\r\n`, quoted newlines; gzip where the name ends in `.gz`. Every cell's
-    text is kept as it is. In an id column blank, `nan`, `null` and `none` mean "missing".
+    The table is UTF-8 with or without a BOM, with lines that end in `\n` or `\r\n`; gzip where the name ends in
+    `.gz`. The text of every cell is kept. In an id column blank, `nan`, `null` and `none` mean "missing".
 
-    The header is read at once. At the first faulty row no more rows are given; the rest of the table is still
-    looked at, and all faults are raised together at the end.
+    The header is read at once. The stream stops at the first faulty row; docid still checks the rest of the table
+    and raises all faults together at the end.
 
     Args:
         path: the table.
         row_type: the `TaskRow` subclass of its stage.
-        reserved: the table is to be run or audited: every row has its `doc_id`, and its `parent_doc_id` where the
-            stage has a parent. With False these may be empty or their columns missing.
+        reserved: require a `doc_id` in every row, and a `parent_doc_id` where the stage has a parent, to run or
+            audit the table. With False these may be empty or their columns missing.
 
     Raises:
-        TaskTableError: faults of the header at once, faults of rows at the end; with file, row, column, value and
-            what was expected of each.
+        TaskTableError: faults of the header at once, faults of rows at the end; each with file, row, column, value
+            and what was expected.
         OSError: the file cannot be read.
 
     Example:
         >>> import pathlib, tempfile
+        >>> from docid import DraftTask
         >>> path = pathlib.Path(tempfile.mkdtemp(), "draft_generation_tasks.csv")
         >>> _ = path.write_text("draft_task_id,combo_id,note\nt-1,c-1,by hand\n")
         >>> [row] = read_tasks(path, DraftTask, reserved=False)
@@ -152,23 +153,22 @@ def write_tasks(
     row_type: type[TaskRow] | None = None,
     like: str | os.PathLike[str] | None = None,
 ) -> int:
-    """Write rows as a task table, in place of what is at `path`, atomically: a reader sees the old table or the new.
+    """Write rows as a task table, and replace the one at `path` atomically: a reader sees the old table or the new.
 
-    Every cell's text survives. Columns stand in the order of the rows' own table, new ones last; where there is
-    none: the task id, `parent_doc_id`, the row type's fields, the extra columns, `doc_id`. LF and minimal quoting;
-    gzip where the name ends in `.gz`. Whatever is raised before the one rename that puts the table in place, by the
-    rows too, leaves the old one as it was.
+    The text of every cell survives. Columns keep the order of the rows' own table, new ones come last. Rows of no
+    table have the task id, `parent_doc_id`, the fields of their type, the extra columns, `doc_id`. Lines end in LF,
+    quoting is minimal; gzip where the name ends in `.gz`. After an error, in the rows too, the old table is unchanged.
 
-    The rows may stream from the very table that is replaced (`TaskRows`). What somebody else writes into that table
-    while they do is not undone: the table is then refused, up to a moment before the rename.
+    The rows may stream from the very table that is replaced (`TaskRows`). If somebody else writes into that table
+    meanwhile, docid refuses to replace it; it checks a moment before the rename.
 
     Args:
         path: the table.
         rows: rows of one stage; a list, or a stream such as `reserve_tasks(read_tasks(…), …)`.
-        row_type: the class of the rows (that of the first, if not given); gives a table without rows its header,
-            where the stream does not know it.
-        like: a table whose line ending and BOM are to be used, `path` itself for an edit in place; it gives the
-            header to a table without rows too.
+        row_type: the class of the rows, by default that of the first; it gives a table without rows its header
+            where the stream has none.
+        like: a table whose line ending and BOM to use, `path` itself for an edit in place; it gives a table without
+            rows its header too.
 
     Returns:
         How many rows were written.
@@ -183,6 +183,7 @@ def write_tasks(
 
     Example:
         >>> import pathlib, tempfile
+        >>> from docid import TaskRow, reserve_tasks
         >>> path = pathlib.Path(tempfile.mkdtemp(), "note_tasks.csv")
         >>> Note = TaskRow.of("note")
         >>> write_tasks(path, reserve_tasks([Note(task_id="t-1", extra={"about": "tides, and moss"})], Note))

@@ -1,4 +1,4 @@
-"""Tables by doc id."""
+"""Looking rows up by doc id."""
 
 from __future__ import annotations
 
