@@ -340,10 +340,11 @@ def plain_text(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    for kind in (int, float, str):
-        if isinstance(value, kind):
-            return str.__str__(value) if kind is str else kind.__repr__(value)
-    return repr(value)
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, float):
+        return float.__repr__(value)
+    return str.__str__(value) if isinstance(value, str) else repr(value)
 
 
 def _format_cell(row: TaskRow, column: Column) -> str:
