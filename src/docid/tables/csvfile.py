@@ -116,11 +116,9 @@ def parse_records(stream: Iterable[str], faults: Faults) -> Iterator[tuple[int, 
 def read_columns(
     file: str, needed: Sequence[str], optional: Sequence[str] = ()
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Read some columns of a table: a stream of the rows' numbers and cells. The header is read at once.
+    """Read some columns of a table as a stream of the rows' numbers and cells; damaged rows are left out.
 
-    Raises:
-        TaskTableError: a column of `needed` is missing, at once; damaged rows, at the end. They are left out.
-        OSError: the file cannot be read.
+    It raises a `TaskTableError` at once where a column of `needed` is missing, and at the end for damaged rows.
     """
     faults = Faults(file)
     records = read_records(file, faults)
@@ -136,10 +134,7 @@ def read_columns(
 def select_cells(
     records: Iterable[tuple[int, list[str]]], header: Sequence[str], wanted: Sequence[str | None], faults: Faults
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Yield the number of each record with its cells of the `wanted` columns, empty for a column that is missing.
-
-    Damaged records become faults, which are raised at the end.
-    """
+    """Yield the number of each record with its cells of the `wanted` columns; raise all faults at the end."""
     # Each record gets one more cell, an empty one, for the columns that are missing.
     positions = [header.index(name) if name in header else len(header) for name in wanted]
     # With one position itemgetter would return the cell alone; with several it is fast.
@@ -152,11 +147,7 @@ def select_cells(
 
 
 def check_header(header: Sequence[str], faults: Faults, names: Iterable[str]) -> None:
-    """Note which of some names a header has twice.
-
-    Raises:
-        TaskTableError: the file is of another encoding, or separated by other characters than commas; earlier faults.
-    """
+    """Note which of some names a header has twice; raise a `TaskTableError` unless it is UTF-8 with commas."""
     text = ",".join(header)
     if text.startswith(("\udcff\udcfe", "\udcfe\udcff")):  # the BOMs of UTF-16, as open_table decodes them
         faults.add(None, None, "", "UTF-16; expected the table saved as UTF-8 (of a spreadsheet: 'CSV UTF-8')")
@@ -216,11 +207,7 @@ class Shape(NamedTuple):
 
 
 def read_shape(file: str) -> Shape:
-    """Return the shape of a table; without columns where it has no header.
-
-    Raises:
-        TaskTableError: it cannot be read.
-    """
+    """Return the shape of a table, without columns where it has no header; raise a `TaskTableError` as reading does."""
     lines: list[str] = []
 
     def note_lines(stream: io.TextIOBase) -> Iterator[str]:

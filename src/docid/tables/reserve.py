@@ -73,11 +73,7 @@ def reserve_tasks(
 
 
 def check_noted(run_id: str | None, salt: str | None) -> None:
-    """Refuse a run id or salt that a table cannot hold.
-
-    Raises:
-        InvalidName: the id scheme refuses it, or a table would read it as missing.
-    """
+    """Raise `InvalidName` for a run id or salt that the id scheme refuses, or that a table would read as missing."""
     for argument, text in (("run_id", run_id), ("salt", salt)):
         if text is not None and is_missing(check_text(text, argument)):
             raise InvalidName(argument, text, "a word that means missing in a table", "another text")

@@ -203,17 +203,8 @@ def with_source(row: TaskRow, doc_id: str) -> TaskRow:
     return attrs.evolve(row, extra={**row.extra, "source_doc_id": doc_id})
 
 
-# --- schema ----------------------------------------------------------------------------------------------------
-
-
 class Column(NamedTuple):
-    """The column of one field of a row type.
-
-    Attributes:
-        always: it stands in a new table whatever its values are.
-        argument: the field as an argument of the class.
-        kind: the type of its values, None aside.
-    """
+    """The column of one field of a row type."""
 
     attribute: str
     name: str
@@ -221,9 +212,9 @@ class Column(NamedTuple):
     expected: str
     default: Any
     required: bool
-    always: bool
-    argument: str
-    kind: type
+    always: bool  # in a new table, whatever the values are
+    argument: str  # the name of the field in a call of the class
+    kind: type  # of the values, None aside
 
 
 class Schema(NamedTuple):
@@ -234,11 +225,7 @@ class Schema(NamedTuple):
 
 
 def _build_schema(row_type: type[Any]) -> Schema:
-    """Return the columns of a row type.
-
-    Raises:
-        TypeError: the class does not say its stage, or has a field of a type that no cell can have.
-    """
+    """Return the columns of a row type; raise TypeError for a class without stage, or a field that no cell can hold."""
     if not isinstance(row_type, type) or not issubclass(row_type, TaskRow):
         raise TypeError(f"row_type: expected a class of rows, as EssayTask or row_type_of('essay'), got {row_type!r}")
     class_name = row_type.__name__
@@ -290,9 +277,6 @@ def _make_own_column(declared: attrs.Attribute[Any], hint: Any) -> Column:
     if type(None) in kinds:
         return _make_column(declared, name, lambda text: parse(text) if text else None, f"{expected}, or nothing", kind)
     return _make_column(declared, name, parse, expected, kind)
-
-
-# --- cells -----------------------------------------------------------------------------------------------------
 
 
 def _parse_task_id(text: str) -> str:

@@ -116,13 +116,9 @@ RowLineage = tuple[str, str, str, str, str, str]
 
 
 def read_lineages(path: str, row_type: type[TaskRow]) -> Iterator[tuple[int, RowLineage]]:
-    """Read the identity of each row of a reserved table, as its cells stand: a stream of row numbers and lineages.
+    """Read the identity of each row of a reserved table, with the row's number, as a stream; see `read_columns`.
 
-    This costs a fifth of `read_tasks`; the caller checks the cells. The header is read at once.
-
-    Raises:
-        TaskTableError: faults of the header, at once; damaged rows, at the end. They are left out.
-        OSError: the file cannot be read.
+    This costs a fifth of `read_tasks`, because it does not check what the cells hold.
     """
     faults = Faults(path)
     records = read_records(path, faults)
@@ -218,12 +214,7 @@ def write_tasks(
 
 
 def check_row(row: object, argument: str = "rows", stage: str | None = None) -> type[TaskRow]:
-    """Return the class of a task row.
-
-    Raises:
-        TypeError: it is no task row. Iterating over a path gives characters, over a data frame column names.
-        ValueError: it is a row of another stage than `stage`.
-    """
+    """Return the class of a task row; raise TypeError for anything else, ValueError for a row of another stage."""
     if not isinstance(row, TaskRow):
         hint = "docid.frames.frame_to_tasks makes them of a data frame, read_tasks of a file"
         raise TypeError(f"{argument}: expected rows of task tables (TaskRow), got {type(row).__name__}; {hint}")
@@ -266,17 +257,10 @@ def infer_stage(path: str, stages: Stages) -> str:
     return stage
 
 
-# --- checking headers and rows ---------------------------------------------------------------------------------
-
-
 def take_header(
     records: Iterator[tuple[int, list[str]]], row_type: type[TaskRow], faults: Faults, *, reserved: bool
 ) -> tuple[str, ...]:
-    """Take the header off the records of a table and return it.
-
-    Raises:
-        TaskTableError: it is no header of a table of such rows.
-    """
+    """Take the header off the records of a table; raise a `TaskTableError` unless it is one for such rows."""
     schema = schema_of(row_type)
     _, header = next(records, (1, []))
     faults.raise_any()  # the header is no CSV
