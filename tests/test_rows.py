@@ -25,7 +25,7 @@ from docid.tables.rows import row_type_of
 from tests.tables import ChapterTask, NoteTask, table
 
 
-def test_a_row_is_a_frozen_value_that_does_not_compare_its_columns(tmp_path: Path) -> None:
+def test_row_is_frozen_and_compares_without_columns(tmp_path: Path) -> None:
     path = table(tmp_path, "essay_task_id,note\nt-1,n\n")
     [read] = read_tasks(path, EssayTask, reserved=False)
     assert read == EssayTask(task_id="t-1", extra={"note": "n"})
@@ -37,14 +37,14 @@ def test_a_row_is_a_frozen_value_that_does_not_compare_its_columns(tmp_path: Pat
         read.doc_id = "a1"  # type: ignore[misc]
 
 
-def test_a_row_shows_what_is_set() -> None:
+def test_repr_shows_fields_that_differ_from_defaults() -> None:
     row = EssayTask(task_id="t", doc_id="e1", parent_doc_id="p1", combo_id="", extra={"a": "b"})
     assert repr(row) == "EssayTask(task_id='t', doc_id='e1', parent_doc_id='p1', extra={'a': 'b'})"
     assert eval(repr(row)) == row
     assert repr(NoteTask(task_id="t")) == "NoteTask(task_id='t')"
 
 
-def test_a_cell_is_asked_for_by_its_column(tmp_path: Path) -> None:
+def test_cell_returns_text_of_column(tmp_path: Path) -> None:
     row = ChapterTask(task_id="t", title="One", words=7, extra={"outline_task_id": "o"})
     assert [row.cell(name) for name in ("chapter_task_id", "Chapter title", "words", "outline_task_id", "none")] == [
         "t",
@@ -55,7 +55,7 @@ def test_a_cell_is_asked_for_by_its_column(tmp_path: Path) -> None:
     ]
 
 
-def test_a_column_of_a_field_is_refused_in_extra() -> None:
+def test_extra_refuses_columns_of_fields() -> None:
     with pytest.raises(InvalidName, match="extra: a field of the row already: 'combo_id'"):
         EssayTask(task_id="t", extra={"combo_id": "x"})
 
@@ -83,7 +83,7 @@ def test_a_column_of_a_field_is_refused_in_extra() -> None:
         ),
     ],
 )
-def test_a_row_type_that_no_table_can_have_is_refused(tmp_path: Path, body: dict[str, Any], message: str) -> None:
+def test_impossible_row_type_is_refused(tmp_path: Path, body: dict[str, Any], message: str) -> None:
     annotations = {name: value.type for name, value in body.items() if name != "stage"}
     row_type = attrs.frozen(kw_only=True)(
         type(
@@ -102,7 +102,7 @@ def test_a_row_type_that_no_table_can_have_is_refused(tmp_path: Path, body: dict
         read_tasks(table(tmp_path, "x_task_id\n"), row_type)
 
 
-def test_a_field_that_the_class_does_not_have_is_refused(tmp_path: Path) -> None:
+def test_annotation_without_attrs_is_refused(tmp_path: Path) -> None:
     class Bare(TaskRow):
         stage = "bare"
         words: int = 3
@@ -123,7 +123,7 @@ class SubNote(TaskRow.of("note")):  # type: ignore[misc]
 sub_note: Any = SubNote
 
 
-def test_a_row_of_a_plain_class_pickles() -> None:
+def test_row_of_plain_type_pickles() -> None:
     sub = sub_note(task_id="t", words=5)
     assert pickle.loads(pickle.dumps(sub)) == copy.copy(sub) == sub
     row = TaskRow.of("note", "outline")(task_id="t", extra={"a": "b"}, doc_salt="s")
@@ -133,12 +133,12 @@ def test_a_row_of_a_plain_class_pickles() -> None:
 
 
 @pytest.mark.parametrize("value", [None, 3])
-def test_extra_columns_are_text(value: Any) -> None:
+def test_extra_refuses_values_that_are_not_text(value: Any) -> None:
     with pytest.raises(TypeError, match=r"extra\['k'\]: expected a str, got"):
         NoteTask(task_id="t", extra={"k": value})
 
 
-def test_a_stage_without_a_row_type_gets_a_plain_one() -> None:
+def test_stage_without_row_type_gets_plain_one() -> None:
     row_type = TaskRow.of("side-note", "outline")
     assert (row_type.stage, row_type.parent_stage, row_type.__name__) == ("side-note", "outline", "SideNoteTask")
     assert row_type is TaskRow.of("side-note", "outline")
@@ -153,7 +153,7 @@ def test_a_stage_without_a_row_type_gets_a_plain_one() -> None:
         row_type_of("note")
 
 
-def test_rows_and_row_types_that_are_none_are_refused(tmp_path: Path) -> None:
+def test_wrong_types_of_rows_and_row_types_are_refused(tmp_path: Path) -> None:
     not_a_type: Any = "essay"
     for call in (
         lambda: read_tasks(table(tmp_path, "a\n"), not_a_type),
@@ -175,7 +175,7 @@ def test_rows_and_row_types_that_are_none_are_refused(tmp_path: Path) -> None:
         row_type_of("draft", "draft,essay")  # type: ignore[arg-type]
 
 
-def test_evaluation_rows_have_their_columns() -> None:
+def test_evaluation_row_has_its_columns() -> None:
     row = EvaluationTask(task_id="t", parser="complex", extra={"file_path": "x"})
     assert row.cell("file_path") == "x"
     assert row.parent_stage == "essay"

@@ -36,11 +36,11 @@ from tests.tables import ChapterTask, NoteTask, problems_of, table
         ("_tasks.csv", None),
     ],
 )
-def test_a_table_s_name_tells_its_stage(name: str, stage: str | None) -> None:
+def test_stage_of_table_follows_file_name(name: str, stage: str | None) -> None:
     assert stage_of_table(name) == stage
 
 
-def test_the_name_of_a_stage_may_end_like_that_of_a_table() -> None:
+def test_stage_name_may_end_like_table_name() -> None:
     stages = Stages.chain("a_generation", "b")
     assert stage_of_table("a_generation_tasks.csv", stages) == "a_generation"
     assert stage_of_table("a_generation_generation_tasks.csv", stages) == "a_generation"
@@ -49,7 +49,7 @@ def test_the_name_of_a_stage_may_end_like_that_of_a_table() -> None:
 @pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
 @pytest.mark.parametrize("bom", ["", "\ufeff"], ids=["no BOM", "BOM"])
 @pytest.mark.parametrize("name", ["essay_tasks.csv", "essay_tasks.csv.gz"])
-def test_every_usual_form_of_a_table_is_read(tmp_path: Path, name: str, bom: str, end: str) -> None:
+def test_reads_lf_crlf_bom_and_gzip(tmp_path: Path, name: str, bom: str, end: str) -> None:
     text = bom + end.join(["essay_task_id,parent_doc_id,doc_id,note", 't-1,p1,e1,"a,""b"""', "", "t-2,p1,e2,7.10", ""])
     rows = read_tasks(table(tmp_path, text, name), EssayTask)
     assert rows.columns == ("essay_task_id", "parent_doc_id", "doc_id", "note")
@@ -60,7 +60,7 @@ def test_every_usual_form_of_a_table_is_read(tmp_path: Path, name: str, bom: str
     assert "EssayTask" in repr(rows)
 
 
-def test_a_newline_in_a_cell_is_text(tmp_path: Path) -> None:
+def test_newline_in_cell_is_kept(tmp_path: Path) -> None:
     path = table(tmp_path, 'note_task_id,doc_id,text\nt-1,n1,"a\r\nb\rc\nd"\nt-2,n2,x\n')
     rows = read_tasks(path, NoteTask)
     assert [row.extra["text"] for row in rows] == ["a\r\nb\rc\nd", "x"]
@@ -68,7 +68,7 @@ def test_a_newline_in_a_cell_is_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["", " ", "nan", "NaN", "null", "NULL", "none", "None", " nan "])
-def test_in_an_id_column_some_words_mean_missing_and_stay_as_they_are(tmp_path: Path, word: str) -> None:
+def test_missing_words_in_id_columns_keep_their_text(tmp_path: Path, word: str) -> None:
     text = f"draft_task_id,source_doc_id,doc_id,combo_id\nt-1,{word},{word},{word}\n"
     path = table(tmp_path, text)
     [row] = read_tasks(path, DraftTask, reserved=False)
@@ -81,7 +81,7 @@ def test_in_an_id_column_some_words_mean_missing_and_stay_as_they_are(tmp_path: 
     )
 
 
-def test_a_class_s_own_validator_is_a_fault_of_the_row(tmp_path: Path) -> None:
+def test_validator_error_is_fault_of_row(tmp_path: Path) -> None:
     @attrs.frozen(kw_only=True)
     class Checked(TaskRow):
         stage = "note"
@@ -97,7 +97,7 @@ def test_a_class_s_own_validator_is_a_fault_of_the_row(tmp_path: Path) -> None:
     assert (row.words, row._private) == (1, "p")
 
 
-def test_typed_columns_are_values_and_keep_their_text(tmp_path: Path) -> None:
+def test_typed_columns_are_parsed_and_keep_their_text(tmp_path: Path) -> None:
     text = "chapter_task_id,words,weight,final,Chapter title\nt-1,007,1.50,TRUE,x\nt-2,-3,,,\nt-3,+1,.5e3,false,nan\n"
     path = table(tmp_path, text)
     rows = list(read_tasks(path, ChapterTask, reserved=False))
@@ -229,12 +229,12 @@ HEADER = "essay_task_id,parent_doc_id,doc_id,combo_id\n"
         ),
     ],
 )
-def test_a_faulty_table_is_reported_whole(tmp_path: Path, text: str | bytes, expected: list[str]) -> None:
+def test_all_faults_are_reported_together(tmp_path: Path, text: str | bytes, expected: list[str]) -> None:
     path = table(tmp_path, text)
     assert [problem.removeprefix(str(path)) for problem in problems_of(path, EssayTask)] == expected
 
 
-def test_wrong_values_of_typed_columns_are_named(tmp_path: Path) -> None:
+def test_faults_name_values_of_typed_columns(tmp_path: Path) -> None:
     path = table(tmp_path, "chapter_task_id,words,weight,final\nt-1,many,nan,yes\nt-2,,1_0, 1\nt-3,1.0,1e,1\n")
     assert problems_of(path, ChapterTask, reserved=False) == [
         "row 2, column words: 'many'; expected a whole number",
@@ -249,7 +249,7 @@ def test_wrong_values_of_typed_columns_are_named(tmp_path: Path) -> None:
     ]
 
 
-def test_a_field_without_default_is_a_required_column(tmp_path: Path) -> None:
+def test_field_without_default_is_required_column(tmp_path: Path) -> None:
     @attrs.frozen(kw_only=True)
     class Needed(TaskRow):
         stage = "note"
@@ -260,7 +260,7 @@ def test_a_field_without_default_is_a_required_column(tmp_path: Path) -> None:
     assert problem == "row 1, column text: missing from the header; is 'texts' meant for it?"
 
 
-def test_at_the_first_fault_no_more_rows_are_given_and_all_faults_are_raised_at_the_end(tmp_path: Path) -> None:
+def test_stream_stops_at_first_fault_and_raises_all_at_end(tmp_path: Path) -> None:
     path = table(tmp_path, "draft_task_id,doc_id\na,d1\nb,d2\nc,..\nd,d4\ne\nf,d6\n")
     given_rows = []
     with pytest.raises(TaskTableError, match=r"^2 problems:\n") as caught:
@@ -273,14 +273,14 @@ def test_at_the_first_fault_no_more_rows_are_given_and_all_faults_are_raised_at_
     ]
 
 
-def test_a_thousand_faults_are_kept_and_all_are_counted(tmp_path: Path) -> None:
+def test_first_thousand_faults_are_kept_and_all_counted(tmp_path: Path) -> None:
     path = table(tmp_path, "draft_task_id,doc_id\n" + "t,..\n" * 2500)
     with pytest.raises(TaskTableError, match="^2500 problems:") as caught:
         list(read_tasks(path, DraftTask))
     assert (len(caught.value.problems), caught.value.count) == (1000, 2500)
 
 
-def test_a_missing_or_damaged_file_is_said_at_once(tmp_path: Path) -> None:
+def test_missing_or_damaged_file_raises(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         read_tasks(tmp_path / "nowhere.csv", DraftTask)
     whole = gzip.compress(("draft_task_id,doc_id\n" + "".join(f"task {n},d{n}\n" for n in range(9999))).encode())
@@ -301,12 +301,12 @@ def test_a_missing_or_damaged_file_is_said_at_once(tmp_path: Path) -> None:
         read_tasks(tmp_path, DraftTask)
 
 
-def test_a_file_that_cannot_be_read_is_no_fault_of_the_table() -> None:
+def test_io_error_is_not_a_table_fault() -> None:
     with pytest.raises(OSError, match="Input/output error"):
         read_tasks("/proc/self/mem", DraftTask)
 
 
-def test_a_table_half_read_leaves_no_file_open(tmp_path: Path) -> None:
+def test_abandoned_stream_closes_its_file(tmp_path: Path) -> None:
     rows = read_tasks(table(tmp_path, "draft_task_id,doc_id\na,d1\nb,d2\n"), DraftTask)
     next(rows)
     before = len(os.listdir("/proc/self/fd"))
@@ -325,9 +325,7 @@ def test_a_table_half_read_leaves_no_file_open(tmp_path: Path) -> None:
         pytest.param("draft_task_id,Combo ID", "combo_id", "Combo ID", id="a column of the stage"),
     ],
 )
-def test_a_misspelt_column_gives_no_new_names_to_what_has_names(
-    tmp_path: Path, header: str, column: str, misspelt: str
-) -> None:
+def test_misspelled_column_is_refused(tmp_path: Path, header: str, column: str, misspelt: str) -> None:
     path = table(tmp_path, f"{header}\nt-1,d1\n")
     with pytest.raises(TaskTableError) as caught:
         read_tasks(path, DraftTask, reserved=False)
@@ -336,18 +334,18 @@ def test_a_misspelt_column_gives_no_new_names_to_what_has_names(
     ]
 
 
-def test_a_misspelt_source_is_refused_in_rows_of_any_type(tmp_path: Path) -> None:
+def test_misspelled_source_is_refused_in_any_row_type(tmp_path: Path) -> None:
     for row_type in (DraftTask, TaskRow.of("draft")):
         with pytest.raises(TaskTableError, match="column source_doc_id: .* is 'Source_Doc_ID' meant for it"):
             read_tasks(table(tmp_path, "draft_task_id,Source_Doc_ID\nt-1,d1\n"), row_type, reserved=False)
 
 
-def test_lineages_of_a_stage_without_parents_have_none(tmp_path: Path) -> None:
+def test_lineages_without_parent_stage_have_no_parent(tmp_path: Path) -> None:
     path = table(tmp_path, "draft_task_id,parent_doc_id,doc_id,\nt-1,p1,d1,left over\n")
     assert list(read_lineages(str(path), DraftTask)) == [(2, ("t-1", "d1", "", "", "", ""))]
 
 
-def test_columns_that_only_resemble_docids_own_are_others(tmp_path: Path) -> None:
+def test_columns_that_resemble_ours_are_extra(tmp_path: Path) -> None:
     path = table(tmp_path, "draft_task_id,document_id,essay_doc_id,docids,parent_doc_id\nt-1,1,2,3,4\n")
     [row] = read_tasks(path, DraftTask, reserved=False)
     assert row.extra == {"document_id": "1", "essay_doc_id": "2", "docids": "3", "parent_doc_id": "4"}

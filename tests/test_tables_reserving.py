@@ -22,7 +22,7 @@ from docid import (
 from tests.tables import ChapterTask, table
 
 
-def test_what_is_empty_is_filled_and_what_is_set_is_kept() -> None:
+def test_reserve_fills_empty_ids_and_keeps_others() -> None:
     rows = [DraftTask(task_id="a"), DraftTask(task_id="b", doc_id="by-hand"), DraftTask(task_id="c", doc_salt="s")]
     reserved = list(reserve_tasks(rows, DraftTask))
     assert [row.doc_id for row in reserved] == [
@@ -33,7 +33,7 @@ def test_what_is_empty_is_filled_and_what_is_set_is_kept() -> None:
     assert list(reserve_tasks(reserved, DraftTask, run_id="r", salt="x")) == reserved
 
 
-def test_a_run_or_salt_is_noted_so_that_the_id_can_be_derived_again(tmp_path: Path) -> None:
+def test_row_notes_run_and_salt_of_its_id(tmp_path: Path) -> None:
     path = table(tmp_path, "draft_task_id,note\na,x\nb,y\n")
     write_tasks(path, reserve_tasks(read_tasks(path, DraftTask, reserved=False), DraftTask, "run 1", "salt"))
     assert path.read_text().splitlines()[0] == "draft_task_id,note,doc_run_id,doc_salt,doc_id"
@@ -47,7 +47,7 @@ def test_a_run_or_salt_is_noted_so_that_the_id_can_be_derived_again(tmp_path: Pa
     assert other.doc_id == reserve_doc_id("draft", "a", "run 1", "new")
 
 
-def test_parents_are_found_by_their_task_id() -> None:
+def test_parents_are_found_by_task_id() -> None:
     drafts = list(reserve_tasks([DraftTask(task_id="a"), DraftTask(task_id="b")], DraftTask))
     essays = [
         EssayTask(task_id="1", draft_task_id="b"),
@@ -63,7 +63,7 @@ def test_parents_are_found_by_their_task_id() -> None:
     assert [row.parent_doc_id for row in reserve_tasks(drafts, DraftTask, parents={})] == [None, None]
 
 
-def test_parents_of_another_kind_are_refused(tmp_path: Path) -> None:
+def test_wrong_parents_are_refused(tmp_path: Path) -> None:
     chapter = TaskRow.of("chapter", "outline")
     misspelt = read_tasks(table(tmp_path, "chapter_task_id,outline_taskid\nt,o\n", "m.csv"), chapter, reserved=False)
     with pytest.raises(TaskTableError, match="missing from the header; is 'outline_taskid' meant for it"):
@@ -88,7 +88,7 @@ def reserve_problems(rows: Any, row_type: type[TaskRow], **options: Any) -> list
     return [str(problem) for problem in caught.value.problems]
 
 
-def test_rows_that_come_to_one_id_are_refused_and_both_are_named(tmp_path: Path) -> None:
+def test_duplicate_ids_are_refused_and_both_rows_named(tmp_path: Path) -> None:
     path = table(tmp_path, "draft_task_id\na\nb\n\na\n", "draft_tasks.csv")
     doc_id = reserve_doc_id("draft", "a")
     before = path.read_bytes()
@@ -107,20 +107,20 @@ def test_rows_that_come_to_one_id_are_refused_and_both_are_named(tmp_path: Path)
     ]
 
 
-def test_faults_of_the_table_and_of_reserving_are_raised_together(tmp_path: Path) -> None:
+def test_faults_of_reading_and_reserving_are_raised_together(tmp_path: Path) -> None:
     path = table(tmp_path, "draft_task_id,doc_id\na,\na,\nb\nc,..\n", "draft_tasks.csv")
     problems = reserve_problems(read_tasks(path, DraftTask, reserved=False), DraftTask)
     assert [problem.removeprefix(f"{path} ")[:5] for problem in problems] == ["row 3", "row 4", "row 5"]
 
 
-def test_a_reserved_table_without_rows_has_the_columns(tmp_path: Path) -> None:
+def test_reserved_table_without_rows_has_id_columns(tmp_path: Path) -> None:
     path = table(tmp_path, "essay_task_id,note\n")
     write_tasks(path, reserve_tasks(read_tasks(path, EssayTask, reserved=False), EssayTask))
     assert path.read_text() == "essay_task_id,note,parent_doc_id,doc_id\n"
     assert list(read_tasks(path, EssayTask)) == []
 
 
-def test_what_cannot_be_reserved_is_all_said() -> None:
+def test_all_faults_of_reserving_are_reported_together() -> None:
     parents = [
         DraftTask(task_id="twice", doc_id="d1"),
         DraftTask(task_id="twice", doc_id="d2"),
@@ -157,18 +157,18 @@ def test_what_cannot_be_reserved_is_all_said() -> None:
 
 
 @pytest.mark.parametrize(("argument", "value"), [("run_id", ""), ("salt", " s"), ("salt", "nan"), ("run_id", "None")])
-def test_a_wrong_run_or_salt_is_refused_at_once(argument: str, value: str) -> None:
+def test_invalid_run_or_salt_is_refused_at_once(argument: str, value: str) -> None:
     with pytest.raises(InvalidName, match=f"^{argument}: "):
         reserve_tasks([], DraftTask, **{argument: value})  # type: ignore[arg-type]
 
 
-def test_a_run_or_salt_of_a_word_for_missing_is_none(tmp_path: Path) -> None:
+def test_missing_words_mean_no_run_or_salt(tmp_path: Path) -> None:
     path = table(tmp_path, "draft_task_id,doc_run_id,doc_salt\na,nan, \n")
     [row] = reserve_tasks(read_tasks(path, DraftTask, reserved=False), DraftTask)
     assert (row.doc_id, row.doc_run_id, row.doc_salt) == (reserve_doc_id("draft", "a"), None, None)
 
 
-def test_a_faulty_row_type_is_said_when_reserving() -> None:
+def test_reserve_refuses_faulty_row_type() -> None:
     class Odd(TaskRow):
         stage = "Chapter"
 

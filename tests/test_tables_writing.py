@@ -25,7 +25,7 @@ from docid.tables.atomicfile import AtomicFile
 from tests.tables import ChapterTask, NoteTask, table
 
 
-def test_what_was_put_into_extra_behind_the_row_s_back_is_not_written(tmp_path: Path) -> None:
+def test_invalid_extra_is_not_written(tmp_path: Path) -> None:
     for name, text in (("combo_id", "x"), ("n", 0)):
         row = DraftTask(task_id="a", combo_id="mine")
         row.extra[name] = text  # type: ignore[assignment]
@@ -34,7 +34,7 @@ def test_what_was_put_into_extra_behind_the_row_s_back_is_not_written(tmp_path: 
     assert os.listdir(tmp_path) == []
 
 
-def test_a_field_with_a_default_brings_no_column_that_the_table_did_not_have(tmp_path: Path) -> None:
+def test_default_adds_no_column(tmp_path: Path) -> None:
     text = "chapter_task_id,note\na,1\n"
     path = table(tmp_path, text)
     rows = list(read_tasks(path, ChapterTask, reserved=False))
@@ -53,13 +53,13 @@ class Half(float):
         return "np.float64(0.5)"
 
 
-def test_a_number_past_what_a_float_holds_is_written_as_it_was(tmp_path: Path) -> None:
+def test_float_overflow_keeps_its_text(tmp_path: Path) -> None:
     path = table(tmp_path, "chapter_task_id,weight\na,1e999\n")
     write_tasks(tmp_path / "copy.csv", read_tasks(path, ChapterTask, reserved=False))
     assert (tmp_path / "copy.csv").read_text() == path.read_text()
 
 
-def test_numbers_are_written_as_numbers_whatever_their_class(tmp_path: Path) -> None:
+def test_subclasses_of_numbers_are_written_as_numbers(tmp_path: Path) -> None:
     write_tasks(tmp_path / "x.csv", [ChapterTask(task_id="t", words=Level.ONE, weight=Half(0.5), final=True)])
     [row] = read_tasks(tmp_path / "x.csv", ChapterTask, reserved=False)
     assert (row.words, row.weight, row.final) == (1, 0.5, True)
@@ -116,7 +116,7 @@ def test_every_cell_survives_reading_and_writing(
     assert path.read_bytes() == copy.read_bytes()
 
 
-def test_like_keeps_line_ends_and_bom_and_without_it_they_are_plain(tmp_path: Path) -> None:
+def test_like_keeps_line_ends_and_bom(tmp_path: Path) -> None:
     path = table(tmp_path, "\ufeffnote_task_id,doc_id\r\nt,n1\r\n")
     before = path.read_bytes()
     write_tasks(path, read_tasks(path, NoteTask), like=path)
@@ -138,7 +138,7 @@ def _put_another(path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 @pytest.mark.parametrize("change", [_append, _put_another, Path.unlink])
-def test_what_is_written_into_a_table_while_it_is_edited_is_not_undone(
+def test_concurrent_change_of_table_is_not_overwritten(
     tmp_path: Path, change: Callable[[Path], None], suffix: str
 ) -> None:
     path = table(tmp_path, "note_task_id,doc_id\nt,\n", f"note_tasks.csv{suffix}")
@@ -154,14 +154,14 @@ def test_what_is_written_into_a_table_while_it_is_edited_is_not_undone(
     assert not [each for each in tmp_path.iterdir() if each.name.startswith(".tmp-")]
 
 
-def test_a_table_that_changes_once_its_rows_are_read_may_be_written_elsewhere(tmp_path: Path) -> None:
+def test_changed_table_may_be_written_elsewhere(tmp_path: Path) -> None:
     path = table(tmp_path, "note_task_id,doc_id\nt,\n")
     rows = reserve_tasks(read_tasks(path, NoteTask, reserved=False), NoteTask)
     _append(path)
     assert write_tasks(tmp_path / "copy.csv", rows) in {1, 2}
 
 
-def test_rows_of_no_table_get_the_columns_of_their_type(tmp_path: Path) -> None:
+def test_rows_of_no_table_get_columns_of_their_type(tmp_path: Path) -> None:
     path = tmp_path / "essay_tasks.csv"
     row = EssayTask(task_id="t", draft_task_id="d", doc_id="e1", parent_doc_id="p1", extra={"note": "n"})
     assert write_tasks(path, [row, attrs.evolve(row, task_id="u", doc_id="e2")]) == 2
@@ -173,7 +173,7 @@ def test_rows_of_no_table_get_the_columns_of_their_type(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_a_column_that_a_later_row_brings_is_added_to_all(tmp_path: Path, suffix: str) -> None:
+def test_column_of_later_row_is_added_to_all(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"note_tasks.csv{suffix}"
     rows = [
         NoteTask(task_id="a", doc_id="n1", extra={"x": 'say "x"\r\n'}),
@@ -194,7 +194,7 @@ def test_a_column_that_a_later_row_brings_is_added_to_all(tmp_path: Path, suffix
     assert os.listdir(tmp_path) == [path.name]
 
 
-def test_a_table_without_rows_keeps_its_header(tmp_path: Path) -> None:
+def test_table_without_rows_keeps_its_header(tmp_path: Path) -> None:
     path = table(tmp_path, "\ufeffnote_task_id,x,doc_id\r\n")
     copy = tmp_path / "copy.csv"
     assert write_tasks(copy, read_tasks(path, NoteTask)) == 0
@@ -210,7 +210,7 @@ def test_a_table_without_rows_keeps_its_header(tmp_path: Path) -> None:
     assert not (tmp_path / "new.csv").exists()
 
 
-def test_what_fails_on_the_way_leaves_the_old_table_and_nothing_beside_it(tmp_path: Path) -> None:
+def test_failed_write_keeps_old_table_and_leaves_no_file(tmp_path: Path) -> None:
     path = table(tmp_path, "draft_task_id,doc_id\na,d1\nb,d2\nc\n")
     before = path.read_bytes()
     with pytest.raises(TaskTableError, match="1 cells; expected 2"):
@@ -235,14 +235,16 @@ def test_what_fails_on_the_way_leaves_the_old_table_and_nothing_beside_it(tmp_pa
         ({"doc_id": ".."}, "row 2, column doc_id: '..'; not a doc id"),
     ],
 )
-def test_what_a_reader_would_not_give_back_is_not_written(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_value_that_reading_would_not_give_back_is_refused(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     fields: dict[str, Any] = {"task_id": "t", **change}
     with pytest.raises(TaskTableError, match=re.escape(message)):
         write_tasks(tmp_path / "x.csv", [ChapterTask(**fields)])
     assert os.listdir(tmp_path) == []
 
 
-def test_rows_of_two_classes_are_no_table(tmp_path: Path) -> None:
+def test_rows_of_two_classes_are_refused(tmp_path: Path) -> None:
     rows: list[Any] = [DraftTask(task_id="d"), EssayTask(task_id="e", draft_task_id="d")]
     with pytest.raises(TypeError, match="rows: expected rows of DraftTask, got EssayTask"):
         write_tasks(tmp_path / "x.csv", rows)
@@ -258,7 +260,7 @@ def test_rows_of_two_classes_are_no_table(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_a_table_is_replaced_through_a_link_with_its_permissions(tmp_path: Path) -> None:
+def test_replacing_follows_link_and_keeps_permissions(tmp_path: Path) -> None:
     path = table(tmp_path, "draft_task_id\na\n")
     path.chmod(0o640)
     (tmp_path / "link.csv").symlink_to(path.name)
@@ -269,21 +271,21 @@ def test_a_table_is_replaced_through_a_link_with_its_permissions(tmp_path: Path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
-def test_a_private_table_is_private_while_it_is_written(tmp_path: Path) -> None:
+def test_temporary_file_has_permissions_of_table(tmp_path: Path) -> None:
     path = table(tmp_path, "draft_task_id\na\n")
     path.chmod(0o600)
     with AtomicFile(str(path)) as new:
         assert stat.S_IMODE(os.stat(new.temporary).st_mode) == 0o600
 
 
-def test_a_directory_that_is_not_there_is_an_error_with_the_table_s_name(tmp_path: Path) -> None:
+def test_missing_directory_error_names_table(tmp_path: Path) -> None:
     path = tmp_path / "none" / "draft_tasks.csv"
     with pytest.raises(FileNotFoundError, match=re.escape(repr(str(path)))):
         write_tasks(path, [DraftTask(task_id="a")])
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_a_full_disk_leaves_the_old_table_and_nothing_beside_it(tmp_path: Path, suffix: str) -> None:
+def test_full_disk_keeps_old_table_and_leaves_no_file(tmp_path: Path, suffix: str) -> None:
     path = table(tmp_path, "draft_task_id\na\n", f"draft_tasks.csv{suffix}")
     before = path.read_bytes()
     rows = [DraftTask(task_id=os.urandom(500).hex()) for _ in range(200)]
@@ -300,7 +302,7 @@ def test_a_full_disk_leaves_the_old_table_and_nothing_beside_it(tmp_path: Path, 
     assert os.listdir(tmp_path) == [path.name]
 
 
-def test_a_link_to_a_compressed_table_of_another_name_stays_compressed(tmp_path: Path) -> None:
+def test_link_to_compressed_table_stays_compressed(tmp_path: Path) -> None:
     (tmp_path / "blob").write_bytes(gzip.compress(b"draft_task_id\na\n"))
     path = tmp_path / "draft_tasks.csv.gz"
     path.symlink_to("blob")
@@ -312,7 +314,7 @@ def test_a_link_to_a_compressed_table_of_another_name_stays_compressed(tmp_path:
 
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
 @pytest.mark.parametrize("header", ['draft_task_id,"x,y"', '"draft_task_id","a\r\nb"', '"draft_task_id","a\nb"'])
-def test_like_understands_a_quoted_header(tmp_path: Path, header: str, bom: str) -> None:
+def test_like_understands_quoted_header(tmp_path: Path, header: str, bom: str) -> None:
     path = table(tmp_path, f"{bom}{header}\r\na,1\r\n", "draft_tasks.csv")
     columns = read_tasks(path, DraftTask, reserved=False).columns
     write_tasks(tmp_path / "empty.csv", [], like=path)
@@ -323,7 +325,7 @@ def test_like_understands_a_quoted_header(tmp_path: Path, header: str, bom: str)
     assert data.startswith(bom.encode() + b"draft_task_id,")
 
 
-def test_a_faulty_table_to_be_like_is_said(tmp_path: Path) -> None:
+def test_like_refuses_faulty_table(tmp_path: Path) -> None:
     path = tmp_path / "no.csv.gz"
     path.write_text("draft_task_id\n")
     with pytest.raises(TaskTableError, match="not gzip"):
@@ -340,9 +342,7 @@ def test_equal_tables_are_equal_gzip_files(tmp_path: Path) -> None:
     assert (tmp_path / "a.csv.gz").read_bytes() == (tmp_path / "b.csv.gz").read_bytes()
 
 
-def test_a_table_in_a_directory_that_may_not_be_written_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_permission_error_explains_new_file_in_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object, **__: object) -> Any:
         raise PermissionError(13, "Permission denied", "…")
 
