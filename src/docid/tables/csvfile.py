@@ -11,8 +11,6 @@ from collections import Counter
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-from attrs import define, field
-
 from docid._text import visible
 from docid.errors import Problem, TaskTableError
 from docid.tables.atomicfile import AtomicFile
@@ -24,13 +22,13 @@ if TYPE_CHECKING:
 _PROBLEM_LIMIT = 1000  # kept in full; the rest is only counted
 
 
-@define
 class Faults:
     """The faults of a table: all are counted, the first 1,000 are kept."""
 
-    file: str
-    problems: list[Problem] = field(factory=list)
-    count: int = 0
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.problems: list[Problem] = []
+        self.count = 0
 
     def add(self, row: int | None, column: str | None, value: str, expected: str) -> None:
         """Note one fault; the arguments are those of `Problem`."""

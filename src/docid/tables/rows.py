@@ -91,7 +91,7 @@ class TaskRow:
             InvalidName: a name that is no stage name.
         """
         parent = None if parent_stage is None else check_stage(parent_stage, "parent_stage")
-        return _plain_row_type(check_stage(stage), parent)
+        return _make_plain_type(check_stage(stage), parent)
 
     def cell(self, column: str) -> str:
         """Return the text of one column; empty where the row has no such column."""
@@ -178,7 +178,7 @@ def row_type_of(stage: str, stages: Stages = DEFAULT_STAGES) -> type[TaskRow]:
 
 
 @lru_cache(maxsize=256)
-def _plain_row_type(stage: str, parent_stage: str | None) -> type[TaskRow]:
+def _make_plain_type(stage: str, parent_stage: str | None) -> type[TaskRow]:
     name = "".join(part.capitalize() for part in re.split("[-_]", stage)) + "Task"
     row_type = cast("type[TaskRow]", type(name, (TaskRow,), {"stage": stage, "parent_stage": parent_stage}))
     # The class has no name in a module; it is made again where a row is unpickled. A subclass of it has one.
@@ -192,7 +192,7 @@ def _reduce_plain(row: TaskRow) -> tuple[Any, ...]:
 
 
 def _rebuild_plain(stage: str, parent_stage: str | None, values: dict[str, Any]) -> TaskRow:
-    return _plain_row_type(stage, parent_stage)(**values)
+    return _make_plain_type(stage, parent_stage)(**values)
 
 
 def with_source(row: TaskRow, doc_id: str) -> TaskRow:
