@@ -38,7 +38,7 @@ from docid.operations.curate.replay import replay
 from docid.operations.curate.scores import read_scores, score_columns, scored_by, scores, write_scores
 from docid.operations.curate.select import select
 from docid.tables.csvfile import Faults, read_columns
-from docid.tables.rows import plain_text, row_type_of, texts_of
+from docid.tables.rows import format_cells, plain_text, row_type_of
 from docid.tables.tasks import write_tasks
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def _doc_ids(path: str) -> list[str]:
 
 
 def _put_rows(arguments: argparse.Namespace, rows: Iterable[TaskRow], row_type: type[TaskRow]) -> Any:
-    return _put(arguments, map(texts_of, rows), lambda path: write_tasks(path, rows, row_type=row_type))
+    return _put(arguments, map(format_cells, rows), lambda path: write_tasks(path, rows, row_type=row_type))
 
 
 def _put(arguments: argparse.Namespace, facts: Iterator[dict[str, Any]], write: Any) -> Any:

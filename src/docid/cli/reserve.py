@@ -9,14 +9,16 @@ from docid.cli.options import RANDOM, UsageError, add_salt, add_stages, by_stage
 from docid.cli.output import complain, printable
 from docid.cli.terminal import Meter
 from docid.core.ids import reserve_doc_ids
-from docid.tables.tasks import read_tasks, reserve_tasks, row_type_of, write_tasks
+from docid.tables.reserve import reserve_tasks
+from docid.tables.rows import row_type_of
+from docid.tables.tasks import read_tasks, write_tasks
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
 
     from docid.core.stages import Stages
-    from docid.tables.tasks import TaskRow
+    from docid.tables.rows import TaskRow
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -10,8 +10,9 @@ from docid.core.stages import Stages
 from docid.integrations.dagster.partitions import register_partitions
 from docid.integrations.dagster.resource import DocsStoreResource, tables_of
 from docid.integrations.dagster.steps import explained, refused
+from docid.tables.reserve import reserve_tasks
 from docid.tables.rows import TaskRow
-from docid.tables.tasks import read_tasks, reserve_tasks, stage_of_table, write_tasks
+from docid.tables.tasks import read_tasks, stage_of_table, write_tasks
 
 __all__ = ["task_table_asset"]
 
