@@ -9,7 +9,7 @@ from docid import Document, DraftTask, write_tasks
 from docid.core.findings import LEVELS
 from docid.dagster import DocsStoreResource, document_checks, document_partitions, replay_job
 from docid.integrations.dagster import checks
-from docid.integrations.dagster.checks import _look
+from docid.integrations.dagster.checks import find_faults
 from tests.dagster.helpers import DAGSTER_WARNINGS, Pipeline, failed_checks, failure
 
 pytestmark = DAGSTER_WARNINGS
@@ -64,13 +64,14 @@ def test_a_range_of_partitions_has_checks_of_each(pipeline: Pipeline) -> None:
     }
 
 
-def test_the_codes_of_the_checks_are_those_of_the_audit_and_those_that_are_named() -> None:
-    code = Path(checks.__file__).read_text(encoding="utf-8")
-    page = Path(__file__).parent.parent.parent.joinpath("docs", "dagster.md").read_text(encoding="utf-8")
-    codes = set(re.findall(r'_Wrong\(\s*"\w+", "([\w-]+)"', code))
-    own = codes - LEVELS.keys()
-    assert codes - own == {"lineage-conflict", "missing-parent"}
-    assert own == {"missing-document", "missing-row", "parsed-missing"}
+def test_codes_are_those_of_the_audit_and_three_that_are_documented() -> None:
+    root = Path(__file__).parent.parent.parent
+    page = (root / "docs" / "dagster.md").read_text(encoding="utf-8")
+    codes = set(re.findall(r'"([a-z]+-[a-z-]+)"', Path(checks.__file__).read_text(encoding="utf-8")))
+    own = {"missing-document", "missing-row", "parsed-missing"}
+    assert codes - LEVELS.keys() == own == checks._OWN_LEVELS.keys()
+    assert checks._CHECK_OF_CODE.keys() <= codes
+    assert set(checks._CHECK_OF_CODE.values()) | {"record"} == checks._CHECKS.keys()
     for each in own:
         assert f"`{each}`" in str(document_checks.__doc__)
         assert f"| `{each}` |" in page
@@ -79,15 +80,30 @@ def test_the_codes_of_the_checks_are_those_of_the_audit_and_those_that_are_named
 def test_a_check_of_an_object_says_its_url(tmp_path: Path) -> None:
     write_tasks(tmp_path / "draft_tasks.csv", [DraftTask(task_id="t", doc_id="there1")])
     docs = DocsStoreResource(root="memory://", tables=str(tmp_path), durability="none")
-    docs.store().write(Document(stage="draft", doc_id="there1", task_id="other", raw_text="x"))
+    for doc_id in ("there1", "other1"):
+        docs.store().write(Document(stage="draft", doc_id=doc_id, task_id="other", raw_text="x"))
 
-    def messages(doc_id: str) -> dict[str, str]:
-        return {each.code: each.message for each in _look(docs, "draft", doc_id, {}, parsed=True, verify=False)}
+    def messages(doc_id: str) -> list[str]:
+        return [str(each) for each in find_faults(docs, "draft", doc_id, {}, parsed=True, verify=False)]
 
-    assert messages("gone1") == {"missing-document": "memory:/draft/gone1: not in the store; run its asset"}
-    found = messages("there1")
-    assert found["lineage-conflict"].startswith("memory:/draft/there1: holds task_id='other'")
-    assert found["parsed-missing"].startswith("memory:/draft/there1 (task_id='other'): the reply was not parsed")
+    assert messages("gone1") == [
+        "missing-document: draft/gone1 at memory:/draft/gone1: not in the store; run its asset"
+    ]
+    lineage, parsed = messages("there1")
+    assert lineage == (
+        "lineage-conflict: draft/there1 (task_id='other') at memory:/draft/there1: holds task_id='other', "
+        "parent_doc_id=None; the row says task_id='t', parent_doc_id=None; correct the row, or reserve another id"
+    )
+    assert parsed == (
+        "parsed-missing: draft/there1 (task_id='other') at memory:/draft/there1: the reply was not parsed; mend the "
+        "parser and store.add_part, or run it again"
+    )
+    row, _ = messages("other1")
+    assert row == (
+        "missing-row: draft/other1 (task_id='other') at memory:/draft/other1: "
+        f"{tmp_path / 'draft_tasks.csv'} has no row with doc id other1; materialise the table again, which registers "
+        "the partitions of its rows"
+    )
 
 
 def test_two_assets_of_a_stage_have_checks_each_and_a_replay_takes_a_key() -> None:

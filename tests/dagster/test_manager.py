@@ -15,7 +15,7 @@ from docid.dagster import (
     parent_input,
     register_partitions,
 )
-from docid.integrations.dagster.resource import row_in_run
+from docid.integrations.dagster.resource import load_row_in_run
 from tests.dagster.helpers import DAGSTER_WARNINGS, Pipeline, failed_checks, failure, metadata_of
 
 pytestmark = DAGSTER_WARNINGS
@@ -29,7 +29,7 @@ def test_documents_land_where_their_rows_say_and_are_not_made_twice(pipeline: Pi
             assert failed_checks(result) == {}
             assert len(result.get_asset_check_evaluations()) == 4
             key = pipeline.key(stage, number)
-            row = row_in_run(pipeline.docs, stage, key, {})
+            row = load_row_in_run(pipeline.docs, stage, key, {})
             path = pipeline.root / "docs" / stage / key
             assert (path / "metadata.json").is_file()
             seen = metadata_of(result)
@@ -280,6 +280,35 @@ def test_a_document_of_another_lineage_or_store_is_refused(pipeline: Pipeline, t
     elsewhere.write(Document(task_id="t-0", **mine))
     assert f"expected {pipeline.root / 'docs' / 'draft' / key}" in run(elsewhere.open("draft", key))
     assert list(pipeline.store.ids("draft")) == []
+
+
+@pytest.mark.parametrize("is_legacy", [False, True])
+def test_a_stored_document_without_its_parent_is_refused_unless_its_record_is_older(
+    pipeline: Pipeline, *, is_legacy: bool
+) -> None:
+    pipeline.make("draft")
+    key = pipeline.key("essay")
+    if is_legacy:
+        path = pipeline.root / "docs" / "essay" / key
+        path.mkdir(parents=True)
+        (path / "raw.txt").write_text("x")
+        (path / "metadata.json").write_text('{"task_id": "t-0__x"}')
+    else:
+        essay = Document(stage="essay", doc_id=key, task_id="t-0__x", raw_text="x")
+        pipeline.store.write(essay, require_parent=False)
+
+    @dg.asset(name="essay", partitions_def=document_partitions("essay"), io_manager_key="documents")
+    def returning() -> Any:
+        return pipeline.store.open("essay", key)
+
+    resources = {"documents": DocsIOManager(docs=pipeline.docs)}
+    result = dg.materialize(
+        [returning], instance=pipeline.instance, partition_key=key, resources=resources, raise_on_error=False
+    )
+    if is_legacy:
+        assert metadata_of(result)["outcome"] == "kept"
+    else:
+        assert f"with parent_doc_id=None; expected '{pipeline.key('draft')}', as in the row" in failure(result)[0]
 
 
 def test_an_io_manager_works_with_a_context_that_a_test_has_built(tmp_path: Path, instance: dg.DagsterInstance) -> None:

@@ -1,5 +1,6 @@
 """Doc ids as partition keys, and the task tables that they come from."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,11 @@ def test_a_row_is_looked_up_once_a_step_whatever_becomes_of_its_table(pipeline: 
     # The check goes by the table as it is now.
     result = pipeline.run(dg.AssetSelection.checks(pipeline.checks["essay"]), key)
     assert failed_checks(result) == {"lineage": ["lineage-conflict"]}
+
+
+def test_a_table_is_found_where_the_times_of_directories_are_coarse(tmp_path: Path) -> None:
+    docs = DocsStoreResource(root="memory://", tables=str(tmp_path))
+    for stage in ("draft", "essay"):
+        (tmp_path / f"{stage}_tasks.csv").touch()
+        os.utime(tmp_path, (1, 1))
+        assert docs.table(stage) == str(tmp_path / f"{stage}_tasks.csv")

@@ -172,7 +172,7 @@ def test_what_register_refuses(
 def test_register_looks_before_it_writes(
     curated: Path, module: str, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def refused(*arguments: object) -> str:
+    def refuse(*arguments: object) -> str:
         code, _, err = register(capfd, curated, *arguments)
         assert code == 2
         assert len(err.splitlines()) == 1
@@ -181,17 +181,17 @@ def test_register_looks_before_it_writes(
         return err
 
     for options in ([], ["--dry-run"]):
-        assert "no_such_asset" in refused("--materialize", "no_such_asset", "--module", module, *options)
+        assert "no_such_asset" in refuse("--materialize", "no_such_asset", "--module", module, *options)
     Path("raising.py").write_text("raise RuntimeError('at import')")
-    assert "RuntimeError: at import" in refused("--materialize", "x", "--module", "raising")
+    assert "RuntimeError: at import" in refuse("--materialize", "x", "--module", "raising")
     curated.write_text(CURATED.replace(",e2\n", ",e1\n").replace("t-2__x,d2,e2", "t-2__x,d2,e1"))
-    assert "both have doc id e1" in refused()
+    assert "both have doc id e1" in refuse()
     curated.write_text(CURATED.splitlines(keepends=True)[0])
-    assert "no rows in it" in refused()
+    assert "no rows in it" in refuse()
     curated.write_text(CURATED)
     Path("broken").mkdir()
     Path("broken/dagster.yaml").write_text("]")
-    assert "not a Dagster instance that can be used" in refused("--dagster-home", "broken")
+    assert "not a Dagster instance that can be used" in refuse("--dagster-home", "broken")
     Path("empty").mkdir()
     code, out, _ = register(capfd, curated, "--dagster-home", "empty", "--dry-run")
     assert (code, "3 would be added" in out, list(Path("empty").iterdir())) == (0, True, [])
