@@ -61,8 +61,9 @@ class DocsIOManager(dg.ConfigurableIOManager):
         document, location = _read_returned(obj, row), store.location(stage, doc_id)
         if isinstance(document, Document):
             outcome = store.write(document, if_exists=find_policy(self.docs, step.tags)).outcome
-            is_kept = outcome == Outcome.KEPT
-            sizes = store.open(stage, doc_id).sizes if is_kept else _sizes_of(document)
+            sizes = {part: len(text.encode()) for part, text in document.parts().items()}
+            if outcome == Outcome.KEPT:
+                sizes = store.open(stage, doc_id).sizes
         elif document.location == location:
             outcome, sizes = document.outcome or Outcome.KEPT, document.sizes
         else:
@@ -141,7 +142,3 @@ def _read_returned(obj: Any, row: TaskRow) -> Document | StoredDocument:
             f"{getattr(row, key)!r}, as in the row of its partition, {name} (task_id={row.task_id!r})"
         )
     return obj
-
-
-def _sizes_of(document: Document) -> dict[str, int]:
-    return {part: len(text.encode()) for part, text in document.parts().items()}

@@ -148,11 +148,11 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
 
 def find_tables(docs: DocsStoreResource, stage: str) -> list[str]:
     """Return the names of the files that are tables of a stage; there should be one."""
+    stages = Stages.parse(docs.stages)
     try:
-        names = os.listdir(docs.tables)
+        return sorted(name for name in os.listdir(docs.tables) if stage_of_table(name, stages) == stage)
     except FileNotFoundError:
         return []
-    return sorted(name for name in names if stage_of_table(name, Stages.parse(docs.stages)) == stage)
 
 
 def load_row(docs: DocsStoreResource, step: StepContext, stage: str, doc_id: str) -> TaskRow:
