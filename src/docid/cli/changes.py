@@ -1,0 +1,58 @@
+"""What copy, migrate and backfill did to each document: printed as it comes, and counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, TypeVar
+
+from docid._text import name_task
+from docid.operations.copy import Copied
+from docid.operations.migrate import Change
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from docid.cli.output import Output
+    from docid.store.docs_store import DocsStore
+
+Each = TypeVar("Each", Copied, Change)
+
+
+def outcome_of(change: Copied | Change) -> str:
+    """Return what became of a document."""
+    return change.outcome if isinstance(change, Copied) else change.action
+
+
+def print_changes(
+    out: Output,
+    store: DocsStore,
+    changes: Iterable[Each],
+    describe: Callable[[Each], Iterator[str]],
+    *,
+    as_json: bool,
+) -> Counter[tuple[str, str]]:
+    """Print a line of JSON a document, or the lines that describe it; return how many have each outcome, by stage."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for change in changes:
+        counts[change.stage, outcome_of(change)] += 1
+        out.progress.count_document(store, change.stage)
+        if as_json:
+            out.json(change._asdict())
+        else:
+            for text in describe(change):
+                out.line(text)
+    return counts
+
+
+def describe_change(change: Change) -> Iterator[str]:
+    """Yield what needs to be known of a record that was migrated, or got a key."""
+    name = f"{change.location}{name_task(change.task_id)}"
+    if outcome_of(change) == "leave":
+        yield f"left alone  {name}: {change.message}"
+    if change.warning:
+        yield f"differs     {name}: {change.warning}"
+
+
+def format_counts(counts: Mapping[tuple[str, str], int], stage: str, words: Mapping[str, str]) -> str:
+    """Return how many documents of a stage have each outcome."""
+    return ", ".join(f"{counts[stage, outcome]:,} {word}" for outcome, word in words.items())

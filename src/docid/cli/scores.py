@@ -1,0 +1,55 @@
+"""`docid scores`: gather the scores of evaluations in a table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from docid.cli.command import Arguments, Command, argument
+from docid.cli.inputs import hint_at_other_stages, open_store
+from docid.cli.options import STORE
+from docid.cli.table_output import check_table_output, put_table, table_arguments
+from docid.operations.curate.scores import Score, score_columns, scored_by, scores, write_scores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from docid.cli.output import Output
+
+
+def run(arguments: Arguments, out: Output) -> int:
+    """Write the table of scores, and say how many there are."""
+    store = open_store(arguments)
+    check_table_output(arguments, store)
+    stage = scored_by(store, arguments.stage)
+    columns = score_columns(store, stage)
+    errors: Counter[str] = Counter()
+
+    def count() -> Iterator[Score]:
+        for score in scores(store, stage):
+            errors[score.error.partition(":")[0]] += 1
+            yield score
+
+    found = count()
+    rows = ({**score.texts(), "score": score.score} for score in found)
+    out = put_table(arguments, out, rows, lambda path: write_scores(path, found, columns))
+    out.line(f"{errors.total():,} documents of stage {stage}: {errors.pop('', 0):,} with a score")
+    for error, number in errors.most_common():
+        out.line(f"  {error}: {number:,}")
+    hint_at_other_stages(arguments)
+    return 0
+
+
+COMMAND = Command(
+    name="scores",
+    help="gather the scores of evaluations in a table",
+    description="Make a table of the numbers that the parsed texts of a stage are, one row a document, sorted by "
+    "doc id, with what each was made from. A document without a number has the reason in the column error.",
+    arguments=(
+        argument("--stage", "STAGE", "the stage of the evaluations (default: the last of --stages)"),
+        *table_arguments("scores.csv"),
+        *STORE,
+    ),
+    run=run,
+    stops_unread=True,
+)
