@@ -11,8 +11,9 @@ import io
 import os
 import re
 import sys
+from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from docid._version import __version__
 from docid.cli import (
@@ -32,12 +33,9 @@ from docid.cli import (
     select,
     show,
 )
-from docid.cli.command import UsageError
+from docid.cli.arguments import UsageError, add_command
 from docid.cli.output import Output, complain, discard
 from docid.errors import DocidError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["main"]
 
@@ -52,11 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, unknown = _build_parser().parse_known_args(argv)
     if unknown:  # reported with the usage of the command that was given them
         arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    out = Output(sys.stdout, arguments.command.stops_unread)
+    out = Output(sys.stdout, as_json=getattr(arguments, "json", False))
     code: int = 0
     try:
         with out.progress:
-            code = arguments.command.run(arguments, out)
+            code = arguments.run(arguments, out)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader has gone (docid ls | head): nobody is left to tell. Python would complain at exit otherwise.
@@ -101,8 +99,8 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"docid {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     # In the order of `docid --help`.
-    for module in (reserve, show, ls, lineage, audit, report, repair, link, scores, select, replay, migrate, backfill):
-        module.COMMAND.add(verbs)
-    for module in (copy, register):
-        module.COMMAND.add(verbs)
+    for command in (reserve, show, ls, lineage, audit, report, repair, link, scores, select, replay, migrate, backfill):
+        add_command(verbs, command)
+    for command in (copy, register):
+        add_command(verbs, command)
     return parser

@@ -1,29 +1,31 @@
-"""`docid audit`: say what is wrong with tables and a store."""
+"""`docid audit`: look whether tables are safe to run, and whether a store is whole.
+
+Look at task tables, at a store, or at both against each other, and say all that is wrong. Nothing is written. In a
+directory the task tables are known by their names (<stage>_generation_tasks.csv or <stage>_tasks.csv, also .gz);
+files of other names are skipped and counted. A store that is not there yet is an empty one. Exit code 1 if there is
+something at --fail-on, 2 if a table cannot be read.
+"""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from docid._text import name_task
-from docid.cli.command import Arguments, Command, UsageError, argument, flag
+from docid.cli.arguments import STALE_AFTER, STORE, VERIFY, Arguments, UsageError, argument, number_of
 from docid.cli.inputs import check_output, find_tables, hint_at_other_stages, is_replaced, is_url, open_root
-from docid.cli.options import STALE_AFTER, STORE, VERIFY, number_of
 from docid.cli.output import Output, join_few
-from docid.core.findings import FIELDS, LABELS, LEVELS
+from docid.core.findings import FIELDS, LABELS, LEVELS, Finding
 from docid.errors import TaskTableError
-from docid.operations.auditing import audit
+from docid.operations.auditing import AuditReport, audit
+from docid.store.docs_store import DocsStore
 from docid.tables.csvfile import Shape, TableWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from concurrent.futures import Executor
-
-    from docid.core.findings import Finding
-    from docid.operations.auditing import AuditReport
-    from docid.store.docs_store import DocsStore
+    from concurrent.futures import Executor  # slow to import
 
 
 def run(arguments: Arguments, out: Output) -> int:
@@ -148,28 +150,13 @@ def _print_findings(code: str, findings: Sequence[Finding], out: Output) -> None
         out.line(f"  -> {hints.pop()}")
 
 
-COMMAND = Command(
-    name="audit",
-    help="look whether tables are safe to run, and whether a store is whole",
-    description="Look at task tables, at a store, or at both against each other, and say all that is wrong. "
-    "Nothing is written. In a directory the task tables are known by their names (<stage>_generation_tasks.csv or "
-    "<stage>_tasks.csv, also .gz); files of other names are skipped and counted. A store that is not there yet is "
-    "an empty one. Exit code 1 if there is something at --fail-on, 2 if a table cannot be read.",
-    arguments=(
-        argument("tables", "[STAGE=]TABLE|DIRECTORY", "task tables, or directories of them", nargs="*"),
-        VERIFY,
-        argument(
-            "--fail-on",
-            None,
-            "what makes the exit code 1 (default: error)",
-            choices=("error", "warning"),
-            default="error",
-        ),
-        flag("--json", "print one line of JSON a finding, the summary last"),
-        argument("--csv", "FILE", "also write the findings to this file, as CSV"),
-        argument("--jobs", "N", "work in N processes (default: 1)", type=number_of("processes"), default=1),
-        STALE_AFTER,
-        *STORE,
-    ),
-    run=run,
+ARGUMENTS = (
+    argument("tables [STAGE=]TABLE|DIRECTORY ...", "task tables, or directories of them"),
+    VERIFY,
+    argument("--fail-on {error,warning}", "what makes the exit code 1 (default: error)", default="error"),
+    argument("--json", "print one line of JSON a finding, the summary last"),
+    argument("--csv FILE", "also write the findings to this file, as CSV"),
+    argument("--jobs N", "work in N processes (default: 1)", type=number_of("processes"), default=1),
+    STALE_AFTER,
+    *STORE,
 )

@@ -1,17 +1,16 @@
-"""`docid backfill`: add a metadata key to documents that lack it."""
+"""`docid backfill`: add a metadata key to documents that lack it.
+
+Add one key to the metadata of documents, from a column of their task table; those that have the key keep its value.
+Done at once, unless --dry-run. Exit code 1 if something was left alone.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from docid.cli.arguments import JSON_DOCUMENTS, STORE, Arguments, UsageError, argument
 from docid.cli.changes import describe_change, format_counts, print_changes
-from docid.cli.command import Arguments, Command, UsageError, argument, flag
 from docid.cli.inputs import find_table, open_store
-from docid.cli.options import JSON_DOCUMENTS, STORE
+from docid.cli.output import Output
 from docid.operations.migrate import backfill
-
-if TYPE_CHECKING:
-    from docid.cli.output import Output
 
 
 def run(arguments: Arguments, out: Output) -> int:
@@ -22,31 +21,23 @@ def run(arguments: Arguments, out: Output) -> int:
         raise UsageError(f"--from {arguments.source}: expected [STAGE=]TABLE:COLUMN")
     stage, path = find_table(table, store.stages)
     changes = backfill(store, arguments.key, path, column, stage=stage, dry_run=arguments.dry_run)
-    counts = print_changes(out, store, changes, describe_change, as_json=arguments.json)
-    if not arguments.json:
-        words = {
-            "set": "would be set" if arguments.dry_run else "set",
-            "current": "have it already",
-            "empty": "without a value in the table",
-            "absent": "not in the store",
-            "unnamed": "rows without doc_id",
-            "leave": "left alone",
-        }
-        out.line(f"{arguments.key} from {path}, column {column}: {format_counts(counts, stage, words)}")
+    counts = print_changes(out, store, changes, describe_change)
+    words = {
+        "set": "would be set" if arguments.dry_run else "set",
+        "current": "have it already",
+        "empty": "without a value in the table",
+        "absent": "not in the store",
+        "unnamed": "rows without doc_id",
+        "leave": "left alone",
+    }
+    out.line(f"{arguments.key} from {path}, column {column}: {format_counts(counts, stage, words)}")
     return 1 if counts[stage, "leave"] else 0
 
 
-COMMAND = Command(
-    name="backfill",
-    help="add a metadata key to documents that lack it",
-    description="Add one key to the metadata of documents, from a column of their task table; those that have the "
-    "key keep its value. Done at once, unless --dry-run. Exit code 1 if something was left alone.",
-    arguments=(
-        argument("--set", "KEY", "the key: template_id, model_id, …", dest="key", required=True),
-        argument("--from", "[STAGE=]TABLE:COLUMN", "the table, and its column of values", dest="source", required=True),
-        flag("--dry-run", "say what would be done; change nothing"),
-        JSON_DOCUMENTS,
-        *STORE,
-    ),
-    run=run,
+ARGUMENTS = (
+    argument("--set KEY", "the key: template_id, model_id, …", dest="key", required=True),
+    argument("--from [STAGE=]TABLE:COLUMN", "the table, and its column of values", dest="source", required=True),
+    argument("--dry-run", "say what would be done; change nothing"),
+    JSON_DOCUMENTS,
+    *STORE,
 )

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 from docid._text import name_task
+from docid.cli.output import Output
 from docid.operations.copy import Copied
 from docid.operations.migrate import Change
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    from docid.cli.output import Output
-    from docid.store.docs_store import DocsStore
+from docid.store.docs_store import DocsStore
 
 Each = TypeVar("Each", Copied, Change)
 
@@ -24,23 +21,16 @@ def outcome_of(change: Copied | Change) -> str:
 
 
 def print_changes(
-    out: Output,
-    store: DocsStore,
-    changes: Iterable[Each],
-    describe: Callable[[Each], Iterator[str]],
-    *,
-    as_json: bool,
+    out: Output, store: DocsStore, changes: Iterable[Each], describe: Callable[[Each], Iterator[str]]
 ) -> Counter[tuple[str, str]]:
-    """Print a line of JSON a document, or the lines that describe it; return how many have each outcome, by stage."""
+    """Print each document as JSON or as the lines that describe it; return how many have each outcome, by stage."""
     counts: Counter[tuple[str, str]] = Counter()
     for change in changes:
         counts[change.stage, outcome_of(change)] += 1
         out.progress.count_document(store, change.stage)
-        if as_json:
-            out.json(change._asdict())
-        else:
-            for text in describe(change):
-                out.line(text)
+        out.json(change._asdict())
+        for text in describe(change):
+            out.line(text)
     return counts
 
 

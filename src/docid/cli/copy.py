@@ -1,20 +1,20 @@
-"""`docid copy`: the documents of one store, in another."""
+"""`docid copy`: copy the documents of one store into another: between directories and buckets, byte for byte.
+
+Copy the documents of one store, with their history, into another. Each may be a directory or the URL of an object
+store. What is there already is left alone: a copy that was interrupted is run again, and goes on. Documents whose
+name is taken in the other store by another one, and damaged ones, are listed and left out; the exit code is 1 then.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from docid._text import name_task
+from docid.cli.arguments import IN_FLIGHT, JSON_DOCUMENTS, STAGES, Arguments, argument, parse_root
 from docid.cli.changes import format_counts, outcome_of, print_changes
-from docid.cli.command import Arguments, Command, argument, flag
 from docid.cli.inputs import hint_at_other_stages, open_root
-from docid.cli.options import IN_FLIGHT, JSON_DOCUMENTS, STAGES, parse_root
+from docid.cli.output import Output
 from docid.operations.copy import Copied, copy
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from docid.cli.output import Output
 
 _OUTCOMES = ("copied", "updated", "same", "conflict", "refused")
 
@@ -32,16 +32,13 @@ def run(arguments: Arguments, out: Output) -> int:
         verify=arguments.verify,
         dry_run=arguments.dry_run,
     )
-    counts = print_changes(out, source, documents, _describe, as_json=arguments.json)
-    if not arguments.json:
-        for stage in dict.fromkeys(stage for stage, _ in counts):
-            out.line(
-                f"{stage}: {format_counts(counts, stage, {each: each for each in _OUTCOMES if counts[stage, each]})}"
-            )
-        if not counts:
-            out.line("no documents")
-        elif arguments.dry_run:
-            out.line("nothing was written (--dry-run)")
+    counts = print_changes(out, source, documents, _describe)
+    for stage in dict.fromkeys(stage for stage, _ in counts):
+        out.line(f"{stage}: {format_counts(counts, stage, {each: each for each in _OUTCOMES if counts[stage, each]})}")
+    if not counts:
+        out.line("no documents")
+    elif arguments.dry_run:
+        out.line("nothing was written (--dry-run)")
     return 1 if any(outcome in {"conflict", "refused"} for _, outcome in counts) else 0
 
 
@@ -50,23 +47,14 @@ def _describe(copied: Copied) -> Iterator[str]:
         yield f"{outcome_of(copied)}: {copied.stage}/{copied.doc_id}{name_task(copied.task_id)}: {copied.message}"
 
 
-COMMAND = Command(
-    name="copy",
-    help="copy the documents of one store into another: between directories and buckets, byte for byte",
-    description="Copy the documents of one store, with their history, into another. Each may be a directory or the "
-    "URL of an object store. What is there already is left alone: a copy that was interrupted is run again, and "
-    "goes on. Documents whose name is taken in the other store by another one, and damaged ones, are listed and "
-    "left out; the exit code is 1 then.",
-    arguments=(
-        argument("source", "FROM", "a store: its directory, or its URL", type=parse_root),
-        argument("target", "TO", "another one, which need not be there yet", type=parse_root),
-        argument("--stage", "STAGE", "copy this stage alone; may be repeated (default: all)", action="append"),
-        flag("--no-history", "leave out the versions that were replaced"),
-        flag("--verify", "read what was written, and compare it"),
-        IN_FLIGHT,
-        flag("--dry-run", "say what would be done; write nothing"),
-        JSON_DOCUMENTS,
-        STAGES,
-    ),
-    run=run,
+ARGUMENTS = (
+    argument("source FROM", "a store: its directory, or its URL", type=parse_root),
+    argument("target TO", "another one, which need not be there yet", type=parse_root),
+    argument("--stage STAGE", "copy this stage alone; may be repeated (default: all)", action="append"),
+    argument("--no-history", "leave out the versions that were replaced"),
+    argument("--verify", "read what was written, and compare it"),
+    IN_FLIGHT,
+    argument("--dry-run", "say what would be done; write nothing"),
+    JSON_DOCUMENTS,
+    STAGES,
 )

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 from docid._text import utf8
-from docid.cli.command import Arguments, UsageError
-from docid.cli.options import RANDOM
+from docid.cli.arguments import RANDOM, Arguments, UsageError
 from docid.cli.output import FEW, complain, join_few
 from docid.core.ids import is_doc_id
 from docid.core.record import RECORD_FILE, nonce
+from docid.core.stages import Stages
 from docid.store.docs_store import DocsStore
+from docid.store.stored import StoredDocument
 from docid.tables.tasks import stage_of_table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from docid.core.stages import Stages
-    from docid.store.stored import StoredDocument
 
 
 def open_store(arguments: Arguments) -> DocsStore:

@@ -1,10 +1,13 @@
-"""`docid lineage`: where a document comes from, and what was made of it."""
+"""`docid lineage`: show what a document was made from, and what was made from it.
+
+Show a document with its ancestors and its descendants as a tree, as the records name them. Descendants are found in
+one pass over the records of the stages below. The id may be cut short where that is unique.
+"""
 
 from __future__ import annotations
 
-from docid.cli.command import Arguments, Command, OneOf, argument, flag
+from docid.cli.arguments import STORE, Arguments, argument, one_of
 from docid.cli.inputs import find_document, open_store
-from docid.cli.options import STORE
 from docid.cli.output import Output, complain, cut_list
 from docid.cli.terminal import one_line
 
@@ -13,6 +16,7 @@ _EDGES = 500  # as many as Mermaid draws by default
 
 def run(arguments: Arguments, out: Output) -> int:
     """Print the tree of a document."""
+    out = out.while_read()
     store = open_store(arguments)
     stage, doc_id = find_document(arguments, store, arguments.document)
     lineage = store.lineage(stage, doc_id, descendants=not arguments.ancestors)
@@ -30,23 +34,12 @@ def run(arguments: Arguments, out: Output) -> int:
     return 0
 
 
-COMMAND = Command(
-    name="lineage",
-    help="show what a document was made from, and what was made from it",
-    description="Show a document with its ancestors and its descendants as a tree, as the records name them. "
-    "Descendants are found in one pass over the records of the stages below. The id may be cut short where that is "
-    "unique.",
-    arguments=(
-        argument("document", "[STAGE/]ID", "the document; without a stage all stages are searched"),
-        flag("--ancestors", "show the ancestors alone, which costs no pass"),
-        OneOf(
-            (
-                flag("--mermaid", "print the tree as a Mermaid flowchart, for a document"),
-                flag("--json", "print one line of JSON"),
-            )
-        ),
-        *STORE,
+ARGUMENTS = (
+    argument("document [STAGE/]ID", "the document; without a stage all stages are searched"),
+    argument("--ancestors", "show the ancestors alone, which costs no pass"),
+    one_of(
+        argument("--mermaid", "print the tree as a Mermaid flowchart, for a document"),
+        argument("--json", "print one line of JSON"),
     ),
-    run=run,
-    stops_unread=True,
+    *STORE,
 )

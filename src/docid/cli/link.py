@@ -1,17 +1,17 @@
-"""`docid link`: fill a table's ids from the documents that are there already."""
+"""`docid link`: fill a table's ids from the documents that are there already.
+
+Fill the empty doc_id and parent_doc_id cells of a task table, in place and atomically, from stored documents of the
+same task id, so that they are used and not made again. Of several the newest is taken and the others are listed. What
+is set is kept, unless --force.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from docid.cli.command import Arguments, Command, argument, flag
+from docid.cli.arguments import STORE, Arguments, argument
 from docid.cli.inputs import find_table, open_store
-from docid.cli.options import STORE
+from docid.cli.output import Output
 from docid.operations.curate.link import link
 from docid.tables.rows import row_type_of
-
-if TYPE_CHECKING:
-    from docid.cli.output import Output
 
 
 def run(arguments: Arguments, out: Output) -> int:
@@ -20,30 +20,19 @@ def run(arguments: Arguments, out: Output) -> int:
     stage, path = find_table(arguments.table, store.stages)
     dry = arguments.dry_run
     linked = link(path, store, row_type=row_type_of(stage, store.stages), force=arguments.force, dry_run=dry)
-    if arguments.json:
-        out.notes(linked.notes, as_json=True)
-        out.json({"summary": {"table": path, "dry_run": dry, **linked._asdict(), "notes": len(linked.notes)}})
-        return 0
     text = f"{path}: {linked.rows} rows, {'would be ' if dry else ''}linked: {linked.filled} ({linked.kept} kept)"
     if store.stages.parent_of(stage) is not None:
         text += f", {linked.parents_filled} parent_doc_id; {linked.parents_missing} without parent_doc_id"
     out.line(text)
-    out.notes(linked.notes)
+    out.notes(linked.notes, as_json=arguments.json)
+    out.json({"summary": {"table": path, "dry_run": dry, **linked._asdict(), "notes": len(linked.notes)}})
     return 0
 
 
-COMMAND = Command(
-    name="link",
-    help="fill a table's ids from the documents that are there already",
-    description="Fill the empty doc_id and parent_doc_id cells of a task table, in place and atomically, from "
-    "stored documents of the same task id, so that they are used and not made again. Of several the newest is "
-    "taken and the others are listed. What is set is kept, unless --force.",
-    arguments=(
-        argument("table", "[STAGE=]TABLE", "the task table to fill"),
-        flag("--force", "replace ids that are set, too"),
-        flag("--dry-run", "say what would be filled; write nothing"),
-        flag("--json", "print one line of JSON a note, the summary last"),
-        *STORE,
-    ),
-    run=run,
+ARGUMENTS = (
+    argument("table [STAGE=]TABLE", "the task table to fill"),
+    argument("--force", "replace ids that are set, too"),
+    argument("--dry-run", "say what would be filled; write nothing"),
+    argument("--json", "print one line of JSON a note, the summary last"),
+    *STORE,
 )

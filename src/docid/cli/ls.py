@@ -1,24 +1,24 @@
-"""`docid ls`: list the documents of a store."""
+"""`docid ls`: list the documents of a store.
+
+List documents, one a line: stage/id, task id, parent, when made, parts. Unordered.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
-from docid.cli.command import Arguments, Command, OneOf, argument, flag
-from docid.cli.facts import facts_of
+from docid.cli.arguments import JSON_DOCUMENTS, STORE, Arguments, argument, one_of
 from docid.cli.inputs import hint_at_other_stages, open_store
-from docid.cli.options import JSON_DOCUMENTS, STORE
 from docid.cli.output import Output, complain
+from docid.cli.show import facts_of
 from docid.errors import DocidError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from docid.store.docs_store import DocsStore
+from docid.store.docs_store import DocsStore
 
 
 def run(arguments: Arguments, out: Output) -> int:
     """Print one line a document; one that cannot be read does not end the list."""
+    out = out.while_read()
     store = open_store(arguments)
     code = 0
     if not arguments.stage:
@@ -33,9 +33,8 @@ def run(arguments: Arguments, out: Output) -> int:
                 if isinstance(facts, Exception):
                     complain(facts)
                     code = 2
-                elif arguments.json:
-                    out.json(facts)
                 else:
+                    out.json(facts)
                     out.line(_format(facts))
         except BrokenPipeError:
             raise
@@ -62,15 +61,11 @@ def _format(facts: dict[str, Any]) -> str:
     return "\t".join((f"{facts['stage']}/{facts['doc_id']}", *(column or "-" for column in columns)))
 
 
-COMMAND = Command(
-    name="ls",
-    help="list the documents of a store",
-    description="List documents, one a line: stage/id, task id, parent, when made, parts. Unordered.",
-    arguments=(
-        argument("stage", "STAGE", "the stages to list (default: all of --stages)", nargs="*"),
-        OneOf((flag("--ids", "print stage/id alone, without opening a document"), JSON_DOCUMENTS)),
-        *STORE,
+ARGUMENTS = (
+    argument(
+        "stage STAGE ...",
+        "the stages to list (default: all of --stages)",
     ),
-    run=run,
-    stops_unread=True,
+    one_of(argument("--ids", "print stage/id alone, without opening a document"), JSON_DOCUMENTS),
+    *STORE,
 )

@@ -1,21 +1,20 @@
-"""`docid migrate`: bring the records of an older system to the current format."""
+"""`docid migrate`: bring the records of an older system to the current format.
+
+Say which records of a store an older system wrote, and with --apply bring them to the current format, in place:
+stage, doc id, task id, parent, sizes, hashes and time are added, every key is kept, and no text is touched. The old
+record stays in history. What cannot be decided is listed and left alone. Exit code 1 if there is such.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
 
+from docid.cli.arguments import APPLY, JSON_DOCUMENTS, STORE, Arguments, argument
 from docid.cli.changes import describe_change, format_counts, outcome_of, print_changes
-from docid.cli.command import Arguments, Command, flag, repeated
 from docid.cli.inputs import find_tables, hint_at_other_stages, open_store
-from docid.cli.options import APPLY, JSON_DOCUMENTS, STORE
-from docid.operations.migrate import migrate
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from docid.cli.output import Output
-    from docid.operations.migrate import Change
+from docid.cli.output import Output
+from docid.operations.migrate import Change, migrate
 
 
 def run(arguments: Arguments, out: Output) -> int:
@@ -26,17 +25,16 @@ def run(arguments: Arguments, out: Output) -> int:
     sources: Counter[str] = Counter()
     changes = migrate(store, tables, apply=arguments.apply, assume_utc=arguments.assume_utc)
     changes = _count_sources(changes, sources)
-    counts = print_changes(out, store, changes, describe_change, as_json=arguments.json)
-    if not arguments.json:
-        done = "migrated" if arguments.apply else "to migrate"
-        words = {"migrate": done, "current": "current already", "leave": "left alone"}
-        for stage in store.stages:
-            number = sum(count for (each, _), count in counts.items() if each == stage)
-            out.line(f"{stage}: {number:,} documents: {format_counts(counts, stage, words)}")
-        for message, count in sorted(sources.items()):
-            out.line(f"  {message}: {count:,}")
-        if not arguments.apply and any(outcome == "migrate" for _, outcome in counts):
-            out.line("nothing was changed: --apply does it")
+    counts = print_changes(out, store, changes, describe_change)
+    done = "migrated" if arguments.apply else "to migrate"
+    words = {"migrate": done, "current": "current already", "leave": "left alone"}
+    for stage in store.stages:
+        number = sum(count for (each, _), count in counts.items() if each == stage)
+        out.line(f"{stage}: {number:,} documents: {format_counts(counts, stage, words)}")
+    for message, count in sorted(sources.items()):
+        out.line(f"  {message}: {count:,}")
+    if not arguments.apply and any(outcome == "migrate" for _, outcome in counts):
+        out.line("nothing was changed: --apply does it")
     return 1 if any(outcome == "leave" for _, outcome in counts) else 0
 
 
@@ -48,23 +46,12 @@ def _count_sources(changes: Iterable[Change], sources: Counter[str]) -> Iterator
         yield change
 
 
-COMMAND = Command(
-    name="migrate",
-    help="bring the records of an older system to the current format",
-    description="Say which records of a store an older system wrote, and with --apply bring them to the current "
-    "format, in place: stage, doc id, task id, parent, sizes, hashes and time are added, every key is kept, and no "
-    "text is touched. The old record stays in history. What cannot be decided is listed and left alone. Exit code "
-    "1 if there is such.",
-    arguments=(
-        repeated(
-            "--tables",
-            "DIRECTORY|[STAGE=]TABLE",
-            "task tables, for lineage that a record does not say; may be repeated",
-        ),
-        APPLY,
-        flag("--assume-utc", "take times without time zone for UTC; they are left alone otherwise"),
-        JSON_DOCUMENTS,
-        *STORE,
+ARGUMENTS = (
+    argument(
+        "--tables DIRECTORY|[STAGE=]TABLE ...", "task tables, for lineage that a record does not say; may be repeated"
     ),
-    run=run,
+    APPLY,
+    argument("--assume-utc", "take times without time zone for UTC; they are left alone otherwise"),
+    JSON_DOCUMENTS,
+    *STORE,
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Sequence
+from typing import Any, TextIO
 
 import attrs
 
@@ -13,12 +14,8 @@ from docid._text import name_task
 from docid.cli.progress import Progress
 from docid.cli.terminal import can_show, find_rich, one_line, printable
 from docid.errors import DocidError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from docid.operations.curate.notes import Note
-    from docid.store.ancestry import Lineage
+from docid.operations.curate.notes import Note
+from docid.store.ancestry import Lineage
 
 FEW = 5  # findings of one code, names in a list
 
@@ -29,25 +26,33 @@ class Output:
 
     Attributes:
         stream: standard output, or standard error where a table goes to standard output.
+        as_json: print facts as JSON, and no lines for people.
         stops_unread: raise BrokenPipeError when nobody reads any more; otherwise print to nowhere from then on.
         progress: the progress of the command.
     """
 
     stream: TextIO
+    as_json: bool = False
     stops_unread: bool = False
     progress: Progress = attrs.field(factory=Progress)
 
-    def on_stderr(self) -> Output:
+    def on_stderr(self, *, as_json: bool = False) -> Output:
         """Return the output that says on standard error what was done."""
-        return attrs.evolve(self, stream=sys.stderr)
+        return attrs.evolve(self, stream=sys.stderr, as_json=as_json)
+
+    def while_read(self) -> Output:
+        """Return the output of a command that ends when nobody reads it any more (`docid ls | head`)."""
+        return attrs.evolve(self, stops_unread=True)
 
     def line(self, text: str = "") -> None:
-        """Print one line of text that cannot steer a terminal."""
-        self._print(one_line(text))
+        """Print one line of text that cannot steer a terminal; nothing with --json."""
+        if not self.as_json:
+            self._print(one_line(text))
 
     def json(self, facts: dict[str, Any]) -> None:
-        """Print facts as one line of JSON."""
-        self._print(_format_json(facts))
+        """Print facts as one line of JSON; nothing without --json."""
+        if self.as_json:
+            self._print(_format_json(facts))
 
     def text(self, text: str) -> None:
         """Print lines of text that cannot steer a terminal, as UTF-8."""
@@ -100,7 +105,7 @@ class Output:
         """Print what was left out, by kind, the first few of each; or all, as lines of JSON."""
         if as_json:
             for note in notes:
-                self.json({"note": note._asdict()})
+                self._print(_format_json({"note": note._asdict()}))
             return
         for kind in dict.fromkeys(note.kind for note in notes):
             of_kind = [note for note in notes if note.kind == kind]

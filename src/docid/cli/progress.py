@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from shutil import get_terminal_size
 from time import monotonic
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import Self, TypeVar
 
 from docid.cli.terminal import find_rich, one_line
 from docid.errors import UnreadableDocument
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from docid.store.docs_store import DocsStore
+from docid.store.docs_store import DocsStore
 
 T = TypeVar("T")
 

@@ -1,4 +1,10 @@
-"""`docid register`: the tables that follow from a curated one, and the Dagster partitions of their rows."""
+"""`docid register`: make the tables that follow from a curated one, and register their rows in Dagster.
+
+From a curated table, of essays say: write the table of the drafts that they were made from, and that of their
+evaluations by the chosen templates and models, with ids reserved; and make the doc ids of all rows partitions of the
+Dagster instance. Nothing is written where a row of the curated table lacks its doc_id or parent_doc_id. Needs the
+extra dagster.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +12,22 @@ import importlib
 import os
 import sys
 import tomllib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-import attrs
-
-from docid.cli.command import Arguments, Command, UsageError, argument, flag, repeated
+from docid.cli.arguments import SALT, STORE, Arguments, UsageError, argument
 from docid.cli.inputs import choose_salt, find_table, open_root
-from docid.cli.options import SALT, STORE
+from docid.cli.output import Output
 from docid.core.ids import check_doc_id
+from docid.core.stages import Stages
 from docid.operations.curate.follow_up import FollowUp, Model, Template, follow_up
+from docid.operations.curate.merge import merge_table
 from docid.tables.csvfile import read_columns
-from docid.tables.rows import row_type_of, schema_of
-from docid.tables.tasks import read_tasks, stage_of_table, write_tasks
+from docid.tables.rows import row_type_of
+from docid.tables.tasks import read_tasks, write_tasks
 
-if TYPE_CHECKING:
-    from docid.cli.output import Output
-    from docid.core.stages import Stages
-    from docid.tables.rows import TaskRow
+_JOB = "docid_register"
 
 
 def run(arguments: Arguments, out: Output) -> int:
@@ -39,14 +44,15 @@ def run(arguments: Arguments, out: Output) -> int:
     follow = _follow_up(arguments, stage, path)
     job = _build_job(dg, arguments) if arguments.materialize else None
     directory = arguments.output or os.path.dirname(path) or "."
-    tables = [_merge_table(directory, rows, path, arguments) for rows in follow if rows]
+    keep = arguments.add_only
+    tables = [merge_table(directory, rows, path, stages, keep=keep) for rows in follow if rows]
     would = "would be " if arguments.dry_run else ""
     with _open_instance(dg, home, dry_run=arguments.dry_run) as instance:
         for file, rows, gone in tables:
             if not arguments.dry_run:
                 os.makedirs(directory, exist_ok=True)
                 write_tasks(file, rows, row_type=type(rows[0]))
-            registered = register_partitions(instance, rows, add_only=arguments.add_only, dry_run=arguments.dry_run)
+            registered = register_partitions(instance, rows, add_only=keep, dry_run=arguments.dry_run)
             [(name, counts)] = registered.items()
             out.line(
                 f"{file}: {len(rows)} rows, {would}written; partitions of {name}: "
@@ -72,23 +78,6 @@ def _find_home(arguments: Arguments) -> str:
     if arguments.output and os.path.exists(arguments.output) and not os.path.isdir(arguments.output):
         raise UsageError(f"--output {arguments.output}: a file; expected a directory for the tables")
     return os.path.abspath(home)
-
-
-def _open_instance(dg: Any, home: str, *, dry_run: bool) -> Any:
-    """Return the Dagster instance of a directory; to look at one that has nothing yet, none is made there."""
-    if dry_run and not os.listdir(home):
-        return dg.DagsterInstance.ephemeral()
-    try:
-        return dg.DagsterInstance.from_config(home)
-    except Exception as error:  # Dagster's own, or of YAML
-        raise UsageError(
-            f"--dagster-home {home}: not a Dagster instance that can be used: {_describe(error)}"
-        ) from error
-
-
-def _describe(error: BaseException) -> str:
-    """Return an error of others as a line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _follow_up(arguments: Arguments, stage: str, path: str) -> FollowUp:
@@ -141,90 +130,50 @@ def _read_list(given: str, columns: tuple[str, str], wanted: str) -> list[tuple[
     return found
 
 
-def _find_file(directory: str, stage: str, curated: str, stages: Stages) -> str:
-    """Return the path of a stage's table: the one that is there, or a new one of the curated one's kind."""
-    names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
-    there = [name for name in names if stage_of_table(name, stages) == stage]
-    if len(there) > 1:
-        raise UsageError(f"{directory}: {' and '.join(there)} are both tables of stage {stage}; expected one")
-    ending = "_generation_tasks.csv" if "_generation_tasks" in os.path.basename(curated) else "_tasks.csv"
-    new = "evaluation_tasks.csv" if stage == "evaluation" else f"{stage}{ending}"
-    return os.path.join(directory, there[0] if there else new)
-
-
-def _merge_table(
-    directory: str, rows: list[TaskRow], curated: str, arguments: Arguments
-) -> tuple[str, list[TaskRow], int]:
-    """Return the path of a table, the rows that it is to have, and how many that it has it will not have."""
-    path, row_type = _find_file(directory, rows[0].stage, curated, arguments.stages), type(rows[0])
-    # A file that is no table of the stage is not written over.
-    there = list(read_tasks(path, row_type, reserved=arguments.add_only)) if os.path.exists(path) else []
-    known = {row.doc_id: row for row in there}
-    if not arguments.add_only:
-        new = {row.doc_id for row in rows}
-        columns = there[0].columns if there else ()
-        rows = [_add_notes(attrs.evolve(row, columns=columns or row.columns), known.get(row.doc_id)) for row in rows]
-        return path, rows, sum(row.doc_id not in new for row in there)
-    for row in rows:
-        other = known.get(row.doc_id, row)
-        if (other.task_id, other.parent_doc_id) != (row.task_id, row.parent_doc_id):
-            raise UsageError(
-                f"{path}: its row of {row.doc_id} has task {other.task_id!r}, parent {other.parent_doc_id}; the new "
-                f"one has task {row.task_id!r}, parent {row.parent_doc_id}: correct one, or leave out --add-only"
-            )
-    return path, [*there, *(row for row in rows if row.doc_id not in known)], 0
-
-
-def _add_notes(row: TaskRow, other: TaskRow | None) -> TaskRow:
-    """Return a row with what the one that was there for its document says beyond it: notes, run id, salt."""
-    if other is None or (other.task_id, other.parent_doc_id) != (row.task_id, row.parent_doc_id):
-        return row
-    source = "source_doc_id"  # what is sent is this command's to say
-    said = {
-        column.argument: getattr(other, column.attribute)
-        for column in schema_of(type(row)).columns
-        if column.attribute != source and getattr(row, column.attribute) == column.default
-    }
-    extra = {name: text for name, text in other.extra.items() if name != source}
-    return attrs.evolve(row, **said, extra=extra | row.extra)
-
-
-def _find_module(arguments: Arguments) -> str:
-    module: str | None = arguments.module
-    if module is None and os.path.exists("pyproject.toml"):
-        with open("pyproject.toml", "rb") as file:
-            module = tomllib.load(file).get("tool", {}).get("dagster", {}).get("module_name")
-    if module is None:
-        raise UsageError("--materialize: whose assets? expected --module MODULE, that of the Dagster definitions")
-    return module
+def _open_instance(dg: Any, home: str, *, dry_run: bool) -> Any:
+    """Return the Dagster instance of a directory; to look at one that has nothing yet, none is made there."""
+    if dry_run and not os.listdir(home):
+        return dg.DagsterInstance.ephemeral()
+    with _blame(f"--dagster-home {home}: not a Dagster instance that can be used"):
+        return dg.DagsterInstance.from_config(home)
 
 
 def _build_job(dg: Any, arguments: Arguments) -> Any:
-    """Return the job of the assets that are to be materialised, looked for before anything is written."""
-    module, names = _find_module(arguments), ", ".join(arguments.materialize)
+    """Return the job of the assets that are to be materialised, before anything is written."""
+    module = arguments.module or _find_module()
     sys.path.insert(0, os.getcwd())
-    try:
+    with _blame(f"--module {module}"):
         there = vars(importlib.import_module(module)).values()
-    except Exception as error:
-        raise UsageError(f"--module {module}: {_describe(error)}") from error
     # One object may have several names; a function under @dagster.definitions makes one when it is called.
-    lazy = [each for each in there if type(each).__name__ == "LazyDefinitions"]
-    found = {id(each): each for each in there if isinstance(each, dg.Definitions)} or {
-        id(each): each() for each in lazy
-    }
+    found = {id(each): each for each in there if isinstance(each, dg.Definitions)}
+    found = found or {id(each): each() for each in there if type(each).__name__ == "LazyDefinitions"}
     if len(found) != 1:
         raise UsageError(f"--module {module}: {len(found)} Definitions in it; expected one")
     [definitions] = found.values()
-    try:
+    with _blame(f"--materialize {', '.join(arguments.materialize)}"):
         selection = dg.AssetSelection.assets(*arguments.materialize)
         job = dg.Definitions.merge(definitions, dg.Definitions(jobs=[dg.define_asset_job(_JOB, selection)]))
         return job.resolve_job_def(_JOB)
-    except dg.DagsterError as error:
+
+
+def _find_module() -> str:
+    """Return the module of the Dagster definitions that pyproject.toml names."""
+    if os.path.exists("pyproject.toml"):
+        with open("pyproject.toml", "rb") as file:
+            module: str | None = tomllib.load(file).get("tool", {}).get("dagster", {}).get("module_name")
+        if module is not None:
+            return module
+    raise UsageError("--materialize: whose assets? expected --module MODULE, that of the Dagster definitions")
+
+
+@contextmanager
+def _blame(what: str) -> Iterator[None]:
+    """Raise any error of Dagster, of YAML or of the user's module as one line that names its origin."""
+    try:
+        yield
+    except Exception as error:
         cause = error.__cause__ or error
-        raise UsageError(f"--materialize {names}: {_describe(cause)}") from error
-
-
-_JOB = "docid_register"
+        raise UsageError(f"{what}: " + " ".join(f"{type(cause).__name__}: {cause}".split())) from error
 
 
 def _materialize(job: Any, instance: Any, arguments: Arguments) -> str:
@@ -238,48 +187,34 @@ def _materialize(job: Any, instance: Any, arguments: Arguments) -> str:
     return f"materialised: {names}"
 
 
-COMMAND = Command(
-    name="register",
-    help="make the tables that follow from a curated one, and register their rows in Dagster",
-    description="From a curated table, of essays say: write the table of the drafts that they were made from, and "
-    "that of their evaluations by the chosen templates and models, with ids reserved; and make the doc ids of all "
-    "rows partitions of the Dagster instance. Nothing is written where a row of the curated table lacks its "
-    "doc_id or parent_doc_id. Needs the extra dagster.",
-    arguments=(
-        argument("table", "[STAGE=]TABLE", "the curated table"),
-        argument(
-            "--dagster-home",
-            "DIR",
-            "the directory of the Dagster instance (default: the environment variable DAGSTER_HOME)",
-            variable="DAGSTER_HOME",
-        ),
-        argument("-o --output", "DIR", "where the tables go (default: beside the curated one)"),
-        argument(
-            "--templates",
-            "LIST|FILE",
-            "evaluation templates: ids, separated by commas, or a CSV table with template_id, active, parser",
-        ),
-        argument(
-            "--models",
-            "LIST|FILE",
-            "models that evaluate: ids, separated by commas, or a CSV table with id, model, for_evaluation",
-        ),
-        repeated(
-            "--source",
-            "STAGE/ID",
-            "a stored document whose prompt all rows of that stage send again; may be repeated, once a stage",
-        ),
-        argument("--materialize", "ASSET", "assets to materialise afterwards", nargs="+", action="extend", default=[]),
-        argument(
-            "--module",
-            "MODULE",
-            "the Python module of the Dagster definitions, for --materialize (default: module_name of [tool.dagster] "
-            "in pyproject.toml)",
-        ),
-        flag("--add-only", "keep the rows that the tables have, and all partitions that are there"),
-        flag("--dry-run", "say what would be done; change nothing"),
-        *SALT,
-        *STORE,
+ARGUMENTS = (
+    argument("table [STAGE=]TABLE", "the curated table"),
+    argument(
+        "--dagster-home DIR",
+        "the directory of the Dagster instance (default: the environment variable DAGSTER_HOME)",
+        variable="DAGSTER_HOME",
     ),
-    run=run,
+    argument("-o --output DIR", "where the tables go (default: beside the curated one)"),
+    argument(
+        "--templates LIST|FILE",
+        "evaluation templates: ids, separated by commas, or a CSV table with template_id, active, parser",
+    ),
+    argument(
+        "--models LIST|FILE",
+        "models that evaluate: ids, separated by commas, or a CSV table with id, model, for_evaluation",
+    ),
+    argument(
+        "--source STAGE/ID ...",
+        "a stored document whose prompt all rows of that stage send again; may be repeated, once a stage",
+    ),
+    argument("--materialize ASSET", "assets to materialise afterwards", nargs="+", action="extend", default=[]),
+    argument(
+        "--module MODULE",
+        "the Python module of the Dagster definitions, for --materialize (default: module_name of [tool.dagster] "
+        "in pyproject.toml)",
+    ),
+    argument("--add-only", "keep the rows that the tables have, and all partitions that are there"),
+    argument("--dry-run", "say what would be done; change nothing"),
+    *SALT,
+    *STORE,
 )

@@ -1,19 +1,19 @@
-"""`docid repair`: say what there is to repair, and do it."""
+"""`docid repair`: clear away what dead writers left, and documents that cannot be used.
+
+Say what there is to repair in a store, and with --apply do it: unfinished documents of writers that died, interrupted
+replaces, documents that are torn or lie in the wrong place. Nothing is deleted: what is in the way is moved to
+ROOT/.docid/quarantine, until --purge. Safe beside writers. Exit code 1 if something could not be done.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
 
 from docid._text import name_task
-from docid.cli.command import Arguments, Command, UsageError, argument, flag
+from docid.cli.arguments import APPLY, STORE, VERIFY, Arguments, UsageError, argument, format_age, parse_age
 from docid.cli.inputs import hint_at_other_stages, open_store
-from docid.cli.options import APPLY, STORE, VERIFY, format_age, parse_age
-from docid.operations.repair import repair
-
-if TYPE_CHECKING:
-    from docid.cli.output import Output
-    from docid.operations.repair import Step
+from docid.cli.output import Output
+from docid.operations.repair import Step, repair
 
 # What was done, and what would be.
 _VERBS = {
@@ -44,12 +44,9 @@ def run(arguments: Arguments, out: Output) -> int:
     for step in steps:
         state = _state_of(step, apply=arguments.apply)
         counts[state] += 1
-        if arguments.json:
-            out.json(_facts_of(step))
-        else:
-            out.line(_describe(step, state))
-    if not arguments.json:
-        out.line(_summarize(counts, older_than if arguments.purge else None, apply=arguments.apply))
+        out.json({**step._asdict(), "finding": None if step.finding is None else step.finding.to_dict()})
+        out.line(_describe(step, state))
+    out.line(_summarize(counts, older_than if arguments.purge else None, apply=arguments.apply))
     return 1 if counts["failed"] else 0
 
 
@@ -58,12 +55,6 @@ def _state_of(step: Step, *, apply: bool) -> str:
     if step.error is not None:
         return "failed"
     return "skipped" if apply and not step.done and step.action != "leave" else step.action
-
-
-def _facts_of(step: Step) -> dict[str, Any]:
-    finding = None if step.finding is None else step.finding.to_dict()
-    facts = step._asdict()
-    return {**{key: facts[key] for key in ("action", "path", "message", "done", "to", "error")}, "finding": finding}
 
 
 def _describe(step: Step, state: str) -> str:
@@ -85,33 +76,22 @@ def _summarize(counts: Counter[str], purged: float | None, *, apply: bool) -> st
     return ", ".join(some) + ("; nothing was changed: --apply does it" if pending else "")
 
 
-COMMAND = Command(
-    name="repair",
-    help="clear away what dead writers left, and documents that cannot be used",
-    description="Say what there is to repair in a store, and with --apply do it: unfinished documents of writers "
-    "that died, interrupted replaces, documents that are torn or lie in the wrong place. Nothing is deleted: what "
-    "is in the way is moved to ROOT/.docid/quarantine, until --purge. Safe beside writers. Exit code 1 if "
-    "something could not be done.",
-    arguments=(
-        APPLY,
-        VERIFY,
-        argument(
-            "--stale-after",
-            "AGE",
-            "what was touched in this time may belong to a writer, and is left alone (default: 1h)",
-            type=parse_age,
-            default="1h",
-        ),
-        flag("--purge", "delete what earlier runs moved to quarantine"),
-        flag("--history", "with --purge: delete replaced versions too, of these stages"),
-        argument(
-            "--older-than",
-            "AGE",
-            "with --purge: only what was put aside longer ago than this: 30d, 12h, 0s (default: 30d)",
-            type=parse_age,
-        ),
-        flag("--json", "print one line of JSON a step"),
-        *STORE,
+ARGUMENTS = (
+    APPLY,
+    VERIFY,
+    argument(
+        "--stale-after AGE",
+        "what was touched in this time may belong to a writer, and is left alone (default: 1h)",
+        type=parse_age,
+        default="1h",
     ),
-    run=run,
+    argument("--purge", "delete what earlier runs moved to quarantine"),
+    argument("--history", "with --purge: delete replaced versions too, of these stages"),
+    argument(
+        "--older-than AGE",
+        "with --purge: only what was put aside longer ago than this: 30d, 12h, 0s (default: 30d)",
+        type=parse_age,
+    ),
+    argument("--json", "print one line of JSON a step"),
+    *STORE,
 )

@@ -1,27 +1,27 @@
-"""`docid replay`: build the task rows of stored documents, to run them again."""
+"""`docid replay`: build the task rows of stored documents, to run them again.
+
+Build task rows from stored documents alone, so that each can be run again exactly: source_doc_id names the document
+whose prompt is sent again. With --run-id or --salt the rows have ids of their own.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
-from docid.cli.command import Arguments, Command, UsageError, argument
+from docid.cli.arguments import SALT, STORE, Arguments, UsageError, argument
 from docid.cli.inputs import choose_salt, find_table, open_document, open_store
-from docid.cli.options import SALT, STORE
+from docid.cli.output import Output
 from docid.cli.table_output import check_table_output, put_rows, table_arguments
 from docid.core.ids import DOC_ID_EXPECTED, is_doc_id
 from docid.core.task import is_missing
 from docid.operations.curate.replay import replay
 from docid.tables.csvfile import Faults, read_columns
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from docid.cli.output import Output
-    from docid.tables.rows import TaskRow
+from docid.tables.rows import TaskRow
 
 
 def run(arguments: Arguments, out: Output) -> int:
     """Write the table of rows, and say how many there are."""
+    out = out.while_read()
     if bool(arguments.documents) == bool(arguments.table):
         raise UsageError("expected either documents, or --from TABLE; see docid replay --help")
     store = open_store(arguments)
@@ -71,18 +71,13 @@ def _read_doc_ids(path: str) -> list[str]:
     return doc_ids
 
 
-COMMAND = Command(
-    name="replay",
-    help="build the task rows of stored documents, to run them again",
-    description="Build task rows from stored documents alone, so that each can be run again exactly: source_doc_id "
-    "names the document whose prompt is sent again. With --run-id or --salt the rows have ids of their own.",
-    arguments=(
-        argument("documents", "[STAGE/]ID", "documents of one stage", nargs="*"),
-        argument("--from", "[STAGE=]TABLE", "the documents in a table's doc_id column", dest="table"),
-        *SALT,
-        *table_arguments("essay_generation_tasks.csv"),
-        *STORE,
+ARGUMENTS = (
+    argument(
+        "documents [STAGE/]ID ...",
+        "documents of one stage",
     ),
-    run=run,
-    stops_unread=True,
+    argument("--from [STAGE=]TABLE", "the documents in a table's doc_id column", dest="table"),
+    *SALT,
+    *table_arguments("essay_generation_tasks.csv"),
+    *STORE,
 )

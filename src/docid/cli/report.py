@@ -1,4 +1,9 @@
-"""`docid report`: a page of HTML that shows a store and its tables."""
+"""`docid report`: make a page that shows a store: coverage, findings, scores, lineage, records and texts.
+
+Make one page of HTML that shows a store, and the task tables that go with it: how many rows are written, what is
+wrong, how scores are spread, and the documents by lineage, with records and texts. It needs no network and no server:
+open the file. What there is no room for is linked.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +12,13 @@ import re
 import sys
 from argparse import ArgumentTypeError
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from docid.cli.command import Arguments, Command, UsageError, argument, flag, repeated
+from docid.cli.arguments import STALE_AFTER, STORE, VERIFY, Arguments, UsageError, argument, number_of
 from docid.cli.inputs import check_output, find_tables, hint_at_other_stages, is_replaced, open_store
-from docid.cli.options import STALE_AFTER, STORE, VERIFY, number_of
+from docid.cli.output import Output
 from docid.integrations.report.gathering import Limits
 from docid.integrations.report.rendering import Page, page, write_page
-
-if TYPE_CHECKING:
-    from docid.cli.output import Output
-    from docid.store.docs_store import DocsStore
+from docid.store.docs_store import DocsStore
 
 _LIMITS = Limits()
 
@@ -46,16 +47,14 @@ def run(arguments: Arguments, out: Output) -> int:
         out.raw(made.html.encode())
         return 0
     if not is_file:
-        out = out.on_stderr()  # standard output may be where the page goes
+        out = out.on_stderr(as_json=out.as_json)  # standard output may be where the page goes
     if not arguments.dry_run:
         if is_file:
             write_page(output, made)
         else:
             Path(output).write_bytes(made.html.encode())
-    if arguments.json:
-        out.json({"output": output, "dry_run": arguments.dry_run, **made.summary(), "skipped": others})
-    else:
-        _print_summary(made, arguments, out, others)
+    out.json({"output": output, "dry_run": arguments.dry_run, **made.summary(), "skipped": others})
+    _print_summary(made, arguments, out, others)
     return 0
 
 
@@ -86,40 +85,26 @@ def _parse_size(text: str) -> int:
     return int(found[1]) * {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}[found[2]]
 
 
-COMMAND = Command(
-    name="report",
-    help="make a page that shows a store: coverage, findings, scores, lineage, records and texts",
-    description="Make one page of HTML that shows a store, and the task tables that go with it: how many rows are "
-    "written, what is wrong, how scores are spread, and the documents by lineage, with records and texts. It needs "
-    "no network and no server: open the file. What there is no room for is linked.",
-    arguments=(
-        repeated(
-            "--tables",
-            "DIRECTORY|[STAGE=]TABLE",
-            "task tables, for what is written and pending; may be repeated",
-        ),
-        argument("-o --output", "FILE", "write the page to FILE, replacing it (default: print it)"),
-        argument("--title", "TEXT", "the heading (default: docid report)"),
-        argument("--score-stage", "STAGE", "the stage whose parsed texts are scores (default: the last of --stages)"),
-        VERIFY,
-        argument(
-            "--texts",
-            "SIZE",
-            "how many bytes of texts the page holds: 5M, 500k, 0 (default: 5M)",
-            type=_parse_size,
-            default=_LIMITS.texts,
-        ),
-        argument(
-            "--documents",
-            "N",
-            f"how many documents it holds (default: {_LIMITS.documents:,})",
-            type=number_of("documents", 0),
-            default=_LIMITS.documents,
-        ),
-        STALE_AFTER,
-        flag("--dry-run", "say what the page would hold; write nothing"),
-        flag("--json", "with --output: say what it holds as one line of JSON"),
-        *STORE,
+ARGUMENTS = (
+    argument("--tables DIRECTORY|[STAGE=]TABLE ...", "task tables, for what is written and pending; may be repeated"),
+    argument("-o --output FILE", "write the page to FILE, replacing it (default: print it)"),
+    argument("--title TEXT", "the heading (default: docid report)"),
+    argument("--score-stage STAGE", "the stage whose parsed texts are scores (default: the last of --stages)"),
+    VERIFY,
+    argument(
+        "--texts SIZE",
+        "how many bytes of texts the page holds: 5M, 500k, 0 (default: 5M)",
+        type=_parse_size,
+        default=_LIMITS.texts,
     ),
-    run=run,
+    argument(
+        "--documents N",
+        f"how many documents it holds (default: {_LIMITS.documents:,})",
+        type=number_of("documents", 0),
+        default=_LIMITS.documents,
+    ),
+    STALE_AFTER,
+    argument("--dry-run", "say what the page would hold; write nothing"),
+    argument("--json", "with --output: say what it holds as one line of JSON"),
+    *STORE,
 )

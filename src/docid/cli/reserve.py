@@ -1,24 +1,24 @@
-"""`docid reserve`: fill ids into task tables, or print them."""
+"""`docid reserve`: fill doc_id and parent_doc_id in task tables, or print ids.
+
+Fill the empty doc_id and parent_doc_id cells of task tables, in place and atomically; what is set is kept. A table's
+stage is told by its name (<stage>_generation_tasks.csv or <stage>_tasks.csv, also .gz), or given as STAGE=TABLE.
+Parents are looked up in the other tables that are named, or in --parents. Where one table is faulty none is written.
+With --stage and --task-id no table is touched: the ids of these tasks are printed.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-import attrs
-
-from docid.cli.command import Arguments, Command, UsageError, argument, flag, repeated
+from docid.cli.arguments import RANDOM, SALT, STAGES, Arguments, UsageError, argument
 from docid.cli.inputs import choose_salt, sort_tables
-from docid.cli.options import RANDOM, SALT, STAGES
 from docid.cli.output import Output, complain
+from docid.cli.progress import Progress
 from docid.core.ids import reserve_doc_ids
-from docid.tables.rows import row_type_of
+from docid.core.stages import Stages
+from docid.tables.rows import TaskRow, row_type_of
 from docid.tables.tasks import read_tasks, reserve_tasks, write_tasks
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from docid.core.stages import Stages
-    from docid.tables.rows import TaskRow
 
 
 def run(arguments: Arguments, out: Output) -> int:
@@ -31,16 +31,16 @@ def run(arguments: Arguments, out: Output) -> int:
         return 0
     stages: Stages = arguments.stages
     tables = sort_tables(arguments.tables, stages)
+    options = {"run_id": arguments.run_id, "salt": salt}
     known = {**_find_parent_tables(arguments, tables), **tables}
-    reservation = _Reservation(arguments, out, salt, tables, known)
-    in_order = [stage for stage in stages if stage in tables]
     # All of it without writing first: where one table is faulty none is changed.
-    checks = [reservation.fill(stage, dry=True) for stage in in_order]
-    for filled in checks if arguments.dry_run else (reservation.fill(stage, dry=False) for stage in in_order):
-        if arguments.json:
-            out.json(filled.facts())
-        else:
-            out.line(str(filled))
+    for dry in [True] if arguments.dry_run else [True, False]:
+        for stage in (stage for stage in stages if stage in tables):
+            parents = _read_parents(stage, stages, known, options, is_filled=dry and stages.parent_of(stage) in tables)
+            filled = _fill_table(stage, stages, tables[stage], out.progress, dry=dry, parents=parents, **options)
+            if dry == arguments.dry_run:
+                out.json(filled)
+                out.line(_describe(filled, arguments))
     return 0
 
 
@@ -53,10 +53,8 @@ def _print_ids(arguments: Arguments, out: Output, salt: str | None) -> None:
     if arguments.salt == RANDOM:
         complain(f"salt {salt}")
     for task_id, doc_id in zip(arguments.task_id, ids, strict=True):
-        if arguments.json:
-            out.json({"stage": stage, "task_id": task_id, "doc_id": doc_id, "salt": salt})
-        else:
-            out.line(doc_id)
+        out.json({"stage": stage, "task_id": task_id, "doc_id": doc_id, "salt": salt})
+        out.line(doc_id)
 
 
 def _find_parent_tables(arguments: Arguments, tables: dict[str, str]) -> dict[str, str]:
@@ -71,51 +69,44 @@ def _find_parent_tables(arguments: Arguments, tables: dict[str, str]) -> dict[st
     return found
 
 
-@attrs.frozen
-class _Reservation:
-    """Fills the tables of one command.
+def _read_parents(
+    stage: str, stages: Stages, known: dict[str, str], options: dict[str, Any], *, is_filled: bool
+) -> Iterable[TaskRow] | None:
+    """Return the rows of the parents' table, as if it were filled if so; None where there is none."""
+    parent_stage = stages.parent_of(stage)
+    if parent_stage is None or parent_stage not in known:
+        return None
+    parents = read_tasks(known[parent_stage], row_type_of(parent_stage, stages), reserved=False)
+    return reserve_tasks(parents, parents.row_type, **options) if is_filled else parents
 
-    Attributes:
-        tables: the tables to fill, by stage.
-        known: these, and those of --parents.
-    """
 
-    arguments: Arguments
-    out: Output
-    salt: str | None
-    tables: dict[str, str]
-    known: dict[str, str]
-
-    def fill(self, stage: str, *, dry: bool) -> _Filled:
-        """Fill one table, or only look what there is to fill."""
-        path, row_type, progress = self.tables[stage], row_type_of(stage, self.arguments.stages), self.out.progress
-        before, after = _Empty(), _Empty()
-        table = read_tasks(path, row_type, reserved=False)
-        _exhaust(progress.over(before.count(table), f"reading {path}"))
-        rows = read_tasks(path, row_type, reserved=False)
-        reserved = reserve_tasks(
-            rows, row_type, self.arguments.run_id, self.salt, parents=self._parents(stage, dry=dry)
-        )
-        what = f"{'checking' if dry else 'reserving'} rows of stage {stage}"
-        filled = progress.over(after.count(reserved), what, before.rows)
-        without_rows = before.rows == 0 and {"doc_id", "parent_doc_id"} & (set(reserved.columns) - set(table.columns))
-        if dry or not (before.parents or before.ids or without_rows):
-            _exhaust(filled)
-        else:
-            write_tasks(path, filled if before.rows else reserved, like=path)
-        return _Filled(self.arguments, self.salt, path, row_type, before, after, dry)
-
-    def _parents(self, stage: str, *, dry: bool) -> Iterable[TaskRow] | None:
-        """Return the rows of the parents' table; None where there is none."""
-        stages: Stages = self.arguments.stages
-        parent_stage = stages.parent_of(stage)
-        if parent_stage is None or parent_stage not in self.known:
-            return None
-        parents = read_tasks(self.known[parent_stage], row_type_of(parent_stage, stages), reserved=False)
-        if parent_stage in self.tables and dry:
-            # Its file would have been filled by now.
-            return reserve_tasks(parents, parents.row_type, self.arguments.run_id, self.salt)
-        return parents
+def _fill_table(
+    stage: str, stages: Stages, path: str, progress: Progress, *, dry: bool, **options: Any
+) -> dict[str, Any]:
+    """Fill one table, or only look what there is to fill; return what was filled."""
+    row_type = row_type_of(stage, stages)
+    before, after = _Empty(), _Empty()
+    table = read_tasks(path, row_type, reserved=False)
+    _exhaust(progress.over(before.count(table), f"reading {path}"))
+    rows = read_tasks(path, row_type, reserved=False)
+    reserved = reserve_tasks(rows, row_type, **options)
+    what = f"{'checking' if dry else 'reserving'} rows of stage {stage}"
+    filled = progress.over(after.count(reserved), what, before.rows)
+    is_header = before.rows == 0 and {"doc_id", "parent_doc_id"} & (set(reserved.columns) - set(table.columns))
+    if dry or not (before.parents or before.ids or is_header):
+        _exhaust(filled)
+    else:
+        write_tasks(path, filled if before.rows else reserved, like=path)
+    return {
+        "table": path,
+        "stage": stage,
+        "rows": after.rows,
+        "doc_id": before.ids - after.ids,
+        "parent_doc_id": before.parents - after.parents,
+        "without_parent_doc_id": after.parents,
+        "salt": options["salt"] if before.ids > after.ids else None,
+        "dry_run": dry,
+    }
 
 
 class _Empty:
@@ -137,71 +128,33 @@ def _exhaust(rows: Iterable[TaskRow]) -> None:
         pass
 
 
-@attrs.frozen
-class _Filled:
-    """What was filled in a table, or would be."""
-
-    arguments: Arguments
-    salt: str | None
-    path: str
-    row_type: type[TaskRow]
-    before: _Empty
-    after: _Empty
-    dry: bool
-
-    @property
-    def ids(self) -> int:
-        return self.before.ids - self.after.ids
-
-    @property
-    def parents(self) -> int:
-        return self.before.parents - self.after.parents
-
-    def facts(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        return {
-            "table": self.path,
-            "stage": self.row_type.stage,
-            "rows": self.after.rows,
-            "doc_id": self.ids,
-            "parent_doc_id": self.parents,
-            "without_parent_doc_id": self.after.parents,
-            "salt": self.salt if self.ids else None,
-            "dry_run": self.dry,
-        }
-
-    def __str__(self) -> str:
-        before, after, parent_stage = self.before, self.after, self.row_type.parent_stage
-        would = "would be " if self.dry else ""
-        text = f"{self.path}: {after.rows} rows, {would}filled: {self.ids} doc_id ({before.rows - before.ids} kept)"
-        if parent_stage is not None:
-            text += f", {self.parents} parent_doc_id ({before.rows - before.parents} kept)"
-            if after.parents:
-                text += f"; {after.parents} without parent_doc_id (name the table of stage {parent_stage} too)"
-        if self.ids and not self.dry and self.arguments.salt == RANDOM:
-            text += f"; salt {self.salt}"
-        elif not self.ids and after.rows and (self.arguments.salt or self.arguments.run_id):
-            text += "; no id was to be filled: empty the doc_id of those rows that are to have another"
-        return text
+def _describe(facts: dict[str, Any], arguments: Arguments) -> str:
+    """Return what was filled in a table, or would be."""
+    parent_stage = arguments.stages.parent_of(facts["stage"])
+    rows, ids, parents, without = (facts[key] for key in ("rows", "doc_id", "parent_doc_id", "without_parent_doc_id"))
+    text = f"{facts['table']}: {rows} rows, {'would be ' if facts['dry_run'] else ''}filled: {ids} doc_id"
+    text += f" ({rows - ids} kept)"  # every row has an id by now
+    if parent_stage is not None:
+        text += f", {parents} parent_doc_id ({rows - parents - without} kept)"
+        if without:
+            text += f"; {without} without parent_doc_id (name the table of stage {parent_stage} too)"
+    if ids and not facts["dry_run"] and arguments.salt == RANDOM:
+        text += f"; salt {facts['salt']}"
+    elif not ids and rows and (arguments.salt or arguments.run_id):
+        text += "; no id was to be filled: empty the doc_id of those rows that are to have another"
+    return text
 
 
-COMMAND = Command(
-    name="reserve",
-    help="fill doc_id and parent_doc_id in task tables, or print ids",
-    description="Fill the empty doc_id and parent_doc_id cells of task tables, in place and atomically; what is "
-    "set is kept. A table's stage is told by its name (<stage>_generation_tasks.csv or <stage>_tasks.csv, also "
-    ".gz), or given as STAGE=TABLE. Parents are looked up in the other tables that are named, or in --parents. "
-    "Where one table is faulty none is written. With --stage and --task-id no "
-    "table is touched: the ids of these tasks are printed.",
-    arguments=(
-        argument("tables", "[STAGE=]TABLE", "task tables to fill", nargs="*"),
-        argument("--stage", "STAGE", "the stage of the --task-id values"),
-        repeated("--task-id", "TEXT", "a task to print the id of; may be repeated"),
-        *SALT,
-        repeated("--parents", "[STAGE=]TABLE", "a reserved table to look parents up in; may be repeated"),
-        flag("--dry-run", "say what would be filled; write nothing"),
-        flag("--json", "print one line of JSON a table, or an id"),
-        STAGES,
+ARGUMENTS = (
+    argument(
+        "tables [STAGE=]TABLE ...",
+        "task tables to fill",
     ),
-    run=run,
+    argument("--stage STAGE", "the stage of the --task-id values"),
+    argument("--task-id TEXT ...", "a task to print the id of; may be repeated"),
+    *SALT,
+    argument("--parents [STAGE=]TABLE ...", "a reserved table to look parents up in; may be repeated"),
+    argument("--dry-run", "say what would be filled; write nothing"),
+    argument("--json", "print one line of JSON a table, or an id"),
+    STAGES,
 )

@@ -1,24 +1,24 @@
-"""`docid scores`: gather the scores of evaluations in a table."""
+"""`docid scores`: gather the scores of evaluations in a table.
+
+Make a table of the numbers that the parsed texts of a stage are, one row a document, sorted by doc id, with what each
+was made from. A document without a number has the reason in the column error.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
-from docid.cli.command import Arguments, Command, argument
+from docid.cli.arguments import STORE, Arguments, argument
 from docid.cli.inputs import hint_at_other_stages, open_store
-from docid.cli.options import STORE
+from docid.cli.output import Output
 from docid.cli.table_output import check_table_output, put_table, table_arguments
 from docid.operations.curate.scores import Score, score_columns, scored_by, scores, write_scores
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from docid.cli.output import Output
 
 
 def run(arguments: Arguments, out: Output) -> int:
     """Write the table of scores, and say how many there are."""
+    out = out.while_read()
     store = open_store(arguments)
     check_table_output(arguments, store)
     stage = scored_by(store, arguments.stage)
@@ -40,16 +40,8 @@ def run(arguments: Arguments, out: Output) -> int:
     return 0
 
 
-COMMAND = Command(
-    name="scores",
-    help="gather the scores of evaluations in a table",
-    description="Make a table of the numbers that the parsed texts of a stage are, one row a document, sorted by "
-    "doc id, with what each was made from. A document without a number has the reason in the column error.",
-    arguments=(
-        argument("--stage", "STAGE", "the stage of the evaluations (default: the last of --stages)"),
-        *table_arguments("scores.csv"),
-        *STORE,
-    ),
-    run=run,
-    stops_unread=True,
+ARGUMENTS = (
+    argument("--stage STAGE", "the stage of the evaluations (default: the last of --stages)"),
+    *table_arguments("scores.csv"),
+    *STORE,
 )

@@ -1,24 +1,24 @@
-"""`docid select`: make a task table of the documents with the best scores."""
+"""`docid select`: make a task table of the documents with the best scores.
+
+Choose the best documents by a table of scores, and make a task table of them, with their own ids: they are there, and
+are not made again. Of equal scores the first doc id is better. Documents that are gone are left out, and the next
+ones take their places.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from docid.cli.command import Arguments, Command, UsageError, argument, repeated
+from docid.cli.arguments import STORE, Arguments, UsageError, argument, number_of
 from docid.cli.inputs import open_store
-from docid.cli.options import STORE, number_of
 from docid.cli.output import FEW, Output
 from docid.cli.table_output import check_table_output, put_rows, table_arguments
 from docid.operations.curate.scores import read_scores
-from docid.operations.curate.select import select
+from docid.operations.curate.select import Selection, select
 from docid.tables.rows import plain_text
-
-if TYPE_CHECKING:
-    from docid.operations.curate.select import Selection
 
 
 def run(arguments: Arguments, out: Output) -> int:
     """Write the table of the best documents, and list some of them."""
+    out = out.while_read()
     store = open_store(arguments)
     check_table_output(arguments, store, [arguments.scores])
     templates = [each.strip() for given in arguments.templates for each in given.split(",") if each.strip()]
@@ -54,31 +54,19 @@ def _print_selection(chosen: Selection, arguments: Arguments, out: Output) -> No
     out.notes(chosen.notes, as_json=arguments.json)
 
 
-COMMAND = Command(
-    name="select",
-    help="make a task table of the documents with the best scores",
-    description="Choose the best documents by a table of scores, and make a task table of them, with their own "
-    "ids: they are there, and are not made again. Of equal scores the first doc id is better. Documents that are "
-    "gone are left out, and the next ones take their places.",
-    arguments=(
-        argument("--scores", "FILE", "the table that 'docid scores' made", required=True),
-        argument("--top", "N", "how many", type=number_of("documents"), required=True),
-        repeated(
-            "--templates",
-            "LIST",
-            "count the scores of these evaluation templates only: ids, separated by commas; may be repeated",
-        ),
-        argument(
-            "--aggregate",
-            None,
-            "how a document's score comes from those of its evaluations (default: max)",
-            choices=("max", "mean", "median"),
-            default="max",
-        ),
-        argument("--stage", "STAGE", "the stage of the documents (default: what the last of --stages comes from)"),
-        *table_arguments("essay_generation_tasks.csv"),
-        *STORE,
+ARGUMENTS = (
+    argument("--scores FILE", "the table that 'docid scores' made", required=True),
+    argument("--top N", "how many", type=number_of("documents"), required=True),
+    argument(
+        "--templates LIST ...",
+        "count the scores of these evaluation templates only: ids, separated by commas; may be repeated",
     ),
-    run=run,
-    stops_unread=True,
+    argument(
+        "--aggregate {max,mean,median}",
+        "how a document's score comes from those of its evaluations (default: max)",
+        default="max",
+    ),
+    argument("--stage STAGE", "the stage of the documents (default: what the last of --stages comes from)"),
+    *table_arguments("essay_generation_tasks.csv"),
+    *STORE,
 )

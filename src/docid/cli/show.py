@@ -1,31 +1,32 @@
-"""`docid show`: print one document."""
+"""`docid show`: print one document.
+
+Print a document's lineage and metadata, and its parsed text (the raw one where nothing was parsed). The id may be cut
+short where that is unique.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import Any
 
-from docid.cli.command import Arguments, Command, OneOf, UsageError, argument, flag
-from docid.cli.facts import facts_of, format_parts
+from docid.cli.arguments import STORE, Arguments, UsageError, argument, one_of
 from docid.cli.inputs import open_document, open_store
-from docid.cli.options import STORE
 from docid.cli.output import Output, complain
 from docid.core.document import PART_FILES, Part, timestamp
 from docid.core.metadata import shallow
-
-if TYPE_CHECKING:
-    from docid.store.stored import StoredDocument
+from docid.store.stored import StoredDocument
 
 
 def run(arguments: Arguments, out: Output) -> int:
     """Print a document, one of its parts, or its earlier versions."""
+    out = out.while_read()
     document = open_document(arguments, arguments.document)
     if arguments.history:
         return _print_history(arguments, out, document)
     if arguments.part is not None:
         text = document.text(arguments.part)
         if text is None:
-            name, parts = f"{document.stage}/{document.doc_id}", format_parts(document)
+            name, parts = f"{document.stage}/{document.doc_id}", _format_parts(document)
             raise UsageError(f"{name} has no {arguments.part} text, only {parts}")
         out.raw(text.encode())
     elif arguments.json:
@@ -40,7 +41,7 @@ def run(arguments: Arguments, out: Output) -> int:
 def _print_document(out: Output, document: StoredDocument) -> None:
     facts = facts_of(document)
     metadata = facts.pop("metadata")
-    facts |= {"parts": format_parts(document), **{f"metadata.{key}": value for key, value in metadata.items()}}
+    facts |= {"parts": _format_parts(document), **{f"metadata.{key}": value for key, value in metadata.items()}}
     for key, value in facts.items():
         out.text(f"{key:<16} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
     part: Part = "parsed" if "parsed" in document.sizes else "raw"
@@ -66,31 +67,38 @@ def _print_history(arguments: Arguments, out: Output, document: StoredDocument) 
     return 0
 
 
-COMMAND = Command(
-    name="show",
-    help="print one document",
-    description="Print a document's lineage and metadata, and its parsed text (the raw one where nothing was "
-    "parsed). The id may be cut short where that is unique.",
-    arguments=(
-        argument("document", "[STAGE/]ID", "the document; without a stage all stages are searched"),
-        OneOf(
-            (
-                *(
-                    flag(
-                        f"--{part}",
-                        f"print the {part} text alone, as it is",
-                        action="store_const",
-                        const=part,
-                        dest="part",
-                    )
-                    for part in PART_FILES
-                ),
-                flag("--json", "print the record as one line of JSON"),
+def facts_of(document: StoredDocument) -> dict[str, Any]:
+    """Return what is known of a document without its texts."""
+    return {
+        "stage": document.stage,
+        "doc_id": document.doc_id,
+        "task_id": document.task_id,
+        "parent_doc_id": document.parent_doc_id,
+        "run_id": document.run_id,
+        "created_at": None if document.created_at is None else timestamp(document.created_at),
+        "location": document.location,
+        "parts": document.sizes,
+        "legacy": document.legacy,
+        "metadata": shallow(document.metadata),
+    }
+
+
+def _format_parts(document: StoredDocument) -> str:
+    """Return its parts and their sizes."""
+    return ", ".join(f"{part} {size:,} bytes" for part, size in document.sizes.items())
+
+
+ARGUMENTS = (
+    argument("document [STAGE/]ID", "the document; without a stage all stages are searched"),
+    one_of(
+        *(
+            argument(
+                f"--{part}", f"print the {part} text alone, as it is", action="store_const", const=part, dest="part"
             )
+            for part in PART_FILES
         ),
-        flag("--history", "print the versions that were replaced instead, the latest first"),
-        *STORE,
+        argument("--json", "print the record as one line of JSON"),
     ),
-    run=run,
-    stops_unread=True,
+    argument("--history", "print the versions that were replaced instead, the latest first"),
+    *STORE,
 )

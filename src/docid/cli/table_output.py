@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from docid.cli.command import Argument, Arguments, UsageError, argument, flag
+from docid.cli.arguments import Argument, Arguments, UsageError, argument
 from docid.cli.inputs import check_output, is_replaced
+from docid.cli.output import Output
+from docid.store.docs_store import DocsStore
 from docid.tables.rows import TaskRow, texts_of
 from docid.tables.tasks import write_tasks
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from docid.cli.output import Output
-    from docid.store.docs_store import DocsStore
 
 
 def table_arguments(example: str) -> tuple[Argument, ...]:
     """Return the options that say where a table goes, such as `example`."""
     text = f"write the table to FILE ({example}), replacing it (default: print it)"
     return (
-        argument("-o --output", "FILE", text),
-        flag("--dry-run", "say what would be written to --output; write nothing"),
-        flag("--json", "print one line of JSON a row instead"),
+        argument("-o --output FILE", text),
+        argument("--dry-run", "say what would be written to --output; write nothing"),
+        argument("--json", "print one line of JSON a row instead"),
     )
 
 
