@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import attrs
 
@@ -16,6 +16,9 @@ from docid.cli.terminal import can_show, find_rich, one_line, printable
 from docid.errors import DocidError
 from docid.operations.curate.notes import Note
 from docid.store.ancestry import Lineage
+
+if TYPE_CHECKING:
+    from docid.cli.styled import Styled  # needs rich
 
 FEW = 5  # findings of one code, names in a list
 
@@ -70,7 +73,7 @@ class Output:
 
     def heading(self, text: str, level: str = "") -> None:
         """Print a line above others: on a terminal an `error` red, a `warning` yellow, anything else bold."""
-        if rich := find_rich(self.stream):
+        if rich := self._find_rich():
             rich.print_heading(text, level)
         else:
             self._print(text)
@@ -78,7 +81,7 @@ class Output:
     def table(self, lines: Sequence[Sequence[str]]) -> None:
         """Print lines in columns, the header first; the first column to the left, the others to the right."""
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        rich = find_rich(self.stream)
+        rich = self._find_rich()
         if rich is not None and rich.print_table(lines, sum(widths)):
             return
         for first, *others in lines:
@@ -87,7 +90,7 @@ class Output:
 
     def tree(self, lineage: Lineage) -> None:
         """Print a lineage as a tree."""
-        rich = find_rich(self.stream)
+        rich = self._find_rich()
         plain_guides = {} if can_show(self.stream, "├└│─") else str.maketrans("├└│─", "+`|-")
         for guides, relative in lineage.lines():
             before, mark = guides.translate(plain_guides), lineage.mark(relative)
@@ -112,6 +115,10 @@ class Output:
             self.line(f"{kind}: {sum(note.number for note in of_kind):,}")
             texts = [f"{note.where}{name_task(note.task_id)}: {note.message}" for note in of_kind]
             self.items(texts, " (--json gives all)")
+
+    def _find_rich(self) -> Styled | None:
+        self.progress.clear()
+        return find_rich(self.stream)
 
     def _print(self, text: str) -> None:
         self.progress.clear()

@@ -12,8 +12,6 @@ import importlib
 import os
 import sys
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from docid.cli.arguments import SALT, STORE, Arguments, UsageError, argument
@@ -134,26 +132,35 @@ def _open_instance(dg: Any, home: str, *, dry_run: bool) -> Any:
     """Return the Dagster instance of a directory; to look at one that has nothing yet, none is made there."""
     if dry_run and not os.listdir(home):
         return dg.DagsterInstance.ephemeral()
-    with _blame(f"--dagster-home {home}: not a Dagster instance that can be used"):
+    try:
         return dg.DagsterInstance.from_config(home)
+    except Exception as error:  # Dagster's own, or of YAML
+        raise UsageError(
+            f"--dagster-home {home}: not a Dagster instance that can be used: {_describe(error)}"
+        ) from error
 
 
 def _build_job(dg: Any, arguments: Arguments) -> Any:
     """Return the job of the assets that are to be materialised, before anything is written."""
     module = arguments.module or _find_module()
     sys.path.insert(0, os.getcwd())
-    with _blame(f"--module {module}"):
+    try:
         there = vars(importlib.import_module(module)).values()
+    except Exception as error:
+        raise UsageError(f"--module {module}: {_describe(error)}") from error
     # One object may have several names; a function under @dagster.definitions makes one when it is called.
     found = {id(each): each for each in there if isinstance(each, dg.Definitions)}
     found = found or {id(each): each() for each in there if type(each).__name__ == "LazyDefinitions"}
     if len(found) != 1:
         raise UsageError(f"--module {module}: {len(found)} Definitions in it; expected one")
     [definitions] = found.values()
-    with _blame(f"--materialize {', '.join(arguments.materialize)}"):
+    try:
         selection = dg.AssetSelection.assets(*arguments.materialize)
         job = dg.Definitions.merge(definitions, dg.Definitions(jobs=[dg.define_asset_job(_JOB, selection)]))
         return job.resolve_job_def(_JOB)
+    except dg.DagsterError as error:
+        names = ", ".join(arguments.materialize)
+        raise UsageError(f"--materialize {names}: {_describe(error.__cause__ or error)}") from error
 
 
 def _find_module() -> str:
@@ -166,14 +173,9 @@ def _find_module() -> str:
     raise UsageError("--materialize: whose assets? expected --module MODULE, that of the Dagster definitions")
 
 
-@contextmanager
-def _blame(what: str) -> Iterator[None]:
-    """Raise any error of Dagster, of YAML or of the user's module as one line that names its origin."""
-    try:
-        yield
-    except Exception as error:
-        cause = error.__cause__ or error
-        raise UsageError(f"{what}: " + " ".join(f"{type(cause).__name__}: {cause}".split())) from error
+def _describe(error: BaseException) -> str:
+    """Return an error of others as a line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _materialize(job: Any, instance: Any, arguments: Arguments) -> str:
