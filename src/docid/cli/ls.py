@@ -62,10 +62,7 @@ def _format(facts: dict[str, Any]) -> str:
 
 
 ARGUMENTS = (
-    argument(
-        "stage STAGE ...",
-        "the stages to list (default: all of --stages)",
-    ),
+    argument("stage STAGE ...", "the stages to list (default: all of --stages)"),
     one_of(argument("--ids", "print stage/id alone, without opening a document"), JSON_DOCUMENTS),
     *STORE,
 )

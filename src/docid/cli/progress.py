@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from shutil import get_terminal_size
 from time import monotonic
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from docid.cli.terminal import find_rich, one_line
 from docid.errors import UnreadableDocument
 from docid.store.docs_store import DocsStore
+
+if TYPE_CHECKING:
+    from docid.cli.styled import Styled  # needs rich
 
 T = TypeVar("T")
 
@@ -27,7 +30,7 @@ class Progress:
 
     def __init__(self) -> None:
         self._is_shown = sys.stderr.isatty()
-        self._view = find_rich(sys.stderr) or _Line()
+        self._view: Styled | _Line | None = None
         self._what = ""
         self._started = self._updated = 0.0
         self._first = 0
@@ -56,6 +59,8 @@ class Progress:
             return
         self._updated = now
         pace = _format_pace(done, of, done - self._first, now - self._started)
+        if self._view is None:  # rich is slow to import
+            self._view = find_rich(sys.stderr) or _Line()
         self._view.show_progress(one_line(what), pace, done, of)
 
     def over(self, items: Iterable[T], what: str, of: int | None = None) -> Iterator[T]:
@@ -75,7 +80,8 @@ class Progress:
 
     def clear(self) -> None:
         """Remove it from the screen: something else is about to be printed."""
-        self._view.clear_progress()
+        if self._view is not None:
+            self._view.clear_progress()
 
 
 class _Line:

@@ -72,10 +72,7 @@ def _read_doc_ids(path: str) -> list[str]:
 
 
 ARGUMENTS = (
-    argument(
-        "documents [STAGE/]ID ...",
-        "documents of one stage",
-    ),
+    argument("documents [STAGE/]ID ...", "documents of one stage"),
     argument("--from [STAGE=]TABLE", "the documents in a table's doc_id column", dest="table"),
     *SALT,
     *table_arguments("essay_generation_tasks.csv"),

@@ -146,10 +146,7 @@ def _describe(facts: dict[str, Any], arguments: Arguments) -> str:
 
 
 ARGUMENTS = (
-    argument(
-        "tables [STAGE=]TABLE ...",
-        "task tables to fill",
-    ),
+    argument("tables [STAGE=]TABLE ...", "task tables to fill"),
     argument("--stage STAGE", "the stage of the --task-id values"),
     argument("--task-id TEXT ...", "a task to print the id of; may be repeated"),
     *SALT,

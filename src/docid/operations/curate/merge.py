@@ -63,7 +63,7 @@ def merge_table(directory: str, rows: list[TaskRow], curated: str, stages: Stage
         if not _is_same(row, other):
             raise ValueError(
                 f"{path}: its row of {row.doc_id} has task {other.task_id!r}, parent {other.parent_doc_id}; the new "
-                f"one has task {row.task_id!r}, parent {row.parent_doc_id}: correct one, or do not keep its rows"
+                f"one has task {row.task_id!r}, parent {row.parent_doc_id}: correct one, or leave out --add-only"
             )
     return Merged(path, [*there, *(row for row in rows if row.doc_id not in known)], 0)
 
