@@ -118,7 +118,7 @@ def format_age(seconds: float) -> str:
     return f"{seconds:g}s"
 
 
-def number_of(what: str, least: int = 1) -> Callable[[str], int]:
+def expect_number(what: str, least: int = 1) -> Callable[[str], int]:
     """Return a type of arguments: a number of these, so many at least."""
 
     def parse(text: str) -> int:
@@ -137,7 +137,9 @@ STAGES = argument(
     default=_DEFAULT_STAGES,
     variable="DOCID_STAGES",
 )
-IN_FLIGHT = argument("--in-flight N", "requests to an object store at once (default: 32)", type=number_of("requests"))
+IN_FLIGHT = argument(
+    "--in-flight N", "requests to an object store at once (default: 32)", type=expect_number("requests")
+)
 STORE = (
     argument(
         "--store ROOT",

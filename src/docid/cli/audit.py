@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from docid._text import name_task
-from docid.cli.arguments import STALE_AFTER, STORE, VERIFY, Arguments, UsageError, argument, number_of
+from docid.cli.arguments import STALE_AFTER, STORE, VERIFY, Arguments, UsageError, argument, expect_number
 from docid.cli.inputs import check_output, find_tables, hint_at_other_stages, is_replaced, is_url, open_root
 from docid.cli.output import Output, join_few
 from docid.core.findings import FIELDS, LABELS, LEVELS, Finding
@@ -41,8 +41,10 @@ def run(arguments: Arguments, out: Output) -> int:
         _write_findings(arguments.csv, report.findings)
     if arguments.json:
         for finding in report.findings:
-            out.json(finding.to_dict())
-        out.json({"summary": {**report.summary(), "skipped": others, "store": _store_facts(report, arguments.store)}})
+            out.print_json(finding.to_dict())
+        out.print_json(
+            {"summary": {**report.summary(), "skipped": others, "store": _describe_store(report, arguments.store)}}
+        )
     else:
         _print_report(report, arguments, out, others)
     fails = bool(report.findings) if arguments.fail_on == "warning" else not report.ok
@@ -108,7 +110,7 @@ def _write_findings(path: str, findings: Sequence[Finding]) -> None:
         writer.commit()
 
 
-def _store_facts(report: AuditReport, root: str | None) -> dict[str, Any] | None:
+def _describe_store(report: AuditReport, root: str | None) -> dict[str, Any] | None:
     """Return where the store is, and whether there is one: a directory of a stage, in a bucket a document."""
     if root is None:
         return None
@@ -124,30 +126,30 @@ def _print_report(report: AuditReport, arguments: Arguments, out: Output, others
     for stage, facts in report.stages.items():
         values = ["-" if value is None else f"{value:,}" for value in facts]
         lines.append((stage, *values, f"{number[stage]:,}"))
-    out.table(lines)
+    out.print_table(lines)
     if arguments.store and not is_url(arguments.store) and not os.path.lexists(arguments.store):
-        out.line(f"the store {arguments.store} is not there yet: an empty one")
+        out.print(f"the store {arguments.store} is not there yet: an empty one")
     if others:
-        out.line(f"files of other names, skipped: {len(others)} ({join_few(others)})")
+        out.print(f"files of other names, skipped: {len(others)} ({join_few(others)})")
     for code, findings in report.by_code().items():
-        out.line()
+        out.print()
         _print_findings(code, findings, out)
     summary = report.summary()
-    out.line()
+    out.print()
     level = "error" if summary["errors"] else "warning" if summary["warnings"] else ""
-    out.heading(f"{summary['errors']:,} errors, {summary['warnings']:,} warnings", level)
+    out.print_heading(f"{summary['errors']:,} errors, {summary['warnings']:,} warnings", level)
 
 
 def _print_findings(code: str, findings: Sequence[Finding], out: Output) -> None:
     """Print the findings of one code; a hint that all of them share comes once, at the end."""
-    out.heading(f"{code} ({LEVELS[code]}): {len(findings):,}", LEVELS[code])
+    out.print_heading(f"{code} ({LEVELS[code]}): {len(findings):,}", LEVELS[code])
     hints = {each.hint for each in findings}
     texts = [f"{each.where}{name_task(each.task_id)}: {each.message}" for each in findings]
     if len(hints) > 1:
         texts = [f"{text}; {each.hint}" for text, each in zip(texts, findings, strict=True)]
-    out.items(texts, " (--json or --csv gives all)")
+    out.print_few(texts, " (--json or --csv gives all)")
     if len(hints) == 1:
-        out.line(f"  -> {hints.pop()}")
+        out.print(f"  -> {hints.pop()}")
 
 
 ARGUMENTS = (
@@ -156,7 +158,7 @@ ARGUMENTS = (
     argument("--fail-on {error,warning}", "what makes the exit code 1 (default: error)", default="error"),
     argument("--json", "print one line of JSON a finding, the summary last"),
     argument("--csv FILE", "also write the findings to this file, as CSV"),
-    argument("--jobs N", "work in N processes (default: 1)", type=number_of("processes"), default=1),
+    argument("--jobs N", "work in N processes (default: 1)", type=expect_number("processes"), default=1),
     STALE_AFTER,
     *STORE,
 )

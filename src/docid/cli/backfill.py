@@ -30,7 +30,7 @@ def run(arguments: Arguments, out: Output) -> int:
         "unnamed": "rows without doc_id",
         "leave": "left alone",
     }
-    out.line(f"{arguments.key} from {path}, column {column}: {format_counts(counts, stage, words)}")
+    out.print(f"{arguments.key} from {path}, column {column}: {format_counts(counts, stage, words)}")
     return 1 if counts[stage, "leave"] else 0
 
 

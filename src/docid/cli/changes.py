@@ -15,7 +15,7 @@ from docid.store.docs_store import DocsStore
 Each = TypeVar("Each", Copied, Change)
 
 
-def outcome_of(change: Copied | Change) -> str:
+def get_outcome(change: Copied | Change) -> str:
     """Return what became of a document."""
     return change.outcome if isinstance(change, Copied) else change.action
 
@@ -26,18 +26,18 @@ def print_changes(
     """Print each document as JSON or as the lines that describe it; return how many have each outcome, by stage."""
     counts: Counter[tuple[str, str]] = Counter()
     for change in changes:
-        counts[change.stage, outcome_of(change)] += 1
+        counts[change.stage, get_outcome(change)] += 1
         out.progress.count_document(store, change.stage)
-        out.json(change._asdict())
+        out.print_json(change._asdict())
         for text in describe(change):
-            out.line(text)
+            out.print(text)
     return counts
 
 
 def describe_change(change: Change) -> Iterator[str]:
     """Yield what needs to be known of a record that was migrated, or got a key."""
     name = f"{change.location}{name_task(change.task_id)}"
-    if outcome_of(change) == "leave":
+    if get_outcome(change) == "leave":
         yield f"left alone  {name}: {change.message}"
     if change.warning:
         yield f"differs     {name}: {change.warning}"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from docid._text import name_task
 from docid.cli.arguments import IN_FLIGHT, JSON_DOCUMENTS, STAGES, Arguments, argument, parse_root
-from docid.cli.changes import format_counts, outcome_of, print_changes
+from docid.cli.changes import format_counts, get_outcome, print_changes
 from docid.cli.inputs import hint_at_other_stages, open_root
 from docid.cli.output import Output
 from docid.operations.copy import Copied, copy
@@ -34,17 +34,17 @@ def run(arguments: Arguments, out: Output) -> int:
     )
     counts = print_changes(out, source, documents, _describe)
     for stage in dict.fromkeys(stage for stage, _ in counts):
-        out.line(f"{stage}: {format_counts(counts, stage, {each: each for each in _OUTCOMES if counts[stage, each]})}")
+        out.print(f"{stage}: {format_counts(counts, stage, {each: each for each in _OUTCOMES if counts[stage, each]})}")
     if not counts:
-        out.line("no documents")
+        out.print("no documents")
     elif arguments.dry_run:
-        out.line("nothing was written (--dry-run)")
+        out.print("nothing was written (--dry-run)")
     return 1 if any(outcome in {"conflict", "refused"} for _, outcome in counts) else 0
 
 
 def _describe(copied: Copied) -> Iterator[str]:
     if copied.message:
-        yield f"{outcome_of(copied)}: {copied.stage}/{copied.doc_id}{name_task(copied.task_id)}: {copied.message}"
+        yield f"{get_outcome(copied)}: {copied.stage}/{copied.doc_id}{name_task(copied.task_id)}: {copied.message}"
 
 
 ARGUMENTS = (

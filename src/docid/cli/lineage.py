@@ -21,14 +21,14 @@ def run(arguments: Arguments, out: Output) -> int:
     stage, doc_id = find_document(arguments, store, arguments.document)
     lineage = store.lineage(stage, doc_id, descendants=not arguments.ancestors)
     if arguments.json:
-        out.json(lineage.to_dict())
+        out.print_json(lineage.to_dict())
         return 0
     if arguments.mermaid:
-        out.text(lineage.to_mermaid())
+        out.print_text(lineage.to_mermaid())
         if len(lineage.descendants) + len(lineage.ancestors) > _EDGES:
             complain(f"more than {_EDGES} lines: what draws Mermaid may refuse so many")
     else:
-        out.tree(lineage)
+        out.print_tree(lineage)
     for text in cut_list([f"not read: {each}" for each in lineage.findings], " ('docid audit' lists all)"):
         complain(one_line(text))
     return 0

@@ -23,9 +23,9 @@ def run(arguments: Arguments, out: Output) -> int:
     text = f"{path}: {linked.rows} rows, {'would be ' if dry else ''}linked: {linked.filled} ({linked.kept} kept)"
     if store.stages.parent_of(stage) is not None:
         text += f", {linked.parents_filled} parent_doc_id; {linked.parents_missing} without parent_doc_id"
-    out.line(text)
-    out.notes(linked.notes, as_json=arguments.json)
-    out.json({"summary": {"table": path, "dry_run": dry, **linked._asdict(), "notes": len(linked.notes)}})
+    out.print(text)
+    out.print_notes(linked.notes, as_json=arguments.json)
+    out.print_json({"summary": {"table": path, "dry_run": dry, **linked._asdict(), "notes": len(linked.notes)}})
     return 0
 
 

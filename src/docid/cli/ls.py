@@ -11,7 +11,7 @@ from typing import Any
 from docid.cli.arguments import JSON_DOCUMENTS, STORE, Arguments, argument, one_of
 from docid.cli.inputs import hint_at_other_stages, open_store
 from docid.cli.output import Output, complain
-from docid.cli.show import facts_of
+from docid.cli.show import list_facts
 from docid.errors import DocidError
 from docid.store.docs_store import DocsStore
 
@@ -27,15 +27,15 @@ def run(arguments: Arguments, out: Output) -> int:
         try:
             if arguments.ids:
                 for doc_id in store.ids(stage):
-                    out.line(f"{stage}/{doc_id}")
+                    out.print(f"{stage}/{doc_id}")
                 continue
             for facts in _look(store, stage):
                 if isinstance(facts, Exception):
                     complain(facts)
                     code = 2
                 else:
-                    out.json(facts)
-                    out.line(_format(facts))
+                    out.print_json(facts)
+                    out.print(_format(facts))
         except BrokenPipeError:
             raise
         except (DocidError, OSError) as error:
@@ -49,7 +49,7 @@ def _look(store: DocsStore, stage: str) -> Iterator[dict[str, Any] | Exception]:
 
     def look(doc_id: str) -> dict[str, Any] | Exception:
         try:
-            return facts_of(store.open(stage, doc_id))
+            return list_facts(store.open(stage, doc_id))
         except (DocidError, OSError) as error:
             return error
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from docid.cli.arguments import APPLY, JSON_DOCUMENTS, STORE, Arguments, argument
-from docid.cli.changes import describe_change, format_counts, outcome_of, print_changes
+from docid.cli.changes import describe_change, format_counts, get_outcome, print_changes
 from docid.cli.inputs import find_tables, hint_at_other_stages, open_store
 from docid.cli.output import Output
 from docid.operations.migrate import Change, migrate
@@ -30,18 +30,18 @@ def run(arguments: Arguments, out: Output) -> int:
     words = {"migrate": done, "current": "current already", "leave": "left alone"}
     for stage in store.stages:
         number = sum(count for (each, _), count in counts.items() if each == stage)
-        out.line(f"{stage}: {number:,} documents: {format_counts(counts, stage, words)}")
+        out.print(f"{stage}: {number:,} documents: {format_counts(counts, stage, words)}")
     for message, count in sorted(sources.items()):
-        out.line(f"  {message}: {count:,}")
+        out.print(f"  {message}: {count:,}")
     if not arguments.apply and any(outcome == "migrate" for _, outcome in counts):
-        out.line("nothing was changed: --apply does it")
+        out.print("nothing was changed: --apply does it")
     return 1 if any(outcome == "leave" for _, outcome in counts) else 0
 
 
 def _count_sources(changes: Iterable[Change], sources: Counter[str]) -> Iterator[Change]:
     """Yield changes as they come, and count where the new values of records come from."""
     for change in changes:
-        if outcome_of(change) == "migrate":
+        if get_outcome(change) == "migrate":
             sources.update(change.sources)
         yield change
 

@@ -12,7 +12,7 @@ import attrs
 
 from docid._text import name_task
 from docid.cli.progress import Progress
-from docid.cli.terminal import can_show, find_rich, one_line, printable
+from docid.cli.terminal import find_rich, one_line, printable
 from docid.errors import DocidError
 from docid.operations.curate.notes import Note
 from docid.store.ancestry import Lineage
@@ -47,21 +47,21 @@ class Output:
         """Return the output of a command that ends when nobody reads it any more (`docid ls | head`)."""
         return attrs.evolve(self, stops_unread=True)
 
-    def line(self, text: str = "") -> None:
+    def print(self, text: str = "") -> None:
         """Print one line of text that cannot steer a terminal; nothing with --json."""
         if not self.as_json:
-            self._print(one_line(text))
+            self._emit(one_line(text))
 
-    def json(self, facts: dict[str, Any]) -> None:
+    def print_json(self, facts: dict[str, Any]) -> None:
         """Print facts as one line of JSON; nothing without --json."""
         if self.as_json:
-            self._print(_format_json(facts))
+            self._emit(_format_json(facts))
 
-    def text(self, text: str) -> None:
+    def print_text(self, text: str) -> None:
         """Print lines of text that cannot steer a terminal, as UTF-8."""
-        self.raw(printable(text if text.endswith("\n") else f"{text}\n").encode())
+        self.print_bytes(printable(text if text.endswith("\n") else f"{text}\n").encode())
 
-    def raw(self, data: bytes) -> None:
+    def print_bytes(self, data: bytes) -> None:
         """Print UTF-8 as it is, whatever the terminal's encoding and line ends."""
         self.progress.clear()
         buffer = getattr(self.stream, "buffer", None)
@@ -71,14 +71,14 @@ class Output:
             self.stream.flush()
             buffer.write(data)
 
-    def heading(self, text: str, level: str = "") -> None:
+    def print_heading(self, text: str, level: str = "") -> None:
         """Print a line above others: on a terminal an `error` red, a `warning` yellow, anything else bold."""
         if rich := self._find_rich():
             rich.print_heading(text, level)
         else:
-            self._print(text)
+            self._emit(text)
 
-    def table(self, lines: Sequence[Sequence[str]]) -> None:
+    def print_table(self, lines: Sequence[Sequence[str]]) -> None:
         """Print lines in columns, the header first; the first column to the left, the others to the right."""
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         rich = self._find_rich()
@@ -86,41 +86,42 @@ class Output:
             return
         for first, *others in lines:
             cells = (f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True))
-            self._print("  ".join((f"{first:<{widths[0]}}", *cells)))
+            self._emit("  ".join((f"{first:<{widths[0]}}", *cells)))
 
-    def tree(self, lineage: Lineage) -> None:
+    def print_tree(self, lineage: Lineage) -> None:
         """Print a lineage as a tree."""
         rich = self._find_rich()
-        plain_guides = {} if can_show(self.stream, "├└│─") else str.maketrans("├└│─", "+`|-")
+        is_ascii = not "├".encode(self.stream.encoding or "utf-8", "ignore")
+        plain_guides = str.maketrans("├└│─", "+`|-") if is_ascii else {}
         for guides, relative in lineage.lines():
             before, mark = guides.translate(plain_guides), lineage.mark(relative)
             if rich is None:
-                self._print(f"{before}{relative}{mark}")
+                self._emit(f"{before}{relative}{mark}")
             else:
                 rich.print_relative(before, relative, mark)
 
-    def items(self, texts: Sequence[str], hint: str = "", limit: int = FEW) -> None:
+    def print_few(self, texts: Sequence[str], hint: str = "", limit: int = FEW) -> None:
         """Print the first few of a list, and how many more there are; the hint says where they are."""
         for text in cut_list(texts, hint, limit):
-            self.line(f"  {text}")
+            self.print(f"  {text}")
 
-    def notes(self, notes: Sequence[Note], *, as_json: bool = False) -> None:
+    def print_notes(self, notes: Sequence[Note], *, as_json: bool = False) -> None:
         """Print what was left out, by kind, the first few of each; or all, as lines of JSON."""
         if as_json:
             for note in notes:
-                self._print(_format_json({"note": note._asdict()}))
+                self._emit(_format_json({"note": note._asdict()}))
             return
         for kind in dict.fromkeys(note.kind for note in notes):
             of_kind = [note for note in notes if note.kind == kind]
-            self.line(f"{kind}: {sum(note.number for note in of_kind):,}")
+            self.print(f"{kind}: {sum(note.number for note in of_kind):,}")
             texts = [f"{note.where}{name_task(note.task_id)}: {note.message}" for note in of_kind]
-            self.items(texts, " (--json gives all)")
+            self.print_few(texts, " (--json gives all)")
 
     def _find_rich(self) -> Styled | None:
         self.progress.clear()
         return find_rich(self.stream)
 
-    def _print(self, text: str) -> None:
+    def _emit(self, text: str) -> None:
         self.progress.clear()
         try:
             print(text, file=self.stream)

@@ -52,16 +52,16 @@ def run(arguments: Arguments, out: Output) -> int:
                 write_tasks(file, rows, row_type=type(rows[0]))
             registered = register_partitions(instance, rows, add_only=keep, dry_run=arguments.dry_run)
             [(name, counts)] = registered.items()
-            out.line(
+            out.print(
                 f"{file}: {len(rows)} rows, {would}written; partitions of {name}: "
                 f"{len(counts.added)} {would}added, {len(counts.removed)} {would}removed, {counts.kept} kept"
             )
             if gone:
-                out.line(f"  {gone} rows of the table that was there {would}gone (--add-only keeps them)")
+                out.print(f"  {gone} rows of the table that was there {would}gone (--add-only keeps them)")
         if not follow.children:
-            out.line("no evaluations: --templates and --models make rows for them")
+            out.print("no evaluations: --templates and --models make rows for them")
         if job is not None:
-            out.line(_materialize(job, instance, arguments))
+            out.print(_materialize(job, instance, arguments))
     return 0
 
 

@@ -42,15 +42,15 @@ def run(arguments: Arguments, out: Output) -> int:
     )
     counts: Counter[str] = Counter()
     for step in steps:
-        state = _state_of(step, apply=arguments.apply)
+        state = _get_state(step, apply=arguments.apply)
         counts[state] += 1
-        out.json({**step._asdict(), "finding": None if step.finding is None else step.finding.to_dict()})
-        out.line(_describe(step, state))
-    out.line(_summarize(counts, older_than if arguments.purge else None, apply=arguments.apply))
+        out.print_json({**step._asdict(), "finding": None if step.finding is None else step.finding.to_dict()})
+        out.print(_describe(step, state))
+    out.print(_summarize(counts, older_than if arguments.purge else None, apply=arguments.apply))
     return 1 if counts["failed"] else 0
 
 
-def _state_of(step: Step, *, apply: bool) -> str:
+def _get_state(step: Step, *, apply: bool) -> str:
     """Return a step's action, or what kept it from being done."""
     if step.error is not None:
         return "failed"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from docid.cli.arguments import SALT, STORE, Arguments, UsageError, argument
 from docid.cli.inputs import choose_salt, find_table, open_document, open_store
 from docid.cli.output import Output
-from docid.cli.table_output import check_table_output, put_rows, table_arguments
+from docid.cli.table_output import check_table_output, make_output_arguments, put_rows
 from docid.core.ids import DOC_ID_EXPECTED, is_doc_id
 from docid.core.task import is_missing
 from docid.operations.curate.replay import replay
@@ -41,10 +41,12 @@ def run(arguments: Arguments, out: Output) -> int:
             yield row
 
     out = put_rows(arguments, out, count(), rows.row_type)
-    out.line(f"{number:,} rows of stage {stage}, from the documents of {arguments.store}")
+    out.print(f"{number:,} rows of stage {stage}, from the documents of {arguments.store}")
     if number and not arguments.run_id and not arguments.salt:
-        out.line("they have the documents' own ids, which a run finds done; with --salt they are documents beside them")
-    out.notes(rows.notes, as_json=arguments.json)
+        out.print(
+            "they have the documents' own ids, which a run finds done; with --salt they are documents beside them"
+        )
+    out.print_notes(rows.notes, as_json=arguments.json)
     return 0
 
 
@@ -75,6 +77,6 @@ ARGUMENTS = (
     argument("documents [STAGE/]ID ...", "documents of one stage"),
     argument("--from [STAGE=]TABLE", "the documents in a table's doc_id column", dest="table"),
     *SALT,
-    *table_arguments("essay_generation_tasks.csv"),
+    *make_output_arguments("essay_generation_tasks.csv"),
     *STORE,
 )

@@ -13,7 +13,7 @@ import sys
 from argparse import ArgumentTypeError
 from pathlib import Path
 
-from docid.cli.arguments import STALE_AFTER, STORE, VERIFY, Arguments, UsageError, argument, number_of
+from docid.cli.arguments import STALE_AFTER, STORE, VERIFY, Arguments, UsageError, argument, expect_number
 from docid.cli.inputs import check_output, find_tables, hint_at_other_stages, is_replaced, open_store
 from docid.cli.output import Output
 from docid.integrations.report.gathering import Limits
@@ -44,7 +44,7 @@ def run(arguments: Arguments, out: Output) -> int:
         progress=out.progress.callback,
     )
     if output is None:
-        out.raw(made.html.encode())
+        out.print_bytes(made.html.encode())
         return 0
     if not is_file:
         out = out.on_stderr(as_json=out.as_json)  # standard output may be where the page goes
@@ -53,7 +53,7 @@ def run(arguments: Arguments, out: Output) -> int:
             write_page(output, made)
         else:
             Path(output).write_bytes(made.html.encode())
-    out.json({"output": output, "dry_run": arguments.dry_run, **made.summary(), "skipped": others})
+    out.print_json({"output": output, "dry_run": arguments.dry_run, **made.summary(), "skipped": others})
     _print_summary(made, arguments, out, others)
     return 0
 
@@ -71,11 +71,11 @@ def _check(arguments: Arguments, store: DocsStore, tables: dict[str, str]) -> No
 def _print_summary(made: Page, arguments: Arguments, out: Output, others: list[str]) -> None:
     size = len(made.html.encode()) / 1e6
     summary = made.audit.summary()
-    out.line(f"{arguments.output}: {'would be ' if arguments.dry_run else ''}written, {size:.1f} MB")
-    out.line(f"{made.shown:,} of {made.documents:,} documents, {made.texts:,} of {made.texts_there:,} texts")
-    out.line(f"{summary['errors']:,} errors, {summary['warnings']:,} warnings; {made.scores:,} scores")
+    out.print(f"{arguments.output}: {'would be ' if arguments.dry_run else ''}written, {size:.1f} MB")
+    out.print(f"{made.shown:,} of {made.documents:,} documents, {made.texts:,} of {made.texts_there:,} texts")
+    out.print(f"{summary['errors']:,} errors, {summary['warnings']:,} warnings; {made.scores:,} scores")
     if others:
-        out.line(f"files of other names, skipped: {len(others)}")
+        out.print(f"files of other names, skipped: {len(others)}")
 
 
 def _parse_size(text: str) -> int:
@@ -100,7 +100,7 @@ ARGUMENTS = (
     argument(
         "--documents N",
         f"how many documents it holds (default: {_LIMITS.documents:,})",
-        type=number_of("documents", 0),
+        type=expect_number("documents", 0),
         default=_LIMITS.documents,
     ),
     STALE_AFTER,

@@ -39,8 +39,8 @@ def run(arguments: Arguments, out: Output) -> int:
             parents = _read_parents(stage, stages, known, options, is_filled=dry and stages.parent_of(stage) in tables)
             filled = _fill_table(stage, stages, tables[stage], out.progress, dry=dry, parents=parents, **options)
             if dry == arguments.dry_run:
-                out.json(filled)
-                out.line(_describe(filled, arguments))
+                out.print_json(filled)
+                out.print(_describe(filled, arguments))
     return 0
 
 
@@ -53,8 +53,8 @@ def _print_ids(arguments: Arguments, out: Output, salt: str | None) -> None:
     if arguments.salt == RANDOM:
         complain(f"salt {salt}")
     for task_id, doc_id in zip(arguments.task_id, ids, strict=True):
-        out.json({"stage": stage, "task_id": task_id, "doc_id": doc_id, "salt": salt})
-        out.line(doc_id)
+        out.print_json({"stage": stage, "task_id": task_id, "doc_id": doc_id, "salt": salt})
+        out.print(doc_id)
 
 
 def _find_parent_tables(arguments: Arguments, tables: dict[str, str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from docid.cli.arguments import STORE, Arguments, argument
 from docid.cli.inputs import hint_at_other_stages, open_store
 from docid.cli.output import Output
-from docid.cli.table_output import check_table_output, put_table, table_arguments
+from docid.cli.table_output import check_table_output, make_output_arguments, put_table
 from docid.operations.curate.scores import Score, score_columns, scored_by, scores, write_scores
 
 
@@ -33,15 +33,15 @@ def run(arguments: Arguments, out: Output) -> int:
     found = count()
     rows = ({**score.texts(), "score": score.score} for score in found)
     out = put_table(arguments, out, rows, lambda path: write_scores(path, found, columns))
-    out.line(f"{errors.total():,} documents of stage {stage}: {errors.pop('', 0):,} with a score")
+    out.print(f"{errors.total():,} documents of stage {stage}: {errors.pop('', 0):,} with a score")
     for error, number in errors.most_common():
-        out.line(f"  {error}: {number:,}")
+        out.print(f"  {error}: {number:,}")
     hint_at_other_stages(arguments)
     return 0
 
 
 ARGUMENTS = (
     argument("--stage STAGE", "the stage of the evaluations (default: the last of --stages)"),
-    *table_arguments("scores.csv"),
+    *make_output_arguments("scores.csv"),
     *STORE,
 )

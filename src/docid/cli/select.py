@@ -7,10 +7,10 @@ ones take their places.
 
 from __future__ import annotations
 
-from docid.cli.arguments import STORE, Arguments, UsageError, argument, number_of
+from docid.cli.arguments import STORE, Arguments, UsageError, argument, expect_number
 from docid.cli.inputs import open_store
 from docid.cli.output import FEW, Output
-from docid.cli.table_output import check_table_output, put_rows, table_arguments
+from docid.cli.table_output import check_table_output, make_output_arguments, put_rows
 from docid.operations.curate.scores import read_scores
 from docid.operations.curate.select import Selection, select
 from docid.tables.rows import plain_text
@@ -34,7 +34,7 @@ def run(arguments: Arguments, out: Output) -> int:
     )
     if not chosen.rows and arguments.output and not arguments.json:
         # A table without rows would take the place of one that has some.
-        out.line(f"{arguments.output}: nothing to write, left as it is")
+        out.print(f"{arguments.output}: nothing to write, left as it is")
     else:
         out = put_rows(arguments, out, chosen.rows, chosen.row_type)
     _print_selection(chosen, arguments, out)
@@ -43,20 +43,20 @@ def run(arguments: Arguments, out: Output) -> int:
 
 def _print_selection(chosen: Selection, arguments: Arguments, out: Output) -> None:
     picks, stage = chosen.picks, chosen.stage
-    out.line(
+    out.print(
         f"{chosen.evaluations:,} evaluations, {chosen.scored:,} documents of stage {stage} with a score "
         f"({arguments.aggregate}); {len(picks):,} selected"
     )
     texts = [f"{plain_text(pick.score)}  {stage}/{pick.doc_id}  {pick.task_id}" for pick in picks]
-    out.items(texts, limit=FEW * 2)
+    out.print_few(texts, limit=FEW * 2)
     if len(picks) < arguments.top:
-        out.line(f"fewer than the {arguments.top:,} that were asked for")
-    out.notes(chosen.notes, as_json=arguments.json)
+        out.print(f"fewer than the {arguments.top:,} that were asked for")
+    out.print_notes(chosen.notes, as_json=arguments.json)
 
 
 ARGUMENTS = (
     argument("--scores FILE", "the table that 'docid scores' made", required=True),
-    argument("--top N", "how many", type=number_of("documents"), required=True),
+    argument("--top N", "how many", type=expect_number("documents"), required=True),
     argument(
         "--templates LIST ...",
         "count the scores of these evaluation templates only: ids, separated by commas; may be repeated",
@@ -67,6 +67,6 @@ ARGUMENTS = (
         default="max",
     ),
     argument("--stage STAGE", "the stage of the documents (default: what the last of --stages comes from)"),
-    *table_arguments("essay_generation_tasks.csv"),
+    *make_output_arguments("essay_generation_tasks.csv"),
     *STORE,
 )

@@ -28,9 +28,9 @@ def run(arguments: Arguments, out: Output) -> int:
         if text is None:
             name, parts = f"{document.stage}/{document.doc_id}", _format_parts(document)
             raise UsageError(f"{name} has no {arguments.part} text, only {parts}")
-        out.raw(text.encode())
+        out.print_bytes(text.encode())
     elif arguments.json:
-        out.json(facts_of(document))
+        out.print_json(list_facts(document))
     else:
         _print_document(out, document)
     out.stream.flush()
@@ -39,14 +39,14 @@ def run(arguments: Arguments, out: Output) -> int:
 
 
 def _print_document(out: Output, document: StoredDocument) -> None:
-    facts = facts_of(document)
+    facts = list_facts(document)
     metadata = facts.pop("metadata")
     facts |= {"parts": _format_parts(document), **{f"metadata.{key}": value for key, value in metadata.items()}}
     for key, value in facts.items():
-        out.text(f"{key:<16} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+        out.print_text(f"{key:<16} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
     part: Part = "parsed" if "parsed" in document.sizes else "raw"
-    out.text(f"\n--- {part} ---")
-    out.text(document.raw_text if part == "raw" else document.text(part) or "")
+    out.print_text(f"\n--- {part} ---")
+    out.print_text(document.raw_text if part == "raw" else document.text(part) or "")
 
 
 def _print_history(arguments: Arguments, out: Output, document: StoredDocument) -> int:
@@ -57,17 +57,17 @@ def _print_history(arguments: Arguments, out: Output, document: StoredDocument) 
         made = None if version.created_at is None else timestamp(version.created_at)
         if arguments.json:
             facts = {"stage": version.stage, "doc_id": version.doc_id, "created_at": made, "run_id": version.run_id}
-            out.json({**facts, "metadata": shallow(version.metadata), "texts": texts})
+            out.print_json({**facts, "metadata": shallow(version.metadata), "texts": texts})
             continue
         part = arguments.part or ("parsed" if "parsed" in texts else "raw")
-        out.line(f"--- {part}, {count} before the one that is there; made {made or 'at a time not known'} ---")
-        out.text(texts.get(part, f"(no {part} text)"))
+        out.print(f"--- {part}, {count} before the one that is there; made {made or 'at a time not known'} ---")
+        out.print_text(texts.get(part, f"(no {part} text)"))
     if not count and not arguments.json:
         complain(f"{document.stage}/{document.doc_id} has no earlier versions")
     return 0
 
 
-def facts_of(document: StoredDocument) -> dict[str, Any]:
+def list_facts(document: StoredDocument) -> dict[str, Any]:
     """Return what is known of a document without its texts."""
     return {
         "stage": document.stage,

@@ -15,7 +15,7 @@ from docid.tables.rows import TaskRow, texts_of
 from docid.tables.tasks import write_tasks
 
 
-def table_arguments(example: str) -> tuple[Argument, ...]:
+def make_output_arguments(example: str) -> tuple[Argument, ...]:
     """Return the options that say where a table goes, such as `example`."""
     text = f"write the table to FILE ({example}), replacing it (default: print it)"
     return (
@@ -47,7 +47,7 @@ def put_table(
     """Write a table to where the options say; return where to say what was done.
 
     Args:
-        arguments: the options of `table_arguments`.
+        arguments: the options of `make_output_arguments`.
         out: where the command prints.
         rows: the rows, for JSON.
         write: writes the table to a path.
@@ -55,9 +55,9 @@ def put_table(
     output: str | None = arguments.output
     if arguments.json:
         for row in rows:
-            out.json(row)
+            out.print_json(row)
     elif output is None:
-        out.raw(_read_table(write))
+        out.print_bytes(_read_table(write))
     elif not is_replaced(output):
         with open(output, "wb") as pipe:
             pipe.write(_read_table(write))
@@ -67,7 +67,7 @@ def put_table(
             _read_table(write)
         else:
             write(output)
-        out.line(f"{output}: {'would be ' if arguments.dry_run else ''}{done}")
+        out.print(f"{output}: {'would be ' if arguments.dry_run else ''}{done}")
         return out
     return out.on_stderr()
 

@@ -23,15 +23,6 @@ def one_line(text: str) -> str:
     return printable(text).replace("\n", " ")
 
 
-def can_show(stream: TextIO, text: str) -> bool:
-    """Return whether a stream's encoding has these characters."""
-    try:
-        text.encode(stream.encoding or "utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def find_rich(stream: TextIO) -> Styled | None:
     """Return what prints on a terminal with rich; None for a pipe or a file, and where rich is not installed."""
     if not stream.isatty():
