@@ -141,6 +141,11 @@ def find_tables(names: Sequence[str], stages: Stages) -> tuple[dict[str, str], l
     return sort_tables(tables, stages), others
 
 
+def split_ids(text: str) -> list[str]:
+    """Return the ids of a list that is separated by commas."""
+    return [each.strip() for each in text.split(",") if each.strip()]
+
+
 def choose_salt(arguments: Arguments) -> str | None:
     """Return the salt of --salt, a fresh one for `random`: 16 hexadecimal digits."""
     salt: str | None = arguments.salt

@@ -15,7 +15,7 @@ import tomllib
 from typing import Any
 
 from docid.cli.arguments import SALT, STORE, Arguments, UsageError, argument
-from docid.cli.inputs import choose_salt, find_table, open_root
+from docid.cli.inputs import choose_salt, find_table, open_root, split_ids
 from docid.cli.output import Output
 from docid.core.ids import check_doc_id
 from docid.core.stages import Stages
@@ -118,8 +118,7 @@ def _find_sources(arguments: Arguments) -> dict[str, str]:
 def _read_list(given: str, columns: tuple[str, str], wanted: str) -> list[tuple[str, ...]]:
     """Return the ids of a list, or the rows of a CSV table that are wanted."""
     if not given.endswith(".csv"):
-        ids = [each.strip() for each in given.split(",") if each.strip()]
-        found: list[tuple[str, ...]] = [(each,) for each in ids]
+        found: list[tuple[str, ...]] = [(each,) for each in split_ids(given)]
     else:
         rows = read_columns(given, columns[:1], (columns[1], wanted))
         found = [cells[:2] for _, cells in rows if cells[2].strip().lower() in {"", "true", "1", "yes"}]
@@ -165,12 +164,13 @@ def _build_job(dg: Any, arguments: Arguments) -> Any:
 
 def _find_module() -> str:
     """Return the module of the Dagster definitions that pyproject.toml names."""
+    module: str | None = None
     if os.path.exists("pyproject.toml"):
         with open("pyproject.toml", "rb") as file:
-            module: str | None = tomllib.load(file).get("tool", {}).get("dagster", {}).get("module_name")
-        if module is not None:
-            return module
-    raise UsageError("--materialize: whose assets? expected --module MODULE, that of the Dagster definitions")
+            module = tomllib.load(file).get("tool", {}).get("dagster", {}).get("module_name")
+    if module is None:
+        raise UsageError("--materialize: whose assets? expected --module MODULE, that of the Dagster definitions")
+    return module
 
 
 def _describe(error: BaseException) -> str:

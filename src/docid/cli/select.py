@@ -8,7 +8,7 @@ ones take their places.
 from __future__ import annotations
 
 from docid.cli.arguments import STORE, Arguments, UsageError, argument, expect_number
-from docid.cli.inputs import open_store
+from docid.cli.inputs import open_store, split_ids
 from docid.cli.output import FEW, Output
 from docid.cli.table_output import check_table_output, make_output_arguments, put_rows
 from docid.operations.curate.scores import read_scores
@@ -21,7 +21,7 @@ def run(arguments: Arguments, out: Output) -> int:
     out = out.while_read()
     store = open_store(arguments)
     check_table_output(arguments, store, [arguments.scores])
-    templates = [each.strip() for given in arguments.templates for each in given.split(",") if each.strip()]
+    templates = [each for given in arguments.templates for each in split_ids(given)]
     if arguments.templates and not templates:
         raise UsageError("--templates: expected ids of evaluation templates, separated by commas")
     chosen = select(
