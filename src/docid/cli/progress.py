@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from shutil import get_terminal_size
 from time import monotonic
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from docid.cli.terminal import find_rich, one_line
 from docid.errors import UnreadableDocument
@@ -15,8 +15,6 @@ from docid.store.docs_store import DocsStore
 
 if TYPE_CHECKING:
     from docid.cli.styled import Styled  # needs rich
-
-T = TypeVar("T")
 
 _REFRESH = 0.1  # seconds between two updates
 _SETTLE = 1.0  # seconds after which a rate means something
@@ -49,9 +47,7 @@ class Progress:
         return self.show if self._is_shown else None
 
     def show(self, what: str, done: int, of: int | None) -> None:
-        """Show that `done` of `of` things are done."""
-        if not self._is_shown:
-            return
+        """Show on the terminal that `done` of `of` things are done."""
         now = monotonic()
         if what != self._what:
             self._what, self._started, self._first = what, now, done
@@ -62,12 +58,6 @@ class Progress:
         if self._view is None:  # rich is slow to import
             self._view = find_rich(sys.stderr) or _Line()
         self._view.show_progress(one_line(what), pace, done, of)
-
-    def over(self, items: Iterable[T], what: str, of: int | None = None) -> Iterator[T]:
-        """Yield items as they come, and show how many there were."""
-        for done, item in enumerate(items, 1):
-            yield item
-            self.show(what, done, of)
 
     def count_document(self, store: DocsStore, stage: str) -> None:
         """Show that one document more of a stage is done."""

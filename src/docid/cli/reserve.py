@@ -8,17 +8,17 @@ With --stage and --task-id no table is touched: the ids of these tasks are print
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from docid.cli.arguments import RANDOM, SALT, STAGES, Arguments, UsageError, argument
 from docid.cli.inputs import choose_salt, sort_tables
 from docid.cli.output import Output, complain
-from docid.cli.progress import Progress
 from docid.core.ids import reserve_doc_ids
 from docid.core.stages import Stages
+from docid.operations.fill import Filled, fill_table
 from docid.tables.rows import TaskRow, row_type_of
-from docid.tables.tasks import read_tasks, reserve_tasks, write_tasks
+from docid.tables.tasks import read_tasks, reserve_tasks
 
 
 def run(arguments: Arguments, out: Output) -> int:
@@ -37,10 +37,10 @@ def run(arguments: Arguments, out: Output) -> int:
     for dry in [True] if arguments.dry_run else [True, False]:
         for stage in (stage for stage in stages if stage in tables):
             parents = _read_parents(stage, stages, known, options, is_filled=dry and stages.parent_of(stage) in tables)
-            filled = _fill_table(stage, stages, tables[stage], out.progress, dry=dry, parents=parents, **options)
+            row_type, progress = row_type_of(stage, stages), out.progress.callback
+            filled = fill_table(tables[stage], row_type, **options, parents=parents, dry_run=dry, progress=progress)
             if dry == arguments.dry_run:
-                out.print_json(filled)
-                out.print(_describe(filled, arguments))
+                _print_filled(tables[stage], row_type, filled, arguments, salt, out)
     return 0
 
 
@@ -80,69 +80,33 @@ def _read_parents(
     return reserve_tasks(parents, parents.row_type, **options) if is_filled else parents
 
 
-def _fill_table(
-    stage: str, stages: Stages, path: str, progress: Progress, *, dry: bool, **options: Any
-) -> dict[str, Any]:
-    """Fill one table, or only look what there is to fill; return what was filled."""
-    row_type = row_type_of(stage, stages)
-    before, after = _Empty(), _Empty()
-    table = read_tasks(path, row_type, reserved=False)
-    _exhaust(progress.over(before.count(table), f"reading {path}"))
-    rows = read_tasks(path, row_type, reserved=False)
-    reserved = reserve_tasks(rows, row_type, **options)
-    what = f"{'checking' if dry else 'reserving'} rows of stage {stage}"
-    filled = progress.over(after.count(reserved), what, before.rows)
-    is_header = before.rows == 0 and {"doc_id", "parent_doc_id"} & (set(reserved.columns) - set(table.columns))
-    if dry or not (before.parents or before.ids or is_header):
-        _exhaust(filled)
-    else:
-        write_tasks(path, filled if before.rows else reserved, like=path)
-    return {
-        "table": path,
-        "stage": stage,
-        "rows": after.rows,
-        "doc_id": before.ids - after.ids,
-        "parent_doc_id": before.parents - after.parents,
-        "without_parent_doc_id": after.parents,
-        "salt": options["salt"] if before.ids > after.ids else None,
-        "dry_run": dry,
-    }
-
-
-class _Empty:
-    """Counts rows that pass by, and how many of them have no id yet."""
-
-    def __init__(self) -> None:
-        self.rows = self.ids = self.parents = 0
-
-    def count(self, rows: Iterable[TaskRow]) -> Iterator[TaskRow]:
-        for row in rows:
-            self.rows += 1
-            self.ids += not row.doc_id
-            self.parents += row.parent_stage is not None and not row.parent_doc_id
-            yield row
-
-
-def _exhaust(rows: Iterable[TaskRow]) -> None:
-    for _ in rows:
-        pass
-
-
-def _describe(facts: dict[str, Any], arguments: Arguments) -> str:
-    """Return what was filled in a table, or would be."""
-    parent_stage = arguments.stages.parent_of(facts["stage"])
-    rows, ids, parents, without = (facts[key] for key in ("rows", "doc_id", "parent_doc_id", "without_parent_doc_id"))
-    text = f"{facts['table']}: {rows} rows, {'would be ' if facts['dry_run'] else ''}filled: {ids} doc_id"
-    text += f" ({rows - ids} kept)"  # every row has an id by now
-    if parent_stage is not None:
-        text += f", {parents} parent_doc_id ({rows - parents - without} kept)"
-        if without:
-            text += f"; {without} without parent_doc_id (name the table of stage {parent_stage} too)"
-    if ids and not facts["dry_run"] and arguments.salt == RANDOM:
-        text += f"; salt {facts['salt']}"
+def _print_filled(  # noqa: PLR0917 - from one place
+    path: str, row_type: type[TaskRow], filled: Filled, arguments: Arguments, salt: str | None, out: Output
+) -> None:
+    """Print what was filled in a table, or would be."""
+    rows, ids, parents, orphans = filled
+    out.print_json(
+        {
+            "table": path,
+            "stage": row_type.stage,
+            "rows": rows,
+            "doc_id": ids,
+            "parent_doc_id": parents,
+            "without_parent_doc_id": orphans,
+            "salt": salt if ids else None,
+            "dry_run": arguments.dry_run,
+        }
+    )
+    text = f"{path}: {rows} rows, {'would be ' if arguments.dry_run else ''}filled: {ids} doc_id ({rows - ids} kept)"
+    if row_type.parent_stage is not None:
+        text += f", {parents} parent_doc_id ({rows - parents - orphans} kept)"
+        if orphans:
+            text += f"; {orphans} without parent_doc_id (name the table of stage {row_type.parent_stage} too)"
+    if ids and not arguments.dry_run and arguments.salt == RANDOM:
+        text += f"; salt {salt}"
     elif not ids and rows and (arguments.salt or arguments.run_id):
         text += "; no id was to be filled: empty the doc_id of those rows that are to have another"
-    return text
+    out.print(text)
 
 
 ARGUMENTS = (
