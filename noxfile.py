@@ -23,8 +23,9 @@ LOWEST = [
 CORE_TESTS = [
     f"tests/test_{name}.py"
     for name in (
-        *("ids", "stages", "document", "errors", "tasks", "store", "store_machine", "backends", "batches", "local"),
-        *("indexed", "audit", "repair", "curate", "lineage", "report", "views", "terminal", "frames", "cli"),
+        *("ids", "stages", "document", "errors", "store", "store_machine", "backends", "batches", "local"),
+        *("rows", "tables_reading", "tables_writing", "tables_reserving", "tables_lookup"),
+        *("audit", "repair", "curate", "lineage", "report", "views", "terminal", "frames", "cli"),
     )
 ]
 

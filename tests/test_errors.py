@@ -52,7 +52,7 @@ EXAMPLES = [
     ),
     DocumentNotFound("essay", "a1", "docs/essay/a1", ("draft",)),
     UnreadableDocument("essay", "a1", "docs/essay/a1", "a hole in it"),
-    DocumentBusy("essay", "a1", "t", "docs/essay/a1"),
+    DocumentBusy("essay", "a1", "docs/essay/a1", "t"),
     DurabilityUnknown("essay", "a1", "docs/essay/a1", "EIO"),
     StoreUnavailable("write", "s3://b/draft/d1.json", "no answer", "try again", refused=True),
     BatchError([None], {0: InvalidName("doc_id", "..", "not a doc id", "one")}),

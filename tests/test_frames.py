@@ -106,7 +106,7 @@ def problems(error: pytest.ExceptionInfo[TaskTableError]) -> list[tuple[int | No
 # --- reserve_frame -------------------------------------------------------------------------------------------------
 
 
-def test_a_frame_gets_the_ids_of_its_rows_and_stays_what_it_was(make: Make) -> None:
+def test_reserve_frame_adds_doc_id_to_a_copy(make: Make) -> None:
     frame = make({"words": [3, 2, 1], "draft_task_id": ["c", "a", "b"]})
     reserved = reserve_frame(frame, stage="draft")
     assert type(reserved) is type(frame)
@@ -117,7 +117,7 @@ def test_a_frame_gets_the_ids_of_its_rows_and_stays_what_it_was(make: Make) -> N
 
 
 @given(st.lists(task_ids(), unique=True, max_size=20), st.sampled_from(list(MAKERS)), st.booleans())
-def test_ids_are_those_of_the_rows_one_by_one(tasks: list[str], maker: str, salted: bool) -> None:
+def test_frame_ids_equal_row_ids(tasks: list[str], maker: str, salted: bool) -> None:
     frame = MAKERS[maker]({"draft_task_id": tasks})
     if not tasks:
         frame = tasks_to_frame([], row_type=DraftTask, backend="polars")
@@ -139,7 +139,7 @@ def test_ids_are_those_of_the_rows_one_by_one(tasks: list[str], maker: str, salt
 
 
 @pytest.mark.parametrize("index", [pd.Index([7, 7, 0]), pd.MultiIndex.from_tuples([(1, "x"), (1, "x"), (2, "y")])])
-def test_the_index_of_pandas_is_kept(index: Any) -> None:
+def test_pandas_keeps_its_index(index: Any) -> None:
     frame = pd.DataFrame({"draft_task_id": ["c", "a", "b"], "doc_id": [None, "d1", None]}, index=index)
     frame.attrs["made by"] = "hand"
     reserved = reserve_frame(frame, stage="draft")
@@ -147,7 +147,7 @@ def test_the_index_of_pandas_is_kept(index: Any) -> None:
     assert list(reserved["doc_id"]) == [reserve_doc_id("draft", "c"), "d1", reserve_doc_id("draft", "b")]
 
 
-def test_a_column_of_another_name_may_hold_the_tasks(make: Make) -> None:
+def test_task_id_names_another_column(make: Make) -> None:
     reserved = reserve_frame(make({"key": ["a"], "draft_task_id": [None]}), stage="draft", task_id="key")
     assert column(reserved, "doc_id") == [reserve_doc_id("draft", "a")]
     with pytest.raises(TaskTableError) as error:
@@ -155,7 +155,7 @@ def test_a_column_of_another_name_may_hold_the_tasks(make: Make) -> None:
     assert problems(error) == [(2, "key"), (3, "key")]
 
 
-def test_rows_at_fault_are_told_together_with_their_numbers(make: Make) -> None:
+def test_all_faulty_rows_are_reported_with_their_numbers(make: Make) -> None:
     tasks = ["a", None, "a b", " b", "nan", "", "c"]
     with pytest.raises(TaskTableError) as error:
         reserve_frame(make({"draft_task_id": tasks}), stage="draft")
@@ -164,7 +164,7 @@ def test_rows_at_fault_are_told_together_with_their_numbers(make: Make) -> None:
 
 
 @pytest.mark.parametrize("values", [[1, 2], [1.0, None], [True, False], [date(2026, 1, 1), None]])
-def test_what_is_no_text_is_refused_since_007_would_be_7(make: Make, values: list[Any]) -> None:
+def test_task_ids_that_are_not_text_are_refused(make: Make, values: list[Any]) -> None:
     with pytest.raises(TaskTableError, match=r"expected text") as error:
         reserve_frame(make({"draft_task_id": values}), stage="draft")
     assert problems(error)[0] == (1, "draft_task_id")
@@ -178,25 +178,25 @@ def test_what_is_no_text_is_refused_since_007_would_be_7(make: Make, values: lis
         pytest.param(pa.table({"draft_task_id": pa.array(["a", "b"]).dictionary_encode()}), id="pyarrow"),
     ],
 )
-def test_categories_are_texts(frame: Any) -> None:
+def test_categories_count_as_text(frame: Any) -> None:
     assert column(reserve_frame(frame, stage="draft"), "doc_id") == [reserve_doc_id("draft", each) for each in "ab"]
 
 
 @pytest.mark.parametrize("word", ["nan", "None", "NULL", " ", "", "a blank at an end "])
-def test_words_that_mean_missing_in_a_table_mean_it_in_a_frame(make: Make, word: str) -> None:
+def test_words_for_missing_are_no_task_ids(make: Make, word: str) -> None:
     with pytest.raises(TaskTableError) as error:
         reserve_frame(make({"draft_task_id": ["a", word]}), stage="draft")
     assert problems(error) == [(2, "draft_task_id")]
 
 
-def test_a_run_id_and_a_salt_are_noted(make: Make) -> None:
+def test_run_id_and_salt_are_recorded(make: Make) -> None:
     reserved = reserve_frame(make({"draft_task_id": ["a"]}), stage="draft", run_id="r", salt="s")
     assert names(reserved)[1:] in (["doc_id", "doc_run_id", "doc_salt"], ["doc_run_id", "doc_salt", "doc_id"])
     assert column(reserved, "doc_id") == [reserve_doc_id("draft", "a", "r", "s")]
     assert (column(reserved, "doc_run_id"), column(reserved, "doc_salt")) == (["r"], ["s"])
 
 
-def test_a_run_id_and_a_salt_of_a_row_are_honoured(make: Make) -> None:
+def test_run_id_and_salt_of_a_row_are_used(make: Make) -> None:
     frame = make({"draft_task_id": ["a", "a", "b"], "doc_salt": ["s", None, None], "doc_run_id": [None, None, "r"]})
     reserved = reserve_frame(frame, stage="draft")
     assert column(reserved, "doc_id") == [
@@ -205,14 +205,14 @@ def test_a_run_id_and_a_salt_of_a_row_are_honoured(make: Make) -> None:
     assert column(reserved, "doc_salt") == ["s", None, None]
 
 
-def test_a_frame_that_is_reserved_stays_as_it_is(make: Make) -> None:
+def test_reserving_again_keeps_ids(make: Make) -> None:
     once = reserve_frame(make({"draft_task_id": ["a", "b"]}), stage="draft", salt="s")
     again = reserve_frame(once, stage="draft", salt="other")
     assert column(again, "doc_id") == column(once, "doc_id")
     assert column(again, "doc_salt") == ["s", "s"]
 
 
-def test_rows_that_share_an_id_are_refused(make: Make) -> None:
+def test_rows_with_the_same_doc_id_are_refused(make: Make) -> None:
     with pytest.raises(TaskTableError, match=r"comes to the doc id \w+, as row 1 does") as error:
         reserve_frame(make({"draft_task_id": ["a", "b", "a", "b"]}), stage="draft")
     assert problems(error) == [(3, "draft_task_id"), (4, "draft_task_id")]
@@ -222,14 +222,14 @@ def test_rows_that_share_an_id_are_refused(make: Make) -> None:
     assert problems(error) == [(3, "doc_id")]
 
 
-def test_ids_that_are_none_are_refused(make: Make) -> None:
+def test_invalid_doc_ids_are_refused(make: Make) -> None:
     frame = make({"draft_task_id": ["a", "b"], "doc_id": ["No Id", "../x"]})
     with pytest.raises(TaskTableError) as error:
         reserve_frame(frame, stage="draft")
     assert problems(error) == [(1, "doc_id"), (2, "doc_id")]
 
 
-def test_parents_are_found_by_their_tasks(make: Make) -> None:
+def test_parents_are_found_by_task_id(make: Make) -> None:
     drafts = reserve_frame(make({"draft_task_id": ["a", "b"], "words": [1, 2]}), stage="draft")
     essays = make({"essay_task_id": ["b__x", "a__x"], "draft_task_id": ["b", "a"]})
     expected = [reserve_doc_id("draft", "b"), reserve_doc_id("draft", "a")]
@@ -247,7 +247,7 @@ def test_parents_are_found_by_their_tasks(make: Make) -> None:
     assert problems(error) == [(1, "draft_task_id")]
 
 
-def test_of_a_stage_without_parent_parents_are_of_no_use(make: Make) -> None:
+def test_stage_without_parent_ignores_parents(make: Make) -> None:
     frame = make({"draft_task_id": ["a"], "parent_doc_id": ["kept as it is"]})
     reserved = reserve_frame(frame, stage="draft", parents=make({"x": ["y"]}))
     assert column(reserved, "parent_doc_id") == ["kept as it is"]
@@ -255,7 +255,7 @@ def test_of_a_stage_without_parent_parents_are_of_no_use(make: Make) -> None:
     assert column(other, "doc_id") == [reserve_doc_id("chapter", "a")]
 
 
-def test_other_stages_have_other_parents(make: Make) -> None:
+def test_stages_name_the_parent_stage(make: Make) -> None:
     stages = Stages.chain("outline", "chapter")
     outlines = reserve_frame(make({"outline_task_id": ["o"]}), stage="outline")
     chapters = make({"chapter_task_id": ["o__1"], "outline_task_id": ["o"]})
@@ -263,7 +263,7 @@ def test_other_stages_have_other_parents(make: Make) -> None:
     assert column(reserved, "parent_doc_id") == column(outlines, "doc_id")
 
 
-def test_what_cannot_be_meant_is_refused(make: Make) -> None:
+def test_wrong_arguments_are_refused(make: Make) -> None:
     frame = make({"task": ["a"]})
     with pytest.raises(TaskTableError, match=r"column draft_task_id: missing from the frame; the columns are task"):
         reserve_frame(frame, stage="draft")
@@ -278,14 +278,14 @@ def test_what_cannot_be_meant_is_refused(make: Make) -> None:
 
 
 @pytest.mark.parametrize("word", ["nan", "None", " null"])
-def test_a_run_id_that_a_table_cannot_note_is_refused(make: Make, word: str) -> None:
+def test_run_id_that_means_missing_is_refused(make: Make, word: str) -> None:
     frame = make({"draft_task_id": ["a"]})
     for argument in ("run_id", "salt"):
         with pytest.raises(InvalidName, match=argument):
             reserve_frame(frame, stage="draft", **{argument: word})  # type: ignore[arg-type]
 
 
-def test_faults_of_the_parents_are_told_as_theirs(make: Make) -> None:
+def test_faults_of_parents_name_the_parents(make: Make) -> None:
     essays = make({"essay_task_id": ["a__x"], "draft_task_id": ["a"]})
     with pytest.raises(TaskTableError, match=r"^parents row 2, column draft_task_id: empty"):
         reserve_frame(essays, stage="essay", parents=make({"draft_task_id": ["a", None], "doc_id": ["d1", "d2"]}))
@@ -302,14 +302,14 @@ def test_faults_of_the_parents_are_told_as_theirs(make: Make) -> None:
         reserve_frame(essays, stage="essay", parents=pd.Series(["d1"]))
 
 
-def test_the_column_of_the_tasks_may_be_that_of_the_parents(make: Make) -> None:
+def test_task_column_may_be_the_parent_column(make: Make) -> None:
     frame = make({"draft_task_id": ["a"]})
     reserved = reserve_frame(frame, stage="essay", task_id="draft_task_id", parents={"a": "d1"})
     assert column(reserved, "doc_id") == [reserve_doc_id("essay", "a")]
     assert column(reserved, "parent_doc_id") == ["d1"]
 
 
-def test_parents_of_a_stage_that_nothing_is_known_of_are_refused(make: Make) -> None:
+def test_parents_of_an_unknown_stage_are_refused(make: Make) -> None:
     frame = make({"chapter_task_id": ["a"], "outline_task_id": ["o"], "draft_task_id": ["t"]})
     with pytest.raises(
         ValueError, match=r"expected None, or stages that say .* 'chapter' comes from, as stages=Stages"
@@ -322,7 +322,7 @@ def test_parents_of_a_stage_that_nothing_is_known_of_are_refused(make: Make) -> 
     assert column(reserved, "parent_doc_id") == ["o1"]
 
 
-def test_a_misspelt_column_gives_no_new_names_to_what_has_names(make: Make) -> None:
+def test_misspelt_columns_are_refused(make: Make) -> None:
     with pytest.raises(TaskTableError, match="column doc_id: missing from the frame; is 'Doc ID' meant for it"):
         reserve_frame(make({"draft_task_id": ["a"], "Doc ID": ["d1"]}), stage="draft")
     with pytest.raises(TaskTableError, match="the columns are id; task_id= says which it is"):
@@ -331,12 +331,12 @@ def test_a_misspelt_column_gives_no_new_names_to_what_has_names(make: Make) -> N
         reserve_frame(make({"id": ["a"]}), stage="draft", task_id="name")
 
 
-def test_documents_are_those_of_a_store() -> None:
+def test_documents_to_frame_needs_a_store() -> None:
     with pytest.raises(TypeError, match="store: expected a DocsStore, got str"):
         documents_to_frame("docs", "draft")  # type: ignore[arg-type]
 
 
-def test_what_a_frame_cannot_be_made_of_is_named() -> None:
+def test_wrong_inputs_are_named() -> None:
     store: Any = DocsStore(ObjectsBackend("memory://"))
     others: list[Any] = [store, "docs", [1]]
     expected = r"scores: expected what docid.curate.scores\(store\) gives, got (DocsStore|str|int)"
@@ -350,12 +350,12 @@ def test_what_a_frame_cannot_be_made_of_is_named() -> None:
         tasks_to_frame(rows)
 
 
-def test_a_column_of_the_parents_that_is_missing_has_no_row(make: Make) -> None:
+def test_missing_parent_column_is_reported_without_a_row(make: Make) -> None:
     with pytest.raises(TaskTableError, match=r"^column draft_task_id: missing from the frame"):
         reserve_frame(make({"essay_task_id": ["a"]}), stage="essay", parents={"a": "d1"})
 
 
-def test_pandas_keeps_names_that_are_no_text_and_what_hangs_on_the_frame() -> None:
+def test_pandas_keeps_odd_column_names_and_attrs() -> None:
     frame = pd.DataFrame([["a", 1, 2, 3]], columns=["draft_task_id", 0, None, 0])
     frame.attrs["from"] = "hand"
     reserved = reserve_frame(frame, stage="draft")
@@ -371,7 +371,7 @@ def test_pandas_keeps_names_that_are_no_text_and_what_hangs_on_the_frame() -> No
         reserve_frame(twice, stage="draft")
 
 
-def test_a_frame_of_a_real_table(daydreaming: Path, library: Any) -> None:
+def test_real_table_survives_a_frame(daydreaming: Path, library: Any) -> None:
     path = daydreaming / "tables" / "active" / "evaluation_tasks.csv"
     rows = list(read_tasks(path, EvaluationTask))
     frame = tasks_to_frame(read_tasks(path, EvaluationTask), backend=library)
@@ -401,7 +401,7 @@ CHAPTERS = [
 ]
 
 
-def test_tasks_become_a_frame_with_their_types_and_come_back(library: Any) -> None:
+def test_tasks_keep_their_types_in_a_frame(library: Any) -> None:
     frame = tasks_to_frame(CHAPTERS, backend=library)
     assert column(frame, "words") == [3, None]
     assert column(frame, "final") == [True, None]
@@ -428,7 +428,7 @@ chapters = st.builds(
 
 
 @given(st.lists(chapters, min_size=1, max_size=8), st.sampled_from(LIBRARIES))
-def test_rows_come_back_from_a_frame(rows: list[ChapterTask], library: Any) -> None:
+def test_any_rows_survive_a_frame(rows: list[ChapterTask], library: Any) -> None:
     frame = tasks_to_frame(rows, backend=library)
     try:
         back = list(frame_to_tasks(frame, ChapterTask, reserved=False))
@@ -438,7 +438,7 @@ def test_rows_come_back_from_a_frame(rows: list[ChapterTask], library: Any) -> N
     assert back == rows
 
 
-def test_a_stream_of_rows_gives_its_columns_also_without_rows(library: Any, tmp_path: Path) -> None:
+def test_empty_table_keeps_its_columns(library: Any, tmp_path: Path) -> None:
     path = tmp_path / "draft_tasks.csv"
     path.write_text("note,draft_task_id\n")
     assert names(tasks_to_frame(read_tasks(path, DraftTask, reserved=False), backend=library)) == [
@@ -453,14 +453,14 @@ def test_a_stream_of_rows_gives_its_columns_also_without_rows(library: Any, tmp_
         tasks_to_frame([DraftTask(task_id="a"), EssayTask(task_id="b")], backend=library)
 
 
-def test_a_frame_can_be_written_as_a_table(library: Any, tmp_path: Path) -> None:
+def test_frame_is_written_as_a_table(library: Any, tmp_path: Path) -> None:
     drafts = reserve_frame(tasks_to_frame([DraftTask(task_id="t-1")], backend=library), stage="draft")
     write_tasks(tmp_path / "draft_tasks.csv", frame_to_tasks(drafts, DraftTask))
     [row] = read_tasks(tmp_path / "draft_tasks.csv", DraftTask)
     assert row.doc_id == reserve_doc_id("draft", "t-1")
 
 
-def test_numbers_become_the_text_of_a_cell(make: Make) -> None:
+def test_numbers_become_cell_text(make: Make) -> None:
     frame = make(
         {
             "chapter_task_id": ["a", "b"],
@@ -479,7 +479,7 @@ def test_numbers_become_the_text_of_a_cell(make: Make) -> None:
     assert second.extra == {"made": "", "ratio": ""}
 
 
-def test_cells_that_no_table_can_hold_are_told_with_their_rows() -> None:
+def test_cells_without_text_are_reported_with_their_rows() -> None:
     frame = pandas_object(
         {
             "draft_task_id": ["a", 1, "c", "d"],
@@ -501,12 +501,12 @@ def test_decimals_are_numbers(kind: str) -> None:
     assert [row.extra["cost"] for row in frame_to_tasks(frame, DraftTask, reserved=False)] == ["1.50", ""]
 
 
-def test_a_header_that_is_none_is_told_at_once(make: Make) -> None:
+def test_missing_column_is_reported_at_once(make: Make) -> None:
     with pytest.raises(TaskTableError, match=r"^column draft_task_id: missing from the frame; is 'draft_task' meant"):
         frame_to_tasks(make({"draft_task": ["a"]}), DraftTask, reserved=False)
 
 
-def test_what_a_frame_lacks_to_be_run_reserve_frame_fills(make: Make) -> None:
+def test_messages_name_reserve_frame(make: Make) -> None:
     tasks = {"draft_task_id": ["a"]}
     with pytest.raises(TaskTableError, match=r"^column doc_id: missing from the frame; .* \(reserve_frame adds it\)$"):
         frame_to_tasks(make(tasks), DraftTask)
@@ -578,7 +578,7 @@ def test_documents_become_a_frame(filled: DocsStore, library: Any) -> None:
     assert (names(empty)[0], column(empty, "doc_id")) == ("doc_id", [])
 
 
-def test_documents_that_cannot_be_read_are_an_error_or_left_out(local: DocsStore, library: Any) -> None:
+def test_unreadable_documents_raise_or_are_skipped(local: DocsStore, library: Any) -> None:
     for doc_id in ("d1", "d2"):
         local.write(Document(stage="draft", doc_id=doc_id, task_id=doc_id, raw_text="…"))
     Path(local.path("draft", "d1"), "metadata.json").write_text("{")
@@ -593,7 +593,7 @@ def test_documents_that_cannot_be_read_are_an_error_or_left_out(local: DocsStore
 
 
 @pytest.mark.parametrize("of_text", [False, True])
-def test_what_was_not_answered_for_is_not_left_out(monkeypatch: pytest.MonkeyPatch, of_text: bool) -> None:
+def test_documents_without_an_answer_are_not_skipped(monkeypatch: pytest.MonkeyPatch, of_text: bool) -> None:
     store = DocsStore(MemoryBackend())
     for doc_id in ("d1", "d2"):
         store.write(Document(stage="draft", doc_id=doc_id, task_id=doc_id, raw_text="…"))
@@ -609,14 +609,14 @@ def test_what_was_not_answered_for_is_not_left_out(monkeypatch: pytest.MonkeyPat
         documents_to_frame(store, "draft", texts=["raw"], skip_unreadable=True)
 
 
-def test_a_stage_that_cannot_be_listed_is_no_empty_frame(local: DocsStore) -> None:
+def test_stage_that_cannot_be_listed_raises(local: DocsStore) -> None:
     Path(local.path("draft", "d1")).parent.parent.mkdir()
     Path(local.path("draft", "d1")).parent.write_text("a file")
     with pytest.raises(OSError, match="cannot be listed"):
         documents_to_frame(local, "draft", skip_unreadable=True)
 
 
-def test_texts_that_cannot_be_read_are_an_error_or_left_out(local: DocsStore, library: Any) -> None:
+def test_unreadable_texts_raise_or_are_skipped(local: DocsStore, library: Any) -> None:
     for doc_id in ("d1", "d2"):
         local.write(Document(stage="draft", doc_id=doc_id, task_id=doc_id, raw_text="abc"))
     Path(local.path("draft", "d1"), "raw.txt").write_bytes(b"\xff\xff\xff")  # as long as it was
@@ -626,7 +626,7 @@ def test_texts_that_cannot_be_read_are_an_error_or_left_out(local: DocsStore, li
     assert column(frame, "doc_id") == ["d2"]
 
 
-def test_what_an_older_record_says_badly_can_be_held(local: DocsStore, library: Any) -> None:
+def test_odd_legacy_records_fit_into_a_frame(local: DocsStore, library: Any) -> None:
     directory = Path(local.path("draft", "d1"))
     directory.mkdir(parents=True)
     (directory / "raw.txt").write_text("…", "utf-8")
@@ -669,22 +669,24 @@ def test_findings_become_a_frame(library: Any) -> None:
     assert column(findings_to_frame(audit(None), backend=library), "code") == []
 
 
-def test_the_library_is_the_one_that_is_asked_for_or_the_first_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backend_is_the_named_library_or_the_first_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [DraftTask(task_id="t-1")]
     assert isinstance(tasks_to_frame(rows), pd.DataFrame)
     assert isinstance(tasks_to_frame(rows, backend="pyarrow"), pa.Table)
     with pytest.raises(ValueError, match="expected pandas, polars or pyarrow, got 'dask'"):
         tasks_to_frame(rows, backend="dask")  # type: ignore[arg-type]
-    monkeypatch.setattr("docid.integrations.frames.find_spec", lambda name: None if name == "pandas" else object())
+    monkeypatch.setattr(
+        "docid.integrations.frames.to_frame.find_spec", lambda name: None if name == "pandas" else object()
+    )
     assert isinstance(tasks_to_frame(rows), pl.DataFrame)
-    monkeypatch.setattr("docid.integrations.frames.find_spec", lambda _: None)
+    monkeypatch.setattr("docid.integrations.frames.to_frame.find_spec", lambda _: None)
     with pytest.raises(ImportError, match=r"one of pandas, polars and pyarrow: pip install pandas"):
         tasks_to_frame(rows)
     with pytest.raises(ImportError, match=r"needs polars: pip install polars"):
         tasks_to_frame(rows, backend="polars")
 
 
-def test_without_narwhals_one_line_says_what_to_install() -> None:
+def test_missing_narwhals_names_the_extra() -> None:
     code = "import sys; sys.modules['narwhals'] = None; import docid.frames"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.stderr.splitlines()[-1] == (

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from docid import DocsStore, Document, DraftTask, EssayTask, InvalidName, Stages, TaskTableError, audit, reserve_tasks
 from docid.backends import LocalBackend, MemoryBackend
 from docid.cli import main
-from docid.integrations.report.charts import Spread, coverage_bar, histogram
+from docid.integrations.report.charts import Spread, draw_coverage_bar, draw_histogram
 from docid.integrations.report.gathering import Limits
 from docid.report import page, write_report
 from docid.tables.tasks import write_tasks
@@ -98,7 +98,7 @@ def tables(pipeline: Path) -> dict[str, str]:
     return {stage: str(pipeline / "tables" / f"{stage}_tasks.csv") for stage in ("draft", "essay")}
 
 
-def test_the_page_holds_what_there_is(pipeline: Path) -> None:
+def test_page_holds_documents_texts_and_scores(pipeline: Path) -> None:
     made = page(pipeline / "docs", tables(pipeline), title="Tides & moss")
     outline = Outline(made.html)
     text = " ".join(outline.texts)
@@ -119,7 +119,7 @@ def test_the_page_holds_what_there_is(pipeline: Path) -> None:
     }
 
 
-def test_it_loads_nothing_and_lets_nothing_run_but_its_own_script(pipeline: Path) -> None:
+def test_page_loads_nothing_and_runs_only_its_own_script(pipeline: Path) -> None:
     html = page(pipeline / "docs").html
     outline = Outline(html)
     assert outline.tags.count("script") == 2
@@ -145,13 +145,13 @@ def test_any_text_is_text_on_the_page(raw: str, title: str) -> None:
     assert row.get("metadata", {}) == metadata
 
 
-def test_without_tables_there_is_no_coverage_but_all_else(pipeline: Path) -> None:
+def test_page_without_tables_has_no_coverage(pipeline: Path) -> None:
     made = page(DocsStore(pipeline / "docs"))
     assert made.html.count("no table") == 3
     assert "Nothing is wrong." in made.html
 
 
-def test_an_empty_store_has_a_page(tmp_path: Path) -> None:
+def test_empty_store_has_a_page(tmp_path: Path) -> None:
     made = page(tmp_path / "nothing", {"draft": []})
     Outline(made.html)
     assert made.summary()["documents"] == 0
@@ -159,7 +159,7 @@ def test_an_empty_store_has_a_page(tmp_path: Path) -> None:
     assert "No document has a number as its parsed text; 0 have none." in made.html
 
 
-def test_findings_are_told_with_their_places(pipeline: Path) -> None:
+def test_findings_name_their_places(pipeline: Path) -> None:
     store = DocsStore(pipeline / "docs")
     Path(store.path("evaluation", "v0"), "metadata.json").write_text("{")
     Path(store.path("evaluation", "v1"), "raw.txt").write_text("torn")
@@ -179,7 +179,7 @@ def test_findings_are_told_with_their_places(pipeline: Path) -> None:
     assert ("evaluation/v2", "warning") in told
 
 
-def test_what_lies_beside_documents_is_none(pipeline: Path) -> None:
+def test_unlisted_files_are_not_documents(pipeline: Path) -> None:
     store = DocsStore(pipeline / "docs")
     Path(store.path("evaluation", "v0"), "note.txt").write_text("…", "utf-8")
     made = page(store, stale_after=0.0)
@@ -197,7 +197,7 @@ def test_many_findings_of_a_code_are_cut(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "row 4," not in text
 
 
-def test_a_torn_text_is_a_finding_with_verify_alone(pipeline: Path) -> None:
+def test_hash_mismatch_is_found_with_verify_only(pipeline: Path) -> None:
     store = DocsStore(pipeline / "docs")
     Path(store.path("evaluation", "v0"), "raw.txt").write_text("abc")
     assert page(store).audit.ok
@@ -209,7 +209,7 @@ def test_a_torn_text_is_a_finding_with_verify_alone(pipeline: Path) -> None:
 # --- what there is no room for ---------------------------------------------------------------------------------------
 
 
-def test_texts_are_left_out_past_their_limit_those_of_models_first(pipeline: Path) -> None:
+def test_texts_limit_leaves_out_prompts_first(pipeline: Path) -> None:
     full = page(pipeline / "docs")
     size = sum(len(json.dumps(text, ensure_ascii=False).encode()) for text in texts_of(full.html))
     cut = page(pipeline / "docs", limits=Limits(texts=size - 5))
@@ -226,13 +226,13 @@ def texts_of(html: str) -> list[str]:
     return [text for row in all_rows(html) for text in row.get("texts", {}).values()]
 
 
-def test_a_text_counts_as_it_stands_on_the_page(store: DocsStore) -> None:
+def test_texts_limit_counts_escaped_bytes(store: DocsStore) -> None:
     store.write(Document(stage="draft", doc_id="d1", task_id="t", raw_text="\x00" * 1000))
     assert page(store, limits=Limits(texts=5000)).texts == 0
     assert page(store, limits=Limits(texts=7000)).texts == 1
 
 
-def test_a_name_of_any_length_does_not_fill_the_page(store: DocsStore) -> None:
+def test_long_names_are_cut(store: DocsStore) -> None:
     store.write(Document(stage="draft", doc_id="d1", task_id="t" * 1_000_000, raw_text="…"))
     assert len(page(store).html) < 100_000
 
@@ -241,13 +241,13 @@ def all_rows(html: str) -> list[dict[str, Any]]:
     return [row for stage in data_of(html)["stages"] for row in stage["documents"]]
 
 
-def test_a_long_text_is_left_out_and_others_are_not(pipeline: Path) -> None:
+def test_text_limit_leaves_out_long_texts_only(pipeline: Path) -> None:
     made = page(pipeline / "docs", limits=Limits(text=4))
     assert {part for row in all_rows(made.html) for part in row.get("texts", ())} == {"raw", "parsed"}
     assert made.texts == 6
 
 
-def test_one_large_record_does_not_leave_out_the_others(store: DocsStore) -> None:
+def test_one_large_record_is_cut_alone(store: DocsStore) -> None:
     for number, size in enumerate((3_000, 10, 10)):
         metadata = {"note": "x" * size}
         store.write(
@@ -257,7 +257,7 @@ def test_one_large_record_does_not_leave_out_the_others(store: DocsStore) -> Non
     assert cut == ["d0"]
 
 
-def test_a_record_that_is_nested_deeply_is_linked(store: DocsStore) -> None:
+def test_deeply_nested_record_is_cut(store: DocsStore) -> None:
     nested: Any = "deep"
     for _ in range(248):
         nested = [nested]
@@ -265,15 +265,15 @@ def test_a_record_that_is_nested_deeply_is_linked(store: DocsStore) -> None:
     row = documents_of(page(store).html, "draft")["d1"]
     assert row["cut"] is True
     assert "metadata" not in row
-    assert "nested too deeply" in store.read("draft", "d1")._repr_html_()
+    assert "metadata (" in store.read("draft", "d1")._repr_html_()
 
 
-def test_records_are_left_out_past_their_limit(pipeline: Path) -> None:
+def test_records_limit_cuts_records(pipeline: Path) -> None:
     made = page(pipeline / "docs", limits=Limits(records=0))
     assert all(row["cut"] is True and "metadata" not in row and "sha256" not in row for row in all_rows(made.html))
 
 
-def test_documents_are_left_out_past_their_limit_and_counted(pipeline: Path) -> None:
+def test_documents_limit_still_counts_all_documents(pipeline: Path) -> None:
     made = page(pipeline / "docs", limits=Limits(documents=5))
     assert (made.documents, made.shown) == (7, 5)
     assert [len(stage["documents"]) for stage in data_of(made.html)["stages"]] == [1, 2, 2]
@@ -284,7 +284,7 @@ def test_documents_are_left_out_past_their_limit_and_counted(pipeline: Path) -> 
     assert (none.documents, none.shown, none.scores) == (7, 0, 2)
 
 
-def test_a_text_that_vanishes_meanwhile_is_left_out(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vanished_text_is_left_out(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(*_: object) -> None:
         raise FileNotFoundError(2, "gone")
 
@@ -292,7 +292,7 @@ def test_a_text_that_vanishes_meanwhile_is_left_out(pipeline: Path, monkeypatch:
     assert page(pipeline / "docs").texts == 0
 
 
-def test_numbers_that_a_browser_rounds_are_texts(store: DocsStore) -> None:
+def test_numbers_that_a_browser_rounds_become_text(store: DocsStore) -> None:
     metadata = {"big": 2**53 + 1, "fits": 2**53, "list": [-(2**60)], "truth": True, "ratio": 0.1}
     store.write(Document(stage="draft", doc_id="d1", task_id="t", raw_text="…", metadata=metadata))
     row = documents_of(page(store).html, "draft")["d1"]
@@ -303,7 +303,7 @@ def test_numbers_that_a_browser_rounds_are_texts(store: DocsStore) -> None:
     }
 
 
-def test_an_older_record_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_odd_legacy_record_is_shown(tmp_path: Path) -> None:
     directory = tmp_path / "docs" / "draft" / "d1"
     directory.mkdir(parents=True)
     (directory / "raw.txt").write_text("old")
@@ -340,7 +340,7 @@ def test_links_lead_from_the_page_to_the_files(pipeline: Path, where: str) -> No
     assert not re.search(r"[ #?]", link)
 
 
-def test_a_store_whose_directory_is_named_by_odd_bytes_has_a_page(tmp_path: Path) -> None:
+def test_store_directory_may_have_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     root = tmp_path / os.fsdecode(b"caf\xe9")
     store = DocsStore(root, durability="none")
     store.write(Document(stage="draft", doc_id="d1", task_id="t", raw_text="…"))
@@ -349,13 +349,13 @@ def test_a_store_whose_directory_is_named_by_odd_bytes_has_a_page(tmp_path: Path
     assert link_of(html, "draft") == "./caf%E9/draft/"
 
 
-def test_links_from_nowhere_are_absolute(pipeline: Path) -> None:
+def test_links_without_a_directory_are_absolute(pipeline: Path) -> None:
     link = link_of(page(pipeline / "docs").html, "draft")
     assert link == (pipeline / "docs" / "draft").as_uri() + "/"
 
 
 @pytest.mark.parametrize("root", ["memory://", MemoryBackend()])
-def test_a_home_without_files_has_places_and_no_links(root: Any) -> None:
+def test_backend_without_files_has_locations_but_no_links(root: Any) -> None:
     store = DocsStore(root)
     store.write(Document(stage="draft", doc_id="d1", task_id="t", raw_text="…"))
     html = page(store).html
@@ -367,7 +367,7 @@ def test_a_home_without_files_has_places_and_no_links(root: Any) -> None:
 # --- stages, and errors ----------------------------------------------------------------------------------------------
 
 
-def test_other_stages_and_another_stage_of_scores(tmp_path: Path) -> None:
+def test_score_stage_and_other_stages(tmp_path: Path) -> None:
     stages = Stages({"outline": None, "review": "outline", "blurb": "outline"})
     store = DocsStore(tmp_path / "docs", stages=stages, durability="none")
     store.write(Document(stage="outline", doc_id="o1", task_id="o", raw_text="…"))
@@ -381,7 +381,7 @@ def test_other_stages_and_another_stage_of_scores(tmp_path: Path) -> None:
         page(store, score_stage="essay", progress=lambda *_: pytest.fail("looked at before it was refused"))
 
 
-def test_a_page_that_cannot_be_made_leaves_the_old_one(pipeline: Path) -> None:
+def test_failed_page_keeps_the_old_file(pipeline: Path) -> None:
     output = pipeline / "report.html"
     output.write_text("the old one")
     (pipeline / "tables" / "draft_tasks.csv").write_text("no,table\n")
@@ -393,7 +393,7 @@ def test_a_page_that_cannot_be_made_leaves_the_old_one(pipeline: Path) -> None:
     assert not [name for name in os.listdir(pipeline) if name.startswith(".tmp")]
 
 
-def test_a_page_that_cannot_be_written_leaves_the_old_one(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_keeps_the_old_file(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = pipeline / "report.html"
     output.write_text("the old one")
 
@@ -407,9 +407,8 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(pipeline: Path, monkey
     assert not [name for name in os.listdir(pipeline) if name.startswith(".tmp")]
 
 
-def test_progress_is_told(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("docid.integrations.report.gathering._STRIDE", 1)
-    monkeypatch.setattr("docid.integrations.report.rendering._STRIDE", 1)
     told: list[str] = []
     page(pipeline / "docs", progress=lambda what, *_: told.append(what))
     assert {"records of stage draft", "texts", "scores of stage evaluation"} <= set(told)
@@ -422,8 +421,8 @@ numbers = st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=50)
 
 
 @given(numbers)
-def test_a_histogram_has_a_bar_for_each_part_that_holds_some(values: list[float]) -> None:
-    plot = histogram(values, min(values), max(values))
+def test_histogram_has_a_bar_for_each_bin_with_numbers(values: list[float]) -> None:
+    plot = draw_histogram(values, min(values), max(values))
     bars = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', plot)
     assert 1 <= len(bars) <= min(20, len(values))
     for x, y, width, height in bars:
@@ -436,10 +435,11 @@ def test_a_histogram_has_a_bar_for_each_part_that_holds_some(values: list[float]
 
 
 @given(st.integers(0, 100), st.integers(0, 100), st.integers(0, 100))
-def test_a_bar_of_coverage_is_as_wide_as_its_rows(written: int, pending: int, other: int) -> None:
+def test_coverage_bar_is_as_wide_as_its_rows(written: int, pending: int, other: int) -> None:
     rows = written + pending + other
     widths = [
-        float(each) for each in re.findall(r'width="([\d.]+)" height="\d+.0"', coverage_bar(written, pending, rows))
+        float(each)
+        for each in re.findall(r'width="([\d.]+)" height="\d+.0"', draw_coverage_bar(written, pending, rows))
     ]
     assert sum(widths) == pytest.approx(160 if rows else 0, abs=0.2)
 
@@ -463,7 +463,7 @@ def here(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return pipeline
 
 
-def test_the_command_writes_the_page_and_says_what_is_on_it(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_command_writes_the_page_and_prints_a_summary(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (here / "tables" / "notes.txt").write_text("…", "utf-8")
     options = ("report", "--tables", "tables", "-o", "report.html")
     code, out, err = run(capfd, *options, "--dry-run")
@@ -484,7 +484,7 @@ def test_the_command_writes_the_page_and_says_what_is_on_it(here: Path, capfd: p
     assert told["bytes"] == (here / "report.html").stat().st_size
 
 
-def test_the_command_prints_the_page_to_a_pipe(
+def test_command_prints_the_page_to_a_pipe(
     here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, out, err = run(capfd, "report")
@@ -527,7 +527,7 @@ def test_wrong_usage_is_one_line(
     assert not (here / "x.html").exists()
 
 
-def test_a_pipe_is_written_to_and_stays_one(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_may_be_a_named_pipe(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(here / "pipe")
     read: list[str] = []
     reader = threading.Thread(target=lambda: read.append((here / "pipe").read_text("utf-8")))
@@ -539,7 +539,7 @@ def test_a_pipe_is_written_to_and_stays_one(here: Path, capfd: pytest.CaptureFix
     assert stat.S_ISFIFO((here / "pipe").stat().st_mode)
 
 
-def test_a_directory_in_which_nothing_can_be_written_is_told_first(
+def test_unwritable_directory_is_refused_first(
     here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("docid.cli.report.page", lambda *_, **__: pytest.fail("the page was made"))
@@ -548,18 +548,18 @@ def test_a_directory_in_which_nothing_can_be_written_is_told_first(
     assert (code, err) == (2, "docid: --output x.html: nothing can be written in .; expected another place\n")
 
 
-def test_a_store_that_cannot_be_listed_has_a_page_that_says_so(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_store_that_cannot_be_listed_has_a_page(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (here / "docs" / "loop").symlink_to("loop")
     code, out, err = run(capfd, "report", "-o", "x.html")
     assert (code, out.splitlines()[0], err) == (0, "x.html: written, 0.0 MB", "")
 
 
-def test_directories_of_other_stages_are_hinted_at(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_hint_names_directories_of_other_stages(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (here / "docs" / "chapter").mkdir()
     code, _, err = run(capfd, "report", "-o", "x.html")
     assert code == 0
     assert "docs also holds chapter" in err
 
 
-def test_the_page_of_the_audit_is_that_of_the_audit(here: Path) -> None:
+def test_page_audit_equals_audit(here: Path) -> None:
     assert page("docs", tables(here)).audit == audit(DocsStore(LocalBackend("docs")), tables(here))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from docid._version import __version__
+from docid._version import __version__ as __version__
 from docid.core.document import Document
+from docid.core.findings import Finding
 from docid.core.ids import DocId, collision_probability, is_doc_id, reserve_doc_id, reserve_doc_ids
 from docid.core.outcomes import BatchError, Outcome, WriteResult
 from docid.core.stages import DEFAULT_STAGES, Stages
@@ -25,7 +26,9 @@ from docid.errors import (
 from docid.operations.auditing import AuditReport, audit
 from docid.store.docs_store import DocsStore
 from docid.store.stored import StoredDocument
-from docid.tables.tasks import DraftTask, EssayTask, EvaluationTask, TaskRow, read_tasks, reserve_tasks, write_tasks
+from docid.tables.reserve import reserve_tasks
+from docid.tables.rows import DraftTask, EssayTask, EvaluationTask, TaskRow
+from docid.tables.tasks import read_tasks, write_tasks
 
 __all__ = [
     "DEFAULT_STAGES",
@@ -43,6 +46,7 @@ __all__ = [
     "DurabilityUnknown",
     "EssayTask",
     "EvaluationTask",
+    "Finding",
     "InvalidDocument",
     "InvalidName",
     "LineageConflict",
@@ -55,7 +59,6 @@ __all__ = [
     "TaskTableError",
     "UnreadableDocument",
     "WriteResult",
-    "__version__",
     "audit",
     "collision_probability",
     "is_doc_id",

@@ -13,7 +13,6 @@ from docid._text import visible
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-_VOID = {"input"}  # elements without content, and without an end
 _SHOWN = 2_000  # characters of a text
 # Colours are those of the notebook, light or dark: what stands out does so by its weight, and lines are faint.
 _BOX = "border:1px solid color-mix(in srgb, currentColor 25%, transparent);border-radius:4px;padding:.6em .8em;"
@@ -41,7 +40,7 @@ def element(tag: str, *content: str, **attributes: str) -> str:
     given = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(visible(value))}"' for key, value in attributes.items()
     )
-    return f"<{tag}{given}>" if tag in _VOID else f"<{tag}{given}>{''.join(content)}</{tag}>"
+    return f"<{tag}{given}>{''.join(content)}</{tag}>"
 
 
 def head(cells: list[str]) -> str:
@@ -106,11 +105,7 @@ def fold_metadata(metadata: Mapping[str, Any]) -> str:
 
     if not metadata:
         return ""
-    try:
-        shown = json.dumps(metadata, ensure_ascii=False, indent=2)
-    except RecursionError:
-        return element("div", "metadata: nested too deeply to be shown")
-    return _fold_text("metadata", shown, is_open=False)
+    return _fold_text("metadata", json.dumps(metadata, ensure_ascii=False, indent=2), is_open=False)
 
 
 def _fold_text(part: str, content: str, *, is_open: bool) -> str:

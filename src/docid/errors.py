@@ -10,7 +10,7 @@ file system, with the whole path and what to do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, dataclass_transform
 
 from docid._text import name_task, shown
 
@@ -44,12 +44,12 @@ def _rebuild(cls: type[DocidError], args: tuple[object, ...], facts: dict[str, A
     return error
 
 
+@dataclass_transform(eq_default=False)
 class DocidError(Exception):
     """The base of docid's errors: `except DocidError` catches them and nothing else.
 
-    Args:
-        message: what is wrong, where, what was expected, what to do.
-        facts: the attributes of the error.
+    A subclass declares its facts as annotated attributes, with defaults, and makes the message of them. It is called
+    with these facts, in their order or by keyword, as a dataclass is.
 
     Example:
         >>> from docid import reserve_doc_id
@@ -60,12 +60,21 @@ class DocidError(Exception):
         task_id: empty: ''; expected some text
     """
 
-    def __init__(self, message: str, **facts: object) -> None:
-        super().__init__(message)
-        self.__dict__.update(facts)
+    _facts: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        cls._facts = (*cls._facts, *(name for name in cls.__annotations__ if name not in cls._facts))
+
+    def __init__(self, *values: object, **facts: object) -> None:
+        self.__dict__.update(zip(self._facts, values, strict=False), **facts)
+        super().__init__(self._describe())
+
+    def _describe(self) -> str:
+        """Return the message: what is wrong, where, what was expected, what to do."""
+        raise NotImplementedError
 
     def __reduce__(self) -> tuple[Callable[..., DocidError], tuple[object, ...]]:
-        # The default would call the class with the message alone; the classes below take facts.
+        # The default would call the class with the message alone; it is called with facts.
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
@@ -90,9 +99,8 @@ class InvalidName(DocidError, ValueError):
     problem: str
     expected: str
 
-    def __init__(self, argument: str, value: object, problem: str, expected: str) -> None:
-        message = f"{argument}: {problem}: {shown(value)}; expected {expected}"
-        super().__init__(message, argument=argument, value=value, problem=problem, expected=expected)
+    def _describe(self) -> str:
+        return f"{self.argument}: {self.problem}: {shown(self.value)}; expected {self.expected}"
 
 
 class DuplicateTaskId(DocidError, ValueError):
@@ -112,13 +120,11 @@ class DuplicateTaskId(DocidError, ValueError):
     task_id: str
     positions: tuple[int, int]
 
-    def __init__(self, task_id: str, positions: tuple[int, int]) -> None:
-        first, second = positions
-        super().__init__(
-            f"task_ids: the same task id at positions {first} and {second} (counted from 0): {shown(task_id)}; "
-            f"expected each task id once, since equal task ids have one doc id",
-            task_id=task_id,
-            positions=positions,
+    def _describe(self) -> str:
+        first, second = self.positions
+        return (
+            f"task_ids: the same task id at positions {first} and {second} (counted from 0): {shown(self.task_id)}; "
+            f"expected each task id once, since equal task ids have one doc id"
         )
 
 
@@ -139,8 +145,8 @@ class InvalidDocument(DocidError, ValueError):
     field: str
     problem: str
 
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}", field=field, problem=problem)
+    def _describe(self) -> str:
+        return f"{self.field}: {self.problem}"
 
 
 class _StoredDocumentError(DocidError):
@@ -176,29 +182,12 @@ class LineageConflict(_StoredDocumentError):
     stored_task_id: str | None
     stored_parent_doc_id: str | None
 
-    def __init__(
-        self,
-        *,
-        stage: str,
-        doc_id: str,
-        task_id: str | None,
-        parent_doc_id: str | None,
-        stored_task_id: str | None,
-        stored_parent_doc_id: str | None,
-        location: str,
-    ) -> None:
-        super().__init__(
-            f"{stage}/{doc_id} is taken by another lineage: {location} holds task_id={shown(stored_task_id)}, "
-            f"parent_doc_id={stored_parent_doc_id!r}; this is task_id={shown(task_id)}, "
-            f"parent_doc_id={parent_doc_id!r}. Nothing was written; reserve another id for this row "
-            f"(a salt gives one)",
-            stage=stage,
-            doc_id=doc_id,
-            task_id=task_id,
-            parent_doc_id=parent_doc_id,
-            stored_task_id=stored_task_id,
-            stored_parent_doc_id=stored_parent_doc_id,
-            location=location,
+    def _describe(self) -> str:
+        return (
+            f"{self.stage}/{self.doc_id} is taken by another lineage: {self.location} holds "
+            f"task_id={shown(self.stored_task_id)}, parent_doc_id={self.stored_parent_doc_id!r}; this is "
+            f"task_id={shown(self.task_id)}, parent_doc_id={self.parent_doc_id!r}. Nothing was written; reserve "
+            f"another id for this row (a salt gives one)"
         )
 
 
@@ -225,31 +214,15 @@ class ContentConflict(_StoredDocumentError):
     parts: tuple[str, ...]
     missing_parts: tuple[str, ...]
 
-    def __init__(
-        self,
-        *,
-        stage: str,
-        doc_id: str,
-        task_id: str | None,
-        parts: tuple[str, ...],
-        missing_parts: tuple[str, ...],
-        location: str,
-    ) -> None:
-        names = ", ".join(parts)
-        if parts == missing_parts:
-            wrong, remedy = f"without {names}", f"store.add_part({stage!r}, {doc_id!r}, …) completes it"
+    def _describe(self) -> str:
+        names = ", ".join(self.parts)
+        if self.parts == self.missing_parts:
+            wrong, remedy = f"without {names}", f"store.add_part({self.stage!r}, {self.doc_id!r}, …) completes it"
         else:
             wrong = f"and differs in {names}"
             remedy = "write(…, if_exists='keep') leaves the stored one, if_exists='replace' puts it into history"
-        super().__init__(
-            f"{stage}/{doc_id}{name_task(task_id)} is already at {location} {wrong}. Nothing was written; {remedy}",
-            stage=stage,
-            doc_id=doc_id,
-            task_id=task_id,
-            parts=parts,
-            missing_parts=missing_parts,
-            location=location,
-        )
+        where = f"{self.stage}/{self.doc_id}{name_task(self.task_id)} is already at {self.location}"
+        return f"{where} {wrong}. Nothing was written; {remedy}"
 
 
 class MissingParent(DocidError, LookupError):
@@ -273,33 +246,18 @@ class MissingParent(DocidError, LookupError):
     task_id: str
     parent_stage: str
     parent_doc_id: str | None
-    found_in: tuple[str, ...]
+    found_in: tuple[str, ...] = ()
 
-    def __init__(
-        self,
-        *,
-        stage: str,
-        doc_id: str,
-        task_id: str,
-        parent_stage: str,
-        parent_doc_id: str | None,
-        found_in: tuple[str, ...] = (),
-    ) -> None:
-        if parent_doc_id is None:
-            wrong = f"has no parent_doc_id; expected the doc id of a document of stage {parent_stage!r}"
+    def _describe(self) -> str:
+        if self.parent_doc_id is None:
+            wrong = f"has no parent_doc_id; expected the doc id of a document of stage {self.parent_stage!r}"
         else:
-            wrong = f"names the parent {parent_stage}/{parent_doc_id}, which is not in the store"
-        if found_in:
-            wrong += f" (that id is a document of stage {', '.join(found_in)}, which is not the parent's stage)"
-        super().__init__(
-            f"{stage}/{doc_id}{name_task(task_id)} {wrong}. Nothing was written; "
-            f"write the parent first, or pass require_parent=False",
-            stage=stage,
-            doc_id=doc_id,
-            task_id=task_id,
-            parent_stage=parent_stage,
-            parent_doc_id=parent_doc_id,
-            found_in=found_in,
+            wrong = f"names the parent {self.parent_stage}/{self.parent_doc_id}, which is not in the store"
+        if self.found_in:
+            wrong += f" (that id is a document of stage {', '.join(self.found_in)}, which is not the parent's stage)"
+        return (
+            f"{self.stage}/{self.doc_id}{name_task(self.task_id)} {wrong}. Nothing was written; "
+            f"write the parent first, or pass require_parent=False"
         )
 
 
@@ -310,6 +268,7 @@ class DocumentNotFound(_StoredDocumentError, LookupError):
         stage, doc_id: what was asked for.
         location: where it would be.
         found_in: the other stages that hold a document of that id.
+        wanted_by: what names the document, if docid looked for it by itself.
 
     Example:
         >>> from docid import DocsStore, Document
@@ -320,15 +279,13 @@ class DocumentNotFound(_StoredDocumentError, LookupError):
         docid.errors.DocumentNotFound: essay/d1 is not in the store: ...; that id is in stage draft
     """
 
-    found_in: tuple[str, ...]
+    found_in: tuple[str, ...] = ()
+    wanted_by: str = ""
 
-    def __init__(
-        self, stage: str, doc_id: str, location: str, found_in: tuple[str, ...] = (), wanted_by: str = ""
-    ) -> None:
-        hint = f"; that id is in stage {', '.join(found_in)}" if found_in else ""
-        hint += f"; {wanted_by} names it" if wanted_by else ""
-        message = f"{stage}/{doc_id} is not in the store: nothing at {location}{hint}"
-        super().__init__(message, stage=stage, doc_id=doc_id, location=location, found_in=found_in)
+    def _describe(self) -> str:
+        hint = f"; that id is in stage {', '.join(self.found_in)}" if self.found_in else ""
+        hint += f"; {self.wanted_by} names it" if self.wanted_by else ""
+        return f"{self.stage}/{self.doc_id} is not in the store: nothing at {self.location}{hint}"
 
 
 class UnreadableDocument(_StoredDocumentError):
@@ -355,35 +312,17 @@ class UnreadableDocument(_StoredDocumentError):
     """
 
     problem: str
-    remedy: str
-    task_id: str | None
-    code: str
-    repairable: bool
+    remedy: str = ""
+    task_id: str | None = None
+    code: str = "unreadable-record"
+    repairable: bool = False
 
-    def __init__(  # noqa: PLR0917 - one order for all errors of a document
-        self,
-        stage: str,
-        doc_id: str,
-        location: str,
-        problem: str,
-        remedy: str | None = None,
-        task_id: str | None = None,
-        code: str = "unreadable-record",
-    ) -> None:
-        repairable = remedy is None
-        remedy = remedy or "see what 'docid repair' plans for it; nothing was changed"
-        name = f"{stage}/{doc_id}" if doc_id else f"stage {stage!r}"
-        super().__init__(
-            f"{name}{name_task(task_id)} at {location} cannot be used: {problem}; {remedy}",
-            stage=stage,
-            doc_id=doc_id,
-            location=location,
-            problem=problem,
-            remedy=remedy,
-            task_id=task_id,
-            code=code,
-            repairable=repairable,
-        )
+    def _describe(self) -> str:
+        if not self.remedy:
+            self.repairable = True
+            self.remedy = "see what 'docid repair' plans for it; nothing was changed"
+        name = f"{self.stage}/{self.doc_id}" if self.doc_id else f"stage {self.stage!r}"
+        return f"{name}{name_task(self.task_id)} at {self.location} cannot be used: {self.problem}; {self.remedy}"
 
 
 class DocumentBusy(_StoredDocumentError):
@@ -396,16 +335,15 @@ class DocumentBusy(_StoredDocumentError):
         location: where it is.
 
     Example:
-        >>> print(DocumentBusy("draft", "d1", "t-1", "docs/draft/d1"))
+        >>> print(DocumentBusy("draft", "d1", "docs/draft/d1", "t-1"))
         draft/d1 (task_id='t-1') at docs/draft/d1 was not written: others changed it each time it was tried; try again
     """
 
     task_id: str | None
 
-    def __init__(self, stage: str, doc_id: str, task_id: str | None, location: str) -> None:
-        where = f"{stage}/{doc_id}{name_task(task_id)} at {location}"
-        message = f"{where} was not written: others changed it each time it was tried; try again"
-        super().__init__(message, stage=stage, doc_id=doc_id, task_id=task_id, location=location)
+    def _describe(self) -> str:
+        where = f"{self.stage}/{self.doc_id}{name_task(self.task_id)} at {self.location}"
+        return f"{where} was not written: others changed it each time it was tried; try again"
 
 
 class DurabilityUnknown(_StoredDocumentError):
@@ -425,15 +363,11 @@ class DurabilityUnknown(_StoredDocumentError):
 
     problem: str
 
-    def __init__(self, stage: str, doc_id: str, location: str, problem: str) -> None:
-        super().__init__(
-            f"{stage}/{doc_id} was written to {location}, but what has to follow failed ({problem}): it is there "
-            f"and whole, and may be gone after a power cut; look at the disk (writing it again finds it, and syncs "
-            f"nothing)",
-            stage=stage,
-            doc_id=doc_id,
-            location=location,
-            problem=problem,
+    def _describe(self) -> str:
+        return (
+            f"{self.stage}/{self.doc_id} was written to {self.location}, but what has to follow failed "
+            f"({self.problem}): it is there and whole, and may be gone after a power cut; look at the disk (writing it "
+            f"again finds it, and syncs nothing)"
         )
 
 
@@ -459,11 +393,10 @@ class StoreUnavailable(DocidError, OSError):
     location: str
     problem: str
     remedy: str
-    refused: bool
+    refused: bool = False
 
-    def __init__(self, action: str, location: str, problem: str, remedy: str, *, refused: bool = False) -> None:
-        facts = {"action": action, "location": location, "problem": problem, "remedy": remedy, "refused": refused}
-        super().__init__(f"cannot {action} {location}: {problem}; {remedy}", **facts)
+    def _describe(self) -> str:
+        return f"cannot {self.action} {self.location}: {self.problem}; {self.remedy}"
 
 
 class Problem(NamedTuple):
@@ -510,13 +443,13 @@ class TaskTableError(DocidError, ValueError):
         docid.errors.TaskTableError: row 2, column draft_task_id: ' t-2'; white space at an end; expected the text ...
     """
 
-    problems: tuple[Problem, ...]
-    count: int
+    problems: Sequence[Problem]
+    count: int = 0
 
-    def __init__(self, problems: Sequence[Problem], count: int | None = None) -> None:
-        count = len(problems) if count is None else count
-        lines = [str(problem) for problem in problems[:LISTED]]
-        if count > LISTED:
-            lines.append(f"… and {count - LISTED} more")
-        message = lines[0] if count == 1 else "\n  ".join([f"{count} problems:", *lines])
-        super().__init__(message, problems=tuple(problems), count=count)
+    def _describe(self) -> str:
+        self.problems = tuple(self.problems)
+        self.count = self.count or len(self.problems)
+        lines = [str(problem) for problem in self.problems[:LISTED]]
+        if self.count > LISTED:
+            lines.append(f"… and {self.count - LISTED} more")
+        return lines[0] if self.count == 1 else "\n  ".join([f"{self.count} problems:", *lines])

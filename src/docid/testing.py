@@ -1,4 +1,4 @@
-"""For tests: a suite that every home of documents has to pass, and Hypothesis strategies for documents.
+"""For tests: a suite that every backend must pass, and Hypothesis strategies for documents.
 
 Needs the extra `testing`: `pip install 'docid-store[testing]'`.
 """
@@ -6,7 +6,9 @@ Needs the extra `testing`: `pip install 'docid-store[testing]'`.
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -32,27 +34,19 @@ if TYPE_CHECKING:
 __all__ = ["BackendTests", "contents", "documents", "metadata", "moments", "new_document"]
 
 _TEXT = st.characters(exclude_categories=["Cs"])
-_CHANGED_BY_TEXT_FILES = [
-    "",
-    "\r\n",
-    "\r",
-    "\n\n",
-    "a\x00b",
-    "\ufeffmark",
-    "x\x1a",
-    "\x85\u2028",
-    "a\r\nb\rc\n",
-    "  b \t",
-]
+_LINE_ENDS = ("\r\n", "\r", "\n\n", "\x85\u2028", "a\r\nb\rc\n")
+_FRAGILE = ("", *_LINE_ENDS, "a\x00b", "\ufeffmark", "x\x1a", "  b \t", "\U0001f40b")
+# Every backend runs the suite in a class of its own, with a new backend for each test.
+_EXPECTED = (HealthCheck.differing_executors, HealthCheck.function_scoped_fixture, HealthCheck.too_slow)
 
 
 def contents() -> st.SearchStrategy[str]:
-    """Return texts that may be stored: any that UTF-8 can hold, with what text files are apt to lose."""
-    return st.text(_TEXT) | st.sampled_from([*_CHANGED_BY_TEXT_FILES, "\U0001f40b"])
+    """Return texts to store: any that UTF-8 can hold, often one that writing in text mode would change."""
+    return st.text(_TEXT) | st.sampled_from(_FRAGILE)
 
 
 def metadata() -> st.SearchStrategy[dict[str, Any]]:
-    """Return metadata of a document: JSON objects whose keys are the caller's."""
+    """Return metadata for documents: JSON objects without docid's own keys."""
     leaves: st.SearchStrategy[Any] = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(_TEXT)
     leaves |= st.floats(allow_nan=False, allow_infinity=False)
     values: st.SearchStrategy[Any] = st.recursive(
@@ -64,15 +58,15 @@ def metadata() -> st.SearchStrategy[dict[str, Any]]:
 
 
 def moments() -> st.SearchStrategy[datetime]:
-    """Return moments that `created_at` may be, in UTC."""
+    """Return times for `created_at`, in UTC."""
     return st.datetimes(datetime(1000, 1, 2), datetime(9998, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001 - given there
 
 
 def documents(**fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Document]:
-    """Return documents of stage `draft`, of few ids and task ids, so that some of them meet.
+    """Return documents of stage `draft`, with few ids and task ids, so that some of them collide.
 
     Args:
-        fixed: strategies for fields that are to be other than these.
+        fixed: strategies for fields of `Document`, in place of the default ones.
     """
     fields: dict[str, st.SearchStrategy[Any]] = {
         "stage": st.just("draft"),
@@ -89,20 +83,20 @@ def documents(**fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Document]:
 
 
 def new_document(doc_id: str = "a1", stage: str = "draft", **fields: Any) -> NewDocument:
-    """Return what a home is given of a document: its name, its record and its part files, as bytes.
+    """Return a document as a backend receives it: its name, its record and its part files, as bytes.
 
-    Two calls with the same arguments give two records, as two writers would: each has a nonce of its own.
+    Two calls with the same arguments return different records, as two writers would: each has its own nonce.
 
     Args:
         doc_id, stage: its name.
-        fields: fields of `Document` that are to be other than the task id `t-1` and the raw text `once`.
+        fields: fields of `Document`; defaults: task id `t-1`, raw text `once`.
 
     Example:
         >>> from docid.backends import MemoryBackend
-        >>> home, new = MemoryBackend(), new_document(raw_text="a text")
-        >>> home.create(*new)
+        >>> backend, new = MemoryBackend(), new_document(raw_text="a text")
+        >>> backend.create(*new)
         True
-        >>> home.load("draft", "a1", ["raw.txt"]) == (new.record, {"raw.txt": b"a text"})
+        >>> backend.load("draft", "a1", ["raw.txt"]) == (new.record, {"raw.txt": b"a text"})
         True
     """
     fields = {"task_id": "t-1", "raw_text": "once", **fields}
@@ -111,9 +105,9 @@ def new_document(doc_id: str = "a1", stage: str = "draft", **fields: Any) -> New
 
 
 class BackendTests:
-    """What a home of documents has to do: inherit, and give the fixture `backend`.
+    """The tests that every backend must pass: inherit from this class and define the fixture `backend`.
 
-    A module of tests has::
+    A test module contains::
 
         import pytest
         from docid.testing import BackendTests
@@ -121,286 +115,236 @@ class BackendTests:
         class TestMyBackend(BackendTests):
             @pytest.fixture
             def backend(self, tmp_path):
-                return MyBackend(tmp_path)  # empty, another one for each test
+                return MyBackend(tmp_path)  # empty, and another one for each test
 
-    Every test holds for every home. What a home promises beyond that (to survive a power cut, say) is for its own
-    tests.
+    What your backend promises beyond this (surviving a power cut, say) needs tests of its own.
     """
 
     @pytest.fixture
     def backend(self) -> Backend:
-        """Return an empty home."""
-        raise NotImplementedError("expected a fixture 'backend' that returns an empty home")
+        """Return an empty backend."""
+        raise NotImplementedError("expected a fixture 'backend' that returns an empty backend")
 
-    def test_a_document_is_created_and_loaded_as_it_was_given(self, backend: Backend) -> None:
-        new = new_document(raw_text="a\r\nb\rc\x00\U0001f40b", parsed_text="", prompt_text="x" * 1_000_000)
-        assert backend.load("draft", "a1") is None
-        assert backend.create(*new)
-        assert backend.load("draft", "a1", ALL_FILES) == (new.record, new.parts)
+    def test_create_stores_every_byte(self, backend: Backend) -> None:
+        new = _create(backend, raw_text="a\r\nb\rc\x00\U0001f40b", parsed_text="", prompt_text="x" * 1_000_000)
+        _check_stored(backend, new)
         assert backend.load("draft", "a1") == (new.record, {})
         assert backend.load("draft", "a1", ("parsed.txt",)) == (new.record, {"parsed.txt": b""})
 
-    def test_a_part_that_is_not_there_is_left_out(self, backend: Backend) -> None:
-        new = new_document()
-        backend.create(*new)
-        assert backend.load("draft", "a1", ALL_FILES) == (new.record, {"raw.txt": b"once"})
-        assert backend.sizes("draft", "a1", ALL_FILES) == {"raw.txt": 4}
-
-    def test_sizes_are_those_of_the_parts_that_are_asked_for(self, backend: Backend) -> None:
-        assert backend.sizes("draft", "a1", ALL_FILES) == {}
-        backend.create(*new_document(raw_text="é", parsed_text=""))
-        assert backend.sizes("draft", "a1", ("raw.txt", "prompt.txt")) == {"raw.txt": 2}
+    def test_load_sizes_and_listing_leave_out_missing_parts(self, backend: Backend) -> None:
+        assert (backend.sizes("draft", "a1", ALL_FILES), backend.listing("draft", "a1")) == ({}, None)
+        new = _create(backend, raw_text="é", parsed_text="")
+        assert backend.load("draft", "a1", ALL_FILES) == (new.record, {"raw.txt": "é".encode(), "parsed.txt": b""})
         assert backend.sizes("draft", "a1", ALL_FILES) == {"raw.txt": 2, "parsed.txt": 0}
-
-    def test_a_listing_is_the_record_and_the_sizes_of_what_is_there(self, backend: Backend) -> None:
-        assert backend.listing("draft", "a1") is None
-        new = new_document(raw_text="é", parsed_text="")
-        backend.create(*new)
-        # A home may always ask for a closer look.
+        assert backend.sizes("draft", "a1", ("raw.txt", "prompt.txt")) == {"raw.txt": 2}
+        # None asks the caller to load the document, which a backend may always do.
         assert backend.listing("draft", "a1") in (None, (new.record, {"raw.txt": 2, "parsed.txt": 0}))
 
-    def test_an_id_that_is_taken_is_not_written(self, backend: Backend) -> None:
-        first, second = new_document(), new_document(task_id="t-2", raw_text="twice", parsed_text="p")
-        assert backend.create(*first)
-        assert not backend.create(*second)
-        assert backend.load("draft", "a1", ALL_FILES) == (first.record, first.parts)
-        assert list(backend.history("draft", "a1", ALL_FILES)) == []
+    def test_create_keeps_an_existing_document(self, backend: Backend) -> None:
+        first = _create(backend)
+        assert not backend.create(*new_document(task_id="t-2", raw_text="twice", parsed_text="p"))
+        _check_stored(backend, first)
+        _check_history(backend)
 
-    def test_an_id_is_one_of_its_stage(self, backend: Backend) -> None:
-        draft, essay = new_document(), new_document(stage="essay", raw_text="other", parent_doc_id="a1")
-        assert backend.create(*draft)
-        assert backend.create(*essay)
-        assert backend.load("draft", "a1", ALL_FILES) == (draft.record, draft.parts)
-        assert backend.load("essay", "a1", ALL_FILES) == (essay.record, essay.parts)
-        assert backend.path("draft", "a1") != backend.path("essay", "a1")
+    def test_stages_do_not_share_ids(self, backend: Backend) -> None:
+        draft, essay = _create(backend), _create(backend, stage="essay", raw_text="other", parent_doc_id="a1")
+        _check_stored(backend, draft)
+        _check_stored(backend, essay)
+        assert backend.location("draft", "a1") != backend.location("essay", "a1")
 
-    def test_ids_are_those_of_a_stage(self, backend: Backend) -> None:
+    def test_ids_are_those_of_one_stage(self, backend: Backend) -> None:
         assert list(backend.ids("draft")) == []
         for stage in ("draft-2", "dra", "draft_"):
-            backend.create(*new_document("other", stage=stage))
+            _create(backend, "other", stage=stage)
         names = ["a1", "b-2", "c_3", "0", "x" * 64]
         for doc_id in names:
-            backend.create(*new_document(doc_id))
-        backend.create(*new_document("e1", stage="essay"))
+            _create(backend, doc_id)
+        _create(backend, "e1", stage="essay")
         assert sorted(backend.ids("draft")) == sorted(names)
         assert list(backend.ids("essay")) == ["e1"]
         assert list(backend.ids("evaluation")) == []
 
-    def test_the_path_names_the_document_and_is_no_look(self, backend: Backend) -> None:
-        assert str(backend.path("draft", "a1")).replace("\\", "/").rsplit(".json", 1)[0].endswith("draft/a1")
+    def test_location_names_the_document_and_creates_nothing(self, backend: Backend) -> None:
+        assert backend.location("draft", "a1").startswith(backend.root.rstrip("/"))
+        for place in (backend.location("draft", "a1"), str(backend.path("draft", "a1"))):
+            assert place.replace("\\", "/").rsplit(".json", 1)[0].endswith("draft/a1")
         assert backend.load("draft", "a1") is None
 
-    def test_a_part_is_added_and_the_old_record_goes_to_history(self, backend: Backend) -> None:
-        old, new = new_document(), new_document(parsed_text="p")
-        backend.create(*old)
-        assert backend.amend("draft", "a1", old.record, new.record, {"parsed.txt": b"p"})
-        assert backend.load("draft", "a1", ALL_FILES) == (new.record, new.parts)
-        assert [version.record for version in backend.history("draft", "a1", ())] == [old.record]
+    def test_amend_adds_parts_and_moves_the_old_record_to_history(self, backend: Backend) -> None:
+        first, second = _create(backend), new_document(metadata={"k": 1})
+        third = new_document(metadata={"k": 1}, parsed_text="p")
+        assert _amend(backend, first, second)
+        _check_stored(backend, second)
+        _check_history(backend, first)
+        assert _amend(backend, second, third)
+        _check_stored(backend, third)
+        assert [version.record for version in backend.history("draft", "a1", ())] == [second.record, first.record]
         assert backend.sizes("draft", "a1", ALL_FILES) == {"raw.txt": 4, "parsed.txt": 1}
         assert list(backend.ids("draft")) == ["a1"]
 
-    def test_a_record_alone_is_changed(self, backend: Backend) -> None:
-        old, new = new_document(), new_document(metadata={"k": 1})
-        backend.create(*old)
-        assert backend.amend("draft", "a1", old.record, new.record, {})
-        assert backend.load("draft", "a1", ALL_FILES) == (new.record, old.parts)
-        assert list(backend.history("draft", "a1", ALL_FILES)) == [(old.record, old.parts)]
-
-    def test_a_replaced_version_is_whole_in_history_and_leaves_nothing_behind(self, backend: Backend) -> None:
-        old, new = new_document(parsed_text="p", prompt_text="q"), new_document(raw_text="twice")
-        backend.create(*old)
-        assert backend.replace("draft", "a1", old.record, new.record, new.parts)
-        assert backend.load("draft", "a1", ALL_FILES) == (new.record, {"raw.txt": b"twice"})
+    def test_replace_moves_the_whole_old_version_to_history(self, backend: Backend) -> None:
+        old, new = _create(backend, parsed_text="p", prompt_text="q"), new_document(raw_text="twice")
+        _create(backend, "b2")
+        assert _replace(backend, old, new)
+        _check_stored(backend, new)
         assert backend.sizes("draft", "a1", ALL_FILES) == {"raw.txt": 5}
-        assert list(backend.history("draft", "a1", ALL_FILES)) == [(old.record, old.parts)]
+        _check_history(backend, old)
         assert list(backend.history("draft", "a1", ("parsed.txt",))) == [(old.record, {"parsed.txt": b"p"})]
-        assert list(backend.ids("draft")) == ["a1"]
-
-    def test_history_is_the_latest_first(self, backend: Backend) -> None:
-        assert list(backend.history("draft", "a1", ALL_FILES)) == []
-        versions = [new_document(raw_text=f"{number}") for number in range(4)]
-        backend.create(*versions[0])
-        for old, new in pairwise(versions):
-            assert backend.replace("draft", "a1", old.record, new.record, new.parts)
-        told = [version.parts["raw.txt"] for version in backend.history("draft", "a1", ALL_FILES)]
-        assert told == [b"2", b"1", b"0"]
-        for doc_id in ("b2", "a", "a10", "a1-"):
-            assert list(backend.history("draft", doc_id, ALL_FILES)) == []
-
-    def test_what_has_a_history_is_among_what_is_said_to_have_one(self, backend: Backend) -> None:
-        old, new = new_document(), new_document(raw_text="twice")
-        backend.create(*old)
-        backend.create(*new_document("b2"))
-        backend.replace("draft", "a1", old.record, new.record, new.parts)
+        assert sorted(backend.ids("draft")) == ["a1", "b2"]
         known = backend.with_history("draft")
         assert known is None or "a1" in known
 
-    def test_history_has_the_texts_of_its_time(self, backend: Backend) -> None:
-        versions = [
-            new_document(raw_text="1"),
-            new_document(raw_text="1", metadata={"k": 1}),
-            new_document(raw_text="2"),
-        ]
-        versions.append(new_document(raw_text="2", parsed_text="p"))
-        backend.create(*versions[0])
-        assert backend.amend("draft", "a1", versions[0].record, versions[1].record, {})
-        assert backend.replace("draft", "a1", versions[1].record, versions[2].record, versions[2].parts)
-        assert backend.amend("draft", "a1", versions[2].record, versions[3].record, {"parsed.txt": b"p"})
-        told = [(version.record, version.parts["raw.txt"]) for version in backend.history("draft", "a1", ALL_FILES)]
-        assert told == [(version.record, version.parts["raw.txt"]) for version in reversed(versions[:3])]
+    def test_history_gives_the_latest_version_first(self, backend: Backend) -> None:
+        _check_history(backend)
+        versions = [_create(backend, raw_text="0"), *(new_document(raw_text=f"{number}") for number in (1, 2, 3))]
+        for old, new in pairwise(versions):
+            assert _replace(backend, old, new)
+        _check_history(backend, *reversed(versions[:3]))
+        for doc_id in ("b2", "a", "a10", "a1-"):
+            assert list(backend.history("draft", doc_id, ALL_FILES)) == []
 
-    def test_what_is_not_expected_is_not_changed(self, backend: Backend) -> None:
-        old, other, new = new_document(), new_document(), new_document(raw_text="twice")
-        assert not backend.replace("draft", "a1", old.record, new.record, new.parts)
-        assert not backend.amend("draft", "a1", old.record, new.record, {})
+    def test_history_keeps_the_texts_of_each_version(self, backend: Backend) -> None:
+        first, second = _create(backend, raw_text="1"), new_document(raw_text="1", metadata={"k": 1})
+        third, fourth = new_document(raw_text="2"), new_document(raw_text="2", parsed_text="p")
+        assert _amend(backend, first, second)
+        assert _replace(backend, second, third)
+        assert _amend(backend, third, fourth)
+        found = [(each.record, each.parts["raw.txt"]) for each in backend.history("draft", "a1", ALL_FILES)]
+        assert found == [(each.record, each.parts["raw.txt"]) for each in (third, second, first)]
+
+    def test_changes_are_refused_unless_the_record_is_the_expected_one(self, backend: Backend) -> None:
+        old, other, new = new_document(), new_document(), new_document(raw_text="twice", parsed_text="p")
+        assert not _amend(backend, old, new)
+        assert not _replace(backend, old, new)
         assert backend.load("draft", "a1") is None
         backend.create(*old)
-        assert not backend.replace("draft", "a1", other.record, new.record, new.parts)
-        assert not backend.amend("draft", "a1", other.record, new.record, {"parsed.txt": b"p"})
-        assert backend.load("draft", "a1", ALL_FILES) == (old.record, old.parts)
-        assert list(backend.history("draft", "a1", ALL_FILES)) == []
+        assert not _amend(backend, other, new)
+        assert not _replace(backend, other, new)
+        _check_stored(backend, old)
+        _check_history(backend)
 
-    def test_many_are_created_and_each_is_answered(self, backend: Backend) -> None:
-        assert backend.create_many([]) == []
-        backend.create(*new_document("a1", task_id="t-0"))
-        many = [
-            new_document("a1"),
-            new_document("b2"),
-            new_document("c3"),
-            new_document("b2", raw_text="twice"),
-            new_document("e1", stage="essay"),
-        ]
-        assert backend.create_many(many) == [False, True, True, False, True]
-        for new in (many[1], many[2], many[4]):
-            assert backend.load(new.stage, new.doc_id, ALL_FILES) == (new.record, new.parts)
-
-    def test_there_is_nothing_to_settle_or_to_sweep_in_a_whole_home(self, backend: Backend) -> None:
-        new, later = new_document(), new_document(raw_text="twice")
-        backend.create(*new)
-        backend.replace("draft", "a1", new.record, later.record, later.parts)
+    def test_whole_documents_need_no_settling_and_no_sweeping(self, backend: Backend) -> None:
+        old, new = _create(backend), new_document(raw_text="twice")
+        _replace(backend, old, new)
         assert not backend.settle("draft", "a1")
         assert not backend.settle("draft", "b2")
-        sweeper = backend.sweeper()
-        if sweeper is not None:
+        if (sweeper := backend.sweeper()) is not None:
             assert list(sweeper.leftovers("draft", 0)) == []
-            assert list(sweeper.strays("draft", "a1", later.record, ALL_FILES, 0)) == []
+            assert list(sweeper.strays("draft", "a1", new.record, ALL_FILES, 0)) == []
             sweeper.tidy("draft", 0)
-            assert backend.load("draft", "a1", ALL_FILES) == (later.record, later.parts)
-            assert len(list(backend.history("draft", "a1", ALL_FILES))) == 1
+            _check_stored(backend, new)
+            _check_history(backend, old)
 
-    def test_of_threads_that_create_one_document_one_does(self, backend: Backend) -> None:
-        rivals = [new_document(task_id=f"t-{number}", raw_text=f"{number}" * 1000) for number in range(8)]
-        done = _at_once([lambda new=new: backend.create(*new) for new in rivals])  # type: ignore[misc]
-        assert done.count(True) == 1
-        winner = rivals[done.index(True)]
-        assert backend.load("draft", "a1", ALL_FILES) == (winner.record, winner.parts)
+    def test_create_many_answers_for_each_document(self, backend: Backend) -> None:
+        assert backend.create_many([]) == []
+        _create(backend, task_id="t-0")
+        many = [*map(new_document, ("a1", "b2", "c3", "b2")), new_document("e1", stage="essay")]
+        assert backend.create_many(many) == [False, True, True, False, True]
+        for new in (many[1], many[2], many[4]):
+            _check_stored(backend, new)
 
-    def test_of_threads_that_change_one_version_one_does(self, backend: Backend) -> None:
-        old = new_document()
-        backend.create(*old)
-        rivals = [new_document(raw_text=f"{number}" * 1000) for number in range(8)]
-        changes: list[Callable[[], bool]] = [
-            lambda new=new: backend.replace("draft", "a1", old.record, new.record, new.parts)  # type: ignore[misc]
-            for new in rivals
-        ]
-        done = _at_once(changes)
-        assert done.count(True) == 1
-        winner = rivals[done.index(True)]
-        assert backend.load("draft", "a1", ALL_FILES) == (winner.record, winner.parts)
-        assert list(backend.history("draft", "a1", ALL_FILES)) == [(old.record, old.parts)]
-
-    def test_of_threads_that_add_to_one_version_one_does(self, backend: Backend) -> None:
-        old = new_document()
-        backend.create(*old)
-        rivals = [new_document(parsed_text=f"{number}" * 1000) for number in range(8)]
-        changes: list[Callable[[], bool]] = [
-            lambda new=new: backend.amend(  # type: ignore[misc]
-                "draft", "a1", old.record, new.record, {"parsed.txt": new.parts["parsed.txt"]}
-            )
-            for new in rivals
-        ]
-        done = _at_once(changes)
-        assert done.count(True) == 1
-        winner = rivals[done.index(True)]
-        assert backend.load("draft", "a1", ALL_FILES) == (winner.record, winner.parts)
-
-    def test_one_that_cannot_be_created_does_not_keep_the_others_back(
-        self, backend: Backend, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_create_many_goes_on_after_an_error(self, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
         create = backend.create
-        asked: list[str] = []
+        calls: list[str] = []
 
-        def refused(stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
-            asked.append(doc_id)
+        def fail_for_b2(stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
+            calls.append(doc_id)
             if doc_id == "b2":
                 raise OSError(28, "No space left on device")
             return create(stage, doc_id, record, parts)
 
-        monkeypatch.setattr(backend, "create", refused)
+        monkeypatch.setattr(backend, "create", fail_for_b2)
         done = backend.create_many([new_document("a1"), new_document("b2"), new_document("c3")])
-        if not asked:
+        if not calls:
             assert done == [True, True, True]
-            pytest.skip("create_many of this home does not go by create, so that nothing could be made to fail")
+            pytest.skip("create_many of this backend does not call create, so the test cannot make it fail")
         assert (done[0], done[2]) == (True, True)
         assert isinstance(done[1], OSError)
 
-    def test_a_reader_beside_changes_sees_whole_versions(self, backend: Backend) -> None:
+    def test_one_of_several_threads_creates_a_document(self, backend: Backend) -> None:
+        _check_one_wins(backend, "raw_text", lambda new: backend.create(*new))
+
+    def test_one_of_several_threads_replaces_a_version(self, backend: Backend) -> None:
+        old = _create(backend)
+        _check_one_wins(backend, "raw_text", partial(_replace, backend, old))
+        _check_history(backend, old)
+
+    def test_one_of_several_threads_amends_a_version(self, backend: Backend) -> None:
+        _check_one_wins(backend, "parsed_text", partial(_amend, backend, _create(backend)))
+
+    def test_readers_see_whole_versions(self, backend: Backend) -> None:
         versions = [new_document(raw_text=f"{number}" * 500, parsed_text=f"{number}" * 500) for number in range(30)]
         whole = {version.record: version.parts for version in versions}
         backend.create(*versions[0])
-        over = threading.Event()
+        is_over = threading.Event()
 
         def change() -> bool:
-            for old, new in pairwise(versions):
-                assert backend.replace("draft", "a1", old.record, new.record, new.parts)
-            over.set()
-            return True
+            try:
+                return all(_replace(backend, old, new) for old, new in pairwise(versions))
+            finally:
+                is_over.set()
 
         def read() -> bool:
-            while not over.is_set():
+            while not is_over.is_set():
                 found = backend.load("draft", "a1", ALL_FILES)
                 assert found is not None
                 assert found.parts == whole[found.record]
             return True
 
-        assert _at_once([change, read, read]) == [True, True, True]
+        assert _run_together([change, read, read]) == [True, True, True]
 
-    @settings(
-        suppress_health_check=[
-            HealthCheck.differing_executors,  # the suite of one home is not that of another
-            HealthCheck.function_scoped_fixture,
-            HealthCheck.too_slow,
-        ],
-        deadline=None,
-    )
+    @settings(suppress_health_check=_EXPECTED, deadline=None)
     @given(document=documents(task_id=st.just("t-1")))
     def test_any_document_is_read_as_it_was_written(self, backend: Backend, document: Document) -> None:
         store = DocsStore(backend)
         store.write(document, if_exists="replace")
         found = store.read("draft", document.doc_id, verify=True)
-        # What is equal to what was there is not written again, and keeps its time.
+        # A store does not write an equal document again, so the stored one keeps its time.
         assert found.created_at is not None
         assert evolve(document, created_at=found.created_at) == found
 
 
-def _at_once(acts: list[Callable[[], bool]]) -> list[bool]:
-    """Do each in a thread of its own, all started together; return what each returned."""
-    barrier = threading.Barrier(len(acts))
-    results: list[bool | BaseException | None] = [None] * len(acts)
+def _create(backend: Backend, doc_id: str = "a1", **fields: Any) -> NewDocument:
+    """Create a document, which must be new; return it."""
+    new = new_document(doc_id, **fields)
+    assert backend.create(*new)
+    return new
 
-    def act(number: int) -> None:
+
+def _amend(backend: Backend, old: NewDocument, new: NewDocument) -> bool:
+    """Amend `old` with the record of `new` and the parts that `old` does not have."""
+    added = {name: data for name, data in new.parts.items() if name not in old.parts}
+    return backend.amend(old.stage, old.doc_id, old.record, new.record, added)
+
+
+def _replace(backend: Backend, old: NewDocument, new: NewDocument) -> bool:
+    return backend.replace(old.stage, old.doc_id, old.record, new.record, new.parts)
+
+
+def _check_stored(backend: Backend, document: NewDocument) -> None:
+    assert backend.load(document.stage, document.doc_id, ALL_FILES) == (document.record, document.parts)
+
+
+def _check_history(backend: Backend, *versions: NewDocument) -> None:
+    """Check that draft a1 has exactly these old versions, the latest first."""
+    assert list(backend.history("draft", "a1", ALL_FILES)) == [(each.record, each.parts) for each in versions]
+
+
+def _check_one_wins(backend: Backend, field: str, write: Callable[[NewDocument], bool]) -> None:
+    """Write eight versions at the same time; check that one write succeeds and its version is stored."""
+    rivals = [new_document(**{field: f"{number}" * 1000}) for number in range(8)]
+    done = _run_together([partial(write, new) for new in rivals])
+    assert done.count(True) == 1
+    _check_stored(backend, rivals[done.index(True)])
+
+
+def _run_together(actions: list[Callable[[], bool]]) -> list[bool]:
+    """Run each action in its own thread, all started together; return their results or raise the first error."""
+    barrier = threading.Barrier(len(actions))
+
+    def run(action: Callable[[], bool]) -> bool:
         barrier.wait()
-        try:
-            results[number] = acts[number]()
-        except BaseException as error:  # noqa: BLE001 - raised where it is seen
-            results[number] = error
+        return action()
 
-    threads = [threading.Thread(target=act, args=(number,)) for number in range(len(acts))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return [bool(result) for result in results]
+    with ThreadPoolExecutor(len(actions)) as executor:
+        return list(executor.map(run, actions))

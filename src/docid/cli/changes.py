@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from docid._text import name_task
 from docid.cli.output import Output
@@ -20,6 +20,11 @@ def get_outcome(change: Copied | Change) -> str:
     return change.outcome if isinstance(change, Copied) else change.action
 
 
+def list_facts(change: Copied | Change) -> dict[str, Any]:
+    """Return what --json says of a document."""
+    return change._asdict()
+
+
 def print_changes(
     out: Output, store: DocsStore, changes: Iterable[Each], describe: Callable[[Each], Iterator[str]]
 ) -> Counter[tuple[str, str]]:
@@ -28,7 +33,7 @@ def print_changes(
     for change in changes:
         counts[change.stage, get_outcome(change)] += 1
         out.progress.count_document(store, change.stage)
-        out.print_json(change._asdict())
+        out.print_json(list_facts(change))
         for text in describe(change):
             out.print(text)
     return counts

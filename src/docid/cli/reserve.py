@@ -17,8 +17,9 @@ from docid.cli.output import Output, complain
 from docid.core.ids import reserve_doc_ids
 from docid.core.stages import Stages
 from docid.operations.fill import Filled, fill_table
+from docid.tables.reserve import reserve_tasks
 from docid.tables.rows import TaskRow, row_type_of
-from docid.tables.tasks import read_tasks, reserve_tasks
+from docid.tables.tasks import read_tasks
 
 
 def run(arguments: Arguments, out: Output) -> int:

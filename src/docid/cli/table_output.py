@@ -11,7 +11,7 @@ from docid.cli.arguments import Argument, Arguments, UsageError, argument
 from docid.cli.inputs import check_output, is_replaced
 from docid.cli.output import Output
 from docid.store.docs_store import DocsStore
-from docid.tables.rows import TaskRow, texts_of
+from docid.tables.rows import TaskRow, format_cells
 from docid.tables.tasks import write_tasks
 
 
@@ -38,7 +38,7 @@ def check_table_output(arguments: Arguments, store: DocsStore, inputs: Iterable[
 
 def put_rows(arguments: Arguments, out: Output, rows: Iterable[TaskRow], row_type: type[TaskRow]) -> Output:
     """Write task rows to where the options say; return where to say what was done."""
-    return put_table(arguments, out, map(texts_of, rows), lambda path: write_tasks(path, rows, row_type=row_type))
+    return put_table(arguments, out, map(format_cells, rows), lambda path: write_tasks(path, rows, row_type=row_type))
 
 
 def put_table(

@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from docid._text import shown
 from docid.core.ids import check_doc_id, check_stage, check_text, plain
-from docid.core.metadata import check_metadata
+from docid.core.metadata import check_metadata, shallow
 from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.core.task import reserved_id
 from docid.errors import InvalidDocument
@@ -177,7 +177,7 @@ class Document:
 
         title = _html.heading("Document", self.stage, self.doc_id)
         facts = _html.document_facts(document_facts(self))
-        return _html.box(title, facts, *_html.fold_parts(self.parts()), _html.fold_metadata(self.metadata))
+        return _html.box(title, facts, *_html.fold_parts(self.parts()), _html.fold_metadata(shallow(self.metadata)))
 
     @classmethod
     def from_task(

@@ -1,7 +1,8 @@
 """The names of documents: the `docid/1` scheme, pure functions without I/O.
 
-The derivation is specified in `docs/ids.md` and frozen: a given stage, task id, run id and salt have the same
-id on every platform and in every release, for good.
+The derivation is specified in `docs/ids.md` and frozen: a given stage, task id, run id and salt have the same id on
+every platform and in every release, for good. Which texts are refused depends on the Python in one case: its Unicode
+data decides what is in NFC, and newer data knows more characters.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def is_too_deep(value: Any, depth: int = DEPTH) -> bool:
 
 
 def shallow(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return metadata as the standard library can write it: of what an older record nests too deeply, that."""
+    """Return metadata as the standard library can write it: values that an old record nests too deeply are cut."""
     if not is_too_deep(metadata):
         return metadata
     return {key: f"(more than {DEPTH} deep)" if is_too_deep(each) else each for key, each in metadata.items()}

@@ -116,15 +116,15 @@ class BatchError(DocidError):
         ['created', None] 1
     """
 
-    results: tuple[WriteResult | None, ...]
-    failures: dict[int, Exception]
+    results: Sequence[WriteResult | None]
+    failures: Mapping[int, Exception]
 
-    def __init__(self, results: Sequence[WriteResult | None], failures: Mapping[int, Exception]) -> None:
-        lines = [f"{len(failures)} of {len(results)} documents were not written (the others are):"]
-        lines += [f"position {number}: {error}" for number, error in list(failures.items())[:LISTED]]
-        if len(failures) > LISTED:
-            lines.append(f"… and {len(failures) - LISTED} more")
-        super().__init__("\n  ".join(lines), results=tuple(results), failures=dict(failures))
+    def _describe(self) -> str:
+        lines = [f"{len(self.failures)} of {len(self.results)} documents were not written (the others are):"]
+        lines += [f"position {number}: {error}" for number, error in list(self.failures.items())[:LISTED]]
+        if len(self.failures) > LISTED:
+            lines.append(f"… and {len(self.failures) - LISTED} more")
+        return "\n  ".join(lines)
 
 
 def judge(  # noqa: PLR0917 - what is to be written, and what is there

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from docid.tables.tasks import read_tasks, reserve_tasks, write_tasks
+from docid.tables.reserve import reserve_tasks
+from docid.tables.tasks import read_tasks, write_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

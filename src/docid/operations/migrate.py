@@ -22,7 +22,7 @@ from docid.store.docs_store import check_store
 from docid.store.scanning import leftovers
 from docid.store.stored import StoredDocument
 from docid.tables.csvfile import Faults, read_columns
-from docid.tables.tasks import named_stage
+from docid.tables.tasks import infer_stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -401,7 +401,7 @@ def backfill(
         raise ValueError(f"key: {key!r}; expected a key of metadata, none of {', '.join(OUR_KEYS)}")
     check_store(store)
     path = os.fspath(table)
-    stage = named_stage(path, store.stages) if stage is None else store.stages.check(stage)
+    stage = infer_stage(path, store.stages) if stage is None else store.stages.check(stage)
     rows = _values(path, stage, column)
     return _backfilled(store, stage, key, rows, apply=not dry_run)
 

@@ -448,7 +448,7 @@ class DocsStore:
             changed = stored.facts.with_part(name, data, nonce()).to_bytes()
             if self.backend.amend(stage, doc_id, stored.stored.record, changed, {name: data}):
                 return result
-        raise DocumentBusy(stage, doc_id, task_id, self.backend.location(stage, doc_id))
+        raise DocumentBusy(stage, doc_id, self.backend.location(stage, doc_id), task_id)
 
     def source_prompt(self, row: TaskLike) -> str | None:
         """Return the prompt to send for a row with `source_doc_id`: that of the stored document it names.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from docid._text import shown
 from docid.core.document import ALL_FILES, PART_FILES, Document, document_facts, file_of
+from docid.core.metadata import shallow
 from docid.core.record import Record
 from docid.errors import DocidError, DocumentNotFound, InvalidDocument, UnreadableDocument
 
@@ -94,7 +95,7 @@ class StoredDocument:
         try:
             return Record.from_bytes(data, self.stage, self.doc_id)
         except InvalidDocument as error:
-            remedy = "open it with a later docid" if error.field == "format" else None
+            remedy = "open it with a later docid" if error.field == "format" else ""
             code = "misplaced-document" if error.field == "doc_id" else "unreadable-record"
             problem = error.problem if error.field == "doc_id" else str(error)
             raise UnreadableDocument(self.stage, self.doc_id, self.location, problem, remedy, code=code) from None
@@ -122,7 +123,7 @@ class StoredDocument:
             facts += _html.fold_parts(self.read().parts())
         except (DocidError, OSError) as error:
             facts.append(_html.element("div", f"cannot be read: {_html.text(str(error))}", role="alert"))
-        return _html.box(title, *facts, _html.fold_metadata(self.metadata))
+        return _html.box(title, *facts, _html.fold_metadata(shallow(self.metadata)))
 
     @property
     def path(self) -> Path:
@@ -233,9 +234,7 @@ class StoredDocument:
             return
         self.read(verify=verify)
 
-    def unreadable(
-        self, problem: str, remedy: str | None = None, code: str = "unreadable-record"
-    ) -> UnreadableDocument:
+    def unreadable(self, problem: str, remedy: str = "", code: str = "unreadable-record") -> UnreadableDocument:
         """Return the error that says what is wrong with this document."""
         return UnreadableDocument(self.stage, self.doc_id, self.location, problem, remedy, self.task_id, code)
 

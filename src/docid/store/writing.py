@@ -50,7 +50,7 @@ class Writer(NamedTuple):
                 raise missing
             if (written := self._put_in_place(new, there, has_new_texts=bool(differing))) is not None:
                 return result, written
-        raise DocumentBusy(stage, doc_id, document.task_id, new.location)
+        raise DocumentBusy(stage, doc_id, new.location, document.task_id)
 
     def put_many(self, documents: Iterable[Document], if_exists: Policy, *, require_parent: bool) -> list[WriteResult]:
         """Write many documents. See `DocsStore.write_many`."""

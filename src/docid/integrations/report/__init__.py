@@ -1,1 +1,1 @@
-"""The report: one page of HTML about a store, which loads nothing and runs nothing that a document says."""
+"""The report: one page of HTML about a store. It loads nothing, and runs nothing from a document."""

@@ -1,4 +1,4 @@
-"""What stands on the page: documents with their records, and as many of their texts as there is room for."""
+"""The documents on the page: their records, and as many of their texts as there is room for."""
 
 from __future__ import annotations
 
@@ -26,21 +26,23 @@ if TYPE_CHECKING:
     from docid.core.findings import Finding, Progress
     from docid.store.docs_store import DocsStore
 
-__all__ = ["Documents", "Limits", "gather"]
+    Row = dict[str, Any]  # a document, as the script of the page reads it
 
-_DEEPEST = 200  # lists and dicts in each other
-_STRIDE = 1_000  # so often progress is told
-_LONGEST = 10_000  # characters of a name, and of a value in metadata
-_EXACT = 2**53  # whole numbers past this a browser rounds
+__all__ = ["Documents", "Limits", "gather", "report_progress"]
+
+_DEEPEST = 200  # levels of lists and dicts
+_STRIDE = 1_000  # items between two reports of progress
+_LONGEST = 10_000  # characters of a name, and of a metadata value
+_EXACT = 2**53  # a browser rounds whole numbers beyond this
 
 
 class Limits(NamedTuple):
-    """How much of a store a page holds; `Limits(texts=20_000_000)` changes one.
+    """How much of a store a page holds; `Limits(texts=20_000_000)` changes one limit.
 
     Attributes:
         documents: how many documents.
         records: bytes of their metadata and hashes.
-        texts: bytes of their texts, as they stand on the page.
+        texts: bytes of their texts, as the page writes them.
         text: bytes of one text, and of one record.
     """
 
@@ -55,83 +57,76 @@ class Documents(NamedTuple):
 
     Attributes:
         data: what the script of the page reads.
-        there: how many documents there are, by stage, also those that there was no room for.
+        there: how many documents the store has.
         shown: how many of them the page holds.
-        texts: how many texts it holds, of how many.
+        texts: how many texts the page holds.
+        texts_there: how many texts the documents on it have.
     """
 
     data: dict[str, Any]
-    there: dict[str, int]
-    shown: int
-    texts: tuple[int, int]
-
-
-class _Stage(NamedTuple):
-    rows: list[dict[str, Any]]
     there: int
+    shown: int
+    texts: int
+    texts_there: int
 
 
 def gather(store: DocsStore, directory: str | None, limits: Limits, progress: Progress | None) -> Documents:
-    """Go through a store once, and then through the texts of those documents that there is room for.
+    """Read every record of a store once, then the texts of those documents that the page has room for.
 
-    What cannot be used is among them, as far as its record says; the audit tells what is wrong with it.
+    Documents that cannot be read are included, as far as their record goes; the audit says what is wrong with them.
 
     Args:
         store: the store.
-        directory: where the page will be, from which its links start; None for links from the root.
-        limits: how much it holds.
+        directory: the directory of the page, where its links start; None for absolute links.
+        limits: how much the page holds.
         progress: as for `audit`.
     """
-    stages: dict[str, _Stage] = {}
-    left = limits.documents
+    stages: list[dict[str, Any]] = []
+    rows: list[tuple[str, Row]] = []
+    there = 0
     for number, stage in enumerate(store.stages):
-        # Each has its share of the room that those before it have left.
-        stages[stage] = _stage(store, stage, left // (len(store.stages) - number), progress)
-        left -= len(stages[stage].rows)
-    shown = limits.documents - left
-    _cut_records([row for each in stages.values() for row in each.rows], limits)
-    texts = _texts(store, stages, limits, progress)
-    data = {
-        "parts": list(PART_FILES.values()),
-        "stages": [
-            {
-                "name": stage,
-                "parent": store.stages.parent_of(stage),
-                "documents": each.rows,
-                **_places(store, stage, directory),
-            }
-            for stage, each in stages.items()
-        ],
-    }
-    return Documents(data, {stage: each.there for stage, each in stages.items()}, shown, texts)
+        # Each stage gets an equal share of the room that the stages before it have left.
+        room = (limits.documents - len(rows)) // (len(store.stages) - number)
+        of_stage, count = _load_rows(store, stage, room, progress)
+        there += count
+        rows += [(stage, row) for row in of_stage]
+        parent = store.stages.parent_of(stage)
+        stages.append({"name": stage, "parent": parent, "documents": of_stage, **_find_places(store, stage, directory)})
+    _cut_records([row for _, row in rows], limits)
+    texts = _add_texts(store, rows, limits, progress)
+    texts_there = sum(size is not None for _, row in rows for size in row["sizes"])
+    return Documents({"parts": list(PART_FILES.values()), "stages": stages}, there, len(rows), texts, texts_there)
 
 
-def _stage(store: DocsStore, stage: str, room: int, progress: Progress | None) -> _Stage:
-    """Return the documents of a stage, in the order of their tasks, as many as there is room for."""
+def report_progress(progress: Progress | None, what: str, done: int) -> None:
+    """Call `progress` once for every thousand items."""
+    if progress is not None and done % _STRIDE == 0:
+        progress(what, done, None)
+
+
+def _load_rows(store: DocsStore, stage: str, room: int, progress: Progress | None) -> tuple[list[Row], int]:
+    """Return the first documents of a stage in the order of their tasks, and how many the stage has."""
     there = 0
 
-    def rows() -> Iterator[dict[str, Any]]:
+    def load() -> Iterator[Row]:
         nonlocal there
         for found in store.scan(stage):
-            row = _row(found) if isinstance(found, StoredDocument) else _broken(store, found)
+            row = _make_row(found) if isinstance(found, StoredDocument) else _make_broken_row(store, found)
             if row is not None:
                 there += 1
-                if progress is not None and there % _STRIDE == 0:
-                    progress(f"records of stage {stage}", there, None)
-                yield row
+                report_progress(progress, f"records of stage {stage}", there)
+                yield {key: _make_exact(value) for key, value in row.items() if value is not None}
 
-    first = nsmallest(room, rows(), key=lambda each: (each.get("task", ""), each["id"]))
-    for _ in rows() if room == 0 else ():
-        pass  # nsmallest looks at nothing where none is wanted
-    # What is replaced meanwhile may come twice.
-    return _Stage(list({row["id"]: row for row in first}.values()), there)
+    # nsmallest reads nothing if it is to return nothing.
+    first = nsmallest(max(room, 1), load(), key=lambda row: (row.get("task", ""), row["id"]))[:room]
+    # A scan may give a document twice if it is replaced meanwhile.
+    return list({row["id"]: row for row in first}.values()), there
 
 
-def _row(document: StoredDocument) -> dict[str, Any]:
-    """Return a document as the page holds it; what there is none of is left out."""
+def _make_row(document: StoredDocument) -> Row:
     hashes = {} if document.legacy else document.record["files"]
     sizes = document.sizes
-    row: dict[str, Any] = {
+    row: Row = {
         "id": document.doc_id,
         "task": document.task_id,
         "parent": document.parent_doc_id,
@@ -142,38 +137,36 @@ def _row(document: StoredDocument) -> dict[str, Any]:
         "metadata": document.metadata or None,
         "legacy": document.legacy or None,
     }
-    if is_too_deep(document.metadata, _DEEPEST):
-        # Deeper than what writes it goes.
-        row |= {"metadata": None, "cut": True}
-    return {key: _exact(value) for key, value in row.items() if value is not None}
+    # The JSON writer refuses deeper metadata.
+    return row | {"metadata": None, "cut": True} if is_too_deep(document.metadata, _DEEPEST) else row
 
 
-def _broken(store: DocsStore, finding: Finding) -> dict[str, Any] | None:
-    """Return a document that cannot be used, as far as its record says; None for what is none."""
+def _make_broken_row(store: DocsStore, finding: Finding) -> Row | None:
+    """Return an unreadable document, as far as its record goes; None if the finding is about something else."""
     if finding.level != "error" or not finding.doc_id:
         return None
-    row: dict[str, Any] = {"id": finding.doc_id, "broken": True, "sizes": [None] * len(PART_FILES)}
+    row: Row = {"id": finding.doc_id, "broken": True, "sizes": [None] * len(PART_FILES)}
     with contextlib.suppress(DocidError, OSError):
         record = store.open(finding.stage, finding.doc_id)
         row |= {"task": record.task_id, "parent": record.parent_doc_id}
-    return {key: _exact(value) for key, value in row.items() if value is not None}
+    return row
 
 
-def _exact(value: Any) -> Any:
-    """Return a value of JSON as a browser reads it back: what it would round, or knows not at all, as text."""
+def _make_exact(value: Any) -> Any:
+    """Return a JSON value that a browser reads back unchanged: as text if it would round it or does not know it."""
     if isinstance(value, dict):
-        return {_exact(key): _exact(each) for key, each in value.items()}
+        return {_make_exact(key): _make_exact(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [_exact(each) for each in value]
+        return [_make_exact(each) for each in value]
     if isinstance(value, str):
         return utf8(value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…")
     if isinstance(value, float) and not isfinite(value):
-        return str(value)  # an older record's
+        return str(value)  # from a legacy record
     return str(value) if isinstance(value, int) and abs(value) > _EXACT else value
 
 
-def _cut_records(rows: Iterable[dict[str, Any]], limits: Limits) -> None:
-    """Take out what the page has no room for: of those documents the record is linked."""
+def _cut_records(rows: Iterable[Row], limits: Limits) -> None:
+    """Remove the metadata and hashes that the page has no room for; it links those records instead."""
     room = limits.records
     for row in rows:
         size = len(orjson.dumps([row.get("metadata"), row.get("sha256")]))
@@ -185,74 +178,49 @@ def _cut_records(rows: Iterable[dict[str, Any]], limits: Limits) -> None:
             room -= size
 
 
-def _texts(store: DocsStore, stages: dict[str, _Stage], limits: Limits, progress: Progress | None) -> tuple[int, int]:
-    """Put texts to their documents, as long as there is room: what models wrote first, then what they were sent."""
+def _add_texts(store: DocsStore, rows: list[tuple[str, Row]], limits: Limits, progress: Progress | None) -> int:
+    """Add texts to their documents while there is room, the prompts last; return how many."""
     waves: tuple[tuple[Part, ...], ...] = (("raw", "parsed"), ("prompt",))
-    room = _Room(limits)
+    room, count = limits.texts, 0
 
-    def read(item: tuple[str, dict[str, Any], tuple[Part, ...]]) -> tuple[dict[str, Any], dict[Part, str]]:
+    def find_fitting(parts: tuple[Part, ...]) -> Iterator[tuple[str, Row, list[Part]]]:
+        for stage, row in rows:
+            sizes = dict(zip(PART_FILES, row["sizes"], strict=True))
+            fitting: list[Part] = [
+                part for part in parts if sizes[part] is not None and sizes[part] <= min(room, limits.text)
+            ]
+            if fitting:
+                yield stage, row, fitting
+
+    def read(item: tuple[str, Row, list[Part]]) -> tuple[Row, dict[Part, str]]:
         stage, row, parts = item
-        return row, _read(store, stage, row["id"], parts)
+        with contextlib.suppress(DocidError, OSError):  # somebody removed or damaged it meanwhile
+            document = store.open(stage, row["id"])
+            return row, {part: text for part in parts if (text := document.text(part)) is not None}
+        return row, {}
 
     for parts in waves:
-        for row, texts in store.backend.each(read, room.fitting(stages, parts)):
+        for row, texts in store.backend.each(read, find_fitting(parts)):
             for part, text in texts.items():
-                if room.put(row, part, text) and progress is not None and room.held % _STRIDE == 0:
-                    progress("texts", room.held, None)
-    return room.held, sum(size is not None for each in stages.values() for row in each.rows for size in row["sizes"])
+                size = len(orjson.dumps(text))  # on the page some characters take six bytes
+                if size <= room:
+                    row.setdefault("texts", {})[part] = text
+                    room -= size
+                    count += 1
+                    report_progress(progress, "texts", count)
+    return count
 
 
-class _Room:
-    """The room that a page has for texts, and how many it holds."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._left = limits.texts
-        self._longest = limits.text
-        self.held = 0
-
-    def fitting(
-        self, stages: dict[str, _Stage], parts: tuple[Part, ...]
-    ) -> Iterator[tuple[str, dict[str, Any], tuple[Part, ...]]]:
-        """Return of each document those parts that there is room for, as far as their sizes tell."""
-        for stage, each in stages.items():
-            for row in each.rows:
-                sizes = dict(zip(PART_FILES, row["sizes"], strict=True))
-                most = min(self._left, self._longest)
-                wanted: tuple[Part, ...] = tuple(
-                    part for part in parts if sizes[part] is not None and sizes[part] <= most
-                )
-                if wanted:
-                    yield stage, row, wanted
-
-    def put(self, row: dict[str, Any], part: Part, text: str) -> bool:
-        """Put a text to its document; return False where there is no room."""
-        # As it stands on the page: some characters take six bytes there.
-        size = len(orjson.dumps(text))
-        if size > self._left:
-            return False
-        row.setdefault("texts", {})[part] = text
-        self._left -= size
-        self.held += 1
-        return True
-
-
-def _read(store: DocsStore, stage: str, doc_id: str, parts: tuple[Part, ...]) -> dict[Part, str]:
-    with contextlib.suppress(DocidError, OSError):  # it has vanished, or been damaged, since
-        document = store.open(stage, doc_id)
-        return {part: text for part in parts if (text := document.text(part)) is not None}
-    return {}
-
-
-def _places(store: DocsStore, stage: str, directory: str | None) -> dict[str, str | None]:
-    """Return what stands before and behind a doc id in its location, and what a link to its files starts with."""
+def _find_places(store: DocsStore, stage: str, directory: str | None) -> dict[str, str | None]:
+    """Return the text before and after a doc id in its location, and the beginning of a link to its files."""
     before, _, behind = store.location(stage, "0").rpartition("0")
-    # Other homes have no files to lead to.
-    link = _link(before, directory) if isinstance(store.backend, LocalBackend) else None
-    return {"before": _exact(before), "behind": behind, "link": link}
+    # Only the local backend has files to link.
+    link = _make_link(before, directory) if isinstance(store.backend, LocalBackend) else None
+    return {"before": _make_exact(before), "behind": behind, "link": link}
 
 
-def _link(path: str, directory: str | None) -> str:
-    """Return a link to a directory: relative, or absolute from another drive, which has no way to there."""
+def _make_link(path: str, directory: str | None) -> str:
+    """Return a link to a directory: relative if possible; from another drive there is no relative path."""
     absolute = os.path.abspath(path)
     try:
         relative = os.path.relpath(absolute, os.path.abspath(directory)) if directory is not None else None
@@ -260,5 +228,5 @@ def _link(path: str, directory: str | None) -> str:
         relative = None
     if relative is None:
         return PurePath(absolute).as_uri() + "/"
-    # Each part on its own; a first one with a colon would be taken for a scheme.
+    # Without "./" a browser takes a first part with a colon for a scheme.
     return "./" + quote(os.fsencode(relative.replace(os.sep, "/"))) + "/"

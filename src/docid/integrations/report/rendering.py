@@ -1,4 +1,4 @@
-"""The report page: coverage, findings, scores and lineage of a store, one file of HTML that needs nothing else."""
+"""The report page: coverage, findings, scores and lineage of a store in one file of HTML that loads nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -18,8 +19,8 @@ from docid._version import __version__
 from docid.core.document import timestamp
 from docid.core.findings import LABELS
 from docid.core.stages import DEFAULT_STAGES, Stages
-from docid.integrations.report.charts import Spread, coverage_bar, histogram
-from docid.integrations.report.gathering import Documents, Limits, gather
+from docid.integrations.report.charts import Spread, draw_coverage_bar, draw_histogram
+from docid.integrations.report.gathering import Documents, Limits, gather, report_progress
 from docid.operations.auditing import audit
 from docid.operations.curate.scores import scored_by, scores
 from docid.store.docs_store import DocsStore
@@ -29,14 +30,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from concurrent.futures import Executor
 
-    from docid.core.findings import Finding, Progress, StageFacts
+    from docid.core.findings import Finding, Progress
     from docid.operations.auditing import AuditReport
-    from docid.tables.tasks import TaskRow
+    from docid.tables.rows import TaskRow
+
+    ScoresByKind = dict[tuple[str, str], list[float | None]]  # by template and model; None for a document without one
 
 __all__ = ["Page", "page", "write_page", "write_report"]
 
 _FINDINGS = 1_000  # of each code
-_STRIDE = 1_000  # so often progress is told
 
 
 class Page(NamedTuple):
@@ -44,12 +46,12 @@ class Page(NamedTuple):
 
     Attributes:
         html: the page.
-        audit: what the audit found.
-        documents: how many documents there are, those that cannot be used included.
-        shown: how many of them the page has.
-        texts: how many of their texts it has.
+        audit: the report of the audit.
+        documents: how many documents the store has, unreadable ones included.
+        shown: how many of them the page holds.
+        texts: how many of their texts it holds.
         texts_there: how many texts the documents on it have.
-        scores: how many scores there are.
+        scores: how many scores the store has.
     """
 
     html: str
@@ -61,7 +63,7 @@ class Page(NamedTuple):
     scores: int
 
     def summary(self) -> dict[str, Any]:
-        """Return what it holds as JSON takes it."""
+        """Return the counts, as JSON takes them."""
         counts = {key: getattr(self, key) for key in ("documents", "shown", "texts", "texts_there", "scores")}
         return {"bytes": len(self.html.encode()), **counts, "audit": self.audit.summary()}
 
@@ -75,25 +77,26 @@ def page(
     verify: bool = False,
     executor: Executor | None = None,
     stale_after: float = 3600.0,
-    limits: Limits = Limits(),  # noqa: B008 - a value that nothing changes
+    limits: Limits = Limits(),  # noqa: B008 - a value that nobody can change
     directory: str | os.PathLike[str] | None = None,
     title: str | None = None,
     progress: Progress | None = None,
 ) -> Page:
-    """Return a page that shows a store, and the tables that go with it. Nothing is written.
+    """Return a page that shows a store and its task tables. Write nothing.
 
-    It has no script but its own, loads nothing, and shows every text as text. Documents that cannot be read are among
-    its findings.
+    The page runs only its own script, loads nothing, and shows every text as text. Its findings name the documents
+    that cannot be read.
 
     Args:
         store: a store, or its directory.
-        tables: for each stage its table, as for `audit`.
-        stages: the pipeline's stages; those of the store if not given, or the default ones.
-        score_stage: the stage whose parsed texts are scores; the last one if not given.
+        tables: the table of each stage, as for `audit`.
+        stages: the pipeline's stages; default: those of the store.
+        score_stage: the stage whose parsed texts are scores; default: the last one.
         verify, executor, stale_after: as for `audit`.
-        limits: how much of the store the page holds; the rest it links.
-        directory: where the page is to be, for links to the files of documents; absolute ones if not given.
-        title: the heading; `docid report` if not given.
+        limits: how much of the store the page holds; it links the rest.
+        directory: the directory that the page will be in, for relative links to the files of documents; default:
+            absolute links.
+        title: the heading; default: `docid report`.
         progress: as for `audit`.
 
     Raises:
@@ -107,28 +110,30 @@ def page(
     """
     if isinstance(store, (str, os.PathLike)):
         store = DocsStore(store, stages=stages or DEFAULT_STAGES)
-    # Before anything is looked at: another stage is refused.
-    scored = scored_by(store, score_stage)
+    scored = scored_by(store, score_stage)  # refuses another stage before anything is read
     report = audit(
         store, tables, stages=stages, verify=verify, executor=executor, stale_after=stale_after, progress=progress
     )
-    where = None if directory is None else os.fspath(directory)
+    documents = gather(store, None if directory is None else os.fspath(directory), limits, progress)
+    by_kind: ScoresByKind = {}
+    for done, each in enumerate(scores(store, scored), 1):
+        by_kind.setdefault((each.template_id, each.model_id), []).append(each.score)
+        report_progress(progress, f"scores of stage {scored}", done)
     heading = title or "docid report"
-    documents = gather(store, where, limits, progress)
-    spread, unscored = _scores(store, scored, progress)
-    there = sum(documents.there.values())
-    body = [
-        _header(store, report, heading),
-        "<main>",
-        _coverage(report),
-        _findings(report),
-        _distribution(scored, spread, unscored),
-        _lineage(documents, there),
-        "</main>",
-    ]
-    html = _document(heading, body, _data(documents, report, there))
-    counts = sum(len(each) for each in spread.values())
-    return Page(html, report, there, documents.shown, *documents.texts, counts)
+    style, script = (Path(__file__).with_name(file).read_text("utf-8") for file in ("page.css", "page.js"))
+    html = Template(Path(__file__).with_name("page.html").read_text("utf-8")).substitute(
+        title=text(heading),
+        style=style,
+        style_hash=_hash_source(style),
+        script=script,
+        script_hash=_hash_source(script),
+        header=_render_header(store, report, heading),
+        sections="\n".join([_render_coverage(report), _render_findings(report), _render_scores(scored, by_kind)]),
+        notes=_render_notes(documents),
+        data=_render_data(documents, report),
+    )
+    count = sum(score is not None for of_kind in by_kind.values() for score in of_kind)
+    return Page(html, report, documents.there, documents.shown, documents.texts, documents.texts_there, count)
 
 
 def write_report(
@@ -141,13 +146,14 @@ def write_report(
     verify: bool = False,
     executor: Executor | None = None,
     stale_after: float = 3600.0,
-    limits: Limits = Limits(),  # noqa: B008 - as above
+    limits: Limits = Limits(),  # noqa: B008 - as for page
     title: str | None = None,
     progress: Progress | None = None,
 ) -> Page:
-    """Write the page that `page` returns to a file, in place of what is there, at once; return it.
+    """Write the page that `page` returns to a file; return the page.
 
-    Links to the files of documents are relative, so that the page and the store can be moved together.
+    The file is replaced atomically. Links to the files of documents are relative, so that you can move the page and
+    the store together.
 
     Args:
         path: the file.
@@ -155,7 +161,7 @@ def write_report(
 
     Raises:
         TaskTableError, InvalidName: as for `page`.
-        OSError: as for `page`, or the file cannot be written.
+        OSError: as for `page`, or the file cannot be written; the old file stays.
 
     Example:
         >>> import pathlib, tempfile
@@ -182,14 +188,14 @@ def write_report(
 
 
 def write_page(path: str | os.PathLike[str], made: Page) -> None:
-    """Write a page to a file, UTF-8, in place of what is there, at once.
+    """Write a page to a file (UTF-8), replacing it atomically.
 
     Args:
         path: the file.
-        made: the page, from `page`; its `directory` says where its links start.
+        made: the page, from `page` with the file's directory as `directory`.
 
     Raises:
-        OSError: the file cannot be written; what was there stays.
+        OSError: the file cannot be written; the old file stays.
     """
     with AtomicFile(os.fspath(path)) as new:
         new.stream.write(made.html.encode())
@@ -199,226 +205,114 @@ def write_page(path: str | os.PathLike[str], made: Page) -> None:
 # --- the parts of the page -----------------------------------------------------------------------------------------
 
 
-def _header(store: DocsStore, report: AuditReport, title: str) -> str:
+def _render_header(store: DocsStore, report: AuditReport, title: str) -> str:
     summary = report.summary()
     state = "error" if summary["errors"] else "warning" if summary["warnings"] else "good"
-    told = f"{number(summary['errors'])} errors, {number(summary['warnings'])} warnings"
+    counts = f"{number(summary['errors'])} errors, {number(summary['warnings'])} warnings"
     made = timestamp(datetime.now(UTC))[:19].replace("T", " ")
     return element(
         "header",
         element("a", "To the lineage", href="#lineage-heading", class_="skip"),
         element("h1", name(title)),
-        element("p", element("span", told, class_=f"state {state}")),
+        element("p", element("span", counts, class_=f"state {state}")),
         element("p", f"Store {name(store.root)} · {made} UTC · docid {__version__}", class_="faint"),
     )
 
 
-def _section(heading: str, *content: str, id_: str) -> str:
+def _render_section(heading: str, *content: str, id_: str) -> str:
     title = element("h2", heading, id=f"{id_}-heading")
     return element("section", title, *content, aria_labelledby=f"{id_}-heading")
 
 
-def _table(names: list[str], rows: Iterable[str], *, caption: str, class_: str = "") -> str:
-    return element(
-        "div",
-        element(
-            "table",
-            element("caption", caption, class_="skip"),
-            element("thead", head(names)),
-            element("tbody", *rows),
-            **({"class_": class_} if class_ else {}),
-        ),
-        class_="scroll",
-    )
+def _render_table(names: list[str], rows: Iterable[str], *, caption: str, **attributes: str) -> str:
+    parts = (element("caption", caption, class_="skip"), element("thead", head(names)), element("tbody", *rows))
+    return element("div", element("table", *parts, **attributes), class_="scroll")
 
 
-def _coverage(report: AuditReport) -> str:
+def _render_coverage(report: AuditReport) -> str:
     rows = []
     for stage, facts in report.stages.items():
-        counts = [number(each) for each in facts]
-        rows.append(row([name(stage), _bar(facts), *counts], texts=2))
-    legend = "Of the rows of each table: written (green, tall), pending (amber, lower), with findings (red, lowest)."
+        bar = "no table"
+        if facts.rows is not None and facts.written is not None and facts.pending is not None:
+            bar = draw_coverage_bar(facts.written, facts.pending, facts.rows)
+        rows.append(row([name(stage), bar, *map(number, facts)], texts=2))
     names = ["stage", "coverage", *LABELS.values()]
-    table = _table(names, rows, caption="Rows and documents of each stage")
-    told = element("p", legend, class_="faint") if any(facts.rows for facts in report.stages.values()) else ""
-    return _section("Coverage", table, told, id_="coverage")
+    table = _render_table(names, rows, caption="Rows and documents of each stage")
+    legend = "Of the rows of each table: written (green, tall), pending (amber, lower), with findings (red, lowest)."
+    has_rows = any(facts.rows for facts in report.stages.values())
+    return _render_section("Coverage", table, element("p", legend, class_="faint") if has_rows else "", id_="coverage")
 
 
-def _bar(facts: StageFacts) -> str:
-    if facts.rows is None or facts.written is None or facts.pending is None:
-        return "no table"
-    return coverage_bar(facts.written, facts.pending, facts.rows)
-
-
-def _findings(report: AuditReport) -> str:
+def _render_findings(report: AuditReport) -> str:
     if not report.findings:
-        return _section("Findings", element("p", "Nothing is wrong."), id_="findings")
+        return _render_section("Findings", element("p", "Nothing is wrong."), id_="findings")
+    names = ["document", "task", "where", "what is wrong", "what to do"]
     by_code = []
-    for code, of_code in report.by_code().items():
-        count, found = len(of_code), of_code[:_FINDINGS]
-        rows = (row(_cells(each), texts=5) for each in found)
-        table = _table(
-            ["document", "task", "where", "what is wrong", "what to do"],
-            rows,
-            caption=f"Findings of code {text(code)}",
-            class_="findings",
-        )
-        more = element("p", f"… and {number(count - len(found))} more.") if count > len(found) else ""
-        summary = element("summary", f"{text(code)} ({found[0].level}): {number(count)}")
+    for code, found in report.by_code().items():
+        rows = (row(_render_cells(each), texts=5) for each in found[:_FINDINGS])
+        table = _render_table(names, rows, caption=f"Findings of code {text(code)}", class_="findings")
+        left_out = len(found) - _FINDINGS
+        more = element("p", f"… and {number(left_out)} more.") if left_out > 0 else ""
+        summary = element("summary", f"{text(code)} ({found[0].level}): {number(len(found))}")
         by_code.append(element("details", summary, table, more, class_=found[0].level))
-    return _section("Findings", *by_code, id_="findings")
+    return _render_section("Findings", *by_code, id_="findings")
 
 
-def _cells(finding: Finding) -> list[str]:
+def _render_cells(finding: Finding) -> list[str]:
     key = f"{finding.stage}/{finding.doc_id}"
     document = element("a", name(key), href=f"#{key}") if finding.doc_id else name(finding.stage)
-    return [
-        document,
-        name("—" if finding.task_id is None else finding.task_id),
-        name(finding.where),
-        text(finding.message),
-        text(finding.hint),
-    ]
+    task = name("—" if finding.task_id is None else finding.task_id)
+    return [document, task, name(finding.where), text(finding.message), text(finding.hint)]
 
 
-_Kind = tuple[str, str]  # template and model
-
-
-def _scores(
-    store: DocsStore, stage: str, progress: Progress | None
-) -> tuple[dict[_Kind, list[float]], dict[_Kind, int]]:
-    """Return the scores of a stage, and how many documents have none, by template and model."""
-    spread: dict[_Kind, list[float]] = {}
-    unscored: dict[_Kind, int] = {}
-    for done, each in enumerate(scores(store, stage), 1):
-        kind = (each.template_id, each.model_id)
-        spread.setdefault(kind, [])
-        if each.score is None:
-            unscored[kind] = unscored.get(kind, 0) + 1
-        else:
-            spread[kind].append(each.score)
-        if progress is not None and done % _STRIDE == 0:
-            progress(f"scores of stage {stage}", done, None)
-    return spread, unscored
-
-
-def _distribution(stage: str, spread: dict[_Kind, list[float]], unscored: dict[_Kind, int]) -> str:
-    every = [score for each in spread.values() for score in each]
+def _render_scores(stage: str, by_kind: ScoresByKind) -> str:
     heading = f"Scores of stage {name(stage)}"
+    every = [score for of_kind in by_kind.values() for score in of_kind if score is not None]
     if not every:
-        count = number(sum(unscored.values()))
+        count = number(sum(map(len, by_kind.values())))
         none = f"No document has a number as its parsed text; {count} have none."
-        return _section(heading, element("p", none), id_="scores")
+        return _render_section(heading, element("p", none), id_="scores")
     least, most = min(every), max(every)
     rows = []
-    for (template, model), of_kind in sorted(spread.items()):
-        kind = [name(template or "—"), name(model or "—")]
-        if of_kind:
-            held = Spread.of(of_kind)
-            plot = histogram(of_kind, least, most)
-            numbers = [f"{value:g}" for value in (held.least, held.median, round(held.mean, 3), held.most)]
-        else:
-            plot, numbers = "", ["—"] * 4
-        counts = [number(len(of_kind)), number(unscored.get((template, model), 0))]
-        rows.append(row([*kind, plot, *counts, *numbers], texts=3))
+    for (template, model), of_kind in sorted(by_kind.items()):
+        found = [score for score in of_kind if score is not None]
+        plot, numbers = "", ["—"] * 4
+        if found:
+            spread = Spread.of(found)
+            plot = draw_histogram(found, least, most)
+            numbers = [f"{value:g}" for value in (spread.least, spread.median, round(spread.mean, 3), spread.most)]
+        counts = [number(len(found)), number(len(of_kind) - len(found))]
+        rows.append(row([name(template or "—"), name(model or "—"), plot, *counts, *numbers], texts=3))
     names = ["template", "model", f"from {least:g} to {most:g}", "scores", "without", "least", "median", "mean", "most"]
-    table = _table(names, rows, caption="Scores by template and model")
+    table = _render_table(names, rows, caption="Scores by template and model")
     legend = "The line in each plot is the median; plots have one range, and each its own height."
-    return _section(heading, table, element("p", legend, class_="faint"), id_="scores")
+    return _render_section(heading, table, element("p", legend, class_="faint"), id_="scores")
 
 
-def _lineage(documents: Documents, there: int) -> str:
+def _render_notes(documents: Documents) -> str:
+    """Return what the page leaves out."""
     notes = []
-    if documents.shown < there:
-        told = f"The page has {number(documents.shown)} of {number(there)} documents: of each stage the first by task."
-        notes.append(element("p", told))
-    held, of = documents.texts
-    if held < of:
-        told = f"It has {number(held)} of {number(of)} texts; the others are linked, where there are files."
-        notes.append(element("p", told, class_="faint"))
-    tools = element(
-        "div",
-        element("label", "Search", for_="search"),
-        element(
-            "input",
-            id="search",
-            type="search",
-            autocomplete="off",
-            placeholder="id, task, template, model …",
-            aria_controls="tree",
-        ),
-        element("button", "Fold all", type="button", id="fold"),
-        element("button", "Unfold a level", type="button", id="unfold"),
-        class_="tools",
-    )
-    listed = element("ul", id="tree", role="tree", aria_label="Documents by lineage", class_="tree")
-    keys = "In the tree: arrow keys move, fold and unfold; Enter shows a document."
-    tree = element(
-        "div",
-        tools,
-        element("p", "", id="status", role="status", class_="faint"),
-        element("div", listed, class_="tree-box"),
-        element("p", keys, class_="faint"),
-    )
-    detail = element(
-        "div",
-        element("p", "Choose a document to see its record and its texts.", class_="faint"),
-        id="detail",
-        class_="detail",
-        role="region",
-        aria_label="Document",
-    )
-    without = element("noscript", element("p", "The lineage needs JavaScript; all above does not."))
-    view = element("div", tree, detail, id="lineage", class_="lineage", hidden="")
-    return _section("Lineage", *notes, without, view, id_="lineage")
+    there, shown, texts, texts_there = (number(count) for count in documents[1:])
+    if documents.shown < documents.there:
+        notes.append(element("p", f"The page has {shown} of {there} documents: of each stage the first by task."))
+    if documents.texts < documents.texts_there:
+        note = f"It has {texts} of {texts_there} texts; the others are linked, where there are files."
+        notes.append(element("p", note, class_="faint"))
+    return "".join(notes)
 
 
-def _data(documents: Documents, report: AuditReport, there: int) -> str:
-    """Return what the script reads, as JSON that cannot end the element it stands in."""
-    told = [
-        (f"{each.stage}/{each.doc_id}", each.level, f"{each.code}: {each.message}")
-        for each in islice((finding for finding in report.findings if finding.doc_id), _FINDINGS * 10)
+def _render_data(documents: Documents, report: AuditReport) -> str:
+    """Return what the script reads, as JSON that cannot end its element."""
+    about_documents = (finding for finding in report.findings if finding.doc_id)
+    findings = [
+        [utf8(part) for part in (f"{each.stage}/{each.doc_id}", each.level, f"{each.code}: {each.message}")]
+        for each in islice(about_documents, _FINDINGS * 10)
     ]
-    findings = [tuple(utf8(part) for part in each) for each in told]
-    data = {**documents.data, "findings": findings, "isCut": documents.shown < there}
-    # What could end the element, or begin a comment in it, is written otherwise; JSON reads it the same.
+    data = {**documents.data, "findings": findings, "isCut": documents.shown < documents.there}
+    # Escape what ends the element or opens a comment in it; JSON reads the escapes as the same text.
     return orjson.dumps(data).decode().replace("</", "<\\/").replace("<!--", "\\u003c!--")
 
 
-def _document(title: str, body: list[str], data: str) -> str:
-    """Return the page; it lets nothing run but its own script, and loads nothing."""
-    style, script = (_asset(each) for each in ("page.css", "page.js"))
-    policy = (
-        f"default-src 'none'; style-src {_hashed(style)}; script-src {_hashed(script)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    return "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en">',
-            "<head>",
-            '<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<meta name="color-scheme" content="light dark">',
-            '<link rel="icon" href="data:,">',
-            element("title", text(title)),
-            f"<style>{style}</style>",
-            "</head>",
-            "<body>",
-            *body,
-            f'<script type="application/json" id="data">{data}</script>',
-            f"<script>{script}</script>",
-            "</body>",
-            "</html>",
-            "",
-        ]
-    )
-
-
-def _asset(file: str) -> str:
-    return Path(__file__).with_name(file).read_text("utf-8")
-
-
-def _hashed(content: str) -> str:
+def _hash_source(content: str) -> str:
+    """Return the source expression with which a Content-Security-Policy admits this content."""
     return f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'"

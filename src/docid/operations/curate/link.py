@@ -18,7 +18,7 @@ from docid.operations.curate.notes import Note, made_at
 from docid.store.docs_store import check_store
 from docid.store.scanning import answered
 from docid.tables.rows import row_type_of
-from docid.tables.tasks import TaskRows, named_stage, read_tasks, write_tasks
+from docid.tables.tasks import TaskRows, infer_stage, read_tasks, write_tasks
 
 if TYPE_CHECKING:
     from docid.store.docs_store import DocsStore
@@ -114,7 +114,7 @@ def link(
     check_store(store)
     path = os.fspath(table)
     if row_type is None:
-        row_type = row_type_of(named_stage(path, store.stages), store.stages)
+        row_type = row_type_of(infer_stage(path, store.stages), store.stages)
     store.stages.check(row_type.stage)
     linker = _Linker(store, row_type, path, force=force)
     linked = linker.report()
