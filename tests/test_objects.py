@@ -902,7 +902,7 @@ def test_many_documents_are_asked_for_at_once(
             another.set()
         return answer(*arguments)
 
-    monkeypatch.setattr("docid.cli.show.store_of", lambda _: store)
+    monkeypatch.setattr("docid.cli.ls.open_store", lambda _: store)
     monkeypatch.setattr(*asked, slow)
     look(store)
     assert another.is_set()
