@@ -20,13 +20,10 @@ LOWEST = [
     *("attrs==23.1.0", "orjson==3.9.0", "rich==13.7.0", "narwhals==2.0.0", "obstore==0.11.0"),
     *("hypothesis==6.100.0", "pytest==8.3.0", "pandas==2.2.0", "polars==1.20.0", "pyarrow==18.0.0"),
 ]
-CORE_TESTS = [
-    f"tests/test_{name}.py"
-    for name in (
-        *("ids", "stages", "document", "errors", "tasks", "store", "store_machine", "backends", "batches", "local"),
-        *("indexed", "audit", "repair", "curate", "lineage", "report", "views", "terminal", "frames", "cli"),
-    )
-]
+MOST_PACKAGES = 60  # in the environment of the session `tests`
+# One file's tests run in one process, in their order: the code blocks of a page share their names.
+PARALLEL = ("-n", "auto", "--maxprocesses", "8", "--dist", "loadfile")
+CORE = (*PARALLEL, "-m", "not integration")
 
 
 def group(name: str) -> list[str]:
@@ -36,12 +33,30 @@ def group(name: str) -> list[str]:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests on this Python, with branch coverage of the installed package."""
+    """Run the tests of the core: what needs few packages, in parallel."""
     session.install(".", *group("tests"))
-    # One place for the figures of all processes: tests start some in directories of their own.
+    installed = str(session.run("python", "-m", "pip", "list", "--format", "freeze", silent=True)).split()
+    session.log(f"{len(installed)} packages are installed; at most {MOST_PACKAGES} are allowed")
+    if len(installed) > MOST_PACKAGES:
+        session.error(f"the group `tests` of pyproject.toml is too large: {' '.join(installed)}")
+    session.run("pytest", *CORE, *session.posargs)
+
+
+@nox.session
+def integrations(session: nox.Session) -> None:
+    """Run the tests of what docid works with: orchestrators, object stores, a browser, notebooks."""
+    session.install(".", *group("integrations"))
+    session.run("pytest", *PARALLEL, "-m", "integration", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Run all tests, and fail unless they cover every branch of the installed package."""
+    session.install(".", *group("integrations"), *group("coverage"))
+    # All processes write their figures to one directory: some tests start processes in directories of their own.
     environment = {"COVERAGE_FILE": str(Path(session.create_tmp()).resolve() / "coverage")}
     session.run("coverage", "erase", env=environment)
-    session.run("coverage", "run", "-m", "pytest", *session.posargs, env=environment)
+    session.run("coverage", "run", "-m", "pytest", *PARALLEL, *session.posargs, env=environment)
     if not session.posargs:
         session.run("coverage", "combine", "--quiet", env=environment)
         session.run("coverage", "report", env=environment)
@@ -90,10 +105,10 @@ def installed(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
-    """Run the tests of the core and of what is easily had on the lowest versions of what docid needs."""
-    session.install(".[cli,frames,objects,testing]", "sybil", "coverage", *LOWEST)
+    """Run the tests of the core on the lowest versions of what docid needs."""
+    session.install(".", *group("tests"), *LOWEST)
     session.run("pip", "list", "--format", "freeze", silent=False)
-    session.run("pytest", *CORE_TESTS, *session.posargs)
+    session.run("pytest", *CORE, *session.posargs)
 
 
 @nox.session
@@ -137,7 +152,7 @@ def dagster_demo(session: nox.Session) -> None:
 @nox.session
 def faults(session: nox.Session) -> None:
     """Kills, power cuts, failing calls, full disks, races, at length; what a write costs. Root, to mount disks."""
-    session.install(".", *group("tests"))
+    session.install(".", *group("tests"), *group("objects"))
     session.run("pytest", "tests/faults", *session.posargs, env={"DOCID_FAULTS": "long"})
     if not session.posargs:
         session.run("python", "benchmarks/million.py")

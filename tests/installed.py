@@ -18,7 +18,7 @@ from pathlib import Path
 
 # What each extra adds: the module that needs it, and the library that comes with it.
 EXTRAS = {
-    "cli": ("docid.cli.terminal", "rich"),
+    "cli": ("docid.cli.styled", "rich"),
     "dagster": ("docid.dagster", "dagster"),
     "frames": ("docid.frames", "narwhals"),
     "objects": ("docid.backends.objects", "obstore"),

@@ -39,7 +39,7 @@ EXTRAS = {
     "store.backends.objects.bucket": {"obstore"},
     "integrations.dagster": {"dagster"},
     "cli.register": {"dagster"},
-    "cli.terminal": {"rich"},
+    "cli.styled": {"rich"},
     "integrations.frames": {"narwhals"},
     "testing": {"hypothesis", "pytest"},
 }

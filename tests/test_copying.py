@@ -244,24 +244,25 @@ def test_a_failing_backend_ends_the_copy_and_another_run_goes_on(
 
 
 def test_a_copy_that_is_killed_is_run_again(local: DocsStore, s3: Moto, tmp_path: Path) -> None:
+    number = 600
     local.write_many(
-        Document(stage="draft", doc_id=f"d{n}", task_id=f"t-{n}", raw_text="x" * 1000) for n in range(1500)
+        Document(stage="draft", doc_id=f"d{n}", task_id=f"t-{n}", raw_text="x" * 1000) for n in range(number)
     )
     url, environment = s3.bucket(), {**os.environ, **s3.environment()}
     command = [sys.executable, "-W", "ignore", "-m", "docid", "copy", str(tmp_path / "docs"), url]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     there = DocsStore(url, options=s3.options())
-    while process.poll() is None and sum(1 for _ in there.ids("draft")) < 200:
-        time.sleep(0.05)
+    while process.poll() is None and sum(1 for _ in there.ids("draft")) < 20:
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     found = sum(1 for _ in there.ids("draft"))
-    assert 200 <= found < 1500
+    assert 20 <= found < number
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     told = re.fullmatch(r"draft: ([0-9,]+) copied, ([0-9,]+) same\n", done.stdout)
     assert told is not None
-    assert sum(int(count.replace(",", "")) for count in told.groups()) == 1500
-    assert audit(there, verify=True).stages["draft"].documents == 1500
+    assert sum(int(count.replace(",", "")) for count in told.groups()) == number
+    assert audit(there, verify=True).stages["draft"].documents == number
 
 
 # --- the command -----------------------------------------------------------------------------------------------

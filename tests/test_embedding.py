@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import os
 import pkgutil
 import re
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from docid import DocsStore, DraftTask, EssayTask, TaskRow, audit, read_tasks, reserve_tasks, write_tasks
+from docid import DocsStore, Document, DraftTask, EssayTask, TaskRow, audit, read_tasks, reserve_tasks, write_tasks
 
 DOCS = Path(__file__).parent.parent / "docs"
 CALL = "a model is called"
-
-
-def needs(package: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(importlib.util.find_spec(package) is None, reason=f"{package} is not installed")
+# Snakemake looks for a missing output for 5 s, for the sake of slow network file systems: not here.
+SNAKEMAKE = ("-m", "snakemake", "--cores", "2", "--latency-wait", "0")
 
 
 def snippet(page: str) -> str:
@@ -66,64 +68,88 @@ def essay_rows(tables: dict[str, Path]) -> list[TaskRow]:
     return list(read_tasks(tables["essay"], EssayTask))
 
 
-@needs("prefect")
+@contextmanager
+def prefect_server(place: Path) -> Iterator[dict[str, str]]:
+    """Start a server of Prefect, and return the variables of the environment that lead to it.
+
+    Without one each run would start its own, which takes most of its time.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/api"
+    environment = {"PREFECT_HOME": str(place / "prefect"), "DO_NOT_TRACK": "1", "PREFECT_API_URL": url}
+    # Coverage has nothing to measure in the server.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    command = [sys.executable, "-W", "ignore", "-m", "prefect", "server", "start", "--no-services", "--port", str(port)]
+    with (place / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            command, cwd=place, env={**inherited, "HOME": str(place), **environment}, stdout=log, stderr=log
+        )
+        try:
+            for _ in range(600):
+                with suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=30):
+                    break
+                assert server.poll() is None, (place / "server.log").read_text()
+                time.sleep(0.2)
+            yield environment
+        finally:
+            server.terminate()
+            server.wait()
+
+
+@pytest.mark.integration("prefect")
 def test_prefect_caches_by_doc_id_and_calls_no_model_twice(tmp_path: Path, tables: dict[str, Path]) -> None:
     (tmp_path / "essays.py").write_text(snippet("prefect.md"), encoding="utf-8")
-    environment = {
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
-        # On a slow machine its server takes longer to start than the 20 s that it is given.
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "DO_NOT_TRACK": "1",
-    }
+    with prefect_server(tmp_path) as environment:
+        first = run(tmp_path, "essays.py", env=environment)
+        assert first.count(CALL) == 4
+        assert texts_are_whole(tmp_path, tables)
+        ids = [row.doc_id for row in essay_rows(tables)]
+        assert str(ids) in first
+        assert (tmp_path / "prefect" / "storage" / f"essay-{ids[0]}").exists()  # a result, under the doc id
 
-    first = run(tmp_path, "essays.py", env=environment)
-    assert first.count(CALL) == 4
-    assert texts_are_whole(tmp_path, tables)
-    ids = [row.doc_id for row in essay_rows(tables)]
-    assert str(ids) in first
-    assert (tmp_path / "prefect" / "storage" / f"essay-{ids[0]}").exists()  # a result, under the doc id
+        again = run(tmp_path, "essays.py", env=environment)
+        assert again.count("Cached") == 4
+        assert CALL not in again
+        assert str(ids) in again
 
-    again = run(tmp_path, "essays.py", env=environment)
-    assert again.count("Cached") == 4
-    assert CALL not in again
-    assert str(ids) in again
-
-    # With the cache set aside the store decides: it keeps what is there, and what it refuses is not tried again.
-    taken = tables["essay"].read_text(encoding="utf-8").replace("e-0", "e-9")
-    tables["essay"].write_text(taken, encoding="utf-8")
-    refused = run(tmp_path, "essays.py", fails=True, env={**environment, "PREFECT_TASKS_REFRESH_CACHE": "true"})
-    assert "LineageConflict" in refused
-    assert "Retry 1/2" not in refused
-    assert CALL not in refused
-    assert "Cached" not in refused
+        # With the cache set aside the store decides: it keeps what is there, and what it refuses is not tried again.
+        taken = tables["essay"].read_text(encoding="utf-8").replace("e-0", "e-9")
+        tables["essay"].write_text(taken, encoding="utf-8")
+        refused = run(tmp_path, "essays.py", fails=True, env={**environment, "PREFECT_TASKS_REFRESH_CACHE": "true"})
+        assert "LineageConflict" in refused
+        assert "Retry 1/2" not in refused
+        assert CALL not in refused
+        assert "Cached" not in refused
 
 
-@needs("snakemake")
+@pytest.mark.integration("snakemake")
 def test_snakemake_makes_what_is_missing_and_tears_no_document(tmp_path: Path, tables: dict[str, Path]) -> None:
     (tmp_path / "Snakefile").write_text(snippet("snakemake.md"), encoding="utf-8")
-    command = ("-m", "snakemake", "--cores", "1")
-
-    first = run(tmp_path, *command)
+    first = run(tmp_path, *SNAKEMAKE)
     assert first.count(CALL) == 4
     assert texts_are_whole(tmp_path, tables)
-    assert "Nothing to be done" in run(tmp_path, *command)
+    assert "Nothing to be done" in run(tmp_path, *SNAKEMAKE)
 
     # It runs every rule again: the documents are there, and stay whole.
-    forced = run(tmp_path, *command, "--forceall")
+    forced = run(tmp_path, *SNAKEMAKE, "--forceall")
     assert forced.count("rule essay") == 2
     assert CALL not in forced
     assert texts_are_whole(tmp_path, tables)
 
 
-@needs("snakemake")
+@pytest.mark.integration("snakemake")
 def test_snakemake_reports_a_reply_that_was_not_parsed_and_keeps_it(tmp_path: Path, tables: dict[str, Path]) -> None:
     code = snippet("snakemake.md").replace("parsed_text=text, prompt_text=prompt", "prompt_text=prompt")
     (tmp_path / "Snakefile").write_text(code, encoding="utf-8")
 
-    run(tmp_path, "-m", "snakemake", "--cores", "1", "--keep-going", fails=True)
-
     store = DocsStore(tmp_path / "docs")
+    for draft in read_tasks(tables["draft"], DraftTask):
+        text = f"A text about {draft.task_id}"
+        store.write(Document.from_task(draft, raw_text=text, parsed_text=text))
+
+    run(tmp_path, *SNAKEMAKE, "--keep-going", fails=True)
+
     for row in essay_rows(tables):
         document = store.read("essay", row.doc_id, verify=True)
         assert (document.parsed_text, document.raw_text) == (None, f"A text about A text about d-{row.task_id[-1]}")

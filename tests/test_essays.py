@@ -209,7 +209,7 @@ SCORED = json.dumps({"choices": [{"message": {"content": CONTENT}}]}).encode()
 def endpoint() -> Iterator[tuple[str, type[Endpoint]]]:
     handler = type("Handler", (Endpoint,), {"requests": [], "status": 200, "reply": b""})
     server = HTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}/v1", handler
     server.shutdown()

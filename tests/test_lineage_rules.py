@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from docid.core.lineage_rules import contradicts, describe_lineage, find_differences, find_unsaid, is_other_lineage
+from docid.core.lineage_rules import contradicts, describe_lineage, find_contradictions, find_unsaid, is_other_lineage
 from docid.core.record import Record
 
 
@@ -24,10 +24,10 @@ def test_unknown_contradicts_nothing(stored: str | None, given: str | None, expe
 
 def test_differences_are_those_values_that_both_have() -> None:
     record = legacy(task_id="t-1", parent_doc_id="d1")
-    assert find_differences(record, "t-2", "d1") == {"task_id": ("t-1", "t-2")}
-    assert list(find_differences(record, "t-2", "d2")) == ["task_id", "parent_doc_id"]
-    assert find_differences(record, None, None) == {}
-    assert find_differences(legacy(), "t-2", "d2") == {}
+    assert find_contradictions(record, "t-2", "d1") == {"task_id": ("t-1", "t-2")}
+    assert list(find_contradictions(record, "t-2", "d2")) == ["task_id", "parent_doc_id"]
+    assert find_contradictions(record, None, None) == {}
+    assert find_contradictions(legacy(), "t-2", "d2") == {}
 
 
 def test_an_unknown_lineage_is_described_and_is_no_other_one() -> None:

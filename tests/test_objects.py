@@ -52,6 +52,7 @@ from docid.testing import BackendTests
 from tests.servers import CREDENTIALS, Moto
 
 SECRET = CREDENTIALS["secret_access_key"]
+PATIENCE = 0.5  # seconds that a store behind a proxy waits for an answer
 
 
 class TestInMemory(BackendTests):
@@ -425,7 +426,7 @@ class Proxy:
                     self.after()
                 return
             if fault == "slow":
-                time.sleep(3)
+                time.sleep(4 * PATIENCE)
             if fault == "answer torn":
                 answer = answer[: len(answer) // 2]
             connection.sendall(answer)
@@ -469,7 +470,7 @@ def behind(between: Proxy, s3: Moto, url: str, **retries: Any) -> DocsStore:
         **retries,
     }
     options = s3.options(endpoint=between.endpoint, retry_config=quick)
-    options["client_options"] = {"allow_http": True, "timeout": timedelta(seconds=1)}
+    options["client_options"] = {"allow_http": True, "timeout": timedelta(seconds=PATIENCE)}
     return DocsStore(url, options=options)
 
 
@@ -901,7 +902,7 @@ def test_many_documents_are_asked_for_at_once(
             another.set()
         return answer(*arguments)
 
-    monkeypatch.setattr("docid.cli.show.store_of", lambda _: store)
+    monkeypatch.setattr("docid.cli.ls.open_store", lambda _: store)
     monkeypatch.setattr(*asked, slow)
     look(store)
     assert another.is_set()

@@ -543,7 +543,7 @@ def test_unwritable_directory_is_refused_first(
     here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("docid.cli.report.page", lambda *_, **__: pytest.fail("the page was made"))
-    monkeypatch.setattr("docid.cli.options.os.access", lambda *_: False)
+    monkeypatch.setattr("docid.cli.inputs.os.access", lambda *_: False)
     code, _, err = run(capfd, "report", "-o", "x.html")
     assert (code, err) == (2, "docid: --output x.html: nothing can be written in .; expected another place\n")
 

@@ -24,11 +24,17 @@ from docid import (
     write_tasks,
 )
 from docid.backends import LocalBackend
-from docid.cli import main, terminal
-from docid.cli.terminal import Meter
+from docid.cli import main, progress
+from docid.cli.progress import Progress
 
 WITHOUT_RICH = "import sys; sys.modules['rich'] = None; from docid.cli import main; sys.exit(main(sys.argv[1:]))"
 WITH_RICH = WITHOUT_RICH.replace("sys.modules['rich'] = None; ", "")
+
+
+def hide_rich(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "docid.cli.styled", raising=False)
+    for name in ("rich", "rich.console"):
+        monkeypatch.setitem(sys.modules, name, None)
 
 
 @pytest.fixture(params=["rich", "plain"])
@@ -38,15 +44,14 @@ def is_rich(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
     if request.param == "plain":
-        monkeypatch.setitem(sys.modules, "rich", None)
-        monkeypatch.setitem(sys.modules, "rich.console", None)
+        hide_rich(monkeypatch)
     return bool(request.param == "rich")
 
 
 @pytest.fixture
 def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def set_up() -> None:
-        monkeypatch.setattr(terminal, "_REFRESHED", 0.0)
+        monkeypatch.setattr(progress, "_REFRESH", 0.0)
         for each in ("documents", "rows"):
             monkeypatch.setattr(f"docid.operations.shards.{each}.STRIDE", 1)
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
@@ -121,8 +126,8 @@ def test_how_fast_it_goes_and_how_long_it_takes(
 ) -> None:
     on_a_terminal()
     now = [100.0]
-    monkeypatch.setattr(terminal, "monotonic", lambda: now[0])
-    meter = Meter()
+    monkeypatch.setattr(progress, "monotonic", lambda: now[0])
+    meter = Progress()
     said = []
     for seconds, done, of in (
         *((0.0, 0, 10_000), (0.5, 100, 10_000), (2.0, 2_000, 10_000), (10.0, 10_000, 10_000)),
@@ -154,10 +159,11 @@ def test_a_line_is_not_written_more_often_than_it_can_be_read(
     on_a_terminal: Callable[[], None], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_a_terminal()
-    monkeypatch.setitem(sys.modules, "rich.console", None)
-    monkeypatch.setattr(terminal, "_REFRESHED", 3600.0)
-    meter = Meter()
-    assert list(meter.over(range(1000), "things", 1000)) == list(range(1000))
+    hide_rich(monkeypatch)
+    monkeypatch.setattr(progress, "_REFRESH", 3600.0)
+    meter = Progress()
+    for done in range(1, 1001):
+        meter.show("things", done, 1000)
     assert seen(capfd.readouterr().err).split("\r")[1:3] == ["things: 1 of 1,000", "things: 1,000 of 1,000"]
 
 
@@ -182,11 +188,11 @@ def test_a_total_that_cannot_be_told_is_left_out(
         raise UnreadableDocument("draft", "", "docs/draft", "no directory")
 
     monkeypatch.setattr(LocalBackend, "ids", refused)
-    monkeypatch.setitem(sys.modules, "rich.console", None)
-    Meter().document(local, "draft")  # nobody looks
+    hide_rich(monkeypatch)
+    Progress().count_document(local, "draft")  # nobody looks
     assert capfd.readouterr().err == ""
     on_a_terminal()
-    Meter().document(local, "draft")
+    Progress().count_document(local, "draft")
     assert capfd.readouterr().err == "\rdocuments of stage draft: 1"
 
 
@@ -323,9 +329,9 @@ def test_a_line_is_no_longer_than_the_terminal_is_wide(
     on_a_terminal: Callable[[], None], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_a_terminal()
-    monkeypatch.setitem(sys.modules, "rich.console", None)
+    hide_rich(monkeypatch)
     monkeypatch.setenv("COLUMNS", "20")
-    meter = Meter()
+    meter = Progress()
     meter.show("a name\x1b that is longer than twenty", 1, 2)
     assert capfd.readouterr().err == "\ra name\\x1b that is "
 

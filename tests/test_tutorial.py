@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 NOTEBOOK = Path(__file__).parent.parent / "docs" / "tutorial.ipynb"
 
 
@@ -17,6 +19,7 @@ def printed(notebook: dict[str, Any]) -> list[str]:
     return ["".join(output["text"]) for output in outputs if output["output_type"] == "stream"]
 
 
+@pytest.mark.integration("nbclient")
 def test_the_tutorial_runs_and_prints_what_it_says(tmp_path: Path) -> None:
     copy = tmp_path / "tutorial.ipynb"
     copy.write_bytes(NOTEBOOK.read_bytes())

@@ -26,7 +26,9 @@ from docid.errors import (
 from docid.operations.auditing import AuditReport, audit
 from docid.store.docs_store import DocsStore
 from docid.store.stored import StoredDocument
-from docid.tables.tasks import DraftTask, EssayTask, EvaluationTask, TaskRow, read_tasks, reserve_tasks, write_tasks
+from docid.tables.reserve import reserve_tasks
+from docid.tables.rows import DraftTask, EssayTask, EvaluationTask, TaskRow
+from docid.tables.tasks import read_tasks, write_tasks
 
 __all__ = [
     "DEFAULT_STAGES",

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,22 +16,35 @@ REPORT: list[str] = []
 
 
 @contextlib.contextmanager
+def _one_process_at_a_time() -> Iterator[None]:
+    """Hold a lock that all processes of a test run share."""
+    fd = os.open(tempfile.gettempdir(), os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
 def open_to_everybody(directory: Path) -> Iterator[None]:
     """Let everybody come to a directory and read what is in it, and nobody else write it, whatever the umask was.
 
-    The directories above it, which may be anybody's, get their modes back.
+    The directories above it, which may be anybody's, get their modes back. Parallel test processes share these
+    directories, so that each waits for the others.
     """
     for path in (directory, *directory.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    modes = {path: path.stat().st_mode for path in directory.parents}
-    closed = {path: mode for path, mode in modes.items() if mode & 0o055 != 0o055}
-    for path, mode in closed.items():
-        path.chmod(mode | 0o055)
-    try:
-        yield
-    finally:
+    with _one_process_at_a_time():
+        modes = {path: path.stat().st_mode for path in directory.parents}
+        closed = {path: mode for path, mode in modes.items() if mode & 0o055 != 0o055}
         for path, mode in closed.items():
-            path.chmod(mode)
+            path.chmod(mode | 0o055)
+        try:
+            yield
+        finally:
+            for path, mode in closed.items():
+                path.chmod(mode)
 
 
 class Tally:

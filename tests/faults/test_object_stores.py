@@ -17,6 +17,8 @@ from docid.testing import BackendTests
 from tests.faults import LONG, Tally
 from tests.servers import Azurite, Moto, azurite_program
 
+pytestmark = pytest.mark.integration("moto")
+
 WRITERS = 8
 ROUNDS = 300 if LONG else 10
 WRITES = 1000

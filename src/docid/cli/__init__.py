@@ -11,16 +11,31 @@ import io
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import NoReturn
 
 from docid._version import __version__
-from docid.cli import audit, copy, curate, lineage, migrate, register, repair, report, reserve, show
-from docid.cli.options import UsageError
-from docid.cli.output import complain
+from docid.cli import (
+    audit,
+    backfill,
+    copy,
+    lineage,
+    link,
+    ls,
+    migrate,
+    register,
+    repair,
+    replay,
+    report,
+    reserve,
+    scores,
+    select,
+    show,
+)
+from docid.cli.arguments import UsageError, add_command
+from docid.cli.output import Output, complain, discard
 from docid.errors import DocidError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["main"]
 
@@ -31,31 +46,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments behind the program's name; those of the process if None.
     """
-    if sys.stdout is None:  # closed by the caller (>&-): nobody reads what is printed
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
-    if sys.stderr is None:  # as above; what is printed to None goes to standard output
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal that cannot show a character is no reason to stop.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    arguments, unknown = _parser().parse_known_args(argv)
-    if unknown:  # told with the usage of the command that was given them
+    _prepare_streams()
+    arguments, unknown = _build_parser().parse_known_args(argv)
+    if unknown:  # reported with the usage of the command that was given them
         arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    out = Output(sys.stdout, as_json=getattr(arguments, "json", False))
     code: int = 0
     try:
-        code = arguments.run(arguments)
+        with out.progress:
+            code = arguments.run(arguments, out)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader has gone (docid ls | head): nobody is left to tell. Python would complain at exit otherwise.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return code
+        discard(sys.stdout)
     except (DocidError, OSError, ValueError, UsageError) as error:
         complain(error)
         return 2
     except KeyboardInterrupt:
         complain("interrupted")
-        return 130  # as shells say it: 128 and the number of the signal
+        return 130  # as shells have it: 128 and the number of the signal
     return code
+
+
+def _prepare_streams() -> None:
+    """Make sure that standard output and standard error can be printed to."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller (>&-): nobody reads what is printed
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that cannot show a character is no reason to stop.
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,14 +85,12 @@ class _Parser(argparse.ArgumentParser):
         """Print what is wrong, with the nearest of the choices if one is near, and exit."""
         wrong = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message)
         if wrong is not None:
-            import difflib  # noqa: PLC0415 - for this alone
-
-            for near in difflib.get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), 1, 0.7):
+            for near in get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), 1, 0.7):
                 message += f"; did you mean {near}?"
         super().error(message)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         allow_abbrev=False,
         prog="docid",
@@ -80,8 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"docid {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (reserve, show, lineage, audit, report, repair, curate, migrate, copy, register):
-        command.add(verbs)
-    for verb in verbs.choices.values():
-        verb.set_defaults(parser=verb)
+    # In the order of `docid --help`.
+    for command in (reserve, show, ls, lineage, audit, report, repair, link, scores, select, replay, migrate, backfill):
+        add_command(verbs, command)
+    for command in (copy, register):
+        add_command(verbs, command)
     return parser

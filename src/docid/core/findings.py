@@ -67,7 +67,7 @@ class Finding(NamedTuple):
         task_id: the task of that document, where it is known.
         where: the path, or file and row.
         message: what is wrong.
-        hint: what to do about it.
+        hint: what to do about it; empty where the message says it.
         action: what `docid repair` does about it. `quarantine`: it moves it aside. `settle`: it finishes or rolls back
             an interrupted replace. None: it leaves that to people.
         expected: the record that it was seen beside: where another one is there by now, repair does nothing.
@@ -106,7 +106,8 @@ class Finding(NamedTuple):
     def __str__(self) -> str:
         name = f"{self.stage}/{self.doc_id}" if self.doc_id else f"stage {self.stage}"
         task = "" if self.task_id is None else f" (task_id={self.task_id!r})"
-        return f"{self.code}: {name}{task} at {self.where}: {self.message}; {self.hint}"
+        text = f"{self.code}: {name}{task} at {self.where}: {self.message}"
+        return f"{text}; {self.hint}" if self.hint else text
 
 
 class Change(NamedTuple):

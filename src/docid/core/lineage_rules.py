@@ -6,7 +6,7 @@ no match either.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from docid._text import shown
 from docid.errors import LineageConflict
@@ -15,14 +15,30 @@ if TYPE_CHECKING:
     from docid.core.record import Record
 
 __all__ = [
+    "HasLineage",
     "check_lineage",
     "contradicts",
     "describe_lineage",
+    "find_contradictions",
     "find_differences",
     "find_unsaid",
     "is_other_lineage",
     "is_same_lineage",
 ]
+
+
+class HasLineage(Protocol):
+    """What has a lineage: a row, a document, a record."""
+
+    @property
+    def task_id(self) -> str | None:
+        """The task."""
+        ...
+
+    @property
+    def parent_doc_id(self) -> str | None:
+        """The parent's doc id."""
+        ...
 
 
 def is_same_lineage(record: Record, task_id: str | None, parent_doc_id: str | None) -> bool | None:
@@ -38,6 +54,18 @@ def is_same_lineage(record: Record, task_id: str | None, parent_doc_id: str | No
 def is_other_lineage(old: Record, new: Record) -> bool:
     """Return whether two records are of different lineages, as far as they say it: then they are no two versions."""
     return is_same_lineage(old, new.task_id, new.parent_doc_id) is False
+
+
+def find_differences(document: HasLineage, expected: HasLineage, *, legacy: bool) -> list[str]:
+    """Return in what a document's lineage differs from another, as the names of the record's keys.
+
+    Args:
+        document: the document.
+        expected: the row that it is compared with, say.
+        legacy: whether the document may come from a record of an older system: what it does not say is no difference.
+    """
+    found = {"task_id": document.task_id, "parent_doc_id": document.parent_doc_id}
+    return [key for key, value in found.items() if value != getattr(expected, key) and not (legacy and value is None)]
 
 
 def check_lineage(  # noqa: PLR0917 - the names of the document that is to be written
@@ -72,7 +100,7 @@ def contradicts(stored: str | None, given: str | None) -> bool:
     return stored is not None and given is not None and stored != given
 
 
-def find_differences(
+def find_contradictions(
     record: Record, task_id: str | None, parent_doc_id: str | None
 ) -> dict[str, tuple[str | None, str | None]]:
     """Return the values in which a record differs from another source: by key, the record's value and the other one.

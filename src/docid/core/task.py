@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from docid._text import shown
 from docid.core.ids import DocId, check_doc_id
@@ -11,24 +11,31 @@ from docid.errors import InvalidName
 _MISSING = frozenset({"", "nan", "null", "none"})
 
 
-class TaskLike(Protocol):
-    """What a document takes from a task row: its identity and lineage."""
+class _Task(Protocol):
+    """The identity and lineage of a task row, apart from its stage."""
 
     @property
-    def stage(self) -> str:  # noqa: D102 - the class names them
-        ...
+    def doc_id(self) -> str: ...
     @property
-    def doc_id(self) -> str:  # noqa: D102 - the class names them
-        ...
+    def task_id(self) -> str: ...
     @property
-    def task_id(self) -> str:  # noqa: D102 - the class names them
-        ...
+    def parent_doc_id(self) -> str | None: ...
     @property
-    def parent_doc_id(self) -> str | None:  # noqa: D102 - the class names them
-        ...
+    def doc_run_id(self) -> str | None: ...
+
+
+class _StageOfClass(_Task, Protocol):
+    stage: ClassVar[str]
+
+
+class _StageOfRow(_Task, Protocol):
     @property
-    def doc_run_id(self) -> str | None:  # noqa: D102 - the class names them
-        ...
+    def stage(self) -> str: ...
+
+
+# What a document takes from a task row. Two protocols, because pyright keeps class variables and properties apart:
+# `stage: ClassVar[str] = "outline"` matches the first only, a plain `stage = "outline"` the second only.
+TaskLike = _StageOfClass | _StageOfRow
 
 
 def reserved_id(row: TaskLike) -> DocId:

@@ -19,8 +19,8 @@ from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.errors import TaskTableError
 from docid.store.docs_store import DocsStore
 from docid.tables.csvfile import Faults
-from docid.tables.rows import row_type_of
-from docid.tables.tasks import TaskRow, TaskRows, lineages_of, read_lineages
+from docid.tables.rows import TaskRow, row_type_of
+from docid.tables.tasks import TaskRows, list_lineages, read_lineages
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -202,7 +202,7 @@ def _table(stage: str, table: object, stages: Stages) -> Table:
     if not isinstance(table, Iterable):
         raise TypeError(f"tables[{stage!r}]: expected a path or rows, got {type(table).__name__}")
     file = table.file if isinstance(table, TaskRows) else ""
-    return Table(file, list(lineages_of(cast("Iterable[TaskRow]", table), stage)))
+    return Table(file, list(list_lineages(cast("Iterable[TaskRow]", table), stage)))
 
 
 def _check_headers(tables: Mapping[str, Table], stages: Stages) -> None:

@@ -13,7 +13,7 @@ from docid._text import shown
 from docid.core.document import ALL_FILES, FORMAT, OUR_KEYS, timestamp
 from docid.core.findings import Change
 from docid.core.ids import DOC_ID_EXPECTED, check_doc_id, check_text, is_doc_id
-from docid.core.lineage_rules import contradicts, find_differences, find_unsaid
+from docid.core.lineage_rules import contradicts, find_contradictions, find_unsaid
 from docid.core.metadata import DEPTH, is_too_deep
 from docid.core.record import RECORD_FILE, PartEntry, Record, nonce
 from docid.core.task import is_missing
@@ -24,7 +24,7 @@ from docid.store.docs_store import check_store
 from docid.store.scanning import find_leftovers
 from docid.store.stored import StoredDocument
 from docid.tables.csvfile import Faults, read_columns
-from docid.tables.tasks import named_stage
+from docid.tables.tasks import infer_stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -229,7 +229,7 @@ def _plan_upgrade(store: DocsStore, version: StoredDocument, rows: _Lineages, *,
     has_parent = store.stages.parent_of(version.stage) is not None
     row = rows.get(version.doc_id, (None, None))
     task_id, parent = row or (None, None)
-    differing = find_differences(version.facts, task_id, parent if has_parent else None)
+    differing = find_contradictions(version.facts, task_id, parent if has_parent else None)
     lineage, sources = _complete_lineage(version, own, row, has_parent=has_parent)
     created_at, source = _find_time(store, version, own["created_at"], assume_utc=assume_utc)
     if source is not None:
@@ -380,7 +380,7 @@ def backfill(
         raise ValueError(f"key: {key!r}; expected a key of metadata, none of {', '.join(OUR_KEYS)}")
     check_store(store)
     path = os.fspath(table)
-    stage = named_stage(path, store.stages) if stage is None else store.stages.check(stage)
+    stage = infer_stage(path, store.stages) if stage is None else store.stages.check(stage)
     return _backfill(store, stage, key, _read_values(path, stage, column), apply=not dry_run)
 
 

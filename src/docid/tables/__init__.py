@@ -1,1 +1,1 @@
-"""Task tables: rows, reading and writing them as CSV, reserving ids, and looking rows up."""
+"""Task tables: rows, reading and writing them as CSV, reserving their ids, and finding them by doc id."""

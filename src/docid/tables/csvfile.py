@@ -1,4 +1,4 @@
-"""Tables as CSV files: reading them record by record with all their faults, and replacing them atomically."""
+"""CSV files: quoting, line ends, BOM, gzip, and every fault of a file with its row."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from docid._text import visible
 from docid.errors import Problem, TaskTableError
+from docid.tables.atomicfile import AtomicFile
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from docid.tables.atomicfile import AtomicFile
-
-_KEPT_PROBLEMS = 1000
+_PROBLEM_LIMIT = 1000  # kept in full; the rest is only counted
 
 
 class Faults:
-    """The faults of a table: the first of them whole, all of them counted."""
+    """The faults of a table: all are counted, the first 1,000 are kept."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -34,12 +33,12 @@ class Faults:
     def add(self, row: int | None, column: str | None, value: str, expected: str) -> None:
         """Note one fault; the arguments are those of `Problem`."""
         self.count += 1
-        if self.count <= _KEPT_PROBLEMS:
+        if self.count <= _PROBLEM_LIMIT:
             self.problems.append(Problem(self.file, row, column, value, expected))
 
     def take_over(self, error: TaskTableError) -> None:
-        """Note the faults of an error as one's own."""
-        self.problems = [*self.problems, *error.problems][:_KEPT_PROBLEMS]
+        """Note the faults of an error too."""
+        self.problems = [*self.problems, *error.problems][:_PROBLEM_LIMIT]
         self.count += error.count
 
     def raise_any(self) -> None:
@@ -49,9 +48,9 @@ class Faults:
 
 
 def open_table(file: str, *, bom: bool = False, gz: bool | None = None) -> io.TextIOBase:
-    """Open a table for reading, its BOM left out unless asked for; compressed where its name says so, or `gz`.
+    """Open a table for reading, as text without its BOM (unless `bom`); gzip where the name says so, or by `gz`.
 
-    Bytes that are not UTF-8 come as lone surrogates, to be reported with their cell.
+    Bytes that are not UTF-8 become lone surrogates, so that a fault can name their cell.
     """
     encoding = "utf-8" if bom else "utf-8-sig"
     if file.endswith(".gz") if gz is None else gz:
@@ -62,36 +61,34 @@ def open_table(file: str, *, bom: bool = False, gz: bool | None = None) -> io.Te
 
 
 FileState = tuple[int, int, int, int]
-"""Which file it is, and what it held: device, inode, size in bytes, time of the last change in nanoseconds."""
+"""The identity and content of a file: device, inode, size in bytes, time of the last change in nanoseconds."""
 
 
-def state_of(file: str | int) -> FileState:
-    """Return the state of a file, given as a path or descriptor.
-
-    Raises:
-        OSError: there is none.
-    """
-    there = os.stat(file)
-    return there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns
+def get_state(file: str) -> FileState:
+    """Return the state of a file; raise OSError if there is none."""
+    found = os.stat(file)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def check_unchanged(file: str, seen: FileState) -> None:
-    """Refuse a table that is another by now than the one whose rows were read.
-
-    Raises:
-        TaskTableError: it is; what was made of those rows would undo what somebody else has written meanwhile.
-    """
+    """Raise a `TaskTableError` if a file changed since its rows were read: writing them would undo that change."""
     with contextlib.suppress(FileNotFoundError):
-        if state_of(file) == seen:
+        if get_state(file) == seen:
             return
     wrong = "changed by somebody else since its rows were read; nothing was written: do it again with what it is now"
     raise TaskTableError([Problem(file, None, None, "", wrong)])
 
 
-def records_of(stream: Iterable[str], faults: Faults) -> Iterator[tuple[int, list[str]]]:
-    """Return the records of a CSV file with their numbers, from 1; what cannot be read becomes a fault."""
-    # The module's own limit of 131,072 characters a cell is one setting for the whole process; a table that was
-    # written has to be readable again.
+def read_records(file: str, faults: Faults) -> Iterator[tuple[int, list[str]]]:
+    """Yield the records of a table with their numbers, from 1, the header first. See `parse_records`."""
+    with open_table(file) as stream:
+        yield from parse_records(stream, faults)
+
+
+def parse_records(stream: Iterable[str], faults: Faults) -> Iterator[tuple[int, list[str]]]:
+    """Yield the records of CSV text with their numbers, from 1; note as a fault what is not CSV or not gzip."""
+    # The csv module limits a cell to 131,072 characters, for the whole process. A table that docid wrote has to be
+    # readable again.
     csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
     reader = csv.reader(stream, strict=True)
     number = 0
@@ -104,7 +101,7 @@ def records_of(stream: Iterable[str], faults: Faults) -> Iterator[tuple[int, lis
         except csv.Error as error:
             faults.add(number, None, "", f"not CSV: {error}; expected quotes closed, and doubled inside of quotes")
         except (EOFError, OSError, zlib.error) as error:
-            # gzip: a file cut off, or no gzip file at all. Nothing comes after that.
+            # gzip raises an OSError without errno for a file that is no gzip file. Nothing can be read after that.
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             faults.add(number, None, "", f"not gzip: {error}; expected a whole file")
@@ -114,157 +111,119 @@ def records_of(stream: Iterable[str], faults: Faults) -> Iterator[tuple[int, lis
                 yield number, cells
 
 
-def picked(
-    records: Iterable[tuple[int, list[str]]], columns: Sequence[str], wanted: Sequence[str], faults: Faults
-) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Return of each record, behind its number, the cells of the `wanted` columns, as they stand.
-
-    Empty for a column that is not there. Damaged records become faults and are left out.
-    """
-    # Behind the last cell of every row one is added that is empty, for the columns that are not there.
-    width = len(columns)
-    positions = [columns.index(name) if name in columns else width for name in wanted]
-    # Of one position alone it would return no tuple.
-    pick = itemgetter(*positions) if len(positions) > 1 else itemgetter(slice(positions[0], positions[0] + 1))
-    for number, cells in records:
-        if not is_damaged(number, cells, columns, faults):
-            cells.append("")
-            yield number, pick(cells)
-
-
 def read_columns(
     file: str, needed: Sequence[str], optional: Sequence[str] = ()
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Read of a table the cells of some columns, with the numbers of the rows. A stream.
+    """Read some columns of a table as a stream of the rows' numbers and cells; damaged rows are left out.
 
-    Raises:
-        TaskTableError: a column of `needed` is missing, at once; rows that are damaged, at the end. They are left out.
-        OSError: the file cannot be read.
+    It raises a `TaskTableError` at once where a column of `needed` is missing, and at the end for damaged rows.
     """
-    cells = _read_columns(file, needed, optional)
-    next(cells)  # the header is read, and its faults are raised, here
-    return cells
-
-
-def _read_columns(file: str, needed: Sequence[str], optional: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
     faults = Faults(file)
-    with open_table(file) as stream:
-        records = records_of(stream, faults)
-        _, header = next(records, (1, []))
-        check_header(header, faults, (*needed, *optional))
-        faults.raise_any()
-        for name in needed:
-            if name not in header:
-                faults.add(1, name, "", f"missing from the header; the columns are {names_shown(header) or 'none'}")
-        faults.raise_any()
-        yield 1, ()
-        yield from picked(records, header, (*needed, *optional), faults)
+    records = read_records(file, faults)
+    _, header = next(records, (1, []))
+    check_header(header, faults, (*needed, *optional))
+    for name in needed:
+        if name not in header:
+            faults.add(1, name, "", f"missing from the header; the columns are {format_names(header) or 'none'}")
+    faults.raise_any()
+    return select_cells(records, header, (*needed, *optional), faults)
+
+
+def select_cells(
+    records: Iterable[tuple[int, list[str]]], header: Sequence[str], wanted: Sequence[str | None], faults: Faults
+) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield the number of each record with its cells of the `wanted` columns; raise all faults at the end."""
+    # Each record gets one more cell, an empty one, for the columns that are missing.
+    positions = [header.index(name) if name in header else len(header) for name in wanted]
+    # With one position itemgetter would return the cell alone; with several it is fast.
+    pick = itemgetter(*positions) if len(positions) > 1 else lambda cells: (cells[positions[0]],)
+    for number, cells in records:
+        if not is_damaged(number, cells, header, faults):
+            cells.append("")
+            yield number, pick(cells)
     faults.raise_any()
 
 
-def check_header(header: Sequence[str], faults: Faults, names: Iterable[str]) -> bool:
-    """Return whether columns can be looked up in a header; note what is wrong, and which `names` it has twice."""
-    if _is_of_other_encoding(header, faults):
-        return False
-    if len(header) == 1 and (separator := next((each for each in ";\t|" if each in header[0]), None)):
+def check_header(header: Sequence[str], faults: Faults, names: Iterable[str]) -> None:
+    """Note which of some names a header has twice; raise a `TaskTableError` unless it is UTF-8 with commas."""
+    text = ",".join(header)
+    if text.startswith(("\udcff\udcfe", "\udcfe\udcff")):  # the BOMs of UTF-16, as open_table decodes them
+        faults.add(None, None, "", "UTF-16; expected the table saved as UTF-8 (of a spreadsheet: 'CSV UTF-8')")
+    elif not _is_utf8(text):
+        faults.add(1, None, text, _NOT_UTF8)
+    elif len(header) == 1 and (separator := next((each for each in ";\t|" if each in header[0]), None)):
         faults.add(1, None, header[0], f"separated by {separator!r}; expected commas")
-        return False
+    faults.raise_any()
     counts = Counter(header)
     for name in names:
         if counts[name] > 1:
             faults.add(1, name, "", "there twice; expected each column once")
-    return True
 
 
-def _is_of_other_encoding(header: Sequence[str], faults: Faults) -> bool:
-    text = ",".join(header)
-    if text.startswith(_UTF16_BOMS):
-        faults.add(None, None, "", "UTF-16; expected the table saved as UTF-8 (of a spreadsheet: 'CSV UTF-8')")
-    elif _not_utf8(text):
-        faults.add(1, None, text, _NOT_UTF8)
-    else:
-        return False
-    return True
+_NOT_UTF8 = "not UTF-8; expected the table saved as UTF-8"
 
 
-_UTF16_BOMS = ("\udcff\udcfe", "\udcfe\udcff")  # as open_table gives them
+def _is_utf8(text: str) -> bool:
+    """Return whether text from `open_table` stands for bytes that are UTF-8."""
+    return text.isascii() or re.search("[\udc80-\udcff]", text) is None
 
 
-def misspelt(name: str, header: Collection[str]) -> str | None:
-    """Return the column that is `name` but for case, blanks, `_` and `-`, where there is none of that name."""
-    if name in header:
-        return None
-    return next((each for each in header if _folded(each) == _folded(name)), None)
-
-
-def _folded(name: str) -> str:
-    return re.sub(r"[\s_-]", "", name).casefold()
-
-
-def is_damaged(number: int, cells: Sequence[str], columns: Sequence[str], faults: Faults) -> bool:
-    """Return whether a record is none of a table with these columns, or not UTF-8; note what is wrong."""
-    if len(cells) != len(columns):
-        faults.add(number, None, "", f"{len(cells)} cells; expected {len(columns)}, as in the header")
+def is_damaged(number: int, cells: Sequence[str], header: Sequence[str], faults: Faults) -> bool:
+    """Return whether a record has another number of cells than the header, or is not UTF-8; note it as a fault."""
+    if len(cells) != len(header):
+        faults.add(number, None, "", f"{len(cells)} cells; expected {len(header)}, as in the header")
         return True
-    if not _not_utf8("".join(cells)):
+    if _is_utf8("".join(cells)):
         return False
-    for name, text in zip(columns, cells, strict=True):
-        if _not_utf8(text):
+    for name, text in zip(header, cells, strict=True):
+        if not _is_utf8(text):
             faults.add(number, name, text, _NOT_UTF8)
     return True
 
 
-_NOT_UTF8 = "not UTF-8; expected the table saved as UTF-8"
-_COLUMNS_SHOWN = 20  # of a header, in a message
+def find_misspelling(name: str, header: Collection[str]) -> str | None:
+    """Return the column that is `name` except for case, blanks, `_` and `-`; None where `name` itself is a column."""
+
+    def fold(text: str) -> str:
+        return re.sub(r"[\s_-]", "", text).casefold()
+
+    return None if name in header else next((each for each in header if fold(each) == fold(name)), None)
 
 
-def names_shown(header: Sequence[str]) -> str:
-    """Return the names of columns for a message, the first ones."""
-    names = [visible(name if len(name) <= _NAME_SHOWN else f"{name[:_NAME_SHOWN]}…") for name in header]
-    return ", ".join(names[:_COLUMNS_SHOWN]) + (", …" if len(names) > _COLUMNS_SHOWN else "")
-
-
-_NAME_SHOWN = 60
-
-
-def _not_utf8(text: str) -> bool:
-    """Return whether `text`, from `open_table`, stands for bytes that are not UTF-8."""
-    return not text.isascii() and re.search("[\udc80-\udcff]", text) is not None
+def format_names(header: Sequence[str]) -> str:
+    """Return the names of columns for a message: the first 20, each up to 60 characters."""
+    names = [visible(name if len(name) <= 60 else f"{name[:60]}…") for name in header]  # noqa: PLR2004 - see above
+    return ", ".join(names[:20]) + (", …" if len(names) > 20 else "")  # noqa: PLR2004 - see above
 
 
 class Shape(NamedTuple):
-    """What a table looks like beside its text."""
+    """How a table is written: its line ends, its BOM, and its columns in order."""
 
     newline: str = "\n"
     bom: bool = False
     columns: tuple[str, ...] = ()
 
 
-def shape_of(file: str) -> Shape:
-    """Return the shape of a table. Where it has no header its columns are none.
+def read_shape(file: str) -> Shape:
+    """Return the shape of a table, without columns where it has no header; raise a `TaskTableError` as reading does."""
+    lines: list[str] = []
 
-    Raises:
-        TaskTableError: it cannot be read.
-    """
-    first: list[str] = []
-
-    def lines(stream: io.TextIOBase) -> Iterator[str]:
+    def note_lines(stream: io.TextIOBase) -> Iterator[str]:
         for line in stream:
-            first.append(line)
-            yield line.removeprefix("\ufeff") if len(first) == 1 else line
+            lines.append(line)
+            yield line.removeprefix("\ufeff") if len(lines) == 1 else line
 
     faults = Faults(file)
     with open_table(file, bom=True) as stream:
-        # The lines of the header alone: its last one ends as the table's lines do.
-        _, header = next(records_of(lines(stream), faults), (1, []))
-    _is_of_other_encoding(header, faults)
-    faults.raise_any()
-    newline = "\r\n" if first and first[-1].endswith("\r\n") else "\n"
-    return Shape(newline, bool(first) and first[0].startswith("\ufeff"), tuple(header))
+        # This reads the lines of the header alone; the last one ends as the lines of the table do.
+        _, header = next(parse_records(note_lines(stream), faults), (1, []))
+    check_header(header, faults, ())
+    first, last = (lines[0], lines[-1]) if lines else ("", "")
+    return Shape("\r\n" if last.endswith("\r\n") else "\n", first.startswith("\ufeff"), tuple(header))
 
 
 class TableWriter:
-    """A table that is being written beside its place, and put there when it is whole."""
+    """A table that is written beside its place; `commit` puts it there when it is whole."""
 
     def __init__(self, file: str, shape: Shape) -> None:
         self.count = 0
@@ -274,8 +233,7 @@ class TableWriter:
         self._header: dict[str, None] = {}  # in order
         self._new: AtomicFile | None = None
         self._stream: Any = None
-        # One spelling of CSV everywhere: with this line end the csv module quotes both \r and \n, which its older
-        # versions do only for those of the line end; write() puts the wanted one in its place.
+        # With this line end the csv module quotes both \r and \n, in all its versions; write() replaces it.
         self._writer = csv.writer(self, lineterminator="\r\n")
 
     def __enter__(self) -> Self:
@@ -289,8 +247,6 @@ class TableWriter:
 
     def start(self, header: tuple[str, ...]) -> None:
         """Open a file for the table and write its header."""
-        from docid.tables.atomicfile import AtomicFile  # noqa: PLC0415 - only where it is needed: see open_table
-
         self._new = AtomicFile(self.file)
         self._stream = self._new.stream
         if self._gz:
@@ -308,7 +264,7 @@ class TableWriter:
         self._stream.write((line[:-2] + self._shape.newline).encode())
 
     def add(self, number: int, texts: Mapping[str, str]) -> None:
-        """Write one row, given as the texts of its columns; a column that is new and not empty widens the table."""
+        """Write one row, given as texts by column; a new column with a text is added to the rows before too."""
         try:
             if not self._header:
                 self.start(tuple(texts))
@@ -323,19 +279,18 @@ class TableWriter:
 
     def commit(self) -> None:
         """Put the table in its place, durably."""
-        new = cast("AtomicFile", self._new)
         if self._gz:
             self._stream.close()
-        new.commit()
+        cast("AtomicFile", self._new).commit()
 
     def _widen(self, new: tuple[str, ...]) -> None:
-        """Write again what is written, with more columns: a later row has brought them."""
+        """Write the rows so far again, with more columns."""
         narrow = cast("AtomicFile", self._new)
         self._stream.close()
         narrow.stream.close()
         try:
             with open_table(narrow.temporary, gz=self._gz) as stream:
-                rows = records_of(stream, Faults(narrow.temporary))
+                rows = parse_records(stream, Faults(narrow.temporary))
                 _, header = next(rows)
                 self.start((*header, *new))
                 for _, cells in rows:

@@ -7,22 +7,17 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
-from docid.errors import TaskTableError
-from docid.tables.csvfile import Faults, open_table, records_of
-from docid.tables.tasks import header_of, row_parser
+from docid.tables.csvfile import Faults, FileState, get_state, read_records
+from docid.tables.tasks import build_row_parser, take_header
 
 if TYPE_CHECKING:
     from docid.tables.rows import TaskRow
 
 __all__ = ["TaskIndex", "index_of"]
 
-_TABLES = 16  # that are remembered
-
 
 class TaskIndex(Mapping[str, "TaskRow"]):
-    r"""The rows of a reserved table by their doc ids.
-
-    The table is read once; its cells are held as text, and a row is made of them when it is asked for.
+    r"""The rows of a reserved table by their doc ids. The table is read once.
 
     Args:
         path: the table.
@@ -45,42 +40,37 @@ class TaskIndex(Mapping[str, "TaskRow"]):
     def __init__(self, path: str | os.PathLike[str], row_type: type[TaskRow]) -> None:
         self.file = os.fspath(path)
         self.row_type = row_type
-        self._cells: dict[str, tuple[int, list[str]]] = {}
+        self._rows: dict[str, TaskRow] = {}
+        first_row: dict[str, int] = {}
         faults = Faults(self.file)
-        with open_table(self.file) as stream:
-            records = records_of(stream, faults)
-            columns = header_of(records, row_type, faults, reserved=True)
-            self._parse = row_parser(row_type, columns, faults, reserved=True)
-            position = columns.index("doc_id")
-            for number, cells in records:
-                # Parsed for its faults alone.
-                if (row := self._parse(number, cells)) is not None:
-                    other, _ = self._cells.setdefault(row.doc_id, (number, cells))
-                    if other != number:
-                        wrong = f"the doc id of row {other} too; expected one row a document"
-                        faults.add(number, "doc_id", cells[position], wrong)
+        records = read_records(self.file, faults)
+        parse = build_row_parser(row_type, take_header(records, row_type, faults, reserved=True), faults, reserved=True)
+        for number, cells in records:
+            if (row := parse(number, cells)) is not None:
+                other = first_row.setdefault(row.doc_id, number)
+                if other != number:
+                    wrong = f"the doc id of row {other} too; expected one row a document"
+                    faults.add(number, "doc_id", row.doc_id, wrong)
+                self._rows[row.doc_id] = row
         faults.raise_any()
 
     def __getitem__(self, doc_id: str) -> TaskRow:
-        row = self._parse(*self._cells[doc_id])
-        if row is None:  # pragma: no cover  - it was parsed before
-            raise TaskTableError([])
-        return row
+        return self._rows[doc_id]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._cells)
+        return iter(self._rows)
 
     def __len__(self) -> int:
-        return len(self._cells)
+        return len(self._rows)
 
 
 def index_of(path: str | os.PathLike[str], row_type: type[TaskRow]) -> TaskIndex:
     """Return the index of a table, which is read again only when its file has changed. Raises as `TaskIndex` does."""
     file = os.path.abspath(path)
-    there = os.stat(file)
-    return _index_of(file, cast("Any", row_type), (there.st_ino, there.st_size, there.st_mtime_ns))
+    # Cast, since type checkers take a class for a thing whose __hash__ is that of its instances.
+    return _read_index(file, cast("Any", row_type), get_state(file))
 
 
-@lru_cache(_TABLES)
-def _index_of(file: str, row_type: Any, state: tuple[int, ...]) -> TaskIndex:  # noqa: ARG001 - of the key
+@lru_cache(16)
+def _read_index(file: str, row_type: Any, state: FileState) -> TaskIndex:  # noqa: ARG001 - part of the key
     return TaskIndex(file, row_type)

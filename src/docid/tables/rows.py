@@ -1,6 +1,6 @@
-"""Rows of task tables: their fields, and how each stands as text in a column.
+"""Rows of task tables: their classes, the columns of a class, and values as the text of cells.
 
-What a cell held is kept as text, so that a row which is not changed is written as it was.
+A row keeps the text of its cells, so that a row that nobody changed is written as it was.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import copyreg
 import re
 import types
 import typing
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import attrs
@@ -28,21 +28,19 @@ __all__ = ["DraftTask", "EssayTask", "EvaluationTask", "TaskRow"]
 
 @frozen(kw_only=True, repr=False)
 class TaskRow:
-    """One row of a task table: a document to be, named or yet to be named.
+    """One row of a task table: a document to be.
 
     A pipeline declares a subclass for each stage, with `stage`, `parent_stage` (where the stage has a parent), and
     the stage's own columns as fields of type `str`, `int`, `float` or `bool`, or one of these `| None`. A field
-    without default is a required column. A column named otherwise than its field is declared by
-    `attrs.field(metadata={"column": "its name"})`.
+    without default is a required column. `attrs.field(metadata={"column": "its name"})` names the column of a field.
 
     Attributes:
         task_id: the task (column `<stage>_task_id`).
-        doc_id: the name of its document; empty until reserved.
-        parent_doc_id: the document that it will be made from; None until reserved, and where the stage has no
-            parent.
-        doc_run_id, doc_salt: the run id and salt that `doc_id` was derived with, if any.
+        doc_id: the id of its document; empty until reserved.
+        parent_doc_id: the document to make it from; None until reserved, and where the stage has no parent.
+        doc_run_id, doc_salt: the run id and salt that `doc_id` was derived from, if any.
         extra: every other column, as text.
-        columns: the columns of the file it was read from, in order; not compared.
+        columns: the columns of the row's file, in order; not compared.
 
     Example:
         >>> @attrs.frozen(kw_only=True)
@@ -64,8 +62,8 @@ class TaskRow:
     doc_salt: str | None = None
     extra: dict[str, str] = field(factory=dict, hash=False)
     columns: tuple[str, ...] = field(default=(), eq=False, repr=False)
-    # The texts of cells that are not the plain text of their value ("007", "nan"), so that they are written as
-    # they were, unless the value is another by then.
+    # The texts of cells that differ from the plain text of their value ("007", "nan"): written again unless the
+    # value was changed.
     _cells: dict[str, str] = field(factory=dict, eq=False, repr=False, alias="_cells")
 
     def __attrs_post_init__(self) -> None:
@@ -78,7 +76,7 @@ class TaskRow:
                 raise TypeError(f"extra[{name!r}]: expected a str, got {type(text).__name__}")
 
     def __repr__(self) -> str:
-        """Show what is set: the fields that are not as their class declares them."""
+        """Show the fields that differ from their defaults."""
         fields = [field for field in attrs.fields(type(self)) if field.repr]
         values = {str(field.alias): getattr(self, field.name) for field in fields}
         unset: dict[str, Any] = {str(field.alias): field.default for field in fields} | {"extra": {}}
@@ -87,17 +85,17 @@ class TaskRow:
 
     @classmethod
     def of(cls, stage: str, parent_stage: str | None = None) -> type[TaskRow]:
-        """Return a row type for a stage that has none of its own: every column but docid's is in `extra`.
+        """Return a row type for a stage without one of its own: every column except docid's is in `extra`.
 
         Raises:
             InvalidName: a name that is no stage name.
         """
         parent = None if parent_stage is None else check_stage(parent_stage, "parent_stage")
-        return _plain_row_type(check_stage(stage), parent)
+        return _make_plain_type(check_stage(stage), parent)
 
     def cell(self, column: str) -> str:
         """Return the text of one column; empty where the row has no such column."""
-        return texts_of(self).get(column, "")
+        return format_cells(self).get(column, "")
 
 
 @frozen(kw_only=True, repr=False)
@@ -179,34 +177,8 @@ def row_type_of(stage: str, stages: Stages = DEFAULT_STAGES) -> type[TaskRow]:
     return TaskRow.of(stage, parent)
 
 
-class Column(NamedTuple):
-    """How one field of a row type stands in a table."""
-
-    attribute: str
-    name: str
-    parse: Callable[[str], Any]
-    expected: str
-    default: Any = None
-    required: bool = False
-    always: bool = True
-    argument: str = ""
-    kind: type = str
-
-
-class Schema(NamedTuple):
-    """The columns of a row type, in the order of a new table; the extra ones stand between the two groups."""
-
-    leading: tuple[Column, ...]
-    trailing: tuple[Column, ...]
-    names: frozenset[str]
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        return self.leading + self.trailing
-
-
 @lru_cache(maxsize=256)
-def _plain_row_type(stage: str, parent_stage: str | None) -> type[TaskRow]:
+def _make_plain_type(stage: str, parent_stage: str | None) -> type[TaskRow]:
     name = "".join(part.capitalize() for part in re.split("[-_]", stage)) + "Task"
     row_type = cast("type[TaskRow]", type(name, (TaskRow,), {"stage": stage, "parent_stage": parent_stage}))
     # The class has no name in a module; it is made again where a row is unpickled. A subclass of it has one.
@@ -220,81 +192,94 @@ def _reduce_plain(row: TaskRow) -> tuple[Any, ...]:
 
 
 def _rebuild_plain(stage: str, parent_stage: str | None, values: dict[str, Any]) -> TaskRow:
-    return _plain_row_type(stage, parent_stage)(**values)
-
-
-def _schema_of(row_type: type[Any]) -> Schema:
-    """Return the columns of a row type.
-
-    Raises:
-        TypeError: the class does not say its stage, or has a field of a type that no cell can have.
-    """
-    if not isinstance(row_type, type) or not issubclass(row_type, TaskRow):
-        raise TypeError(f"row_type: expected a class of rows, as EssayTask or row_type_of('essay'), got {row_type!r}")
-    stage = getattr(row_type, "stage", None)
-    if stage is None:
-        raise TypeError(f"{row_type.__name__}: expected stage = '…' in the class; it names the stage of its rows")
-    check_stage(stage, f"{row_type.__name__}.stage")
-    hints = typing.get_type_hints(row_type)
-    base, fields = attrs.fields_dict(TaskRow), attrs.fields_dict(row_type)
-    for name, hint in hints.items():
-        if name not in fields and hint is not ClassVar and typing.get_origin(hint) is not ClassVar:
-            raise TypeError(
-                f"{row_type.__name__}.{name}: no field; expected the class below @attrs.frozen(kw_only=True)"
-            )
-    leading = [Column("task_id", f"{stage}_task_id", _task_id, "the task's id", required=True, argument="task_id")]
-    if row_type.parent_stage is not None:
-        leading.append(Column("parent_doc_id", "parent_doc_id", _id_or(None), "a doc id", argument="parent_doc_id"))
-    leading += [_own_column(field, hints[field.name]) for field in fields.values() if field.name not in base]
-    trailing = [
-        Column(name, name, lambda text: None if is_missing(text) else text, "text", always=False, argument=name)
-        for name in ("doc_run_id", "doc_salt")
-    ]
-    trailing.append(Column("doc_id", "doc_id", _id_or(""), "a doc id", default="", argument="doc_id"))
-    names = [column.name for column in (*leading, *trailing)]
-    if len(set(names)) != len(names):
-        raise TypeError(f"{row_type.__name__}: expected a column of its own for each field, got {', '.join(names)}")
-    return Schema(tuple(leading), tuple(trailing), frozenset(names))
-
-
-# Cast, since type checkers take a class for a thing whose __hash__ is that of its instances.
-schema_of = cast("Callable[[type[Any]], Schema]", lru_cache(maxsize=256)(_schema_of))
-
-
-def _own_column(declared: attrs.Attribute[Any], hint: Any) -> Column:
-    is_union = typing.get_origin(hint) in {types.UnionType, typing.Union}
-    kinds = set(typing.get_args(hint)) if is_union else {hint}
-    optional = type(None) in kinds
-    kinds.discard(type(None))
-    kind = kinds.pop() if len(kinds) == 1 else None
-    if kind not in _PARSERS:
-        raise TypeError(f"field {declared.name}: expected the type str, int, float or bool, or one | None; got {hint}")
-    parse, expected = _PARSERS[kind]
-    kind = cast("type", kind)
-    if declared.name == "source_doc_id":
-        parse = _id_or(None)
-    elif optional:
-        parse, expected = _or_none(parse), f"{expected}, or nothing"
-    name = declared.metadata.get("column", declared.name)
-    required = declared.default is attrs.NOTHING
-    argument = str(declared.alias)
-    return Column(declared.name, name, parse, expected, declared.default, required, argument=argument, kind=kind)
-
-
-def _or_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    return lambda text: parse(text) if text else None
+    return _make_plain_type(stage, parent_stage)(**values)
 
 
 def with_source(row: TaskRow, doc_id: str) -> TaskRow:
     """Return a row that sends the prompt of a stored document again."""
-    is_field = "source_doc_id" in schema_of(type(row)).names
-    changes: dict[str, Any] = (
-        {"source_doc_id": doc_id} if is_field else {"extra": {**row.extra, "source_doc_id": doc_id}}
-    )
-    return attrs.evolve(row, **changes)
+    if "source_doc_id" in schema_of(type(row)).names:
+        changes: dict[str, Any] = {"source_doc_id": doc_id}
+        return attrs.evolve(row, **changes)
+    return attrs.evolve(row, extra={**row.extra, "source_doc_id": doc_id})
 
 
-def _task_id(text: str) -> str:
+class Column(NamedTuple):
+    """The column of one field of a row type."""
+
+    attribute: str
+    name: str
+    parse: Callable[[str], Any]
+    expected: str
+    default: Any
+    required: bool
+    always: bool  # in a new table, whatever the values are
+    argument: str  # the name of the field in a call of the class
+    kind: type  # of the values, None aside
+
+
+class Schema(NamedTuple):
+    """The columns of a row type in the order of a new table, and their names; `extra` stands before the last three."""
+
+    columns: tuple[Column, ...]
+    names: frozenset[str]
+
+
+def _build_schema(row_type: type[Any]) -> Schema:
+    """Return the columns of a row type; raise TypeError for a class without stage, or a field that no cell can hold."""
+    if not isinstance(row_type, type) or not issubclass(row_type, TaskRow):
+        raise TypeError(f"row_type: expected a class of rows, as EssayTask or row_type_of('essay'), got {row_type!r}")
+    class_name = row_type.__name__
+    stage = getattr(row_type, "stage", None)
+    if stage is None:
+        raise TypeError(f"{class_name}: expected stage = '…' in the class; it names the stage of its rows")
+    check_stage(stage, f"{class_name}.stage")
+    hints = typing.get_type_hints(row_type)
+    fields, base = attrs.fields_dict(row_type), attrs.fields_dict(TaskRow)
+    for name, hint in hints.items():
+        if name not in fields and hint is not ClassVar and typing.get_origin(hint) is not ClassVar:
+            raise TypeError(f"{class_name}.{name}: not a field; decorate the class with @attrs.frozen(kw_only=True)")
+    columns = [_make_column(fields["task_id"], f"{stage}_task_id", _parse_task_id, "the task's id")]
+    if row_type.parent_stage is not None:
+        columns.append(_make_column(fields["parent_doc_id"], "parent_doc_id", _parse_id, "a doc id"))
+    columns += [_make_own_column(each, hints[name]) for name, each in fields.items() if name not in base]
+    columns += [_make_column(fields[name], name, _parse_noted, "text") for name in _NOTED]
+    columns.append(_make_column(fields["doc_id"], "doc_id", lambda text: _parse_id(text) or "", "a doc id"))
+    names = [column.name for column in columns]
+    if len(set(names)) != len(names):
+        raise TypeError(f"{class_name}: expected a column of its own for each field, got {', '.join(names)}")
+    return Schema(tuple(columns), frozenset(names))
+
+
+# Cast, since type checkers take a class for a thing whose __hash__ is that of its instances.
+schema_of = cast("Callable[[type[Any]], Schema]", lru_cache(maxsize=256)(_build_schema))
+
+_NOTED = ("doc_run_id", "doc_salt")
+
+
+def _make_column(
+    declared: attrs.Attribute[Any], name: str, parse: Callable[[str], Any], expected: str, kind: type = str
+) -> Column:
+    default, always = declared.default, declared.name not in _NOTED
+    required = default is attrs.NOTHING
+    return Column(declared.name, name, parse, expected, default, required, always, str(declared.alias), kind)
+
+
+def _make_own_column(declared: attrs.Attribute[Any], hint: Any) -> Column:
+    is_union = typing.get_origin(hint) in {types.UnionType, typing.Union}
+    kinds = set(typing.get_args(hint)) if is_union else {hint}
+    kind, *others = kinds - {type(None)} or {None}
+    if others or kind not in _PARSERS:
+        raise TypeError(f"field {declared.name}: expected the type str, int, float or bool, or one | None; got {hint}")
+    parse, expected = _PARSERS[kind]
+    name = declared.metadata.get("column", declared.name)
+    if declared.name == "source_doc_id":
+        return _make_column(declared, name, _parse_id, expected)
+    if type(None) in kinds:
+        return _make_column(declared, name, lambda text: parse(text) if text else None, f"{expected}, or nothing", kind)
+    return _make_column(declared, name, parse, expected, kind)
+
+
+def _parse_task_id(text: str) -> str:
     if is_missing(text):
         raise ValueError("empty; expected the task's id")
     try:
@@ -303,38 +288,37 @@ def _task_id(text: str) -> str:
         raise ValueError(f"{error.problem}; expected {error.expected}") from None
 
 
-def _id_or(missing: str | None) -> Callable[[str], str | None]:
-    def parse(text: str) -> str | None:
-        if is_missing(text):
-            return missing
-        if not is_doc_id(text):
-            raise ValueError(f"not a doc id; expected {DOC_ID_EXPECTED}")
-        return text
-
-    return parse
+def _parse_id(text: str) -> str | None:
+    if is_missing(text):
+        return None
+    if not is_doc_id(text):
+        raise ValueError(f"not a doc id; expected {DOC_ID_EXPECTED}")
+    return text
 
 
-def _matching(pattern: str, convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a parser of texts of this pattern: int() and float() alone would take blanks, underscores and NaN."""
-
-    def parse(text: str) -> Any:
-        if not re.fullmatch(pattern, text):
-            raise ValueError
-        return convert(text)
-
-    return parse
+def _parse_noted(text: str) -> str | None:
+    return None if is_missing(text) else text
 
 
+def _parse_value(pattern: str, convert: Callable[[str], Any], text: str) -> Any:
+    """Return the value of a text of this pattern: int() and float() alone would take blanks, underscores and NaN."""
+    if not re.fullmatch(pattern, text):
+        raise ValueError
+    return convert(text)
+
+
+_WHOLE = r"[+-]?[0-9]{1,1000}"
+_NUMBER = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
 _PARSERS: dict[Any, tuple[Callable[[str], Any], str]] = {
     str: (str, "text"),
-    int: (_matching(r"[+-]?[0-9]{1,1000}", int), "a whole number"),
-    float: (_matching(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", float), "a number"),
-    bool: (_matching(r"(?i:true|false)", lambda text: text.lower() == "true"), "true or false"),
+    int: (partial(_parse_value, _WHOLE, int), "a whole number"),
+    float: (partial(_parse_value, _NUMBER, float), "a number"),
+    bool: (partial(_parse_value, "(?i:true|false)", lambda text: text.lower() == "true"), "true or false"),
 }
 
 
 def plain_text(value: Any) -> str:
-    """Return the text of a value that has no cell of its own."""
+    """Return the text of a value that comes from no cell."""
     # The base types' own way of writing: a subclass (an IntEnum, NumPy's float64) has another.
     if value is None:
         return ""
@@ -347,7 +331,7 @@ def plain_text(value: Any) -> str:
     return str.__str__(value) if isinstance(value, str) else repr(value)
 
 
-def _text_of(row: TaskRow, column: Column) -> str:
+def _format_cell(row: TaskRow, column: Column) -> str:
     value = getattr(row, column.attribute)
     kept = row._cells.get(column.name)  # noqa: SLF001 - of this module
     if kept is not None and column.parse(kept) == value:
@@ -355,8 +339,8 @@ def _text_of(row: TaskRow, column: Column) -> str:
     return value if type(value) is str else plain_text(value)
 
 
-def fault_of(row: TaskRow) -> tuple[str, object, str] | None:
-    """Return the column, value and what was expected of a field that a reader would not get back; None if none."""
+def find_fault(row: TaskRow) -> tuple[str, object, str] | None:
+    """Return column, value and expectation of a field that reading would not give back; None if there is none."""
     schema = schema_of(type(row))
     extra: dict[str, Any] = row.extra  # a dict, which others may have changed
     for name, text in extra.items():
@@ -369,28 +353,24 @@ def fault_of(row: TaskRow) -> tuple[str, object, str] | None:
         if column.parse is str and type(value) is str:
             continue  # any text comes back
         try:
-            if column.parse(_text_of(row, column)) == value:
-                continue
-            reason = ""
+            if column.parse(_format_cell(row, column)) != value:
+                return column.name, value, f"expected {column.expected}"
         except ValueError as error:
-            reason = str(error)
-        return column.name, value, reason or f"expected {column.expected}"
+            return column.name, value, str(error) or f"expected {column.expected}"
     return None
 
 
-def texts_of(row: TaskRow) -> dict[str, str]:
+def format_cells(row: TaskRow) -> dict[str, str]:
     """Return the text of every column of a row: those of its table in their order, new ones last.
 
     A row that comes from no table has all columns of its type, but for run id and salt where there is none.
     """
     texts = dict.fromkeys(row.columns, "")
-    schema = schema_of(type(row))
-    for columns in (schema.leading, schema.trailing):
-        for column in columns:
-            text = _text_of(row, column)
-            new = column.always and not row.columns
-            if new or column.name in texts or getattr(row, column.attribute) != column.default:
-                texts[column.name] = text
-        if columns is schema.leading:
-            texts.update(row.extra)
+    columns = schema_of(type(row)).columns
+    for group, others in ((columns[:-3], row.extra), (columns[-3:], {})):
+        for column in group:
+            is_new = column.always and not row.columns
+            if is_new or column.name in texts or getattr(row, column.attribute) != column.default:
+                texts[column.name] = _format_cell(row, column)
+        texts.update(others)
     return texts

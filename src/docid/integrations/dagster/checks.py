@@ -1,20 +1,20 @@
-"""What the audit finds, as asset checks of single documents."""
+"""Asset checks of single documents: the findings of the audit, as results of Dagster."""
 
 import warnings
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
 
 import dagster as dg
 
-from docid.core.findings import Finding
+from docid.core.findings import LEVELS, Finding
 from docid.core.lineage_rules import is_same_lineage
-from docid.integrations.dagster.partitions import document_partitions
-from docid.integrations.dagster.resource import DocsStoreResource, row_in_run
-from docid.integrations.dagster.steps import keys_of
+from docid.integrations.dagster.partitions import document_partitions, list_keys
+from docid.integrations.dagster.resource import DocsStoreResource, load_row_in_run
 from docid.store.scanning import examine
 from docid.store.stored import StoredDocument
 
-__all__ = ["document_checks"]
+__all__ = ["document_checks", "find_faults"]
 
 _CHECKS = {
     "lineage": "the document is of the row's task and parent",
@@ -22,7 +22,17 @@ _CHECKS = {
     "parts": "every part is there as its record says, and the text was parsed",
     "record": "the document is in the store, and its record can be read",
 }
-_OF_PARTS = frozenset({"torn-document", "hash-mismatch", "unlisted-file"})
+_CHECK_OF_CODE = {
+    "hash-mismatch": "parts",
+    "lineage-conflict": "lineage",
+    "missing-parent": "parent",
+    "missing-row": "lineage",
+    "parsed-missing": "parts",
+    "torn-document": "parts",
+    "unlisted-file": "parts",
+}  # all other codes fail `record`
+_OWN_LEVELS = {"missing-document": "error", "missing-row": "error", "parsed-missing": "error"}
+_LISTED = 10  # findings in the description of one result
 
 
 def document_checks(
@@ -34,11 +44,11 @@ def document_checks(
     blocking: bool = False,
     resource: str = "docs",
 ) -> dg.AssetChecksDefinition:
-    """Return the checks of a stage's documents, of the partitions of a run: `lineage`, `parent`, `parts`, `record`.
+    """Return the checks of a stage's documents: `lineage`, `parent`, `parts`, `record`, for each partition of a run.
 
-    They find what an audit does, with the same codes, and have three of their own: `missing-document` (of `record`: it
-    is not in the store), `missing-row` (of `lineage`: its table has no row for it, is not there or cannot be used) and
-    `parsed-missing` (of `parts`: it was stored without parsed text).
+    They report the findings of an audit, with its codes, and three of their own: `missing-document` (of `record`: it
+    is not in the store), `missing-row` (of `lineage`: its table has no row for it, does not exist or cannot be used)
+    and `parsed-missing` (of `parts`: it was stored without parsed text).
 
     Args:
         stage: the stage.
@@ -49,21 +59,18 @@ def document_checks(
         resource: the key of the `DocsStoreResource`.
     """
     of = dg.AssetKey([stage]) if asset is None else asset
+    partitions = document_partitions(stage)
     with warnings.catch_warnings():
-        # Checks of single partitions are a preview in Dagster 1.13. Without them a check says nothing of any but the
-        # last partition that was run.
+        # Checks of single partitions are a preview in Dagster 1.13. Without them Dagster keeps only the result of the
+        # last partition that ran.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         specs = [
-            dg.AssetCheckSpec(
-                name, asset=of, description=text, blocking=blocking, partitions_def=document_partitions(stage)
-            )
+            dg.AssetCheckSpec(name, asset=of, description=text, blocking=blocking, partitions_def=partitions)
             for name, text in _CHECKS.items()
         ]
 
-    key_of_asset = specs[0].asset_key
-
     @dg.multi_asset_check(
-        name=f"{key_of_asset.to_python_identifier()}_document_checks",
+        name=f"{specs[0].asset_key.to_python_identifier()}_document_checks",
         specs=specs,
         required_resource_keys={resource},
         can_subset=True,
@@ -71,78 +78,70 @@ def document_checks(
     def checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation]:
         docs: DocsStoreResource = getattr(context.resources, resource)
         step = context.get_step_execution_context()
-        keys, tags = keys_of(step, document_partitions(stage)), step.dagster_run.tags
-        found = {key: list(_look(docs, stage, key, tags, parsed=parsed, verify=verify)) for key in keys}
-        for key in sorted(context.selected_asset_check_keys):
-            of_check = {doc_id: [each for each in wrong if each.check == key.name] for doc_id, wrong in found.items()}
-            if len(keys) > 1:
+        tags = step.dagster_run.tags
+        faults = {
+            key: list(find_faults(docs, stage, key, tags, parsed=parsed, verify=verify))
+            for key in list_keys(step, partitions)
+        }
+        for check in sorted(context.selected_asset_check_keys):
+            of_check = {
+                doc_id: [fault for fault in found if _CHECK_OF_CODE.get(fault.code, "record") == check.name]
+                for doc_id, found in faults.items()
+            }
+            if len(of_check) > 1:
                 # The result below is of the whole range; people ask what is wrong with one document.
-                for doc_id, wrong in of_check.items():
-                    yield dg.AssetCheckEvaluation(
-                        asset_key=key.asset_key, check_name=key.name, partition=doc_id, **_told(wrong, 1)
-                    )
-            whole = [each for wrong in of_check.values() for each in wrong]
-            yield dg.AssetCheckResult(asset_key=key.asset_key, check_name=key.name, **_told(whole, len(keys)))
+                for doc_id, found in of_check.items():
+                    yield dg.AssetCheckEvaluation(partition=doc_id, **_describe(check, found, documents=1))
+            of_range = list(chain.from_iterable(of_check.values()))
+            yield dg.AssetCheckResult(**_describe(check, of_range, documents=len(of_check)))
 
     return checks
 
 
-def _told(wrong: "list[_Wrong]", documents: int) -> dict[str, Any]:
-    is_error = any(each.level == "error" for each in wrong)
-    codes: Any = sorted({each.code for each in wrong})
+def _describe(check: dg.AssetCheckKey, faults: Sequence[Finding], *, documents: int) -> dict[str, Any]:
+    """Return the values of a check's result, where it found these faults in so many documents."""
+    levels = LEVELS | _OWN_LEVELS
+    is_error = any(levels[fault.code] == "error" for fault in faults)
+    codes: Any = sorted({fault.code for fault in faults})
     return {
-        "passed": not wrong,
+        "asset_key": check.asset_key,
+        "check_name": check.name,
+        "passed": not faults,
         "severity": dg.AssetCheckSeverity.ERROR if is_error else dg.AssetCheckSeverity.WARN,
-        "description": "; ".join(each.message for each in wrong[:_SHOWN]) or None,
+        "description": "; ".join(map(str, faults[:_LISTED])) or None,
         "metadata": {"documents": dg.MetadataValue.int(documents), "codes": dg.MetadataValue.json(codes)},
     }
 
 
-_SHOWN = 10  # findings of one check
-
-
-class _Wrong(NamedTuple):
-    """Something that is wrong with a document: the check that it fails, its code and level, and what to say of it."""
-
-    check: str
-    code: str
-    message: str
-    level: str = "error"
-
-
-def _look(
+def find_faults(
     docs: DocsStoreResource, stage: str, doc_id: str, tags: Mapping[str, str], *, parsed: bool, verify: bool
-) -> Iterator[_Wrong]:
-    """Look at one document; yield what is wrong with it."""
+) -> Iterator[Finding]:
+    """Look at one document and its row, in a run with these tags; yield what is wrong with it."""
     store = docs.store()
     found = list(examine(store.backend, stage, doc_id, verify=verify, stale_after=0))
-    for each in found:
-        if isinstance(each, Finding):
-            yield _Wrong("parts" if each.code in _OF_PARTS else "record", each.code, str(each), each.level)
+    yield from (each for each in found if isinstance(each, Finding))
     document = next((each for each in found if isinstance(each, StoredDocument)), None)
     if document is None:
         if not found:
-            yield _Wrong(
-                "record", "missing-document", f"{store.location(stage, doc_id)}: not in the store; run its asset"
-            )
+            where = store.location(stage, doc_id)
+            yield Finding("missing-document", stage, doc_id, None, where, "not in the store", "run its asset")
         return
-    where = f"{document.location} (task_id={document.task_id!r})"
+    about = (stage, doc_id, document.task_id, document.location)
     try:
-        row = row_in_run(docs, stage, doc_id, tags)
+        row = load_row_in_run(docs, stage, doc_id, tags)
     except dg.Failure as failure:
         row = None
-        yield _Wrong("lineage", "missing-row", f"{where}: {failure.description}")
-    if row is not None and is_same_lineage(document.facts, row.task_id, row.parent_doc_id) is False:
-        holds = f"holds task_id={document.task_id!r}, parent_doc_id={document.parent_doc_id!r}"
-        says = f"the row says task_id={row.task_id!r}, parent_doc_id={row.parent_doc_id!r}"
-        message = f"{document.location}: {holds}; {says}: correct it, or reserve another id"
-        yield _Wrong("lineage", "lineage-conflict", message)
-    parent_stage, parent = (
-        store.stages.parent_of(stage),
-        document.parent_doc_id or (None if row is None else row.parent_doc_id),
-    )
+        yield Finding("missing-row", *about, str(failure.description), "")
+    parent_stage, parent = store.stages.parent_of(stage), document.parent_doc_id
+    if row is not None:
+        if is_same_lineage(document.facts, row.task_id, row.parent_doc_id) is False:
+            holds = f"holds task_id={document.task_id!r}, parent_doc_id={parent!r}"
+            says = f"the row says task_id={row.task_id!r}, parent_doc_id={row.parent_doc_id!r}"
+            yield Finding("lineage-conflict", *about, f"{holds}; {says}", "correct the row, or reserve another id")
+        parent = parent or row.parent_doc_id
     if parent_stage is not None and (parent is None or not store.exists(parent_stage, parent)):
-        yield _Wrong("parent", "missing-parent", f"{where}: its parent {parent_stage}/{parent} is not in the store")
+        message = f"its parent {parent_stage}/{parent} is not in the store"
+        yield Finding("missing-parent", *about, message, "make the parent first, or name the one that is meant")
     if parsed and "parsed" not in document.sizes:
-        message = f"{where}: the reply was not parsed; mend the parser and store.add_part, or run it again"
-        yield _Wrong("parts", "parsed-missing", message)
+        hint = "mend the parser and store.add_part, or run it again"
+        yield Finding("parsed-missing", *about, "the reply was not parsed", hint)

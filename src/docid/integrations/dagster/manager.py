@@ -1,4 +1,4 @@
-"""The IO manager: what assets return becomes documents, and children are given their parents' texts."""
+"""The IO manager: stores what assets return as documents, and gives children the texts of their parents."""
 
 import typing
 from collections import Counter
@@ -9,10 +9,11 @@ import dagster as dg
 
 from docid.core.document import Document
 from docid.core.ids import check_doc_id
+from docid.core.lineage_rules import find_differences
 from docid.core.outcomes import Outcome
 from docid.integrations.dagster.partitions import stage_of
-from docid.integrations.dagster.resource import DocsStoreResource, policy_of, row_of
-from docid.integrations.dagster.steps import IF_EXISTS_TAG, Step, explained, refused
+from docid.integrations.dagster.resource import DocsStoreResource, find_policy, load_row
+from docid.integrations.dagster.steps import IF_EXISTS_TAG, StepContext, explain_errors, refuse
 from docid.store.docs_store import DocsStore
 from docid.store.stored import StoredDocument
 from docid.tables.rows import TaskRow
@@ -43,36 +44,36 @@ class DocsIOManager(dg.ConfigurableIOManager):
         Raises:
             dagster.Failure: as `DocsStoreResource.ensure`; or it is nothing that can be a document of the partition.
         """
-        step = Step.of(context)
+        step = StepContext.of(context)
         stage = step.named_stage
         if len(step.keys) == 1 and not isinstance(obj, dict):
-            context.add_output_metadata(self._stored(step, stage, step.keys[0], obj))
+            context.add_output_metadata(self._put(step, stage, step.keys[0], obj))
             return
         if not isinstance(obj, dict) or obj.keys() != set(step.keys):
-            raise refused(f"expected a dict with a document for each of the {len(step.keys)} partitions of this step")
-        outcomes = Counter(str(self._stored(step, stage, key, each)["outcome"]) for key, each in obj.items())
+            raise refuse(f"expected a dict with a document for each of the {len(step.keys)} partitions of this step")
+        outcomes = Counter(str(self._put(step, stage, key, each)["outcome"]) for key, each in obj.items())
         context.add_output_metadata({"documents": len(obj), **outcomes})
 
-    def _stored(self, step: Step, stage: str, doc_id: str, obj: Any) -> dict[str, Any]:
-        """Store one document; return what people are to see of it."""
-        row, store = row_of(self.docs, step, stage, doc_id), self.docs.store()
-        with explained():
-            document = _document_of(row, obj)
-            _check_lineage(document, row)
-            if isinstance(document, Document):
-                result = store.write(document, if_exists=policy_of(self.docs, step.tags))
-                outcome, path = str(result.outcome), result.location
-                sizes = store.open(stage, doc_id).sizes if outcome == Outcome.KEPT else _sizes(document)
-            else:
-                if document.location != store.location(stage, doc_id):
-                    raise refused(f"the asset returned {document.location}; expected {store.location(stage, doc_id)}")
-                outcome, path, sizes = str(document.outcome or Outcome.KEPT), document.location, document.sizes
+    @explain_errors()
+    def _put(self, step: StepContext, stage: str, doc_id: str, obj: Any) -> dict[str, Any]:
+        """Store one document; return the metadata of its materialization."""
+        store, row = self.docs.store(), load_row(self.docs, step, stage, doc_id)
+        document, location = _read_returned(obj, row), store.location(stage, doc_id)
+        if isinstance(document, Document):
+            outcome = store.write(document, if_exists=find_policy(self.docs, step.tags)).outcome
+            sizes = {part: len(text.encode()) for part, text in document.parts().items()}
+            if outcome == Outcome.KEPT:
+                sizes = store.open(stage, doc_id).sizes
+        elif document.location == location:
+            outcome, sizes = document.outcome or Outcome.KEPT, document.sizes
+        else:
+            raise refuse(f"the asset returned {document.location}; expected {location}")
         return {
             "doc_id": doc_id,
             "task_id": document.task_id or "",
             "parent_doc_id": document.parent_doc_id or "",
-            "path": dg.MetadataValue.url(path) if "://" in path else dg.MetadataValue.path(path),
-            "outcome": outcome,
+            "path": dg.MetadataValue.url(location) if "://" in location else dg.MetadataValue.path(location),
+            "outcome": str(outcome),
             **{f"{part} bytes": size for part, size in sizes.items()},
         }
 
@@ -82,69 +83,62 @@ class DocsIOManager(dg.ConfigurableIOManager):
         Raises:
             dagster.Failure: the parent is not in the store, or was stored without parsed text.
         """
-        step = Step.of(context)
+        step = StepContext.of(context)
         upstream = stage_of(context.asset_partitions_def) if context.has_asset_partitions else None
         if upstream is None:
-            raise refused(f"{context.asset_key.to_user_string()}: expected an asset of document_partitions(stage)")
+            raise refuse(f"{context.asset_key.to_user_string()}: expected an asset of document_partitions(stage)")
         store = self.docs.store()
-        kind, is_dict = _kind_of(context.dagster_type.typing_type)
+        kind, is_dict = _read_annotation(context.dagster_type.typing_type)
         if step.stage == upstream:
             ids: dict[str, str | None] = {key: key for key in step.keys}
         elif step.stage is not None and store.stages.parent_of(step.stage) == upstream:
-            ids = {key: row_of(self.docs, step, step.stage, key).parent_doc_id for key in step.keys}
+            ids = {key: load_row(self.docs, step, step.stage, key).parent_doc_id for key in step.keys}
         else:
             ids = {key: key for key in context.asset_partition_keys}
             is_dict = True
-        given = {key: _given(store, upstream, doc_id, kind) for key, doc_id in ids.items()}
-        return given if is_dict or len(given) != 1 else given[step.keys[0]]
+        values = {key: _load(store, upstream, doc_id, kind) for key, doc_id in ids.items()}
+        return values if is_dict or len(values) != 1 else values[step.keys[0]]
 
 
-def _kind_of(annotation: Any) -> tuple[Any, bool]:
-    """Return what each document is to be given as, by a parameter's annotation, and whether that asks for a dict."""
+def _read_annotation(annotation: Any) -> tuple[Any, bool]:
+    """Return the type that a parameter's annotation asks for each document, and whether it asks for a dict of them."""
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) in {dict, Mapping} and len(arguments) > 1:
-        return _kind_of(arguments[1])[0], True
+        return _read_annotation(arguments[1])[0], True
     kinds = [each for each in arguments if each in {Document, StoredDocument}]
     return (kinds[0] if kinds else annotation), annotation in {dict, Mapping}
 
 
-def _given(store: DocsStore, stage: str, doc_id: str | None, kind: Any) -> Any:
-    with explained():
-        document = store.open(stage, check_doc_id(doc_id or "", "parent_doc_id"))
-        if kind is StoredDocument:
-            return document
-        if kind is Document:
-            return document.read()
-        text = document.parsed_text
-    if text is None:
-        raise refused(
+@explain_errors()
+def _load(store: DocsStore, stage: str, doc_id: str | None, kind: Any) -> StoredDocument | Document | str:
+    """Return a document as the type that is asked for; its parsed text where that is neither class of documents."""
+    document = store.open(stage, check_doc_id(doc_id or "", "parent_doc_id"))
+    if kind is StoredDocument:
+        return document
+    if kind is Document:
+        return document.read()
+    if (text := document.parsed_text) is None:
+        raise refuse(
             f"{stage}/{doc_id} (task_id={document.task_id!r}) has no parsed text, so nothing can be made from it; "
             f"mend its parser and store.add_part, or run it again with the tag {IF_EXISTS_TAG}=replace"
         )
     return text
 
 
-def _document_of(row: TaskRow, obj: Any) -> Document | StoredDocument:
+def _read_returned(obj: Any, row: TaskRow) -> Document | StoredDocument:
+    """Return what an asset returned as a document; refuse one of another name or lineage than its row."""
     if isinstance(obj, str):
         return Document.from_task(row, raw_text=obj, parsed_text=obj)
-    if isinstance(obj, Document | StoredDocument):
-        return obj
-    raise refused(
-        f"{row.stage}/{row.doc_id}: the asset returned {type(obj).__name__}; expected text, a Document, or what "
-        f"DocsStoreResource.ensure returned"
-    )
-
-
-def _check_lineage(document: Document | StoredDocument, row: TaskRow) -> None:
-    """Refuse a document that is not its row's; lineage that an older system's record does not say is no difference."""
-    for what in ("stage", "doc_id", "task_id", "parent_doc_id"):
-        got, expected = getattr(document, what), getattr(row, what)
-        if got != expected and got is not None:
-            raise refused(
-                f"the asset returned the document {document.stage}/{document.doc_id} with {what}={got!r}; expected "
-                f"{expected!r}, as in the row of its partition, {row.stage}/{row.doc_id} (task_id={row.task_id!r})"
-            )
-
-
-def _sizes(document: Document) -> dict[str, int]:
-    return {part: len(text.encode()) for part, text in document.parts().items()}
+    name = f"{row.stage}/{row.doc_id}"
+    if not isinstance(obj, Document | StoredDocument):
+        expected = "text, a Document, or what DocsStoreResource.ensure returned"
+        raise refuse(f"{name}: the asset returned {type(obj).__name__}; expected {expected}")
+    others = [key for key in ("stage", "doc_id") if getattr(obj, key) != getattr(row, key)]
+    # An asset may have read a Document from an older system's record: the store refuses it where it lacks lineage.
+    legacy = isinstance(obj, Document) or obj.legacy
+    for key in others + find_differences(obj, row, legacy=legacy):
+        raise refuse(
+            f"the asset returned the document {obj.stage}/{obj.doc_id} with {key}={getattr(obj, key)!r}; expected "
+            f"{getattr(row, key)!r}, as in the row of its partition, {name} (task_id={row.task_id!r})"
+        )
+    return obj

@@ -1,6 +1,6 @@
-"""Documents as Dagster's dynamic partitions, keyed by doc id."""
+"""Documents as Dagster's dynamic partitions: a partition's key is a doc id."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -9,7 +9,7 @@ from docid.core.ids import check_doc_id
 from docid.tables.rows import TaskRow
 from docid.tables.tasks import TaskRows
 
-__all__ = ["Registered", "document_partitions", "parent_input", "register_partitions", "stage_of"]
+__all__ = ["Registered", "document_partitions", "list_keys", "parent_input", "register_partitions", "stage_of"]
 
 _PARTITIONS = "_documents"
 _KEYS_AT_ONCE = 10_000  # a database takes only so many values in one statement
@@ -69,32 +69,37 @@ def register_partitions(
         InvalidName: a row without doc id. Nothing is registered then.
         TaskTableError: the table is faulty.
     """
-    keys: dict[str, dict[str, None]] = {}
-    if isinstance(rows, TaskRows):
-        keys[rows.row_type.stage] = {}
+    keys: dict[str, dict[str, None]] = {rows.row_type.stage: {}} if isinstance(rows, TaskRows) else {}
     for row in rows:
         keys.setdefault(row.stage, {})[check_doc_id(row.doc_id)] = None
-    return {
-        stage: _register(instance, stage, wanted, add_only=add_only, dry_run=dry_run) for stage, wanted in keys.items()
-    }
-
-
-def _register(
-    instance: dg.DagsterInstance, stage: str, wanted: Mapping[str, None], *, add_only: bool, dry_run: bool
-) -> Registered:
-    name = f"{stage}{_PARTITIONS}"
-    there = set(instance.get_dynamic_partitions(name))
-    added = [key for key in wanted if key not in there]
-    removed = [] if add_only else sorted(there - wanted.keys())
-    if not dry_run:
-        for start in range(0, len(added), _KEYS_AT_ONCE):
-            instance.add_dynamic_partitions(name, added[start : start + _KEYS_AT_ONCE])
-        for key in removed:
-            instance.delete_dynamic_partition(name, key)
-    return Registered(tuple(added), tuple(removed), len(there) - len(removed))
+    registered = {}
+    for stage, wanted in keys.items():
+        name = f"{stage}{_PARTITIONS}"
+        there = set(instance.get_dynamic_partitions(name))
+        added = tuple(key for key in wanted if key not in there)
+        removed = () if add_only else tuple(sorted(there - wanted.keys()))
+        if not dry_run:
+            for start in range(0, len(added), _KEYS_AT_ONCE):
+                instance.add_dynamic_partitions(name, added[start : start + _KEYS_AT_ONCE])
+            for key in removed:
+                instance.delete_dynamic_partition(name, key)
+        registered[stage] = Registered(added, removed, len(there) - len(removed))
+    return registered
 
 
 def stage_of(partitions: dg.PartitionsDefinition | None) -> str | None:
     """Return the stage whose documents some partitions are."""
     name = getattr(partitions, "name", None)
     return name.removesuffix(_PARTITIONS) if name is not None and name.endswith(_PARTITIONS) else None
+
+
+def list_keys(step: Any, partitions: dg.PartitionsDefinition | None) -> list[str]:
+    """Return the doc ids of a step's partitions."""
+    if partitions is None or not step.has_partitions:
+        return []
+    span = step.partition_key_range
+    if span.start == span.end:
+        return [span.start]
+    # A range of a backfill that is one run: dynamic partitions have the order in which they were added.
+    keys = list(step.instance.get_dynamic_partitions(getattr(partitions, "name", "")))
+    return keys[keys.index(span.start) : keys.index(span.end) + 1]

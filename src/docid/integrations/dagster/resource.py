@@ -10,7 +10,7 @@ import dagster as dg
 from docid.core.document import Document
 from docid.core.outcomes import Policy
 from docid.core.stages import DEFAULT_STAGES, Stages
-from docid.integrations.dagster.steps import IF_EXISTS_TAG, TASK_TAG, Step, explained, is_replay, refused
+from docid.integrations.dagster.steps import IF_EXISTS_TAG, TASK_TAG, StepContext, explain_errors, is_replay, refuse
 from docid.operations.curate.replay import replay
 from docid.store.docs_store import DocsStore
 from docid.store.stored import StoredDocument
@@ -18,10 +18,10 @@ from docid.tables.lookup import index_of
 from docid.tables.rows import TaskRow, row_type_of
 from docid.tables.tasks import TaskRows, read_tasks, stage_of_table
 
-__all__ = ["DocsStoreResource", "policy_of", "row_in_run", "row_of", "tables_of"]
+__all__ = ["DocsStoreResource", "find_policy", "find_tables", "load_row", "load_row_in_run"]
 
 _POLICIES: tuple[Policy, ...] = get_args(Policy)
-_REMEMBERED = 16  # stores and directories
+_STORES = 16  # of this process, which are held
 
 
 class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # nothing is configured beyond the fields
@@ -47,11 +47,11 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
 
     def store(self) -> DocsStore:
         """Return the store."""
-        return _store(self.root, self.stages, self.durability)
+        return _open_store(self.root, self.stages, self.durability)
 
     def row_type(self, stage: str) -> type[TaskRow]:
         """Return the class of a stage's rows."""
-        return row_type_of(stage, _stages(self.stages))
+        return row_type_of(stage, Stages.parse(self.stages))
 
     def table(self, stage: str) -> str:
         """Return the path of a stage's task table.
@@ -59,7 +59,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
         Raises:
             FileNotFoundError: there is none.
         """
-        found = tables_of(self, stage)
+        found = find_tables(self, stage)
         if len(found) != 1:
             wrong = f"{', '.join(found)}: expected one task table" if found else "no task table"
             raise FileNotFoundError(
@@ -82,8 +82,11 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
             dagster.Failure: there is no such row, no table, or a faulty one, and it is not tried again; or the table
                 cannot be read.
         """
-        step = Step.of(context)
-        return row_of(self, step, step.named_stage, step.one_key if doc_id is None else doc_id)
+        step = StepContext.of(context)
+        stage = step.named_stage
+        if doc_id is None and len(step.keys) != 1:
+            raise refuse(f"this step has {len(step.keys)} partitions; expected doc_id, to say which is meant")
+        return load_row(self, step, stage, step.keys[0] if doc_id is None else doc_id)
 
     def ensure(
         self,
@@ -120,106 +123,89 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
         row = self.task(context, doc_id)
         if doc_id is None:
             context.instance.add_run_tags(context.run.run_id, {TASK_TAG: row.task_id})
-        policy, store = policy_of(self, context.run.tags), self.store()
+        policy, store = find_policy(self, context.run.tags), self.store()
 
         def make() -> Document:
             text = store.source_prompt(row)
             if text is None:
                 text = prompt() if callable(prompt) else prompt
-            if not isinstance(text, str):
-                raise refused(f"prompt: expected text, got {type(text).__name__} (task_id={row.task_id!r})")
-            raw = generate(text)
-            if not isinstance(raw, str):
-                raise refused(f"generate: expected text, got {type(raw).__name__} (task_id={row.task_id!r})")
-            parsed = raw if parse is None else _parsed(context, parse, raw)
+            text = _check_text(text, "prompt", row)
+            raw = _check_text(generate(text), "generate", row)
+            parsed = raw if parse is None else _try_parse(context, parse, raw)
             # The row of a stored document notes a run only where that alone gives its id; the document had it anyway.
             run_id = store.open(row.stage, row.doc_id).run_id if is_replay(context.run.tags) else None
             return Document.from_task(
                 row, raw_text=raw, parsed_text=parsed, prompt_text=text, metadata=metadata, run_id=run_id
             )
 
-        with explained():
+        with explain_errors():
             replace = policy == "replace" and not _is_of_this_run(context, store, row)
             return store.ensure(row, make, if_exists="replace" if replace else "keep")
 
 
-# What the other parts of the integration ask of a resource.
+# What the other modules of the integration ask of a resource.
 
 
-def tables_of(docs: DocsStoreResource, stage: str) -> list[str]:
+def find_tables(docs: DocsStoreResource, stage: str) -> list[str]:
     """Return the names of the files that are tables of a stage; there should be one."""
+    stages = Stages.parse(docs.stages)
     try:
-        changed = os.stat(docs.tables).st_mtime_ns
+        return sorted(name for name in os.listdir(docs.tables) if stage_of_table(name, stages) == stage)
     except FileNotFoundError:
-        changed = 0
-    return _tables(docs.tables, docs.stages, changed).get(stage, [])
+        return []
 
 
-def row_of(docs: DocsStoreResource, step: Step, stage: str, doc_id: str) -> TaskRow:
+def load_row(docs: DocsStoreResource, step: StepContext, stage: str, doc_id: str) -> TaskRow:
     """Return the row of a document, the same one all through a step. Raises as `DocsStoreResource.task` does."""
     key = (docs.tables, stage, doc_id)
     if key not in step.rows:
-        step.rows[key] = row_in_run(docs, stage, doc_id, step.tags)
+        step.rows[key] = load_row_in_run(docs, stage, doc_id, step.tags)
     return step.rows[key]
 
 
-def row_in_run(docs: DocsStoreResource, stage: str, doc_id: str, tags: Mapping[str, str]) -> TaskRow:
+@explain_errors()
+def load_row_in_run(docs: DocsStoreResource, stage: str, doc_id: str, tags: Mapping[str, str]) -> TaskRow:
     """Return the row of a document, in a run with these tags. Raises as `DocsStoreResource.task` does."""
-    with explained():
-        if is_replay(tags):
-            rows = replay(docs.store(), stage, [doc_id], row_type=docs.row_type(stage))
-            if (row := next(rows, None)) is None:
-                raise refused(f"{stage}/{doc_id} cannot be replayed: {rows.notes[0].message}")
-            return row
-        try:
-            index = index_of(docs.table(stage), docs.row_type(stage))
-        except FileNotFoundError as error:
-            raise refused(f"{error}; materialise the table, or correct where the resource looks for it") from error
-        except OSError as error:
-            # It has refused nothing, and may be read at the next try.
-            raise dg.Failure(f"the table of stage {stage} cannot be read: {error}") from error
-        if doc_id not in index:
-            problem = f"{index.file} has no row with doc id {doc_id}"
-            remedy = "materialise the table again, which registers the partitions of its rows"
-            raise refused(f"{problem}; {remedy}")
-        return index[doc_id]
+    if is_replay(tags):
+        rows = replay(docs.store(), stage, [doc_id], row_type=docs.row_type(stage))
+        if (row := next(rows, None)) is None:
+            raise refuse(f"{stage}/{doc_id} cannot be replayed: {rows.notes[0].message}")
+        return row
+    try:
+        index = index_of(docs.table(stage), docs.row_type(stage))
+    except FileNotFoundError as error:
+        raise refuse(f"{error}; materialise the table, or correct where the resource looks for it") from error
+    except OSError as error:
+        # It has refused nothing, and may be read at the next try.
+        raise dg.Failure(f"the table of stage {stage} cannot be read: {error}") from error
+    if doc_id not in index:
+        remedy = "materialise the table again, which registers the partitions of its rows"
+        raise refuse(f"{index.file} has no row with doc id {doc_id}; {remedy}")
+    return index[doc_id]
 
 
-def policy_of(docs: DocsStoreResource, tags: Mapping[str, str]) -> Policy:
+def find_policy(docs: DocsStoreResource, tags: Mapping[str, str]) -> Policy:
     """Return what becomes of a document that is there, in a run with these tags."""
     policy = tags.get(IF_EXISTS_TAG) or ("replace" if is_replay(tags) else docs.if_exists)
     if policy not in _POLICIES:
-        raise refused(
-            f"if_exists: expected {', '.join(_POLICIES)}, got {policy!r} (tag {IF_EXISTS_TAG}, or the resource)"
-        )
+        expected = ", ".join(_POLICIES)
+        raise refuse(f"if_exists: expected {expected}, got {policy!r} (tag {IF_EXISTS_TAG}, or the resource)")
     return policy
 
 
-# What a resource stands for, made once a process: a resource is asked for each document.
+@lru_cache(_STORES)
+def _open_store(root: str, stages: str, durability: Any) -> DocsStore:
+    return DocsStore(root, stages=Stages.parse(stages), durability=durability)
 
 
-@lru_cache(_REMEMBERED)
-def _stages(text: str) -> Stages:
-    return Stages.parse(text)
+def _check_text(text: object, source: str, row: TaskRow) -> str:
+    if not isinstance(text, str):
+        raise refuse(f"{source}: expected text, got {type(text).__name__} (task_id={row.task_id!r})")
+    return text
 
 
-@lru_cache(_REMEMBERED)
-def _store(root: str, stages: str, durability: Any) -> DocsStore:
-    return DocsStore(root, stages=_stages(stages), durability=durability)
-
-
-@lru_cache(_REMEMBERED)
-def _tables(directory: str, stages: str, changed: int) -> dict[str, list[str]]:
-    """Return the names of the task tables in a directory by stage; `changed`, its time, is 0 where it is not there."""
-    found: dict[str, list[str]] = {}
-    for name in sorted(os.listdir(directory)) if changed else ():
-        if (stage := stage_of_table(name, _stages(stages))) is not None:
-            found.setdefault(stage, []).append(name)
-    return found
-
-
-def _parsed(context: Any, parse: Callable[[str], str | None], raw: str) -> str | None:
-    """Return the parsed text, or None: whatever a parser does, what the model wrote is kept."""
+def _try_parse(context: Any, parse: Callable[[str], str | None], raw: str) -> str | None:
+    """Return the parsed text, or None: whatever a parser does, docid keeps what the model wrote."""
     try:
         parsed = parse(raw)
         if parsed is not None:
@@ -231,7 +217,7 @@ def _parsed(context: Any, parse: Callable[[str], str | None], raw: str) -> str |
 
 
 def _is_of_this_run(context: Any, store: DocsStore, row: TaskRow) -> bool:
-    """Return whether an earlier try of a step that is tried again made the document that is there."""
+    """Return whether the document that is there comes from an earlier try of this step, which Dagster now retries."""
     if not context.retry_number or not store.exists(row.stage, row.doc_id):
         return False
     created_at = store.open(row.stage, row.doc_id).created_at

@@ -1,17 +1,26 @@
-"""What the parts of the integration ask of a step, and how they refuse."""
+"""Steps of Dagster: their partitions, the tags of their runs, and how docid's errors become their failures."""
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import dagster as dg
 
 from docid.errors import DocidError, DocumentBusy, LineageConflict, StoreUnavailable, TaskTableError, UnreadableDocument
-from docid.integrations.dagster.partitions import stage_of
+from docid.integrations.dagster.partitions import list_keys, stage_of
 from docid.tables.rows import TaskRow
 
-__all__ = ["IF_EXISTS_TAG", "REPLAY_TAG", "TASK_TAG", "Step", "explained", "is_replay", "keys_of", "refused"]
+__all__ = [
+    "IF_EXISTS_TAG",
+    "REPLAY_TAG",
+    "TASK_TAG",
+    "StepContext",
+    "explain_errors",
+    "is_replay",
+    "refuse",
+    "replay_job",
+]
 
 IF_EXISTS_TAG = "docid/if_exists"
 """A tag of a run: `replace` makes another text where a document is there, which goes to history."""
@@ -25,44 +34,40 @@ TASK_TAG = "docid/task_id"
 _STEPS = 8  # of this process, whose rows are held
 
 
-def refused(message: str) -> dg.Failure:
-    """Return the failure of a step that would fail again in the same way, and so is not tried again."""
+def refuse(message: str) -> dg.Failure:
+    """Return the failure of a step that would fail again in the same way, so that Dagster does not retry it."""
     return dg.Failure(message, allow_retries=False)
 
 
-class explained:  # noqa: N801 - a context manager
-    """Turns what docid refuses into a failure of the step that people can act on, and that is not tried again.
+@contextmanager
+def explain_errors() -> Iterator[None]:
+    """Turn an error of docid into a failure of the step: with its facts, what to do, and no retry.
 
-    An object store that did not answer has refused nothing, nor has a document that others were changing: a step with
-    a retry policy is tried again.
+    A retry policy applies only where an object store did not answer, or others were changing the document.
     """
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, frames: object) -> None:
-        if not isinstance(error, DocidError):
-            return
+    try:
+        yield
+    except DocidError as error:
         facts = {key: str(value) for key, value in vars(error).items() if isinstance(value, (str, tuple)) and value}
         if isinstance(error, LineageConflict):
             facts["what to do"] = (
                 "the row is of another task or parent than the document: correct the row, or empty its doc_id and "
                 "reserve another one with a doc_salt; the document is untouched"
             )
-        if isinstance(error, UnreadableDocument) and error.remedy:
+        elif isinstance(error, UnreadableDocument):
             facts["what to do"] = error.remedy
-        if isinstance(error, TaskTableError):
+        elif isinstance(error, TaskTableError):
             # The message lists them.
             facts = {"what to do": "correct the table, or what builds its rows, and materialise it again"}
         may_pass = isinstance(error, DocumentBusy) or (isinstance(error, StoreUnavailable) and not error.refused)
         raise dg.Failure(str(error), metadata=facts, allow_retries=may_pass) from error
 
 
-class Step(NamedTuple):
-    """What a context says of its step: the stage and doc ids of its partitions, its run's tags, the rows it went by.
+class StepContext(NamedTuple):
+    """What a context says of its step: the stage and doc ids of its partitions, its run's tags, the rows it used.
 
-    A row is looked up once a step: a table that is written anew meanwhile does not give a document another parent than
-    the one whose text it was made from.
+    A step looks a row up once: when somebody rewrites the table meanwhile, the document still gets the parent whose
+    text it was made from.
     """
 
     stage: str | None
@@ -71,65 +76,60 @@ class Step(NamedTuple):
     rows: dict[tuple[str, str, str], TaskRow]
 
     @classmethod
-    def of(cls, context: Any) -> "Step":
+    def of(cls, context: Any) -> "StepContext":
         """Return the step of the context of an asset, an input or an output."""
         if isinstance(context, dg.OutputContext):
-            return cls._of_output(context)
-        of_input = isinstance(context, dg.InputContext)
-        step = context.step_context if of_input else context.get_step_execution_context()
-        partitions = None if step.assets_def is None else step.assets_def.partitions_def
-        return cls(stage_of(partitions), keys_of(step, partitions), step.dagster_run.tags, _rows_of(step))
-
-    @classmethod
-    def _of_output(cls, context: dg.OutputContext) -> "Step":
-        """Return the same by what is public of an output, which a test can build."""
-        tags: Mapping[str, str] = {}
-        rows: dict[tuple[str, str, str], TaskRow] = {}
-        with suppress(dg.DagsterInvariantViolationError):
-            tags, rows = context.step_context.dagster_run.tags, _rows_of(context.step_context)
-        if not context.has_asset_partitions:
-            return cls(None, [], tags, rows)
-        return cls(stage_of(context.asset_partitions_def), list(context.asset_partition_keys), tags, rows)
+            # Its public attributes: the context that a test builds has no step.
+            partitions = context.asset_partitions_def if context.has_asset_partitions else None
+            keys = [] if partitions is None else list(context.asset_partition_keys)
+            try:
+                step = context.step_context
+            except dg.DagsterInvariantViolationError:
+                return cls(stage_of(partitions), keys, {}, {})
+        else:
+            of_input = isinstance(context, dg.InputContext)
+            step = context.step_context if of_input else context.get_step_execution_context()
+            partitions = None if step.assets_def is None else step.assets_def.partitions_def
+            keys = list_keys(step, partitions)
+        rows = _rows_of_try(step.dagster_run.run_id, step.step.key, step.previous_attempt_count)
+        return cls(stage_of(partitions), keys, step.dagster_run.tags, rows)
 
     @property
     def named_stage(self) -> str:
         """The stage; a failure where the asset has no documents as partitions."""
         if self.stage is None:
-            raise refused("this asset has no documents as partitions; expected partitions_def=document_partitions(…)")
+            raise refuse("this asset has no documents as partitions; expected partitions_def=document_partitions(…)")
         return self.stage
-
-    @property
-    def one_key(self) -> str:
-        """The doc id; a failure where the step has several."""
-        if len(self.keys) != 1:
-            raise refused(f"this step has {len(self.keys)} partitions; expected doc_id, to say which is meant")
-        return self.keys[0]
 
 
 def is_replay(tags: Mapping[str, str]) -> bool:
-    """Return whether a run with these tags is a replay; a failure where the tag says neither true nor false."""
-    said = tags.get(REPLAY_TAG, "false")
-    if said not in {"true", "false"}:
-        raise refused(f"tag {REPLAY_TAG}: expected true or false, got {said!r}")
-    return said == "true"
+    """Return whether a run with these tags is a replay; a failure where the tag is neither true nor false."""
+    tag = tags.get(REPLAY_TAG, "false")
+    if tag not in {"true", "false"}:
+        raise refuse(f"tag {REPLAY_TAG}: expected true or false, got {tag!r}")
+    return tag == "true"
 
 
-def _rows_of(step: Any) -> dict[tuple[str, str, str], TaskRow]:
-    return _rows_of_try(step.dagster_run.run_id, step.step.key, step.previous_attempt_count)
+def replay_job(asset: Any, *, name: str | None = None) -> Any:
+    """Return a job that makes documents again exactly: from the stored row and prompt, without the tables.
+
+    Its partitions are those of the asset. Each is made again with `if_exists="replace"`; the text that was there goes
+    to history. The asset has to go through `DocsStoreResource.ensure`, which sends the stored prompt.
+
+    Args:
+        asset: the asset of a stage's documents.
+        name: the job's name; `replay_<asset>` if not given.
+    """
+    selection = dg.AssetSelection.assets(asset)
+    key = asset.key if isinstance(asset, dg.AssetsDefinition) else dg.AssetKey.from_coercible(asset)
+    return dg.define_asset_job(
+        name or f"replay_{key.to_python_identifier()}",
+        selection=selection | selection.required_multi_asset_neighbors(),
+        tags={REPLAY_TAG: "true"},
+        description="Makes documents again from their stored rows and prompts; what was there goes to history.",
+    )
 
 
 @lru_cache(_STEPS)
 def _rows_of_try(*_: object) -> dict[tuple[str, str, str], TaskRow]:
     return {}
-
-
-def keys_of(step: Any, partitions: dg.PartitionsDefinition | None) -> list[str]:
-    """Return the doc ids of a step's partitions."""
-    if partitions is None or not step.has_partitions:
-        return []
-    span = step.partition_key_range
-    if span.start == span.end:
-        return [span.start]
-    # A range of a backfill that is one run: dynamic partitions have the order in which they were added.
-    keys = list(step.instance.get_dynamic_partitions(getattr(partitions, "name", "")))
-    return keys[keys.index(span.start) : keys.index(span.end) + 1]

@@ -8,10 +8,11 @@ import dagster as dg
 
 from docid.core.stages import Stages
 from docid.integrations.dagster.partitions import register_partitions
-from docid.integrations.dagster.resource import DocsStoreResource, tables_of
-from docid.integrations.dagster.steps import explained, refused
+from docid.integrations.dagster.resource import DocsStoreResource, find_tables
+from docid.integrations.dagster.steps import explain_errors, refuse
+from docid.tables.reserve import reserve_tasks
 from docid.tables.rows import TaskRow
-from docid.tables.tasks import read_tasks, reserve_tasks, stage_of_table, write_tasks
+from docid.tables.tasks import read_tasks, stage_of_table, write_tasks
 
 __all__ = ["task_table_asset"]
 
@@ -64,12 +65,12 @@ def task_table_asset(
     def table(context: dg.AssetExecutionContext, **inputs: Any) -> dg.MaterializeResult[Any]:
         docs: DocsStoreResource = getattr(context.resources, resource)
         path, row_type = os.path.join(docs.tables, f"{name}.csv"), docs.row_type(stage)
-        if others := [other for other in tables_of(docs, stage) if other != f"{name}.csv"]:
-            raise refused(
+        if others := [other for other in find_tables(docs, stage) if other != f"{name}.csv"]:
+            raise refuse(
                 f"{docs.tables}: {', '.join(others)} is a table of stage {stage} too; expected {name}.csv alone"
             )
         os.makedirs(docs.tables, exist_ok=True)
-        with explained():
+        with explain_errors():
             parents = None if row_type.parent_stage is None else docs.read_tasks(row_type.parent_stage)
             rows = reserve_tasks(build(docs, **inputs), row_type, run_id, salt, parents=parents)
             written = write_tasks(path, rows, row_type=row_type)

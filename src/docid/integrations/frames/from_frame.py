@@ -15,9 +15,10 @@ from docid.core.ids import check_stage, reserve_doc_ids
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.core.task import is_missing
 from docid.errors import Problem, TaskTableError
-from docid.tables.csvfile import Faults, misspelt, names_shown
+from docid.tables.csvfile import Faults, find_misspelling, format_names
+from docid.tables.reserve import check_noted, reserve_tasks
 from docid.tables.rows import TaskRow, schema_of
-from docid.tables.tasks import TaskRows, check_noted, header_of, reserve_tasks, row_parser
+from docid.tables.tasks import TaskRows, build_row_parser, take_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -182,10 +183,10 @@ def _select_columns(
     for name in (*needed, *optional):
         if names.count(name) > 1:
             wrong[name] = "there twice; expected each column once"
-        elif other := misspelt(name, texts):
+        elif other := find_misspelling(name, texts):
             wrong[name] = f"{_NO_COLUMN}; is {other!r} meant for it?"
         elif name in needed and name not in names:
-            wrong[name] = f"{_NO_COLUMN}; the columns are {names_shown(texts) or 'none'}{hint}"
+            wrong[name] = f"{_NO_COLUMN}; the columns are {format_names(texts) or 'none'}{hint}"
     if wrong:
         file = "" if argument == "frame" else argument
         raise TaskTableError([Problem(file, None, name, "", expected) for name, expected in wrong.items()])
@@ -239,8 +240,8 @@ def frame_to_tasks(frame: IntoDataFrame, row_type: type[Row], *, reserved: bool 
 def _load_rows(df: nw.DataFrame[Any], row_type: type[Row], *, reserved: bool, file: str = "") -> TaskRows[Row]:
     faults = Faults(file)
     with _restate_faults({}, is_header=True):
-        columns = header_of(iter([(1, list(df.columns))]), row_type, faults, reserved=reserved)
-    parse = row_parser(row_type, columns, faults, reserved=reserved)
+        columns = take_header(iter([(1, list(df.columns))]), row_type, faults, reserved=reserved)
+    parse = build_row_parser(row_type, columns, faults, reserved=reserved)
 
     def parse_rows() -> Iterator[tuple[int, Row]]:
         whole = {column.name for column in schema_of(row_type).columns if column.kind is int}

@@ -21,7 +21,7 @@ from docid.operations.curate.scores import Score
 from docid.store.docs_store import check_store
 from docid.store.scanning import scan
 from docid.store.stored import StoredDocument
-from docid.tables.rows import TaskRow, schema_of, texts_of
+from docid.tables.rows import TaskRow, format_cells, schema_of
 from docid.tables.tasks import check_row
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def tasks_to_frame(
     for row in held:
         if not isinstance(row, row_type):
             raise TypeError(f"rows: expected rows of {row_type.__name__}, got {type(row).__name__}")
-        names |= dict.fromkeys(texts_of(row))
+        names |= dict.fromkeys(format_cells(row))
     data: Columns = {}
     for name in names or [name for name, column in own.items() if column.always]:
         if column := own.get(name):

@@ -186,7 +186,9 @@ def _add_texts(store: DocsStore, rows: list[tuple[str, Row]], limits: Limits, pr
     def find_fitting(parts: tuple[Part, ...]) -> Iterator[tuple[str, Row, list[Part]]]:
         for stage, row in rows:
             sizes = dict(zip(PART_FILES, row["sizes"], strict=True))
-            fitting = [part for part in parts if sizes[part] is not None and sizes[part] <= min(room, limits.text)]
+            fitting: list[Part] = [
+                part for part in parts if sizes[part] is not None and sizes[part] <= min(room, limits.text)
+            ]
             if fitting:
                 yield stage, row, fitting
 

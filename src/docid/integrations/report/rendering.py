@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from docid.core.findings import Finding, Progress
     from docid.operations.auditing import AuditReport
-    from docid.tables.tasks import TaskRow
+    from docid.tables.rows import TaskRow
 
     ScoresByKind = dict[tuple[str, str], list[float | None]]  # by template and model; None for a document without one
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.operations.curate.rows import IDENTITY
+from docid.tables.reserve import reserve_tasks
 from docid.tables.rows import TaskRow, row_type_of, schema_of, with_source
-from docid.tables.tasks import reserve_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

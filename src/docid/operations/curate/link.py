@@ -18,7 +18,7 @@ from docid.operations.curate.notes import Note, find_time
 from docid.store.docs_store import check_store
 from docid.store.scanning import scan
 from docid.tables.rows import row_type_of
-from docid.tables.tasks import TaskRows, named_stage, read_tasks, write_tasks
+from docid.tables.tasks import TaskRows, infer_stage, read_tasks, write_tasks
 
 if TYPE_CHECKING:
     from docid.store.docs_store import DocsStore
@@ -106,7 +106,7 @@ def link(
     check_store(store)
     path = os.fspath(table)
     if row_type is None:
-        row_type = row_type_of(named_stage(path, store.stages), store.stages)
+        row_type = row_type_of(infer_stage(path, store.stages), store.stages)
     store.stages.check(row_type.stage)
     tasks = read_tasks(path, row_type, reserved=False)
     linker = _Linker(store, path, [_Row(tasks.row, row, _derive_id(row)) for row in tasks], row_type, force=force)

@@ -11,8 +11,9 @@ from docid.errors import DocidError
 from docid.operations.curate.notes import Note
 from docid.operations.curate.rows import Builder, check_row_type
 from docid.store.docs_store import check_store
+from docid.tables.reserve import check_noted
 from docid.tables.rows import TaskRow, with_source
-from docid.tables.tasks import TaskRows, check_noted
+from docid.tables.tasks import TaskRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -18,7 +18,7 @@ from docid.tables.rows import (
     EssayTask,
     EvaluationTask,
     TaskRow,
-    fault_of,
+    find_fault,
     plain_text,
     row_type_of,
     schema_of,
@@ -130,7 +130,7 @@ class Builder:
             extra=self._find_others(chain) if self._with_others else {},
             **values,
         )
-        if fault := fault_of(row):
+        if fault := find_fault(row):
             column_name, value, expected = fault
             raise ValueError(f"its {column_name} is {shown(value)}, which no table can hold: {expected}")
         return row

@@ -1,4 +1,4 @@
-"""Tables by doc id."""
+"""Looking rows up by doc id."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from docid import EvaluationTask, TaskTableError, read_tasks
 from docid.tables.lookup import TaskIndex, index_of
 
 
-def test_an_index_has_the_rows_of_its_table(tmp_path: Path) -> None:
+def test_index_has_rows_of_its_table(tmp_path: Path) -> None:
     path = tmp_path / "evaluation_tasks.csv"
     text = 'evaluation_task_id,parent_doc_id,note,doc_id\na,e1,"x\ny",v1\nb,e1,,v2\n'
     path.write_text(text)
@@ -22,7 +22,7 @@ def test_an_index_has_the_rows_of_its_table(tmp_path: Path) -> None:
     assert (index.get("v3"), "v1" in index, len(index)) == (None, True, 2)
 
 
-def test_a_table_is_read_again_only_when_it_has_changed(tmp_path: Path) -> None:
+def test_index_is_rebuilt_only_after_change(tmp_path: Path) -> None:
     path = tmp_path / "evaluation_tasks.csv"
     path.write_text("evaluation_task_id,parent_doc_id,doc_id\na,e1,v1\n")
     index = index_of(path, EvaluationTask)
@@ -32,7 +32,7 @@ def test_a_table_is_read_again_only_when_it_has_changed(tmp_path: Path) -> None:
     assert len(index_of(path, EvaluationTask)) == 2
 
 
-def test_all_faults_are_told_and_two_rows_of_one_document_are_one(tmp_path: Path) -> None:
+def test_index_reports_all_faults_and_duplicates(tmp_path: Path) -> None:
     path = tmp_path / "evaluation_tasks.csv"
     path.write_text("evaluation_task_id,parent_doc_id,doc_id\na,e1,v1\nb,,v2\nc,e1,v1\nd,e1\n")
     with pytest.raises(TaskTableError) as caught:

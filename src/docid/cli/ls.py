@@ -1,0 +1,68 @@
+"""`docid ls`: list the documents of a store.
+
+List documents, one a line: stage/id, task id, parent, when made, parts. Unordered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from docid.cli.arguments import JSON_DOCUMENTS, STORE, Arguments, argument, one_of
+from docid.cli.inputs import hint_at_other_stages, open_store
+from docid.cli.output import Output, complain
+from docid.cli.show import list_facts
+from docid.errors import DocidError
+from docid.store.docs_store import DocsStore
+
+
+def run(arguments: Arguments, out: Output) -> int:
+    """Print one line a document; one that cannot be read does not end the list."""
+    out = out.while_read()
+    store = open_store(arguments)
+    code = 0
+    if not arguments.stage:
+        hint_at_other_stages(arguments)
+    for stage in dict.fromkeys(arguments.stage or store.stages):
+        try:
+            if arguments.ids:
+                for doc_id in store.ids(stage):
+                    out.print(f"{stage}/{doc_id}")
+                continue
+            for facts in _look(store, stage):
+                if isinstance(facts, Exception):
+                    complain(facts)
+                    code = 2
+                else:
+                    out.print_json(facts)
+                    out.print(_format(facts))
+        except BrokenPipeError:
+            raise
+        except (DocidError, OSError) as error:
+            complain(error)
+            code = 2
+    return code
+
+
+def _look(store: DocsStore, stage: str) -> Iterator[dict[str, Any] | Exception]:
+    """Yield the facts of each document of a stage, or why it cannot be read."""
+
+    def look(doc_id: str) -> dict[str, Any] | Exception:
+        try:
+            return list_facts(store.open(stage, doc_id))
+        except (DocidError, OSError) as error:
+            return error
+
+    return store.backend.each(look, store.ids(stage))
+
+
+def _format(facts: dict[str, Any]) -> str:
+    columns = (facts["task_id"], facts["parent_doc_id"], facts["created_at"], "+".join(facts["parts"]))
+    return "\t".join((f"{facts['stage']}/{facts['doc_id']}", *(column or "-" for column in columns)))
+
+
+ARGUMENTS = (
+    argument("stage STAGE ...", "the stages to list (default: all of --stages)"),
+    one_of(argument("--ids", "print stage/id alone, without opening a document"), JSON_DOCUMENTS),
+    *STORE,
+)

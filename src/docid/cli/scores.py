@@ -1,0 +1,47 @@
+"""`docid scores`: gather the scores of evaluations in a table.
+
+Make a table of the numbers that the parsed texts of a stage are, one row a document, sorted by doc id, with what each
+was made from. A document without a number has the reason in the column error.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from docid.cli.arguments import STORE, Arguments, argument
+from docid.cli.inputs import hint_at_other_stages, open_store
+from docid.cli.output import Output
+from docid.cli.table_output import check_table_output, make_output_arguments, put_table
+from docid.operations.curate.scores import Score, score_columns, scored_by, scores, write_scores
+
+
+def run(arguments: Arguments, out: Output) -> int:
+    """Write the table of scores, and say how many there are."""
+    out = out.while_read()
+    store = open_store(arguments)
+    check_table_output(arguments, store)
+    stage = scored_by(store, arguments.stage)
+    columns = score_columns(store, stage)
+    errors: Counter[str] = Counter()
+
+    def count() -> Iterator[Score]:
+        for score in scores(store, stage):
+            errors[score.error.partition(":")[0]] += 1
+            yield score
+
+    found = count()
+    rows = ({**score.texts(), "score": score.score} for score in found)
+    out = put_table(arguments, out, rows, lambda path: write_scores(path, found, columns))
+    out.print(f"{errors.total():,} documents of stage {stage}: {errors.pop('', 0):,} with a score")
+    for error, number in errors.most_common():
+        out.print(f"  {error}: {number:,}")
+    hint_at_other_stages(arguments)
+    return 0
+
+
+ARGUMENTS = (
+    argument("--stage STAGE", "the stage of the evaluations (default: the last of --stages)"),
+    *make_output_arguments("scores.csv"),
+    *STORE,
+)

@@ -1,0 +1,72 @@
+"""`docid select`: make a task table of the documents with the best scores.
+
+Choose the best documents by a table of scores, and make a task table of them, with their own ids: they are there, and
+are not made again. Of equal scores the first doc id is better. Documents that are gone are left out, and the next
+ones take their places.
+"""
+
+from __future__ import annotations
+
+from docid.cli.arguments import STORE, Arguments, UsageError, argument, expect_number
+from docid.cli.inputs import open_store, split_ids
+from docid.cli.output import FEW, Output
+from docid.cli.table_output import check_table_output, make_output_arguments, put_rows
+from docid.operations.curate.scores import read_scores
+from docid.operations.curate.select import Selection, select
+from docid.tables.rows import plain_text
+
+
+def run(arguments: Arguments, out: Output) -> int:
+    """Write the table of the best documents, and list some of them."""
+    out = out.while_read()
+    store = open_store(arguments)
+    check_table_output(arguments, store, [arguments.scores])
+    templates = [each for given in arguments.templates for each in split_ids(given)]
+    if arguments.templates and not templates:
+        raise UsageError("--templates: expected ids of evaluation templates, separated by commas")
+    chosen = select(
+        read_scores(arguments.scores),
+        store,
+        top=arguments.top,
+        templates=templates,
+        aggregate=arguments.aggregate,
+        stage=arguments.stage,
+    )
+    if not chosen.rows and arguments.output and not arguments.json:
+        # A table without rows would take the place of one that has some.
+        out.print(f"{arguments.output}: nothing to write, left as it is")
+    else:
+        out = put_rows(arguments, out, chosen.rows, chosen.row_type)
+    _print_selection(chosen, arguments, out)
+    return 0
+
+
+def _print_selection(chosen: Selection, arguments: Arguments, out: Output) -> None:
+    picks, stage = chosen.picks, chosen.stage
+    out.print(
+        f"{chosen.evaluations:,} evaluations, {chosen.scored:,} documents of stage {stage} with a score "
+        f"({arguments.aggregate}); {len(picks):,} selected"
+    )
+    texts = [f"{plain_text(pick.score)}  {stage}/{pick.doc_id}  {pick.task_id}" for pick in picks]
+    out.print_few(texts, limit=FEW * 2)
+    if len(picks) < arguments.top:
+        out.print(f"fewer than the {arguments.top:,} that were asked for")
+    out.print_notes(chosen.notes, as_json=arguments.json)
+
+
+ARGUMENTS = (
+    argument("--scores FILE", "the table that 'docid scores' made", required=True),
+    argument("--top N", "how many", type=expect_number("documents"), required=True),
+    argument(
+        "--templates LIST ...",
+        "count the scores of these evaluation templates only: ids, separated by commas; may be repeated",
+    ),
+    argument(
+        "--aggregate {max,mean,median}",
+        "how a document's score comes from those of its evaluations (default: max)",
+        default="max",
+    ),
+    argument("--stage STAGE", "the stage of the documents (default: what the last of --stages comes from)"),
+    *make_output_arguments("essay_generation_tasks.csv"),
+    *STORE,
+)

@@ -1,0 +1,17 @@
+"""What `nox -s types` checks is what users write."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+
+
+def test_the_readme_code_under_type_checks_is_the_readme_s() -> None:
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", (TESTS.parent / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    checked = (TESTS / "typing" / "readme.py").read_text("utf-8")
+    assert len(blocks) > 1
+    assert checked.partition('not run."""\n\n')[2] == "\n".join(blocks)

@@ -1,0 +1,39 @@
+# pyright: strict
+# ruff: noqa: B023, E402, I001, T201
+"""The Python code of README.md, as a user has it in a file of their own; checked by mypy and pyright, and not run."""
+
+from docid import Document, DocsStore, DraftTask, reserve_tasks
+
+
+def draft(row: DraftTask) -> Document:
+    return Document.from_task(row, raw_text=f"What a model says to {row.task_id}")
+
+
+store = DocsStore("docs")
+rows = [DraftTask(task_id="tides__large-1"), DraftTask(task_id="moss__large-1")]
+for row in reserve_tasks(rows, DraftTask):  # the row alone gives the id
+    stored = store.ensure(row, lambda: draft(row))  # called only where nothing is there
+    print(row.doc_id, stored.outcome, stored.path)
+
+import attrs
+from docid import Stages, TaskRow
+
+
+class OutlineTask(TaskRow):
+    stage = "outline"
+
+
+@attrs.frozen(kw_only=True)  # where a row has columns of its own
+class ChapterTask(TaskRow):
+    stage, parent_stage = "chapter", "outline"
+    words: int = 1000
+
+
+book = DocsStore("book", stages=Stages.chain("outline", "chapter", "review"))
+(outline,) = reserve_tasks([OutlineTask(task_id="whales")], OutlineTask)
+book.write(Document.from_task(outline, raw_text="1. The sea. 2. The whale."))
+(chapter,) = reserve_tasks(
+    [ChapterTask(task_id="whales__1", extra={"outline_task_id": "whales"})], ChapterTask, parents=[outline]
+)
+book.write(Document.from_task(chapter, raw_text="Call me anything."))
+assert book.open("chapter", chapter.doc_id).parent_doc_id == outline.doc_id

@@ -1,0 +1,75 @@
+# pyright: strict
+"""Rows that a user declares, in every spelling, where docid takes rows; checked by mypy and pyright, and not run."""
+
+from __future__ import annotations
+
+from typing import ClassVar, assert_type
+
+import attrs
+
+from docid import DocsStore, Document, DraftTask, StoredDocument, TaskRow, read_tasks, reserve_tasks, write_tasks
+
+
+class OutlineTask(TaskRow):
+    stage = "outline"
+
+
+class AnnotatedTask(TaskRow):
+    stage: ClassVar[str] = "outline"
+    parent_stage: ClassVar[str | None] = None
+
+
+@attrs.frozen(kw_only=True)
+class ChapterTask(TaskRow):
+    stage, parent_stage = "chapter", "outline"
+    words: int = 1000
+    editor: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class AnnotatedChapterTask(TaskRow):
+    stage: ClassVar[str] = "chapter"
+    parent_stage: ClassVar[str | None] = "outline"
+    words: int = 1000
+
+
+def keep(row: TaskRow, store: DocsStore) -> StoredDocument:
+    """A step that serves all stages takes any row."""
+    prompt = store.source_prompt(row)
+    return store.ensure(row, lambda: Document.from_task(row, raw_text="", prompt_text=prompt))
+
+
+def use_plain(store: DocsStore, row: OutlineTask) -> None:
+    assert_type(Document.from_task(row, raw_text=""), Document)
+    assert_type(store.ensure(row, lambda: Document.from_task(row, raw_text="")), StoredDocument)
+    assert_type(store.source_prompt(row), str | None)
+    assert_type(next(reserve_tasks([row], OutlineTask)), OutlineTask)
+    assert_type(write_tasks("outline_tasks.csv", [row]), int)
+    keep(row, store)
+
+
+def use_annotated(store: DocsStore, row: AnnotatedTask) -> None:
+    assert_type(store.ensure(row, lambda: Document.from_task(row, raw_text="")), StoredDocument)
+    assert_type(store.source_prompt(row), str | None)
+    assert_type(next(reserve_tasks([row], AnnotatedTask)), AnnotatedTask)
+    write_tasks("outline_tasks.csv", [row], row_type=AnnotatedTask)
+    keep(row, store)
+
+
+def use_fields(store: DocsStore, row: ChapterTask, other: AnnotatedChapterTask, outlines: list[OutlineTask]) -> None:
+    assert_type(store.ensure(row, lambda: Document.from_task(row, raw_text="")), StoredDocument)
+    assert_type(store.ensure(other, lambda: Document.from_task(other, raw_text="")), StoredDocument)
+    assert_type([store.source_prompt(row), store.source_prompt(other)], list[str | None])
+    chapters = reserve_tasks([ChapterTask(task_id="t", words=3)], ChapterTask, parents=outlines)
+    assert_type([(chapter.words, chapter.editor) for chapter in chapters], list[tuple[int, str | None]])
+    write_tasks("chapter_tasks.csv", reserve_tasks([other], AnnotatedChapterTask, parents={"t": "o1"}))
+    assert_type(next(read_tasks("chapter_tasks.csv", ChapterTask)).words, int)
+    keep(row, store)
+    keep(other, store)
+
+
+def use_any_stage(store: DocsStore, rows: list[DraftTask]) -> None:
+    note_type = TaskRow.of("note", "draft")
+    [note] = reserve_tasks([note_type(task_id="t")], note_type, parents=rows)
+    assert_type(note, TaskRow)
+    keep(note, store)
