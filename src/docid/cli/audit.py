@@ -24,7 +24,7 @@ from docid.cli.output import hint_at_other_stages, one_line, printable, while_re
 from docid.cli.terminal import Meter, print_heading, print_table
 from docid.core.findings import FIELDS, LABELS, LEVELS
 from docid.errors import TaskTableError
-from docid.operations.auditing import audit
+from docid.operations.audit import audit
 from docid.tables.csvfile import Shape, TableWriter
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from docid.core.findings import Finding
-    from docid.operations.auditing import AuditReport
+    from docid.operations.audit import AuditReport
     from docid.store.docs_store import DocsStore
 
 
@@ -134,7 +134,7 @@ def _audit_report(
     context = multiprocessing.get_context("spawn") if is_url(arguments.store or "") else None
     try:
         with ProcessPoolExecutor(arguments.jobs, context) as executor:
-            return audit(store, tables, executor=executor, shards=arguments.jobs, **options)
+            return audit(store, tables, executor=executor, **options)
     except BrokenExecutor as error:
         raise UsageError("a worker process was killed (is the memory full?); expected fewer --jobs") from error
 

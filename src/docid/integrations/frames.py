@@ -22,7 +22,7 @@ from docid.core.metadata import shallow
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.core.task import is_missing
 from docid.errors import DocidError, DuplicateTaskId, InvalidName, Problem, StoreUnavailable, TaskTableError
-from docid.operations.auditing import AuditReport
+from docid.operations.audit import AuditReport
 from docid.operations.curate.scores import Score
 from docid.store.docs_store import check_store
 from docid.store.scanning import answered

@@ -20,7 +20,7 @@ from docid.core.findings import LABELS
 from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.integrations.report.charts import Spread, coverage_bar, histogram
 from docid.integrations.report.gathering import Documents, Limits, gather
-from docid.operations.auditing import audit
+from docid.operations.audit import audit
 from docid.operations.curate.scores import scored_by, scores
 from docid.store.docs_store import DocsStore
 from docid.tables.atomicfile import AtomicFile
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from docid.core.findings import Finding, Progress, StageFacts
-    from docid.operations.auditing import AuditReport
+    from docid.operations.audit import AuditReport
     from docid.tables.tasks import TaskRow
 
 __all__ = ["Page", "page", "write_page", "write_report"]
