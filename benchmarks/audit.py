@@ -86,7 +86,7 @@ def audited(root: str, jobs: int = 1) -> int:
         report = audit(f"{root}/docs", tables)
     else:
         with ProcessPoolExecutor(jobs) as executor:
-            report = audit(f"{root}/docs", tables, executor=executor, shards=jobs)
+            report = audit(f"{root}/docs", tables, executor=executor)
     assert report.findings == (), report.findings[:3]
     return sum(facts.written or 0 for facts in report.stages.values())
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from docid import DocsStore
+from docid import DocsStore, write_tasks
 from docid.backends import LocalBackend, MemoryBackend
 from docid.backends.objects import ObjectsBackend
+from tests.auditing import Rows, make_rows, write_all
 from tests.servers import Moto, moto
 
 # The same examples in every run of CI; DOCID_HYPOTHESIS=search looks for new ones.
@@ -56,3 +57,28 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> DocsStore:
 @pytest.fixture
 def local(tmp_path: Path) -> DocsStore:
     return DocsStore(tmp_path / "docs", durability="none")
+
+
+@pytest.fixture
+def rows() -> Rows:
+    """The rows of a small pipeline. See `tests.auditing`."""
+    return make_rows()
+
+
+@pytest.fixture
+def full(local: DocsStore, rows: Rows) -> DocsStore:
+    """A store in a directory, with the document of every row."""
+    write_all(local, rows)
+    return local
+
+
+@pytest.fixture
+def tables(tmp_path: Path, rows: Rows) -> Path:
+    """A directory with the tables of these rows, and a file that is none."""
+    directory = tmp_path / "2_tasks"
+    directory.mkdir()
+    write_tasks(directory / "draft_generation_tasks.csv", rows["draft"])
+    write_tasks(directory / "essay_generation_tasks.csv.gz", rows["essay"])
+    write_tasks(directory / "evaluation_tasks.csv", rows["evaluation"])
+    (directory / "models.csv").write_text("id\n")
+    return directory

@@ -64,6 +64,6 @@ def test_an_audit_over_a_cluster_gives_the_same_report(s3: Moto, tmp_path: Path)
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
     )
     with cluster, distributed.Client(cluster) as client:
-        report = audit(store, tables, executor=client.get_executor(), shards=2)
+        report = audit(store, tables, executor=client.get_executor())
     assert report == expected
     assert report.to_json() == expected.to_json()

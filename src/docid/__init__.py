@@ -23,7 +23,7 @@ from docid.errors import (
     TaskTableError,
     UnreadableDocument,
 )
-from docid.operations.auditing import AuditReport, audit
+from docid.operations.audit import AuditReport, audit
 from docid.store.docs_store import DocsStore
 from docid.store.stored import StoredDocument
 from docid.tables.reserve import reserve_tasks

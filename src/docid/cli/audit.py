@@ -20,7 +20,7 @@ from docid.cli.inputs import check_output, find_tables, hint_at_other_stages, is
 from docid.cli.output import Output, join_few
 from docid.core.findings import FIELDS, LABELS, LEVELS, Finding
 from docid.errors import TaskTableError
-from docid.operations.auditing import AuditReport, audit
+from docid.operations.audit import AuditReport, audit
 from docid.store.docs_store import DocsStore
 from docid.tables.csvfile import Shape, TableWriter
 
@@ -72,7 +72,6 @@ def _audit(store: DocsStore | None, tables: dict[str, str], arguments: Arguments
                 stages=arguments.stages,
                 verify=arguments.verify,
                 executor=executor,
-                shards=arguments.jobs,
                 stale_after=arguments.stale_after,
                 progress=out.progress.callback,
             )

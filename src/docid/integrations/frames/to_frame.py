@@ -16,7 +16,7 @@ from docid.core.document import PART_FILES
 from docid.core.findings import FIELDS
 from docid.core.metadata import shallow
 from docid.errors import DocidError, StoreUnavailable
-from docid.operations.auditing import AuditReport
+from docid.operations.audit import AuditReport
 from docid.operations.curate.scores import Score
 from docid.store.docs_store import check_store
 from docid.store.scanning import scan

@@ -21,7 +21,7 @@ from docid.core.findings import LABELS
 from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.integrations.report.charts import Spread, draw_coverage_bar, draw_histogram
 from docid.integrations.report.gathering import Documents, Limits, gather, report_progress
-from docid.operations.auditing import audit
+from docid.operations.audit import audit
 from docid.operations.curate.scores import scored_by, scores
 from docid.store.docs_store import DocsStore
 from docid.tables.atomicfile import AtomicFile
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from docid.core.findings import Finding, Progress
-    from docid.operations.auditing import AuditReport
+    from docid.operations.audit import AuditReport
     from docid.tables.rows import TaskRow
 
     ScoresByKind = dict[tuple[str, str], list[float | None]]  # by template and model; None for a document without one

@@ -1,0 +1,112 @@
+"""The audit's report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from attrs import frozen
+
+from docid.core.findings import LABELS, LEVELS
+
+if TYPE_CHECKING:
+    from docid.core.findings import Finding, StageFacts
+
+__all__ = ["AuditReport"]
+
+_SHOWN = 20  # findings of each code, in a notebook
+
+
+@frozen(repr=False)
+class AuditReport:
+    """What an audit found. True where there is no error: `if audit(…): run()`.
+
+    Attributes:
+        findings: all that is wrong, errors first, then by stage, code, and row or doc id; in the same order
+            whatever the executor.
+        stages: what was counted, by stage.
+
+    Example:
+        >>> from docid import TaskRow, audit
+        >>> report = audit(None, {"draft": [TaskRow.of("draft")(task_id="t-1")]})
+        >>> report
+        <AuditReport 1 errors, 0 warnings: missing-doc-id 1>
+        >>> report.ok, report.counts, report.stages["draft"].rows
+        (False, {'missing-doc-id': 1}, 1)
+        >>> print(report.findings[0])
+        missing-doc-id: stage draft (task_id='t-1') at row 1, column doc_id: empty; 'docid reserve' fills it
+    """
+
+    findings: tuple[Finding, ...]
+    stages: dict[str, StageFacts]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error; warnings do not count."""
+        return not any(finding.level == "error" for finding in self.findings)
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many findings there are of each code that was found, errors first."""
+        return {code: len(findings) for code, findings in self.by_code().items()}
+
+    def by_code(self) -> dict[str, list[Finding]]:
+        """Return the findings of each code that was found, errors first."""
+        by_code: dict[str, list[Finding]] = {code: [] for code in LEVELS}
+        for finding in self.findings:
+            by_code[finding.code].append(finding)
+        return {code: findings for code, findings in by_code.items() if findings}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the findings as rows of a data frame: code, level, stage, doc_id, task_id, where, message, hint."""
+        return [finding.to_dict() for finding in self.findings]
+
+    def summary(self) -> dict[str, Any]:
+        """Return all but the findings as JSON takes it: `ok`, `errors`, `warnings`, `counts` by code, `stages`."""
+        levels = Counter(finding.level for finding in self.findings)
+        return {
+            "ok": self.ok,
+            "errors": levels["error"],
+            "warnings": levels["warning"],
+            "counts": self.counts,
+            "stages": {stage: facts._asdict() for stage, facts in self.stages.items()},
+        }
+
+    def to_json(self) -> str:
+        """Return the report as one JSON object: what `summary` has, and the `findings`."""
+        return orjson.dumps({**self.summary(), "findings": self.rows()}, option=orjson.OPT_INDENT_2).decode()
+
+    def __repr__(self) -> str:
+        summary = self.summary()
+        codes = ", ".join(f"{code} {count:,}" for code, count in summary["counts"].items())
+        return f"<AuditReport {summary['errors']:,} errors, {summary['warnings']:,} warnings{codes and f': {codes}'}>"
+
+    def _repr_html_(self) -> str:
+        from docid import _html  # noqa: PLC0415 - for notebooks alone
+
+        summary = self.summary()
+        state = "no errors" if self.ok else f"{summary['errors']:,} errors"
+        lines = [_html.head(["stage", *LABELS.values()])]
+        for stage, facts in self.stages.items():
+            lines.append(_html.row([_html.name(stage), *map(_html.number, facts)], texts=1))
+        title = f"AuditReport · {state}, {summary['warnings']:,} warnings"
+        folds = (_render_code(code, findings) for code, findings in self.by_code().items())
+        return _html.box(title, _html.element("table", *lines), *folds)
+
+
+def _render_code(code: str, findings: list[Finding]) -> str:
+    """Return the HTML of the findings of one code: the first few, folded."""
+    from docid import _html  # noqa: PLC0415 - as above
+
+    lines = [_html.head(["where", "task", "what is wrong", "what to do"])]
+    for each in findings[:_SHOWN]:
+        names = (_html.name(each.where), _html.name(each.task_id or "—"))
+        lines.append(_html.row([*names, _html.text(each.message), _html.text(each.hint)], texts=4))
+    if len(findings) > _SHOWN:
+        lines.append(_html.row([f"… and {len(findings) - _SHOWN:,} more", "", "", ""], texts=4))
+    summary = f"{_html.text(code)} ({findings[0].level}): {len(findings):,}"
+    return _html.fold(summary, _html.element("table", *lines))

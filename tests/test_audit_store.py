@@ -1,0 +1,579 @@
+"""The audit of a store: every fault of a store is found alone, and a store without one has no finding."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docid import DocsStore, Document, DraftTask, Stages, TaskRow, UnreadableDocument, audit, reserve_doc_id
+from docid.backends import MemoryBackend
+from docid.core.findings import LEVELS
+from tests.auditing import (
+    Rows,
+    add_row,
+    audit_in,
+    change_row,
+    edit_record,
+    find_path,
+    list_findings,
+    make_document,
+    run,
+    write_all,
+)
+from tests.faults import open_to_everybody
+from tests.test_audit_tables import CASES
+
+
+def test_a_store_and_its_tables_that_are_fine_are_silent(full: DocsStore, rows: Rows, store: DocsStore) -> None:
+    for report in (audit(full, rows), audit(full, rows, verify=True), audit(full), audit(full.backend.root)):
+        assert report.findings == ()
+    facts = audit(full, rows).stages["essay"]
+    assert (facts.rows, facts.written, facts.pending, facts.parents_pending) == (2, 2, 0, 0)
+    assert (facts.underived, facts.documents, facts.parsed_missing) == (0, 2, 0)
+    assert audit(store).findings == ()
+
+
+def test_a_home_in_memory_is_audited_too(rows: Rows) -> None:
+    store = DocsStore(MemoryBackend())
+    write_all(store, rows)
+    assert audit(store, rows, verify=True).findings == ()
+    store.write(Document(stage="draft", doc_id="d9", task_id="d-9", raw_text="r"))
+    for chunk in (None, 3):
+        report = audit_in(rows, chunk, store)
+        assert list_findings(report) == [("orphan-document", "draft", "d9")]
+        assert report.stages["draft"].parsed_missing == 1
+
+
+def test_a_store_that_is_not_there_is_an_empty_one(tmp_path: Path, rows: Rows) -> None:
+    report = audit(tmp_path / "nowhere", rows)
+    assert report.findings == ()
+    assert [(facts.written, facts.pending, facts.parents_pending) for facts in report.stages.values()] == [
+        (0, 2, None),
+        (0, 2, 2),
+        (0, 2, 2),
+    ]
+    assert not (tmp_path / "nowhere").exists()
+
+
+STORE_CASES: list[Any] = []
+
+
+def store_case(name: str, **options: Any) -> Callable[[Callable[[DocsStore, Rows], Any]], None]:
+    def add(act: Callable[[DocsStore, Rows], Any]) -> None:
+        STORE_CASES.append(pytest.param(act, options, id=name))
+
+    return add
+
+
+@store_case("lineage-conflict: another task")
+def _(store: DocsStore, rows: Rows) -> Any:
+    return change_row(rows, "evaluation", 0, task_id="v-9"), [("lineage-conflict", "evaluation", 0)]
+
+
+@store_case("lineage-conflict: another parent")
+def _(store: DocsStore, rows: Rows) -> Any:
+    faulty = change_row(rows, "essay", 0, parent_doc_id=rows["draft"][1].doc_id)
+    return faulty, [("lineage-conflict", "essay", 0)]
+
+
+@store_case("lineage-conflict: a parent where the stage has none")
+def _(store: DocsStore, rows: Rows) -> Any:
+    edit_record(find_path(store, rows["draft"][0]), parent_doc_id="x")
+    return rows, [("lineage-conflict", "draft", 0)]
+
+
+@store_case("missing-source")
+def _(store: DocsStore, rows: Rows) -> Any:
+    return change_row(rows, "draft", 0, source_doc_id="d9"), [("missing-source", "draft", 0)]
+
+
+@store_case("missing-source: without its prompt")
+def _(store: DocsStore, rows: Rows) -> Any:
+    store.write(Document(stage="draft", doc_id="d9", task_id="d-9", raw_text="r"))
+    with_source = change_row(rows, "draft", 0, source_doc_id="d9")
+    more = add_row(with_source, DraftTask(task_id="d-9", doc_id="d9"))
+    return more, [("missing-source", "draft", 0)]
+
+
+@store_case("a source that is there")
+def _(store: DocsStore, rows: Rows) -> Any:
+    return change_row(rows, "draft", 0, source_doc_id=rows["draft"][1].doc_id), []
+
+
+@store_case("a source that is torn is said once")
+def _(store: DocsStore, rows: Rows) -> Any:
+    (find_path(store, rows["draft"][1]) / "raw.txt").write_text("")
+    return change_row(rows, "draft", 0, source_doc_id=rows["draft"][1].doc_id), [("torn-document", "draft", 1)]
+
+
+@store_case("misplaced-document")
+def _(store: DocsStore, rows: Rows) -> Any:
+    os.rename(find_path(store, rows["evaluation"][0]), find_path(store, rows["essay"][0]).with_name("m1"))
+    return rows, [("misplaced-document", "essay", "m1")]
+
+
+@store_case("unreadable-record")
+def _(store: DocsStore, rows: Rows) -> Any:
+    (find_path(store, rows["draft"][0]) / "metadata.json").write_text("{")
+    return rows, [("unreadable-record", "draft", 0)]
+
+
+@store_case("unreadable-record: a file where a directory should be")
+def _(store: DocsStore, rows: Rows) -> Any:
+    path = find_path(store, rows["draft"][0])
+    shutil.rmtree(path)
+    path.write_text("x")
+    return rows, [("unreadable-record", "draft", 0)]
+
+
+@store_case("unreadable-record: a circle of links")
+def _(store: DocsStore, rows: Rows) -> Any:
+    path = find_path(store, rows["draft"][0])
+    shutil.rmtree(path)
+    path.symlink_to(path)
+    return rows, [("unreadable-record", "draft", 0)]
+
+
+@store_case("unreadable-record: a stage that is a file")
+def _(store: DocsStore, rows: Rows) -> Any:
+    path = find_path(store, rows["draft"][0]).parent
+    shutil.rmtree(path)
+    path.write_text("x")
+    return rows, [("unreadable-record", "draft", "")]
+
+
+@store_case("torn-document: a size")
+def _(store: DocsStore, rows: Rows) -> Any:
+    (find_path(store, rows["essay"][1]) / "parsed.txt").write_text("")
+    return rows, [("torn-document", "essay", 1)]
+
+
+@store_case("torn-document: a part that is gone")
+def _(store: DocsStore, rows: Rows) -> Any:
+    (find_path(store, rows["essay"][1]) / "prompt.txt").unlink()
+    return rows, [("torn-document", "essay", 1)]
+
+
+@store_case("hash-mismatch", verify=True)
+def _(store: DocsStore, rows: Rows) -> Any:
+    (find_path(store, rows["essay"][1]) / "parsed.txt").write_text("P")
+    return rows, [("hash-mismatch", "essay", 1)]
+
+
+@store_case("a changed byte is silent without verify")
+def _(store: DocsStore, rows: Rows) -> Any:
+    (find_path(store, rows["essay"][1]) / "parsed.txt").write_text("P")
+    return rows, []
+
+
+@store_case("orphan-document")
+def _(store: DocsStore, rows: Rows) -> Any:
+    return {**rows, "evaluation": rows["evaluation"][:1]}, [("orphan-document", "evaluation", 1)]
+
+
+@store_case("an orphan whose parent is nowhere")
+def _(store: DocsStore, rows: Rows) -> Any:
+    lost = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="d9", raw_text="r")
+    store.write(lost, require_parent=False)
+    return rows, [("missing-parent", "essay", "e9"), ("orphan-document", "essay", "e9")]
+
+
+@store_case("an orphan whose parent is reserved")
+def _(store: DocsStore, rows: Rows) -> Any:
+    lost = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="d9", raw_text="r")
+    store.write(lost, require_parent=False)
+    return add_row(rows, DraftTask(task_id="d-9", doc_id="d9")), [("orphan-document", "essay", "e9")]
+
+
+@store_case("an orphan whose parent is of another stage")
+def _(store: DocsStore, rows: Rows) -> Any:
+    parent = rows["evaluation"][0].doc_id
+    lost = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id=parent, raw_text="r")
+    store.write(lost, require_parent=False)
+    return rows, [("wrong-stage-parent", "essay", "e9"), ("orphan-document", "essay", "e9")]
+
+
+@store_case("an orphan without a parent")
+def _(store: DocsStore, rows: Rows) -> Any:
+    store.write(Document(stage="essay", doc_id="e9", task_id="e-9", raw_text="r"), require_parent=False)
+    return rows, [("missing-parent-id", "essay", "e9"), ("orphan-document", "essay", "e9")]
+
+
+@store_case("an orphan whose parent is no doc id")
+def _(store: DocsStore, rows: Rows) -> Any:
+    lost = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="d9", raw_text="r")
+    edit_record(store.write(lost, require_parent=False).path, parent_doc_id="..")
+    return rows, [("malformed-id", "essay", "e9"), ("orphan-document", "essay", "e9")]
+
+
+@store_case("an orphan whose parent is unfinished", stale_after=0)
+def _(store: DocsStore, rows: Rows) -> Any:
+    lost = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="d9", raw_text="r")
+    path = store.write(lost, require_parent=False).path
+    (path.parents[1] / "draft" / "d9").mkdir()
+    (path.parents[1] / "draft" / "d9" / "raw.txt").write_text("r")
+    return rows, [
+        ("missing-parent", "essay", "e9"),
+        ("uncommitted-directory", "draft", "d9"),
+        ("orphan-document", "essay", "e9"),
+    ]
+
+
+@store_case("an orphan whose parent is torn")
+def _(store: DocsStore, rows: Rows) -> Any:
+    lost = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="d9", raw_text="r")
+    path = store.write(lost, require_parent=False).path
+    shutil.copytree(find_path(store, rows["draft"][0]), path.parents[1] / "draft" / "d9")
+    return rows, [("misplaced-document", "draft", "d9"), ("orphan-document", "essay", "e9")]
+
+
+@store_case("legacy-record")
+def _(store: DocsStore, rows: Rows) -> Any:
+    path = find_path(store, rows["evaluation"][0])
+    (path / "metadata.json").write_text('{"task_id": "v-1"}')
+    return rows, [("legacy-record", "evaluation", 0)]
+
+
+@store_case("a legacy record of another task")
+def _(store: DocsStore, rows: Rows) -> Any:
+    (find_path(store, rows["draft"][0]) / "metadata.json").write_text('{"task_id": "other"}')
+    return rows, [("lineage-conflict", "draft", 0), ("legacy-record", "draft", 0)]
+
+
+@store_case("a legacy orphan that does not say its parent")
+def _(store: DocsStore, rows: Rows) -> Any:
+    path = find_path(store, rows["essay"][0]).with_name("e9")
+    path.mkdir()
+    (path / "metadata.json").write_text("{}")
+    (path / "raw.txt").write_text("r")
+    return rows, [("legacy-record", "essay", "e9"), ("orphan-document", "essay", "e9")]
+
+
+@store_case("unlisted-file in a document")
+def _(store: DocsStore, rows: Rows) -> Any:
+    (find_path(store, rows["draft"][0]) / "notes.txt").write_text("mine")
+    return rows, [("unlisted-file", "draft", 0)]
+
+
+@store_case("unlisted-file in a stage")
+def _(store: DocsStore, rows: Rows) -> Any:
+    (find_path(store, rows["draft"][0]).parent / "notes.txt").write_text("mine")
+    return rows, [("unlisted-file", "draft", "")]
+
+
+@store_case("malformed-id: a document under a name that is none")
+def _(store: DocsStore, rows: Rows) -> Any:
+    path = find_path(store, rows["evaluation"][0])
+    os.rename(path, path.with_name("Upper"))
+    return rows, [("malformed-id", "evaluation", "")]
+
+
+@store_case("malformed-id: a name that is no UTF-8")
+def _(store: DocsStore, rows: Rows) -> Any:
+    path = os.fsencode(find_path(store, rows["evaluation"][0]))
+    os.rename(path, os.path.join(os.path.dirname(path), b"\xff\xfe"))
+    return rows, [("malformed-id", "evaluation", "")]
+
+
+@store_case("uncommitted-directory", stale_after=0)
+def _(store: DocsStore, rows: Rows) -> Any:
+    (find_path(store, rows["evaluation"][0]) / "metadata.json").unlink()
+    return rows, [("uncommitted-directory", "evaluation", 0)]
+
+
+@store_case("an uncommitted directory that somebody may be at, in a row's way")
+def _(store: DocsStore, rows: Rows) -> Any:
+    (find_path(store, rows["evaluation"][0]) / "metadata.json").unlink()
+    return rows, [("uncommitted-directory", "evaluation", 0)]
+
+
+@store_case("an uncommitted directory that somebody may be at")
+def _(store: DocsStore, rows: Rows) -> Any:
+    (find_path(store, rows["evaluation"][0]) / "metadata.json").unlink()
+    return {**rows, "evaluation": rows["evaluation"][1:]}, []
+
+
+@store_case("an empty directory is in nobody's way")
+def _(store: DocsStore, rows: Rows) -> Any:
+    path = find_path(store, rows["evaluation"][0])
+    shutil.rmtree(path)
+    path.mkdir()
+    return rows, []
+
+
+@store_case("stale-temporary", stale_after=0)
+def _(store: DocsStore, rows: Rows) -> Any:
+    (find_path(store, rows["draft"][0]).parent / ".tmp-d9-0123456789abcdef").mkdir()
+    return rows, [("stale-temporary", "draft", "d9")]
+
+
+@store_case("a document that is gone is pending")
+def _(store: DocsStore, rows: Rows) -> Any:
+    shutil.rmtree(find_path(store, rows["draft"][0]))
+    return rows, []
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 3, 16])
+@pytest.mark.parametrize(("act", "options"), STORE_CASES)
+def test_a_fault_in_a_store_is_found_and_nothing_else_is(
+    full: DocsStore, rows: Rows, act: Any, options: dict[str, Any], chunk: int | None
+) -> None:
+    tables, expected = act(full, rows)
+    report = audit_in(tables, chunk, full, **options)
+    names = [
+        (code, stage, rows[stage][doc_id].doc_id if isinstance(doc_id, int) else doc_id)
+        for code, stage, doc_id in expected
+    ]
+    assert list_findings(report) == names
+    for finding in report.findings:
+        assert finding.message
+        assert finding.hint
+        json.dumps(finding.to_dict())
+        # Whose it is stands beside every name that a row or a record knows.
+        if finding.doc_id in {row.doc_id for of_stage in tables.values() for row in of_stage}:
+            assert finding.task_id
+
+
+def test_every_code_is_provoked_by_a_test_of_its_own() -> None:
+    provoked = {str(param.id).split(":")[0].split(",")[0].split(" ")[0] for param in [*CASES, *STORE_CASES]}
+    assert set(LEVELS) <= provoked
+
+
+def test_a_store_alone_looks_for_the_parents_of_its_documents(full: DocsStore, rows: Rows) -> None:
+    shutil.rmtree(find_path(full, rows["draft"][0]))
+    essay = rows["essay"][0].doc_id
+    for chunk in (None, 2, 7):
+        assert list_findings(audit_in({}, chunk, full)) == [("missing-parent", "essay", essay)]
+    assert audit(full, {"draft": rows["draft"]}).ok  # it is reserved
+
+
+def test_what_was_counted_tells_written_from_pending_from_faulty(full: DocsStore, rows: Rows) -> None:
+    shutil.rmtree(find_path(full, rows["draft"][0]))
+    (find_path(full, rows["draft"][1]) / "raw.txt").write_text("")
+    (find_path(full, rows["evaluation"][0]) / "metadata.json").unlink()
+    more = add_row(rows, DraftTask(task_id="d-3", doc_id="d3"))
+    for chunk in (None, 3):
+        report = audit_in(more, chunk, full, stale_after=0)
+        draft, essay, evaluation = report.stages.values()
+        assert (draft.rows, draft.written, draft.pending, draft.documents) == (3, 0, 2, 0)
+        assert (essay.written, essay.pending, essay.parents_pending) == (2, 0, 1)
+        assert (evaluation.written, evaluation.pending) == (1, 0)
+
+
+def test_parents_in_a_stage_that_cannot_be_listed_are_not_judged(
+    full: DocsStore, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = type(full.backend).ids
+
+    def refused(backend: Any, stage: str) -> Any:
+        if stage == "draft":
+            raise PermissionError(13, "Permission denied", f"docs/{stage}")
+        return original(backend, stage)
+
+    monkeypatch.setattr(type(full.backend), "ids", refused)
+    for chunk in (None, 3):
+        report = audit_in({"essay": rows["essay"]}, chunk, full)
+        assert list_findings(report) == [("unreadable-record", "draft", "")]
+        assert audit_in({}, chunk, full).findings == report.findings
+        with_source = change_row(rows, "draft", 0, source_doc_id="d9")
+        assert audit_in(with_source, chunk, full).findings == report.findings
+
+
+def test_a_parent_that_cannot_be_looked_at_is_not_called_missing(
+    full: DocsStore, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = type(full.backend).load
+
+    def refused(backend: Any, stage: str, *args: Any) -> Any:
+        if stage == "draft":
+            raise PermissionError(13, "Permission denied")
+        return original(backend, stage, *args)
+
+    monkeypatch.setattr(type(full.backend), "load", refused)
+    monkeypatch.setattr(type(full.backend), "listing", lambda *_: None)
+    expected = {("unreadable-record", "draft", row.doc_id) for row in rows["draft"]}
+    for chunk in (None, 5):
+        assert set(list_findings(audit_in({}, chunk, full))) == expected
+
+
+def test_a_document_that_vanishes_while_it_is_looked_at_is_pending(
+    full: DocsStore, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = type(full.backend).listing
+    gone = find_path(full, rows["evaluation"][0])
+
+    def vanishes(backend: Any, stage: str, doc_id: str) -> Any:
+        if doc_id == gone.name and gone.exists():
+            shutil.rmtree(gone)
+        return original(backend, stage, doc_id)
+
+    monkeypatch.setattr(type(full.backend), "listing", vanishes)
+    report = audit(full, rows)
+    assert report.findings == ()
+    assert (report.stages["evaluation"].written, report.stages["evaluation"].pending) == (1, 1)
+
+
+def test_a_row_of_an_unknown_parent_or_task_is_compared_as_far_as_it_goes(full: DocsStore, rows: Rows) -> None:
+    """One fault is one finding: what a row does not say for a reason is no conflict on top of it."""
+    report = audit(full, change_row(rows, "essay", 0, parent_doc_id=None))
+    assert list_findings(report) == [("missing-parent-id", "essay", rows["essay"][0].doc_id)]
+    report = audit(full, change_row(rows, "essay", 0, task_id="e-1 "))
+    assert list_findings(report) == [("malformed-id", "essay", rows["essay"][0].doc_id)]
+
+
+def test_a_conflict_says_what_differs_and_not_what_is_equal(full: DocsStore, rows: Rows) -> None:
+    essay, other = rows["essay"][0], rows["draft"][1].doc_id
+    [finding] = audit(full, change_row(rows, "essay", 0, parent_doc_id=other)).findings
+    held, said = f"parent_doc_id={essay.parent_doc_id!r}", f"parent_doc_id={other!r}"
+    assert finding.message == f"{find_path(full, essay)} holds {held}; the row says {said}"
+    assert finding.hint.startswith("correct the row")
+
+
+def test_a_record_of_another_task_under_the_rows_own_id_may_have_been_edited(full: DocsStore, rows: Rows) -> None:
+    draft = rows["draft"][0]
+    assert draft.doc_id == reserve_doc_id("draft", draft.task_id)
+    edit_record(find_path(full, draft), task_id="other")
+    [finding] = [each for each in audit(full, rows).findings if each.code == "lineage-conflict"]
+    assert finding.hint.startswith("the id is the row's own, so the record may have been edited: if so correct it;")
+
+
+@pytest.mark.parametrize(
+    ("stage", "record", "unsaid"),
+    [
+        pytest.param("draft", "{}", "task_id", id="no task"),
+        pytest.param("evaluation", '{"task_id": "v-1"}', "parent_doc_id", id="no parent"),
+        pytest.param("evaluation", "{}", "task_id and parent_doc_id", id="neither"),
+    ],
+)
+def test_an_older_record_that_does_not_say_whose_it_is_counts_as_no_rows_document(
+    full: DocsStore, rows: Rows, stage: str, record: str, unsaid: str
+) -> None:
+    row = rows[stage][0]
+    (find_path(full, row) / "metadata.json").write_text(record)
+    report = audit(full, rows)
+    [finding] = report.findings
+    assert (finding.code, finding.doc_id) == ("legacy-record", row.doc_id)
+    assert finding.message.endswith(f"and does not say its {unsaid}: a run refuses it")
+    assert "docid migrate --tables" in finding.hint
+    assert (report.stages[stage].written, report.stages[stage].pending) == (len(rows[stage]) - 1, 0)
+    with pytest.raises(UnreadableDocument, match="does not say whose it is"):
+        full.ensure(row, lambda: make_document(row))
+
+
+def test_verify_says_that_an_older_record_has_no_hashes(full: DocsStore, rows: Rows) -> None:
+    (find_path(full, rows["draft"][0]) / "metadata.json").write_text('{"task_id": "d-1"}')
+    [finding] = audit(full, rows, verify=True).findings
+    assert finding.message == "its record was written by an older system, and has no hashes to compare"
+
+
+def test_a_pipeline_of_other_stages_is_audited(tmp_path: Path) -> None:
+    stages = Stages({"outline": None, "chapter": "outline", "blurb": "outline"})
+    store = DocsStore(tmp_path, stages=stages)
+    outline = Document(stage="outline", doc_id="o1", task_id="o", raw_text="r")
+    store.write_many([outline, Document(stage="blurb", doc_id="b1", task_id="b", parent_doc_id="o1", raw_text="r")])
+    blurb = TaskRow.of("blurb", "outline")(task_id="b", doc_id="b1", parent_doc_id="o1")
+    assert audit(store, {"blurb": [blurb]}).ok
+    assert list(audit(tmp_path, stages=stages).stages) == ["outline", "chapter", "blurb"]
+    assert audit(None, {"blurb": [blurb]}, stages=stages).ok
+
+
+def test_a_stage_that_cannot_be_listed_holds_no_parents_for_other_stages(full: DocsStore, rows: Rows) -> None:
+    evaluations = find_path(full, rows["evaluation"][0]).parent
+    shutil.rmtree(evaluations)
+    evaluations.write_text("x")
+    shutil.rmtree(find_path(full, rows["draft"][0]))
+    essay = rows["essay"][0].doc_id
+    for chunk in (None, 1, 2, 3, 7):
+        assert list_findings(audit_in({}, chunk, full)) == [
+            ("missing-parent", "essay", essay),
+            ("unreadable-record", "evaluation", ""),
+        ]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or os.geteuid() != 0, reason="needs root, to become somebody else")
+def test_what_may_not_be_read_is_a_finding_and_does_not_end_the_audit(full: DocsStore, rows: Rows) -> None:
+    from tests.faults.test_races import gather  # noqa: PLC0415 - for this test alone
+
+    def as_nobody() -> list[list[tuple[str, str, str]]]:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        return [list_findings(audit(full, rows)), list_findings(audit(full))]
+
+    with open_to_everybody(find_path(full, rows["draft"][0]).parents[1]):
+        find_path(full, rows["draft"][0]).chmod(0)
+        (find_path(full, rows["draft"][1]) / "metadata.json").chmod(0)
+        find_path(full, rows["evaluation"][0]).parent.chmod(0)
+        [[both, alone]] = gather([as_nobody])
+    unread = [("unreadable-record", "draft", row.doc_id) for row in sorted(rows["draft"], key=lambda row: row.doc_id)]
+    assert sorted(both) == sorted(alone) == sorted([*unread, ("unreadable-record", "evaluation", "")])
+
+
+def test_a_word_that_means_missing_reserves_no_parent(full: DocsStore) -> None:
+    lost = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="nan", raw_text="r")
+    full.write(lost, require_parent=False)
+    drafts: list[TaskRow] = [DraftTask(task_id="t", doc_id="nan")]
+    for chunk in (None, 1, 2, 3, 7):
+        found = list_findings(audit_in({"draft": drafts}, chunk, full))
+        assert [each for each in found if each[0].startswith("missing")] == [
+            ("missing-doc-id", "draft", ""),
+            ("missing-parent", "essay", "e9"),
+        ]
+
+
+@pytest.mark.parametrize("spelled", ["./docs", "docs//", "docs/.", ".//docs"])
+def test_a_root_may_be_spelled_in_any_way(
+    full: DocsStore, rows: Rows, spelled: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = find_path(full, rows["essay"][0])
+    shutil.rmtree(path)
+    path.write_text("x")
+    monkeypatch.chdir(path.parents[2])
+    for tables in (rows, {}):
+        report = audit(spelled, tables)
+        assert list_findings(report) == [("unreadable-record", "essay", path.name)]
+    assert run(capsys, "repair", "--store", spelled)[1].startswith(f"left alone   essay/{path.name}: ")
+
+
+def test_a_source_that_is_in_no_row_is_judged_too(full: DocsStore, rows: Rows) -> None:
+    full.write(Document(stage="draft", doc_id="d9", task_id="d-9", raw_text="r"))
+    (find_path(full, rows["draft"][0]).with_name("d8")).mkdir()
+    (find_path(full, rows["draft"][0]).with_name("d8") / "raw.txt").write_text("r")
+    for source in ("d8", "d9"):
+        for chunk in (None, 3):
+            report = audit_in(change_row(rows, "draft", 0, source_doc_id=source), chunk, full, stale_after=0)
+            assert report.counts == {"missing-source": 1, "orphan-document": 1, "uncommitted-directory": 1}
+
+
+def test_a_parent_that_is_written_while_the_store_is_looked_at_is_found(
+    local: DocsStore, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def writes(what: str, *_: Any) -> None:
+        if what == "listing stage essay":
+            write_all(local, {stage: rows[stage] for stage in ("draft", "essay")})
+
+    assert audit(local, progress=writes).findings == ()
+
+
+def test_a_stored_document_that_cannot_be_read_is_no_missing_parent(
+    full: DocsStore, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not where it was listed; what was not listed is not there, whatever looking for it says."""
+    lost = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="d9", raw_text="r")
+    full.write(lost, require_parent=False)
+    original = type(full.backend).load
+
+    def refused(backend: Any, stage: str, *args: Any) -> Any:
+        if stage == "draft":
+            raise PermissionError(13, "Permission denied")
+        return original(backend, stage, *args)
+
+    monkeypatch.setattr(type(full.backend), "load", refused)
+    for chunk in (None, 2, 5):
+        assert list_findings(audit_in({}, chunk, full)) == [("missing-parent", "essay", "e9")]
