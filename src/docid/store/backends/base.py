@@ -152,7 +152,8 @@ class Backend(Protocol):
     def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
         """Create documents; return for each what `create` would, or the error that it would raise.
 
-        Each is atomic on its own; they become visible in any order.
+        Each is atomic on its own; they become visible in any order. What a backend can do at less cost for many, it
+        does here; this default calls `create` for each.
         """
         results: list[bool | Exception] = []
         for document in documents:

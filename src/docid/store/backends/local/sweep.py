@@ -20,7 +20,7 @@ from docid.core.findings import Finding
 from docid.core.ids import DOC_ID, is_doc_id
 from docid.core.record import RECORD_FILE
 from docid.store.backends.local.directory import Directory, make_below, open_below
-from docid.store.backends.local.locks import is_held, locked, probed
+from docid.store.backends.local.locks import hold_lock, is_held, probe_lock
 from docid.store.backends.names import (
     HISTORY,
     QUARANTINE,
@@ -132,7 +132,7 @@ class LocalSweeper:
         code, path = "stale-temporary", join(stage, name)
         doc_id = name_of_temporary(name)
         if doc_id is not None:
-            with probed(directory, name) as free:
+            with probe_lock(directory, name) as free:
                 if free and _is_older(directory.stat(name), stale_after):
                     what = "an unfinished document that no writer holds"
                     return self._found(code, stage, doc_id, path, what, "quarantine")
@@ -207,10 +207,10 @@ class LocalSweeper:
             name = os.path.basename(path)
             if os.path.dirname(path) == stage and name_of_temporary(name) is not None:
                 # It has no other lock than its own, which a writer that has just made it waits for.
-                with probed(directory, name) as free:
+                with probe_lock(directory, name) as free:
                     dead = free and _is_older(directory.stat(name), stale_after)
                     return self._quarantined(directory, path, run) if dead else None
-            with locked(directory, doc_id, wait=False) as free:
+            with hold_lock(directory, doc_id, wait=False) as free:
                 if free and finding.action == "quarantine" and not directory.exists(old_name(doc_id)):
                     if path == join(stage, doc_id):
                         return self._clear_document(directory, finding, run, stale_after)
@@ -307,7 +307,7 @@ class LocalSweeper:
                 # A change may be about to add an entry.
                 with contextlib.suppress(FileNotFoundError):
                     directory = stack.enter_context(Directory(join(self._root, stage)))
-                    stack.enter_context(locked(directory, doc_id))
+                    stack.enter_context(hold_lock(directory, doc_id))
             around = stack.enter_context(open_below(self._root, above))
             # Out of the way first: half of it is never an entry.
             doomed = name if name_of_temporary(name) else temporary_name(name)
@@ -340,7 +340,7 @@ class LocalSweeper:
         """Remove a lock file that nobody needs, and an empty history; return whether it did."""
         if not _is_older(directory.stat(lock_name(doc_id)), stale_after):
             return False
-        with locked(directory, doc_id, wait=False) as free:
+        with hold_lock(directory, doc_id, wait=False) as free:
             if not free or directory.exists(old_name(doc_id)):
                 return False
             # An empty history is what a change leaves that got no further.
