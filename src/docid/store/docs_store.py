@@ -96,6 +96,9 @@ class DocsStore:
         elif options is not None or in_flight is not None:
             raise ValueError("options, in_flight: expected None with a Backend, which has its own")
         elif callable(getattr(root, "create", None)):
+            if not isinstance(getattr(root, "root", None), str):
+                problem = "has no attribute `root`; expected the text before the stage in its locations"
+                raise TypeError(f"root: the backend {type(root).__name__} {problem}, such as 'shelf://library'")
             self.backend = root
         else:
             raise TypeError(f"root: expected a directory or a Backend, got {type(root).__name__}")

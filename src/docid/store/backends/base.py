@@ -168,10 +168,13 @@ class Backend(Protocol):
         """Return the record, and those of the part files in `parts` that are there; None if there is no document."""
         ...
 
-    @abstractmethod
     def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
-        """Return the sizes in bytes of those of the part files in `parts` that are there, without reading them."""
-        ...
+        """Return the sizes in bytes of those of the part files in `parts` that are there.
+
+        This default reads them; a backend that knows their sizes does better.
+        """
+        found = self.load(stage, doc_id, parts)
+        return {} if found is None else {name: len(data) for name, data in found.parts.items()}
 
     def listing(self, stage: str, doc_id: str) -> tuple[bytes, dict[str, int]] | None:
         """Return the record, and by name the sizes in bytes of all that lies beside it: for a look at millions.
