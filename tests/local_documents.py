@@ -31,7 +31,7 @@ def interrupted(store: DocsStore, *, new_in_place: bool) -> None:
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[..., Any]) -> None:
-    """Let `act(original, *args)` stand for os.<name> in the local home."""
+    """Let `act(original, *args)` stand for os.<name>."""
     original = getattr(os, name)
     monkeypatch.setattr(
         f"docid.store.backends.local.backend.os.{name}", lambda *args, **options: act(original, *args, **options)

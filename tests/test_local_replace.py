@@ -127,6 +127,21 @@ def test_the_old_version_is_in_history_before_it_is_moved_there(local: DocsStore
     assert [document.raw_text for document in local.history("draft", "a1")] == ["once"]
 
 
+def test_a_stage_that_does_not_change_is_listed_once(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.write(draft())
+    os.utime(local.path("draft", "a1").parent, (1, 1))
+    scans: list[Any] = []
+    scandir = os.scandir
+
+    def counted(where: Any) -> Any:
+        scans.append(where)
+        return scandir(where)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    assert list(local.ids("draft")) == ["a1"]
+    assert len(scans) == 1
+
+
 def test_a_listing_that_passes_by_a_replace_has_the_document(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     for doc_id in ("a1", "b2"):
         local.write(draft(doc_id))

@@ -72,6 +72,7 @@ class LocalBackend(Backend):
             raise ValueError(f"durability: expected 'full' or 'none', got {durability!r}")
         given = os.fspath(root)
         self.root = given.rstrip(os.sep) or given[:1]  # "/" stays
+        self._below = join(self.root, "")
         self.durability = durability
         self._sync = durability == "full"
 
@@ -80,7 +81,7 @@ class LocalBackend(Backend):
 
     def location(self, stage: str, doc_id: str) -> str:
         """See `Backend.location`."""
-        return join(self.root, stage, doc_id)
+        return f"{self._below}{stage}{os.sep}{doc_id}"
 
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """See `Backend.create`."""
@@ -203,12 +204,8 @@ class LocalBackend(Backend):
         # One call where there is nothing to do, which is nearly always.
         if not os.path.lexists(join(self.root, stage, old_name(doc_id))):
             return False
-        with explain_errors(self.root, stage, doc_id):
-            place = self._open_place(stage, doc_id)
-            if place is None:
-                return False
-            with place, hold_lock(place.directory, doc_id):
-                return settle(place)
+        with explain_errors(self.root, stage, doc_id), self._lock_place(stage, doc_id) as place:
+            return place is not None and settle(place)
 
     def ids(self, stage: str) -> Iterator[str]:
         """See `Backend.ids`.
@@ -253,7 +250,7 @@ class LocalBackend(Backend):
     def _open_place(self, stage: str, doc_id: str) -> Place | None:
         """Open the place of a document; None where its stage has no directory."""
         try:
-            return Place(Directory(join(self.root, stage)), self.root, stage, doc_id, self._sync)
+            return Place(Directory(self._below + stage), self.root, stage, doc_id, self._sync)
         except FileNotFoundError:
             return None
 
@@ -262,13 +259,21 @@ class LocalBackend(Backend):
         return Place(make_below(self.root, (stage,), sync=self._sync), self.root, stage, doc_id, self._sync)
 
     @contextlib.contextmanager
-    def _change(self, stage: str, doc_id: str, expected: bytes) -> Iterator[Place | None]:
-        """Hold the lock of a document for a change; yield its place, None where its record is not the expected one."""
+    def _lock_place(self, stage: str, doc_id: str) -> Iterator[Place | None]:
+        """Open the place of a document and hold its lock; yield None where its stage has no directory."""
         place = self._open_place(stage, doc_id)
         if place is None:
             yield None
             return
         with place, hold_lock(place.directory, doc_id):
-            settle(place)
-            found = place.read(doc_id)
+            yield place
+
+    @contextlib.contextmanager
+    def _change(self, stage: str, doc_id: str, expected: bytes) -> Iterator[Place | None]:
+        """Hold the lock of a document for a change; yield its place, None where its record is not the expected one."""
+        with self._lock_place(stage, doc_id) as place:
+            found = None
+            if place is not None:
+                settle(place)
+                found = place.read(doc_id)
             yield place if found is not None and found.record == expected else None

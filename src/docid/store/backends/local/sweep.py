@@ -209,7 +209,7 @@ class LocalSweeper:
                 # It has no other lock than its own, which a writer that has just made it waits for.
                 with probe_lock(directory, name) as free:
                     dead = free and _is_older(directory.stat(name), stale_after)
-                    return self._quarantined(directory, path, run) if dead else None
+                    return self._quarantine(directory, path, run) if dead else None
             with hold_lock(directory, doc_id, wait=False) as free:
                 if free and finding.action == "quarantine" and not directory.exists(old_name(doc_id)):
                     if path == join(stage, doc_id):
@@ -218,7 +218,7 @@ class LocalSweeper:
                         return None
                     if finding.expected in {None, self._record(stage, doc_id)}:
                         with open_below(self._root, path.split(os.sep)[:-1]) as around:
-                            return self._quarantined(around, path, run)
+                            return self._quarantine(around, path, run)
             if free and finding.action == "settle" and self._settle(stage, doc_id):
                 return ""
         return None
@@ -240,8 +240,8 @@ class LocalSweeper:
         # only one of the two can be moved, the next run finds the other.
         with contextlib.suppress(FileNotFoundError), open_below(self._root, (*HISTORY, stage)) as histories:
             if histories.exists(doc_id):
-                self._quarantined(histories, join(*HISTORY, stage, doc_id), run)
-        return self._quarantined(directory, join(stage, doc_id), run)
+                self._quarantine(histories, join(*HISTORY, stage, doc_id), run)
+        return self._quarantine(directory, join(stage, doc_id), run)
 
     def is_stale(self, stage: str, doc_id: str, stale_after: float) -> bool:
         """See `Sweeper.is_stale`."""
@@ -254,7 +254,7 @@ class LocalSweeper:
         """Return whether nobody, a tool that knows no locks included, has touched a document for so long."""
         return all(_is_older(document.stat(name), stale_after) for name in (".", *document.names()))
 
-    def _quarantined(self, directory: Directory, path: str, run: str) -> str:
+    def _quarantine(self, directory: Directory, path: str, run: str) -> str:
         """Move what is in a directory to where it is found again; return that path, relative to the root."""
         *above, name = path.split(os.sep)
         with make_below(self._root, (*QUARANTINE, run, *above), sync=self._sync) as quarantine:
