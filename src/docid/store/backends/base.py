@@ -155,13 +155,14 @@ class Backend(Protocol):
         Each is atomic on its own; they become visible in any order. What a backend can do at less cost for many, it
         does here; this default calls `create` for each.
         """
-        results: list[bool | Exception] = []
-        for document in documents:
+
+        def create(document: NewDocument) -> bool | Exception:
             try:
-                results.append(self.create(*document))
+                return self.create(*document)
             except Exception as error:  # noqa: BLE001 - also what a backend raises that is neither
-                results.append(error)
-        return results
+                return error
+
+        return list(self.each(create, documents))
 
     @abstractmethod
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:

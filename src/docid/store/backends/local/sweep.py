@@ -81,24 +81,23 @@ class LocalSweeper:
     def _in_histories(self, stage: str, stale_after: float) -> Iterator[Finding]:
         """Return what lies in the history of a stage; where it cannot be read, that."""
         above = join(*HISTORY, stage)
-        with contextlib.ExitStack() as stack:
-            try:
-                histories = stack.enter_context(open_below(self._root, (*HISTORY, stage)))
-                directory = stack.enter_context(Directory(join(self._root, stage)))
-                names = [name for name in histories.names() if is_doc_id(name)]
-            except FileNotFoundError:
-                return
-            except OSError as error:
-                yield self._found("unreadable-record", stage, "", above, f"history cannot be read: {error}", None)
-                return
-            for doc_id in names:
-                try:
-                    yield from self._in_history(directory, histories, stage, doc_id, stale_after)
-                except FileNotFoundError:
-                    continue
-                except OSError as error:
-                    problem = f"history cannot be read: {error}"
-                    yield self._found("unreadable-record", stage, doc_id, join(above, doc_id), problem, None)
+        try:
+            with (
+                open_below(self._root, (*HISTORY, stage)) as histories,
+                Directory(join(self._root, stage)) as directory,
+            ):
+                for doc_id in filter(is_doc_id, histories.names()):
+                    try:
+                        yield from self._in_history(directory, histories, stage, doc_id, stale_after)
+                    except FileNotFoundError:
+                        continue
+                    except OSError as error:
+                        problem = f"history cannot be read: {error}"
+                        yield self._found("unreadable-record", stage, doc_id, join(above, doc_id), problem, None)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            yield self._found("unreadable-record", stage, "", above, f"history cannot be read: {error}", None)
 
     def _found(  # noqa: PLR0917 - what is found, and where
         self,
@@ -176,10 +175,11 @@ class LocalSweeper:
         self, stage: str, doc_id: str, expected: bytes | None, listed: Collection[str], stale_after: float
     ) -> list[Finding]:
         """See `Sweeper.strays`."""
-        stack = contextlib.ExitStack()
-        with contextlib.suppress(FileNotFoundError), stack:
-            directory = stack.enter_context(Directory(join(self._root, stage)))
-            document = stack.enter_context(directory.sub(doc_id))
+        with (
+            contextlib.suppress(FileNotFoundError),
+            Directory(join(self._root, stage)) as directory,
+            directory.sub(doc_id) as document,
+        ):
             names = document.names()
             if RECORD_FILE not in names:
                 if expected is not None or not _is_older(directory.stat(doc_id), stale_after):

@@ -140,8 +140,7 @@ class ObjectsBackend(Backend):
         try:
             self._bucket.put(key, data, "create")
         except AlreadyExistsError:
-            found = self._bucket.get(key)
-            there = None if found is None else found.data
+            there = self._data(key)
         except StoreUnavailable as error:
             there = self._after(error, key)
             if there is None:
@@ -155,18 +154,12 @@ class ObjectsBackend(Backend):
 
     def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
         """See `Backend.create_many`: `in_flight` requests at once."""
-
-        def create(document: NewDocument) -> bool | Exception:
-            try:
-                return self.create(*document)
-            except Exception as error:  # noqa: BLE001 - each has its answer
-                return error
-
         # Of a name that is there twice the first one is first.
         first: dict[tuple[str, str], int] = {}
         later = [at for at, each in enumerate(documents) if first.setdefault((each.stage, each.doc_id), at) != at]
-        answers = dict(zip(first.values(), self.each(create, map(documents.__getitem__, first.values())), strict=True))
-        answers.update((at, create(documents[at])) for at in later)
+        answers: dict[int, bool | Exception] = {}
+        for numbers in (list(first.values()), later):
+            answers.update(zip(numbers, super().create_many([documents[at] for at in numbers]), strict=True))
         return [answers[at] for at in range(len(documents))]
 
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
@@ -260,8 +253,7 @@ class ObjectsBackend(Backend):
         try:
             self._bucket.put(key, new, old.version)
         except VERSION_GONE:
-            found = self._bucket.get(key)
-            there_now = None if found is None else found.data
+            there_now = self._data(key)
         except StoreUnavailable as error:
             there_now = self._after(error, key)
             if there_now is None or there_now == old.data:
@@ -306,9 +298,12 @@ class ObjectsBackend(Backend):
         if error.refused:
             return None
         try:
-            found = self._bucket.get(key)
+            return self._data(key)
         except StoreUnavailable:
-            return None  # the failure of the put is what is told
+            return None  # the failure of the put is what is raised
+
+    def _data(self, key: str) -> bytes | None:
+        found = self._bucket.get(key)
         return None if found is None else found.data
 
     def _unpack(self, stage: str, doc_id: str, data: bytes) -> tuple[bytes, dict[str, bytes]]:
