@@ -23,7 +23,7 @@ from obstore.store import from_url
 from docid import DocsStore, Document, audit
 from docid.backends.objects import ObjectsBackend
 from docid.core.record import Record, nonce
-from docid.store.backends.objects.format import packed
+from docid.store.backends.objects.format import pack
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -50,7 +50,7 @@ def bare(server: Moto, url: str, number: int, in_flight: int) -> float:
     objects = []
     for each in map(document, range(number)):
         record, parts = Record.from_document(each, nonce())
-        objects.append((f"draft/{each.doc_id}.json", packed(record.to_bytes(), parts)))
+        objects.append((f"draft/{each.doc_id}.json", pack(record.to_bytes(), parts)))
 
     def put(named: tuple[str, bytes]) -> None:
         obstore.put(store, *named, mode="create", use_multipart=False)

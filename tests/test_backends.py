@@ -29,7 +29,7 @@ class TestMemoryBackend(BackendTests):
 
 
 class ThirdPartyBackend(Backend):
-    """A home of somebody else's: its root, the seven methods, and what it inherits."""
+    """A backend of somebody else's: its root, the six methods, and what it inherits."""
 
     root = "shelf://library"
 
@@ -41,9 +41,6 @@ class ThirdPartyBackend(Backend):
 
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
         return self.memory.load(stage, doc_id, parts)
-
-    def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
-        return self.memory.sizes(stage, doc_id, parts)
 
     def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
         return self.memory.amend(stage, doc_id, expected, record, parts)
@@ -176,6 +173,15 @@ def test_a_home_that_breaks_a_rule_does_not_pass(wrong: type[MemoryBackend]) -> 
             except (AssertionError, OSError):
                 failed.append(name)
     assert failed
+
+
+def test_a_backend_without_a_root_is_refused() -> None:
+    class Shelf(ThirdPartyBackend):
+        root = None  # type: ignore[assignment]
+
+    told = "root: the backend Shelf has no attribute `root`; expected the text before the stage in its locations"
+    with pytest.raises(TypeError, match=told):
+        DocsStore(Shelf())
 
 
 def test_a_suite_without_a_home_says_what_is_missing(tmp_path: Path) -> None:

@@ -1,58 +1,40 @@
-"""Documents in object stores, in memory and on a real S3 server."""
+"""Documents in object stores, in memory and on a real S3 server: the format, and the requests."""
 
 from __future__ import annotations
 
-import gc
 import json
-import multiprocessing
-import os
-import pickle
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import obstore
 import orjson
 import pytest
-from obstore.store import MemoryStore, S3Store
 
 from docid import (
     BatchError,
     ContentConflict,
     DocsStore,
     Document,
-    DocumentNotFound,
     DraftTask,
     LineageConflict,
     MissingParent,
-    StoreUnavailable,
     UnreadableDocument,
     audit,
-    reserve_tasks,
 )
 from docid.backends import Backend
 from docid.backends.objects import ObjectsBackend
-from docid.cli import main
-from docid.core.findings import Finding
-from docid.curate import replay, scores
 from docid.errors import InvalidDocument
 from docid.repair import repair
-from docid.report import page
-from docid.store.backends.objects import bucket
-from docid.store.backends.objects.format import packed, unpacked
+from docid.store.backends.objects.format import pack, unpack
 from docid.testing import BackendTests
-from tests.servers import CREDENTIALS, Moto
+from tests.object_documents import draft
+from tests.servers import Moto
 
-SECRET = CREDENTIALS["secret_access_key"]
-PATIENCE = 0.5  # seconds that a store behind a proxy waits for an answer
+
+@pytest.fixture
+def store(s3: Moto) -> DocsStore:
+    return DocsStore(s3.bucket(), options=s3.options())
 
 
 class TestInMemory(BackendTests):
@@ -65,18 +47,6 @@ class TestOnS3(BackendTests):
     @pytest.fixture
     def backend(self, s3: Moto) -> Backend:
         return ObjectsBackend(s3.bucket(), options=s3.options())
-
-
-def draft(doc_id: str = "d1", raw_text: str = "once", **fields: Any) -> Document:
-    return Document(stage="draft", doc_id=doc_id, raw_text=raw_text, **{"task_id": "t-1", **fields})
-
-
-@pytest.fixture
-def store(s3: Moto) -> DocsStore:
-    return DocsStore(s3.bucket(), options=s3.options())
-
-
-# --- the format ------------------------------------------------------------------------------------------------
 
 
 def test_a_document_is_one_object_that_any_reader_of_json_understands(store: DocsStore) -> None:
@@ -106,8 +76,8 @@ LEGACY = [
 @pytest.mark.parametrize("record", LEGACY)
 def test_a_record_of_an_older_system_comes_back_byte_for_byte(record: bytes) -> None:
     parts = {"raw.txt": b"x\r\n", "parsed.txt": b""}
-    data = packed(record, parts)
-    assert unpacked(data) == (record, parts)
+    data = pack(record, parts)
+    assert unpack(data) == (record, parts)
     assert json.loads(data)["texts"]["raw.txt"] == "x\r\n"
 
 
@@ -193,9 +163,6 @@ def test_a_change_that_was_lost_half_way_is_in_history_once(store: DocsStore) ->
     assert [each.raw_text for each in store.history("draft", "d1")] == ["once"]
     obstore.delete(backend._bucket.store, "draft/d1.json")
     assert [each.raw_text for each in store.history("draft", "d1")] == ["once"]
-
-
-# --- requests --------------------------------------------------------------------------------------------------
 
 
 def test_how_many_requests_things_take(s3: Moto, store: DocsStore) -> None:
@@ -288,334 +255,6 @@ def test_of_eight_writers_one_wins_each_round(s3: Moto) -> None:
         assert stores[0].read("draft", f"r{number}", verify=True).raw_text == f"{winner}" * 500
 
 
-# --- settings, secrets, processes ------------------------------------------------------------------------------
-
-
-def test_a_store_of_obstores_own_is_a_home_too(s3: Moto) -> None:
-    url = s3.bucket()
-    options: dict[str, Any] = {**CREDENTIALS, "endpoint": s3.endpoint, "client_options": {"allow_http": True}}
-    inner = S3Store(url.split("/")[2], prefix="some/place", **options)
-    backend = ObjectsBackend(inner)
-    DocsStore(backend).write(draft())
-    assert (backend.root, SECRET in repr(backend)) == (url, False)
-    assert DocsStore(url, options=s3.options()).read("draft", "d1").raw_text == "once"
-    assert DocsStore(pickle.loads(pickle.dumps(backend))).exists("draft", "d1")
-
-
-def test_settings_that_are_wrong_are_refused_without_a_word_of_secrets() -> None:
-    with pytest.raises(ValueError, match="in_flight: expected 1 or more"):
-        ObjectsBackend("memory://", in_flight=0)
-    with pytest.raises(ValueError, match="expected 'memory://' and no options"):
-        ObjectsBackend("memory://x")
-    with pytest.raises(ValueError, match="obstore cannot open s3://bucket/x") as caught:
-        DocsStore("s3://bucket/x", options={"no_such_option": SECRET})
-    assert SECRET not in str(caught.value)
-    assert caught.value.__suppress_context__
-    with pytest.raises(TypeError, match="lives in one process and cannot be pickled"):
-        pickle.dumps(DocsStore(ObjectsBackend("memory://")))
-    assert ObjectsBackend(MemoryStore()).root == "memory://"
-
-
-def _child(store: DocsStore, answers: Any) -> None:
-    signal.alarm(20)  # it would wait for ever
-    try:
-        answers.put(store.read("draft", "d1").raw_text)
-    except StoreUnavailable as error:
-        answers.put(str(error))
-
-
-def test_a_forked_child_of_a_process_that_used_it_is_told_so(store: DocsStore) -> None:
-    store.write(draft())
-    answers: dict[str, str] = {}
-    for method in ("fork", "spawn"):
-        context: Any = multiprocessing.get_context(method)
-        queue = context.SimpleQueue()
-        child = context.Process(target=_child, args=(store, queue))
-        child.start()
-        child.join(60)
-        assert child.exitcode == 0
-        answers[method] = queue.get()
-    assert "forked from one that has used an object store" in answers["fork"]
-    assert "start workers with 'spawn'" in answers["fork"]
-    assert answers["spawn"] == "once"
-
-
-def test_a_child_of_a_process_that_did_not_use_it_may(s3: Moto, tmp_path: Path) -> None:
-    DocsStore(url := s3.bucket(), options=s3.options()).write(draft())
-    program = f"""
-import os
-from docid import DocsStore
-from docid.backends.objects import ObjectsBackend
-from docid.store.backends.objects import bucket
-from obstore.store import S3Store
-store = DocsStore({url!r})
-own = DocsStore(ObjectsBackend(S3Store({url!r}.split("/")[2], prefix="some/place")))
-pid = os.fork()
-if pid == 0:
-    assert store.read("draft", "d1").raw_text == "once"
-    assert own.read("draft", "d1").raw_text == "once"
-    os._exit(7)
-print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-"""
-    environment = {**os.environ, **s3.environment()}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert done.stdout == "7\n"
-
-
-def test_without_obstore_it_says_what_to_install() -> None:
-    code = "import sys; sys.modules['obstore'] = None; from docid import DocsStore; DocsStore('s3://b/p')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "ImportError: a store at a URL needs obstore: pip install 'docid-store[objects]'" in done.stderr
-
-
-# --- faults ----------------------------------------------------------------------------------------------------
-
-
-class Proxy:
-    """Stands before a server, and does to requests what it is told: passes them on, or answers itself."""
-
-    def __init__(self, upstream: str) -> None:
-        self.upstream = int(upstream.rpartition(":")[2])
-        self.faults: list[str] = []  # for the next requests, first come, first served
-        self.methods: tuple[str, ...] = ("PUT",)  # of which there are to be faults
-        self.seen = 0
-        self.after: Any = None  # called when an answer was lost, before the request can be made again
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._one, args=(connection,), daemon=True).start()
-
-    def _one(self, connection: socket.socket) -> None:
-        with connection:
-            request = _message(connection)
-            if not request:
-                return
-            fault = ""
-            if request.split(b" ", 1)[0].decode() in self.methods:
-                self.seen += 1
-                fault = self.faults.pop(0) if self.faults else ""
-            if fault.isdigit():
-                body = b"<Error><Code>SlowDown</Code><Message>secret: " + SECRET.encode() + b"</Message></Error>"
-                head = f"HTTP/1.1 {fault} No\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-                connection.sendall(head.encode() + body)
-                return
-            if fault == "closed":
-                return
-            with socket.create_connection(("127.0.0.1", self.upstream)) as server:
-                server.sendall(request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
-                answer = b"".join(iter(lambda: server.recv(1 << 16), b""))
-            if fault == "answer lost":
-                if self.after is not None:
-                    self.after()
-                return
-            if fault == "slow":
-                time.sleep(4 * PATIENCE)
-            if fault == "answer torn":
-                answer = answer[: len(answer) // 2]
-            connection.sendall(answer)
-
-
-def _message(connection: socket.socket) -> bytes:
-    """Return a request, read whole."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        more = connection.recv(1 << 16)
-        if not more:
-            return b""
-        data += more
-    head, _, body = data.partition(b"\r\n\r\n")
-    length = next(
-        (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0
-    )
-    while len(body) < length:
-        body += connection.recv(1 << 16)
-    # The signature is over the headers, and moto does not look at it.
-    return head + b"\r\n\r\n" + body
-
-
-@contextmanager
-def proxy(server: Moto) -> Iterator[Proxy]:
-    between = Proxy(server.endpoint)
-    try:
-        yield between
-    finally:
-        between.close()
-
-
-def behind(between: Proxy, s3: Moto, url: str, **retries: Any) -> DocsStore:
-    quick = {
-        "max_retries": 3,
-        "backoff": {
-            "base": 2,
-            "init_backoff": timedelta(milliseconds=10),
-            "max_backoff": timedelta(milliseconds=50),
-        },
-        **retries,
-    }
-    options = s3.options(endpoint=between.endpoint, retry_config=quick)
-    options["client_options"] = {"allow_http": True, "timeout": timedelta(seconds=PATIENCE)}
-    return DocsStore(url, options=options)
-
-
-FAULTS = ["503", "500", "429", "closed", "answer lost", "slow", "answer torn"]
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_that_passes_is_tried_again(s3: Moto, fault: str) -> None:
-    url = s3.bucket()
-    direct = DocsStore(url, options=s3.options())
-    with proxy(s3) as between:
-        store = behind(between, s3, url)
-        between.faults = [fault]
-        result = store.write(draft())
-        assert result.outcome == "created"
-        assert direct.read("draft", "d1", verify=True) == store.read("draft", "d1")
-        between.faults = [fault]
-        assert store.write(draft(raw_text="twice"), if_exists="replace").outcome == "replaced"
-        # A create is tried first; then the old version is put aside, and then the new one put.
-        between.faults = ["", fault]
-        assert store.write(draft(raw_text="twice and a half"), if_exists="replace").outcome == "replaced"
-        between.faults = ["", "", fault]
-        assert store.write(draft(raw_text="thrice"), if_exists="replace").outcome == "replaced"
-        between.methods, between.faults = ("GET",), [fault]
-        assert store.read("draft", "d1", verify=True).raw_text == "thrice"
-        between.faults = [fault]
-        assert list(store.ids("draft")) == ["d1"]
-    assert [each.raw_text for each in direct.history("draft", "d1")] == ["twice and a half", "twice", "once"]
-    assert list(direct.ids("draft")) == ["d1"]
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_that_stays_is_one_clear_error_and_nothing_is_half_done(s3: Moto, fault: str) -> None:
-    url = s3.bucket()
-    direct = DocsStore(url, options=s3.options())
-    with proxy(s3) as between:
-        store = behind(between, s3, url)
-        between.faults = [fault] * 100
-        try:
-            # Where an answer is lost each time, what was written is found there.
-            outcome = store.write(draft()).outcome.value
-        except StoreUnavailable as error:
-            outcome = "failed"
-            assert (error.action, error.location) == ("write", f"{url}/draft/d1.json")
-            assert "tries" in str(error)
-            assert SECRET not in str(error) + repr(error.__dict__)
-            assert error.__cause__ is None
-            assert error.__context__ is None
-            assert pickle.loads(pickle.dumps(error)).problem == error.problem
-        assert between.seen <= 4 * 2
-        found = list(direct.ids("draft"))
-        assert found == (["d1"] if outcome == "created" else [])
-        between.faults = []
-        assert store.write(draft()).outcome.value == ("unchanged" if found else "created")
-        between.methods, between.faults = ("GET",), [fault] * 100
-        with pytest.raises(StoreUnavailable) as caught:
-            store.read("draft", "d1")
-        assert caught.value.action == "read"
-    assert direct.read("draft", "d1", verify=True).raw_text == "once"
-
-
-def test_a_bucket_that_is_not_there_is_said(s3: Moto) -> None:
-    store = DocsStore("s3://no-such-bucket/x", options=s3.options())
-    acts: list[Any] = [
-        lambda: store.write(draft()),
-        lambda: store.read("draft", "d1"),
-        lambda: store.exists("draft", "d1"),
-        lambda: list(store.ids("draft")),
-        lambda: store.ensure(DraftTask(task_id="t-1", doc_id="d1"), draft),
-    ]
-    for act in acts:
-        with pytest.raises(StoreUnavailable, match="the bucket or container is not there") as caught:
-            act()
-        assert "create it, or correct the URL" in str(caught.value)
-    with pytest.raises(BatchError, match="the bucket or container is not there"):
-        store.write_many([draft()])
-    report = audit(store)
-    assert {(each.code, each.doc_id) for each in report.findings} == {("unreadable-record", "")}
-
-
-@pytest.mark.parametrize(("status", "said"), [("403", "403 SlowDown"), ("401", "401 SlowDown")])
-def test_credentials_that_are_refused_are_said_and_not_tried_again(s3: Moto, status: str, said: str) -> None:
-    url = s3.bucket()
-    with proxy(s3) as between:
-        store = behind(between, s3, url)
-        between.faults = [status] * 10
-        with pytest.raises(StoreUnavailable, match="the service refused the credentials") as caught:
-            store.write(draft())
-        assert said in str(caught.value)
-        assert SECRET not in str(caught.value)
-        assert (caught.value.refused, between.seen) == (True, 1)
-        between.faults = ["418"]
-        with pytest.raises(StoreUnavailable, match="the service refused it"):
-            store.write(draft())
-
-
-def test_nothing_at_the_endpoint_is_said(s3: Moto) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    options = s3.options(endpoint=f"http://127.0.0.1:{port}", retry_config={"max_retries": 1})
-    store = DocsStore("s3://bucket/x", options=options)
-    with pytest.raises(StoreUnavailable, match="no whole answer came"):
-        store.write(draft())
-    with pytest.raises(StoreUnavailable, match="look at the network and the endpoint"):
-        store.read("draft", "d1")
-
-
-def test_where_there_are_no_credentials_that_is_said(monkeypatch: pytest.MonkeyPatch, s3: Moto) -> None:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    options = {"retry_config": {"max_retries": 0}, "endpoint": s3.endpoint, "client_options": {"allow_http": True}}
-    # Where obstore looks for them when nobody gives any: here nobody answers.
-    store = DocsStore("s3://bucket/x", options={**options, "metadata_endpoint": "http://127.0.0.1:9"})
-    with pytest.raises(StoreUnavailable) as caught:
-        store.write(draft())
-    assert "tries" in str(caught.value) or "no credentials" in str(caught.value)
-
-
-def test_what_is_written_at_once_beside_faults_is_there_or_told(s3: Moto) -> None:
-    url = s3.bucket()
-    direct = DocsStore(url, options=s3.options())
-    documents = [draft(f"d{number}", task_id=f"t-{number}") for number in range(100)]
-    with proxy(s3) as between:
-        store = behind(between, s3, url, max_retries=1)
-        between.faults = (["closed", "503", "", "answer lost", "", ""] * 100)[:250]
-        try:
-            results: list[Any] = list(store.write_many(documents))
-        except BatchError as error:
-            results = list(error.results)
-            assert all(isinstance(each, StoreUnavailable) for each in error.failures.values())
-    there = set(direct.ids("draft"))
-    assert {result.doc_id for result in results if result is not None} == there
-    assert {result.outcome.value for result in direct.write_many(documents)} <= {"created", "unchanged"}
-    assert audit(direct, verify=True).ok
-
-
-def test_a_document_that_is_not_there_is_no_fault(store: DocsStore) -> None:
-    with pytest.raises(DocumentNotFound, match="nothing at s3://"):
-        store.open("draft", "gone")
-    assert not store.exists("draft", "gone")
-    rows = list(reserve_tasks([DraftTask(task_id="t-1")], DraftTask))
-    report = audit(store, {"draft": rows})
-    assert (report.ok, report.stages["draft"].pending) == (True, 1)
-
-
 def test_an_object_of_a_later_docid_is_left_alone(store: DocsStore) -> None:
     backend = store.backend
     assert isinstance(backend, ObjectsBackend)
@@ -626,230 +265,6 @@ def test_an_object_of_a_later_docid_is_left_alone(store: DocsStore) -> None:
     obstore.put(backend._bucket.store, "draft/d1.json", orjson.dumps(later))
     with pytest.raises(UnreadableDocument, match="a later docid wrote it"):
         store.write(draft(), if_exists="replace")
-
-
-def test_a_replace_whose_fate_is_not_known_is_an_error_and_can_be_done_again(s3: Moto) -> None:
-    url = s3.bucket()
-    direct = DocsStore(url, options=s3.options())
-    direct.write(draft())
-    with proxy(s3) as between:
-        store = behind(between, s3, url, max_retries=0)
-        between.faults = ["", "", "closed"]
-        with pytest.raises(StoreUnavailable, match="no whole answer came"):
-            store.write(draft(raw_text="twice"), if_exists="replace")
-        assert direct.read("draft", "d1").raw_text == "once"
-        assert list(direct.history("draft", "d1")) == []
-        assert store.write(draft(raw_text="twice"), if_exists="replace").outcome == "replaced"
-        # Nothing can be asked afterwards either: the failure of the put is what is told.
-        between.methods, between.faults = ("PUT", "GET"), ["", "closed"]
-        between.faults = ["closed", "closed"]
-        with pytest.raises(StoreUnavailable, match="cannot write"):
-            store.write(draft("d2"))
-    assert [each.raw_text for each in direct.history("draft", "d1")] == ["once"]
-    # Another change was first, while the answer was lost.
-    backend = direct.backend
-    assert isinstance(backend, ObjectsBackend)
-    old = backend.load("draft", "d1")
-    assert old is not None
-    put = backend._bucket.put
-
-    def failing(key: str, data: bytes, mode: Any) -> None:
-        if isinstance(mode, dict):
-            put(key, packed(old.record.replace(b"t-1", b"t-9"), {"raw.txt": b"x"}), "overwrite")
-            raise StoreUnavailable("write", key, "no answer", "try again")
-        put(key, data, mode)
-
-    backend._bucket.put = failing  # type: ignore[method-assign]
-    assert not backend.replace("draft", "d1", old.record, old.record, {"raw.txt": b"y"})
-    backend._bucket.put = put  # type: ignore[method-assign]
-
-
-def test_a_store_that_was_made_before_a_fork_is_made_again(s3: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = s3.bucket()
-    options: dict[str, Any] = {**CREDENTIALS, "endpoint": s3.endpoint, "client_options": {"allow_http": True}}
-    own = S3Store(url.split("/")[2], prefix="some/place", **options)
-    for backend in (ObjectsBackend(url, options=s3.options()), ObjectsBackend(own)):
-        before = backend._bucket.store
-        backend._bucket._made_in = -1
-        assert list(backend.ids("draft")) == []
-        assert backend._bucket.store is not before
-    monkeypatch.setattr(bucket, "_used_by", -1)
-    with pytest.raises(StoreUnavailable, match="forked from one that has used an object store"):
-        backend.load("draft", "d1")
-    with pytest.raises(StoreUnavailable, match="forked"):
-        list(backend.each(str, [1]))
-
-
-def test_a_sweeper_looks_again_before_it_moves_anything() -> None:
-    store = DocsStore(ObjectsBackend("memory://"))
-    backend = store.backend
-    assert isinstance(backend, ObjectsBackend)
-    sweeper = backend.sweeper()
-    assert sweeper.is_stale("draft", "gone", 0)
-    obstore.put(backend._bucket.store, "draft/d1.json", b"[]")
-    found = Finding("unreadable-record", "draft", "d1", None, "memory:/draft/d1.json", "x", "", "quarantine", b"{}")
-    assert sweeper.clear(found, "run", 0) is None  # another record is there by now
-    assert sweeper.clear(found._replace(expected=None, doc_id="gone"), "run", 0) is None
-    assert (sweeper.in_the_way("draft"), sweeper.tidy("draft", 0)) == ([], 0)
-    assert sweeper.strays("draft", "gone", b"{}", (), 0) == []
-    assert sweeper.strays("draft", "d1", b"[]", (), 0) == []  # of what is no document nothing is said here
-
-
-@pytest.mark.parametrize(
-    ("text", "said", "refused"),
-    [
-        (
-            "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 1s",
-            "no credentials",
-            False,
-        ),
-        ("Error performing GET http://h/metadata/docs/draft/d1.json in 1s - HTTP error", "no whole answer came", False),
-        (
-            "Server returned non-2xx status code: 409 Conflict: <Code>OperationAborted</Code>",
-            "refused it (409 Op",
-            True,
-        ),
-        ("Server returned non-2xx status code: 429 Too Many: <Code>SlowDown</Code>", "is busy or failing (429", False),
-        ("Server returned non-2xx status code: 408 Timeout", "the service is busy or failing (408)", False),
-    ],
-)
-def test_what_a_failure_means(text: str, said: str, refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = ObjectsBackend("memory://")
-
-    def fail(*_: object, **__: object) -> None:
-        raise RuntimeError(text)
-
-    monkeypatch.setattr(obstore, "get", fail)
-    with pytest.raises(StoreUnavailable) as caught:
-        backend.load("draft", "d1")
-    assert said in str(caught.value)
-    assert text not in str(caught.value)
-    assert caught.value.refused == refused
-
-
-def test_an_answer_that_is_lost_and_another_change_lose_no_version(s3: Moto) -> None:
-    url = s3.bucket()
-    direct = DocsStore(url, options=s3.options())
-    direct.write(draft(raw_text="1"))
-    with proxy(s3) as between:
-        store = behind(between, s3, url)
-
-        def other_change() -> None:
-            direct.write(draft(raw_text="3"), if_exists="replace")
-
-        between.after = other_change  # before the request is tried again
-        between.faults = ["", "", "answer lost"]
-        assert store.write(draft(raw_text="2"), if_exists="replace").outcome == "replaced"
-        assert direct.read("draft", "d1").raw_text == "3"
-        assert [each.raw_text for each in direct.history("draft", "d1")] == ["2", "1"]
-        # The same of a create: it was made, and is in history.
-        between.after = lambda: direct.write(draft("d2", raw_text="later"), if_exists="replace")
-        between.faults = ["answer lost"]
-        assert store.write(draft("d2", raw_text="first")).outcome == "created"
-        assert [each.raw_text for each in direct.history("draft", "d2")] == ["first"]
-        between.after = None
-        # What is of another lineage, or no document, was never this one.
-        direct.write(draft("d3", task_id="other"))
-        with pytest.raises(LineageConflict):
-            store.write(draft("d3"))
-
-
-def test_of_two_repairs_at_once_none_takes_away_what_is_written_meanwhile() -> None:
-    store = DocsStore(ObjectsBackend("memory://"))
-    backend = store.backend
-    assert isinstance(backend, ObjectsBackend)
-    obstore.put(backend._bucket.store, "draft/d1.json", b"[]")
-    [step] = repair(store, stale_after=0)
-    assert step.finding is not None
-    finding = step.finding
-    first, second = backend.sweeper(), backend.sweeper()
-    put = backend._bucket.put
-
-    def interleaved(key: str, data: bytes, mode: Any) -> None:
-        put(key, data, mode)
-        if key.startswith(".docid/quarantine/one"):
-            backend._bucket.put = put  # type: ignore[method-assign]
-            assert second.clear(finding, "two", 0) is not None
-            assert store.write(draft()).outcome == "created"
-
-    backend._bucket.put = interleaved  # type: ignore[method-assign]
-    assert first.clear(finding, "one", 0) is None
-    assert store.read("draft", "d1").raw_text == "once"
-    # One that died between its tombstone and the deletion: the next one clears it, when it has been there for a while.
-    obstore.put(backend._bucket.store, "draft/d2.json", b'{"docid_quarantined": "0"}\n')
-    assert [step.done for step in repair(store, apply=True, stale_after=0)] == [False]
-    with pytest.raises(UnreadableDocument):
-        store.write(draft("d2"))
-
-
-def test_a_listing_that_fails_is_an_error_of_docids(s3: Moto) -> None:
-    url = s3.bucket()
-    DocsStore(url, options=s3.options()).write(draft())
-    with proxy(s3) as between:
-        store = behind(between, s3, url, max_retries=0)
-        between.methods = ("GET",)
-        for fault in ("403", "503", "closed", "409"):
-            for act in (
-                lambda: list(repair(store, purge=True)),
-                lambda: list(store.ids("draft")),
-                lambda: store.read("draft", "d1"),
-            ):
-                between.faults = [fault] * 20
-                with pytest.raises(StoreUnavailable) as caught:
-                    act()
-                assert SECRET not in str(caught.value)
-                assert caught.value.__context__ is None
-        between.methods, between.faults = ("PUT",), ["", "409"]  # the old version cannot be put aside
-        with pytest.raises(StoreUnavailable, match="refused it"):
-            store.write(draft(raw_text="2"), if_exists="replace")
-
-
-def test_of_two_changes_that_put_one_version_aside_the_one_that_is_made_keeps_it() -> None:
-    backend = ObjectsBackend("memory://")
-    store = DocsStore(backend)
-    store.write(draft(raw_text="1"))
-    put = backend._bucket.put
-
-    def interleaved(key: str, data: bytes, mode: Any) -> None:
-        # The other change puts the same version aside behind this one's, and is made before it.
-        if isinstance(mode, dict):
-            backend._bucket.put = put  # type: ignore[method-assign]
-            assert store.write(draft(raw_text="2"), if_exists="replace").outcome == "replaced"
-        put(key, data, mode)
-
-    old = backend.load("draft", "d1")
-    assert old is not None
-    backend._bucket.put = interleaved  # type: ignore[method-assign]
-    assert not backend.replace("draft", "d1", old.record, old.record, {"raw.txt": b"3"})
-    assert [each.raw_text for each in store.history("draft", "d1")] == ["1"]
-    assert store.read("draft", "d1").raw_text == "2"
-
-
-def test_history_is_read_beside_a_change_that_takes_its_own_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = ObjectsBackend("memory://")
-    store = DocsStore(backend)
-    store.write(draft(raw_text="1"))
-    first = backend._bucket.get("draft/d1.json")
-    assert first is not None
-    gone = backend._put_aside(".docid/history/draft/d1/", first.data)
-    store.write(draft(raw_text="2"), if_exists="replace")
-    get = backend._bucket.get
-    monkeypatch.setattr(backend._bucket, "get", lambda key: None if key == gone else get(key))
-    assert [each.raw_text for each in store.history("draft", "d1")] == ["1"]
-
-
-def test_a_home_that_is_let_go_lets_its_threads_go() -> None:
-    before = threading.active_count()
-    for _ in range(10):
-        DocsStore(ObjectsBackend("memory://", in_flight=4)).write_many(
-            [draft(f"d{n}", task_id=f"t-{n}") for n in range(20)]
-        )
-    gc.collect()
-    for _ in range(100):
-        if threading.active_count() <= before + 4:
-            break
-        time.sleep(0.05)
-    assert threading.active_count() <= before + 4
 
 
 def test_texts_that_the_record_does_not_list_are_found(store: DocsStore) -> None:
@@ -866,43 +281,3 @@ def test_texts_that_the_record_does_not_list_are_found(store: DocsStore) -> None
     assert "a text 'parsed.txt' that its record does not list" in finding.message
     assert store.read("draft", "d1").parsed_text is None
     assert [step.action for step in repair(store, apply=True, stale_after=0)] == ["leave"]
-
-
-def test_what_goes_between_the_put_that_was_refused_and_the_look_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = ObjectsBackend("memory://")
-    assert backend.create("draft", "d1", b"{}\n", {"raw.txt": b"x"})
-    monkeypatch.setattr(backend._bucket, "get", lambda _: None)
-    assert not backend.create("draft", "d1", b"{}\n", {"raw.txt": b"y"})
-
-
-@pytest.mark.parametrize(
-    ("asked", "look"),
-    [
-        ((ObjectsBackend, "load"), lambda store: list(scores(store))),
-        ((DocsStore, "open"), lambda store: list(replay(store, "evaluation", [f"v{number}" for number in range(4)]))),
-        ((DocsStore, "open"), page),
-        ((DocsStore, "open"), lambda store: main(["ls", "--store", "s3://of-the-test"])),
-    ],
-    ids=["scores", "replay", "report", "ls"],
-)
-def test_many_documents_are_asked_for_at_once(
-    asked: tuple[type, str], look: Callable[[DocsStore], Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = DocsStore(ObjectsBackend("memory://"))
-    for number in range(4):
-        judged: dict[str, Any] = {"task_id": f"t-{number}", "parent_doc_id": "e1", "raw_text": "7", "parsed_text": "7"}
-        store.write(Document(stage="evaluation", doc_id=f"v{number}", **judged), require_parent=False)
-    first, another = threading.Lock(), threading.Event()
-    answer = getattr(*asked)
-
-    def slow(*arguments: Any) -> Any:
-        if first.acquire(blocking=False):
-            assert another.wait(60)  # answered once another is asked for
-        else:
-            another.set()
-        return answer(*arguments)
-
-    monkeypatch.setattr("docid.cli.ls.open_store", lambda _: store)
-    monkeypatch.setattr(*asked, slow)
-    look(store)
-    assert another.is_set()

@@ -152,25 +152,30 @@ class Backend(Protocol):
     def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
         """Create documents; return for each what `create` would, or the error that it would raise.
 
-        Each is atomic on its own; they become visible in any order.
+        Each is atomic on its own; they become visible in any order. What a backend can do at less cost for many, it
+        does here; this default calls `create` for each.
         """
-        results: list[bool | Exception] = []
-        for document in documents:
+
+        def create(document: NewDocument) -> bool | Exception:
             try:
-                results.append(self.create(*document))
+                return self.create(*document)
             except Exception as error:  # noqa: BLE001 - also what a backend raises that is neither
-                results.append(error)
-        return results
+                return error
+
+        return list(self.each(create, documents))
 
     @abstractmethod
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
         """Return the record, and those of the part files in `parts` that are there; None if there is no document."""
         ...
 
-    @abstractmethod
     def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
-        """Return the sizes in bytes of those of the part files in `parts` that are there, without reading them."""
-        ...
+        """Return the sizes in bytes of those of the part files in `parts` that are there.
+
+        This default reads them; a backend that knows their sizes does better.
+        """
+        found = self.load(stage, doc_id, parts)
+        return {} if found is None else {name: len(data) for name, data in found.parts.items()}
 
     def listing(self, stage: str, doc_id: str) -> tuple[bytes, dict[str, int]] | None:
         """Return the record, and by name the sizes in bytes of all that lies beside it: for a look at millions.

@@ -53,11 +53,6 @@ class MemoryBackend(Backend):
             return None
         return Stored(found.record, {name: found.parts[name] for name in parts if name in found.parts})
 
-    def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
-        """See `Backend.sizes`."""
-        found = self.load(stage, doc_id, parts)
-        return {} if found is None else {name: len(data) for name, data in found.parts.items()}
-
     def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """See `Backend.amend`."""
         return self._swap(stage, doc_id, expected, record, parts, keep=True)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 # Windows has neither descriptors of directories nor these flags; names are joined to paths there.
 _HAS_DIR_FD = os.open in os.supports_dir_fd
-_HAS_ACCESS = os.access in os.supports_dir_fd and os.access in os.supports_follow_symlinks
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 # Non-blocking, so that a pipe which somebody left under our name does not hang the reader.
 READ = (
@@ -35,8 +34,6 @@ READ = (
     | getattr(os, "O_BINARY", 0)
 )
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-
-_SMALL = 1 << 16
 
 # ext2 to ext4, XFS, btrfs, F2FS, ZFS, tmpfs: as statfs(2) names them.
 _SYNCED_AS_A_WHOLE = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x2FC12FC1, 0x01021994})
@@ -81,53 +78,58 @@ class Directory:
         self.close()
 
     def close(self) -> None:
-        """Close it. What was done in it is done, whatever closing says."""
+        """Close it. What was done in it is done, even where closing it fails."""
         fd, self.fd = self.fd, None
         if fd is not None:
-            try:  # noqa: SIM105 - as cheap as can be: every write and read comes by
+            try:  # noqa: SIM105 - every read and write comes by, and this is a tenth of opening a document
                 os.close(fd)
             except OSError:
                 pass
 
-    # At the latest when nobody knows it any more: an interrupt (Ctrl-C) may come at any line.
+    # At the latest when nothing refers to it any more: an interrupt (Ctrl-C) may come at any line.
     __del__ = close
-
-    def open(self, name: str, flags: int) -> int:
-        """Open a file in it and return the descriptor."""
-        return os.open(name if self.fd is not None else self._at(name), flags, 0o666, dir_fd=self.fd)
 
     def _at(self, name: str) -> str:
         return name if self.fd is not None else join(self.path, name)
+
+    def open(self, name: str, flags: int) -> int:
+        """Open a file in it and return the descriptor."""
+        return os.open(self._at(name), flags, 0o666, dir_fd=self.fd)
 
     def sync(self) -> None:
         """Make what was renamed, made and removed in it durable."""
         if self.fd is not None:  # pragma: no branch  - Windows has no sync of directories
             _fsync(self.fd)
 
-    def sync_all(self) -> bool:
-        """Make all that was written to the file system durable; return False where that cannot be had from it.
+    def can_sync_all(self) -> bool:
+        """Return whether `sync_all` makes everything on this file system durable. It is cheap: nothing is written.
 
-        By syncfs(2) of Linux, which reports what could not be written since 5.8, on file systems where it does
+        True where syncfs(2) reports what could not be written (Linux 5.8 or later), on file systems where it does
         what fsync of every file does. On others it may return before the data has gone further than a daemon.
-
-        Raises:
-            OSError: something could not be written.
         """
         if sys.platform != "linux" or self.fd is None:  # pragma: no cover  - tested on Linux
             return False
         import ctypes  # noqa: PLC0415 - for batches alone
 
         version = re.match(r"(\d+)\.(\d+)", os.uname().release)
-        libc = ctypes.CDLL(None, use_errno=True)
-        status = ctypes.create_string_buffer(512)  # struct statfs is 120 bytes, its first word is the kind
+        libc = ctypes.CDLL(None)
         if version is None or tuple(map(int, version.groups())) < (5, 8) or not hasattr(libc, "syncfs"):
             return False
-        if libc.fstatfs(self.fd, status) or ctypes.c_long.from_buffer(status).value not in _SYNCED_AS_A_WHOLE:
-            return False
+        status = ctypes.create_string_buffer(512)  # struct statfs is 120 bytes, its first word is the kind
+        return not libc.fstatfs(self.fd, status) and ctypes.c_long.from_buffer(status).value in _SYNCED_AS_A_WHOLE
+
+    def sync_all(self) -> None:
+        """Make all that was written to its file system durable, where `can_sync_all`.
+
+        Raises:
+            OSError: something could not be written.
+        """
+        import ctypes  # noqa: PLC0415 - for batches alone
+
+        libc = ctypes.CDLL(None, use_errno=True)
         if libc.syncfs(self.fd):
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), self.path)
-        return True
 
     def sub(self, name: str) -> Directory:
         """Open a directory in it."""
@@ -154,29 +156,16 @@ class Directory:
             if not done:
                 raise
 
-    def exists(self, name: str) -> bool:
-        """Return whether there is something of that name, a link that leads nowhere included."""
-        try:
-            os.stat(name if self.fd is not None else self._at(name), dir_fd=self.fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return True
-
-    def seems_there(self, name: str) -> bool:
-        """Return whether there is something of that name, in the fewest steps; what cannot be looked at is not there.
-
-        For what is looked at again: it is no more than a hint.
-        """
-        if _HAS_ACCESS and self.fd is not None:
-            return os.access(name, os.F_OK, dir_fd=self.fd, follow_symlinks=False)
-        return os.path.lexists(self._at(name))  # pragma: no cover  - Windows
-
     def stat(self, name: str) -> os.stat_result | None:
-        """Return the status of what is there, links not followed; None where nothing is."""
+        """Return the status of what has that name, a link itself; None where nothing has. `.` is the directory."""
         try:
             return os.stat(self._at(name), dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
+
+    def exists(self, name: str) -> bool:
+        """Return whether something has that name, a link that leads nowhere included."""
+        return self.stat(name) is not None
 
     def is_beside(self, other: Directory) -> bool:
         """Return whether a rename can go from one to the other: both are on one file system."""
@@ -190,7 +179,7 @@ class Directory:
             IsADirectoryError: it is something else than a file.
         """
         try:
-            fd = self.open(name, READ)
+            fd = os.open(self._at(name), READ, dir_fd=self.fd)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -202,24 +191,21 @@ class Directory:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 raise IsADirectoryError(errno.EISDIR, "not a file", join(self.path, name))
-            chunks = [os.read(fd, status.st_size + 1)]
+            data = os.read(fd, status.st_size + 1)
             # A read of a file gives all that was asked for but for huge files and odd file systems.
-            while len(chunks[-1]) and sum(map(len, chunks)) != status.st_size:
-                chunks.append(os.read(fd, status.st_size + 1))
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            while len(data) != status.st_size and (more := os.read(fd, status.st_size + 1)):
+                data += more
+            return data
         finally:
             os.close(fd)
 
     def write(self, name: str, data: bytes, *, sync: bool) -> None:
         """Write a new file."""
-        fd = os.open(name if self.fd is not None else self._at(name), _WRITE, 0o666, dir_fd=self.fd)
+        fd = self.open(name, _WRITE)
         try:
-            if data:
-                written = os.write(fd, data)
-                if written != len(data):
-                    rest = memoryview(data)[written:]
-                    while rest:
-                        rest = rest[os.write(fd, rest) :]
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
             if sync:
                 _fsync(fd)
         finally:
@@ -244,12 +230,6 @@ class Directory:
         """Return the entries as a stream."""
         with os.scandir(self.path if self.fd is None else self.fd) as entries:
             yield from entries
-
-    def changed_since(self, moment: int) -> bool:
-        """Return whether names may have come or gone since a moment (in ns); in doubt they have."""
-        # Clocks of file systems go in steps, of two seconds at the most.
-        status = os.stat(self.path if self.fd is None else self.fd)
-        return status.st_mtime_ns >= moment - 2_000_000_000
 
     def names(self) -> list[str]:
         """Return the names in it."""
@@ -279,73 +259,6 @@ def _fsync(fd: int) -> None:
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
             return
     os.fsync(fd)
-
-
-def read_flat(above: str, name: str, files: Sequence[str]) -> list[bytes | None] | None:
-    """Return the bytes of some files of a directory in another one, in the fewest steps; None for a file not there.
-
-    All are read by one descriptor of the directory, so that they are of one version. None as a whole where a closer
-    look is needed: a file is large, empty, or none.
-
-    Raises:
-        OSError: a directory is not there, or is a symbolic link; a file cannot be read.
-    """
-    if not _HAS_DIR_FD:  # pragma: no cover  - Windows
-        return None
-    parent = os.open(above, _DIRECTORY)
-    try:
-        directory = os.open(name, _DIRECTORY, dir_fd=parent)
-    finally:
-        os.close(parent)
-    found: list[bytes | None] = []
-    try:
-        for file in files:
-            try:
-                fd = os.open(file, READ, dir_fd=directory)
-            except FileNotFoundError:
-                found.append(None)
-                continue
-            try:
-                data = os.read(fd, _SMALL)
-                # A file that gives nothing more was read whole. It costs less than to ask what it is; what is no file
-                # gives nothing, or never ends.
-                if not data or len(data) == _SMALL or os.read(fd, 1):
-                    return None
-            finally:
-                os.close(fd)
-            found.append(data)
-    finally:
-        os.close(directory)
-    return found
-
-
-def glance(path: str, file: str) -> tuple[bytes, dict[str, int]] | None:
-    """Return the bytes of one file of a directory, and the sizes of all others in it, in the fewest steps.
-
-    None where the file is large, or something else than files lies beside it.
-
-    Raises:
-        OSError: the directory, or the file in it, cannot be read.
-    """
-    if not _HAS_DIR_FD:  # pragma: no cover  - Windows
-        return None
-    directory = os.open(path, _DIRECTORY)
-    try:
-        fd = os.open(file, READ, dir_fd=directory)
-        try:
-            data = os.read(fd, _SMALL)
-        finally:
-            os.close(fd)
-        sizes = {}
-        for name in os.listdir(directory):
-            if name != file:
-                status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                if not stat.S_ISREG(status.st_mode):
-                    return None
-                sizes[name] = status.st_size
-    finally:
-        os.close(directory)
-    return (data, sizes) if len(data) < _SMALL else None
 
 
 def open_below(root: str, names: Sequence[str]) -> Directory:

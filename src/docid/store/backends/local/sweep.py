@@ -20,7 +20,7 @@ from docid.core.findings import Finding
 from docid.core.ids import DOC_ID, is_doc_id
 from docid.core.record import RECORD_FILE
 from docid.store.backends.local.directory import Directory, make_below, open_below
-from docid.store.backends.local.locks import is_held, locked, probed
+from docid.store.backends.local.locks import hold_lock, is_held, probe_lock
 from docid.store.backends.names import (
     HISTORY,
     QUARANTINE,
@@ -81,24 +81,23 @@ class LocalSweeper:
     def _in_histories(self, stage: str, stale_after: float) -> Iterator[Finding]:
         """Return what lies in the history of a stage; where it cannot be read, that."""
         above = join(*HISTORY, stage)
-        with contextlib.ExitStack() as stack:
-            try:
-                histories = stack.enter_context(open_below(self._root, (*HISTORY, stage)))
-                directory = stack.enter_context(Directory(join(self._root, stage)))
-                names = [name for name in histories.names() if is_doc_id(name)]
-            except FileNotFoundError:
-                return
-            except OSError as error:
-                yield self._found("unreadable-record", stage, "", above, f"history cannot be read: {error}", None)
-                return
-            for doc_id in names:
-                try:
-                    yield from self._in_history(directory, histories, stage, doc_id, stale_after)
-                except FileNotFoundError:
-                    continue
-                except OSError as error:
-                    problem = f"history cannot be read: {error}"
-                    yield self._found("unreadable-record", stage, doc_id, join(above, doc_id), problem, None)
+        try:
+            with (
+                open_below(self._root, (*HISTORY, stage)) as histories,
+                Directory(join(self._root, stage)) as directory,
+            ):
+                for doc_id in filter(is_doc_id, histories.names()):
+                    try:
+                        yield from self._in_history(directory, histories, stage, doc_id, stale_after)
+                    except FileNotFoundError:
+                        continue
+                    except OSError as error:
+                        problem = f"history cannot be read: {error}"
+                        yield self._found("unreadable-record", stage, doc_id, join(above, doc_id), problem, None)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            yield self._found("unreadable-record", stage, "", above, f"history cannot be read: {error}", None)
 
     def _found(  # noqa: PLR0917 - what is found, and where
         self,
@@ -132,7 +131,7 @@ class LocalSweeper:
         code, path = "stale-temporary", join(stage, name)
         doc_id = name_of_temporary(name)
         if doc_id is not None:
-            with probed(directory, name) as free:
+            with probe_lock(directory, name) as free:
                 if free and _is_older(directory.stat(name), stale_after):
                     what = "an unfinished document that no writer holds"
                     return self._found(code, stage, doc_id, path, what, "quarantine")
@@ -176,10 +175,11 @@ class LocalSweeper:
         self, stage: str, doc_id: str, expected: bytes | None, listed: Collection[str], stale_after: float
     ) -> list[Finding]:
         """See `Sweeper.strays`."""
-        stack = contextlib.ExitStack()
-        with contextlib.suppress(FileNotFoundError), stack:
-            directory = stack.enter_context(Directory(join(self._root, stage)))
-            document = stack.enter_context(directory.sub(doc_id))
+        with (
+            contextlib.suppress(FileNotFoundError),
+            Directory(join(self._root, stage)) as directory,
+            directory.sub(doc_id) as document,
+        ):
             names = document.names()
             if RECORD_FILE not in names:
                 if expected is not None or not _is_older(directory.stat(doc_id), stale_after):
@@ -207,10 +207,10 @@ class LocalSweeper:
             name = os.path.basename(path)
             if os.path.dirname(path) == stage and name_of_temporary(name) is not None:
                 # It has no other lock than its own, which a writer that has just made it waits for.
-                with probed(directory, name) as free:
+                with probe_lock(directory, name) as free:
                     dead = free and _is_older(directory.stat(name), stale_after)
-                    return self._quarantined(directory, path, run) if dead else None
-            with locked(directory, doc_id, wait=False) as free:
+                    return self._quarantine(directory, path, run) if dead else None
+            with hold_lock(directory, doc_id, wait=False) as free:
                 if free and finding.action == "quarantine" and not directory.exists(old_name(doc_id)):
                     if path == join(stage, doc_id):
                         return self._clear_document(directory, finding, run, stale_after)
@@ -218,7 +218,7 @@ class LocalSweeper:
                         return None
                     if finding.expected in {None, self._record(stage, doc_id)}:
                         with open_below(self._root, path.split(os.sep)[:-1]) as around:
-                            return self._quarantined(around, path, run)
+                            return self._quarantine(around, path, run)
             if free and finding.action == "settle" and self._settle(stage, doc_id):
                 return ""
         return None
@@ -240,8 +240,8 @@ class LocalSweeper:
         # only one of the two can be moved, the next run finds the other.
         with contextlib.suppress(FileNotFoundError), open_below(self._root, (*HISTORY, stage)) as histories:
             if histories.exists(doc_id):
-                self._quarantined(histories, join(*HISTORY, stage, doc_id), run)
-        return self._quarantined(directory, join(stage, doc_id), run)
+                self._quarantine(histories, join(*HISTORY, stage, doc_id), run)
+        return self._quarantine(directory, join(stage, doc_id), run)
 
     def is_stale(self, stage: str, doc_id: str, stale_after: float) -> bool:
         """See `Sweeper.is_stale`."""
@@ -254,7 +254,7 @@ class LocalSweeper:
         """Return whether nobody, a tool that knows no locks included, has touched a document for so long."""
         return all(_is_older(document.stat(name), stale_after) for name in (".", *document.names()))
 
-    def _quarantined(self, directory: Directory, path: str, run: str) -> str:
+    def _quarantine(self, directory: Directory, path: str, run: str) -> str:
         """Move what is in a directory to where it is found again; return that path, relative to the root."""
         *above, name = path.split(os.sep)
         with make_below(self._root, (*QUARANTINE, run, *above), sync=self._sync) as quarantine:
@@ -307,7 +307,7 @@ class LocalSweeper:
                 # A change may be about to add an entry.
                 with contextlib.suppress(FileNotFoundError):
                     directory = stack.enter_context(Directory(join(self._root, stage)))
-                    stack.enter_context(locked(directory, doc_id))
+                    stack.enter_context(hold_lock(directory, doc_id))
             around = stack.enter_context(open_below(self._root, above))
             # Out of the way first: half of it is never an entry.
             doomed = name if name_of_temporary(name) else temporary_name(name)
@@ -340,7 +340,7 @@ class LocalSweeper:
         """Remove a lock file that nobody needs, and an empty history; return whether it did."""
         if not _is_older(directory.stat(lock_name(doc_id)), stale_after):
             return False
-        with locked(directory, doc_id, wait=False) as free:
+        with hold_lock(directory, doc_id, wait=False) as free:
             if not free or directory.exists(old_name(doc_id)):
                 return False
             # An empty history is what a change leaves that got no further.

@@ -1,31 +1,33 @@
 """Documents in an object store, one object each: S3, Google Cloud Storage, Azure, over obstore.
 
-A document is `<prefix>/<stage>/<doc_id>.json`: its record, as a local home keeps it in `metadata.json`, and in the same
-JSON object the `texts` of its parts by file name. One conditional put is the whole commit, so there is nothing to lock
-and nothing to sweep. Needs the extra `objects`: `pip install 'docid-store[objects]'`.
+A document is `<prefix>/<stage>/<doc_id>.json`: its record, as a local backend keeps it in `metadata.json`, and in the
+same JSON object the `texts` of its parts by file name. One conditional put is the whole commit, so there is nothing to
+lock and nothing to sweep. Needs the extra `objects`: `pip install 'docid-store[objects]'`.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from docid.core.lineage_rules import is_other_lineage
+from docid.core.record import Record
 from docid.errors import StoreUnavailable, UnreadableDocument
 from docid.store.backends.base import Backend, Stored
 from docid.store.backends.names import HISTORY
 from docid.store.backends.objects.bucket import VERSION_GONE, AlreadyExistsError, Bucket, check_process
 from docid.store.backends.objects.format import (
+    digest_in,
     digest_of,
     doc_id_of,
     history_entries,
     history_name,
     history_of,
-    is_later,
     key_of,
-    named_digest,
-    packed,
-    unpacked,
+    pack,
+    unpack,
 )
 from docid.store.backends.objects.sweep import ObjectsSweeper
 
@@ -40,7 +42,7 @@ __all__ = ["ObjectsBackend"]
 T = TypeVar("T")
 R = TypeVar("R")
 
-_here = threading.local()  # whether this thread is one that works for `each`, of any home
+_here = threading.local()  # whether this thread is one that works for `each`, of any backend
 
 
 def _begin() -> None:
@@ -96,7 +98,7 @@ class ObjectsBackend(Backend):
     def __reduce__(self) -> tuple[Any, ...]:
         if self._bucket.is_in_memory:
             raise TypeError(f"{self!r} lives in one process and cannot be pickled")
-        return _unpickled, (self._given, self._options, self.in_flight)
+        return partial(ObjectsBackend, options=self._options, in_flight=self.in_flight), (self._given,)
 
     def location(self, stage: str, doc_id: str) -> str:
         """Return the URL of the object."""
@@ -126,7 +128,7 @@ class ObjectsBackend(Backend):
             if self._threads is None:
                 from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - for work on many alone
 
-                # Nothing that a thread holds may hold this home, or neither would ever end.
+                # Nothing that a thread holds may hold this backend, or neither would ever end.
                 self._threads = ThreadPoolExecutor(self.in_flight, "docid", _begin)
             return self._threads
 
@@ -134,35 +136,30 @@ class ObjectsBackend(Backend):
 
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """See `Backend.create`. One request, where the id is free."""
-        key, data = key_of(stage, doc_id), packed(record, parts)
+        key, data = key_of(stage, doc_id), pack(record, parts)
         try:
             self._bucket.put(key, data, "create")
         except AlreadyExistsError:
-            found = self._bucket.get(key)
-            there = None if found is None else found.data
+            there = self._data(key)
         except StoreUnavailable as error:
             there = self._after(error, key)
             if there is None:
                 raise  # it may be done yet
         else:
             return True
+        if there is None or there == data:
+            return there is not None
         # Or it was done, its answer lost, and another change has come since: then it is in history.
-        return there == data or (is_later(there, record, parts) and self._is_in_history(stage, doc_id, data))
+        return self._is_later(stage, doc_id, there, record, parts) and self._is_in_history(stage, doc_id, data)
 
     def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
         """See `Backend.create_many`: `in_flight` requests at once."""
-
-        def create(document: NewDocument) -> bool | Exception:
-            try:
-                return self.create(*document)
-            except Exception as error:  # noqa: BLE001 - each has its answer
-                return error
-
         # Of a name that is there twice the first one is first.
         first: dict[tuple[str, str], int] = {}
         later = [at for at, each in enumerate(documents) if first.setdefault((each.stage, each.doc_id), at) != at]
-        answers = dict(zip(first.values(), self.each(create, map(documents.__getitem__, first.values())), strict=True))
-        answers.update((at, create(documents[at])) for at in later)
+        answers: dict[int, bool | Exception] = {}
+        for numbers in (list(first.values()), later):
+            answers.update(zip(numbers, super().create_many([documents[at] for at in numbers]), strict=True))
         return [answers[at] for at in range(len(documents))]
 
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
@@ -170,7 +167,7 @@ class ObjectsBackend(Backend):
         found = self._bucket.get(key_of(stage, doc_id))
         if found is None:
             return None
-        record, texts = self._unpacked(stage, doc_id, found.data)
+        record, texts = self._unpack(stage, doc_id, found.data)
         return Stored(record, {name: texts[name] for name in parts if name in texts})
 
     def exists(self, stage: str, doc_id: str) -> bool:
@@ -183,18 +180,13 @@ class ObjectsBackend(Backend):
             return self._bucket.get(key) is not None
         return True
 
-    def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
-        """See `Backend.sizes`."""
-        found = self.load(stage, doc_id, parts)
-        return {} if found is None else {name: len(data) for name, data in found.parts.items()}
-
     def listing(self, stage: str, doc_id: str) -> tuple[bytes, dict[str, int]] | None:
         """See `Backend.listing`. One request."""
         try:
             found = self._bucket.get(key_of(stage, doc_id))
             if found is None:
                 return None
-            record, texts = self._unpacked(stage, doc_id, found.data)
+            record, texts = self._unpack(stage, doc_id, found.data)
         except (UnreadableDocument, OSError):
             return None
         return record, {name: len(data) for name, data in texts.items()}
@@ -209,7 +201,7 @@ class ObjectsBackend(Backend):
 
     def ids(self, stage: str) -> Iterator[str]:
         """See `Backend.ids`. One request a thousand."""
-        for name in self._bucket.listed(f"{stage}/"):
+        for name in self._bucket.names_below(f"{stage}/"):
             if (doc_id := doc_id_of(name)) is not None:
                 yield doc_id
 
@@ -225,18 +217,18 @@ class ObjectsBackend(Backend):
         known = "" if current is None else digest_of(current.data)
         same: dict[str, list[str]] = {}
         for name in names:
-            same.setdefault(named_digest(name), []).append(name)
+            same.setdefault(digest_in(name), []).append(name)
         for digest, each in sorted(same.items(), key=lambda named: named[1][0], reverse=True):
             # A change that was not made takes its own away, at this moment maybe.
             versions = (self._bucket.get(place + name) for name in each if digest != known)
             found = next(filter(None, versions), None)
             if found is not None:
-                record, texts = self._unpacked(stage, doc_id, found.data)
+                record, texts = self._unpack(stage, doc_id, found.data)
                 yield Stored(record, {part: texts[part] for part in parts if part in texts})
 
     def check(self, record: bytes, parts: Mapping[str, bytes]) -> None:
         """See `Backend.check`."""
-        packed(record, parts)
+        pack(record, parts)
 
     def with_history(self, stage: str) -> Collection[str]:
         """See `Backend.with_history`."""
@@ -253,16 +245,15 @@ class ObjectsBackend(Backend):
         old = self._bucket.get(key)
         if old is None:
             return False
-        there, texts = self._unpacked(stage, doc_id, old.data)
+        there, texts = self._unpack(stage, doc_id, old.data)
         if there != expected:
             return False
-        new = packed(record, {**(texts if keep else {}), **parts})
+        new = pack(record, {**(texts if keep else {}), **parts})
         put_aside = self._put_aside(place, old.data)
         try:
             self._bucket.put(key, new, old.version)
         except VERSION_GONE:
-            found = self._bucket.get(key)
-            there_now = None if found is None else found.data
+            there_now = self._data(key)
         except StoreUnavailable as error:
             there_now = self._after(error, key)
             if there_now is None or there_now == old.data:
@@ -273,6 +264,16 @@ class ObjectsBackend(Backend):
             return True
         self._bucket.delete(put_aside)  # another change was first, and has put it aside itself
         return False
+
+    @staticmethod
+    def _is_later(stage: str, doc_id: str, there: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        """Return whether an object may have taken the place of a document: the same lineage, and other texts."""
+        try:
+            later, texts = unpack(there)
+            old, new = (Record.from_bytes(each, stage, doc_id) for each in (record, later))
+        except ValueError:
+            return False
+        return texts != parts and not is_other_lineage(old, new)
 
     def _put_aside(self, place: str, data: bytes) -> str:
         """Put a version into history, before its change; return where: a name of its own.
@@ -285,29 +286,28 @@ class ObjectsBackend(Backend):
 
     def _entries(self, place: str) -> list[str]:
         """Return the names in a place of history, the earliest first."""
-        return history_entries(self._bucket.listed(place))
+        return history_entries(self._bucket.names_below(place))
 
     def _is_in_history(self, stage: str, doc_id: str, data: bytes) -> bool:
         """Return whether a version is in history: what a change takes the place of is there before it is made."""
         digest = digest_of(data)
-        return any(named_digest(name) == digest for name in self._entries(history_of(stage, doc_id)))
+        return any(digest_in(name) == digest for name in self._entries(history_of(stage, doc_id)))
 
     def _after(self, error: StoreUnavailable, key: str) -> bytes | None:
         """Return what is there after a put that failed: it may have been done, and only its answer lost."""
         if error.refused:
             return None
         try:
-            found = self._bucket.get(key)
+            return self._data(key)
         except StoreUnavailable:
-            return None  # the failure of the put is what is told
+            return None  # the failure of the put is what is raised
+
+    def _data(self, key: str) -> bytes | None:
+        found = self._bucket.get(key)
         return None if found is None else found.data
 
-    def _unpacked(self, stage: str, doc_id: str, data: bytes) -> tuple[bytes, dict[str, bytes]]:
+    def _unpack(self, stage: str, doc_id: str, data: bytes) -> tuple[bytes, dict[str, bytes]]:
         try:
-            return unpacked(data)
+            return unpack(data)
         except ValueError as error:
             raise UnreadableDocument(stage, doc_id, self.location(stage, doc_id), str(error)) from None
-
-
-def _unpickled(store: Any, options: Mapping[str, Any], in_flight: int) -> ObjectsBackend:
-    return ObjectsBackend(store, options=options, in_flight=in_flight)

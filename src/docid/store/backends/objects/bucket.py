@@ -1,4 +1,4 @@
-"""Requests to an object store, over obstore, and what their failures mean.
+"""Requests to an object store, over obstore.
 
 Nothing here knows of documents. Needs the extra `objects`.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import pickle
 import re
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 try:
@@ -19,6 +18,7 @@ except ImportError as error:  # pragma: no cover  - tested in an environment wit
     raise ImportError("a store at a URL needs obstore: pip install 'docid-store[objects]'") from error
 
 from docid.errors import StoreUnavailable
+from docid.store.backends.objects.retries import LISTINGS, RETRIES, explain_failure, is_bucket_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -30,11 +30,7 @@ R = TypeVar("R")
 VERSION_GONE = (PreconditionError, AlreadyExistsError, FileNotFoundError)
 """What `Bucket.put` raises in place of a version where that is not there any more."""
 
-_LISTINGS = 3  # that are begun again
 _PAGE = 1000  # names in an answer: as many as the services give
-
-# A request is tried again where the server is busy or the line is cut, for a minute and a half at most in all.
-_RETRIES = {"max_retries": 8, "retry_timeout": timedelta(seconds=90)}
 
 _URL = re.compile(r"(s3|s3a|gs|az|abfss?|memory)://[^?#@]*")
 
@@ -70,9 +66,9 @@ class Bucket:
         self._options = options
         if isinstance(given, str):
             self.url = "memory://" if given.startswith("memory:") else given.rstrip("/")
-            self.store = _opened(given, options)
+            self.store = _open(given, options)
         else:
-            self.url = _shown(given)
+            self.url = _name_store(given)
             self.store = given
         self._made_in = os.getpid()
 
@@ -124,12 +120,12 @@ class Bucket:
         found = self._ask("list", place, obstore.list_with_delimiter, place)
         return {name.rstrip("/").rpartition("/")[2] for name in found["common_prefixes"]}
 
-    def listed(self, prefix: str) -> Iterator[str]:
+    def names_below(self, prefix: str) -> Iterator[str]:
         """Return the names of the objects below a prefix, without those in directories of their own."""
-        names = (path.removeprefix(prefix) for path, _ in self.all_below(prefix))
+        names = (path.removeprefix(prefix) for path, _ in self.entries_below(prefix))
         return (name for name in names if "/" not in name)
 
-    def all_below(self, prefix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    def entries_below(self, prefix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Return all keys below a prefix, and what the service says of each."""
         last: str | None = None
         failed = 0
@@ -143,7 +139,7 @@ class Bucket:
             except StoreUnavailable as error:
                 # obstore does not ask again for an answer that was cut off; from the last name on, this does.
                 failed += 1
-                if error.refused or failed > _LISTINGS:
+                if error.refused or failed > LISTINGS:
                     raise
             else:
                 return
@@ -153,7 +149,7 @@ class Bucket:
         check_process(self.url)
         if self._made_in != os.getpid() and not self.is_in_memory:
             # Made before this process was forked, and not used: its connections are of the other process.
-            self.store = _again(self._given, self._options)
+            self.store = _open_again(self._given, self._options)
             self._made_in = os.getpid()
         is_conditional = options.get("mode", "overwrite") != "overwrite"
         try:
@@ -162,15 +158,15 @@ class Bucket:
             failure: Exception
             if is_conditional and isinstance(error, AlreadyExistsError | PreconditionError):
                 failure = type(error)(key)
-            elif isinstance(error, FileNotFoundError) and not _is_bucket_missing(str(error)):
+            elif isinstance(error, FileNotFoundError) and not is_bucket_missing(str(error)):
                 failure = FileNotFoundError(key)
             else:
-                failure = _unavailable(error, action, self.locate(key))
+                failure = explain_failure(error, action, self.locate(key))
         # Raised here, the error has no other one behind it, whose text may show what is secret.
         raise failure
 
 
-def _opened(url: str, options: Mapping[str, Any]) -> Any:
+def _open(url: str, options: Mapping[str, Any]) -> Any:
     """Return obstore's store of a URL."""
     if not _URL.fullmatch(url):
         raise ValueError(
@@ -183,7 +179,7 @@ def _opened(url: str, options: Mapping[str, Any]) -> Any:
             raise ValueError(f"root: expected 'memory://' and no options, got {url!r}")
         return MemoryStore()
     given = dict(options)
-    retries = {**_RETRIES, **(given.pop("retry_config", None) or {})}
+    retries = {**RETRIES, **(given.pop("retry_config", None) or {})}
     try:
         # Client options of ours would take the place of those in the environment (AWS_ALLOW_HTTP), so there are none.
         return from_url(url, retry_config=cast("Any", retries), **given)
@@ -193,12 +189,12 @@ def _opened(url: str, options: Mapping[str, Any]) -> Any:
         raise ValueError(f"root: obstore cannot open {url} ({wrong}); options given: {names}") from None
 
 
-def _again(given: Any, options: Mapping[str, Any]) -> Any:
+def _open_again(given: Any, options: Mapping[str, Any]) -> Any:
     """Return the same store of obstore's once more."""
-    return _opened(given, options) if isinstance(given, str) else pickle.loads(pickle.dumps(given))  # noqa: S301 - its own
+    return _open(given, options) if isinstance(given, str) else pickle.loads(pickle.dumps(given))  # noqa: S301 - its own
 
 
-def _shown(store: Any) -> str:
+def _name_store(store: Any) -> str:
     """Return a name for one of obstore's stores, without its configuration."""
     kind = type(store).__name__.removesuffix("Store").lower()
     scheme = {"google": "gs", "gcs": "gs", "azure": "az"}.get(kind, kind)
@@ -216,38 +212,3 @@ def check_process(url: str) -> None:
     elif _used_by != here:
         problem = "this process was forked from one that has used an object store, which does not work in it"
         raise StoreUnavailable("use", url, problem, "start workers with 'spawn' or 'forkserver'", refused=True)
-
-
-_NO_CREDENTIALS = re.compile(r"169\.254\.16|169\.254\.17|metadata\.google\.internal|CredentialsError")
-_BUCKET = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound|ContainerBeingDeleted)</Code>|bucket does not exist")
-
-
-def _is_bucket_missing(text: str) -> bool:
-    return _BUCKET.search(text) is not None
-
-
-def _unavailable(error: Exception, action: str, location: str) -> StoreUnavailable:
-    """Return what a failure means. Of what the service says only its status and code are shown."""
-    text = str(error)
-    code, status = re.search(r"<Code>(\w{1,60})</Code>", text), re.search(r"status code: ([45]\d\d)", text)
-    said = " ".join(found[1] for found in (status, code) if found)
-    told = f" ({said})" if said else ""
-    number = int(status[1]) if status else 0
-    if _is_bucket_missing(text):
-        problem, remedy = f"the bucket or container is not there{told}", "create it, or correct the URL"
-    elif number == 0 and _NO_CREDENTIALS.search(text):
-        problem, remedy = "no credentials were found", "set them in the environment, or give them as options"
-    elif number in {401, 403} or type(error).__name__ in {"PermissionDeniedError", "UnauthenticatedError"}:
-        problem = f"the service refused the credentials{told}"
-        remedy = "see to the credentials, the region, and the rights on the bucket"
-    elif number in {408, 429, 500, 502, 503, 504}:
-        problem = f"the service is busy or failing{told}, after several tries"
-        remedy = "try again later, or with fewer requests at once (in_flight); what was written is there"
-    elif number == 0:
-        problem = f"no whole answer came ({type(error).__name__}), after several tries"
-        remedy = "look at the network and the endpoint, and try again; what was written is there"
-    else:
-        problem, remedy = f"the service refused it{told}", "see what the service says to that code"
-    # Of the client's faults by HTTP these two are the service's: too slow, too many.
-    refused = 400 <= number < 500 and number not in {408, 429}  # noqa: PLR2004 - HTTP's
-    return StoreUnavailable(action, location, problem, remedy, refused=refused)

@@ -1,6 +1,6 @@
 """What an object of a document holds, and the names of objects: pure, without an object store.
 
-A document is `<stage>/<doc_id>.json`: its record, as a local home keeps it in `metadata.json`, and in the same JSON
+A document is `<stage>/<doc_id>.json`: its record, as a local backend keeps it in `metadata.json`, and in the same JSON
 object the `texts` of its parts by file name. A version in history is
 `.docid/history/<stage>/<doc_id>/<time>-<12 hex digits of its SHA-256><4 of its own>.json`.
 """
@@ -21,17 +21,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TEXTS",
+    "digest_in",
     "digest_of",
     "doc_id_of",
     "history_entries",
     "history_name",
     "history_of",
-    "is_later",
     "key_of",
-    "named_digest",
-    "packed",
+    "pack",
     "record_of",
-    "unpacked",
+    "unpack",
 ]
 
 TEXTS = "texts"
@@ -45,7 +44,7 @@ _SUFFIX = ".json"
 _DIGITS = 12  # of a digest in a name; four more keep the names of two changes of one version apart
 
 
-def packed(record: bytes, parts: Mapping[str, bytes]) -> bytes:
+def pack(record: bytes, parts: Mapping[str, bytes]) -> bytes:
     """Return the object of a document: its record with the texts of its parts.
 
     Raises:
@@ -71,7 +70,7 @@ def _fields(record: bytes) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if key != TEXTS} if isinstance(fields, dict) else {}
 
 
-def unpacked(data: bytes) -> tuple[bytes, dict[str, bytes]]:
+def unpack(data: bytes) -> tuple[bytes, dict[str, bytes]]:
     """Return the record and the parts of an object.
 
     Raises:
@@ -92,21 +91,9 @@ def unpacked(data: bytes) -> tuple[bytes, dict[str, bytes]]:
 def record_of(data: bytes) -> bytes | None:
     """Return the record of an object; None where it is no document."""
     try:
-        return unpacked(data)[0]
+        return unpack(data)[0]
     except ValueError:
         return None
-
-
-def is_later(there: bytes | None, record: bytes, parts: Mapping[str, bytes]) -> bool:
-    """Return whether an object could have taken the place of a document: the same lineage, and other texts."""
-    if there is None:
-        return False
-    try:
-        other, texts = unpacked(there)
-    except ValueError:
-        return False
-    mine, theirs = _fields(record), _fields(other)
-    return texts != parts and all(mine.get(key) == theirs.get(key) for key in ("task_id", "parent_doc_id"))
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -144,6 +131,6 @@ def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:_DIGITS]
 
 
-def named_digest(name: str) -> str:
+def digest_in(name: str) -> str:
     """Return the digest that stands in the name of a version in history."""
     return name.partition("-")[2][:_DIGITS]

@@ -9,7 +9,7 @@ from docid.core.findings import Finding
 from docid.core.record import nonce
 from docid.store.backends.names import HISTORY, QUARANTINE
 from docid.store.backends.objects.bucket import VERSION_GONE
-from docid.store.backends.objects.format import key_of, record_of, unpacked
+from docid.store.backends.objects.format import key_of, record_of, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -48,7 +48,7 @@ class ObjectsSweeper:
         key = key_of(stage, doc_id)
         try:
             found = self._bucket.get(key)
-            record, texts = (None, {}) if found is None else unpacked(found.data)
+            record, texts = (None, {}) if found is None else unpack(found.data)
         except (ValueError, OSError):
             return []
         if record is None or record != expected:
@@ -91,7 +91,7 @@ class ObjectsSweeper:
         """See `Sweeper.discarded`; the time is the service's."""
         places = ["/".join(QUARANTINE), *("/".join((*HISTORY, stage)) for stage in history)]
         for place in places:
-            listed = self._bucket.all_below(place + "/")
+            listed = self._bucket.entries_below(place + "/")
             yield from ((path, meta["size"]) for path, meta in listed if _age(meta) >= older_than)
 
     def discard(self, path: str) -> None:
