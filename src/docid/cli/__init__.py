@@ -33,11 +33,9 @@ from docid.cli import (
     select,
     show,
 )
-from docid.cli.arguments import UsageError, add_command
+from docid.cli.arguments import UsageError
 from docid.cli.output import Output, complain, discard
 from docid.errors import DocidError
-
-__all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,12 +44,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments behind the program's name; those of the process if None.
     """
-    _prepare_streams()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller (>&-): nobody reads what is printed
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that cannot show a character is no reason to stop.
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments, unknown = _build_parser().parse_known_args(argv)
     if unknown:  # reported with the usage of the command that was given them
         arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     out = Output(sys.stdout, as_json=getattr(arguments, "json", False))
-    code: int = 0
+    code = 0
     try:
         with out.progress:
             code = arguments.run(arguments, out)
@@ -68,19 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _prepare_streams() -> None:
-    """Make sure that standard output and standard error can be printed to."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the caller (>&-): nobody reads what is printed
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal that cannot show a character is no reason to stop.
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
 class _Parser(argparse.ArgumentParser):
-    """A parser that knows what a slip was meant to be."""
-
     def error(self, message: str) -> NoReturn:
         """Print what is wrong, with the nearest of the choices if one is near, and exit."""
         wrong = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message)
@@ -99,8 +90,16 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"docid {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     # In the order of `docid --help`.
-    for command in (reserve, show, ls, lineage, audit, report, repair, link, scores, select, replay, migrate, backfill):
-        add_command(verbs, command)
-    for command in (copy, register):
-        add_command(verbs, command)
+    commands = (reserve, show, ls, lineage, audit, report, repair, link, scores, select, replay, migrate, backfill)
+    for command in (*commands, copy, register):
+        first, _, rest = (command.__doc__ or "").partition("\n\n")
+        verb = verbs.add_parser(
+            command.__name__.rpartition(".")[2],
+            allow_abbrev=False,
+            help=first.partition(": ")[2].removesuffix("."),
+            description=" ".join(rest.split()),
+        )
+        for add in command.ARGUMENTS:
+            add(verb)
+        verb.set_defaults(run=command.run, parser=verb)
     return parser

@@ -18,11 +18,11 @@ from docid.store.docs_store import DocsStore
 
 def run(arguments: Arguments, out: Output) -> int:
     """Print one line a document; one that cannot be read does not end the list."""
-    out = out.while_read()
+    out.stops_unread = True
     store = open_store(arguments)
     code = 0
     if not arguments.stage:
-        hint_at_other_stages(arguments)
+        hint_at_other_stages(store)
     for stage in dict.fromkeys(arguments.stage or store.stages):
         try:
             if arguments.ids:
