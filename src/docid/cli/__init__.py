@@ -13,29 +13,19 @@ import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from typing import NoReturn
 
 from docid._version import __version__
-from docid.cli import (
-    audit,
-    backfill,
-    copy,
-    lineage,
-    link,
-    ls,
-    migrate,
-    register,
-    repair,
-    replay,
-    report,
-    reserve,
-    scores,
-    select,
-    show,
-)
 from docid.cli.arguments import UsageError
 from docid.cli.output import Output, complain, discard
 from docid.errors import DocidError
+
+# The modules of the commands, in the order of `docid --help`.
+_COMMANDS = (
+    *("reserve", "show", "ls", "lineage", "audit", "report", "repair", "link", "scores", "select", "replay"),
+    *("migrate", "backfill", "copy", "register"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,12 +79,11 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"docid {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    # In the order of `docid --help`.
-    commands = (reserve, show, ls, lineage, audit, report, repair, link, scores, select, replay, migrate, backfill)
-    for command in (*commands, copy, register):
+    for name in _COMMANDS:
+        command = import_module(f"docid.cli.{name}")
         first, _, rest = (command.__doc__ or "").partition("\n\n")
         verb = verbs.add_parser(
-            command.__name__.rpartition(".")[2],
+            name,
             allow_abbrev=False,
             help=first.partition(": ")[2].removesuffix("."),
             description=" ".join(rest.split()),

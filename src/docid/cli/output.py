@@ -92,7 +92,15 @@ class Output:
         console = self._find_console()
         # rich puts three blanks between columns, and would break words where a table does not fit.
         if console is not None and sum(widths) + 3 * len(widths) + 1 <= console.width:
-            _print_rich_table(console, lines)
+            from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - an extra
+            from rich.table import Table  # noqa: PLC0415 - as above
+
+            table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+            for position, name in enumerate(lines[0]):
+                table.add_column(name, justify="right" if position else "left", no_wrap=True)
+            for row in lines[1:]:
+                table.add_row(*row)
+            console.print(table)
             return
         for first, *others in lines:
             cells = (f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True))
@@ -193,18 +201,6 @@ class Output:
             if self.stops_unread:
                 raise
             discard(self.stream)
-
-
-def _print_rich_table(console: Console, lines: Sequence[Sequence[str]]) -> None:
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - an extra
-    from rich.table import Table  # noqa: PLC0415 - as above
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for position, name in enumerate(lines[0]):
-        table.add_column(name, justify="right" if position else "left", no_wrap=True)
-    for row in lines[1:]:
-        table.add_row(*row)
-    console.print(table)
 
 
 def _format_json(facts: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ With --stage and --task-id no table is touched: the ids of these tasks are print
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 from docid.cli.arguments import RANDOM, SALT, STAGES, Arguments, UsageError, argument
@@ -38,17 +39,15 @@ def run(arguments: Arguments, out: Output) -> int:
     known |= tables
     options: dict[str, Any] = {"run_id": arguments.run_id, "salt": salt}
     # All of it without writing first: where one table is faulty none is changed.
-    for dry in [True] if arguments.dry_run else [True, False]:
-        for stage, path in tables.items():
-            row_type, parents = row_type_of(stage, stages), None
-            if (parent := row_type.parent_stage) in known:
-                parents = read_tasks(known[parent], row_type_of(parent, stages), reserved=False)
-                if dry and parent in tables:  # it is not filled yet
-                    parents = reserve_tasks(parents, parents.row_type, **options)
-            progress = out.progress.callback
-            filled = fill_table(path, row_type, **options, parents=parents, dry_run=dry, progress=progress)
-            if dry == arguments.dry_run:
-                _print_filled(path, row_type, filled, arguments, salt, out)
+    for dry, (stage, path) in product([True] if arguments.dry_run else [True, False], tables.items()):
+        row_type, parents, progress = row_type_of(stage, stages), None, out.progress.callback
+        if (parent := row_type.parent_stage) in known:
+            parents = read_tasks(known[parent], row_type_of(parent, stages), reserved=False)
+            if dry and parent in tables:  # it is not filled yet
+                parents = reserve_tasks(parents, parents.row_type, **options)
+        filled = fill_table(path, row_type, **options, parents=parents, dry_run=dry, progress=progress)
+        if dry == arguments.dry_run:
+            _print_filled(path, row_type, filled, arguments, salt, out)
     return 0
 
 
