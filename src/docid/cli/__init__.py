@@ -22,10 +22,7 @@ from docid.cli.output import Output, complain, discard
 from docid.errors import DocidError
 
 # The modules of the commands, in the order of `docid --help`.
-_COMMANDS = (
-    *("reserve", "show", "ls", "lineage", "audit", "report", "repair", "link", "scores", "select", "replay"),
-    *("migrate", "backfill", "copy", "register"),
-)
+_COMMANDS = "reserve show ls lineage audit report repair link scores select replay migrate backfill copy register"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,7 +76,7 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"docid {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in _COMMANDS:
+    for name in _COMMANDS.split():
         command = import_module(f"docid.cli.{name}")
         first, _, rest = (command.__doc__ or "").partition("\n\n")
         verb = verbs.add_parser(
