@@ -72,9 +72,15 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], total=of, completed=done, pace=pace)
         elif console := find_console(sys.stderr):
-            self._bar = _make_bar(console)
-            self._bar.add_task(visible(what), total=of, completed=done, pace=pace)
-            self._bar.start()
+            from rich.progress import BarColumn, TextColumn  # noqa: PLC0415 - an extra, and slow to import
+            from rich.progress import Progress as Bar  # noqa: PLC0415 - as above
+
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[pace]}"))
+            # Output does not go through the bar: it has streams of its own.
+            bar = Bar(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+            bar.add_task(visible(what), total=of, completed=done, pace=pace)
+            bar.start()
+            self._bar = bar
         else:
             # What is longer than the terminal is wide would stay behind.
             line = f"{visible(what)}: {pace}"[: get_terminal_size().columns - 1]
@@ -101,15 +107,6 @@ class Progress:
         if self._width:
             print(f"\r{'':<{self._width}}\r", end="", file=sys.stderr, flush=True)
             self._width = 0
-
-
-def _make_bar(console: Console) -> Bar:
-    from rich.progress import BarColumn, TextColumn  # noqa: PLC0415 - an extra, and slow to import
-    from rich.progress import Progress as Bar  # noqa: PLC0415 - as above
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[pace]}"))
-    # Output does not go through the bar: it has streams of its own.
-    return Bar(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
 
 
 def _format_pace(done: int, of: int | None, new: int, seconds: float) -> str:
