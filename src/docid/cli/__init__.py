@@ -4,8 +4,6 @@ Exit codes: 0 fine; 1 an audit found something at `--fail-on`, or a command that
 2 wrong usage or unreadable input, which standard error says without a traceback; 130 interrupted (Ctrl-C).
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import os

@@ -5,8 +5,6 @@ COMMAND --help` says. It has `ARGUMENTS`, in the order of its help, and `run(arg
 code.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

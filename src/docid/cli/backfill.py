@@ -4,8 +4,6 @@ Add one key to the metadata of documents, from a column of their task table; tho
 Done at once, unless --dry-run. Exit code 1 if something was left alone.
 """
 
-from __future__ import annotations
-
 from docid.cli.arguments import JSON_DOCUMENTS, STORE, Arguments, UsageError, argument
 from docid.cli.inputs import find_table, open_store
 from docid.cli.output import Output, describe_change, format_counts

@@ -5,8 +5,6 @@ store. What is there already is left alone: a copy that was interrupted is run a
 name is taken in the other store by another one, and damaged ones, are listed and left out; the exit code is 1 then.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from docid._text import name_task

@@ -1,7 +1,5 @@
 """What arguments stand for: stores, documents, task tables, files to write. What cannot be meant is refused."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Sequence
 

@@ -4,8 +4,6 @@ Show a document with its ancestors and its descendants as a tree, as the records
 one pass over the records of the stages below. The id may be cut short where that is unique.
 """
 
-from __future__ import annotations
-
 from docid.cli.arguments import STORE, Arguments, argument, one_of
 from docid.cli.inputs import find_document, open_store
 from docid.cli.output import Output, complain, cut_list

@@ -3,8 +3,6 @@
 List documents, one a line: stage/id, task id, parent, when made, parts. Unordered.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -5,8 +5,6 @@ stage, doc id, task id, parent, sizes, hashes and time are added, every key is k
 record stays in history. What cannot be decided is listed and left alone. Exit code 1 if there is such.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

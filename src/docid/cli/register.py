@@ -6,8 +6,6 @@ Dagster instance. Nothing is written where a row of the curated table lacks its 
 extra dagster.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys

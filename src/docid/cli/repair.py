@@ -5,8 +5,6 @@ replaces, documents that are torn or lie in the wrong place. Nothing is deleted:
 ROOT/.docid/quarantine, until --purge. Safe beside writers. Exit code 1 if something could not be done.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 
 from docid._text import name_task

@@ -4,8 +4,6 @@ Build task rows from stored documents alone, so that each can be run again exact
 whose prompt is sent again. With --run-id or --salt the rows have ids of their own.
 """
 
-from __future__ import annotations
-
 from docid.cli.arguments import SALT, STORE, Arguments, UsageError, argument, make_output_arguments
 from docid.cli.inputs import check_table_output, choose_salt, find_document, find_table, open_store
 from docid.cli.output import Output
@@ -24,7 +22,13 @@ def run(arguments: Arguments, out: Output) -> int:
     check_table_output(arguments, store, [arguments.table.rpartition("=")[2]] if arguments.table else [])
     if arguments.table:
         stage, path = find_table(arguments.table, store.stages)
-        doc_ids = _read_doc_ids(path)
+        faults = Faults(path)
+        cells = [(number, each) for number, (each,) in read_columns(path, ("doc_id",)) if not is_missing(each)]
+        for number, doc_id in cells:
+            if not is_doc_id(doc_id):
+                faults.add(number, "doc_id", doc_id, f"not a doc id; expected {DOC_ID_EXPECTED}")
+        faults.raise_any()
+        doc_ids = [doc_id for _, doc_id in cells]
     else:
         documents = [find_document(store, name) for name in arguments.documents]
         stages = sorted({stage for stage, _ in documents})
@@ -41,17 +45,6 @@ def run(arguments: Arguments, out: Output) -> int:
         )
     out.print_notes(replayed.notes, as_json=arguments.json)
     return 0
-
-
-def _read_doc_ids(path: str) -> list[str]:
-    """Return the doc ids of a table, in its order."""
-    faults = Faults(path)
-    cells = [(number, doc_id) for number, (doc_id,) in read_columns(path, ("doc_id",)) if not is_missing(doc_id)]
-    for number, doc_id in cells:
-        if not is_doc_id(doc_id):
-            faults.add(number, "doc_id", doc_id, f"not a doc id; expected {DOC_ID_EXPECTED}")
-    faults.raise_any()
-    return [doc_id for _, doc_id in cells]
 
 
 ARGUMENTS = (

@@ -5,8 +5,6 @@ wrong, how scores are spread, and the documents by lineage, with records and tex
 open the file. What there is no room for is linked.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -6,8 +6,6 @@ Parents are looked up in the other tables that are named, or in --parents. Where
 With --stage and --task-id no table is touched: the ids of these tasks are printed.
 """
 
-from __future__ import annotations
-
 from itertools import product
 from typing import Any
 

@@ -4,8 +4,6 @@ Make a table of the numbers that the parsed texts of a stage are, one row a docu
 was made from. A document without a number has the reason in the column error.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 

@@ -5,8 +5,6 @@ are not made again. Of equal scores the first doc id is better. Documents that a
 ones take their places.
 """
 
-from __future__ import annotations
-
 from docid.cli.arguments import STORE, Arguments, UsageError, argument, expect_number, make_output_arguments
 from docid.cli.inputs import check_table_output, open_store, split_ids
 from docid.cli.output import FEW, Output
@@ -31,7 +29,7 @@ def run(arguments: Arguments, out: Output) -> int:
         aggregate=arguments.aggregate,
         stage=arguments.stage,
     )
-    if not chosen.rows and arguments.output and not arguments.json:
+    if not chosen.rows and arguments.output:
         # A table without rows would take the place of one that has some.
         out.print(f"{arguments.output}: nothing to write, left as it is")
     else:

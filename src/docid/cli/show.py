@@ -4,8 +4,6 @@ Print a document's lineage and metadata, and its parsed text (the raw one where 
 short where that is unique.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from typing import Any
