@@ -18,7 +18,7 @@ from pathlib import Path
 
 # What each extra adds: the module that needs it, and the library that comes with it.
 EXTRAS = {
-    "cli": ("docid.cli.styled", "rich"),
+    "cli": ("docid.cli.output", "rich"),
     "dagster": ("docid.dagster", "dagster"),
     "frames": ("docid.frames", "narwhals"),
     "objects": ("docid.backends.objects", "obstore"),

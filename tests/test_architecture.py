@@ -39,7 +39,8 @@ EXTRAS = {
     "store.backends.objects.bucket": {"obstore"},
     "integrations.dagster": {"dagster"},
     "cli.register": {"dagster"},
-    "cli.styled": {"rich"},
+    "cli.output": {"rich"},
+    "cli.progress": {"rich"},
     "integrations.frames": {"narwhals"},
     "testing": {"hypothesis", "pytest"},
 }

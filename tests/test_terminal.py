@@ -32,7 +32,6 @@ WITH_RICH = WITHOUT_RICH.replace("sys.modules['rich'] = None; ", "")
 
 
 def hide_rich(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "docid.cli.styled", raising=False)
     for name in ("rich", "rich.console"):
         monkeypatch.setitem(sys.modules, name, None)
 

@@ -4,8 +4,6 @@ Exit codes: 0 fine; 1 an audit found something at `--fail-on`, or a command that
 2 wrong usage or unreadable input, which standard error says without a traceback; 130 interrupted (Ctrl-C).
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import os
@@ -13,31 +11,16 @@ import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from typing import NoReturn
 
 from docid._version import __version__
-from docid.cli import (
-    audit,
-    backfill,
-    copy,
-    lineage,
-    link,
-    ls,
-    migrate,
-    register,
-    repair,
-    replay,
-    report,
-    reserve,
-    scores,
-    select,
-    show,
-)
-from docid.cli.arguments import UsageError, add_command
+from docid.cli.arguments import UsageError
 from docid.cli.output import Output, complain, discard
 from docid.errors import DocidError
 
-__all__ = ["main"]
+# The modules of the commands, in the order of `docid --help`.
+_COMMANDS = "reserve show ls lineage audit report repair link scores select replay migrate backfill copy register"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,12 +29,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments behind the program's name; those of the process if None.
     """
-    _prepare_streams()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller (>&-): nobody reads what is printed
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that cannot show a character is no reason to stop.
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments, unknown = _build_parser().parse_known_args(argv)
     if unknown:  # reported with the usage of the command that was given them
         arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     out = Output(sys.stdout, as_json=getattr(arguments, "json", False))
-    code: int = 0
+    code = 0
     try:
         with out.progress:
             code = arguments.run(arguments, out)
@@ -68,19 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _prepare_streams() -> None:
-    """Make sure that standard output and standard error can be printed to."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the caller (>&-): nobody reads what is printed
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal that cannot show a character is no reason to stop.
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
 class _Parser(argparse.ArgumentParser):
-    """A parser that knows what a slip was meant to be."""
-
     def error(self, message: str) -> NoReturn:
         """Print what is wrong, with the nearest of the choices if one is near, and exit."""
         wrong = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message)
@@ -98,9 +74,16 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"docid {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    # In the order of `docid --help`.
-    for command in (reserve, show, ls, lineage, audit, report, repair, link, scores, select, replay, migrate, backfill):
-        add_command(verbs, command)
-    for command in (copy, register):
-        add_command(verbs, command)
+    for name in _COMMANDS.split():
+        command = import_module(f"docid.cli.{name}")
+        first, _, rest = (command.__doc__ or "").partition("\n\n")
+        verb = verbs.add_parser(
+            name,
+            allow_abbrev=False,
+            help=first.partition(": ")[2].removesuffix("."),
+            description=" ".join(rest.split()),
+        )
+        for add in command.ARGUMENTS:
+            add(verb)
+        verb.set_defaults(run=command.run, parser=verb)
     return parser

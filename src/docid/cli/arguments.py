@@ -5,47 +5,24 @@ COMMAND --help` says. It has `ARGUMENTS`, in the order of its help, and `run(arg
 code.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import re
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 from urllib.parse import unquote
 
 from docid.core.stages import DEFAULT_STAGES, Stages
 
 RANDOM = "random"  # the --salt that is a fresh one for each run
+AGE_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _DEFAULT_STAGES = ",".join(DEFAULT_STAGES)
 Arguments = argparse.Namespace
-Argument = Callable[[Any], object]
-"""Adds an argument to a parser, or to a group of one."""
+Argument = Callable[[Any], object]  # adds an argument to a parser, or to a group of one
 
 
 class UsageError(Exception):
     """Wrong usage that argparse cannot see."""
-
-
-class FromVariable(str):
-    """A default that comes from an environment variable, so that an error can say so."""
-
-    __slots__ = ()
-
-
-def add_command(verbs: Any, module: ModuleType) -> None:
-    """Add the parser of a command to those of argparse."""
-    first, _, rest = (module.__doc__ or "").partition("\n\n")
-    parser = verbs.add_parser(
-        module.__name__.rpartition(".")[2],
-        allow_abbrev=False,
-        help=first.partition(": ")[2].removesuffix("."),
-        description=" ".join(rest.split()),
-    )
-    for add in module.ARGUMENTS:
-        add(parser)
-    parser.set_defaults(run=module.run, parser=parser)
 
 
 def argument(spec: str, text: str, *, variable: str = "", **options: Any) -> Argument:
@@ -71,8 +48,8 @@ def argument(spec: str, text: str, *, variable: str = "", **options: Any) -> Arg
         options |= {"action": "append", "default": []} if first.startswith("-") else {"nargs": "*"}
 
     def add(parser: Any) -> None:
-        value = os.environ.get(variable) if variable else None
-        parser.add_argument(*names, help=text, **(options | ({"default": FromVariable(value)} if value else {})))
+        default = {"default": os.environ[variable]} if os.environ.get(variable) else {}
+        parser.add_argument(*names, help=text, **(options | default))
 
     return add
 
@@ -93,7 +70,7 @@ def parse_stages(text: str) -> Stages:
     try:
         return Stages.parse(text)
     except ValueError as error:
-        origin = "DOCID_STAGES in the environment: " if isinstance(text, FromVariable) else ""
+        origin = "DOCID_STAGES in the environment: " if text == os.environ.get("DOCID_STAGES") else ""
         raise argparse.ArgumentTypeError(f"{origin}{error}") from None
 
 
@@ -107,15 +84,7 @@ def parse_age(text: str) -> float:
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd])", "0s" if text == "0" else text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number with s, m, h or d behind it, such as 30d or 12h")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
-
-
-def format_age(seconds: float) -> str:
-    """Return an age as `parse_age` takes it, in the largest unit that it is a whole number of."""
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds and seconds % size == 0:
-            return f"{seconds / size:.0f}{unit}"
-    return f"{seconds:g}s"
+    return float(found[1]) * AGE_UNITS[found[2]]
 
 
 def expect_number(what: str, least: int = 1) -> Callable[[str], int]:
@@ -170,3 +139,12 @@ APPLY = one_of(
     argument("--dry-run", "say what would be done (the default)"),
 )
 JSON_DOCUMENTS = argument("--json", "print one line of JSON a document")
+
+
+def make_output_arguments(example: str) -> tuple[Argument, ...]:
+    """Return the options that say where a table goes, such as `example`."""
+    return (
+        argument("-o --output FILE", f"write the table to FILE ({example}), replacing it (default: print it)"),
+        argument("--dry-run", "say what would be written to --output; write nothing"),
+        argument("--json", "print one line of JSON a row instead"),
+    )

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from docid._text import name_task
 from docid.cli.arguments import STALE_AFTER, STORE, VERIFY, Arguments, UsageError, argument, expect_number
-from docid.cli.inputs import check_output, find_tables, hint_at_other_stages, is_replaced, is_url, open_root
-from docid.cli.output import Output, join_few
-from docid.core.findings import FIELDS, LABELS, LEVELS, Finding
+from docid.cli.inputs import check_output, find_tables, hint_at_other_stages, is_url, open_root
+from docid.cli.output import Output, is_replaced, join_few
+from docid.core.findings import FIELDS, LABELS, LEVELS
 from docid.errors import TaskTableError
 from docid.operations.audit import AuditReport, audit
 from docid.store.docs_store import DocsStore
@@ -30,37 +30,34 @@ if TYPE_CHECKING:
 
 def run(arguments: Arguments, out: Output) -> int:
     """Audit tables and a store, and print the findings; return 1 where some are at --fail-on."""
+    root: str | None = arguments.store
     tables, others = find_tables(arguments.tables, arguments.stages)
-    store = _open_store(arguments, tables)
+    if root == "":
+        raise UsageError("--store: expected a path, got nothing (is a variable not set?)")
+    if root is None and not tables:
+        raise UsageError("nothing to audit: expected task tables, --store ROOT, or both; see docid audit --help")
+    store = None if root is None else open_root(arguments, root, new=True)
+    if store is not None:
+        hint_at_other_stages(store)
     if arguments.csv is not None:
         check_output("--csv", arguments.csv, store, tables.values())
         if not is_replaced(arguments.csv):
             raise UsageError(f"--csv {arguments.csv}: expected a file, which will be replaced")
     report = _audit(store, tables, arguments, out)
     if arguments.csv:
-        _write_findings(arguments.csv, report.findings)
+        with TableWriter(arguments.csv, Shape()) as writer:
+            writer.start(FIELDS)
+            for number, finding in enumerate(report.findings, 2):
+                writer.add(number, {key: value or "" for key, value in finding.to_dict().items()})
+            writer.commit()
     if arguments.json:
         for finding in report.findings:
             out.print_json(finding.to_dict())
-        out.print_json(
-            {"summary": {**report.summary(), "skipped": others, "store": _describe_store(report, arguments.store)}}
-        )
+        out.print_json({"summary": {**report.summary(), "skipped": others, "store": _describe_store(report, root)}})
     else:
-        _print_report(report, arguments, out, others)
+        _print_report(report, root, out, others)
     fails = bool(report.findings) if arguments.fail_on == "warning" else not report.ok
     return 1 if fails else 0
-
-
-def _open_store(arguments: Arguments, tables: dict[str, str]) -> DocsStore | None:
-    """Return the store of --store, which may not be there yet; None where tables alone are audited."""
-    if arguments.store == "":
-        raise UsageError("--store: expected a path, got nothing (is a variable not set?)")
-    if arguments.store is not None:
-        hint_at_other_stages(arguments)
-        return open_root(arguments, arguments.store, new=True)
-    if not tables:
-        raise UsageError("nothing to audit: expected task tables, --store ROOT, or both; see docid audit --help")
-    return None
 
 
 def _audit(store: DocsStore | None, tables: dict[str, str], arguments: Arguments, out: Output) -> AuditReport:
@@ -101,14 +98,6 @@ def _workers(arguments: Arguments) -> Iterator[Executor | None]:
         raise UsageError("a worker process was killed (is the memory full?); expected fewer --jobs") from error
 
 
-def _write_findings(path: str, findings: Sequence[Finding]) -> None:
-    with TableWriter(path, Shape()) as writer:
-        writer.start(FIELDS)
-        for number, finding in enumerate(findings, 2):
-            writer.add(number, {key: value or "" for key, value in finding.to_dict().items()})
-        writer.commit()
-
-
 def _describe_store(report: AuditReport, root: str | None) -> dict[str, Any] | None:
     """Return where the store is, and whether there is one: a directory of a stage, in a bucket a document."""
     if root is None:
@@ -118,7 +107,7 @@ def _describe_store(report: AuditReport, root: str | None) -> dict[str, Any] | N
     return {"location": root, "exists": any(os.path.isdir(os.path.join(root, stage)) for stage in report.stages)}
 
 
-def _print_report(report: AuditReport, arguments: Arguments, out: Output, others: list[str]) -> None:
+def _print_report(report: AuditReport, root: str | None, out: Output, others: list[str]) -> None:
     """Print the summary, then the findings by code, the first few of each."""
     number = Counter(finding.stage for finding in report.findings)
     lines = [("stage", *LABELS.values(), "findings")]
@@ -126,29 +115,24 @@ def _print_report(report: AuditReport, arguments: Arguments, out: Output, others
         values = ["-" if value is None else f"{value:,}" for value in facts]
         lines.append((stage, *values, f"{number[stage]:,}"))
     out.print_table(lines)
-    if arguments.store and not is_url(arguments.store) and not os.path.lexists(arguments.store):
-        out.print(f"the store {arguments.store} is not there yet: an empty one")
+    if root and not is_url(root) and not os.path.lexists(root):
+        out.print(f"the store {root} is not there yet: an empty one")
     if others:
         out.print(f"files of other names, skipped: {len(others)} ({join_few(others)})")
     for code, findings in report.by_code().items():
         out.print()
-        _print_findings(code, findings, out)
+        out.print_heading(f"{code} ({LEVELS[code]}): {len(findings):,}", LEVELS[code])
+        hints = {each.hint for each in findings}
+        texts = [f"{each.where}{name_task(each.task_id)}: {each.message}" for each in findings]
+        if len(hints) > 1:
+            texts = [f"{text}; {each.hint}" for text, each in zip(texts, findings, strict=True)]
+        out.print_few(texts, " (--json or --csv gives all)")
+        if len(hints) == 1:  # all of them share it
+            out.print(f"  -> {hints.pop()}")
     summary = report.summary()
     out.print()
     level = "error" if summary["errors"] else "warning" if summary["warnings"] else ""
     out.print_heading(f"{summary['errors']:,} errors, {summary['warnings']:,} warnings", level)
-
-
-def _print_findings(code: str, findings: Sequence[Finding], out: Output) -> None:
-    """Print the findings of one code; a hint that all of them share comes once, at the end."""
-    out.print_heading(f"{code} ({LEVELS[code]}): {len(findings):,}", LEVELS[code])
-    hints = {each.hint for each in findings}
-    texts = [f"{each.where}{name_task(each.task_id)}: {each.message}" for each in findings]
-    if len(hints) > 1:
-        texts = [f"{text}; {each.hint}" for text, each in zip(texts, findings, strict=True)]
-    out.print_few(texts, " (--json or --csv gives all)")
-    if len(hints) == 1:
-        out.print(f"  -> {hints.pop()}")
 
 
 ARGUMENTS = (

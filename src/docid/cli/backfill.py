@@ -4,12 +4,9 @@ Add one key to the metadata of documents, from a column of their task table; tho
 Done at once, unless --dry-run. Exit code 1 if something was left alone.
 """
 
-from __future__ import annotations
-
 from docid.cli.arguments import JSON_DOCUMENTS, STORE, Arguments, UsageError, argument
-from docid.cli.changes import describe_change, format_counts, print_changes
 from docid.cli.inputs import find_table, open_store
-from docid.cli.output import Output
+from docid.cli.output import Output, describe_change, format_counts
 from docid.operations.migrate import backfill
 
 
@@ -21,7 +18,7 @@ def run(arguments: Arguments, out: Output) -> int:
         raise UsageError(f"--from {arguments.source}: expected [STAGE=]TABLE:COLUMN")
     stage, path = find_table(table, store.stages)
     changes = backfill(store, arguments.key, path, column, stage=stage, dry_run=arguments.dry_run)
-    counts = print_changes(out, store, changes, describe_change)
+    counts = out.print_changes(store, changes, describe_change)
     words = {
         "set": "would be set" if arguments.dry_run else "set",
         "current": "have it already",

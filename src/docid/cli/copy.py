@@ -5,27 +5,21 @@ store. What is there already is left alone: a copy that was interrupted is run a
 name is taken in the other store by another one, and damaged ones, are listed and left out; the exit code is 1 then.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
 from typing import Any
 
 from docid._text import name_task
 from docid.cli.arguments import IN_FLIGHT, JSON_DOCUMENTS, STAGES, Arguments, argument, parse_root
-from docid.cli.changes import format_counts, print_changes
 from docid.cli.inputs import hint_at_other_stages, open_root
-from docid.cli.output import Output
+from docid.cli.output import Output, format_counts
 from docid.core.findings import Change
 from docid.operations.copy import copy
-
-_OUTCOMES = ("copied", "updated", "same", "conflict", "refused")
 
 
 def run(arguments: Arguments, out: Output) -> int:
     """Copy a store, and say how many documents were copied; return 1 where some could not be."""
     source = open_root(arguments, arguments.source)
     target = open_root(arguments, arguments.target, new=True)
-    hint_at_other_stages(arguments, arguments.source)
+    hint_at_other_stages(source)
     documents = copy(
         source,
         target,
@@ -34,9 +28,10 @@ def run(arguments: Arguments, out: Output) -> int:
         verify=arguments.verify,
         dry_run=arguments.dry_run,
     )
-    counts = print_changes(out, source, documents, _describe, _list_facts)
+    counts = out.print_changes(source, documents, _describe)
     for stage in dict.fromkeys(stage for stage, _ in counts):
-        out.print(f"{stage}: {format_counts(counts, stage, {each: each for each in _OUTCOMES if counts[stage, each]})}")
+        words = {each: each for each in ("copied", "updated", "same", "conflict", "refused") if counts[stage, each]}
+        out.print(f"{stage}: {format_counts(counts, stage, words)}")
     if not counts:
         out.print("no documents")
     elif arguments.dry_run:
@@ -44,13 +39,10 @@ def run(arguments: Arguments, out: Output) -> int:
     return 1 if any(outcome in {"conflict", "refused"} for _, outcome in counts) else 0
 
 
-def _describe(copied: Change) -> Iterator[str]:
-    if copied.message:
-        yield f"{copied.outcome}: {copied.stage}/{copied.doc_id}{name_task(copied.task_id)}: {copied.message}"
-
-
-def _list_facts(copied: Change) -> dict[str, Any]:
-    return copied.to_dict("outcome", "stage", "doc_id", "task_id", "message")
+def _describe(copied: Change) -> tuple[dict[str, Any], list[str]]:
+    """Return what --json and the lines say of a document."""
+    line = f"{copied.outcome}: {copied.stage}/{copied.doc_id}{name_task(copied.task_id)}: {copied.message}"
+    return copied.to_dict("outcome", "stage", "doc_id", "task_id", "message"), [line] if copied.message else []
 
 
 ARGUMENTS = (

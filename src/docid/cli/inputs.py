@@ -1,18 +1,15 @@
 """What arguments stand for: stores, documents, task tables, files to write. What cannot be meant is refused."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Sequence
 
 from docid._text import utf8
 from docid.cli.arguments import RANDOM, Arguments, UsageError
-from docid.cli.output import FEW, complain, join_few
+from docid.cli.output import FEW, complain, is_replaced, join_few
 from docid.core.ids import is_doc_id
 from docid.core.record import RECORD_FILE, nonce
 from docid.core.stages import Stages
 from docid.store.docs_store import DocsStore
-from docid.store.stored import StoredDocument
 from docid.tables.tasks import stage_of_table
 
 
@@ -41,23 +38,21 @@ def is_url(root: str) -> bool:
     return "://" in root
 
 
-def hint_at_other_stages(arguments: Arguments, root: str | None = None) -> None:
-    """Say where the store (that of --store, or another) has none of the stages, or other directories too."""
-    if hint := _describe_other_stages(root or arguments.store, arguments.stages):
+def hint_at_other_stages(store: DocsStore) -> None:
+    """Say where a store has none of its stages, or other directories too."""
+    if hint := _describe_other_stages(store):
         complain(hint)
 
 
-def _describe_other_stages(root: str, stages: Stages) -> str:
-    """Return a hint at a store that holds none of the stages, or other directories too; empty where neither is so."""
-    if is_url(root):
-        return ""
+def _describe_other_stages(store: DocsStore) -> str:
+    """Return a hint at a store that has none of its stages, or other directories too; empty where neither is so."""
+    root, declared = store.root, ", ".join(store.stages)
     try:
         with os.scandir(root) as entries:
             names = sorted(each.name for each in entries if each.is_dir() and not each.name.startswith("."))
-    except OSError:
-        return ""  # who needs the directory reports that it cannot be listed
-    others = [name for name in names if name not in stages]
-    declared = ", ".join(stages)
+    except OSError:  # a URL, or what cannot be listed: who needs it reports that
+        return ""
+    others = [name for name in names if name not in store.stages]
     if others != names:
         also = f"{root} also holds {join_few(others)}: no stages of {declared}; --stages declares others"
         return also if others else ""
@@ -67,21 +62,15 @@ def _describe_other_stages(root: str, stages: Stages) -> str:
     return f"{hint}; it holds {join_few(others)}: --stages declares other stages" if others else hint
 
 
-def open_document(arguments: Arguments, name: str) -> StoredDocument:
-    """Return the document that `[STAGE/]ID` names, the id by unique prefix."""
-    store = open_store(arguments)
-    return store.open(*find_document(arguments, store, name))
-
-
-def find_document(arguments: Arguments, store: DocsStore, name: str) -> tuple[str, str]:
+def find_document(store: DocsStore, name: str) -> tuple[str, str]:
     """Return stage and doc id of the document that `[STAGE/]ID` names, the id by unique prefix."""
     stage, slash, doc_id = name.rpartition("/")
     if not doc_id:
         raise UsageError(f"{name!r} names no document; expected [STAGE/]ID")
     stages = [store.stages.check(stage)] if slash else list(store.stages)
-    found: list[tuple[str, str]] = [
-        (stage, doc_id) for stage in stages if is_doc_id(doc_id) and store.exists(stage, doc_id)
-    ]
+    found: list[tuple[str, str]] = []
+    if is_doc_id(doc_id):
+        found = [(each, doc_id) for each in stages if store.exists(each, doc_id)]
     how = "of that name"
     if not found:
         how = "begin so"
@@ -91,21 +80,10 @@ def find_document(arguments: Arguments, store: DocsStore, name: str) -> tuple[st
     if found:
         some = join_few(["/".join(each) for each in sorted(found)])
         raise UsageError(f"{name}: {len(found)} documents {how}: {some}; give more of the id, or STAGE/ID")
-    hint = _describe_other_stages(arguments.store, arguments.stages)
-    where = f"in stage {', '.join(stages)} of {arguments.store}" + (f"; {hint}" if hint else "")
+    hint = _describe_other_stages(store)
+    where = f"in stage {', '.join(stages)} of {store.root}" + (f"; {hint}" if hint else "")
     by_task = "of a task id 'docid reserve --stage STAGE --task-id ID' prints the doc id"
     raise UsageError(f"{name}: no document of that name {where}; {by_task}")
-
-
-def sort_tables(tables: Sequence[str], stages: Stages) -> dict[str, str]:
-    """Return the paths of `[STAGE=]TABLE` arguments by stage."""
-    paths: dict[str, str] = {}
-    for table in tables:
-        stage, path = find_table(table, stages)
-        if stage in paths:
-            raise UsageError(f"{path}: expected one table of stage {stage}, got {paths[stage]} too")
-        paths[stage] = path
-    return paths
 
 
 def find_table(table: str, stages: Stages) -> tuple[str, str]:
@@ -119,6 +97,17 @@ def find_table(table: str, stages: Stages) -> tuple[str, str]:
             f"or STAGE=TABLE, with a stage of {', '.join(stages)} (--stages or DOCID_STAGES declares others)"
         )
     return stage, path
+
+
+def sort_tables(tables: Sequence[str], stages: Stages) -> dict[str, str]:
+    """Return the paths of `[STAGE=]TABLE` arguments by stage, in the order of the stages."""
+    paths: dict[str, str] = {}
+    for table in tables:
+        stage, path = find_table(table, stages)
+        if stage in paths:
+            raise UsageError(f"{path}: expected one table of stage {stage}, got {paths[stage]} too")
+        paths[stage] = path
+    return {stage: paths[stage] for stage in stages if stage in paths}
 
 
 def find_tables(names: Sequence[str], stages: Stages) -> tuple[dict[str, str], list[str]]:
@@ -179,6 +168,12 @@ def check_output(option: str, path: str, store: DocsStore | None, inputs: Iterab
         raise UsageError(f"{option} {path}: that is a file to be read; expected another file")
 
 
-def is_replaced(path: str) -> bool:
-    """Return whether a file is put in the place of what is there; a pipe or a device is written to."""
-    return os.path.isfile(path) or not os.path.exists(path)
+def check_table_output(arguments: Arguments, store: DocsStore, inputs: Iterable[str] = ()) -> None:
+    """Refuse an output of `make_output_arguments` that cannot be meant, before any work is done."""
+    output: str | None = arguments.output
+    if output is not None:
+        check_output("--output", output, store, inputs)
+    if arguments.json and output is not None:
+        raise UsageError("--json prints the rows, --output writes them; expected one of the two")
+    if arguments.dry_run and output is None:
+        raise UsageError("--dry-run is about what would be written; expected --output with it")

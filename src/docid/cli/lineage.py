@@ -4,21 +4,18 @@ Show a document with its ancestors and its descendants as a tree, as the records
 one pass over the records of the stages below. The id may be cut short where that is unique.
 """
 
-from __future__ import annotations
-
 from docid.cli.arguments import STORE, Arguments, argument, one_of
 from docid.cli.inputs import find_document, open_store
 from docid.cli.output import Output, complain, cut_list
-from docid.cli.terminal import one_line
 
 _EDGES = 500  # as many as Mermaid draws by default
 
 
 def run(arguments: Arguments, out: Output) -> int:
     """Print the tree of a document."""
-    out = out.while_read()
+    out.stops_unread = True
     store = open_store(arguments)
-    stage, doc_id = find_document(arguments, store, arguments.document)
+    stage, doc_id = find_document(store, arguments.document)
     lineage = store.lineage(stage, doc_id, descendants=not arguments.ancestors)
     if arguments.json:
         out.print_json(lineage.to_dict())
@@ -30,7 +27,7 @@ def run(arguments: Arguments, out: Output) -> int:
     else:
         out.print_tree(lineage)
     for text in cut_list([f"not read: {each}" for each in lineage.findings], " ('docid audit' lists all)"):
-        complain(one_line(text))
+        complain(text)
     return 0
 
 

@@ -5,8 +5,6 @@ same task id, so that they are used and not made again. Of several the newest is
 is set is kept, unless --force.
 """
 
-from __future__ import annotations
-
 from docid.cli.arguments import STORE, Arguments, argument
 from docid.cli.inputs import find_table, open_store
 from docid.cli.output import Output

@@ -3,9 +3,7 @@
 List documents, one a line: stage/id, task id, parent, when made, parts. Unordered.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from docid.cli.arguments import JSON_DOCUMENTS, STORE, Arguments, argument, one_of
@@ -18,24 +16,25 @@ from docid.store.docs_store import DocsStore
 
 def run(arguments: Arguments, out: Output) -> int:
     """Print one line a document; one that cannot be read does not end the list."""
-    out = out.while_read()
+    out.stops_unread = True
     store = open_store(arguments)
     code = 0
     if not arguments.stage:
-        hint_at_other_stages(arguments)
+        hint_at_other_stages(store)
     for stage in dict.fromkeys(arguments.stage or store.stages):
         try:
             if arguments.ids:
                 for doc_id in store.ids(stage):
                     out.print(f"{stage}/{doc_id}")
                 continue
-            for facts in _look(store, stage):
+            for facts in store.backend.each(partial(_look, store, stage), store.ids(stage)):
                 if isinstance(facts, Exception):
                     complain(facts)
                     code = 2
-                else:
-                    out.print_json(facts)
-                    out.print(_format(facts))
+                    continue
+                out.print_json(facts)
+                columns = (facts["task_id"], facts["parent_doc_id"], facts["created_at"], "+".join(facts["parts"]))
+                out.print("\t".join((f"{stage}/{facts['doc_id']}", *(column or "-" for column in columns))))
         except BrokenPipeError:
             raise
         except (DocidError, OSError) as error:
@@ -44,21 +43,12 @@ def run(arguments: Arguments, out: Output) -> int:
     return code
 
 
-def _look(store: DocsStore, stage: str) -> Iterator[dict[str, Any] | Exception]:
-    """Yield the facts of each document of a stage, or why it cannot be read."""
-
-    def look(doc_id: str) -> dict[str, Any] | Exception:
-        try:
-            return list_facts(store.open(stage, doc_id))
-        except (DocidError, OSError) as error:
-            return error
-
-    return store.backend.each(look, store.ids(stage))
-
-
-def _format(facts: dict[str, Any]) -> str:
-    columns = (facts["task_id"], facts["parent_doc_id"], facts["created_at"], "+".join(facts["parts"]))
-    return "\t".join((f"{facts['stage']}/{facts['doc_id']}", *(column or "-" for column in columns)))
+def _look(store: DocsStore, stage: str, doc_id: str) -> dict[str, Any] | Exception:
+    """Return the facts of a document, or why it cannot be read."""
+    try:
+        return list_facts(store.open(stage, doc_id))
+    except (DocidError, OSError) as error:
+        return error
 
 
 ARGUMENTS = (

@@ -5,15 +5,12 @@ stage, doc id, task id, parent, sizes, hashes and time are added, every key is k
 record stays in history. What cannot be decided is listed and left alone. Exit code 1 if there is such.
 """
 
-from __future__ import annotations
-
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from typing import Any
 
 from docid.cli.arguments import APPLY, JSON_DOCUMENTS, STORE, Arguments, argument
-from docid.cli.changes import describe_change, format_counts, print_changes
 from docid.cli.inputs import find_tables, hint_at_other_stages, open_store
-from docid.cli.output import Output
+from docid.cli.output import Output, describe_change, format_counts
 from docid.core.findings import Change
 from docid.operations.migrate import migrate
 
@@ -21,12 +18,17 @@ from docid.operations.migrate import migrate
 def run(arguments: Arguments, out: Output) -> int:
     """Migrate a store, or say what would be done; return 1 where something was left alone."""
     store = open_store(arguments)
-    hint_at_other_stages(arguments)
+    hint_at_other_stages(store)
     tables, _ = find_tables(arguments.tables, store.stages)
     sources: Counter[str] = Counter()
+
+    def describe(change: Change) -> tuple[dict[str, Any], list[str]]:
+        if change.outcome == "migrate":
+            sources.update(change.sources)  # where the new values of records come from
+        return describe_change(change)
+
     changes = migrate(store, tables, apply=arguments.apply, assume_utc=arguments.assume_utc)
-    changes = _count_sources(changes, sources)
-    counts = print_changes(out, store, changes, describe_change)
+    counts = out.print_changes(store, changes, describe)
     done = "migrated" if arguments.apply else "to migrate"
     words = {"migrate": done, "current": "current already", "leave": "left alone"}
     for stage in store.stages:
@@ -37,14 +39,6 @@ def run(arguments: Arguments, out: Output) -> int:
     if not arguments.apply and any(outcome == "migrate" for _, outcome in counts):
         out.print("nothing was changed: --apply does it")
     return 1 if any(outcome == "leave" for _, outcome in counts) else 0
-
-
-def _count_sources(changes: Iterable[Change], sources: Counter[str]) -> Iterator[Change]:
-    """Yield changes as they come, and count where the new values of records come from."""
-    for change in changes:
-        if change.outcome == "migrate":
-            sources.update(change.sources)
-        yield change
 
 
 ARGUMENTS = (

@@ -7,17 +7,29 @@ from collections import Counter
 from collections.abc import Callable
 from shutil import get_terminal_size
 from time import monotonic
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TextIO
 
-from docid.cli.terminal import find_rich, one_line
+from docid._text import visible
 from docid.errors import UnreadableDocument
 from docid.store.docs_store import DocsStore
 
 if TYPE_CHECKING:
-    from docid.cli.styled import Styled  # needs rich
+    from rich.console import Console
+    from rich.progress import Progress as Bar
 
 _REFRESH = 0.1  # seconds between two updates
 _SETTLE = 1.0  # seconds after which a rate means something
+
+
+def find_console(stream: TextIO) -> Console | None:
+    """Return rich's console for a terminal; None for a pipe or a file, and where rich is not installed."""
+    if not stream.isatty():
+        return None
+    try:
+        from rich.console import Console  # noqa: PLC0415 - an extra
+    except ImportError:
+        return None
+    return Console(file=stream, markup=False, highlight=False, emoji=False)
 
 
 class Progress:
@@ -28,7 +40,8 @@ class Progress:
 
     def __init__(self) -> None:
         self._is_shown = sys.stderr.isatty()
-        self._view: Styled | _Line | None = None
+        self._bar: Bar | None = None
+        self._width = 0  # of the line that is on the screen
         self._what = ""
         self._started = self._updated = 0.0
         self._first = 0
@@ -50,54 +63,50 @@ class Progress:
         """Show on the terminal that `done` of `of` things are done."""
         now = monotonic()
         if what != self._what:
+            self.clear()
             self._what, self._started, self._first = what, now, done
         elif now - self._updated < _REFRESH and done != of:
             return
         self._updated = now
         pace = _format_pace(done, of, done - self._first, now - self._started)
-        if self._view is None:  # rich is slow to import
-            self._view = find_rich(sys.stderr) or _Line()
-        self._view.show_progress(one_line(what), pace, done, of)
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], total=of, completed=done, pace=pace)
+        elif console := find_console(sys.stderr):
+            from rich.progress import BarColumn, TextColumn  # noqa: PLC0415 - an extra, and slow to import
+            from rich.progress import Progress as Bar  # noqa: PLC0415 - as above
+
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[pace]}"))
+            # Output does not go through the bar: it has streams of its own.
+            bar = Bar(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+            bar.add_task(visible(what), total=of, completed=done, pace=pace)
+            bar.start()
+            self._bar = bar
+        else:
+            # What is longer than the terminal is wide would stay behind.
+            line = f"{visible(what)}: {pace}"[: get_terminal_size().columns - 1]
+            print(f"\r{line:<{self._width}}", end="", file=sys.stderr, flush=True)
+            self._width = max(self._width, len(line))
 
     def count_document(self, store: DocsStore, stage: str) -> None:
         """Show that one document more of a stage is done."""
         if not self._is_shown:
             return
         if stage not in self._totals:
-            self._totals[stage] = _count_documents(store, stage)
+            try:
+                self._totals[stage] = sum(1 for _ in store.ids(stage))
+            except (UnreadableDocument, OSError):
+                self._totals[stage] = None
         self._done[stage] += 1
         self.show(f"documents of stage {stage}", self._done[stage], self._totals[stage])
 
     def clear(self) -> None:
         """Remove it from the screen: something else is about to be printed."""
-        if self._view is not None:
-            self._view.clear_progress()
-
-
-class _Line:
-    """Progress as one line of plain text, written over and over."""
-
-    def __init__(self) -> None:
-        self._width = 0
-
-    def show_progress(self, what: str, pace: str, _done: int, _of: int | None) -> None:
-        # What is longer than the terminal is wide would stay behind.
-        line = f"{what}: {pace}"[: get_terminal_size().columns - 1]
-        print(f"\r{line:<{self._width}}", end="", file=sys.stderr, flush=True)
-        self._width = max(self._width, len(line))
-
-    def clear_progress(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
         if self._width:
             print(f"\r{'':<{self._width}}\r", end="", file=sys.stderr, flush=True)
             self._width = 0
-
-
-def _count_documents(store: DocsStore, stage: str) -> int | None:
-    """Return how many documents a stage has; None where it cannot be listed."""
-    try:
-        return sum(1 for _ in store.ids(stage))
-    except (UnreadableDocument, OSError):
-        return None
 
 
 def _format_pace(done: int, of: int | None, new: int, seconds: float) -> str:
@@ -108,11 +117,7 @@ def _format_pace(done: int, of: int | None, new: int, seconds: float) -> str:
     rate = new / seconds
     text += f", {rate:,.0f}/s" if rate >= 1 else f", {rate * 60:,.1f}/min"
     if of is not None and of > done:
-        text += f", {_format_duration((of - done) / rate)} left"
+        minutes, rest = divmod(round((of - done) / rate), 60)
+        hours, minutes = divmod(minutes, 60)
+        text += f", {hours}:{minutes:02}:{rest:02} left" if hours else f", {minutes}:{rest:02} left"
     return text
-
-
-def _format_duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -6,8 +6,6 @@ Dagster instance. Nothing is written where a row of the curated table lacks its 
 extra dagster.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys
@@ -40,17 +38,17 @@ def run(arguments: Arguments, out: Output) -> int:
     home = _find_home(arguments)
     stage, path = find_table(arguments.table, stages)
     follow = _follow_up(arguments, stage, path)
-    job = _build_job(dg, arguments) if arguments.materialize else None
+    names = ", ".join(arguments.materialize)
+    job = _build_job(dg, arguments) if names else None
     directory = arguments.output or os.path.dirname(path) or "."
-    keep = arguments.add_only
-    tables = [merge_table(directory, rows, path, stages, keep=keep) for rows in follow if rows]
+    tables = [merge_table(directory, rows, path, stages, keep=arguments.add_only) for rows in follow if rows]
     would = "would be " if arguments.dry_run else ""
     with _open_instance(dg, home, dry_run=arguments.dry_run) as instance:
         for file, rows, gone in tables:
             if not arguments.dry_run:
                 os.makedirs(directory, exist_ok=True)
                 write_tasks(file, rows, row_type=type(rows[0]))
-            registered = register_partitions(instance, rows, add_only=keep, dry_run=arguments.dry_run)
+            registered = register_partitions(instance, rows, add_only=arguments.add_only, dry_run=arguments.dry_run)
             [(name, counts)] = registered.items()
             out.print(
                 f"{file}: {len(rows)} rows, {would}written; partitions of {name}: "
@@ -60,8 +58,12 @@ def run(arguments: Arguments, out: Output) -> int:
                 out.print(f"  {gone} rows of the table that was there {would}gone (--add-only keeps them)")
         if not follow.children:
             out.print("no evaluations: --templates and --models make rows for them")
-        if job is not None:
-            out.print(_materialize(job, instance, arguments))
+        if job is not None and not arguments.dry_run:
+            result = job.execute_in_process(instance=instance, raise_on_error=False)
+            if not result.success:
+                raise UsageError(f"{names}: the run {result.run_id} failed; look at it in Dagster")
+        if names:
+            out.print(f"{would}materialised: {names}")
     return 0
 
 
@@ -80,15 +82,21 @@ def _find_home(arguments: Arguments) -> str:
 
 def _follow_up(arguments: Arguments, stage: str, path: str) -> FollowUp:
     """Return the rows of the curated table and those that follow from them."""
-    stages: Stages = arguments.stages
     if (arguments.templates is None) != (arguments.models is None):
         raise UsageError("--templates and --models: expected both, or none")
-    sources = _find_sources(arguments)
+    sources: dict[str, str] = {}
+    for source in arguments.source:
+        of, slash, doc_id = source.partition("/")
+        if not slash or of not in arguments.stages or of in sources:
+            raise UsageError(f"--source {source}: expected STAGE/ID, one of each stage")
+        sources[of] = check_doc_id(doc_id)
+        if arguments.store and open_root(arguments, arguments.store).open(of, doc_id).prompt_text is None:
+            raise UsageError(f"--source {source}: it was stored without its prompt")
     templates, models = [], []
     if arguments.templates is not None:
         templates = [Template(*each) for each in _read_list(arguments.templates, ("template_id", "parser"), "active")]
         models = [Model(*each) for each in _read_list(arguments.models, ("id", "model"), "for_evaluation")]
-    rows = list(read_tasks(path, row_type_of(stage, stages)))
+    rows = list(read_tasks(path, row_type_of(stage, arguments.stages)))
     if not rows:
         raise UsageError(f"{path}: no rows in it; nothing can be registered")
     return follow_up(
@@ -98,21 +106,8 @@ def _follow_up(arguments: Arguments, stage: str, path: str) -> FollowUp:
         run_id=arguments.run_id,
         salt=choose_salt(arguments),
         sources=sources,
-        stages=stages,
+        stages=arguments.stages,
     )
-
-
-def _find_sources(arguments: Arguments) -> dict[str, str]:
-    """Return the doc ids of --source by stage."""
-    sources: dict[str, str] = {}
-    for source in arguments.source:
-        stage, slash, doc_id = source.partition("/")
-        if not slash or stage not in arguments.stages or stage in sources:
-            raise UsageError(f"--source {source}: expected STAGE/ID, one of each stage")
-        sources[stage] = check_doc_id(doc_id)
-        if arguments.store and open_root(arguments, arguments.store).open(stage, doc_id).prompt_text is None:
-            raise UsageError(f"--source {source}: it was stored without its prompt")
-    return sources
 
 
 def _read_list(given: str, columns: tuple[str, str], wanted: str) -> list[tuple[str, ...]]:
@@ -141,7 +136,12 @@ def _open_instance(dg: Any, home: str, *, dry_run: bool) -> Any:
 
 def _build_job(dg: Any, arguments: Arguments) -> Any:
     """Return the job of the assets that are to be materialised, before anything is written."""
-    module = arguments.module or _find_module()
+    module: str | None = arguments.module
+    if module is None and os.path.exists("pyproject.toml"):
+        with open("pyproject.toml", "rb") as file:
+            module = tomllib.load(file).get("tool", {}).get("dagster", {}).get("module_name")
+    if module is None:
+        raise UsageError("--materialize: whose assets? expected --module MODULE, that of the Dagster definitions")
     sys.path.insert(0, os.getcwd())
     try:
         there = vars(importlib.import_module(module)).values()
@@ -162,31 +162,9 @@ def _build_job(dg: Any, arguments: Arguments) -> Any:
         raise UsageError(f"--materialize {names}: {_describe(error.__cause__ or error)}") from error
 
 
-def _find_module() -> str:
-    """Return the module of the Dagster definitions that pyproject.toml names."""
-    module: str | None = None
-    if os.path.exists("pyproject.toml"):
-        with open("pyproject.toml", "rb") as file:
-            module = tomllib.load(file).get("tool", {}).get("dagster", {}).get("module_name")
-    if module is None:
-        raise UsageError("--materialize: whose assets? expected --module MODULE, that of the Dagster definitions")
-    return module
-
-
 def _describe(error: BaseException) -> str:
     """Return an error of others as a line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def _materialize(job: Any, instance: Any, arguments: Arguments) -> str:
-    """Materialise the assets; return what was done."""
-    names = ", ".join(arguments.materialize)
-    if arguments.dry_run:
-        return f"would be materialised: {names}"
-    result = job.execute_in_process(instance=instance, raise_on_error=False)
-    if not result.success:
-        raise UsageError(f"{names}: the run {result.run_id} failed; look at it in Dagster")
-    return f"materialised: {names}"
 
 
 ARGUMENTS = (

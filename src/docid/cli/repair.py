@@ -5,15 +5,13 @@ replaces, documents that are torn or lie in the wrong place. Nothing is deleted:
 ROOT/.docid/quarantine, until --purge. Safe beside writers. Exit code 1 if something could not be done.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 
 from docid._text import name_task
-from docid.cli.arguments import APPLY, STORE, VERIFY, Arguments, UsageError, argument, format_age, parse_age
+from docid.cli.arguments import AGE_UNITS, APPLY, STORE, VERIFY, Arguments, UsageError, argument, parse_age
 from docid.cli.inputs import hint_at_other_stages, open_store
 from docid.cli.output import Output
-from docid.operations.repair import Step, repair
+from docid.operations.repair import repair
 
 # What was done, and what would be.
 _VERBS = {
@@ -29,7 +27,7 @@ def run(arguments: Arguments, out: Output) -> int:
     if not arguments.purge and (arguments.history or arguments.older_than is not None):
         raise UsageError("--history and --older-than say what --purge deletes; expected --purge with them")
     store = open_store(arguments)
-    hint_at_other_stages(arguments)
+    hint_at_other_stages(store)
     older_than = parse_age("30d") if arguments.older_than is None else arguments.older_than
     steps = repair(
         store,
@@ -42,26 +40,17 @@ def run(arguments: Arguments, out: Output) -> int:
     )
     counts: Counter[str] = Counter()
     for step in steps:
-        state = _get_state(step, apply=arguments.apply)
+        is_skipped = arguments.apply and not step.done and step.action != "leave"
+        state = "failed" if step.error is not None else "skipped" if is_skipped else step.action
         counts[state] += 1
-        out.print_json({**step._asdict(), "finding": None if step.finding is None else step.finding.to_dict()})
-        out.print(_describe(step, state))
+        finding = None if step.finding is None else step.finding.to_dict()
+        out.print_json({**step._asdict(), "finding": finding})
+        verb = _VERBS[step.action][not step.done] if state == step.action else state
+        task = "" if step.finding is None else name_task(step.finding.task_id)
+        to = f" -> {step.to}" if step.to else ""
+        out.print(f"{verb:<12} {step.path}{task}{to}: {step.error or step.message}")
     out.print(_summarize(counts, older_than if arguments.purge else None, apply=arguments.apply))
     return 1 if counts["failed"] else 0
-
-
-def _get_state(step: Step, *, apply: bool) -> str:
-    """Return a step's action, or what kept it from being done."""
-    if step.error is not None:
-        return "failed"
-    return "skipped" if apply and not step.done and step.action != "leave" else step.action
-
-
-def _describe(step: Step, state: str) -> str:
-    verb = _VERBS[step.action][not step.done] if state == step.action else state
-    task = "" if step.finding is None else name_task(step.finding.task_id)
-    to = f" -> {step.to}" if step.to else ""
-    return f"{verb:<12} {step.path}{task}{to}: {step.error or step.message}"
 
 
 def _summarize(counts: Counter[str], purged: float | None, *, apply: bool) -> str:
@@ -69,7 +58,8 @@ def _summarize(counts: Counter[str], purged: float | None, *, apply: bool) -> st
     some = [f"{counts[action]:,} {verbs[not apply]}" for action, verbs in _VERBS.items() if counts[action]]
     some += [f"{counts[state]:,} {state}" for state in ("skipped", "failed") if counts[state]]
     if purged is not None and not counts["purge"] + counts["failed"]:
-        some.append(f"nothing put aside is older than {format_age(purged)}")
+        unit = next((each for each, size in AGE_UNITS.items() if purged and purged % size == 0), "s")
+        some.append(f"nothing put aside is older than {purged / AGE_UNITS[unit]:g}{unit}")
     if not some:
         return "nothing to repair"
     pending = not apply and any(counts[action] for action in ("quarantine", "settle", "purge"))

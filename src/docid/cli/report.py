@@ -5,8 +5,6 @@ wrong, how scores are spread, and the documents by lineage, with records and tex
 open the file. What there is no room for is linked.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import sys
@@ -14,11 +12,10 @@ from argparse import ArgumentTypeError
 from pathlib import Path
 
 from docid.cli.arguments import STALE_AFTER, STORE, VERIFY, Arguments, UsageError, argument, expect_number
-from docid.cli.inputs import check_output, find_tables, hint_at_other_stages, is_replaced, open_store
-from docid.cli.output import Output
+from docid.cli.inputs import check_output, find_tables, hint_at_other_stages, open_store
+from docid.cli.output import Output, is_replaced
 from docid.integrations.report.gathering import Limits
-from docid.integrations.report.rendering import Page, page, write_page
-from docid.store.docs_store import DocsStore
+from docid.integrations.report.rendering import page, write_page
 
 _LIMITS = Limits()
 
@@ -28,8 +25,13 @@ def run(arguments: Arguments, out: Output) -> int:
     output: str | None = arguments.output
     store = open_store(arguments)
     tables, others = find_tables(arguments.tables, store.stages)
-    _check(arguments, store, tables)
-    hint_at_other_stages(arguments)
+    if output is not None:
+        check_output("--output", output, store, tables.values())
+    elif arguments.dry_run or arguments.json:
+        raise UsageError("--dry-run and --json are about a page that is written; expected --output with them")
+    elif sys.stdout.isatty():
+        raise UsageError("a page of HTML is nothing for a terminal; expected --output FILE, or a pipe")
+    hint_at_other_stages(store)
     # A pipe or a device is written to, and its page has links from here.
     is_file = output is not None and is_replaced(output)
     made = page(
@@ -43,39 +45,24 @@ def run(arguments: Arguments, out: Output) -> int:
         title=arguments.title,
         progress=out.progress.callback,
     )
+    html = made.html.encode()
     if output is None:
-        out.print_bytes(made.html.encode())
+        out.print_bytes(html)
         return 0
     if not is_file:
         out = out.on_stderr(as_json=out.as_json)  # standard output may be where the page goes
-    if not arguments.dry_run:
-        if is_file:
-            write_page(output, made)
-        else:
-            Path(output).write_bytes(made.html.encode())
-    out.print_json({"output": output, "dry_run": arguments.dry_run, **made.summary(), "skipped": others})
-    _print_summary(made, arguments, out, others)
-    return 0
-
-
-def _check(arguments: Arguments, store: DocsStore, tables: dict[str, str]) -> None:
-    """Refuse what cannot be meant, before any work is done."""
-    if arguments.output is not None:
-        check_output("--output", arguments.output, store, tables.values())
-    elif arguments.dry_run or arguments.json:
-        raise UsageError("--dry-run and --json are about a page that is written; expected --output with them")
-    elif sys.stdout.isatty():
-        raise UsageError("a page of HTML is nothing for a terminal; expected --output FILE, or a pipe")
-
-
-def _print_summary(made: Page, arguments: Arguments, out: Output, others: list[str]) -> None:
-    size = len(made.html.encode()) / 1e6
+    if is_file and not arguments.dry_run:
+        write_page(output, made)
+    elif not arguments.dry_run:
+        Path(output).write_bytes(html)
     summary = made.audit.summary()
-    out.print(f"{arguments.output}: {'would be ' if arguments.dry_run else ''}written, {size:.1f} MB")
+    out.print_json({"output": output, "dry_run": arguments.dry_run, **made.summary(), "skipped": others})
+    out.print(f"{output}: {'would be ' if arguments.dry_run else ''}written, {len(html) / 1e6:.1f} MB")
     out.print(f"{made.shown:,} of {made.documents:,} documents, {made.texts:,} of {made.texts_there:,} texts")
     out.print(f"{summary['errors']:,} errors, {summary['warnings']:,} warnings; {made.scores:,} scores")
     if others:
         out.print(f"files of other names, skipped: {len(others)}")
+    return 0
 
 
 def _parse_size(text: str) -> int:

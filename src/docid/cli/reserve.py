@@ -6,9 +6,7 @@ Parents are looked up in the other tables that are named, or in --parents. Where
 With --stage and --task-id no table is touched: the ids of these tasks are printed.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterable
+from itertools import product
 from typing import Any
 
 from docid.cli.arguments import RANDOM, SALT, STAGES, Arguments, UsageError, argument
@@ -28,24 +26,30 @@ def run(arguments: Arguments, out: Output) -> int:
         raise UsageError("expected either tables, or --stage with --task-id; see docid reserve --help")
     salt = choose_salt(arguments)
     if arguments.task_id:
-        _print_ids(arguments, out, salt)
-        return 0
+        return _print_ids(arguments, out, salt)
     stages: Stages = arguments.stages
-    tables = sort_tables(arguments.tables, stages)
-    options = {"run_id": arguments.run_id, "salt": salt}
-    known = {**_find_parent_tables(arguments, tables), **tables}
+    tables, known = sort_tables(arguments.tables, stages), sort_tables(arguments.parents, stages)
+    for stage, path in known.items():
+        if stage in tables:
+            raise UsageError(f"{path}: expected one table of stage {stage}, got {tables[stage]} too")
+        if not tables.keys() & stages.children_of(stage):
+            raise UsageError(f"{path}: none of the tables is of a stage that comes from {stage}")
+    known |= tables
+    options: dict[str, Any] = {"run_id": arguments.run_id, "salt": salt}
     # All of it without writing first: where one table is faulty none is changed.
-    for dry in [True] if arguments.dry_run else [True, False]:
-        for stage in (stage for stage in stages if stage in tables):
-            parents = _read_parents(stage, stages, known, options, is_filled=dry and stages.parent_of(stage) in tables)
-            row_type, progress = row_type_of(stage, stages), out.progress.callback
-            filled = fill_table(tables[stage], row_type, **options, parents=parents, dry_run=dry, progress=progress)
-            if dry == arguments.dry_run:
-                _print_filled(tables[stage], row_type, filled, arguments, salt, out)
+    for dry, (stage, path) in product([True] if arguments.dry_run else [True, False], tables.items()):
+        row_type, parents, progress = row_type_of(stage, stages), None, out.progress.callback
+        if (parent := row_type.parent_stage) in known:
+            parents = read_tasks(known[parent], row_type_of(parent, stages), reserved=False)
+            if dry and parent in tables:  # it is not filled yet
+                parents = reserve_tasks(parents, parents.row_type, **options)
+        filled = fill_table(path, row_type, **options, parents=parents, dry_run=dry, progress=progress)
+        if dry == arguments.dry_run:
+            _print_filled(path, row_type, filled, arguments, salt, out)
     return 0
 
 
-def _print_ids(arguments: Arguments, out: Output, salt: str | None) -> None:
+def _print_ids(arguments: Arguments, out: Output, salt: str | None) -> int:
     """Print the ids of the tasks of --task-id."""
     if arguments.parents or arguments.dry_run:
         raise UsageError("--parents and --dry-run are for tables; expected --stage and --task-id alone")
@@ -56,29 +60,7 @@ def _print_ids(arguments: Arguments, out: Output, salt: str | None) -> None:
     for task_id, doc_id in zip(arguments.task_id, ids, strict=True):
         out.print_json({"stage": stage, "task_id": task_id, "doc_id": doc_id, "salt": salt})
         out.print(doc_id)
-
-
-def _find_parent_tables(arguments: Arguments, tables: dict[str, str]) -> dict[str, str]:
-    """Return the tables of --parents by stage; each has to be of use."""
-    stages: Stages = arguments.stages
-    found = sort_tables(arguments.parents, stages)
-    for stage, path in found.items():
-        if stage in tables:
-            raise UsageError(f"{path}: expected one table of stage {stage}, got {tables[stage]} too")
-        if not any(child in tables for child in stages.children_of(stage)):
-            raise UsageError(f"{path}: none of the tables is of a stage that comes from {stage}")
-    return found
-
-
-def _read_parents(
-    stage: str, stages: Stages, known: dict[str, str], options: dict[str, Any], *, is_filled: bool
-) -> Iterable[TaskRow] | None:
-    """Return the rows of the parents' table, as if it were filled if so; None where there is none."""
-    parent_stage = stages.parent_of(stage)
-    if parent_stage is None or parent_stage not in known:
-        return None
-    parents = read_tasks(known[parent_stage], row_type_of(parent_stage, stages), reserved=False)
-    return reserve_tasks(parents, parents.row_type, **options) if is_filled else parents
+    return 0
 
 
 def _print_filled(  # noqa: PLR0917 - from one place

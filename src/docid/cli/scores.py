@@ -4,21 +4,18 @@ Make a table of the numbers that the parsed texts of a stage are, one row a docu
 was made from. A document without a number has the reason in the column error.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 
-from docid.cli.arguments import STORE, Arguments, argument
-from docid.cli.inputs import hint_at_other_stages, open_store
+from docid.cli.arguments import STORE, Arguments, argument, make_output_arguments
+from docid.cli.inputs import check_table_output, hint_at_other_stages, open_store
 from docid.cli.output import Output
-from docid.cli.table_output import check_table_output, make_output_arguments, put_table
 from docid.operations.curate.scores import Score, score_columns, scored_by, scores, write_scores
 
 
 def run(arguments: Arguments, out: Output) -> int:
     """Write the table of scores, and say how many there are."""
-    out = out.while_read()
+    out.stops_unread = True
     store = open_store(arguments)
     check_table_output(arguments, store)
     stage = scored_by(store, arguments.stage)
@@ -32,11 +29,11 @@ def run(arguments: Arguments, out: Output) -> int:
 
     found = count()
     rows = ({**score.texts(), "score": score.score} for score in found)
-    out = put_table(arguments, out, rows, lambda path: write_scores(path, found, columns))
+    out = out.put_table(arguments, rows, lambda path: write_scores(path, found, columns))
     out.print(f"{errors.total():,} documents of stage {stage}: {errors.pop('', 0):,} with a score")
     for error, number in errors.most_common():
         out.print(f"  {error}: {number:,}")
-    hint_at_other_stages(arguments)
+    hint_at_other_stages(store)
     return 0
 
 

@@ -5,20 +5,17 @@ are not made again. Of equal scores the first doc id is better. Documents that a
 ones take their places.
 """
 
-from __future__ import annotations
-
-from docid.cli.arguments import STORE, Arguments, UsageError, argument, expect_number
-from docid.cli.inputs import open_store, split_ids
+from docid.cli.arguments import STORE, Arguments, UsageError, argument, expect_number, make_output_arguments
+from docid.cli.inputs import check_table_output, open_store, split_ids
 from docid.cli.output import FEW, Output
-from docid.cli.table_output import check_table_output, make_output_arguments, put_rows
 from docid.operations.curate.scores import read_scores
-from docid.operations.curate.select import Selection, select
+from docid.operations.curate.select import select
 from docid.tables.rows import plain_text
 
 
 def run(arguments: Arguments, out: Output) -> int:
     """Write the table of the best documents, and list some of them."""
-    out = out.while_read()
+    out.stops_unread = True
     store = open_store(arguments)
     check_table_output(arguments, store, [arguments.scores])
     templates = [each for given in arguments.templates for each in split_ids(given)]
@@ -32,16 +29,11 @@ def run(arguments: Arguments, out: Output) -> int:
         aggregate=arguments.aggregate,
         stage=arguments.stage,
     )
-    if not chosen.rows and arguments.output and not arguments.json:
+    if not chosen.rows and arguments.output:
         # A table without rows would take the place of one that has some.
         out.print(f"{arguments.output}: nothing to write, left as it is")
     else:
-        out = put_rows(arguments, out, chosen.rows, chosen.row_type)
-    _print_selection(chosen, arguments, out)
-    return 0
-
-
-def _print_selection(chosen: Selection, arguments: Arguments, out: Output) -> None:
+        out = out.put_rows(arguments, chosen.rows, chosen.row_type)
     picks, stage = chosen.picks, chosen.stage
     out.print(
         f"{chosen.evaluations:,} evaluations, {chosen.scored:,} documents of stage {stage} with a score "
@@ -52,6 +44,7 @@ def _print_selection(chosen: Selection, arguments: Arguments, out: Output) -> No
     if len(picks) < arguments.top:
         out.print(f"fewer than the {arguments.top:,} that were asked for")
     out.print_notes(chosen.notes, as_json=arguments.json)
+    return 0
 
 
 ARGUMENTS = (

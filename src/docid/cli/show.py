@@ -4,25 +4,25 @@ Print a document's lineage and metadata, and its parsed text (the raw one where 
 short where that is unique.
 """
 
-from __future__ import annotations
-
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from docid.cli.arguments import STORE, Arguments, UsageError, argument, one_of
-from docid.cli.inputs import open_document, open_store
+from docid.cli.inputs import find_document, open_store
 from docid.cli.output import Output, complain
-from docid.core.document import PART_FILES, Part, timestamp
+from docid.core.document import PART_FILES, Document, Part, timestamp
 from docid.core.metadata import shallow
 from docid.store.stored import StoredDocument
 
 
 def run(arguments: Arguments, out: Output) -> int:
     """Print a document, one of its parts, or its earlier versions."""
-    out = out.while_read()
-    document = open_document(arguments, arguments.document)
+    out.stops_unread = True
+    store = open_store(arguments)
+    document = store.open(*find_document(store, arguments.document))
     if arguments.history:
-        return _print_history(arguments, out, document)
+        return _print_history(arguments, out, document, store.history(document.stage, document.doc_id))
     if arguments.part is not None:
         text = document.text(arguments.part)
         if text is None:
@@ -32,27 +32,22 @@ def run(arguments: Arguments, out: Output) -> int:
     elif arguments.json:
         out.print_json(list_facts(document))
     else:
-        _print_document(out, document)
+        facts = list_facts(document)
+        metadata = {f"metadata.{key}": value for key, value in facts.pop("metadata").items()}
+        for key, value in {**facts, "parts": _format_parts(document), **metadata}.items():
+            out.print_text(f"{key:<16} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+        part: Part = "parsed" if "parsed" in document.sizes else "raw"
+        out.print_text(f"\n--- {part} ---")
+        out.print_text(document.raw_text if part == "raw" else document.text(part) or "")
     out.stream.flush()
     document.read()  # the sizes of the parts that were not printed, too
     return 0
 
 
-def _print_document(out: Output, document: StoredDocument) -> None:
-    facts = list_facts(document)
-    metadata = facts.pop("metadata")
-    facts |= {"parts": _format_parts(document), **{f"metadata.{key}": value for key, value in metadata.items()}}
-    for key, value in facts.items():
-        out.print_text(f"{key:<16} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
-    part: Part = "parsed" if "parsed" in document.sizes else "raw"
-    out.print_text(f"\n--- {part} ---")
-    out.print_text(document.raw_text if part == "raw" else document.text(part) or "")
-
-
-def _print_history(arguments: Arguments, out: Output, document: StoredDocument) -> int:
+def _print_history(arguments: Arguments, out: Output, document: StoredDocument, versions: Iterable[Document]) -> int:
     """Print the versions that others have replaced."""
     count = 0
-    for count, version in enumerate(open_store(arguments).history(document.stage, document.doc_id), 1):
+    for count, version in enumerate(versions, 1):
         texts = version.parts()
         made = None if version.created_at is None else timestamp(version.created_at)
         if arguments.json:
