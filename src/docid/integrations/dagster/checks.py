@@ -9,12 +9,10 @@ import dagster as dg
 
 from docid.core.findings import LEVELS, Finding
 from docid.core.lineage_rules import is_same_lineage
-from docid.integrations.dagster.partitions import document_partitions, list_keys
-from docid.integrations.dagster.resource import DocsStoreResource, load_row_in_run
+from docid.integrations.dagster.partitions import document_partitions
+from docid.integrations.dagster.resource import DocsStoreResource, list_keys, load_row_in_run
 from docid.store.scanning import examine
 from docid.store.stored import StoredDocument
-
-__all__ = ["document_checks", "find_faults"]
 
 _CHECKS = {
     "lineage": "the document is of the row's task and parent",
@@ -32,7 +30,6 @@ _CHECK_OF_CODE = {
     "unlisted-file": "parts",
 }  # all other codes fail `record`
 _OWN_LEVELS = {"missing-document": "error", "missing-row": "error", "parsed-missing": "error"}
-_LISTED = 10  # findings in the description of one result
 
 
 def document_checks(
@@ -108,7 +105,7 @@ def _describe(check: dg.AssetCheckKey, faults: Sequence[Finding], *, documents: 
         "check_name": check.name,
         "passed": not faults,
         "severity": dg.AssetCheckSeverity.ERROR if is_error else dg.AssetCheckSeverity.WARN,
-        "description": "; ".join(map(str, faults[:_LISTED])) or None,
+        "description": "; ".join(map(str, faults[:10])) or None,
         "metadata": {"documents": dg.MetadataValue.int(documents), "codes": dg.MetadataValue.json(codes)},
     }
 

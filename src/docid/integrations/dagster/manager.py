@@ -11,14 +11,19 @@ from docid.core.document import Document
 from docid.core.ids import check_doc_id
 from docid.core.lineage_rules import find_differences
 from docid.core.outcomes import Outcome
-from docid.integrations.dagster.partitions import stage_of
-from docid.integrations.dagster.resource import DocsStoreResource, find_policy, load_row
-from docid.integrations.dagster.steps import IF_EXISTS_TAG, StepContext, explain_errors, refuse
+from docid.integrations.dagster.resource import (
+    IF_EXISTS_TAG,
+    DocsStoreResource,
+    StepContext,
+    explain_errors,
+    find_policy,
+    load_row,
+    refuse,
+    stage_of,
+)
 from docid.store.docs_store import DocsStore
 from docid.store.stored import StoredDocument
 from docid.tables.rows import TaskRow
-
-__all__ = ["DocsIOManager"]
 
 
 class DocsIOManager(dg.ConfigurableIOManager):
