@@ -20,6 +20,7 @@ from docid.tables.rows import TaskRow, row_type_of
 from docid.tables.tasks import TaskRows, read_tasks, stage_of_table
 
 PARTITIONS = "_documents"  # behind the name of a stage: the name of its partitions
+_POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 IF_EXISTS_TAG = "docid/if_exists"
 """A tag of a run: `replace` makes another text where a document is there, which goes to history."""
@@ -305,8 +306,8 @@ def load_row_in_run(docs: DocsStoreResource, stage: str, doc_id: str, tags: Mapp
 def find_policy(docs: DocsStoreResource, tags: Mapping[str, str]) -> Policy:
     """Return what becomes of a document that is there, in a run with these tags."""
     policy = tags.get(IF_EXISTS_TAG) or ("replace" if is_replay(tags) else docs.if_exists)
-    if policy not in (policies := get_args(Policy)):
-        expected = ", ".join(policies)
+    if policy not in _POLICIES:
+        expected = ", ".join(_POLICIES)
         raise refuse(f"if_exists: expected {expected}, got {policy!r} (tag {IF_EXISTS_TAG}, or the resource)")
     return policy
 
