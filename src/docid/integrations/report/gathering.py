@@ -14,6 +14,7 @@ import orjson
 
 from docid._text import utf8
 from docid.core.document import PART_FILES, timestamp
+from docid.core.findings import Finding
 from docid.core.metadata import is_too_deep
 from docid.errors import DocidError
 from docid.store.backends.local.backend import LocalBackend
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from docid.core.document import Part
-    from docid.core.findings import Finding, Progress
+    from docid.core.findings import Progress
     from docid.store.docs_store import DocsStore
 
     Row = dict[str, Any]  # a document, as the script of the page reads it
@@ -53,10 +54,8 @@ def gather(
 ) -> tuple[dict[str, Any], dict[str, int]]:
     """Read every record of a store once, then the texts of those documents that the page has room for.
 
-    Documents that cannot be read are included, as far as their record goes; the audit says what is wrong with them.
-
-    Returns:
-        What the script of the page reads, and the counts of `Page`.
+    Return what the script of the page reads, and the counts of `Page`. Documents that cannot be read are included, as
+    far as their record goes; the audit says what is wrong with them.
     """
     stages: list[dict[str, Any]] = []
     rows: list[tuple[str, Row]] = []
@@ -103,11 +102,12 @@ def _load_rows(store: DocsStore, stage: str, room: int, progress: Progress | Non
     def load() -> Iterator[Row]:
         nonlocal there
         for found in store.scan(stage):
+            if isinstance(found, Finding) and not (found.doc_id and found.level == "error"):
+                continue
             row = _make_row(found) if isinstance(found, StoredDocument) else _make_broken_row(store, found)
-            if row is not None:
-                there += 1
-                report_progress(progress, f"records of stage {stage}", there)
-                yield {key: _make_exact(value) for key, value in row.items() if value is not None}
+            there += 1
+            report_progress(progress, f"records of stage {stage}", there)
+            yield {key: _make_exact(value) for key, value in row.items() if value is not None}
 
     # nsmallest reads nothing if it is to return nothing.
     first = nsmallest(max(room, 1), load(), key=lambda row: (row.get("task", ""), row["id"]))[:room]
@@ -133,10 +133,7 @@ def _make_row(document: StoredDocument) -> Row:
     return row | {"metadata": None, "cut": True} if is_too_deep(document.metadata, 200) else row
 
 
-def _make_broken_row(store: DocsStore, finding: Finding) -> Row | None:
-    """Return an unreadable document, as far as its record goes; None if the finding is about something else."""
-    if finding.level != "error" or not finding.doc_id:
-        return None
+def _make_broken_row(store: DocsStore, finding: Finding) -> Row:
     row: Row = {"id": finding.doc_id, "broken": True, "sizes": [None] * len(PART_FILES)}
     with contextlib.suppress(DocidError, OSError):
         record = store.open(finding.stage, finding.doc_id)
@@ -170,16 +167,14 @@ def _cut_record(row: Row, room: int) -> int:
 
 def _add_texts(store: DocsStore, rows: list[tuple[str, Row]], limits: Limits, progress: Progress | None) -> int:
     """Add texts to their documents while there is room, the prompts last; return how many."""
-    waves: tuple[tuple[Part, ...], ...] = (("raw", "parsed"), ("prompt",))
+    waves: list[list[Part]] = [["raw", "parsed"], ["prompt"]]
     room, count = limits.texts, 0
 
-    def find_fitting(parts: tuple[Part, ...]) -> Iterator[tuple[str, Row, list[Part]]]:
+    def find_fitting(parts: list[Part]) -> Iterator[tuple[str, Row, list[Part]]]:
         for stage, row in rows:
             sizes = dict(zip(PART_FILES, row["sizes"], strict=True))
-            fitting: list[Part] = [
-                part for part in parts if sizes[part] is not None and sizes[part] <= min(room, limits.text)
-            ]
-            if fitting:
+            known = (part for part in parts if sizes[part] is not None)
+            if fitting := [part for part in known if sizes[part] <= min(room, limits.text)]:
                 yield stage, row, fitting
 
     def read(item: tuple[str, Row, list[Part]]) -> tuple[Row, dict[Part, str]]:

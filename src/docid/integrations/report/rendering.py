@@ -42,11 +42,9 @@ _WIDTH, _HEIGHT = 160, 28  # of a plot
 
 
 class Page(NamedTuple):
-    """A report page, and what it holds.
+    """A report page (`html`), the report of the audit, and how much of the store the page holds.
 
     Attributes:
-        html: the page.
-        audit: the report of the audit.
         documents: how many documents the store has, unreadable ones included.
         shown: how many of them the page holds.
         texts: how many of their texts it holds.
@@ -82,22 +80,19 @@ def page(
     title: str | None = None,
     progress: Progress | None = None,
 ) -> Page:
-    """Return a page that shows a store and its task tables. Write nothing.
+    """Return a page that shows a store and its task tables.
 
-    The page runs only its own script, loads nothing, and shows every text as text. Its findings name the documents
-    that cannot be read.
+    The page runs only its own script, loads nothing, and shows every text as text.
 
     Args:
         store: a store, or its directory.
-        tables: the table of each stage, as for `audit`.
+        tables, verify, executor, stale_after, progress: as for `audit`.
         stages: the pipeline's stages; default: those of the store.
         score_stage: the stage whose parsed texts are scores; default: the last one.
-        verify, executor, stale_after: as for `audit`.
         limits: how much of the store the page holds; it links the rest.
         directory: the directory that the page will be in, for relative links to the files of documents; default:
             absolute links.
         title: the heading; default: `docid report`.
-        progress: as for `audit`.
 
     Raises:
         TaskTableError, InvalidName, OSError: as for `audit`.
@@ -120,13 +115,15 @@ def page(
         by_kind.setdefault((each.template_id, each.model_id), []).append(each.score)
         report_progress(progress, f"scores of stage {scored}", done)
     heading = title or "docid report"
-    style, script = (Path(__file__).with_name(file).read_text("utf-8") for file in ("page.css", "page.js"))
-    html = Template(Path(__file__).with_name("page.html").read_text("utf-8")).substitute(
+    files = {kind: Path(__file__).with_name(f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html")}
+    # A Content-Security-Policy admits the style and the script by their hashes.
+    hashes = {kind: b64encode(sha256(content.encode()).digest()).decode() for kind, content in files.items()}
+    html = Template(files["html"]).substitute(
         title=text(heading),
-        style=style,
-        style_hash=_hash_source(style),
-        script=script,
-        script_hash=_hash_source(script),
+        style=files["css"],
+        style_hash=f"'sha256-{hashes['css']}'",
+        script=files["js"],
+        script_hash=f"'sha256-{hashes['js']}'",
         header=_render_header(store, report, heading),
         sections="\n".join([_render_coverage(report), _render_findings(report), _render_scores(scored, by_kind)]),
         notes=_render_notes(**counts),
@@ -149,18 +146,15 @@ def write_report(
     title: str | None = None,
     progress: Progress | None = None,
 ) -> Page:
-    """Write the page that `page` returns to a file; return the page.
+    """Write the page that `page` returns to a file, replacing it atomically; return the page.
 
-    The file is replaced atomically. Links to the files of documents are relative, so that you can move the page and
-    the store together.
+    Links to the files of documents are relative, so that you can move the page and the store together.
 
     Args:
-        path: the file.
-        store, tables, stages, score_stage, verify, executor, stale_after, limits, title, progress: as for `page`.
+        path: the file; the other arguments are those of `page`.
 
     Raises:
-        TaskTableError, InvalidName: as for `page`.
-        OSError: as for `page`, or the file cannot be written; the old file stays.
+        TaskTableError, InvalidName, OSError: as for `page`, or the file cannot be written; the old file stays.
 
     Example:
         >>> import pathlib, tempfile
@@ -194,14 +188,11 @@ def write_page(path: str | os.PathLike[str], made: Page) -> None:
         made: the page, from `page` with the file's directory as `directory`.
 
     Raises:
-        OSError: the file cannot be written; the old file stays.
+        OSError: the old file stays.
     """
     with AtomicFile(os.fspath(path)) as new:
         new.stream.write(made.html.encode())
         new.commit()
-
-
-# --- the parts of the page -----------------------------------------------------------------------------------------
 
 
 def _render_header(store: DocsStore, report: AuditReport, title: str) -> str:
@@ -287,14 +278,10 @@ def _render_scores(stage: str, by_kind: ScoresByKind) -> str:
 
 def _render_notes(documents: int, shown: int, texts: int, texts_there: int) -> str:
     """Return what the page leaves out."""
-    notes = []
-    if shown < documents:
-        note = f"The page has {shown:,} of {documents:,} documents: of each stage the first by task."
-        notes.append(element("p", note))
-    if texts < texts_there:
-        note = f"It has {texts:,} of {texts_there:,} texts; the others are linked, where there are files."
-        notes.append(element("p", note, class_="faint"))
-    return "".join(notes)
+    cut = f"The page has {shown:,} of {documents:,} documents: of each stage the first by task."
+    linked = f"It has {texts:,} of {texts_there:,} texts; the others are linked, where there are files."
+    notes = element("p", cut) if shown < documents else ""
+    return notes + (element("p", linked, class_="faint") if texts < texts_there else "")
 
 
 def _render_data(data: dict[str, Any], report: AuditReport) -> str:
@@ -306,14 +293,6 @@ def _render_data(data: dict[str, Any], report: AuditReport) -> str:
     ]
     # Escape what ends the element or opens a comment in it; JSON reads the escapes as the same text.
     return orjson.dumps(data | {"findings": findings}).decode().replace("</", "<\\/").replace("<!--", "\\u003c!--")
-
-
-def _hash_source(content: str) -> str:
-    """Return the source expression with which a Content-Security-Policy admits this content."""
-    return f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'"
-
-
-# --- plots without colours of their own; each says in words what it shows -------------------------------------------
 
 
 def draw_coverage_bar(written: int, pending: int, rows: int) -> str:
