@@ -43,9 +43,8 @@ def document_checks(
 ) -> dg.AssetChecksDefinition:
     """Return the checks of a stage's documents: `lineage`, `parent`, `parts`, `record`, for each partition of a run.
 
-    They report the findings of an audit, with its codes, and three of their own: `missing-document` (of `record`: it
-    is not in the store), `missing-row` (of `lineage`: its table has no row for it, does not exist or cannot be used)
-    and `parsed-missing` (of `parts`: it was stored without parsed text).
+    They report the findings of an audit, with its codes, and three of their own: `missing-document` (of `record`),
+    `missing-row` (of `lineage`: its table has no row for it, or cannot be used) and `parsed-missing` (of `parts`).
 
     Args:
         stage: the stage.
@@ -58,8 +57,7 @@ def document_checks(
     of = dg.AssetKey([stage]) if asset is None else asset
     partitions = document_partitions(stage)
     with warnings.catch_warnings():
-        # Checks of single partitions are a preview in Dagster 1.13. Without them Dagster keeps only the result of the
-        # last partition that ran.
+        # A preview in Dagster 1.13, without which it keeps only the result of the last partition that ran.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         specs = [
             dg.AssetCheckSpec(name, asset=of, description=text, blocking=blocking, partitions_def=partitions)
@@ -97,8 +95,7 @@ def document_checks(
 
 def _describe(check: dg.AssetCheckKey, faults: Sequence[Finding], *, documents: int) -> dict[str, Any]:
     """Return the values of a check's result, where it found these faults in so many documents."""
-    levels = LEVELS | _OWN_LEVELS
-    is_error = any(levels[fault.code] == "error" for fault in faults)
+    is_error = any((LEVELS | _OWN_LEVELS)[fault.code] == "error" for fault in faults)
     codes: Any = sorted({fault.code for fault in faults})
     return {
         "asset_key": check.asset_key,

@@ -44,11 +44,7 @@ class DocsIOManager(dg.ConfigurableIOManager):
     docs: DocsStoreResource
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Store what an asset returned.
-
-        Raises:
-            dagster.Failure: as `DocsStoreResource.ensure`; or it is nothing that can be a document of the partition.
-        """
+        """Store what an asset returned; a failure where that is no document of its partition, or docid refuses it."""
         step = StepContext.of(context)
         stage = step.named_stage
         if len(step.keys) == 1 and not isinstance(obj, dict):
@@ -66,9 +62,7 @@ class DocsIOManager(dg.ConfigurableIOManager):
         document, location = _read_returned(obj, row), store.location(stage, doc_id)
         if isinstance(document, Document):
             outcome = store.write(document, if_exists=find_policy(self.docs, step.tags)).outcome
-            sizes = {part: len(text.encode()) for part, text in document.parts().items()}
-            if outcome == Outcome.KEPT:
-                sizes = store.open(stage, doc_id).sizes
+            sizes = store.open(stage, doc_id).sizes
         elif document.location == location:
             outcome, sizes = document.outcome or Outcome.KEPT, document.sizes
         else:
@@ -83,11 +77,7 @@ class DocsIOManager(dg.ConfigurableIOManager):
         }
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """Return the text that a child is made from.
-
-        Raises:
-            dagster.Failure: the parent is not in the store, or was stored without parsed text.
-        """
+        """Return what a child is made from; a failure where its parent is not in the store, or has no parsed text."""
         step = StepContext.of(context)
         upstream = stage_of(context.asset_partitions_def) if context.has_asset_partitions else None
         if upstream is None:

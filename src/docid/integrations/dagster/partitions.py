@@ -24,8 +24,7 @@ def document_partitions(stage: str) -> dg.DynamicPartitionsDefinition:
 def parent_input(asset: Any = None) -> dg.AssetIn:
     """Return the input by which an asset of documents is given its parent's text, for its `ins`.
 
-    Which document that is, the row's `parent_doc_id` says, not a mapping of partitions. To Dagster each document comes
-    from all of the parent's stage.
+    The row's `parent_doc_id` says which document that is. To Dagster it may be any of the parent's stage.
 
     Args:
         asset: the asset of the parent's documents, or its key; the one of the parameter's name if not given.
@@ -49,13 +48,9 @@ class Registered(NamedTuple):
 
 
 def register_partitions(
-    instance: dg.DagsterInstance,
-    rows: Iterable[TaskRow],
-    *,
-    add_only: bool = False,
-    dry_run: bool = False,
+    instance: dg.DagsterInstance, rows: Iterable[TaskRow], *, add_only: bool = False, dry_run: bool = False
 ) -> dict[str, Registered]:
-    """Make the doc ids of rows the partition keys of their stages; a second time changes nothing.
+    """Make the doc ids of rows the partition keys of their stages; return by stage what changed.
 
     Args:
         instance: the Dagster instance.
@@ -63,12 +58,8 @@ def register_partitions(
         add_only: leave keys that no row has.
         dry_run: change nothing.
 
-    Returns:
-        By stage what was added, removed and kept.
-
     Raises:
-        InvalidName: a row without doc id. Nothing is registered then.
-        TaskTableError: the table is faulty.
+        InvalidName: a row without doc id. Nothing is registered then, nor where the table is faulty (TaskTableError).
     """
     keys: dict[str, dict[str, None]] = {rows.row_type.stage: {}} if isinstance(rows, TaskRows) else {}
     for row in rows:
@@ -103,8 +94,8 @@ def task_table_asset(
 ) -> dg.AssetsDefinition:
     """Return an asset that makes the task table of a stage: builds its rows, reserves ids, writes it, registers them.
 
-    The ids come from the rows alone: made again, the table has the same ones. `parent_doc_id` is looked up in the table
-    of the parent's stage, where a row does not have it. Nothing is written or registered where a row is faulty.
+    `parent_doc_id` is looked up in the table of the parent's stage, where a row does not have it. Nothing is written or
+    registered where a row is faulty.
 
     Args:
         stage: the stage.
@@ -136,10 +127,8 @@ def task_table_asset(
     def table(context: dg.AssetExecutionContext, **inputs: Any) -> dg.MaterializeResult[Any]:
         docs: DocsStoreResource = getattr(context.resources, resource)
         path, row_type = os.path.join(docs.tables, f"{name}.csv"), docs.row_type(stage)
-        if others := [other for other in find_tables(docs, stage) if other != f"{name}.csv"]:
-            raise refuse(
-                f"{docs.tables}: {', '.join(others)} is a table of stage {stage} too; expected {name}.csv alone"
-            )
+        if others := ", ".join(other for other in find_tables(docs, stage) if other != f"{name}.csv"):
+            raise refuse(f"{docs.tables}: {others} is a table of stage {stage} too; expected {name}.csv alone")
         os.makedirs(docs.tables, exist_ok=True)
         with explain_errors():
             parents = None if row_type.parent_stage is None else docs.read_tasks(row_type.parent_stage)

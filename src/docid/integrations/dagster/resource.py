@@ -82,8 +82,6 @@ class StepContext(NamedTuple):
     stage: str | None
     keys: list[str]
     tags: Mapping[str, str]
-    # A step looks a row up once: when somebody rewrites the table meanwhile, the document still gets the parent whose
-    # text it was made from.
     rows: dict[tuple[str, str, str], TaskRow]
 
     @classmethod
@@ -113,17 +111,18 @@ class StepContext(NamedTuple):
         return self.stage
 
 
+@lru_cache(8)
+def _rows_of_try(*_: object) -> dict[tuple[str, str, str], TaskRow]:
+    """Return the rows of a step: if the table changes meanwhile, a document keeps the parent that it was made from."""
+    return {}
+
+
 def is_replay(tags: Mapping[str, str]) -> bool:
     """Return whether a run with these tags is a replay; a failure where the tag is neither true nor false."""
     tag = tags.get(REPLAY_TAG, "false")
     if tag not in {"true", "false"}:
         raise refuse(f"tag {REPLAY_TAG}: expected true or false, got {tag!r}")
     return tag == "true"
-
-
-@lru_cache(8)  # of this process
-def _rows_of_try(*_: object) -> dict[tuple[str, str, str], TaskRow]:
-    return {}
 
 
 class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # nothing is configured beyond the fields
@@ -148,7 +147,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
     durability: str = "full"
 
     def store(self) -> DocsStore:
-        """Return the store."""
+        """Return the store, one for each process."""
         return _open_store(self.root, self.stages, self.durability)
 
     def row_type(self, stage: str) -> type[TaskRow]:
@@ -156,11 +155,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
         return row_type_of(stage, Stages.parse(self.stages))
 
     def table(self, stage: str) -> str:
-        """Return the path of a stage's task table.
-
-        Raises:
-            FileNotFoundError: there is none.
-        """
+        """Return the path of a stage's task table; raise FileNotFoundError if there is none, or more than one."""
         found = find_tables(self, stage)
         if len(found) != 1:
             wrong = f"{', '.join(found)}: expected one task table" if found else "no task table"
@@ -181,8 +176,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
             doc_id: which of the step's partitions, where it has several.
 
         Raises:
-            dagster.Failure: there is no such row, no table, or a faulty one, and it is not tried again; or the table
-                cannot be read.
+            dagster.Failure: there is no such row, no table, or a faulty one; or the table cannot be read.
         """
         step = StepContext.of(context)
         stage = step.named_stage
@@ -210,8 +204,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
             generate: is given the prompt and returns what the model wrote.
             prompt: the prompt, or what renders it.
             parse: is given what the model wrote and returns the parsed text, which children are made from; the text
-                itself if not given. Where it raises, or returns anything but text, the document is stored without
-                parsed text, and the check `parts` fails.
+                itself if not given. Where it raises, or returns anything but text, the document has no parsed text.
             metadata: the caller's keys of the record.
             doc_id: which of the step's partitions, where it has several.
 
@@ -219,8 +212,8 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
             The stored document, to be returned from the asset; its `outcome` says what became of it.
 
         Raises:
-            dagster.Failure: the id is taken by another lineage, the parent is missing, and whatever else docid
-                refuses; nothing was written, and it is not tried again, unless an object store did not answer.
+            dagster.Failure: docid refuses it: the id is taken by another lineage, say, or the parent is missing.
+                Nothing was written, and Dagster does not retry it, unless an object store did not answer.
         """
         row = self.task(context, doc_id)
         if doc_id is None:
@@ -241,15 +234,19 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
             )
 
         with explain_errors():
-            replace = policy == "replace" and not _is_of_this_run(context, store, row)
-            return store.ensure(row, make, if_exists="replace" if replace else "keep")
+            # Where Dagster retries the step, the document may come from its earlier try.
+            if policy == "replace" and context.retry_number and store.exists(row.stage, row.doc_id):
+                created_at = store.open(row.stage, row.doc_id).created_at
+                began = context.instance.get_run_record_by_id(context.run.run_id).create_timestamp
+                policy = "keep" if created_at is not None and created_at >= began else policy
+            return store.ensure(row, make, if_exists="replace" if policy == "replace" else "keep")
 
 
 def replay_job(asset: Any, *, name: str | None = None) -> Any:
     """Return a job that makes documents again exactly: from the stored row and prompt, without the tables.
 
-    Its partitions are those of the asset. Each is made again with `if_exists="replace"`; the text that was there goes
-    to history. The asset has to go through `DocsStoreResource.ensure`, which sends the stored prompt.
+    Its partitions are those of the asset, which has to go through `DocsStoreResource.ensure`. What was there goes to
+    history.
 
     Args:
         asset: the asset of a stage's documents.
@@ -333,12 +330,3 @@ def _try_parse(context: Any, parse: Callable[[str], str | None], raw: str) -> st
         context.log.warning("stored without parsed text, as parsing failed: %r", error)
         return None
     return parsed
-
-
-def _is_of_this_run(context: Any, store: DocsStore, row: TaskRow) -> bool:
-    """Return whether the document that is there comes from an earlier try of this step, which Dagster now retries."""
-    if not context.retry_number or not store.exists(row.stage, row.doc_id):
-        return False
-    created_at = store.open(row.stage, row.doc_id).created_at
-    began = context.instance.get_run_record_by_id(context.run.run_id).create_timestamp
-    return created_at is not None and created_at >= began
