@@ -210,8 +210,7 @@ def frame_to_tasks(frame: IntoDataFrame, row_type: type[Row], *, reserved: bool 
 
     Args:
         frame: a data frame of pandas, polars or pyarrow, with the columns of a task table.
-        row_type: the `TaskRow` subclass of its stage.
-        reserved: as for `read_tasks`.
+        row_type, reserved: as for `read_tasks`.
 
     Raises:
         TaskTableError: as for `read_tasks`, with rows counted from 1.
