@@ -341,8 +341,7 @@ def documents_to_frame(
 
     The columns: `doc_id`, `task_id`, `parent_doc_id`, `run_id`, `created_at` (UTC), `location`; the sizes in bytes
     `raw_bytes`, `parsed_bytes`, `prompt_bytes`; the texts you ask for (`raw_text`, …); and one for each metadata key
-    (`metadata.<key>` where another column has that name). The values of a key keep their type if they have one in
-    common (text, numbers, booleans); otherwise they become JSON text.
+    (`metadata.<key>` where another column has that name), whose values become JSON text unless they have one type.
 
     Args:
         store, stage: the store, and one of its stages.
@@ -405,12 +404,10 @@ def _find_kind(values: list[Any]) -> tuple[type, list[Any]]:
 
 
 def scores_to_frame(scores: Iterable[Score], *, backend: Library | None = None) -> Any:
-    """Return scores, from `docid.curate.scores`, as a frame: their fields, and `<stage>_doc_id` for each ancestor.
-
-    A field that a score does not have is null.
+    """Return scores as a frame: their fields, and `<stage>_doc_id` for each ancestor; null where a score has none.
 
     Args:
-        scores: the scores.
+        scores: from `docid.curate.scores`.
         backend: as for `tasks_to_frame`, with the same errors.
 
     Example:

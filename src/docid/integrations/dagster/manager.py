@@ -36,9 +36,6 @@ class DocsIOManager(dg.ConfigurableIOManager):
     where the parameter is annotated so. An asset without partitions, or one of no child's stage, is given a dict of
     texts by doc id. With several partitions in a step the dict is by the child's doc id, and so it is with one where
     the parameter is annotated as a dict: a range of partitions may end with one.
-
-    Attributes:
-        docs: the store.
     """
 
     docs: DocsStoreResource

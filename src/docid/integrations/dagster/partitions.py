@@ -13,8 +13,6 @@ from docid.tables.reserve import reserve_tasks
 from docid.tables.rows import TaskRow
 from docid.tables.tasks import TaskRows, read_tasks, stage_of_table, write_tasks
 
-_KEYS_AT_ONCE = 10_000  # a database takes only so many values in one statement
-
 
 def document_partitions(stage: str) -> dg.DynamicPartitionsDefinition:
     """Return the partitions of a stage's documents: dynamic, keyed by doc id, named `<stage>_documents`."""
@@ -71,8 +69,8 @@ def register_partitions(
         added = tuple(key for key in wanted if key not in there)
         removed = () if add_only else tuple(sorted(there - wanted.keys()))
         if not dry_run:
-            for start in range(0, len(added), _KEYS_AT_ONCE):
-                instance.add_dynamic_partitions(name, added[start : start + _KEYS_AT_ONCE])
+            for start in range(0, len(added), 10_000):  # a database takes only so many values in one statement
+                instance.add_dynamic_partitions(name, added[start : start + 10_000])
             for key in removed:
                 instance.delete_dynamic_partition(name, key)
         registered[stage] = Registered(added, removed, len(there) - len(removed))
@@ -101,12 +99,10 @@ def task_table_asset(
         stage: the stage.
         build: returns the rows; is given the resource and the inputs of `ins`, by name.
         name: the name of the asset; that of the file is `<name>.csv`. `<stage>_tasks` if not given.
-        deps: assets that have to be made before, the table of the parent's stage say.
-        ins: inputs for `build`.
+        deps, ins, group_name: as for `dagster.asset`; the table of the parent's stage is one of `deps`, say.
         run_id, salt: as for `reserve_tasks`.
         add_only: leave partitions that the table has no row for.
         resource: the key of the `DocsStoreResource`.
-        group_name: as for `dagster.asset`.
 
     Raises:
         ValueError: the file would not be the task table of the stage.

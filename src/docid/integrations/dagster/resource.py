@@ -245,11 +245,10 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
 def replay_job(asset: Any, *, name: str | None = None) -> Any:
     """Return a job that makes documents again exactly: from the stored row and prompt, without the tables.
 
-    Its partitions are those of the asset, which has to go through `DocsStoreResource.ensure`. What was there goes to
-    history.
+    What was there goes to history.
 
     Args:
-        asset: the asset of a stage's documents.
+        asset: the asset of a stage's documents, which has to go through `DocsStoreResource.ensure`.
         name: the job's name; `replay_<asset>` if not given.
     """
     selection = dg.AssetSelection.assets(asset)
