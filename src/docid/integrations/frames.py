@@ -341,7 +341,7 @@ def documents_to_frame(
 
     The columns: `doc_id`, `task_id`, `parent_doc_id`, `run_id`, `created_at` (UTC), `location`; the sizes in bytes
     `raw_bytes`, `parsed_bytes`, `prompt_bytes`; the texts you ask for (`raw_text`, …); and one for each metadata key
-    (`metadata.<key>` where another column has that name), whose values become JSON text unless they have one type.
+    (`metadata.<key>` where another column has that name): JSON text, unless all values are text, numbers or booleans.
 
     Args:
         store, stage: the store, and one of its stages.
