@@ -1,7 +1,4 @@
-"""HTML as text: every value escaped, every name without what would turn the order of its characters.
-
-For the report page, and for what notebooks show: HTML without script, in the colours of the notebook.
-"""
+"""HTML as text, for the report page and for notebooks: every value escaped, and no script."""
 
 from __future__ import annotations
 
@@ -57,9 +54,6 @@ def row(cells: list[str], *, texts: int) -> str:
         *(element("td", each) for each in others[: texts - 1]),
         *(element("td", each, class_="number") for each in others[texts - 1 :]),
     )
-
-
-# --- views of notebooks ----------------------------------------------------------------------------------------------
 
 
 def heading(kind: str, stage: str, doc_id: str, note: str = "") -> str:

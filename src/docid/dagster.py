@@ -2,10 +2,14 @@
 
 from docid.integrations.dagster.checks import document_checks
 from docid.integrations.dagster.manager import DocsIOManager
-from docid.integrations.dagster.partitions import Registered, document_partitions, parent_input, register_partitions
-from docid.integrations.dagster.resource import DocsStoreResource
-from docid.integrations.dagster.steps import IF_EXISTS_TAG, REPLAY_TAG, TASK_TAG, replay_job
-from docid.integrations.dagster.tables import task_table_asset
+from docid.integrations.dagster.partitions import (
+    Registered,
+    document_partitions,
+    parent_input,
+    register_partitions,
+    task_table_asset,
+)
+from docid.integrations.dagster.resource import IF_EXISTS_TAG, REPLAY_TAG, TASK_TAG, DocsStoreResource, replay_job
 
 __all__ = [
     "IF_EXISTS_TAG",

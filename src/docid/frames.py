@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from docid.integrations.frames.from_frame import frame_to_tasks, reserve_frame
-from docid.integrations.frames.to_frame import documents_to_frame, findings_to_frame, scores_to_frame, tasks_to_frame
+from docid.integrations.frames import (
+    documents_to_frame,
+    findings_to_frame,
+    frame_to_tasks,
+    reserve_frame,
+    scores_to_frame,
+    tasks_to_frame,
+)
 
 __all__ = [
     "documents_to_frame",

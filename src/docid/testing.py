@@ -63,11 +63,7 @@ def moments() -> st.SearchStrategy[datetime]:
 
 
 def documents(**fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Document]:
-    """Return documents of stage `draft`, with few ids and task ids, so that some of them collide.
-
-    Args:
-        fixed: strategies for fields of `Document`, in place of the default ones.
-    """
+    """Return documents of stage `draft`, with few ids and task ids, so that some collide; `fixed` replaces fields."""
     fields: dict[str, st.SearchStrategy[Any]] = {
         "stage": st.just("draft"),
         "doc_id": st.sampled_from(["a1", "b2"]),
@@ -105,19 +101,14 @@ def new_document(doc_id: str = "a1", stage: str = "draft", **fields: Any) -> New
 
 
 class BackendTests:
-    """The tests that every backend must pass: inherit from this class and define the fixture `backend`.
+    """The tests that every backend must pass. What yours promises beyond this needs tests of its own.
 
-    A test module contains::
-
-        import pytest
-        from docid.testing import BackendTests
+    Inherit from this class and define the fixture `backend`::
 
         class TestMyBackend(BackendTests):
             @pytest.fixture
             def backend(self, tmp_path):
                 return MyBackend(tmp_path)  # empty, and another one for each test
-
-    What your backend promises beyond this (surviving a power cut, say) needs tests of its own.
     """
 
     @pytest.fixture
@@ -147,22 +138,18 @@ class BackendTests:
         _check_history(backend)
 
     def test_stages_do_not_share_ids(self, backend: Backend) -> None:
-        draft, essay = _create(backend), _create(backend, stage="essay", raw_text="other", parent_doc_id="a1")
-        _check_stored(backend, draft)
-        _check_stored(backend, essay)
-        assert backend.location("draft", "a1") != backend.location("essay", "a1")
-
-    def test_ids_are_those_of_one_stage(self, backend: Backend) -> None:
         assert list(backend.ids("draft")) == []
         for stage in ("draft-2", "dra", "draft_"):
             _create(backend, "other", stage=stage)
         names = ["a1", "b-2", "c_3", "0", "x" * 64]
-        for doc_id in names:
-            _create(backend, doc_id)
-        _create(backend, "e1", stage="essay")
+        drafts = [_create(backend, doc_id) for doc_id in names]
+        essay = _create(backend, stage="essay", raw_text="other", parent_doc_id="a1")
         assert sorted(backend.ids("draft")) == sorted(names)
-        assert list(backend.ids("essay")) == ["e1"]
+        assert list(backend.ids("essay")) == ["a1"]
         assert list(backend.ids("evaluation")) == []
+        for new in (*drafts, essay):
+            _check_stored(backend, new)
+        assert backend.location("draft", "a1") != backend.location("essay", "a1")
 
     def test_location_names_the_document_and_creates_nothing(self, backend: Backend) -> None:
         assert backend.location("draft", "a1").startswith(backend.root.rstrip("/"))
@@ -195,7 +182,6 @@ class BackendTests:
         assert known is None or "a1" in known
 
     def test_history_gives_the_latest_version_first(self, backend: Backend) -> None:
-        _check_history(backend)
         versions = [_create(backend, raw_text="0"), *(new_document(raw_text=f"{number}") for number in (1, 2, 3))]
         for old, new in pairwise(versions):
             assert _replace(backend, old, new)
@@ -261,11 +247,8 @@ class BackendTests:
         assert (done[0], done[2]) == (True, True)
         assert isinstance(done[1], OSError)
 
-    def test_one_of_several_threads_creates_a_document(self, backend: Backend) -> None:
-        _check_one_wins(backend, "raw_text", lambda new: backend.create(*new))
-
-    def test_one_of_several_threads_replaces_a_version(self, backend: Backend) -> None:
-        old = _create(backend)
+    def test_one_of_several_threads_creates_or_replaces_a_document(self, backend: Backend) -> None:
+        old = _check_one_wins(backend, "raw_text", lambda new: backend.create(*new))
         _check_one_wins(backend, "raw_text", partial(_replace, backend, old))
         _check_history(backend, old)
 
@@ -330,12 +313,14 @@ def _check_history(backend: Backend, *versions: NewDocument) -> None:
     assert list(backend.history("draft", "a1", ALL_FILES)) == [(each.record, each.parts) for each in versions]
 
 
-def _check_one_wins(backend: Backend, field: str, write: Callable[[NewDocument], bool]) -> None:
-    """Write eight versions at the same time; check that one write succeeds and its version is stored."""
+def _check_one_wins(backend: Backend, field: str, write: Callable[[NewDocument], bool]) -> NewDocument:
+    """Write eight versions at the same time; check that one write succeeds and its version is stored; return it."""
     rivals = [new_document(**{field: f"{number}" * 1000}) for number in range(8)]
     done = _run_together([partial(write, new) for new in rivals])
     assert done.count(True) == 1
-    _check_stored(backend, rivals[done.index(True)])
+    winner = rivals[done.index(True)]
+    _check_stored(backend, winner)
+    return winner
 
 
 def _run_together(actions: list[Callable[[], bool]]) -> list[bool]:

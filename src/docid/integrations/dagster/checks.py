@@ -9,12 +9,10 @@ import dagster as dg
 
 from docid.core.findings import LEVELS, Finding
 from docid.core.lineage_rules import is_same_lineage
-from docid.integrations.dagster.partitions import document_partitions, list_keys
-from docid.integrations.dagster.resource import DocsStoreResource, load_row_in_run
+from docid.integrations.dagster.partitions import document_partitions
+from docid.integrations.dagster.resource import DocsStoreResource, list_keys, load_row_in_run
 from docid.store.scanning import examine
 from docid.store.stored import StoredDocument
-
-__all__ = ["document_checks", "find_faults"]
 
 _CHECKS = {
     "lineage": "the document is of the row's task and parent",
@@ -32,7 +30,6 @@ _CHECK_OF_CODE = {
     "unlisted-file": "parts",
 }  # all other codes fail `record`
 _OWN_LEVELS = {"missing-document": "error", "missing-row": "error", "parsed-missing": "error"}
-_LISTED = 10  # findings in the description of one result
 
 
 def document_checks(
@@ -46,9 +43,8 @@ def document_checks(
 ) -> dg.AssetChecksDefinition:
     """Return the checks of a stage's documents: `lineage`, `parent`, `parts`, `record`, for each partition of a run.
 
-    They report the findings of an audit, with its codes, and three of their own: `missing-document` (of `record`: it
-    is not in the store), `missing-row` (of `lineage`: its table has no row for it, does not exist or cannot be used)
-    and `parsed-missing` (of `parts`: it was stored without parsed text).
+    They report the findings of an audit, with its codes, and three of their own: `missing-document` (of `record`),
+    `missing-row` (of `lineage`: its table has no row for it, or cannot be used) and `parsed-missing` (of `parts`).
 
     Args:
         stage: the stage.
@@ -61,8 +57,7 @@ def document_checks(
     of = dg.AssetKey([stage]) if asset is None else asset
     partitions = document_partitions(stage)
     with warnings.catch_warnings():
-        # Checks of single partitions are a preview in Dagster 1.13. Without them Dagster keeps only the result of the
-        # last partition that ran.
+        # A preview in Dagster 1.13, without which it keeps only the result of the last partition that ran.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         specs = [
             dg.AssetCheckSpec(name, asset=of, description=text, blocking=blocking, partitions_def=partitions)
@@ -100,15 +95,14 @@ def document_checks(
 
 def _describe(check: dg.AssetCheckKey, faults: Sequence[Finding], *, documents: int) -> dict[str, Any]:
     """Return the values of a check's result, where it found these faults in so many documents."""
-    levels = LEVELS | _OWN_LEVELS
-    is_error = any(levels[fault.code] == "error" for fault in faults)
+    is_error = any((LEVELS | _OWN_LEVELS)[fault.code] == "error" for fault in faults)
     codes: Any = sorted({fault.code for fault in faults})
     return {
         "asset_key": check.asset_key,
         "check_name": check.name,
         "passed": not faults,
         "severity": dg.AssetCheckSeverity.ERROR if is_error else dg.AssetCheckSeverity.WARN,
-        "description": "; ".join(map(str, faults[:_LISTED])) or None,
+        "description": "; ".join(map(str, faults[:10])) or None,
         "metadata": {"documents": dg.MetadataValue.int(documents), "codes": dg.MetadataValue.json(codes)},
     }
 

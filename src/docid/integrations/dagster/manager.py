@@ -11,14 +11,19 @@ from docid.core.document import Document
 from docid.core.ids import check_doc_id
 from docid.core.lineage_rules import find_differences
 from docid.core.outcomes import Outcome
-from docid.integrations.dagster.partitions import stage_of
-from docid.integrations.dagster.resource import DocsStoreResource, find_policy, load_row
-from docid.integrations.dagster.steps import IF_EXISTS_TAG, StepContext, explain_errors, refuse
+from docid.integrations.dagster.resource import (
+    IF_EXISTS_TAG,
+    DocsStoreResource,
+    StepContext,
+    explain_errors,
+    find_policy,
+    load_row,
+    refuse,
+    stage_of,
+)
 from docid.store.docs_store import DocsStore
 from docid.store.stored import StoredDocument
 from docid.tables.rows import TaskRow
-
-__all__ = ["DocsIOManager"]
 
 
 class DocsIOManager(dg.ConfigurableIOManager):
@@ -31,19 +36,12 @@ class DocsIOManager(dg.ConfigurableIOManager):
     where the parameter is annotated so. An asset without partitions, or one of no child's stage, is given a dict of
     texts by doc id. With several partitions in a step the dict is by the child's doc id, and so it is with one where
     the parameter is annotated as a dict: a range of partitions may end with one.
-
-    Attributes:
-        docs: the store.
     """
 
     docs: DocsStoreResource
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Store what an asset returned.
-
-        Raises:
-            dagster.Failure: as `DocsStoreResource.ensure`; or it is nothing that can be a document of the partition.
-        """
+        """Store what an asset returned; a failure where that is no document of its partition, or docid refuses it."""
         step = StepContext.of(context)
         stage = step.named_stage
         if len(step.keys) == 1 and not isinstance(obj, dict):
@@ -61,9 +59,7 @@ class DocsIOManager(dg.ConfigurableIOManager):
         document, location = _read_returned(obj, row), store.location(stage, doc_id)
         if isinstance(document, Document):
             outcome = store.write(document, if_exists=find_policy(self.docs, step.tags)).outcome
-            sizes = {part: len(text.encode()) for part, text in document.parts().items()}
-            if outcome == Outcome.KEPT:
-                sizes = store.open(stage, doc_id).sizes
+            sizes = store.open(stage, doc_id).sizes
         elif document.location == location:
             outcome, sizes = document.outcome or Outcome.KEPT, document.sizes
         else:
@@ -78,11 +74,7 @@ class DocsIOManager(dg.ConfigurableIOManager):
         }
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """Return the text that a child is made from.
-
-        Raises:
-            dagster.Failure: the parent is not in the store, or was stored without parsed text.
-        """
+        """Return what a child is made from; a failure where its parent is not in the store, or has no parsed text."""
         step = StepContext.of(context)
         upstream = stage_of(context.asset_partitions_def) if context.has_asset_partitions else None
         if upstream is None:

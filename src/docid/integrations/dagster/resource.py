@@ -1,16 +1,17 @@
-"""The store of a pipeline's documents, as a resource."""
+"""The store of a pipeline's documents as a resource, and the steps that use it: partitions, tags, rows and failures."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import dagster as dg
 
 from docid.core.document import Document
 from docid.core.outcomes import Policy
 from docid.core.stages import DEFAULT_STAGES, Stages
-from docid.integrations.dagster.steps import IF_EXISTS_TAG, TASK_TAG, StepContext, explain_errors, is_replay, refuse
+from docid.errors import DocidError, DocumentBusy, LineageConflict, StoreUnavailable, TaskTableError, UnreadableDocument
 from docid.operations.curate.replay import replay
 from docid.store.docs_store import DocsStore
 from docid.store.stored import StoredDocument
@@ -18,10 +19,110 @@ from docid.tables.lookup import index_of
 from docid.tables.rows import TaskRow, row_type_of
 from docid.tables.tasks import TaskRows, read_tasks, stage_of_table
 
-__all__ = ["DocsStoreResource", "find_policy", "find_tables", "load_row", "load_row_in_run"]
-
+PARTITIONS = "_documents"  # behind the name of a stage: the name of its partitions
 _POLICIES: tuple[Policy, ...] = get_args(Policy)
-_STORES = 16  # of this process, which are held
+
+IF_EXISTS_TAG = "docid/if_exists"
+"""A tag of a run: `replace` makes another text where a document is there, which goes to history."""
+
+REPLAY_TAG = "docid/replay"
+"""A tag of a run: `true` takes the rows from the stored documents, not the tables, and sends their prompts again."""
+
+TASK_TAG = "docid/task_id"
+"""A tag that a run gets: the task of its partition, whose key tells people nothing."""
+
+
+def refuse(message: str) -> dg.Failure:
+    """Return the failure of a step that would fail again in the same way, so that Dagster does not retry it."""
+    return dg.Failure(message, allow_retries=False)
+
+
+@contextmanager
+def explain_errors() -> Iterator[None]:
+    """Turn an error of docid into a failure of the step; Dagster retries it only where the store may answer later."""
+    try:
+        yield
+    except DocidError as error:
+        facts = {key: str(value) for key, value in vars(error).items() if isinstance(value, (str, tuple)) and value}
+        if isinstance(error, LineageConflict):
+            facts["what to do"] = (
+                "the row is of another task or parent than the document: correct the row, or empty its doc_id and "
+                "reserve another one with a doc_salt; the document is untouched"
+            )
+        elif isinstance(error, UnreadableDocument):
+            facts["what to do"] = error.remedy
+        elif isinstance(error, TaskTableError):
+            # The message lists them.
+            facts = {"what to do": "correct the table, or what builds its rows, and materialise it again"}
+        may_pass = isinstance(error, DocumentBusy) or (isinstance(error, StoreUnavailable) and not error.refused)
+        raise dg.Failure(str(error), metadata=facts, allow_retries=may_pass) from error
+
+
+def stage_of(partitions: dg.PartitionsDefinition | None) -> str | None:
+    """Return the stage whose documents some partitions are."""
+    name = getattr(partitions, "name", None)
+    return name.removesuffix(PARTITIONS) if name is not None and name.endswith(PARTITIONS) else None
+
+
+def list_keys(step: Any, partitions: dg.PartitionsDefinition | None) -> list[str]:
+    """Return the doc ids of a step's partitions."""
+    if partitions is None or not step.has_partitions:
+        return []
+    span = step.partition_key_range
+    if span.start == span.end:
+        return [span.start]
+    # A range of a backfill that is one run: dynamic partitions have the order in which they were added.
+    keys = list(step.instance.get_dynamic_partitions(getattr(partitions, "name", "")))
+    return keys[keys.index(span.start) : keys.index(span.end) + 1]
+
+
+class StepContext(NamedTuple):
+    """What a context says of its step: the stage and doc ids of its partitions, its run's tags, the rows it used."""
+
+    stage: str | None
+    keys: list[str]
+    tags: Mapping[str, str]
+    rows: dict[tuple[str, str, str], TaskRow]
+
+    @classmethod
+    def of(cls, context: Any) -> "StepContext":
+        """Return the step of an asset's, an input's or an output's context."""
+        if isinstance(context, dg.OutputContext):
+            # Its public attributes: the context that a test builds has no step.
+            partitions = context.asset_partitions_def if context.has_asset_partitions else None
+            keys = [] if partitions is None else list(context.asset_partition_keys)
+            try:
+                step = context.step_context
+            except dg.DagsterInvariantViolationError:
+                return cls(stage_of(partitions), keys, {}, {})
+        else:
+            of_input = isinstance(context, dg.InputContext)
+            step = context.step_context if of_input else context.get_step_execution_context()
+            partitions = None if step.assets_def is None else step.assets_def.partitions_def
+            keys = list_keys(step, partitions)
+        rows = _rows_of_try(step.dagster_run.run_id, step.step.key, step.previous_attempt_count)
+        return cls(stage_of(partitions), keys, step.dagster_run.tags, rows)
+
+    @property
+    def named_stage(self) -> str:
+        """The stage; a failure where the asset has no documents as partitions."""
+        if self.stage is None:
+            raise refuse("this asset has no documents as partitions; expected partitions_def=document_partitions(…)")
+        return self.stage
+
+
+@lru_cache(8)
+def _rows_of_try(*_: object) -> dict[tuple[str, str, str], TaskRow]:
+    """Return the rows of a step: if the table changes meanwhile, a document keeps the parent that it was made from."""
+    return {}
+
+
+def is_replay(tags: Mapping[str, str]) -> bool:
+    """Return whether a run with these tags is a replay; a failure where the tag is neither true nor false."""
+    tag = tags.get(REPLAY_TAG, "false")
+    if tag not in {"true", "false"}:
+        raise refuse(f"tag {REPLAY_TAG}: expected true or false, got {tag!r}")
+    return tag == "true"
 
 
 class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # nothing is configured beyond the fields
@@ -46,7 +147,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
     durability: str = "full"
 
     def store(self) -> DocsStore:
-        """Return the store."""
+        """Return the store, one for each process."""
         return _open_store(self.root, self.stages, self.durability)
 
     def row_type(self, stage: str) -> type[TaskRow]:
@@ -54,11 +155,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
         return row_type_of(stage, Stages.parse(self.stages))
 
     def table(self, stage: str) -> str:
-        """Return the path of a stage's task table.
-
-        Raises:
-            FileNotFoundError: there is none.
-        """
+        """Return the path of a stage's task table; raise FileNotFoundError if there is none, or more than one."""
         found = find_tables(self, stage)
         if len(found) != 1:
             wrong = f"{', '.join(found)}: expected one task table" if found else "no task table"
@@ -79,8 +176,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
             doc_id: which of the step's partitions, where it has several.
 
         Raises:
-            dagster.Failure: there is no such row, no table, or a faulty one, and it is not tried again; or the table
-                cannot be read.
+            dagster.Failure: there is no such row, no table, or a faulty one; or the table cannot be read.
         """
         step = StepContext.of(context)
         stage = step.named_stage
@@ -108,8 +204,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
             generate: is given the prompt and returns what the model wrote.
             prompt: the prompt, or what renders it.
             parse: is given what the model wrote and returns the parsed text, which children are made from; the text
-                itself if not given. Where it raises, or returns anything but text, the document is stored without
-                parsed text, and the check `parts` fails.
+                itself if not given. Where it raises, or returns anything but text, the document has no parsed text.
             metadata: the caller's keys of the record.
             doc_id: which of the step's partitions, where it has several.
 
@@ -117,8 +212,8 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
             The stored document, to be returned from the asset; its `outcome` says what became of it.
 
         Raises:
-            dagster.Failure: the id is taken by another lineage, the parent is missing, and whatever else docid
-                refuses; nothing was written, and it is not tried again, unless an object store did not answer.
+            dagster.Failure: docid refuses it: the id is taken by another lineage, say, or the parent is missing.
+                Nothing was written, and Dagster does not retry it, unless an object store did not answer.
         """
         row = self.task(context, doc_id)
         if doc_id is None:
@@ -139,11 +234,31 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
             )
 
         with explain_errors():
-            replace = policy == "replace" and not _is_of_this_run(context, store, row)
-            return store.ensure(row, make, if_exists="replace" if replace else "keep")
+            # Where Dagster retries the step, the document may come from its earlier try.
+            if policy == "replace" and context.retry_number and store.exists(row.stage, row.doc_id):
+                created_at = store.open(row.stage, row.doc_id).created_at
+                began = context.instance.get_run_record_by_id(context.run.run_id).create_timestamp
+                policy = "keep" if created_at is not None and created_at >= began else policy
+            return store.ensure(row, make, if_exists="replace" if policy == "replace" else "keep")
 
 
-# What the other modules of the integration ask of a resource.
+def replay_job(asset: Any, *, name: str | None = None) -> Any:
+    """Return a job that makes documents again exactly: from the stored row and prompt, without the tables.
+
+    What was there goes to history.
+
+    Args:
+        asset: the asset of a stage's documents, which has to go through `DocsStoreResource.ensure`.
+        name: the job's name; `replay_<asset>` if not given.
+    """
+    selection = dg.AssetSelection.assets(asset)
+    key = asset.key if isinstance(asset, dg.AssetsDefinition) else dg.AssetKey.from_coercible(asset)
+    return dg.define_asset_job(
+        name or f"replay_{key.to_python_identifier()}",
+        selection=selection | selection.required_multi_asset_neighbors(),
+        tags={REPLAY_TAG: "true"},
+        description="Makes documents again from their stored rows and prompts; what was there goes to history.",
+    )
 
 
 def find_tables(docs: DocsStoreResource, stage: str) -> list[str]:
@@ -193,7 +308,7 @@ def find_policy(docs: DocsStoreResource, tags: Mapping[str, str]) -> Policy:
     return policy
 
 
-@lru_cache(_STORES)
+@lru_cache(16)
 def _open_store(root: str, stages: str, durability: Any) -> DocsStore:
     return DocsStore(root, stages=Stages.parse(stages), durability=durability)
 
@@ -214,12 +329,3 @@ def _try_parse(context: Any, parse: Callable[[str], str | None], raw: str) -> st
         context.log.warning("stored without parsed text, as parsing failed: %r", error)
         return None
     return parsed
-
-
-def _is_of_this_run(context: Any, store: DocsStore, row: TaskRow) -> bool:
-    """Return whether the document that is there comes from an earlier try of this step, which Dagster now retries."""
-    if not context.retry_number or not store.exists(row.stage, row.doc_id):
-        return False
-    created_at = store.open(row.stage, row.doc_id).created_at
-    began = context.instance.get_run_record_by_id(context.run.run_id).create_timestamp
-    return created_at is not None and created_at >= began

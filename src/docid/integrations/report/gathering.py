@@ -14,26 +14,23 @@ import orjson
 
 from docid._text import utf8
 from docid.core.document import PART_FILES, timestamp
+from docid.core.findings import Finding
 from docid.core.metadata import is_too_deep
 from docid.errors import DocidError
 from docid.store.backends.local.backend import LocalBackend
 from docid.store.stored import StoredDocument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from docid.core.document import Part
-    from docid.core.findings import Finding, Progress
+    from docid.core.findings import Progress
     from docid.store.docs_store import DocsStore
 
     Row = dict[str, Any]  # a document, as the script of the page reads it
 
-__all__ = ["Documents", "Limits", "gather", "report_progress"]
-
-_DEEPEST = 200  # levels of lists and dicts
 _STRIDE = 1_000  # items between two reports of progress
 _LONGEST = 10_000  # characters of a name, and of a metadata value
-_EXACT = 2**53  # a browser rounds whole numbers beyond this
 
 
 class Limits(NamedTuple):
@@ -52,50 +49,44 @@ class Limits(NamedTuple):
     text: int = 100_000
 
 
-class Documents(NamedTuple):
-    """The documents of a store, as the page holds them.
-
-    Attributes:
-        data: what the script of the page reads.
-        there: how many documents the store has.
-        shown: how many of them the page holds.
-        texts: how many texts the page holds.
-        texts_there: how many texts the documents on it have.
-    """
-
-    data: dict[str, Any]
-    there: int
-    shown: int
-    texts: int
-    texts_there: int
-
-
-def gather(store: DocsStore, directory: str | None, limits: Limits, progress: Progress | None) -> Documents:
+def gather(
+    store: DocsStore, directory: str | None, limits: Limits, progress: Progress | None
+) -> tuple[dict[str, Any], dict[str, int]]:
     """Read every record of a store once, then the texts of those documents that the page has room for.
 
-    Documents that cannot be read are included, as far as their record goes; the audit says what is wrong with them.
-
-    Args:
-        store: the store.
-        directory: the directory of the page, where its links start; None for absolute links.
-        limits: how much the page holds.
-        progress: as for `audit`.
+    Return what the script of the page reads, and the counts of `Page`. Documents that cannot be read are included, as
+    far as their record goes; the audit says what is wrong with them.
     """
     stages: list[dict[str, Any]] = []
     rows: list[tuple[str, Row]] = []
-    there = 0
+    there, room = 0, limits.records
     for number, stage in enumerate(store.stages):
         # Each stage gets an equal share of the room that the stages before it have left.
-        room = (limits.documents - len(rows)) // (len(store.stages) - number)
-        of_stage, count = _load_rows(store, stage, room, progress)
+        share = (limits.documents - len(rows)) // (len(store.stages) - number)
+        of_stage, count = _load_rows(store, stage, share, progress)
         there += count
         rows += [(stage, row) for row in of_stage]
-        parent = store.stages.parent_of(stage)
-        stages.append({"name": stage, "parent": parent, "documents": of_stage, **_find_places(store, stage, directory)})
-    _cut_records([row for _, row in rows], limits)
-    texts = _add_texts(store, rows, limits, progress)
-    texts_there = sum(size is not None for _, row in rows for size in row["sizes"])
-    return Documents({"parts": list(PART_FILES.values()), "stages": stages}, there, len(rows), texts, texts_there)
+        for row in of_stage:
+            room -= _cut_record(row, min(room, limits.text))
+        before, _, behind = store.location(stage, "0").rpartition("0")
+        stages.append(
+            {
+                "name": stage,
+                "parent": store.stages.parent_of(stage),
+                "documents": of_stage,
+                "before": _make_exact(before),
+                "behind": behind,
+                # Only the local backend has files to link.
+                "link": _make_link(before, directory) if isinstance(store.backend, LocalBackend) else None,
+            }
+        )
+    counts = {
+        "documents": there,
+        "shown": len(rows),
+        "texts": _add_texts(store, rows, limits, progress),
+        "texts_there": sum(size is not None for _, row in rows for size in row["sizes"]),
+    }
+    return {"parts": list(PART_FILES.values()), "stages": stages, "isCut": len(rows) < there}, counts
 
 
 def report_progress(progress: Progress | None, what: str, done: int) -> None:
@@ -111,11 +102,12 @@ def _load_rows(store: DocsStore, stage: str, room: int, progress: Progress | Non
     def load() -> Iterator[Row]:
         nonlocal there
         for found in store.scan(stage):
+            if isinstance(found, Finding) and not (found.doc_id and found.level == "error"):
+                continue
             row = _make_row(found) if isinstance(found, StoredDocument) else _make_broken_row(store, found)
-            if row is not None:
-                there += 1
-                report_progress(progress, f"records of stage {stage}", there)
-                yield {key: _make_exact(value) for key, value in row.items() if value is not None}
+            there += 1
+            report_progress(progress, f"records of stage {stage}", there)
+            yield {key: _make_exact(value) for key, value in row.items() if value is not None}
 
     # nsmallest reads nothing if it is to return nothing.
     first = nsmallest(max(room, 1), load(), key=lambda row: (row.get("task", ""), row["id"]))[:room]
@@ -138,13 +130,10 @@ def _make_row(document: StoredDocument) -> Row:
         "legacy": document.legacy or None,
     }
     # The JSON writer refuses deeper metadata.
-    return row | {"metadata": None, "cut": True} if is_too_deep(document.metadata, _DEEPEST) else row
+    return row | {"metadata": None, "cut": True} if is_too_deep(document.metadata, 200) else row
 
 
-def _make_broken_row(store: DocsStore, finding: Finding) -> Row | None:
-    """Return an unreadable document, as far as its record goes; None if the finding is about something else."""
-    if finding.level != "error" or not finding.doc_id:
-        return None
+def _make_broken_row(store: DocsStore, finding: Finding) -> Row:
     row: Row = {"id": finding.doc_id, "broken": True, "sizes": [None] * len(PART_FILES)}
     with contextlib.suppress(DocidError, OSError):
         record = store.open(finding.stage, finding.doc_id)
@@ -162,34 +151,30 @@ def _make_exact(value: Any) -> Any:
         return utf8(value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…")
     if isinstance(value, float) and not isfinite(value):
         return str(value)  # from a legacy record
-    return str(value) if isinstance(value, int) and abs(value) > _EXACT else value
+    return str(value) if isinstance(value, int) and abs(value) > 2**53 else value
 
 
-def _cut_records(rows: Iterable[Row], limits: Limits) -> None:
-    """Remove the metadata and hashes that the page has no room for; it links those records instead."""
-    room = limits.records
-    for row in rows:
-        size = len(orjson.dumps([row.get("metadata"), row.get("sha256")]))
-        if size > min(room, limits.text):
-            row.pop("metadata", None)
-            row.pop("sha256", None)
-            row["cut"] = True
-        else:
-            room -= size
+def _cut_record(row: Row, room: int) -> int:
+    """Return the bytes of a record; remove what the page has no room for, as it links the record instead."""
+    size = len(orjson.dumps([row.get("metadata"), row.get("sha256")]))
+    if size <= room:
+        return size
+    for key in ("metadata", "sha256"):
+        row.pop(key, None)
+    row["cut"] = True
+    return 0
 
 
 def _add_texts(store: DocsStore, rows: list[tuple[str, Row]], limits: Limits, progress: Progress | None) -> int:
     """Add texts to their documents while there is room, the prompts last; return how many."""
-    waves: tuple[tuple[Part, ...], ...] = (("raw", "parsed"), ("prompt",))
+    waves: list[list[Part]] = [["raw", "parsed"], ["prompt"]]
     room, count = limits.texts, 0
 
-    def find_fitting(parts: tuple[Part, ...]) -> Iterator[tuple[str, Row, list[Part]]]:
+    def find_fitting(parts: list[Part]) -> Iterator[tuple[str, Row, list[Part]]]:
         for stage, row in rows:
             sizes = dict(zip(PART_FILES, row["sizes"], strict=True))
-            fitting: list[Part] = [
-                part for part in parts if sizes[part] is not None and sizes[part] <= min(room, limits.text)
-            ]
-            if fitting:
+            known = (part for part in parts if sizes[part] is not None)
+            if fitting := [part for part in known if sizes[part] <= min(room, limits.text)]:
                 yield stage, row, fitting
 
     def read(item: tuple[str, Row, list[Part]]) -> tuple[Row, dict[Part, str]]:
@@ -209,14 +194,6 @@ def _add_texts(store: DocsStore, rows: list[tuple[str, Row]], limits: Limits, pr
                     count += 1
                     report_progress(progress, "texts", count)
     return count
-
-
-def _find_places(store: DocsStore, stage: str, directory: str | None) -> dict[str, str | None]:
-    """Return the text before and after a doc id in its location, and the beginning of a link to its files."""
-    before, _, behind = store.location(stage, "0").rpartition("0")
-    # Only the local backend has files to link.
-    link = _make_link(before, directory) if isinstance(store.backend, LocalBackend) else None
-    return {"before": _make_exact(before), "behind": behind, "link": link}
 
 
 def _make_link(path: str, directory: str | None) -> str:

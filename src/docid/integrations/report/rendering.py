@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
+from statistics import fmean, median
 from string import Template
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,34 +20,31 @@ from docid._version import __version__
 from docid.core.document import timestamp
 from docid.core.findings import LABELS
 from docid.core.stages import DEFAULT_STAGES, Stages
-from docid.integrations.report.charts import Spread, draw_coverage_bar, draw_histogram
-from docid.integrations.report.gathering import Documents, Limits, gather, report_progress
+from docid.integrations.report.gathering import Limits, gather, report_progress
 from docid.operations.audit import audit
 from docid.operations.curate.scores import scored_by, scores
 from docid.store.docs_store import DocsStore
 from docid.tables.atomicfile import AtomicFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from concurrent.futures import Executor
 
-    from docid.core.findings import Finding, Progress
+    from docid.core.findings import Progress
     from docid.operations.audit import AuditReport
     from docid.tables.rows import TaskRow
 
     ScoresByKind = dict[tuple[str, str], list[float | None]]  # by template and model; None for a document without one
 
-__all__ = ["Page", "page", "write_page", "write_report"]
-
 _FINDINGS = 1_000  # of each code
+_BINS = 20
+_WIDTH, _HEIGHT = 160, 28  # of a plot
 
 
 class Page(NamedTuple):
-    """A report page, and what it holds.
+    """A report page (`html`), the report of the audit, and how much of the store the page holds.
 
     Attributes:
-        html: the page.
-        audit: the report of the audit.
         documents: how many documents the store has, unreadable ones included.
         shown: how many of them the page holds.
         texts: how many of their texts it holds.
@@ -82,22 +80,19 @@ def page(
     title: str | None = None,
     progress: Progress | None = None,
 ) -> Page:
-    """Return a page that shows a store and its task tables. Write nothing.
+    """Return a page that shows a store and its task tables.
 
-    The page runs only its own script, loads nothing, and shows every text as text. Its findings name the documents
-    that cannot be read.
+    The page runs only its own script, loads nothing, and shows every text as text.
 
     Args:
         store: a store, or its directory.
-        tables: the table of each stage, as for `audit`.
+        tables, verify, executor, stale_after, progress: as for `audit`.
         stages: the pipeline's stages; default: those of the store.
         score_stage: the stage whose parsed texts are scores; default: the last one.
-        verify, executor, stale_after: as for `audit`.
         limits: how much of the store the page holds; it links the rest.
         directory: the directory that the page will be in, for relative links to the files of documents; default:
             absolute links.
         title: the heading; default: `docid report`.
-        progress: as for `audit`.
 
     Raises:
         TaskTableError, InvalidName, OSError: as for `audit`.
@@ -114,26 +109,27 @@ def page(
     report = audit(
         store, tables, stages=stages, verify=verify, executor=executor, stale_after=stale_after, progress=progress
     )
-    documents = gather(store, None if directory is None else os.fspath(directory), limits, progress)
+    data, counts = gather(store, None if directory is None else os.fspath(directory), limits, progress)
     by_kind: ScoresByKind = {}
     for done, each in enumerate(scores(store, scored), 1):
         by_kind.setdefault((each.template_id, each.model_id), []).append(each.score)
         report_progress(progress, f"scores of stage {scored}", done)
     heading = title or "docid report"
-    style, script = (Path(__file__).with_name(file).read_text("utf-8") for file in ("page.css", "page.js"))
-    html = Template(Path(__file__).with_name("page.html").read_text("utf-8")).substitute(
+    files = {kind: Path(__file__).with_name(f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html")}
+    # A Content-Security-Policy admits the style and the script by their hashes.
+    hashes = {kind: b64encode(sha256(content.encode()).digest()).decode() for kind, content in files.items()}
+    html = Template(files["html"]).substitute(
         title=text(heading),
-        style=style,
-        style_hash=_hash_source(style),
-        script=script,
-        script_hash=_hash_source(script),
+        style=files["css"],
+        style_hash=f"'sha256-{hashes['css']}'",
+        script=files["js"],
+        script_hash=f"'sha256-{hashes['js']}'",
         header=_render_header(store, report, heading),
         sections="\n".join([_render_coverage(report), _render_findings(report), _render_scores(scored, by_kind)]),
-        notes=_render_notes(documents),
-        data=_render_data(documents, report),
+        notes=_render_notes(**counts),
+        data=_render_data(data, report),
     )
-    count = sum(score is not None for of_kind in by_kind.values() for score in of_kind)
-    return Page(html, report, documents.there, documents.shown, documents.texts, documents.texts_there, count)
+    return Page(html, report, **counts, scores=sum(score is not None for each in by_kind.values() for score in each))
 
 
 def write_report(
@@ -150,18 +146,15 @@ def write_report(
     title: str | None = None,
     progress: Progress | None = None,
 ) -> Page:
-    """Write the page that `page` returns to a file; return the page.
+    """Write the page that `page` returns to a file, replacing it atomically; return the page.
 
-    The file is replaced atomically. Links to the files of documents are relative, so that you can move the page and
-    the store together.
+    Links to the files of documents are relative, so that you can move the page and the store together.
 
     Args:
-        path: the file.
-        store, tables, stages, score_stage, verify, executor, stale_after, limits, title, progress: as for `page`.
+        path: the file; the other arguments are those of `page`.
 
     Raises:
-        TaskTableError, InvalidName: as for `page`.
-        OSError: as for `page`, or the file cannot be written; the old file stays.
+        TaskTableError, InvalidName, OSError: as for `page`, or the file cannot be written; the old file stays.
 
     Example:
         >>> import pathlib, tempfile
@@ -195,14 +188,11 @@ def write_page(path: str | os.PathLike[str], made: Page) -> None:
         made: the page, from `page` with the file's directory as `directory`.
 
     Raises:
-        OSError: the file cannot be written; the old file stays.
+        OSError: the old file stays.
     """
     with AtomicFile(os.fspath(path)) as new:
         new.stream.write(made.html.encode())
         new.commit()
-
-
-# --- the parts of the page -----------------------------------------------------------------------------------------
 
 
 def _render_header(store: DocsStore, report: AuditReport, title: str) -> str:
@@ -249,20 +239,18 @@ def _render_findings(report: AuditReport) -> str:
     names = ["document", "task", "where", "what is wrong", "what to do"]
     by_code = []
     for code, found in report.by_code().items():
-        rows = (row(_render_cells(each), texts=5) for each in found[:_FINDINGS])
+        rows = []
+        for each in found[:_FINDINGS]:
+            key = f"{each.stage}/{each.doc_id}"
+            document = element("a", name(key), href=f"#{key}") if each.doc_id else name(each.stage)
+            task = name("—" if each.task_id is None else each.task_id)
+            rows.append(row([document, task, name(each.where), text(each.message), text(each.hint)], texts=5))
         table = _render_table(names, rows, caption=f"Findings of code {text(code)}", class_="findings")
         left_out = len(found) - _FINDINGS
         more = element("p", f"… and {number(left_out)} more.") if left_out > 0 else ""
         summary = element("summary", f"{text(code)} ({found[0].level}): {number(len(found))}")
         by_code.append(element("details", summary, table, more, class_=found[0].level))
     return _render_section("Findings", *by_code, id_="findings")
-
-
-def _render_cells(finding: Finding) -> list[str]:
-    key = f"{finding.stage}/{finding.doc_id}"
-    document = element("a", name(key), href=f"#{key}") if finding.doc_id else name(finding.stage)
-    task = name("—" if finding.task_id is None else finding.task_id)
-    return [document, task, name(finding.where), text(finding.message), text(finding.hint)]
 
 
 def _render_scores(stage: str, by_kind: ScoresByKind) -> str:
@@ -276,43 +264,72 @@ def _render_scores(stage: str, by_kind: ScoresByKind) -> str:
     rows = []
     for (template, model), of_kind in sorted(by_kind.items()):
         found = [score for score in of_kind if score is not None]
-        plot, numbers = "", ["—"] * 4
+        plot, spread = "", ["—"] * 4
         if found:
-            spread = Spread.of(found)
             plot = draw_histogram(found, least, most)
-            numbers = [f"{value:g}" for value in (spread.least, spread.median, round(spread.mean, 3), spread.most)]
+            spread = [f"{value:g}" for value in (min(found), median(found), round(fmean(found), 3), max(found))]
         counts = [number(len(found)), number(len(of_kind) - len(found))]
-        rows.append(row([name(template or "—"), name(model or "—"), plot, *counts, *numbers], texts=3))
+        rows.append(row([name(template or "—"), name(model or "—"), plot, *counts, *spread], texts=3))
     names = ["template", "model", f"from {least:g} to {most:g}", "scores", "without", "least", "median", "mean", "most"]
     table = _render_table(names, rows, caption="Scores by template and model")
     legend = "The line in each plot is the median; plots have one range, and each its own height."
     return _render_section(heading, table, element("p", legend, class_="faint"), id_="scores")
 
 
-def _render_notes(documents: Documents) -> str:
+def _render_notes(documents: int, shown: int, texts: int, texts_there: int) -> str:
     """Return what the page leaves out."""
-    notes = []
-    there, shown, texts, texts_there = (number(count) for count in documents[1:])
-    if documents.shown < documents.there:
-        notes.append(element("p", f"The page has {shown} of {there} documents: of each stage the first by task."))
-    if documents.texts < documents.texts_there:
-        note = f"It has {texts} of {texts_there} texts; the others are linked, where there are files."
-        notes.append(element("p", note, class_="faint"))
-    return "".join(notes)
+    cut = f"The page has {shown:,} of {documents:,} documents: of each stage the first by task."
+    linked = f"It has {texts:,} of {texts_there:,} texts; the others are linked, where there are files."
+    notes = element("p", cut) if shown < documents else ""
+    return notes + (element("p", linked, class_="faint") if texts < texts_there else "")
 
 
-def _render_data(documents: Documents, report: AuditReport) -> str:
+def _render_data(data: dict[str, Any], report: AuditReport) -> str:
     """Return what the script reads, as JSON that cannot end its element."""
     about_documents = (finding for finding in report.findings if finding.doc_id)
     findings = [
         [utf8(part) for part in (f"{each.stage}/{each.doc_id}", each.level, f"{each.code}: {each.message}")]
         for each in islice(about_documents, _FINDINGS * 10)
     ]
-    data = {**documents.data, "findings": findings, "isCut": documents.shown < documents.there}
     # Escape what ends the element or opens a comment in it; JSON reads the escapes as the same text.
-    return orjson.dumps(data).decode().replace("</", "<\\/").replace("<!--", "\\u003c!--")
+    return orjson.dumps(data | {"findings": findings}).decode().replace("</", "<\\/").replace("<!--", "\\u003c!--")
 
 
-def _hash_source(content: str) -> str:
-    """Return the source expression with which a Content-Security-Policy admits this content."""
-    return f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'"
+def draw_coverage_bar(written: int, pending: int, rows: int) -> str:
+    """Return a bar of the rows of a stage: written, pending, and the others, which have findings."""
+    shares = [("written", written), ("pending", pending), ("other", max(0, rows - written - pending))]
+    bars, x = [], 0.0
+    for (kind, count), height in zip(shares, (12, 8, 4), strict=True):  # heights, for those who see no colours
+        width = _WIDTH * count / rows if rows else 0.0
+        bars.append(_draw_bar(x, 12 - height, width, height, kind))
+        x += width
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in shares)
+    return _draw_picture(12, f"of {rows:,} rows: {counts}", bars)
+
+
+def draw_histogram(numbers: Sequence[float], least: float, most: float) -> str:
+    """Return a plot of how many numbers are in each of 20 equal parts of the range from `least` to `most`."""
+    counts = [0] * _BINS
+    span = most - least
+    for each in numbers:
+        counts[min(_BINS - 1, int((each - least) / span * _BINS)) if span else _BINS // 2] += 1
+    width = _WIDTH / _BINS
+    heights = [_HEIGHT * count / max(counts) for count in counts]
+    shapes = [
+        _draw_bar(position * width + 0.5, _HEIGHT - height, width - 1, height)
+        for position, height in enumerate(heights)
+        if height
+    ]
+    x = f"{(median(numbers) - least) / span * _WIDTH if span else _WIDTH / 2:.1f}"
+    shapes.append(element("line", x1=x, x2=x, y1="0", y2=f"{_HEIGHT}", class_="median"))
+    title = f"{len(numbers):,} scores from {min(numbers):g} to {max(numbers):g}, median {median(numbers):g}"
+    return _draw_picture(_HEIGHT, title, shapes)
+
+
+def _draw_bar(x: float, y: float, width: float, height: float, kind: str = "bar") -> str:
+    return element("rect", x=f"{x:.1f}", y=f"{y:.1f}", width=f"{width:.1f}", height=f"{height:.1f}", class_=kind)
+
+
+def _draw_picture(height: int, title: str, shapes: Sequence[str]) -> str:
+    size = {"width": str(_WIDTH), "height": str(height), "viewBox": f"0 0 {_WIDTH} {height}"}
+    return element("svg", element("title", title), *shapes, role="img", aria_label=title, **size)

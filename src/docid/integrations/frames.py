@@ -1,0 +1,468 @@
+"""Data frames of pandas, polars and pyarrow, through narwhals: tasks, stored documents, scores and findings."""
+
+from __future__ import annotations
+
+import json
+import numbers
+from contextlib import contextmanager
+from datetime import date, datetime, time
+from decimal import Decimal
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+try:
+    import narwhals as nw
+except ImportError as error:  # pragma: no cover  - tested in an environment without it
+    raise ImportError("docid.frames needs narwhals: pip install 'docid-store[frames]'") from error
+
+from docid._text import shown, utf8
+from docid.core.document import PART_FILES
+from docid.core.findings import FIELDS
+from docid.core.ids import check_stage, reserve_doc_ids
+from docid.core.metadata import shallow
+from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
+from docid.core.task import is_missing
+from docid.errors import DocidError, Problem, StoreUnavailable, TaskTableError
+from docid.operations.curate.scores import Score
+from docid.store.scanning import scan
+from docid.store.stored import StoredDocument
+from docid.tables.csvfile import Faults, find_misspelling, format_names
+from docid.tables.reserve import check_noted, reserve_tasks
+from docid.tables.rows import TaskRow, format_cells, schema_of
+from docid.tables.tasks import TaskRows, build_row_parser, check_row, take_header
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from narwhals.typing import IntoDataFrame
+
+    from docid.core.document import Part
+    from docid.operations.audit import AuditReport
+    from docid.store.docs_store import DocsStore
+
+    Frame = TypeVar("Frame", bound=IntoDataFrame)
+    Row = TypeVar("Row", bound=TaskRow)
+    Library = Literal["pandas", "polars", "pyarrow"]
+    Columns = dict[str, tuple[type, Sequence[Any]]]  # by name: the type of the values, and the values or None
+
+_OWN_IDS = ("doc_id", "doc_run_id", "doc_salt")
+_IDS = (*_OWN_IDS, "parent_doc_id", "source_doc_id")
+_NO_COLUMN = "missing from the frame"
+_LIBRARIES: tuple[Library, ...] = ("pandas", "polars", "pyarrow")
+_DOCUMENT_FIELDS = ("doc_id", "task_id", "parent_doc_id", "run_id", "created_at", "location")
+_EXACT = 2**53  # a float rounds whole numbers beyond this
+
+
+def reserve_frame(
+    frame: Frame,
+    *,
+    stage: str,
+    task_id: str | None = None,
+    run_id: str | None = None,
+    salt: str | None = None,
+    parents: IntoDataFrame | Mapping[str, str] | Iterable[TaskRow] | None = None,
+    stages: Stages = DEFAULT_STAGES,
+) -> Frame:
+    """Return the frame with the column `doc_id`: the id of each row's document.
+
+    The rules are those of `reserve_tasks`: an id that is set stays; `doc_run_id` and `doc_salt` record the run id and
+    salt of a new id, and a row that has its own uses them. The other columns, the order of the rows and the index of
+    pandas stay as they are. The given frame is not changed.
+
+    Args:
+        frame: a data frame of pandas, polars or pyarrow, one row for each document.
+        stage: the stage of its rows.
+        task_id: the column with the task ids, as text; default `<stage>_task_id`.
+        run_id, salt: as for `reserve_doc_id`, for every row without a `doc_id`.
+        parents: fill `parent_doc_id` from these: a frame with the columns `<parent stage>_task_id` and `doc_id`, or
+            rows, or doc ids by task id. A row finds its parent by its own column `<parent stage>_task_id`.
+        stages: the pipeline's stages; they name the parent stage.
+
+    Raises:
+        TaskTableError: a column is missing; a task id is empty, not text, or refused by the id scheme; two rows have
+            the same doc id; a parent is not found. All faults are reported together, with rows counted from 1.
+        InvalidName: the stage, run id or salt.
+        TypeError: `frame` is not a data frame, or is a lazy one.
+        ValueError: there are parents, but `stages` does not contain the stage.
+
+    Example:
+        >>> import polars
+        >>> tasks = polars.DataFrame({"draft_task_id": ["t-1", "t-2"], "words": [300, 900]})
+        >>> reserve_frame(tasks, stage="draft").rows()
+        [('t-1', 300, 'dqklum3h18qwxpcp'), ('t-2', 900, 'odk354mkj1hfs43a')]
+    """
+    column = f"{check_stage(stage)}_task_id" if task_id is None else task_id
+    check_noted(run_id, salt)
+    row_type = TaskRow.of(stage, stages.parent_of(stage) if stage in check_stages(stages) else None)
+    if parents is not None and stage not in stages:
+        hint = f"as stages=Stages.chain('…', {stage!r})"
+        raise ValueError(f"parents: expected None, or stages that say what stage {stage!r} comes from, {hint}")
+    hint = "" if task_id else "; task_id= says which it is"
+    df = _select_columns(frame, [column], _list_id_columns(row_type)[1:], hint=hint)
+    of_parents = _load_parents(parents, row_type.parent_stage)
+    notes = {"run_id": run_id, "salt": salt}
+    filled = None
+    if of_parents is None and all(df[name].is_null().all() for name in _OWN_IDS if name in df.columns):
+        filled = _derive_ids(df[column].to_list(), stage, notes)
+    filled = filled or _reserve_rows(df, column, row_type, notes, of_parents)
+    series = [nw.new_series(name, texts, nw.String(), backend=df.implementation) for name, texts in filled.items()]
+    given = cast("Any", frame)
+    if nw.dependencies.is_pandas_dataframe(given):
+        # pandas itself keeps the index, `attrs`, and names that are not text or not unique.
+        return given.assign(**{each.name: each.to_native().array for each in series})  # type: ignore[no-any-return]
+    return _open_frame(given).with_columns(*series).to_native()  # type: ignore[no-any-return]
+
+
+def _derive_ids(tasks: list[Any], stage: str, notes: Mapping[str, str | None]) -> dict[str, list[Any]] | None:
+    """Return what `_reserve_rows` does, eight times as fast where only the task decides; None if a row is faulty."""
+    try:
+        # The words that mean "missing" have at most four letters; the id scheme refuses blanks around them.
+        if any(is_missing(task) for task in tasks if len(task) <= 4):  # noqa: PLR2004 - see above
+            return None
+        filled: dict[str, list[Any]] = {"doc_id": reserve_doc_ids(stage, tasks, **notes)}
+    except (TypeError, ValueError):
+        return None
+    return filled | {f"doc_{note}": [text] * len(tasks) for note, text in notes.items() if text is not None}
+
+
+def _reserve_rows(
+    df: nw.DataFrame[Any], column: str, row_type: type[TaskRow], notes: Mapping[str, str | None], parents: Any
+) -> dict[str, list[Any]]:
+    """Return the columns to fill, as `reserve_tasks` fills them row by row."""
+    own = f"{row_type.stage}_task_id"
+    names = (*(each.name for each in schema_of(row_type).columns), f"{row_type.parent_stage}_task_id")
+    sources = {name: name for name in names if name in df.columns} | {own: column}
+    table = df.select(**{name: nw.col(source) for name, source in sources.items()})
+    with _restate_faults({own: column}):
+        rows = list(reserve_tasks(_load_rows(table, row_type, reserved=False), row_type, **notes, parents=parents))
+    filled = ["doc_id"] if parents is None else ["doc_id", "parent_doc_id"]
+    filled += [f"doc_{note}" for note, text in notes.items() if text is not None or f"doc_{note}" in df.columns]
+    return {name: [getattr(row, name) for row in rows] for name in filled}
+
+
+def _load_parents(parents: Any, parent_stage: str | None) -> Mapping[str, str] | Iterable[TaskRow] | None:
+    """Return the parents as `reserve_tasks` takes them: the rows of a frame, or what was given."""
+    if parents is None or parent_stage is None:
+        return None
+    if type(parents).__module__.partition(".")[0] not in _LIBRARIES and not nw.dependencies.is_into_dataframe(parents):
+        return cast("Mapping[str, str] | Iterable[TaskRow]", parents)
+    df = _select_columns(parents, [f"{parent_stage}_task_id", "doc_id"], argument="parents")
+    return _load_rows(df, TaskRow.of(parent_stage), reserved=False, file="parents")
+
+
+def _list_id_columns(row_type: type[TaskRow]) -> list[str]:
+    """Return the columns that hold ids, the row's own task id first."""
+    return [*(f"{stage}_task_id" for stage in (row_type.stage, row_type.parent_stage) if stage), *_IDS]
+
+
+def _open_frame(frame: object, argument: str = "frame") -> nw.DataFrame[Any]:
+    try:
+        return nw.from_native(cast("Any", frame), eager_only=True)
+    except TypeError as error:
+        kind = f"{type(frame).__module__.partition('.')[0]}.{type(frame).__name__}"
+        got = f"{kind}; collect() it first" if "Lazy" in kind else kind
+        raise TypeError(f"{argument}: expected a data frame of pandas, polars or pyarrow, got {got}") from error
+
+
+def _select_columns(
+    frame: Any, needed: list[str], optional: Sequence[str] = (), *, argument: str = "frame", hint: str = ""
+) -> nw.DataFrame[Any]:
+    """Return those of these columns that a frame has; in pandas the others may have any names, even equal ones."""
+    df = frame if nw.dependencies.is_pandas_dataframe(frame) else _open_frame(frame, argument)
+    names = list(df.columns)
+    texts = [str(name) for name in names]
+    wrong: dict[str, str] = {}
+    for name in (*needed, *optional):
+        if names.count(name) > 1:
+            wrong[name] = "there twice; expected each column once"
+        elif other := find_misspelling(name, texts):
+            wrong[name] = f"{_NO_COLUMN}; is {other!r} meant for it?"
+        elif name in needed and name not in names:
+            wrong[name] = f"{_NO_COLUMN}; the columns are {format_names(texts) or 'none'}{hint}"
+    if wrong:
+        file = "" if argument == "frame" else argument
+        raise TaskTableError([Problem(file, None, name, "", expected) for name, expected in wrong.items()])
+    return _open_frame(df[[name for name in dict.fromkeys((*needed, *optional)) if name in names]])
+
+
+@contextmanager
+def _restate_faults(names: Mapping[str, str], *, is_header: bool = False) -> Iterator[None]:
+    """Turn the faults of a table into faults of a frame: the header is no row, and columns have the frame's `names`."""
+    try:
+        yield
+    except TaskTableError as error:
+        problems = []
+        for each in error.problems:
+            expected = each.expected.replace("missing from the header", _NO_COLUMN, 1)
+            row = None if is_header or expected.startswith(_NO_COLUMN) else each.row
+            expected = expected.replace("'docid reserve'", "reserve_frame", 1)
+            column = names.get(each.column or "", each.column)
+            problems.append(each._replace(row=row, column=column, expected=expected))
+        raise TaskTableError(problems, error.count) from None
+
+
+def frame_to_tasks(frame: IntoDataFrame, row_type: type[Row], *, reserved: bool = True) -> TaskRows[Row]:
+    """Return the rows of a frame as task rows: a stream, as from `read_tasks`.
+
+    A null is an empty cell. A number becomes its text, except in a column of ids: a CSV reader that made `007` a
+    number has lost the text.
+
+    Args:
+        frame: a data frame of pandas, polars or pyarrow, with the columns of a task table.
+        row_type, reserved: as for `read_tasks`.
+
+    Raises:
+        TaskTableError: as for `read_tasks`, with rows counted from 1.
+        TypeError: `frame` is not a data frame, is a lazy one, or has a column whose name is not text.
+
+    Example:
+        >>> import pandas
+        >>> from docid import DraftTask
+        >>> frame = pandas.DataFrame({"draft_task_id": ["t-1"], "doc_id": ["d1"], "combo_id": ["tides"]})
+        >>> list(frame_to_tasks(frame, DraftTask))
+        [DraftTask(task_id='t-1', doc_id='d1', combo_id='tides')]
+    """
+    names = frame.columns if nw.dependencies.is_pandas_dataframe(frame) else ()
+    if odd := [name for name in names if not isinstance(name, str)]:
+        raise TypeError(f"frame: expected columns whose names are text, got {odd[0]!r}")
+    return _load_rows(_open_frame(frame), row_type, reserved=reserved)
+
+
+def _load_rows(df: nw.DataFrame[Any], row_type: type[Row], *, reserved: bool, file: str = "") -> TaskRows[Row]:
+    faults = Faults(file)
+    with _restate_faults({}, is_header=True):
+        columns = take_header(iter([(1, list(df.columns))]), row_type, faults, reserved=reserved)
+    parse = build_row_parser(row_type, columns, faults, reserved=reserved)
+
+    def parse_rows() -> Iterator[tuple[int, Row]]:
+        whole = {column.name for column in schema_of(row_type).columns if column.kind is int}
+        ids = _list_id_columns(row_type)
+        texts = [_format_cells(df[name], faults, is_id=name in ids, is_whole=name in whole) for name in columns]
+        for number, cells in enumerate(zip(*texts, strict=True), 1):
+            row = None if None in cells else parse(number, list(cells))
+            if row is not None and faults.count == 0:
+                yield number, row
+        with _restate_faults({}):
+            faults.raise_any()
+
+    return TaskRows(row_type, file, columns, parse_rows())
+
+
+def _format_cells(series: nw.Series[Any], faults: Faults, *, is_id: bool, is_whole: bool) -> list[str | None]:
+    """Return the cells of a column as text; None for a cell without text, which is a fault."""
+    texts: list[str | None] = []
+    for number, (value, null) in enumerate(zip(series.to_list(), series.is_null().to_list(), strict=True), 1):
+        text = "" if null else _format_cell(value, is_whole=is_whole)
+        wrong = ""
+        kind = f"of type {type(value).__name__}"
+        if text is None:
+            wrong = f"{kind}; expected text, a number or nothing"
+        elif text and is_id and not isinstance(value, str):
+            wrong = f"{kind}; expected text (read the table with its columns as text: dtype=str)"
+        elif text != utf8(text):
+            wrong = "expected text that UTF-8 can hold"
+        if wrong:
+            faults.add(number, series.name, value if isinstance(value, str) else shown(value), wrong)
+        texts.append(None if wrong else text)
+    return texts
+
+
+def _format_cell(value: Any, *, is_whole: bool) -> str | None:
+    if isinstance(value, str):
+        return str.__str__(value)
+    if type(value).__name__ in {"bool", "bool_"}:
+        return str(bool(value)).lower()
+    if isinstance(value, (numbers.Real, Decimal)) and value != value:  # noqa: PLR0124 - NaN, which is not null
+        return ""
+    if isinstance(value, (numbers.Integral, Decimal)):
+        return str(value)
+    if isinstance(value, numbers.Real):
+        number = float(value)
+        # pandas makes whole numbers beside a null floats.
+        return str(int(number)) if is_whole and number.is_integer() else repr(number)
+    return value.isoformat() if isinstance(value, (date, time)) else None
+
+
+def tasks_to_frame(
+    rows: Iterable[TaskRow], *, row_type: type[TaskRow] | None = None, backend: Library | None = None
+) -> Any:
+    """Return task rows as a frame with the columns of their table; the row type's own columns keep their types.
+
+    An id that is not set is null. Every other column of the table is text.
+
+    Args:
+        rows: rows of one stage, from `read_tasks` or made by hand.
+        row_type: their class; default: that of the first row.
+        backend: the library of the frame, `pandas`, `polars` or `pyarrow`; default: the first one installed.
+
+    Raises:
+        TaskTableError: as `rows` raises it.
+        TypeError: the rows have more than one class.
+        ValueError: there are no rows and no `row_type`; or `backend` is another library.
+        ImportError: the library is not installed.
+
+    Example:
+        >>> from docid import DraftTask
+        >>> tasks_to_frame([DraftTask(task_id="t-1", combo_id="tides")], backend="polars")["combo_id"].to_list()
+        ['tides']
+    """
+    row_type = row_type or getattr(rows, "row_type", None)
+    names = dict.fromkeys(getattr(rows, "columns", ()))
+    held = list(rows)
+    if row_type is None and not held:
+        raise ValueError("rows: none, so the columns are unknown; pass row_type")
+    row_type = row_type or check_row(held[0])
+    own = {column.name: column for column in schema_of(row_type).columns}
+    for row in held:
+        if not isinstance(row, row_type):
+            raise TypeError(f"rows: expected rows of {row_type.__name__}, got {type(row).__name__}")
+        names |= dict.fromkeys(format_cells(row))
+    data: Columns = {}
+    for name in names or [name for name, column in own.items() if column.always]:
+        if column := own.get(name):
+            values = [getattr(row, column.attribute) for row in held]
+            data[name] = column.kind, [None if value == "" and name in _IDS else value for value in values]
+        else:
+            data[name] = str, [row.extra.get(name) for row in held]
+    return _make_frame(data, backend)
+
+
+def documents_to_frame(
+    store: DocsStore,
+    stage: str,
+    *,
+    texts: Collection[Part] = (),
+    metadata: Collection[str] | None = None,
+    skip_unreadable: bool = False,
+    backend: Library | None = None,
+) -> Any:
+    """Return the documents of a stage as a frame, sorted by doc id.
+
+    The columns: `doc_id`, `task_id`, `parent_doc_id`, `run_id`, `created_at` (UTC), `location`; the sizes in bytes
+    `raw_bytes`, `parsed_bytes`, `prompt_bytes`; the texts you ask for (`raw_text`, …); and one for each metadata key
+    (`metadata.<key>` where another column has that name): JSON text, unless all values are text, numbers or booleans.
+
+    Args:
+        store, stage: the store, and one of its stages.
+        texts: the parts whose texts to read too: `raw`, `parsed`, `prompt`.
+        metadata: the metadata keys to include; default: all.
+        skip_unreadable: leave out unreadable documents instead of raising an error.
+        backend: as for `tasks_to_frame`, with the same errors.
+
+    Raises:
+        UnreadableDocument: a document cannot be read.
+        InvalidName: the store has no such stage.
+        ValueError: there is no such part.
+        OSError: the stage cannot be listed, or the store did not answer.
+
+    Example:
+        >>> from docid import DocsStore, Document
+        >>> store = DocsStore("memory://")
+        >>> _ = store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="Once", metadata={"words": 1}))
+        >>> documents_to_frame(store, "draft", texts=["raw"], backend="polars")["words", "raw_text"].rows()
+        [(1, 'Once')]
+    """
+    if wrong := [part for part in texts if part not in PART_FILES]:
+        raise ValueError(f"texts: expected raw, parsed or prompt, got {wrong[0]!r}")
+    kinds: dict[str, type] = {**dict.fromkeys(_DOCUMENT_FIELDS, str), "created_at": date}
+    kinds |= {f"{part}_bytes": int for part in PART_FILES} | {f"{part}_text": str for part in texts}
+    rows: dict[str, dict[str, Any]] = {}
+    stage = store.stages.check(stage)
+    for document in scan(store.backend, stage, is_strict=True) if skip_unreadable else store.documents(stage):
+        if not isinstance(document, StoredDocument):
+            continue
+        try:
+            row: dict[str, Any] = {f"{part}_text": document.text(part) for part in texts}
+            row |= {f"{part}_bytes": document.sizes.get(part) for part in PART_FILES}
+        except (DocidError, OSError) as error:
+            # A document that a store did not answer for may be readable.
+            if isinstance(error, StoreUnavailable) or not skip_unreadable:
+                raise
+            continue
+        found = shallow(document.metadata)
+        row["metadata"] = found if metadata is None else {key: found.get(key) for key in metadata}
+        rows[document.doc_id] = row | {name: getattr(document, name) for name in _DOCUMENT_FIELDS}
+    in_order = [rows[doc_id] for doc_id in sorted(rows)]
+    data: Columns = {name: (kind, [row[name] for row in in_order]) for name, kind in kinds.items()}
+    for key in dict.fromkeys(metadata or (key for row in in_order for key in row["metadata"])):
+        name = key
+        while name in data:
+            name = f"metadata.{name}"
+        data[name] = _find_kind([row["metadata"].get(key) for row in in_order])
+    return _make_frame(data, backend)
+
+
+def _find_kind(values: list[Any]) -> tuple[type, list[Any]]:
+    """Return the type that values have in common, and them; their JSON texts if they have none."""
+    kinds = {type(value) for value in values if value is not None}
+    if len(kinds) == 1 and kinds <= {str, int, bool, float}:
+        return kinds.pop(), values
+    if kinds == {int, float} and all(abs(value) <= _EXACT for value in values if type(value) is int):
+        return float, values
+    return str, [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
+
+
+def scores_to_frame(scores: Iterable[Score], *, backend: Library | None = None) -> Any:
+    """Return scores as a frame: their fields, and `<stage>_doc_id` for each ancestor; null where a score has none.
+
+    Args:
+        scores: from `docid.curate.scores`.
+        backend: as for `tasks_to_frame`, with the same errors.
+
+    Example:
+        >>> from docid.curate import Score
+        >>> given = Score("v1", "e1", "t-1__x__clarity", "clarity", "large-1", 7.5, "", "", "t-1__x", {"draft": "d1"})
+        >>> scores_to_frame([given], backend="polars")["score", "draft_doc_id"].rows()
+        [(7.5, 'd1')]
+    """
+    held = list(scores)
+    data: Columns = {name: (str, [getattr(each, name) or None for each in held]) for name in Score._fields[:-1]}
+    data["score"] = float, [each.score for each in held]
+    created = [each.created_at for each in held]
+    data["created_at"] = date, [datetime.fromisoformat(text) if text else None for text in created]
+    for stage in dict.fromkeys(stage for each in held for stage in each.ancestors):
+        data[f"{stage}_doc_id"] = str, [each.ancestors.get(stage) or None for each in held]
+    return _make_frame(data, backend)
+
+
+def findings_to_frame(report: AuditReport, *, backend: Library | None = None) -> Any:
+    """Return the findings of an audit as a frame: code, level, stage, doc_id, task_id, where, message, hint, all text.
+
+    Args:
+        report: the report that `audit` returned.
+        backend: as for `tasks_to_frame`, with the same errors.
+
+    Example:
+        >>> from docid import DraftTask, audit
+        >>> found = audit(None, {"draft": [DraftTask(task_id="t-1")]})
+        >>> findings_to_frame(found, backend="polars")["code", "task_id"].rows()
+        [('missing-doc-id', 't-1')]
+    """
+    rows = report.rows()
+    return _make_frame({name: (str, [row[name] or None for row in rows]) for name in FIELDS}, backend)
+
+
+def _make_frame(data: Columns, backend: Library | None) -> Any:
+    if backend is not None and backend not in _LIBRARIES:
+        raise ValueError(f"backend: expected pandas, polars or pyarrow, got {backend!r}")
+    library = next((name for name in _LIBRARIES if backend in {None, name} and find_spec(name) is not None), None)
+    if library is None:
+        wanted = backend or "one of pandas, polars and pyarrow"
+        raise ImportError(f"a data frame needs {wanted}: pip install {backend or 'pandas'}")
+    series = [_make_series(utf8(name), kind, values, library) for name, (kind, values) in data.items()]
+    return nw.concat([each.to_frame() for each in series], how="horizontal").to_native()
+
+
+def _make_series(name: str, kind: type, values: Sequence[Any], library: Library) -> nw.Series[Any]:
+    """Return a column of values of one type, or None. Whole numbers become text if one is beyond 64 bits."""
+    if kind is int and any(value is not None and not -(2**63) <= value < 2**63 for value in values):
+        kind = str
+    if kind is str:
+        values = [None if value is None else utf8(str(value)) for value in values]
+    if library == "pandas" and kind in {int, bool} and None in values:
+        # The default numbers and booleans of pandas have no null.
+        dtype = "Int64" if kind is int else "boolean"
+        return nw.from_native(import_module("pandas").Series(values, dtype=dtype, name=name), series_only=True)
+    types: dict[type, Any] = {str: nw.String(), int: nw.Int64(), float: nw.Float64(), bool: nw.Boolean()}
+    return nw.new_series(name, values, types.get(kind) or nw.Datetime("us", "UTC"), backend=library)
