@@ -1,8 +1,9 @@
-"""The checks of a table's rows: their cells, and the document, the parent and the source of each."""
+"""An audit's tables, and the checks of their rows: the cells, and the document, the parent and the source of each."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import error as zlib_error
 
 from docid._text import shown
 from docid.core.findings import Finding
@@ -10,29 +11,50 @@ from docid.core.ids import DOC_ID, DOC_ID_EXPECTED, check_text, derive, reserve_
 from docid.core.lineage_rules import find_unsaid, is_same_lineage
 from docid.core.task import is_missing
 from docid.errors import InvalidName
-from docid.operations.audit.parallel import examine_all
-from docid.operations.audit.store import FAULTY, PROMPT, ROW, SEEN, THERE, LostParent
+from docid.operations.audit.parallel import FAULTY, PROMPT, ROW, SEEN, THERE, LostParent
+from docid.tables.csvfile import open_table
+from docid.tables.tasks import read_lineages
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from docid.core.record import Record
-    from docid.operations.audit.parallel import Examination
-    from docid.operations.audit.store import Audit
+    from docid.operations.audit.parallel import Audit, Examination
+    from docid.tables.rows import TaskRow
     from docid.tables.tasks import RowLineage
 
-    Row = tuple[int, RowLineage]
-
-__all__ = ["RowChecks"]
-
 _WORD = 4  # the longest word that means missing, blanks aside, which no id has
+
+
+class Table(NamedTuple):
+    """A table: its path, or what its rows say."""
+
+    file: str
+    row_type: type[TaskRow]
+    rows: list[tuple[int, RowLineage]] | None
+
+    def lineages(self) -> Iterable[tuple[int, RowLineage]]:
+        """Return what its rows say, with their numbers. See `read_lineages`."""
+        return read_lineages(self.file, self.row_type) if self.rows is None else self.rows
+
+    def length(self) -> int | None:
+        """Return about how many rows there are: of a file, the lines behind the header; None if it cannot be read."""
+        if self.rows is not None:
+            return len(self.rows)
+        try:
+            with open_table(self.file) as stream:
+                return max(0, sum(1 for _ in stream) - 1)
+        except (EOFError, OSError, zlib_error):
+            return None  # reading the rows says what is wrong
 
 
 class RowChecks:
     """The checks of the rows of one table."""
 
-    def __init__(self, audit: Audit, stage: str) -> None:
+    def __init__(self, audit: Audit, stage: str, table: Table) -> None:
         self.audit = audit
         self.stage = stage
-        self.table = audit.tables[stage]
+        self.table = table
         self.parent_stage = audit.stages.parent_of(stage)
         self.known = audit.known[stage]
         self.counts = audit.counts[stage]
@@ -45,7 +67,7 @@ class RowChecks:
         self.tasks: set[int] = set()
         self.repeated_tasks: set[int] = set()
         self.repeated_ids: set[str] = set()
-        self.sources: list[Row] = []
+        self.sources: list[tuple[int, RowLineage]] = []
 
     def check(self) -> None:
         """Check all rows, and the document of each.
@@ -55,7 +77,7 @@ class RowChecks:
         """
         audit, rows = self.audit, self.table.lineages()
         total = None if audit.progress is None else self.table.length()
-        examined = examine_all(audit.examiner, audit.executor, self.stage, rows, self._get_unseen, in_row=True)
+        examined = audit.examine(self.stage, rows, self._get_unseen, in_row=True)
         for (number, row), examination in examined:
             self._check_row(number, row, examination)
             audit.report_progress(f"rows of stage {self.stage}", number, total)
@@ -74,7 +96,7 @@ class RowChecks:
                 continue
             self._add("missing-source", number, "source_doc_id", row, message, "name another source_doc_id, or none")
 
-    def _get_unseen(self, row: Row) -> str | None:
+    def _get_unseen(self, row: tuple[int, RowLineage]) -> str | None:
         """Return the doc id of a row if its document is still to be examined."""
         doc_id = row[1][1]
         return doc_id if self.is_listed and self.known.get(doc_id, 0) & (THERE | SEEN) == THERE else None
@@ -83,16 +105,16 @@ class RowChecks:
         _, doc_id, parent, source, _, _ = row
         self.counts["rows"] += 1
         self._check_task(number, row)
-        if holds_id(doc_id):
+        if _holds_id(doc_id):
             self._check_document(number, row, examination)
         else:
             self._report_cell(number, "doc_id", row, doc_id)
         if self.parent_stage is not None:
-            if holds_id(parent):
+            if _holds_id(parent):
                 self._check_parent(number, row, self.parent_stage)
             else:
                 self._report_cell(number, "parent_doc_id", row, parent)
-        if holds_id(source):
+        if _holds_id(source):
             if self.is_listed:
                 self.sources.append((number, row))
         elif not is_missing(source):
@@ -132,17 +154,16 @@ class RowChecks:
             return  # neither store nor table can tell
         state = audit.known[parent_stage].get(row[2], 0)
         if not state & (ROW | THERE):
-            where = self.table.locate(number, "parent_doc_id")
-            audit.lost_parents.append(
-                LostParent((parent_stage, row[2]), self.stage, _get_id(row), row[0], where, number)
-            )
+            where = self._locate(number, "parent_doc_id")
+            lost = LostParent((parent_stage, row[2]), self.stage, _get_id(row), row[0], where, number)
+            audit.lost_parents.append(lost)
         elif self.has_store and not state & THERE:
             self.counts["parents_pending"] += 1
 
     def _is_conflict(self, record: Record, row: RowLineage) -> bool:
         """Return whether a document is of another lineage than its row, as far as the row says it."""
         task_id = row[0]
-        parent = row[2] if self.parent_stage is not None and holds_id(row[2]) else None
+        parent = row[2] if self.parent_stage is not None and _holds_id(row[2]) else None
         if is_same_lineage(record, task_id, parent) is not False:
             return False
         # What a row does not say it has a finding for, and is taken to agree.
@@ -195,17 +216,22 @@ class RowChecks:
                     self._add("duplicate-doc-id", number, "doc_id", row, message, hint)
 
     def _add(self, code: str, number: int, column: str, row: RowLineage, message: str, hint: str) -> None:  # noqa: PLR0917 - the fields of a finding
-        where = self.table.locate(number, column)
-        self.audit.add(Finding(code, self.stage, _get_id(row), row[0], where, message, hint), number)
+        where = self._locate(number, column)
+        self.audit.findings.append((number, Finding(code, self.stage, _get_id(row), row[0], where, message, hint)))
+
+    def _locate(self, number: int, column: str) -> str:
+        """Return where a cell is, as a finding says it."""
+        cell = f"row {number}, column {column}"
+        return f"{self.table.file} {cell}" if self.table.file else cell
 
 
-def holds_id(text: str) -> bool:
+def _holds_id(text: str) -> bool:
     """Return whether a cell holds a doc id: `nan` would be one, and means missing."""
     return DOC_ID.match(text) is not None and (len(text) > _WORD or not is_missing(text))
 
 
 def _get_id(row: RowLineage) -> str:
-    return row[1] if holds_id(row[1]) else ""
+    return row[1] if _holds_id(row[1]) else ""
 
 
 def _identify(row: RowLineage) -> tuple[str, str, str]:

@@ -1,77 +1,96 @@
-"""The function `audit`. What it needs is imported when it is called."""
+"""The one pass of an audit: its tables, and its stages, parents first."""
 
 from __future__ import annotations
 
+import errno
 import os
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, cast
 
-from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
-from docid.store.docs_store import DocsStore
+from docid.core.findings import StageFacts
+from docid.errors import TaskTableError
+from docid.operations.audit.parallel import Audit
+from docid.operations.audit.report import AuditReport
+from docid.operations.audit.rows import RowChecks, Table
+from docid.tables.csvfile import Faults
+from docid.tables.rows import row_type_of
+from docid.tables.tasks import TaskRows, list_lineages, read_lineages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
     from concurrent.futures import Executor
 
-    from docid.core.findings import Progress
-    from docid.operations.audit.report import AuditReport
+    from docid.core.findings import Finding, Progress
+    from docid.core.stages import Stages
+    from docid.operations.audit.parallel import Examiner
     from docid.tables.rows import TaskRow
 
-__all__ = ["audit"]
 
-
-def audit(
-    store: DocsStore | str | os.PathLike[str] | None,
-    tables: Mapping[str, str | os.PathLike[str] | Iterable[TaskRow]] | None = None,
-    *,
-    stages: Stages | None = None,
-    verify: bool = False,
-    executor: Executor | None = None,
-    stale_after: float = 3600.0,
-    progress: Progress | None = None,
+def audit_stages(
+    stages: Stages,
+    given: Mapping[str, object] | None,
+    examiner: Examiner | None,
+    executor: Executor | None,
+    progress: Progress | None,
 ) -> AuditReport:
-    """Look whether task tables are safe to run, and whether a store is whole. Nothing is written.
+    """Audit tables, and the store of the examiner if there is one. Raises what `audit` does."""
+    tables = _open_tables(given, stages)
+    audit = Audit(stages, frozenset(tables), examiner, executor, progress)
+    faults = Faults("")
+    for stage in stages:
+        table = tables.get(stage)
+        try:
+            if faults.count == 0:
+                audit.list_ids(stage)
+                checks = None if table is None else RowChecks(audit, stage, table)
+                if checks is not None:
+                    checks.check()
+                audit.check_rest(stage)
+                if checks is not None:
+                    checks.check_sources()
+            elif table is not None:  # for its faults alone
+                deque(table.lineages(), maxlen=0)
+        except TaskTableError as error:
+            faults.take_over(error)
+    faults.raise_any()
+    audit.report_lost_parents()
+    positions = {stage: position for position, stage in enumerate(stages)}
 
-    Tables alone, a store alone, or both against each other. What cannot be read is a finding and does not end it.
-    Memory grows by some 160 bytes a row or document, and 500 a finding; texts are not held.
+    def rank(numbered: tuple[int, Finding]) -> tuple[object, ...]:
+        number, each = numbered
+        return each.level, positions[each.stage], each.code, number, each.doc_id, each.where, each.message
 
-    Args:
-        store: a store, or its directory; None to look at tables alone. A directory that is not there is an empty
-            store.
-        tables: for each stage its table, as a path or as rows; stages without a table are looked at in the store.
-        stages: the pipeline's stages; those of the store if not given, or the default ones.
-        verify: also read every part and compare its SHA-256 with the record's.
-        executor: where to examine the documents, any `concurrent.futures.Executor`; in this process if None. The
-            report is the same. To reach another process the store has to pickle (one in a directory does).
-        stale_after: temporary and uncommitted directories that were touched in the last so many seconds may belong
-            to a writer, and are passed over, but where a row's document should be.
-        progress: called now and then with what is looked at, how much of it is done, and of how much, about (None
-            where that is not known).
+    unknown = dict.fromkeys(StageFacts._fields)
+    facts = {stage: StageFacts(**{**unknown, **counts}) for stage, counts in audit.counts.items() if counts}
+    return AuditReport(tuple(finding for _, finding in sorted(audit.findings, key=rank)), facts)
 
-    Raises:
-        TaskTableError: a file that is no task table of its stage, or rows that are damaged (not UTF-8, not CSV, too
-            many cells), with all faults of all tables.
-        OSError: a table that cannot be read.
-        InvalidName: a table of a stage that is none of `stages`.
-        ValueError: rows of another stage than they are given for.
 
-    Example:
-        >>> from docid import Document, DocsStore, DraftTask, reserve_tasks
-        >>> from docid.backends import MemoryBackend
-        >>> store = DocsStore(MemoryBackend())
-        >>> rows = list(reserve_tasks([DraftTask(task_id="t-1"), DraftTask(task_id="t-2")], DraftTask))
-        >>> _ = store.write(Document.from_task(rows[0], raw_text="Once."))
-        >>> report = audit(store, {"draft": rows})
-        >>> report.ok, report.stages["draft"].written, report.stages["draft"].pending
-        (True, 1, 1)
-    """
-    # A tenth of the time that importing docid takes.
-    from docid.operations.audit.parallel import Examiner  # noqa: PLC0415
-    from docid.operations.audit.stages import audit_stages  # noqa: PLC0415
+def _open_tables(tables: Mapping[str, object] | None, stages: Stages) -> dict[str, Table]:
+    """Return the tables that `audit` was given, by stage; read nothing but headers."""
+    if tables is not None and not isinstance(tables, Mapping):
+        raise TypeError(f"tables: expected a table by stage, as {{'draft': path}}, got {type(tables).__name__}")
+    opened = {stages.check(stage): _open_table(stage, table, stages) for stage, table in (tables or {}).items()}
+    faults = Faults("")
+    for table in opened.values():
+        try:
+            next(iter(table.lineages()), None)
+        except TaskTableError as error:
+            # Damaged rows, if it starts with such, are reported with those of all tables.
+            if all(problem.row in {None, 1} for problem in error.problems):
+                faults.take_over(error)
+    faults.raise_any()
+    return opened
 
-    if isinstance(store, (str, os.PathLike)):
-        store = DocsStore(store, stages=stages or DEFAULT_STAGES)
-    if store is not None and not isinstance(store, DocsStore):
-        raise TypeError(f"store: expected a DocsStore, a directory or None, got {type(store).__name__}")
-    stages = check_stages(stages or (DEFAULT_STAGES if store is None else store.stages))
-    examiner = None if store is None else Examiner(store.backend, verify, stale_after)
-    return audit_stages(stages, tables, examiner, executor, progress)
+
+def _open_table(stage: str, table: object, stages: Stages) -> Table:
+    row_type = row_type_of(stage, stages)
+    if isinstance(table, (str, os.PathLike)):
+        file = os.fspath(table)
+        if os.path.isdir(file):
+            raise IsADirectoryError(errno.EISDIR, f"a directory; expected the table of stage {stage}", file)
+        # A pipe can be read once.
+        return Table(file, row_type, None if os.path.isfile(file) else list(read_lineages(file, row_type)))
+    if not isinstance(table, Iterable):
+        raise TypeError(f"tables[{stage!r}]: expected a path or rows, got {type(table).__name__}")
+    file = table.file if isinstance(table, TaskRows) else ""
+    return Table(file, row_type, list(list_lineages(cast("Iterable[TaskRow]", table), stage)))
