@@ -14,7 +14,7 @@ from docid._text import name_task
 from docid.cli.progress import Progress
 from docid.cli.terminal import find_rich, one_line, printable
 from docid.errors import DocidError
-from docid.operations.curate.notes import Note
+from docid.operations.curate.replay import Note
 from docid.store.ancestry import Lineage
 
 if TYPE_CHECKING:

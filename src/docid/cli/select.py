@@ -11,8 +11,7 @@ from docid.cli.arguments import STORE, Arguments, UsageError, argument, expect_n
 from docid.cli.inputs import open_store, split_ids
 from docid.cli.output import FEW, Output
 from docid.cli.table_output import check_table_output, make_output_arguments, put_rows
-from docid.operations.curate.scores import read_scores
-from docid.operations.curate.select import Selection, select
+from docid.operations.curate.scores import Selection, read_scores, select
 from docid.tables.rows import plain_text
 
 

@@ -18,7 +18,7 @@ from docid.core.metadata import DEPTH, is_too_deep
 from docid.core.record import RECORD_FILE, PartEntry, Record, nonce
 from docid.core.task import is_missing
 from docid.errors import DocidError, TaskTableError
-from docid.operations.curate.notes import file_time
+from docid.operations.curate.replay import file_time
 from docid.store.backends.base import TURNS
 from docid.store.docs_store import check_store
 from docid.store.scanning import find_leftovers
