@@ -258,8 +258,8 @@ class RowBuilder:
         except InvalidName:
             derived = None
         run_id = document.run_id if derived == document.doc_id else None
-        names = {"task_id": task_id, "doc_id": document.doc_id, "parent_doc_id": document.parent_doc_id}
-        row = self.row_type(doc_run_id=run_id, **names, **values)
+        values |= {"task_id": task_id, "doc_id": document.doc_id, "parent_doc_id": document.parent_doc_id}
+        row = self.row_type(doc_run_id=run_id, **values)
         if fault := find_fault(row):
             column_name, value, expected = fault
             raise ValueError(f"its {column_name} is {shown(value)}, which no table can hold: {expected}")
