@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from docid.store.backends.base import Backend
     from docid.store.docs_store import DocsStore
 
-__all__ = ["copy"]
-
 
 def copy(
     source: DocsStore,
@@ -71,17 +69,12 @@ def copy(
     names = list(dict.fromkeys(source.stages.check(each) for each in (source.stages if stages is None else stages)))
     for stage in names:
         target.stages.check(stage)
-    _check_apart(source.backend, target.backend)
-    job = _Copy(source.backend, target.backend, history, verify, dry_run)
-    return (change for stage in names for change in job.copy_stage(stage))
-
-
-def _check_apart(source: Backend, target: Backend) -> None:
-    """Refuse two directories one of which is, or lies in, the other."""
-    if isinstance(source, LocalBackend) and isinstance(target, LocalBackend):
+    if isinstance(source.backend, LocalBackend) and isinstance(target.backend, LocalBackend):
         here, there = (os.path.join(os.path.realpath(each.root), "") for each in (source, target))
         if here.startswith(there) or there.startswith(here):
             raise ValueError(f"target: {target.root} and {source.root} are one, or one inside the other; expected two")
+    job = _Copy(source.backend, target.backend, history, verify, dry_run)
+    return (change for stage in names for change in job.copy_stage(stage))
 
 
 class _Versions(NamedTuple):
@@ -199,38 +192,29 @@ class _Copy(NamedTuple):
             if version is None:
                 return None
             last = self._check(version)
+        except StoreUnavailable:
+            raise  # the document is neither missing nor damaged
         except (UnreadableDocument, InvalidDocument, OSError) as error:
             # A document that may not be read, or is on a bad block, does not stop the others.
-            _raise_if_unavailable(error)
             task_id = None if version is None else version.task_id
             return Change("refused", stage, doc_id, task_id, self.target.location(stage, doc_id), str(error))
-        versions, message = [last], ""
+        versions, later, message = [last], version, ""
         try:
             if with_history is None or doc_id in with_history:
-                for old in self._load_history(version):
-                    versions.insert(0, self._check(old))
+                for stored in self.source.history(stage, doc_id, ALL_FILES):
+                    later = without_later_parts(StoredDocument(self.source, stage, doc_id, stored, ALL_FILES), later)
+                    if is_other_lineage(version.facts, later.facts):
+                        break  # the id was another document's before
+                    versions.insert(0, self._check(later))
+        except StoreUnavailable:
+            raise
         except (UnreadableDocument, InvalidDocument, OSError) as error:
-            _raise_if_unavailable(error)
             problem = error if isinstance(error, OSError) else error.problem
             message = f"copied without its history before {len(versions)} versions: {problem}"
         return _Versions(versions, message)
 
-    def _load_history(self, last: StoredDocument) -> Iterator[StoredDocument]:
-        """Return the earlier versions of a document, the latest first, up to one of another lineage."""
-        later = last
-        for stored in self.source.history(last.stage, last.doc_id, ALL_FILES):
-            later = without_later_parts(StoredDocument(self.source, last.stage, last.doc_id, stored, ALL_FILES), later)
-            if is_other_lineage(last.facts, later.facts):
-                return
-            yield later
-
     def _check(self, version: StoredDocument) -> StoredDocument:
-        """Return a version with its parts only, checked against its record.
-
-        Raises:
-            UnreadableDocument: it is damaged, or lists a file that this docid does not know.
-            InvalidDocument: the target cannot hold it.
-        """
+        """Return a version with its parts only, checked against its record and for the target."""
         if unknown := [name for name in version.facts.files if name not in ALL_FILES]:
             problem = f"its record lists {', '.join(unknown)}, which this docid does not know"
             raise version.unreadable(problem, "copy it with a later docid")
@@ -265,9 +249,3 @@ class _Copy(NamedTuple):
         if last.stored.parts == there.parts:
             return f"{where} has the same texts, and a record that differs from that of {last.location}"
         return f"{where} has other texts than {last.location}, and is no earlier version of it that is known"
-
-
-def _raise_if_unavailable(error: Exception) -> None:
-    """Raise the error if the store did not answer: the document is then neither missing nor damaged."""
-    if isinstance(error, StoreUnavailable):
-        raise error
