@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from docid.core.document import ALL_FILES, PART_FILES
@@ -14,11 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from docid.store.backends.base import Backend, Sweeper
-
-__all__ = ["examine", "find_leftovers", "load_whole", "report_unlisted", "scan", "try_load"]
-
-_RAW_FILE = PART_FILES["raw"]
-_PARTS = frozenset(ALL_FILES)
 
 _HINTS = {
     "quarantine": "docid repair --apply moves it to quarantine",
@@ -36,6 +32,7 @@ _REMEDIES = {
     "misplaced-document": "move it to where its record names; docid repair --apply moves it to quarantine",
 }
 _READABLE = "see to it that it can be read"
+_PARTS = frozenset(ALL_FILES)
 
 
 def scan(
@@ -43,35 +40,31 @@ def scan(
 ) -> Iterator[StoredDocument | Finding]:
     """Return the documents of a stage, and a finding for each fault in it. See `DocsStore.scan`.
 
-    Args:
-        backend, stage, verify, stale_after: as for `DocsStore.scan`.
-        is_strict: raise OSError where the stage cannot be listed, or a store does not answer. For work that takes a
-            document it does not see for missing.
+    With `is_strict` an OSError is raised where the stage cannot be listed, or a store does not answer: for work that
+    takes a document it does not see for missing.
     """
+
+    def look(doc_id: str) -> Iterable[StoredDocument | Finding]:
+        version = None if verify else load_whole(backend, stage, doc_id)
+        found = examine(backend, stage, doc_id, verify=verify, stale_after=stale_after, is_strict=is_strict)
+        return list(found) if version is None else (version,)
+
+    def look_at_all() -> Iterator[StoredDocument | Finding]:
+        yield from find_leftovers(backend, stage, stale_after=stale_after, is_strict=is_strict)
+        try:
+            for found in backend.each(look, backend.ids(stage)):
+                yield from found
+        except (UnreadableDocument, OSError) as error:
+            yield report_unlisted(backend, stage, error, is_strict=is_strict)
+
     known: set[tuple[str, str]] = set()
-    for found in _scan(backend, stage, verify=verify, stale_after=stale_after, is_strict=is_strict):
+    for found in look_at_all():
         # A document that is replaced or repaired during the listing may be listed twice.
         if isinstance(found, StoredDocument):
             yield found
         elif (found.code, found.where) not in known:
             known.add((found.code, found.where))
             yield found
-
-
-def _scan(
-    backend: Backend, stage: str, *, verify: bool, stale_after: float, is_strict: bool
-) -> Iterator[StoredDocument | Finding]:
-    def look(doc_id: str) -> Iterable[StoredDocument | Finding]:
-        version = None if verify else load_whole(backend, stage, doc_id)
-        found = examine(backend, stage, doc_id, verify=verify, stale_after=stale_after, is_strict=is_strict)
-        return list(found) if version is None else (version,)
-
-    yield from find_leftovers(backend, stage, stale_after=stale_after, is_strict=is_strict)
-    try:
-        for found in backend.each(look, backend.ids(stage)):
-            yield from found
-    except (UnreadableDocument, OSError) as error:
-        yield report_unlisted(backend, stage, error, is_strict=is_strict)
 
 
 def find_leftovers(backend: Backend, stage: str, *, stale_after: float, is_strict: bool = False) -> Iterator[Finding]:
@@ -122,13 +115,8 @@ def load_whole(backend: Backend, stage: str, doc_id: str) -> StoredDocument | No
         return None
     files = version.facts.files
     if version.legacy:
-        return version if _RAW_FILE in sizes and _PARTS.issuperset(sizes) else None
-    if len(sizes) != len(files):
-        return None
-    for name, entry in files.items():
-        if sizes.get(name) != entry.size:
-            return None
-    return version
+        return version if PART_FILES["raw"] in sizes and _PARTS.issuperset(sizes) else None
+    return version if sizes == {name: entry.size for name, entry in files.items()} else None
 
 
 def examine(
@@ -180,20 +168,15 @@ def _examine_fault(
         return
     hint = _REMEDIES.get(error.code, _FREED)
     if sweeper.is_stale(stage, doc_id, stale_after):
-        where, record = backend.location(stage, doc_id), _load_record(backend, stage, doc_id)
+        stored = None
+        with contextlib.suppress(UnreadableDocument, OSError):
+            stored = backend.load(stage, doc_id)
+        record = None if stored is None else stored.record
+        where = backend.location(stage, doc_id)
         yield finding._replace(where=where, hint=hint, action="quarantine", expected=record)
     else:
         wait = f"touched in the last {stale_after:,.0f} s, so that a tool may be at it"
         yield finding._replace(hint=f"{wait}: later, or at once with --stale-after 0s, {hint}")
-
-
-def _load_record(backend: Backend, stage: str, doc_id: str) -> bytes | None:
-    """Return the bytes of the record, or None if there are none."""
-    try:
-        stored = backend.load(stage, doc_id)
-    except (UnreadableDocument, OSError):
-        return None
-    return None if stored is None else stored.record
 
 
 def _with_hint(backend: Backend, finding: Finding, task_id: str | None = None) -> Finding:
