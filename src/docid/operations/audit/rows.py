@@ -70,17 +70,17 @@ class RowChecks:
         self.sources: list[tuple[int, RowLineage]] = []
 
     def check(self) -> None:
-        """Check all rows, and the document of each.
+        """Check all rows, and the document of each; then raise `TaskTableError` if some are damaged."""
 
-        Raises:
-            TaskTableError: some rows are damaged. The others were checked.
-        """
-        audit, rows = self.audit, self.table.lineages()
-        total = None if audit.progress is None else self.table.length()
-        examined = audit.examine(self.stage, rows, self._get_unseen, in_row=True)
+        def get_unseen(numbered: tuple[int, RowLineage]) -> str | None:
+            doc_id = numbered[1][1]
+            return doc_id if self.is_listed and self.known.get(doc_id, 0) & (THERE | SEEN) == THERE else None
+
+        total = None if self.audit.progress is None else self.table.length()
+        examined = self.audit.examine(self.stage, self.table.lineages(), get_unseen, in_row=True)
         for (number, row), examination in examined:
             self._check_row(number, row, examination)
-            audit.report_progress(f"rows of stage {self.stage}", number, total)
+            self.audit.report_progress(f"rows of stage {self.stage}", number, total)
         if self.repeated_tasks or self.repeated_ids:
             self._report_repeated()
 
@@ -96,39 +96,38 @@ class RowChecks:
                 continue
             self._add("missing-source", number, "source_doc_id", row, message, "name another source_doc_id, or none")
 
-    def _get_unseen(self, row: tuple[int, RowLineage]) -> str | None:
-        """Return the doc id of a row if its document is still to be examined."""
-        doc_id = row[1][1]
-        return doc_id if self.is_listed and self.known.get(doc_id, 0) & (THERE | SEEN) == THERE else None
-
     def _check_row(self, number: int, row: RowLineage, examination: Examination | None) -> None:
-        _, doc_id, parent, source, _, _ = row
+        task_id, doc_id, parent, source, _, _ = row
         self.counts["rows"] += 1
-        self._check_task(number, row)
-        if _holds_id(doc_id):
-            self._check_document(number, row, examination)
-        else:
-            self._report_cell(number, "doc_id", row, doc_id)
-        if self.parent_stage is not None:
-            if _holds_id(parent):
-                self._check_parent(number, row, self.parent_stage)
-            else:
-                self._report_cell(number, "parent_doc_id", row, parent)
-        if _holds_id(source):
-            if self.is_listed:
-                self.sources.append((number, row))
-        elif not is_missing(source):
-            self._report_cell(number, "source_doc_id", row, source)
-
-    def _check_task(self, number: int, row: RowLineage) -> None:
-        """Check the task id, and whether another row has the same task."""
-        if fault := _find_task_fault(row[0]):
+        if fault := _find_task_fault(task_id):
             self._add("malformed-id", number, f"{self.stage}_task_id", row, fault, "correct the cell")
-            return
-        hashed = hash(_identify(row))
-        if hashed in self.tasks:
-            self.repeated_tasks.add(hashed)
-        self.tasks.add(hashed)
+        else:
+            hashed = hash(_identify(row))
+            if hashed in self.tasks:
+                self.repeated_tasks.add(hashed)
+            self.tasks.add(hashed)
+        if self._check_cell(number, "doc_id", row, doc_id):
+            self._check_document(number, row, examination)
+        if self.parent_stage is not None and self._check_cell(number, "parent_doc_id", row, parent):
+            self._check_parent(number, row, self.parent_stage)
+        has_source = not is_missing(source) and self._check_cell(number, "source_doc_id", row, source)
+        if has_source and self.is_listed:
+            self.sources.append((number, row))
+
+    def _check_cell(self, number: int, column: str, row: RowLineage, text: str) -> bool:
+        """Return whether a cell holds a doc id; report it otherwise."""
+        if _holds_id(text):
+            return True
+        if not is_missing(text):
+            code, message = "malformed-id", f"{shown(text)} is no doc id; expected {DOC_ID_EXPECTED}"
+            hint = "correct the cell, or empty it and run 'docid reserve'"
+        else:
+            code = "missing-doc-id" if column == "doc_id" else "missing-parent-id"
+            message = "empty" if text == "" else f"{shown(text)}, which means missing"
+            source = "" if column == "doc_id" else f", from the table of stage {self.parent_stage}"
+            hint = f"'docid reserve' fills it{source}"
+        self._add(code, number, column, row, message, hint)
+        return False
 
     def _check_document(self, number: int, row: RowLineage, examination: Examination | None) -> None:
         doc_id = row[1]
@@ -137,16 +136,39 @@ class RowChecks:
             self.repeated_ids.add(doc_id)
             return
         self.known[doc_id] = state | ROW
-        if not _is_derived(self.stage, row):
-            self.counts["underived"] += 1
-        if examination is not None:
-            record = self.audit.note(self.stage, doc_id, examination, row[0])
-            if record is not None and self._is_conflict(record, row):
-                self._report_conflict(number, record, row)
-            elif record is not None and not find_unsaid(record, has_parent=self.parent_stage is not None):
-                self.counts["written"] += 1
+        self.counts["underived"] += not _is_derived(self.stage, row)
+        record = None if examination is None else self.audit.note(self.stage, doc_id, examination, row[0])
+        if record is not None:
+            self._check_lineage(number, row, record)
         if self.is_listed and not self.known[doc_id] & (THERE | FAULTY):
             self.counts["pending"] += 1
+
+    def _check_lineage(self, number: int, row: RowLineage, record: Record) -> None:
+        """Report a document of another lineage than its row, as far as the row says it; count the others."""
+        task_id, doc_id, cell, *_ = row
+        has_parent = self.parent_stage is not None
+        parent = cell if has_parent and _holds_id(cell) else None
+        if is_same_lineage(record, task_id, parent) is False:
+            # What a row does not say it has a finding for, and is taken to agree.
+            own_task = record.task_id if _find_task_fault(task_id) else task_id
+            own_parent = record.parent_doc_id if parent is None and has_parent else parent
+            if is_same_lineage(record, own_task, own_parent) is False:
+                held = {"task_id": record.task_id, "parent_doc_id": record.parent_doc_id}
+                said = {"task_id": task_id, "parent_doc_id": cell or None}
+                # Task ids are long: what is equal is not said.
+                stored, here = (
+                    ", ".join(f"{name}={shown(each[name])}" for name in held if held[name] != said[name])
+                    for each in (held, said)
+                )
+                message = f"{self.audit.locate(self.stage, doc_id)} holds {stored}; the row says {here}"
+                hint = "correct the row, or empty its doc_id and reserve another id with a doc_salt: "
+                hint += "a write would be refused"
+                if held["task_id"] != task_id and _is_derived(self.stage, row):
+                    edited = "the id is the row's own, so the record may have been edited"
+                    hint = f"{edited}: if so correct it; otherwise {hint}"
+                self._add("lineage-conflict", number, "doc_id", row, message, hint)
+                return
+        self.counts["written"] += not find_unsaid(record, has_parent=has_parent)
 
     def _check_parent(self, number: int, row: RowLineage, parent_stage: str) -> None:
         audit = self.audit
@@ -159,43 +181,6 @@ class RowChecks:
             audit.lost_parents.append(lost)
         elif self.has_store and not state & THERE:
             self.counts["parents_pending"] += 1
-
-    def _is_conflict(self, record: Record, row: RowLineage) -> bool:
-        """Return whether a document is of another lineage than its row, as far as the row says it."""
-        task_id = row[0]
-        parent = row[2] if self.parent_stage is not None and _holds_id(row[2]) else None
-        if is_same_lineage(record, task_id, parent) is not False:
-            return False
-        # What a row does not say it has a finding for, and is taken to agree.
-        own_task = record.task_id if _find_task_fault(task_id) else task_id
-        own_parent = record.parent_doc_id if parent is None and self.parent_stage is not None else parent
-        return is_same_lineage(record, own_task, own_parent) is False
-
-    def _report_conflict(self, number: int, record: Record, row: RowLineage) -> None:
-        held = {"task_id": record.task_id, "parent_doc_id": record.parent_doc_id}
-        said = {"task_id": row[0], "parent_doc_id": row[2] or None}
-        # Task ids are long: what is equal is not said.
-        stored, here = (
-            ", ".join(f"{name}={shown(each[name])}" for name in held if held[name] != said[name])
-            for each in (held, said)
-        )
-        message = f"{self.audit.locate(self.stage, row[1])} holds {stored}; the row says {here}"
-        hint = "correct the row, or empty its doc_id and reserve another id with a doc_salt: a write would be refused"
-        if held["task_id"] != said["task_id"] and _is_derived(self.stage, row):
-            hint = f"the id is the row's own, so the record may have been edited: if so correct it; otherwise {hint}"
-        self._add("lineage-conflict", number, "doc_id", row, message, hint)
-
-    def _report_cell(self, number: int, column: str, row: RowLineage, text: str) -> None:
-        """Report a cell that should hold a doc id and does not."""
-        if not is_missing(text):
-            code, message = "malformed-id", f"{shown(text)} is no doc id; expected {DOC_ID_EXPECTED}"
-            hint = "correct the cell, or empty it and run 'docid reserve'"
-        else:
-            code = "missing-doc-id" if column == "doc_id" else "missing-parent-id"
-            message = "empty" if text == "" else f"{shown(text)}, which means missing"
-            source = "" if column == "doc_id" else f", from the table of stage {self.parent_stage}"
-            hint = f"'docid reserve' fills it{source}"
-        self._add(code, number, column, row, message, hint)
 
     def _report_repeated(self) -> None:
         """Read the table once more, for the rows that are there twice: which they are was not held."""
