@@ -43,13 +43,7 @@ Item = TypeVar("Item")
 
 
 class Examination(NamedTuple):
-    """What was found of one document; small, because it crosses from a worker.
-
-    Attributes:
-        findings: what is wrong with it.
-        record: what its record says of its lineage; None where no document can be used.
-        has_parsed, has_prompt: whether it has these parts.
-    """
+    """What was found of one document; small, because it crosses from a worker. Without record none can be used."""
 
     findings: list[Finding]
     record: Record | None = None
@@ -99,17 +93,6 @@ class Examiner(NamedTuple):
         return Examination(findings, record, parsed in files, prompt in files)
 
 
-class LostParent(NamedTuple):
-    """A parent that was not found, as stage and doc id, and the child that names it: in a row, or (0) in its record."""
-
-    parent: tuple[str, str]
-    stage: str
-    doc_id: str
-    task_id: str | None
-    where: str
-    number: int = 0
-
-
 class Audit:
     """An audit under way.
 
@@ -120,7 +103,8 @@ class Audit:
         blind: the stages that cannot be listed: of what is in them nothing is known.
         counts: what is counted, by stage and name.
         findings: the findings so far, each behind the number of its row (0: it is in no table).
-        lost_parents: the parents that were not found so far.
+        lost_parents: the parents that were not found so far, as stage and doc id, each with the number of the row that
+            names it (0: a record does), and a finding without message about the child.
     """
 
     def __init__(
@@ -140,7 +124,7 @@ class Audit:
         self.blind: set[str] = set()
         self.counts: dict[str, dict[str, int]] = {stage: {} for stage in stages}
         self.findings: list[tuple[int, Finding]] = []
-        self.lost_parents: list[LostParent] = []
+        self.lost_parents: list[tuple[tuple[str, str], int, Finding]] = []
 
     def locate(self, stage: str, doc_id: str) -> str:
         """Return where a document of the store is."""
@@ -268,8 +252,8 @@ class Audit:
             message = f"the parent in its record, {shown(parent)}, is no doc id; expected {DOC_ID_EXPECTED}"
             self._report("malformed-id", stage, doc_id, record, message, "correct its record")
         elif not self.known[parent_stage].get(parent, 0) & (ROW | THERE):
-            where = self.locate(stage, doc_id)
-            self.lost_parents.append(LostParent((parent_stage, parent), stage, doc_id, record.task_id, where))
+            child = Finding("missing-parent", stage, doc_id, record.task_id, self.locate(stage, doc_id), "", "")
+            self.lost_parents.append(((parent_stage, parent), 0, child))
 
     def _report(self, code: str, stage: str, doc_id: str, record: Record, message: str, hint: str) -> None:  # noqa: PLR0917 - the fields of a finding
         where = self.locate(stage, doc_id)
@@ -277,10 +261,10 @@ class Audit:
 
     def report_lost_parents(self) -> None:
         """Report the parents that were not found, unless another process has written them by now."""
-        parents = list(dict.fromkeys(lost.parent for lost in self.lost_parents))
+        parents = list(dict.fromkeys(parent for parent, _, _ in self.lost_parents))
         each = map if self.examiner is None else self.examiner.backend.each
         is_stored = dict(zip(parents, each(self._is_stored, parents), strict=True))
-        for name, stage, doc_id, task_id, where, number in self.lost_parents:
+        for name, number, child in self.lost_parents:
             if is_stored[name]:
                 continue
             parent_stage, parent = name
@@ -293,7 +277,7 @@ class Audit:
                 places += [f"reserved in the table of stage {parent_stage}"] if parent_stage in self.tables else []
                 neither = "neither" if len(places) > 1 else "not"
                 message = f"the parent {parent_stage}/{parent} is {neither} {' nor '.join(places)}"
-            self.findings.append((number, Finding(code, stage, doc_id, task_id, where, message, hint)))
+            self.findings.append((number, child._replace(code=code, message=message, hint=hint)))
 
     def _is_stored(self, name: tuple[str, str]) -> bool:
         try:

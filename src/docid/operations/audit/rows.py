@@ -11,7 +11,7 @@ from docid.core.ids import DOC_ID, DOC_ID_EXPECTED, check_text, derive, reserve_
 from docid.core.lineage_rules import find_unsaid, is_same_lineage
 from docid.core.task import is_missing
 from docid.errors import InvalidName
-from docid.operations.audit.parallel import FAULTY, PROMPT, ROW, SEEN, THERE, LostParent
+from docid.operations.audit.parallel import FAULTY, PROMPT, ROW, SEEN, THERE
 from docid.tables.csvfile import open_table
 from docid.tables.tasks import read_lineages
 
@@ -176,9 +176,8 @@ class RowChecks:
             return  # neither store nor table can tell
         state = audit.known[parent_stage].get(row[2], 0)
         if not state & (ROW | THERE):
-            where = self._locate(number, "parent_doc_id")
-            lost = LostParent((parent_stage, row[2]), self.stage, _get_id(row), row[0], where, number)
-            audit.lost_parents.append(lost)
+            child = self._make_finding("missing-parent", number, "parent_doc_id", row)
+            audit.lost_parents.append(((parent_stage, row[2]), number, child))
         elif self.has_store and not state & THERE:
             self.counts["parents_pending"] += 1
 
@@ -201,22 +200,19 @@ class RowChecks:
                     self._add("duplicate-doc-id", number, "doc_id", row, message, hint)
 
     def _add(self, code: str, number: int, column: str, row: RowLineage, message: str, hint: str) -> None:  # noqa: PLR0917 - the fields of a finding
-        where = self._locate(number, column)
-        self.audit.findings.append((number, Finding(code, self.stage, _get_id(row), row[0], where, message, hint)))
+        finding = self._make_finding(code, number, column, row)
+        self.audit.findings.append((number, finding._replace(message=message, hint=hint)))
 
-    def _locate(self, number: int, column: str) -> str:
-        """Return where a cell is, as a finding says it."""
+    def _make_finding(self, code: str, number: int, column: str, row: RowLineage) -> Finding:
+        """Return a finding about a cell, without its message and hint."""
         cell = f"row {number}, column {column}"
-        return f"{self.table.file} {cell}" if self.table.file else cell
+        where = f"{self.table.file} {cell}" if self.table.file else cell
+        return Finding(code, self.stage, row[1] if _holds_id(row[1]) else "", row[0], where, "", "")
 
 
 def _holds_id(text: str) -> bool:
     """Return whether a cell holds a doc id: `nan` would be one, and means missing."""
     return DOC_ID.match(text) is not None and (len(text) > _WORD or not is_missing(text))
-
-
-def _get_id(row: RowLineage) -> str:
-    return row[1] if _holds_id(row[1]) else ""
 
 
 def _identify(row: RowLineage) -> tuple[str, str, str]:
