@@ -89,11 +89,7 @@ class _Versions(NamedTuple):
 
     def find(self, there: Stored | None) -> int | None:
         """Return the position of the version that the target holds, the latest such; None if it holds another."""
-        for at in range(len(self.versions) - 1, -1, -1):
-            stored = self.versions[at].stored
-            if there is not None and (stored.record, stored.parts) == (there.record, there.parts):
-                return at
-        return None
+        return next((at for at in reversed(range(len(self.versions))) if self.versions[at].stored == there), None)
 
 
 class _Copy(NamedTuple):
@@ -227,7 +223,7 @@ class _Copy(NamedTuple):
     def _verify(self, each: _Versions) -> Change | None:
         """Return a refusal if the target does not give the document back as it was written."""
         last = each.last
-        if _Versions([last]).find(self.target.load(last.stage, last.doc_id, ALL_FILES)) == 0:
+        if self.target.load(last.stage, last.doc_id, ALL_FILES) == last.stored:
             return None
         where = self.target.location(last.stage, last.doc_id)
         return self._report(each, "refused", f"{where}: what was written does not come back as it was")
