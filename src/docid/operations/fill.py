@@ -1,4 +1,4 @@
-"""Ids reserved in a task table on disk: filled in place, or counted only."""
+"""Fill the ids of a task table on disk, in place."""
 
 from __future__ import annotations
 
@@ -16,13 +16,7 @@ if TYPE_CHECKING:
 
 
 class Filled(NamedTuple):
-    """What `fill_table` filled, or would.
-
-    Attributes:
-        rows: how many rows the table has.
-        doc_ids, parent_doc_ids: how many of these cells were filled.
-        orphans: how many rows still have no `parent_doc_id`.
-    """
+    """How many rows a table has, how many of its ids were filled, and how many rows still have no `parent_doc_id`."""
 
     rows: int
     doc_ids: int
@@ -42,18 +36,7 @@ def fill_table(
 ) -> Filled:
     """Fill the empty ids of a task table, in place and atomically; what is set is kept.
 
-    A table in which nothing is to be filled is not written.
-
-    Args:
-        path: the table.
-        row_type: the class of its rows.
-        run_id, salt, parents: as `reserve_tasks` takes them.
-        dry_run: look what there is to fill; write nothing.
-        progress: called now and then with what is looked at, how much of it is done, and of how much.
-
-    Raises:
-        TaskTableError: the table, or a row of it, is faulty.
-        OSError: the table cannot be read or written.
+    A table in which nothing is to be filled is not written. The run id, salt and parents are those of `reserve_tasks`.
     """
     before, after = _Count(), _Count()
     table = read_tasks(path, row_type, reserved=False)

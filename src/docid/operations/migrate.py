@@ -48,11 +48,7 @@ def _swap_record(
 ) -> Change:
     """Put the planned record in the place of a document's; or say why that cannot be done.
 
-    Args:
-        store, stage, doc_id: the document.
-        outcome: of the change, where one is planned.
-        plan: returns the new record, or None if nothing changes, and the change with what there is to say.
-        apply: do it.
+    A plan is the new record, or None if nothing changes, and the change with what there is to say.
     """
     change = Change("leave", stage, doc_id, None, store.backend.location(stage, doc_id))
     try:
@@ -122,10 +118,9 @@ def migrate(
     the new one, and a second run finishes. Its texts are not moved, copied or written. The old record stays in history.
     Every key of the caller's keeps its value. A second run changes nothing.
 
-    A new record has the stage, doc id, task id and parent (from the old one, or else from the table), the size and
-    SHA-256 of each part, and its time (from the old one, or else from the file `raw.txt`). Under `docid.migrated` it
-    says where these come from. A record that cannot be decided is left alone, with the reason. So is a record whose
-    values would not come back equal (NaN, integers past 64 bits, a key twice).
+    A new record takes its task id and parent from the old one, or else from the table, and its time from the old one,
+    or else from the file `raw.txt`; `docid.migrated` says which. A record that cannot be decided is left alone, with
+    the reason. So is a record whose values would not come back equal (NaN, integers past 64 bits, a key twice).
 
     Stop the older system first: it knows nothing of locks.
 

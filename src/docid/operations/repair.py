@@ -1,8 +1,4 @@
-"""`repair`: plan what to do about leftovers of dead writers and unusable documents, and do it.
-
-Nothing is deleted without a purge. What is in the way moves to `<root>/.docid/quarantine/<run>/`, under the path that
-it had. All of it is safe beside writers and readers.
-"""
+"""`repair`: plan what to do about leftovers of dead writers and unusable documents, and do it."""
 
 from __future__ import annotations
 
@@ -59,8 +55,8 @@ def repair(
 ) -> Iterator[Step]:
     """Go through a store and yield what there is to repair, step by step; do it where `apply` is set.
 
-    Steps come as they are found, so that a store of any size takes little memory. An error in one step does not end
-    the run. What was applied leaves nothing for a second run.
+    Nothing is deleted without a purge. What is in the way moves to `<root>/.docid/quarantine/<run>/`, under the path
+    that it had. It is safe beside writers and readers. An error in one step does not end the run.
 
     Args:
         store: the store; all of its stages are gone through.

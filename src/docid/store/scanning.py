@@ -12,7 +12,7 @@ from docid.store.backends.base import Stored
 from docid.store.stored import StoredDocument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from docid.store.backends.base import Backend, Sweeper
 
@@ -44,10 +44,8 @@ def scan(
     takes a document it does not see for missing.
     """
 
-    def look(doc_id: str) -> Iterable[StoredDocument | Finding]:
-        version = None if verify else load_whole(backend, stage, doc_id)
-        found = examine(backend, stage, doc_id, verify=verify, stale_after=stale_after, is_strict=is_strict)
-        return list(found) if version is None else (version,)
+    def look(doc_id: str) -> list[StoredDocument | Finding]:
+        return list(examine(backend, stage, doc_id, verify=verify, stale_after=stale_after, is_strict=is_strict))
 
     def look_at_all() -> Iterator[StoredDocument | Finding]:
         yield from find_leftovers(backend, stage, stale_after=stale_after, is_strict=is_strict)
@@ -87,36 +85,15 @@ def report_unlisted(backend: Backend, stage: str, error: Exception, *, is_strict
 
 
 def try_load(backend: Backend, stage: str, doc_id: str) -> StoredDocument | Finding | None:
-    """Return a document with its record; a finding where that cannot be read; None where there is no document.
-
-    Raises:
-        StoreUnavailable: the store did not answer: the document is neither missing nor damaged.
-    """
+    """Return a document with its record; a finding where that cannot be read; None where there is no document."""
     try:
         return StoredDocument.load(backend, stage, doc_id)
     except UnreadableDocument as error:
         return Finding.of(error)
+    except StoreUnavailable:
+        raise  # the document is neither missing nor damaged
     except OSError as error:
-        return _report_unreadable(backend, stage, doc_id, error, is_strict=True)
-
-
-def load_whole(backend: Backend, stage: str, doc_id: str) -> StoredDocument | None:
-    """Return a document that one listing shows to be whole and alone in its place; None where `examine` has to look.
-
-    A scan does this millions of times.
-    """
-    listing = backend.listing(stage, doc_id)
-    if listing is None:
-        return None
-    data, sizes = listing
-    try:
-        version = StoredDocument(backend, stage, doc_id, Stored(data, {}))
-    except UnreadableDocument:
-        return None
-    files = version.facts.files
-    if version.legacy:
-        return version if PART_FILES["raw"] in sizes and _PARTS.issuperset(sizes) else None
-    return version if sizes == {name: entry.size for name, entry in files.items()} else None
+        return _report_unreadable(backend, stage, doc_id, error)
 
 
 def examine(
@@ -128,6 +105,9 @@ def examine(
     """
     sweeper = backend.sweeper()
     try:
+        if not verify and (version := _load_whole(backend, stage, doc_id)) is not None:
+            yield version
+            return
         version = StoredDocument.load(backend, stage, doc_id, ALL_FILES if verify else ())
         record, listed = None, ALL_FILES
         if version is not None:
@@ -144,14 +124,29 @@ def examine(
     except DocumentNotFound:
         return  # it has vanished
     except OSError as error:
-        yield _report_unreadable(backend, stage, doc_id, error, is_strict=is_strict)
+        if is_strict and isinstance(error, StoreUnavailable):
+            raise
+        yield _report_unreadable(backend, stage, doc_id, error)
 
 
-def _report_unreadable(backend: Backend, stage: str, doc_id: str, error: OSError, *, is_strict: bool) -> Finding:
-    """Return the finding for a document that the system does not let be read."""
-    if is_strict and isinstance(error, StoreUnavailable):
-        raise error
+def _report_unreadable(backend: Backend, stage: str, doc_id: str, error: OSError) -> Finding:
     return Finding("unreadable-record", stage, doc_id, None, backend.location(stage, doc_id), str(error), _READABLE)
+
+
+def _load_whole(backend: Backend, stage: str, doc_id: str) -> StoredDocument | None:
+    """Return a document that one listing shows to be whole and alone in its place; a scan asks millions of times."""
+    listing = backend.listing(stage, doc_id)
+    if listing is None:
+        return None
+    data, sizes = listing
+    try:
+        version = StoredDocument(backend, stage, doc_id, Stored(data, {}))
+    except UnreadableDocument:
+        return None
+    files = version.facts.files
+    if version.legacy:
+        return version if PART_FILES["raw"] in sizes and _PARTS.issuperset(sizes) else None
+    return version if sizes == {name: entry.size for name, entry in files.items()} else None
 
 
 def _examine_fault(

@@ -18,7 +18,7 @@ from docid.core.ids import DOC_ID, DOC_ID_EXPECTED
 from docid.core.lineage_rules import find_unsaid
 from docid.core.record import Record
 from docid.errors import UnreadableDocument
-from docid.store.scanning import examine, find_leftovers, load_whole, report_unlisted
+from docid.store.scanning import examine, find_leftovers, report_unlisted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -59,10 +59,7 @@ class Examiner(NamedTuple):
     stale_after: float
 
     def examine_chunk(self, stage: str, doc_ids: Sequence[str | None], in_row: bool) -> list[Examination | None]:  # noqa: FBT001 - what executors do with keywords differs
-        """Examine documents, at the same time where the backend does that; give None for None.
-
-        What a tool may be at is no finding, unless it is `in_row`: in the way of a row.
-        """
+        """Examine documents, None for None. What a tool may be at is no finding, unless it is in the way of a row."""
 
         def examine_one(doc_id: str | None) -> Examination | None:
             return None if doc_id is None else self._examine(stage, doc_id, in_row=in_row)
@@ -70,20 +67,17 @@ class Examiner(NamedTuple):
         return list(self.backend.each(examine_one, doc_ids))
 
     def _examine(self, stage: str, doc_id: str, *, in_row: bool) -> Examination:
-        findings: list[Finding] = []
-        version = None if self.verify else load_whole(self.backend, stage, doc_id)
+        found = list(examine(self.backend, stage, doc_id, verify=self.verify, stale_after=self.stale_after))
+        if in_row and not found:
+            with contextlib.suppress(OSError):
+                try:
+                    self.backend.load(stage, doc_id)
+                except UnreadableDocument:
+                    found = list(examine(self.backend, stage, doc_id, verify=self.verify, stale_after=0))
+        findings = [each for each in found if isinstance(each, Finding)]
+        version = next((each for each in found if not isinstance(each, Finding)), None)
         if version is None:
-            found = list(examine(self.backend, stage, doc_id, verify=self.verify, stale_after=self.stale_after))
-            if in_row and not found:
-                with contextlib.suppress(OSError):
-                    try:
-                        self.backend.load(stage, doc_id)
-                    except UnreadableDocument:
-                        found = list(examine(self.backend, stage, doc_id, verify=self.verify, stale_after=0))
-            findings = [each for each in found if isinstance(each, Finding)]
-            version = next((each for each in found if not isinstance(each, Finding)), None)
-            if version is None:
-                return Examination(findings)
+            return Examination(findings)
         parsed, prompt = PART_FILES["parsed"], PART_FILES["prompt"]
         files: Collection[str] = version.facts.files
         if version.legacy:
@@ -94,17 +88,11 @@ class Examiner(NamedTuple):
 
 
 class Audit:
-    """An audit under way.
+    """An audit under way: what is known of each doc id, what is counted, and the findings so far.
 
-    Attributes:
-        stages, tables, examiner, executor, progress: what is audited (the stages that have a table), and how; without
-            an examiner there is no store.
-        known: what is known of each doc id, by stage.
-        blind: the stages that cannot be listed: of what is in them nothing is known.
-        counts: what is counted, by stage and name.
-        findings: the findings so far, each behind the number of its row (0: it is in no table).
-        lost_parents: the parents that were not found so far, as stage and doc id, each with the number of the row that
-            names it (0: a record does), and a finding without message about the child.
+    Without an examiner there is no store. `tables` are the stages that have a table; `blind` are those that cannot be
+    listed. A finding stands behind the number of its row (0: it is in no table). A parent that was not found is its
+    stage and doc id, the number of the row that names it, and a finding without message about the child.
     """
 
     def __init__(
@@ -138,10 +126,9 @@ class Audit:
     def examine(
         self, stage: str, items: Iterable[Item], get_doc_id: Callable[[Item], str | None], *, in_row: bool
     ) -> Iterator[tuple[Item, Examination | None]]:
-        """Return each item with the examination of its document, as a stream in the order of the items.
+        """Yield each item with the examination of its document; None without a store, or a doc id.
 
-        Items are taken before their turn: `CHUNK` of them, with an executor `AHEAD` times as many. Without a store, or
-        where the doc id is None, there is no examination.
+        Items are taken before their turn: `CHUNK` of them, with an executor `AHEAD` times as many.
         """
         items = iter(items)
         chunks = iter(lambda: list(islice(items, CHUNK)), [])

@@ -146,13 +146,7 @@ def _build_row(row_type: type[TaskRow], row: TaskRow, own: dict[str, str], **ide
 
 
 class Merged(NamedTuple):
-    """A table that is to be written.
-
-    Attributes:
-        path: where it goes.
-        rows: all its rows.
-        gone: how many rows of the table that is there are not among them.
-    """
+    """A table that is to be written: where, all its rows, and how many of the old table are not among them."""
 
     path: str
     rows: list[TaskRow]
@@ -160,17 +154,11 @@ class Merged(NamedTuple):
 
 
 def merge_table(directory: str, rows: list[TaskRow], curated: str, stages: Stages, *, keep: bool = False) -> Merged:
-    """Merge rows of one stage into its table in a directory. Nothing is written.
+    """Merge rows of one stage into its table in a directory; nothing is written.
 
     The table there gives its columns, and to the rows of the same documents what it says beyond them: notes, run id,
-    salt.
-
-    Args:
-        directory: where the table is, or will be.
-        rows: the new rows, one at least.
-        curated: the path of the curated table, whose kind of name a new table gets.
-        stages: the pipeline's stages.
-        keep: keep all rows that the table has, and add those that it has not.
+    salt. With `keep` all its rows are kept, and those that it has not are added. A new table gets the kind of name of
+    the curated one.
 
     Raises:
         TaskTableError: the file there is no table of this stage: it is not written over.

@@ -178,16 +178,7 @@ def read_texts(document: StoredDocument) -> dict[str, str]:
 
 
 class RowBuilder:
-    """Builds task rows from the records of documents and their ancestors.
-
-    Args:
-        store: where the documents are.
-        stage: their stage.
-        row_type: the class of the rows; that of the stage if None.
-
-    Attributes:
-        notes: what was left out, and why.
-    """
+    """Builds task rows from the records of documents and their ancestors; notes what was left out, and why."""
 
     def __init__(self, store: DocsStore, stage: str, row_type: type[TaskRow] | None) -> None:
         stage = check_store(store).stages.check(stage)
@@ -210,17 +201,13 @@ class RowBuilder:
             return doc_id, error
 
     def build(self, doc_id: str, document: StoredDocument | Exception) -> TaskRow | None:
-        """Return the row of a document; None, with a note, where there is no document, or no row can be made of it.
-
-        Raises:
-            StoreUnavailable: the store did not answer: the document is neither missing nor damaged.
-        """
+        """Return the row of a document; None, with a note, where there is no document, or no row can be made of it."""
         try:
             if isinstance(document, Exception):
                 raise document
             return self._build(document)
         except StoreUnavailable:
-            raise
+            raise  # the document is neither missing nor damaged
         except (DocidError, ValueError, OSError) as error:
             kind = "gone" if isinstance(error, DocumentNotFound) else "unusable"
             self.notes.append(Note(kind, f"{self.row_type.stage}/{doc_id}", None, str(error)))
