@@ -65,13 +65,11 @@ def audit(
         (True, 1, 1)
     """
     # A tenth of the time that importing docid takes.
-    from docid.operations.audit.parallel import Examiner  # noqa: PLC0415
+    from docid.operations.audit.parallel import Audit, Examiner  # noqa: PLC0415
     from docid.operations.audit.run import audit_stages  # noqa: PLC0415
 
     if isinstance(store, (str, os.PathLike)):
         store = DocsStore(store, stages=stages or DEFAULT_STAGES)
-    if store is not None and not isinstance(store, DocsStore):
-        raise TypeError(f"store: expected a DocsStore, a directory or None, got {type(store).__name__}")
     stages = check_stages(stages or (DEFAULT_STAGES if store is None else store.stages))
     examiner = None if store is None else Examiner(store.backend, verify, stale_after)
-    return audit_stages(stages, tables, examiner, executor, progress)
+    return audit_stages(Audit(stages, examiner, executor, progress), tables or {})

@@ -11,6 +11,8 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from attrs import Factory, define
+
 from docid._text import shown
 from docid.core.document import PART_FILES
 from docid.core.findings import Finding
@@ -87,6 +89,7 @@ class Examiner(NamedTuple):
         return Examination(findings, record, parsed in files, prompt in files)
 
 
+@define
 class Audit:
     """An audit under way: what is known of each doc id, what is counted, and the findings so far.
 
@@ -95,24 +98,16 @@ class Audit:
     stage and doc id, the number of the row that names it, and a finding without message about the child.
     """
 
-    def __init__(
-        self,
-        stages: Stages,
-        tables: Collection[str],
-        examiner: Examiner | None,
-        executor: Executor | None,
-        progress: Progress | None,
-    ) -> None:
-        self.stages = stages
-        self.tables = tables
-        self.examiner = examiner
-        self.executor = executor
-        self.progress = progress
-        self.known: dict[str, dict[str, int]] = {stage: {} for stage in stages}
-        self.blind: set[str] = set()
-        self.counts: dict[str, dict[str, int]] = {stage: {} for stage in stages}
-        self.findings: list[tuple[int, Finding]] = []
-        self.lost_parents: list[tuple[tuple[str, str], int, Finding]] = []
+    stages: Stages
+    examiner: Examiner | None
+    executor: Executor | None
+    progress: Progress | None
+    known: dict[str, dict[str, int]] = Factory(lambda self: {stage: {} for stage in self.stages}, takes_self=True)
+    counts: dict[str, dict[str, int]] = Factory(lambda self: {stage: {} for stage in self.stages}, takes_self=True)
+    tables: Collection[str] = ()
+    blind: set[str] = Factory(set)
+    findings: list[tuple[int, Finding]] = Factory(list)
+    lost_parents: list[tuple[tuple[str, str], int, Finding]] = Factory(list)
 
     def locate(self, stage: str, doc_id: str) -> str:
         """Return where a document of the store is."""
