@@ -14,7 +14,7 @@ from docid.core.findings import Finding
 from docid.core.ids import is_doc_id, reserve_doc_id
 from docid.core.lineage_rules import contradicts
 from docid.errors import InvalidName
-from docid.operations.curate.replay import Note, find_time
+from docid.operations.curate.replay import Note, file_time, read_time
 from docid.store.docs_store import check_store
 from docid.store.scanning import scan
 from docid.tables.rows import row_type_of
@@ -285,8 +285,8 @@ def _find_candidates(store: DocsStore, stage: str, tasks: set[str]) -> tuple[dic
                 message = f"its parent_doc_id is {parent!r}, which is no doc id"
                 notes.append(Note("malformed-id", each.location, each.task_id, message))
             else:  # a document that is replaced now may come twice
-                candidate = _Candidate(find_time(store, each) or _LONG_AGO, each.doc_id, parent)
-                found[each.task_id].setdefault(each.doc_id, candidate)
+                made = read_time(each) or file_time(store, stage, each.doc_id) or _LONG_AGO
+                found[each.task_id].setdefault(each.doc_id, _Candidate(made, each.doc_id, parent))
     ordered = {task_id: sorted(there.values(), key=lambda each: each.doc_id) for task_id, there in found.items()}
     for there in ordered.values():
         there.sort(key=lambda each: each.made, reverse=True)

@@ -225,12 +225,16 @@ class RowBuilder:
             raise ValueError("its record, of an older system, does not say its task: docid migrate")
         if self.row_type.parent_stage is not None and document.parent_doc_id is None:
             raise ValueError("its record does not say its parent: docid migrate")
-        chain = [(each, read_texts(each)) for each in self._ancestors.chain_of(document)]
+        chain = self._ancestors.chain_of(document)
+        said = [self._read_columns(each) for each in chain]
         values: dict[str, Any] = {"extra": self._find_others(chain)}
         for column in self._schema.columns:
             if column.attribute in IDENTITY:
                 continue
-            text = self._find_text(column.name, chain)
+            base = column.name.removesuffix("_name")
+            # The name of a model comes from the document that the model comes from.
+            key = base if base in self._schema.names else column.name
+            text = next((texts.get(column.name) for texts in said if key in texts), None)
             try:
                 if text is not None:
                     values[column.argument] = column.parse(text)
@@ -252,41 +256,23 @@ class RowBuilder:
             raise ValueError(f"its {column_name} is {shown(value)}, which no table can hold: {expected}")
         return row
 
-    def _find_others(self, chain: list[tuple[StoredDocument, dict[str, str]]]) -> dict[str, str]:
+    def _find_others(self, chain: list[StoredDocument]) -> dict[str, str]:
         """Return all other texts and numbers of the metadata, which rows of another pipeline take."""
         if self.row_type in {DraftTask, EssayTask, EvaluationTask}:
             return {}
-        parents = {f"{each.stage}_task_id": each.task_id for each, _ in chain[1:2] if each.task_id is not None}
+        parents = {f"{each.stage}_task_id": each.task_id for each in chain[1:2] if each.task_id is not None}
         taken = {*self._schema.names, *OUR_KEYS, "source_doc_id"}
-        return {key: text for key, text in {**parents, **chain[0][1]}.items() if key not in taken}
+        return {key: text for key, text in {**parents, **read_texts(chain[0])}.items() if key not in taken}
 
-    def _find_text(self, name: str, chain: list[tuple[StoredDocument, dict[str, str]]]) -> str | None:
-        """Return the text of a column from the nearest document that has one."""
-        base = name.removesuffix("_name")
-        is_name = base != name and base in self._schema.names
-        for document, texts in chain:
-            text = self._read_text(base if is_name else name, document, texts)
-            if text is not None:
-                # The name of a model comes from the document that the model comes from.
-                return texts.get(name) if is_name else text
-        return None
-
-    def _read_text(self, name: str, document: StoredDocument, texts: dict[str, str]) -> str | None:
-        """Return the text of a column from one document: a key of that name, or one that means the same."""
-        if name in texts:
-            return texts[name]
-        stage, model = document.stage, texts.get("model_id")
-        template = texts.get("template_id")
+    def _read_columns(self, document: StoredDocument) -> dict[str, str]:
+        """Return the texts of a document by column: under keys of that name, or under those that mean the same."""
+        stage, texts = document.stage, read_texts(document)
+        template, model = texts.get("template_id"), texts.get("model_id")
         meant = {f"{stage}_task_id": document.task_id, f"{stage}_template": template, f"{stage}_model": model}
         # A generation model is that of the nearest stage that has no column for its own.
         if f"{stage}_model" not in self._schema.names:
             meant["generation_model"] = model
-        return meant.get(name)
-
-
-def find_time(store: DocsStore, document: StoredDocument) -> datetime | None:
-    """Return when a document was made: as its record says, or else its file; None if neither does."""
-    return read_time(document) or file_time(store, document.stage, document.doc_id)
+        return {key: text for key, text in meant.items() if text is not None} | texts
 
 
 def read_time(document: StoredDocument) -> datetime | None:
