@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from docid.tables.rows import TaskRow
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
+_NONE = "no document of this task is in the store"
 
 
 class Linked(NamedTuple):
@@ -107,24 +108,13 @@ def link(
     numbered = [(tasks.row, row) for row in tasks]
     found, notes = _find_candidates(store, row_type.stage, {row.task_id for _, row in numbered})
     rows = [_Row(number, row, found[row.task_id], force=force) for number, row in numbered]
-    linker = _Linker(path, notes, force=force)
+    linker = _Linker(path, notes, force)
     linker.choose_all(rows)
-    changes = {each.number: linker.changes_of(each) for each in rows}
-    missing = linker.count_missing_parents(rows, changes, store)
-    linked = Linked(
-        len(rows),
-        filled=sum(bool(changed.get("doc_id")) for changed in changes.values()),
-        kept=sum(bool(each.row.doc_id) and "doc_id" not in changes[each.number] for each in rows),
-        parents_filled=sum("parent_doc_id" in changed for changed in changes.values()),
-        parents_missing=missing,
-        notes=tuple(notes),
-    )
+    linked = linker.report(rows, store)
     if not dry_run and (linked.filled or linked.parents_filled):
         filled = ("parent_doc_id", "doc_id") if row_type.parent_stage else ("doc_id",)
         columns = (*tasks.columns, *(name for name in filled if name not in tasks.columns))
-        changed = (
-            (number, attrs.evolve(row, **changes[number]) if changes[number] else row) for number, row in numbered
-        )
+        changed = ((each.number, attrs.evolve(each.row, **each.changes) if each.changes else each.row) for each in rows)
         write_tasks(path, TaskRows(row_type, path, columns, changed, tasks.state), like=path)
     return linked
 
@@ -142,12 +132,10 @@ class _Candidate(NamedTuple):
 
 
 class _Row:
-    """A row of the table, the documents of its task, and the one that was chosen.
+    """A row of the table, the documents of its task, the one that was chosen, and the fields that change.
 
-    Attributes:
-        derived: the id that its run id and salt give. None where it has none: then any document of its task may be
-            the one that is meant.
-        is_open: whether it may get another id than it has.
+    `derived` is the id that its run id and salt give. Without these it is None, and any document of the task may be
+    the one that is meant. A row that `is_open` may get another id than it has.
     """
 
     def __init__(self, number: int, row: TaskRow, found: list[_Candidate], *, force: bool) -> None:
@@ -156,6 +144,7 @@ class _Row:
         self.found = found
         self.is_open = not row.doc_id or (force and bool(found))
         self.chosen: _Candidate | None = None
+        self.changes: dict[str, Any] = {}
         self.derived: str | None = None
         if row.doc_run_id is not None or row.doc_salt is not None:
             try:
@@ -168,38 +157,38 @@ class _Row:
         return next((there for there in self.found if there.doc_id == doc_id), None)
 
 
+@attrs.define
 class _Linker:
     """Decides which row gets which document."""
 
-    def __init__(self, path: str, notes: list[Note], *, force: bool) -> None:
-        self._path = path
-        self._notes = notes
-        self._force = force
-        self._holders: dict[str, int] = {}  # which row has a doc id
+    path: str
+    notes: list[Note]
+    force: bool
+    holders: dict[str, int] = attrs.Factory(dict)  # which row has a doc id
 
     def choose_all(self, rows: list[_Row]) -> None:
         """Choose first for rows whose own run id and salt name a document, then the newest for the others."""
         for each in rows:
             if not each.is_open:
-                self._holders.setdefault(each.row.doc_id, each.number)
-                self._keep(each)
+                found, doc_id = each.found, each.row.doc_id
+                self.holders.setdefault(doc_id, each.number)
+                each.chosen = each.find(doc_id)
+                if found and each.chosen is None and doc_id != each.derived:
+                    kept = f"{doc_id} kept; the store has {_format(found)}, which --force would take"
+                    self._note("kept-id", each, kept)
+                elif not found and self.force:
+                    self._note("no-document", each, _NONE)
         left = []
         for each in rows:
             own = each.find(each.derived) if each.is_open else None
-            if own is not None and self._fits(each.row, own) and own.doc_id not in self._holders:
+            if own is not None and self._fits(each.row, own) and own.doc_id not in self.holders:
                 self._give(each, own)
             elif each.is_open:
                 left.append(each)
         for each in left:
             self._choose(each)
-
-    def _keep(self, each: _Row) -> None:
-        found, doc_id = each.found, each.row.doc_id
-        each.chosen = each.find(doc_id)
-        if found and each.chosen is None and doc_id != each.derived:
-            self._note("kept-id", each, f"{doc_id} kept; the store has {_format(found)}, which --force would take")
-        elif not found and self._force:
-            self._note("no-document", each, "no document of this task is in the store")
+        for each in rows:
+            each.changes = self._find_changes(each)
 
     def _choose(self, each: _Row) -> None:
         row, found = each.row, each.found
@@ -207,13 +196,13 @@ class _Linker:
         if row.parent_doc_id is not None:
             # Documents of the row's own parent come before those of an unknown one; the order by age stays.
             fitting.sort(key=lambda there: there.parent_doc_id != row.parent_doc_id)
-        free = [there for there in fitting if there.doc_id not in self._holders]
+        free = [there for there in fitting if there.doc_id not in self.holders]
         if not found:
-            self._note("no-document", each, "no document of this task is in the store")
+            self._note("no-document", each, _NONE)
         elif not fitting:
             other = f"made from {found[0].parent_doc_id}, the row's parent is {row.parent_doc_id} (--force)"
             self._note("other-parent", each, f"not linked to {found[0]}: {other}")
-        elif each.derived is not None and not self._force:
+        elif each.derived is not None and not self.force:
             problem = "none of them has the id of its doc_run_id and doc_salt, which 'docid reserve' would fill in"
             self._note("other-salt", each, f"not linked to {_format(fitting)}: {problem}")
         elif not free:
@@ -222,21 +211,21 @@ class _Linker:
             self._give(each, free[0])
 
     def _fits(self, row: TaskRow, candidate: _Candidate) -> bool:
-        return self._force or not contradicts(candidate.parent_doc_id, row.parent_doc_id)
+        return self.force or not contradicts(candidate.parent_doc_id, row.parent_doc_id)
 
     def _give(self, each: _Row, chosen: _Candidate) -> None:
-        self._holders[chosen.doc_id] = each.number
+        self.holders[chosen.doc_id] = each.number
         each.chosen = chosen
         others = [there for there in each.found if there is not chosen]
         if others and chosen.doc_id != each.derived:
             self._note("other-documents", each, f"linked to {chosen}, not to {_format(others)}")
 
-    def changes_of(self, each: _Row) -> dict[str, Any]:
+    def _find_changes(self, each: _Row) -> dict[str, Any]:
         """Return the fields of a row that change."""
         row, chosen = each.row, each.chosen
         if chosen is None:
             # With force: its id has become another row's.
-            has_lost = each.is_open and self._holders.get(row.doc_id, each.number) != each.number
+            has_lost = each.is_open and self.holders.get(row.doc_id, each.number) != each.number
             return {"doc_id": ""} if has_lost else {}
         changes: dict[str, Any] = {}
         if chosen.doc_id != row.doc_id:
@@ -244,25 +233,31 @@ class _Linker:
             if chosen.doc_id != each.derived:
                 changes |= {"doc_run_id": None, "doc_salt": None}
         parent, old = chosen.parent_doc_id, row.parent_doc_id
-        replaces = old is None or (self._force and parent != old)
+        replaces = old is None or (self.force and parent != old)
         if row.parent_stage is not None and parent is not None and replaces:
             changes["parent_doc_id"] = parent
         return changes
 
-    def count_missing_parents(self, rows: list[_Row], changes: dict[int, dict[str, Any]], store: DocsStore) -> int:
-        """Return how many rows still name no parent; note the linked rows whose parent is not in the store."""
+    def report(self, rows: list[_Row], store: DocsStore) -> Linked:
+        """Return what was chosen; note the linked rows whose parent is not in the store."""
         missing = 0
         exists = lru_cache(10_000)(store.exists)
         for each in rows:
-            changed, stage = changes[each.number], each.row.parent_stage
-            parent = changed.get("parent_doc_id", each.row.parent_doc_id)
+            stage, parent = each.row.parent_stage, each.changes.get("parent_doc_id", each.row.parent_doc_id)
             missing += stage is not None and not parent
-            if stage is not None and parent and changed and not exists(stage, parent):
+            if stage is not None and parent and each.changes and not exists(stage, parent):
                 self._note("missing-parent", each, f"linked, but its parent {stage}/{parent} is not in the store")
-        return missing
+        return Linked(
+            len(rows),
+            filled=sum(bool(each.changes.get("doc_id")) for each in rows),
+            kept=sum(bool(each.row.doc_id) and "doc_id" not in each.changes for each in rows),
+            parents_filled=sum("parent_doc_id" in each.changes for each in rows),
+            parents_missing=missing,
+            notes=tuple(self.notes),
+        )
 
     def _note(self, kind: str, each: _Row, message: str) -> None:
-        self._notes.append(Note(kind, f"{self._path} row {each.number}", each.row.task_id, message))
+        self.notes.append(Note(kind, f"{self.path} row {each.number}", each.row.task_id, message))
 
 
 def _format(candidates: list[_Candidate]) -> str:
