@@ -1,4 +1,4 @@
-"""`copy`: copy documents from one store to another, byte for byte, between directories and buckets."""
+"""`copy`: copy documents from one store to another, byte for byte."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def copy(
 ) -> Iterator[Change]:
     """Copy the documents of one store into another, and yield what becomes of each.
 
-    The bytes are copied: records, of older systems too, texts and history stay the same. A document that the target
-    has already is left alone, so you run an interrupted copy again and it goes on. A document is in the target whole
-    or not at all, and never overwrites another one. Before a copy, sizes and SHA-256 are compared with the record.
+    Records, of older systems too, texts and history stay the same. A document that the target has already is left
+    alone, so you run an interrupted copy again and it goes on. A document is in the target whole or not at all, and
+    never overwrites another one. Before a copy, sizes and SHA-256 are compared with the record.
 
     Args:
         source: where the documents are; nothing changes there.

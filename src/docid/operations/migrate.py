@@ -114,9 +114,8 @@ def migrate(
 ) -> Iterator[Change]:
     """Bring the records that an older system wrote to the current format, in place; plan it, or do it.
 
-    Only the record of a document changes, by one atomic swap. Killed at any point, a document has the old record or
-    the new one, and a second run finishes. Its texts are not moved, copied or written. The old record stays in history.
-    Every key of the caller's keeps its value. A second run changes nothing.
+    Only the record of a document changes, by one atomic swap: killed at any point, a second run finishes. The old
+    record stays in history. Every key of the caller's keeps its value. A second run changes nothing.
 
     A new record takes its task id and parent from the old one, or else from the table, and its time from the old one,
     or else from the file `raw.txt`; `docid.migrated` says which. A record that cannot be decided is left alone, with
@@ -277,9 +276,6 @@ def _find_time(store: DocsStore, version: StoredDocument, text: Any, *, assume_u
     if not assume_utc:
         raise _Undecided(f"created_at is {shown(text)}, without time zone; --assume-utc takes it for UTC")
     return timestamp(moment.replace(tzinfo=UTC)), f"{text}, taken for UTC", "created_at taken for UTC"
-
-
-# --- backfill ----------------------------------------------------------------------------------------------------
 
 
 def backfill(

@@ -62,9 +62,8 @@ def link(
 ) -> Linked:
     r"""Fill `doc_id` and `parent_doc_id` of a task table, in place, from documents that are in the store already.
 
-    A row gets the document of its own task id, so that what an older system or another run has stored is not paid for
-    again. Where there are several, the newest is taken (by `created_at`; ties are broken by doc id), and the others
-    are noted. The store is gone through once; documents that cannot be used are passed over. The table is replaced
+    A row gets the document of its own task id. Where there are several, the newest is taken (by `created_at`; ties are
+    broken by doc id), and the others are noted. Documents that cannot be used are passed over. The table is replaced
     atomically, and only where something is filled in. Its rows are held in memory.
 
     A row with a run id or salt gets the document of the id that these give, and no other. A row with a

@@ -44,8 +44,7 @@ _REMEMBERED = 10_000  # ancestors
 class Note(NamedTuple):
     """Something that curation left out, or chose among several, and why.
 
-    It has no stable code, and one note may count many evaluations or rows. A `Finding` is a fault of one document, a
-    `Change` the result of an operation for one document.
+    A `Finding` is a fault of one document, a `Change` the result of an operation for one document.
 
     Attributes:
         kind: why it was left out, for programs.

@@ -228,9 +228,6 @@ def read_scores(path: str | os.PathLike[str]) -> Iterator[Score]:
     return parse_rows()
 
 
-# --- select ------------------------------------------------------------------------------------------------------
-
-
 class Pick(NamedTuple):
     """A document that was selected.
 
