@@ -299,11 +299,10 @@ def _find_task_fault(task_id: str) -> str:
 
 def _is_derived(stage: str, row: RowLineage) -> bool:
     """Return whether a doc id comes from what its row says; also where that is a finding of its own."""
-    task_id, doc_id, _, _, run_id, salt = row
-    run = None if is_missing(run_id) else run_id
-    noted = None if is_missing(salt) else salt
+    task_id, run_id, salt = _identify(row)
+    noted = (task_id, run_id or None, salt or None)
     try:
         # The checks, which cost as much as the rest, are done only where they could make a difference.
-        return derive(stage, task_id, run, noted) == doc_id or reserve_doc_id(stage, task_id, run, noted) == doc_id
+        return derive(stage, *noted) == row[1] or reserve_doc_id(stage, *noted) == row[1]
     except (InvalidName, TypeError):
         return True
