@@ -269,11 +269,8 @@ class Selection(NamedTuple):
     notes: tuple[Note, ...]
 
 
-_AGGREGATES: dict[str, Callable[[list[float]], float]] = {
-    "max": max,
-    "mean": statistics.fmean,
-    "median": statistics.median,
-}
+_AGGREGATES: dict[str, Callable[[list[float]], float]]
+_AGGREGATES = {"max": max, "mean": statistics.fmean, "median": statistics.median}
 # Columns of an older system's tables, and the field that fills them; docid does not use them.
 _LEGACY = {"essay": ("essay_doc_id", "doc_id"), "evaluation": ("document_id", "essay_task_id")}
 
