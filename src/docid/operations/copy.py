@@ -1,27 +1,19 @@
 """`copy`: copy documents from one store to another, byte for byte."""
 
-from __future__ import annotations
-
 import os
+from collections.abc import Container, Iterable, Iterator
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from docid.core.document import ALL_FILES
-from docid.core.findings import Change
+from docid.core.findings import Change, ChangeOutcome
 from docid.core.ids import refuse_text
 from docid.core.lineage_rules import describe_lineage, is_other_lineage, is_same_lineage
 from docid.errors import InvalidDocument, StoreUnavailable, UnreadableDocument
-from docid.store.backends.base import NewDocument, Stored
+from docid.store.backends.base import Backend, NewDocument, Stored
 from docid.store.backends.local.backend import LocalBackend
-from docid.store.docs_store import check_store
+from docid.store.docs_store import DocsStore, check_store
 from docid.store.stored import StoredDocument, without_later_parts
-
-if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator
-
-    from docid.core.findings import ChangeOutcome
-    from docid.store.backends.base import Backend
-    from docid.store.docs_store import DocsStore
 
 
 def copy(

@@ -1,18 +1,13 @@
 """Fill the ids of a task table on disk, in place."""
 
-from __future__ import annotations
-
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
+from docid.core.findings import Progress
 from docid.tables.reserve import reserve_tasks
+from docid.tables.rows import TaskRow
 from docid.tables.tasks import read_tasks, write_tasks
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from docid.core.findings import Progress
-    from docid.tables.rows import TaskRow
 
 
 class Filled(NamedTuple):

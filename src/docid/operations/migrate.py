@@ -1,17 +1,16 @@
 """`migrate` and `backfill`: bring records to the current format and complete them, each in one atomic swap."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from docid._text import shown
 from docid.core.document import ALL_FILES, FORMAT, OUR_KEYS, timestamp
-from docid.core.findings import Change
+from docid.core.findings import Change, ChangeOutcome
 from docid.core.ids import DOC_ID_EXPECTED, check_doc_id, check_text, is_doc_id
 from docid.core.lineage_rules import contradicts, find_contradictions, find_unsaid
 from docid.core.metadata import DEPTH, is_too_deep
@@ -20,17 +19,11 @@ from docid.core.task import is_missing
 from docid.errors import DocidError, TaskTableError
 from docid.operations.curate.replay import file_time
 from docid.store.backends.base import TURNS
-from docid.store.docs_store import check_store
+from docid.store.docs_store import DocsStore, check_store
 from docid.store.scanning import find_leftovers
 from docid.store.stored import StoredDocument
 from docid.tables.csvfile import Faults, read_columns
 from docid.tables.tasks import infer_stage
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from docid.core.findings import ChangeOutcome
-    from docid.store.docs_store import DocsStore
 
 
 class _Undecided(Exception):

@@ -1,21 +1,15 @@
 """`repair`: plan what to do about leftovers of dead writers and unusable documents, and do it."""
 
-from __future__ import annotations
-
 import contextlib
+from collections.abc import Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from docid.core.findings import Finding
 from docid.errors import DocidError
+from docid.store.backends.base import Sweeper
 from docid.store.backends.names import entry_name
-from docid.store.docs_store import check_store
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from docid.store.backends.base import Sweeper
-    from docid.store.docs_store import DocsStore
+from docid.store.docs_store import DocsStore, check_store
 
 
 class Step(NamedTuple):

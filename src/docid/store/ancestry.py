@@ -1,26 +1,21 @@
 """The lineage of a document: look up its ancestors, and find its descendants in one pass."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from attrs import field, frozen
 
 from docid._text import shown, visible
 from docid.core.findings import Finding
 from docid.core.ids import is_doc_id
+from docid.core.stages import Stages
 from docid.errors import UnreadableDocument
+from docid.store.backends.base import Backend
 from docid.store.scanning import report_unlisted, try_load
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from docid.core.stages import Stages
-    from docid.store.backends.base import Backend
-    from docid.store.stored import StoredDocument
+from docid.store.stored import StoredDocument
 
 
 class Relative(NamedTuple):

@@ -1,20 +1,13 @@
 """Scan a stage: yield its documents, and a finding for each fault."""
 
-from __future__ import annotations
-
 import contextlib
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from docid.core.document import ALL_FILES, PART_FILES
 from docid.core.findings import Finding
 from docid.errors import DocumentNotFound, StoreUnavailable, UnreadableDocument
-from docid.store.backends.base import Stored
+from docid.store.backends.base import Backend, Stored, Sweeper
 from docid.store.stored import StoredDocument
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from docid.store.backends.base import Backend, Sweeper
 
 _HINTS = {
     "quarantine": "docid repair --apply moves it to quarantine",

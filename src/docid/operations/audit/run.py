@@ -1,34 +1,49 @@
 """The one pass of an audit: its tables, the checks of their rows, and its stages, parents first."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 from zlib import error as zlib_error
 
 from docid._text import shown
 from docid.core.findings import Finding, StageFacts
 from docid.core.ids import DOC_ID, DOC_ID_EXPECTED, check_text, derive, reserve_doc_id
 from docid.core.lineage_rules import find_unsaid, is_same_lineage
+from docid.core.record import Record
+from docid.core.stages import Stages
 from docid.core.task import is_missing
 from docid.errors import InvalidName, TaskTableError
-from docid.operations.audit.parallel import FAULTY, PROMPT, ROW, SEEN, THERE
+from docid.operations.audit.parallel import FAULTY, PROMPT, ROW, SEEN, THERE, Audit, Examination
 from docid.operations.audit.report import AuditReport
 from docid.tables.csvfile import Faults, open_table
 from docid.tables.rows import TaskRow, row_type_of
-from docid.tables.tasks import TaskRows, list_lineages, read_lineages
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from docid.core.record import Record
-    from docid.core.stages import Stages
-    from docid.operations.audit.parallel import Audit, Examination
-    from docid.tables.tasks import RowLineage
+from docid.tables.tasks import RowLineage, TaskRows, list_lineages, read_lineages
 
 _WORD = 4  # the longest word that means missing, blanks aside, which no id has
+
+
+class Table(NamedTuple):
+    """A table: its path, or what its rows say."""
+
+    file: str
+    row_type: type[TaskRow]
+    rows: list[tuple[int, RowLineage]] | None
+
+    def lineages(self) -> Iterable[tuple[int, RowLineage]]:
+        """Return what its rows say, with their numbers. See `read_lineages`."""
+        return read_lineages(self.file, self.row_type) if self.rows is None else self.rows
+
+    def length(self) -> int | None:
+        """Return about how many rows there are: of a file, the lines behind the header; None if it cannot be read."""
+        if self.rows is not None:
+            return len(self.rows)
+        try:
+            with open_table(self.file) as stream:
+                return max(0, sum(1 for _ in stream) - 1)
+        except (EOFError, OSError, zlib_error):
+            return None  # reading the rows says what is wrong
 
 
 def audit_stages(audit: Audit, given: Mapping[str, str | os.PathLike[str] | Iterable[TaskRow]]) -> AuditReport:
@@ -89,28 +104,6 @@ def _open_table(stage: str, table: str | os.PathLike[str] | Iterable[TaskRow], s
         raise IsADirectoryError(errno.EISDIR, f"a directory; expected the table of stage {stage}", file)
     # A pipe can be read once.
     return Table(file, row_type, None if os.path.isfile(file) else list(read_lineages(file, row_type)))
-
-
-class Table(NamedTuple):
-    """A table: its path, or what its rows say."""
-
-    file: str
-    row_type: type[TaskRow]
-    rows: list[tuple[int, RowLineage]] | None
-
-    def lineages(self) -> Iterable[tuple[int, RowLineage]]:
-        """Return what its rows say, with their numbers. See `read_lineages`."""
-        return read_lineages(self.file, self.row_type) if self.rows is None else self.rows
-
-    def length(self) -> int | None:
-        """Return about how many rows there are: of a file, the lines behind the header; None if it cannot be read."""
-        if self.rows is not None:
-            return len(self.rows)
-        try:
-            with open_table(self.file) as stream:
-                return max(0, sum(1 for _ in stream) - 1)
-        except (EOFError, OSError, zlib_error):
-            return None  # reading the rows says what is wrong
 
 
 class RowChecks:

@@ -1,9 +1,8 @@
 """`follow_up`: make the tables to go on with from curated documents, and merge them into the tables that are there."""
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -12,9 +11,6 @@ from docid.operations.curate.replay import IDENTITY
 from docid.tables.reserve import reserve_tasks
 from docid.tables.rows import TaskRow, row_type_of, schema_of, with_source
 from docid.tables.tasks import read_tasks, stage_of_table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 class Template(NamedTuple):

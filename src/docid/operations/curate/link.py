@@ -1,11 +1,9 @@
 """`link`: fill task tables from documents that are stored already."""
 
-from __future__ import annotations
-
 import os
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -15,14 +13,10 @@ from docid.core.ids import is_doc_id, reserve_doc_id
 from docid.core.lineage_rules import contradicts
 from docid.errors import InvalidName
 from docid.operations.curate.replay import Note, file_time, read_time
-from docid.store.docs_store import check_store
+from docid.store.docs_store import DocsStore, check_store
 from docid.store.scanning import scan
-from docid.tables.rows import row_type_of
+from docid.tables.rows import TaskRow, row_type_of
 from docid.tables.tasks import TaskRows, infer_stage, read_tasks, write_tasks
-
-if TYPE_CHECKING:
-    from docid.store.docs_store import DocsStore
-    from docid.tables.rows import TaskRow
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _NONE = "no document of this task is in the store"

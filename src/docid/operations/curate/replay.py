@@ -1,11 +1,10 @@
 """`replay`: build the task rows of stored documents; and what all of curation shares: notes, times, ancestors, rows."""
 
-from __future__ import annotations
-
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -13,7 +12,7 @@ from docid._text import shown, utf8
 from docid.core.document import OUR_KEYS
 from docid.core.ids import is_doc_id, refuse_text, reserve_doc_id
 from docid.errors import DocidError, DocumentNotFound, InvalidName, StoreUnavailable
-from docid.store.docs_store import check_store
+from docid.store.docs_store import DocsStore, check_store
 from docid.store.scanning import try_load
 from docid.store.stored import StoredDocument
 from docid.tables.reserve import check_noted
@@ -29,11 +28,6 @@ from docid.tables.rows import (
     with_source,
 )
 from docid.tables.tasks import TaskRows
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from docid.store.docs_store import DocsStore
 
 IDENTITY = frozenset({"task_id", "doc_id", "parent_doc_id", "doc_run_id", "doc_salt", "source_doc_id"})
 """The fields of a row that identify its document; the other fields say what it is made from."""
@@ -125,7 +119,7 @@ def replay(
 
 
 def _build_rows(
-    builder: RowBuilder, doc_ids: Iterable[str], run_id: str | None, salt: str | None
+    builder: "RowBuilder", doc_ids: Iterable[str], run_id: str | None, salt: str | None
 ) -> Iterator[tuple[int, TaskRow]]:
     stage, notes, backend = builder.row_type.stage, builder.notes, builder.store.backend
     taken: dict[str, str] = {}

@@ -1,12 +1,11 @@
 """`scores` and `select`: read the numbers that evaluations gave, and choose the documents with the best ones."""
 
-from __future__ import annotations
-
 import os
 import re
 import statistics
 from collections import Counter
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Literal, NamedTuple
 
 import attrs
 
@@ -16,15 +15,10 @@ from docid.core.ids import is_doc_id, refuse_text
 from docid.core.task import is_missing
 from docid.errors import StoreUnavailable, TaskTableError, UnreadableDocument
 from docid.operations.curate.replay import Ancestors, Note, RowBuilder, read_texts, read_time
-from docid.store.docs_store import check_store
+from docid.store.docs_store import DocsStore, check_store
 from docid.store.stored import StoredDocument
 from docid.tables.csvfile import Faults, Shape, TableWriter, read_columns
 from docid.tables.rows import TaskRow, plain_text, schema_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
-
-    from docid.store.docs_store import DocsStore
 
 
 class Score(NamedTuple):
