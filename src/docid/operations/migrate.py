@@ -229,7 +229,7 @@ def _complete_lineage(
     for key in ("task_id", "parent_doc_id"):
         if own[key] is not None and not isinstance(own[key], str):
             raise _Undecided(f"{key} is {shown(own[key])} in its record; expected text")
-    in_table = dict(zip(("task_id", "parent_doc_id"), row or (None, None), strict=True))
+    in_table: dict[str, str | None] = dict(zip(("task_id", "parent_doc_id"), row or (None, None), strict=True))
     unsaid = find_unsaid(version.facts, has_parent=has_parent)
     taken: dict[str, Any] = {key: in_table[key] for key in unsaid if in_table[key] is not None}
     lineage = version.facts._replace(**taken)
