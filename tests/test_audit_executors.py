@@ -69,7 +69,7 @@ def test_few_chunks_are_under_way_at_once(full: DocsStore, monkeypatch: pytest.M
     """So that memory does not grow with the tables or the store."""
     monkeypatch.setattr("docid.operations.audit.parallel.CHUNK", 2)
     monkeypatch.setattr("docid.operations.audit.parallel.AHEAD", 3)
-    monkeypatch.setattr("docid.operations.audit.store.STRIDE", 1)
+    monkeypatch.setattr("docid.operations.audit.parallel.STRIDE", 1)
 
     class Counting(ThreadPoolExecutor):
         submitted = 0
@@ -117,12 +117,12 @@ def test_a_worker_that_is_killed_is_one_line(
 ) -> None:
     test = os.getpid()
 
-    def kill_worker(*_: Any) -> None:
+    def kill_worker(*_: Any, **__: Any) -> None:
         assert os.getpid() != test
         os._exit(9)
 
     # Workers are forked, so they have this too.
-    monkeypatch.setattr("docid.operations.audit.parallel.load_whole", kill_worker)
+    monkeypatch.setattr("docid.operations.audit.parallel.examine", kill_worker)
     monkeypatch.setattr("concurrent.futures.process.mp.get_context", lambda: get_context("fork"))
     code, out, err = run(capsys, "audit", tables, "--store", full.root, "--jobs", "2")
     assert (code, out) == (2, "")

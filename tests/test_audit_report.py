@@ -39,7 +39,7 @@ def test_warnings_alone_are_fine(full: DocsStore) -> None:
 
 @pytest.mark.parametrize("chunk", [None, 1])
 def test_progress_is_reported(full: DocsStore, rows: Rows, chunk: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("docid.operations.audit.store.STRIDE", 1)
+    monkeypatch.setattr("docid.operations.audit.parallel.STRIDE", 1)
     calls: list[tuple[str, int, int | None]] = []
     audit_in({"draft": rows["draft"]}, chunk, full, progress=lambda *call: calls.append(call))
     assert calls == [
@@ -56,7 +56,7 @@ def test_progress_is_reported(full: DocsStore, rows: Rows, chunk: int | None, mo
 
 
 def test_progress_of_a_table_that_is_a_file(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("docid.operations.audit.store.STRIDE", 1)
+    monkeypatch.setattr("docid.operations.audit.parallel.STRIDE", 1)
     calls: list[tuple[str, int, int | None]] = []
     table = tables / "essay_generation_tasks.csv.gz"
     audit(None, {"essay": table}, progress=lambda *call: calls.append(call))

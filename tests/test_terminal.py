@@ -51,7 +51,7 @@ def is_rich(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def set_up() -> None:
         monkeypatch.setattr(progress, "_REFRESH", 0.0)
-        monkeypatch.setattr("docid.operations.audit.store.STRIDE", 1)
+        monkeypatch.setattr("docid.operations.audit.parallel.STRIDE", 1)
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
 
     return set_up

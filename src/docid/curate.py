@@ -5,10 +5,17 @@ from __future__ import annotations
 from docid.core.findings import Change
 from docid.operations.curate.follow_up import FollowUp, Model, Template, follow_up
 from docid.operations.curate.link import Linked, link
-from docid.operations.curate.notes import Note
-from docid.operations.curate.replay import ReplayedRows, replay
-from docid.operations.curate.scores import Score, read_scores, score_columns, scores, write_scores
-from docid.operations.curate.select import Pick, Selection, select
+from docid.operations.curate.replay import Note, ReplayedRows, replay
+from docid.operations.curate.scores import (
+    Pick,
+    Score,
+    Selection,
+    read_scores,
+    score_columns,
+    scores,
+    select,
+    write_scores,
+)
 from docid.operations.migrate import backfill, migrate
 
 __all__ = [

@@ -21,7 +21,7 @@ from docid.cli.arguments import Arguments
 from docid.cli.progress import Progress, find_console
 from docid.core.findings import Change
 from docid.errors import DocidError
-from docid.operations.curate.notes import Note
+from docid.operations.curate.replay import Note
 from docid.store.ancestry import Lineage
 from docid.store.docs_store import DocsStore
 from docid.tables.rows import TaskRow, format_cells

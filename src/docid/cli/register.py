@@ -17,8 +17,7 @@ from docid.cli.inputs import choose_salt, find_table, open_root, split_ids
 from docid.cli.output import Output
 from docid.core.ids import check_doc_id
 from docid.core.stages import Stages
-from docid.operations.curate.follow_up import FollowUp, Model, Template, follow_up
-from docid.operations.curate.merge import merge_table
+from docid.operations.curate.follow_up import FollowUp, Model, Template, follow_up, merge_table
 from docid.tables.csvfile import read_columns
 from docid.tables.rows import row_type_of
 from docid.tables.tasks import read_tasks, write_tasks

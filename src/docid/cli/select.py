@@ -8,8 +8,7 @@ ones take their places.
 from docid.cli.arguments import STORE, Arguments, UsageError, argument, expect_number, make_output_arguments
 from docid.cli.inputs import check_table_output, open_store, split_ids
 from docid.cli.output import FEW, Output
-from docid.operations.curate.scores import read_scores
-from docid.operations.curate.select import select
+from docid.operations.curate.scores import read_scores, select
 from docid.tables.rows import plain_text
 
 

@@ -1,29 +1,19 @@
-"""`copy`: copy documents from one store to another, byte for byte, between directories and buckets."""
-
-from __future__ import annotations
+"""`copy`: copy documents from one store to another, byte for byte."""
 
 import os
+from collections.abc import Container, Iterable, Iterator
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from docid.core.document import ALL_FILES
-from docid.core.findings import Change
+from docid.core.findings import Change, ChangeOutcome
 from docid.core.ids import refuse_text
 from docid.core.lineage_rules import describe_lineage, is_other_lineage, is_same_lineage
 from docid.errors import InvalidDocument, StoreUnavailable, UnreadableDocument
-from docid.store.backends.base import NewDocument, Stored
+from docid.store.backends.base import Backend, NewDocument, Stored
 from docid.store.backends.local.backend import LocalBackend
-from docid.store.docs_store import check_store
+from docid.store.docs_store import DocsStore, check_store
 from docid.store.stored import StoredDocument, without_later_parts
-
-if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator
-
-    from docid.core.findings import ChangeOutcome
-    from docid.store.backends.base import Backend
-    from docid.store.docs_store import DocsStore
-
-__all__ = ["copy"]
 
 
 def copy(
@@ -37,9 +27,9 @@ def copy(
 ) -> Iterator[Change]:
     """Copy the documents of one store into another, and yield what becomes of each.
 
-    The bytes are copied: records, of older systems too, texts and history stay the same. A document that the target
-    has already is left alone, so you run an interrupted copy again and it goes on. A document is in the target whole
-    or not at all, and never overwrites another one. Before a copy, sizes and SHA-256 are compared with the record.
+    Records, of older systems too, texts and history stay the same. A document that the target has already is left
+    alone, so you run an interrupted copy again and it goes on. A document is in the target whole or not at all, and
+    never overwrites another one. Before a copy, sizes and SHA-256 are compared with the record.
 
     Args:
         source: where the documents are; nothing changes there.
@@ -71,17 +61,12 @@ def copy(
     names = list(dict.fromkeys(source.stages.check(each) for each in (source.stages if stages is None else stages)))
     for stage in names:
         target.stages.check(stage)
-    _check_apart(source.backend, target.backend)
-    job = _Copy(source.backend, target.backend, history, verify, dry_run)
-    return (change for stage in names for change in job.copy_stage(stage))
-
-
-def _check_apart(source: Backend, target: Backend) -> None:
-    """Refuse two directories one of which is, or lies in, the other."""
-    if isinstance(source, LocalBackend) and isinstance(target, LocalBackend):
+    if isinstance(source.backend, LocalBackend) and isinstance(target.backend, LocalBackend):
         here, there = (os.path.join(os.path.realpath(each.root), "") for each in (source, target))
         if here.startswith(there) or there.startswith(here):
             raise ValueError(f"target: {target.root} and {source.root} are one, or one inside the other; expected two")
+    job = _Copy(source.backend, target.backend, history, verify, dry_run)
+    return (change for stage in names for change in job.copy_stage(stage))
 
 
 class _Versions(NamedTuple):
@@ -96,11 +81,7 @@ class _Versions(NamedTuple):
 
     def find(self, there: Stored | None) -> int | None:
         """Return the position of the version that the target holds, the latest such; None if it holds another."""
-        for at in range(len(self.versions) - 1, -1, -1):
-            stored = self.versions[at].stored
-            if there is not None and (stored.record, stored.parts) == (there.record, there.parts):
-                return at
-        return None
+        return next((at for at in reversed(range(len(self.versions))) if self.versions[at].stored == there), None)
 
 
 class _Copy(NamedTuple):
@@ -199,38 +180,29 @@ class _Copy(NamedTuple):
             if version is None:
                 return None
             last = self._check(version)
+        except StoreUnavailable:
+            raise  # the document is neither missing nor damaged
         except (UnreadableDocument, InvalidDocument, OSError) as error:
             # A document that may not be read, or is on a bad block, does not stop the others.
-            _raise_if_unavailable(error)
             task_id = None if version is None else version.task_id
             return Change("refused", stage, doc_id, task_id, self.target.location(stage, doc_id), str(error))
-        versions, message = [last], ""
+        versions, later, message = [last], version, ""
         try:
             if with_history is None or doc_id in with_history:
-                for old in self._load_history(version):
-                    versions.insert(0, self._check(old))
+                for stored in self.source.history(stage, doc_id, ALL_FILES):
+                    later = without_later_parts(StoredDocument(self.source, stage, doc_id, stored, ALL_FILES), later)
+                    if is_other_lineage(version.facts, later.facts):
+                        break  # the id was another document's before
+                    versions.insert(0, self._check(later))
+        except StoreUnavailable:
+            raise
         except (UnreadableDocument, InvalidDocument, OSError) as error:
-            _raise_if_unavailable(error)
             problem = error if isinstance(error, OSError) else error.problem
             message = f"copied without its history before {len(versions)} versions: {problem}"
         return _Versions(versions, message)
 
-    def _load_history(self, last: StoredDocument) -> Iterator[StoredDocument]:
-        """Return the earlier versions of a document, the latest first, up to one of another lineage."""
-        later = last
-        for stored in self.source.history(last.stage, last.doc_id, ALL_FILES):
-            later = without_later_parts(StoredDocument(self.source, last.stage, last.doc_id, stored, ALL_FILES), later)
-            if is_other_lineage(last.facts, later.facts):
-                return
-            yield later
-
     def _check(self, version: StoredDocument) -> StoredDocument:
-        """Return a version with its parts only, checked against its record.
-
-        Raises:
-            UnreadableDocument: it is damaged, or lists a file that this docid does not know.
-            InvalidDocument: the target cannot hold it.
-        """
+        """Return a version with its parts only, checked against its record and for the target."""
         if unknown := [name for name in version.facts.files if name not in ALL_FILES]:
             problem = f"its record lists {', '.join(unknown)}, which this docid does not know"
             raise version.unreadable(problem, "copy it with a later docid")
@@ -243,7 +215,7 @@ class _Copy(NamedTuple):
     def _verify(self, each: _Versions) -> Change | None:
         """Return a refusal if the target does not give the document back as it was written."""
         last = each.last
-        if _Versions([last]).find(self.target.load(last.stage, last.doc_id, ALL_FILES)) == 0:
+        if self.target.load(last.stage, last.doc_id, ALL_FILES) == last.stored:
             return None
         where = self.target.location(last.stage, last.doc_id)
         return self._report(each, "refused", f"{where}: what was written does not come back as it was")
@@ -265,9 +237,3 @@ class _Copy(NamedTuple):
         if last.stored.parts == there.parts:
             return f"{where} has the same texts, and a record that differs from that of {last.location}"
         return f"{where} has other texts than {last.location}, and is no earlier version of it that is known"
-
-
-def _raise_if_unavailable(error: Exception) -> None:
-    """Raise the error if the store did not answer: the document is then neither missing nor damaged."""
-    if isinstance(error, StoreUnavailable):
-        raise error

@@ -1,31 +1,17 @@
-"""Ids reserved in a task table on disk: filled in place, or counted only."""
+"""Fill the ids of a task table on disk, in place."""
 
-from __future__ import annotations
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
-
+from docid.core.findings import Progress
 from docid.tables.reserve import reserve_tasks
+from docid.tables.rows import TaskRow
 from docid.tables.tasks import read_tasks, write_tasks
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from docid.core.findings import Progress
-    from docid.tables.rows import TaskRow
-
-__all__ = ["Filled", "fill_table"]
-
-Row = TypeVar("Row", bound="TaskRow")
 
 
 class Filled(NamedTuple):
-    """What `fill_table` filled, or would.
-
-    Attributes:
-        rows: how many rows the table has.
-        doc_ids, parent_doc_ids: how many of these cells were filled.
-        orphans: how many rows still have no `parent_doc_id`.
-    """
+    """How many rows a table has, how many of its ids were filled, and how many rows still have no `parent_doc_id`."""
 
     rows: int
     doc_ids: int
@@ -45,56 +31,35 @@ def fill_table(
 ) -> Filled:
     """Fill the empty ids of a task table, in place and atomically; what is set is kept.
 
-    A table in which nothing is to be filled is not written.
-
-    Args:
-        path: the table.
-        row_type: the class of its rows.
-        run_id, salt, parents: as `reserve_tasks` takes them.
-        dry_run: look what there is to fill; write nothing.
-        progress: called now and then with what is looked at, how much of it is done, and of how much.
-
-    Raises:
-        TaskTableError: the table, or a row of it, is faulty.
-        OSError: the table cannot be read or written.
+    A table in which nothing is to be filled is not written. The run id, salt and parents are those of `reserve_tasks`.
     """
-    before, after = _Empty(), _Empty()
+    before, after = _Count(), _Count()
     table = read_tasks(path, row_type, reserved=False)
-    _exhaust(_watch(before.count(table), f"reading {path}", None, progress))
+    deque(before.watch(table, f"reading {path}", None, progress), maxlen=0)
     rows = read_tasks(path, row_type, reserved=False)
     reserved = reserve_tasks(rows, row_type, run_id, salt, parents=parents)
     what = f"{'checking' if dry_run else 'reserving'} rows of stage {row_type.stage}"
-    filled = _watch(after.count(reserved), what, before.rows, progress)
+    filled = after.watch(reserved, what, before.rows, progress)
     lacks_columns = {"doc_id", "parent_doc_id"} & (set(reserved.columns) - set(table.columns))
     if dry_run or not (before.parents or before.ids or (before.rows == 0 and lacks_columns)):
-        _exhaust(filled)
+        deque(filled, maxlen=0)
     else:
         write_tasks(path, filled if before.rows else reserved, like=path)
     return Filled(after.rows, before.ids - after.ids, before.parents - after.parents, after.parents)
 
 
-class _Empty:
+class _Count:
     """Counts rows that pass by, and how many of them have no id yet."""
 
     def __init__(self) -> None:
         self.rows = self.ids = self.parents = 0
 
-    def count(self, rows: Iterable[TaskRow]) -> Iterator[TaskRow]:
+    def watch(self, rows: Iterable[TaskRow], what: str, of: int | None, progress: Progress | None) -> Iterator[TaskRow]:
+        """Yield the rows, and report progress after each."""
         for row in rows:
             self.rows += 1
             self.ids += not row.doc_id
             self.parents += row.parent_stage is not None and not row.parent_doc_id
             yield row
-
-
-def _watch(rows: Iterable[Row], what: str, of: int | None, progress: Progress | None) -> Iterator[Row]:
-    """Yield rows as they come, and tell how many there were."""
-    for done, row in enumerate(rows, 1):
-        yield row
-        if progress is not None:
-            progress(what, done, of)
-
-
-def _exhaust(rows: Iterable[TaskRow]) -> None:
-    for _ in rows:
-        pass
+            if progress is not None:
+                progress(what, self.rows, of)

@@ -1,51 +1,33 @@
 """`migrate` and `backfill`: bring records to the current format and complete them, each in one atomic swap."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from docid._text import shown
 from docid.core.document import ALL_FILES, FORMAT, OUR_KEYS, timestamp
-from docid.core.findings import Change
+from docid.core.findings import Change, ChangeOutcome
 from docid.core.ids import DOC_ID_EXPECTED, check_doc_id, check_text, is_doc_id
 from docid.core.lineage_rules import contradicts, find_contradictions, find_unsaid
 from docid.core.metadata import DEPTH, is_too_deep
 from docid.core.record import RECORD_FILE, PartEntry, Record, nonce
 from docid.core.task import is_missing
 from docid.errors import DocidError, TaskTableError
-from docid.operations.curate.notes import file_time
+from docid.operations.curate.replay import file_time
 from docid.store.backends.base import TURNS
-from docid.store.docs_store import check_store
+from docid.store.docs_store import DocsStore, check_store
 from docid.store.scanning import find_leftovers
 from docid.store.stored import StoredDocument
 from docid.tables.csvfile import Faults, read_columns
 from docid.tables.tasks import infer_stage
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from docid.core.findings import ChangeOutcome
-    from docid.store.docs_store import DocsStore
-
-__all__ = ["backfill", "migrate"]
-
 
 class _Undecided(Exception):
     """Why a record cannot become another one."""
-
-
-class _Plan(NamedTuple):
-    """The record that takes the place of another; None if nothing changes."""
-
-    data: dict[str, Any] | None
-    message: str = ""
-    warning: str = ""
-    sources: tuple[str, ...] = ()
 
 
 def _swap_record(
@@ -53,27 +35,29 @@ def _swap_record(
     stage: str,
     doc_id: str,
     outcome: ChangeOutcome,
-    make_plan: Callable[[StoredDocument], _Plan],
+    plan: Callable[[StoredDocument, Change], tuple[dict[str, Any] | None, Change]],
     *,
     apply: bool,
 ) -> Change:
-    """Put the planned record in the place of a document's; or say why that cannot be done."""
+    """Put the planned record in the place of a document's; or say why that cannot be done.
+
+    A plan is the new record, or None if nothing changes, and the change with what there is to say.
+    """
     change = Change("leave", stage, doc_id, None, store.backend.location(stage, doc_id))
     try:
         for _ in range(TURNS):
             version = StoredDocument.load(store.backend, stage, doc_id)
             if version is None:
                 return change._replace(outcome="absent", message="not in the store")
-            change = change._replace(task_id=version.task_id)
+            change = change._replace(task_id=version.task_id, message="")
             if is_too_deep(version.record):
                 raise _Undecided(f"lists and dicts more than {DEPTH} deep")  # noqa: TRY301 - reported as the others are
-            plan = make_plan(version)
-            change = change._replace(message=plan.message, warning=plan.warning, sources=plan.sources)
-            if plan.data is None:
+            data, change = plan(version, change)
+            if data is None:
                 return change._replace(outcome="current")
-            record = _to_bytes(version, plan.data)
+            record = _to_bytes(version, data)
             if not apply or store.backend.amend(stage, doc_id, version.stored.record, record, {}):
-                return change._replace(outcome=outcome, task_id=plan.data["task_id"], done=apply)
+                return change._replace(outcome=outcome, task_id=data["task_id"], done=apply)
         raise _Undecided("others change it all the time; try again")  # noqa: TRY301 - reported as the others are
     except _Undecided as reason:
         return change._replace(message=str(reason))
@@ -82,11 +66,7 @@ def _swap_record(
 
 
 def _to_bytes(version: StoredDocument, data: dict[str, Any]) -> bytes:
-    """Return a new record as it is stored.
-
-    Raises:
-        _Undecided: a value of the old record would not come back equal.
-    """
+    """Return a new record as it is stored, if every value of the old one comes back equal."""
     old = _parse_exactly(version.stored.record)
     try:
         record = version.facts._replace(data=data).to_bytes()
@@ -100,17 +80,14 @@ def _to_bytes(version: StoredDocument, data: dict[str, Any]) -> bytes:
 
 
 def _parse_exactly(record: bytes) -> dict[str, Any]:
-    """Return the values of a record exactly as they stand; numbers of any size.
-
-    Raises:
-        _Undecided: it has a value that no reader gives back.
-    """
+    """Return the values of a record exactly as they stand, numbers of any size; refuse what no reader gives back."""
 
     def refuse_repeated_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(items)
-        if len(values) < len(items):
-            twice = next(key for position, (key, _) in enumerate(items) if key in dict(items[:position]))
-            raise _Undecided(f"{RECORD_FILE} has the key {shown(twice)} twice")
+        values: dict[str, Any] = {}
+        for key, value in items:
+            if key in values:
+                raise _Undecided(f"{RECORD_FILE} has the key {shown(key)} twice")
+            values[key] = value
         return values
 
     def refuse_constant(text: str) -> Any:
@@ -119,9 +96,6 @@ def _parse_exactly(record: bytes) -> dict[str, Any]:
     # It was read as JSON before, and is not too deep.
     text = record.decode("utf-8-sig")
     return dict(json.loads(text, object_pairs_hook=refuse_repeated_keys, parse_constant=refuse_constant))
-
-
-# --- migrate -----------------------------------------------------------------------------------------------------
 
 
 def migrate(
@@ -133,14 +107,12 @@ def migrate(
 ) -> Iterator[Change]:
     """Bring the records that an older system wrote to the current format, in place; plan it, or do it.
 
-    Only the record of a document changes, by one atomic swap. Killed at any point, a document has the old record or
-    the new one, and a second run finishes. Its texts are not moved, copied or written. The old record stays in history.
-    Every key of the caller's keeps its value. A second run changes nothing.
+    Only the record of a document changes, by one atomic swap: killed at any point, a second run finishes. The old
+    record stays in history. Every key of the caller's keeps its value. A second run changes nothing.
 
-    A new record has the stage, doc id, task id and parent (from the old one, or else from the table), the size and
-    SHA-256 of each part, and its time (from the old one, or else from the file `raw.txt`). Under `docid.migrated` it
-    says where these come from. A record that cannot be decided is left alone, with the reason. So is a record whose
-    values would not come back equal (NaN, integers past 64 bits, a key twice).
+    A new record takes its task id and parent from the old one, or else from the table, and its time from the old one,
+    or else from the file `raw.txt`; `docid.migrated` says which. A record that cannot be decided is left alone, with
+    the reason. So is a record whose values would not come back equal (NaN, integers past 64 bits, a key twice).
 
     Stop the older system first: it knows nothing of locks.
 
@@ -178,12 +150,13 @@ def migrate(
     return _migrate(store, known, apply=apply, assume_utc=assume_utc)
 
 
-_Lineages = dict[str, tuple[str | None, str | None] | None]
-"""The task id and parent that a table has for each doc id; None if two of its rows differ."""
+_Lineage = tuple[str | None, str | None]
+"""The task id and parent that a table has for a doc id."""
 
 
-def _read_lineages(path: str, stage: str) -> _Lineages:
-    found: _Lineages = {}
+def _read_lineages(path: str, stage: str) -> dict[str, _Lineage | None]:
+    """Return what a table has for each doc id; None if two of its rows differ."""
+    found: dict[str, _Lineage | None] = {}
     for _, (task_id, doc_id, parent) in read_columns(path, (f"{stage}_task_id", "doc_id"), ("parent_doc_id",)):
         if not is_missing(doc_id):
             lineage = (None if is_missing(task_id) else task_id, None if is_missing(parent) else parent)
@@ -191,100 +164,72 @@ def _read_lineages(path: str, stage: str) -> _Lineages:
     return found
 
 
-def _migrate(store: DocsStore, known: dict[str, _Lineages], *, apply: bool, assume_utc: bool) -> Iterator[Change]:
+def _migrate(
+    store: DocsStore, known: dict[str, dict[str, _Lineage | None]], *, apply: bool, assume_utc: bool
+) -> Iterator[Change]:
     for stage in store.stages:
-        rows = known.get(stage, {})
-
-        def make_plan(version: StoredDocument, rows: _Lineages = rows) -> _Plan:
-            return _plan_upgrade(store, version, rows, assume_utc=assume_utc) if version.legacy else _Plan(None)
-
         for finding in find_leftovers(store.backend, stage, stale_after=0):
             if finding.level == "error":
                 message = f"{finding.code}: {finding.message}; {finding.hint}"
                 yield Change("leave", stage, finding.doc_id, finding.task_id, finding.where, message)
         # Listed first: a document that changes while its stage is listed may be listed twice.
         for doc_id in sorted(set(store.ids(stage))):
-            change = _swap_record(store, stage, doc_id, "migrate", make_plan, apply=apply)
+            row = known.get(stage, {}).get(doc_id, (None, None))
+            plan = partial(_plan_upgrade, store=store, row=row, assume_utc=assume_utc)
+            change = _swap_record(store, stage, doc_id, "migrate", plan, apply=apply)
             if change.outcome != "absent":
                 yield change
 
 
-class _Source(NamedTuple):
-    """The source of a value in the new record: as the record names it, and as a message for people."""
-
-    value: str
-    message: str
-
-
-def _plan_upgrade(store: DocsStore, version: StoredDocument, rows: _Lineages, *, assume_utc: bool) -> _Plan:
-    """Return the record of an older system's document in the current format.
-
-    Raises:
-        _Undecided: there cannot be one.
-    """
+def _plan_upgrade(
+    version: StoredDocument, change: Change, store: DocsStore, row: _Lineage | None, *, assume_utc: bool
+) -> tuple[dict[str, Any] | None, Change]:
+    """Return the record of an older system's document in the current format."""
+    if not version.legacy:
+        return None, change
     old = _parse_exactly(version.stored.record)
     own = {key: None if old.get(key) == "" else old.get(key) for key in OUR_KEYS}
-    _check_own_keys(version, own)
-    files = _describe_files(store, version)  # damage is reported first
-    has_parent = store.stages.parent_of(version.stage) is not None
-    row = rows.get(version.doc_id, (None, None))
-    task_id, parent = row or (None, None)
-    differing = find_contradictions(version.facts, task_id, parent if has_parent else None)
-    lineage, sources = _complete_lineage(version, own, row, has_parent=has_parent)
-    created_at, source = _find_time(store, version, own["created_at"], assume_utc=assume_utc)
-    if source is not None:
-        sources["created_at"] = source
-    data = {
-        "format": FORMAT,
-        "stage": version.stage,
-        "doc_id": version.doc_id,
-        "task_id": lineage.task_id,
-        "parent_doc_id": lineage.parent_doc_id,
-        "run_id": own["run_id"],
-        "created_at": created_at,
-        "files": files,
-        "docid": {"nonce": nonce(), "migrated": {key: each.value for key, each in sources.items()}},
-        **{key: value for key, value in old.items() if key not in OUR_KEYS},
-    }
-    warning = "; ".join(
-        f"{key} is {shown(kept)} in its record, which stays, and {shown(in_table)} in the table"
-        for key, (kept, in_table) in differing.items()
-    )
-    return _Plan(data, "", warning, tuple(each.message for each in sources.values()))
-
-
-def _check_own_keys(version: StoredDocument, own: dict[str, Any]) -> None:
-    """Refuse a key of docid's own that the older system used for something else."""
     expected = {"stage": version.stage, "doc_id": version.doc_id}
     for key in ("format", "files", "docid", "stage", "doc_id"):
         if own[key] is not None and own[key] != expected.get(key):
             raise _Undecided(f"{key} is {shown(own[key])} in its record, and that key is docid's own; rename it")
-
-
-def _describe_files(store: DocsStore, version: StoredDocument) -> dict[str, Any]:
-    """Read the parts, and return their entries for the new record."""
     loaded = StoredDocument.load(store.backend, version.stage, version.doc_id, ALL_FILES)
     if loaded is None or loaded.stored.record != version.stored.record:
         raise _Undecided("it was changed at this moment; run it again")
-    loaded.read()  # whole, and text
-    return {name: PartEntry.of(data).to_json() for name, data in loaded.stored.parts.items()}
+    loaded.read()  # whole, and text: damage is reported first
+    has_parent = store.stages.parent_of(version.stage) is not None
+    lineage, from_table = _complete_lineage(version, own, row, has_parent=has_parent)
+    created_at, time_source, time_message = _find_time(store, version, own["created_at"], assume_utc=assume_utc)
+    migrated = dict.fromkeys(from_table, "table") | ({"created_at": time_source} if time_source else {})
+    data = {
+        "format": FORMAT,
+        **expected,
+        "task_id": lineage.task_id,
+        "parent_doc_id": lineage.parent_doc_id,
+        "run_id": own["run_id"],
+        "created_at": created_at,
+        "files": {name: PartEntry.of(part).to_json() for name, part in loaded.stored.parts.items()},
+        "docid": {"nonce": nonce(), "migrated": migrated},
+        **{key: value for key, value in old.items() if key not in OUR_KEYS},
+    }
+    task_id, parent = row or (None, None)
+    differing = find_contradictions(version.facts, task_id, parent if has_parent else None)
+    warning = "; ".join(
+        f"{key} is {shown(kept)} in its record, which stays, and {shown(in_table)} in the table"
+        for key, (kept, in_table) in differing.items()
+    )
+    sources = (*(f"{key} from the table" for key in from_table), *((time_message,) if time_message else ()))
+    return data, change._replace(warning=warning, sources=sources)
 
 
 def _complete_lineage(
-    version: StoredDocument, own: dict[str, Any], row: tuple[str | None, str | None] | None, *, has_parent: bool
-) -> tuple[Record, dict[str, _Source]]:
-    """Return a record whose lineage is complete and valid, and which of its values come from the table.
-
-    Args:
-        version: the document.
-        own: the values of docid's keys in its record.
-        row: the task id and parent in the table; None if two rows differ.
-        has_parent: whether documents of its stage have a parent.
-    """
+    version: StoredDocument, own: dict[str, Any], row: _Lineage | None, *, has_parent: bool
+) -> tuple[Record, list[str]]:
+    """Return a record whose lineage is complete and valid, and which of its keys come from the table."""
     for key in ("task_id", "parent_doc_id"):
         if own[key] is not None and not isinstance(own[key], str):
             raise _Undecided(f"{key} is {shown(own[key])} in its record; expected text")
-    in_table = dict(zip(("task_id", "parent_doc_id"), row or (None, None), strict=True))
+    in_table: dict[str, str | None] = dict(zip(("task_id", "parent_doc_id"), row or (None, None), strict=True))
     unsaid = find_unsaid(version.facts, has_parent=has_parent)
     taken: dict[str, Any] = {key: in_table[key] for key in unsaid if in_table[key] is not None}
     lineage = version.facts._replace(**taken)
@@ -304,29 +249,26 @@ def _complete_lineage(
     except (ValueError, TypeError) as error:
         is_of_table = any(str(error).startswith(key) for key in taken)
         raise _Undecided(f"{error}{' (from the table)' if is_of_table else ''}") from None
-    return lineage, {key: _Source("table", f"{key} from the table") for key in taken}
+    return lineage, list(taken)
 
 
-def _find_time(store: DocsStore, version: StoredDocument, text: Any, *, assume_utc: bool) -> tuple[str, _Source | None]:
-    """Return when a document was made, and the source of that unless it is the record alone."""
+def _find_time(store: DocsStore, version: StoredDocument, text: Any, *, assume_utc: bool) -> tuple[str, str, str]:
+    """Return when a document was made, and the source of that, for the record and for people; empty if the record."""
     if text is None:
         moment = file_time(store, version.stage, version.doc_id)
         if moment is None:
             raise _Undecided("neither its record nor a file says when it was made")
-        return timestamp(moment), _Source("raw.txt", "created_at from the time of raw.txt")
+        return timestamp(moment), "raw.txt", "created_at from the time of raw.txt"
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is not None:
             moment.astimezone(UTC)
-            return str(text), None
+            return str(text), "", ""
     except (ValueError, TypeError, OverflowError):
         raise _Undecided(f"created_at is {shown(text)} in its record; expected a time in ISO 8601") from None
     if not assume_utc:
         raise _Undecided(f"created_at is {shown(text)}, without time zone; --assume-utc takes it for UTC")
-    return timestamp(moment.replace(tzinfo=UTC)), _Source(f"{text}, taken for UTC", "created_at taken for UTC")
-
-
-# --- backfill ----------------------------------------------------------------------------------------------------
+    return timestamp(moment.replace(tzinfo=UTC)), f"{text}, taken for UTC", "created_at taken for UTC"
 
 
 def backfill(
@@ -419,12 +361,10 @@ def _backfill(
             yield _swap_record(store, stage, doc_id, "set", plan, apply=apply)
 
 
-def _plan_key(version: StoredDocument, task_id: str, key: str, value: str) -> _Plan:
-    """Return the record of a document with one more key.
-
-    Raises:
-        _Undecided: it is a document of another task, or of an older system.
-    """
+def _plan_key(
+    version: StoredDocument, change: Change, task_id: str, key: str, value: str
+) -> tuple[dict[str, Any] | None, Change]:
+    """Return the record of a document with one more key."""
     record = version.facts
     if record.legacy:
         raise _Undecided("its record was written by an older system; 'docid migrate' brings it to this format")
@@ -432,7 +372,7 @@ def _plan_key(version: StoredDocument, task_id: str, key: str, value: str) -> _P
         raise _Undecided(f"it is a document of task {shown(record.task_id)}; the table says {shown(task_id)}")
     if key not in record.data:
         own = {**record.data["docid"], "nonce": nonce()}
-        return _Plan({**record.data, "docid": own, key: value}, f"{key}={value!r}")
+        return {**record.data, "docid": own, key: value}, change._replace(message=f"{key}={value!r}")
     there = record.data[key]
     differs = f"{key} is {shown(there)}, which stays, and {shown(value)} in the table"
-    return _Plan(None, "", "" if there == value else differs)
+    return None, change._replace(warning="" if there == value else differs)

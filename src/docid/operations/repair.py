@@ -1,30 +1,15 @@
-"""`repair`: plan what to do about leftovers of dead writers and unusable documents, and do it.
-
-Nothing is deleted without a purge. What is in the way moves to `<root>/.docid/quarantine/<run>/`, under the path that
-it had. All of it is safe beside writers and readers.
-"""
-
-from __future__ import annotations
+"""`repair`: plan what to do about leftovers of dead writers and unusable documents, and do it."""
 
 import contextlib
+from collections.abc import Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from docid.core.findings import Finding
 from docid.errors import DocidError
+from docid.store.backends.base import Sweeper
 from docid.store.backends.names import entry_name
-from docid.store.docs_store import check_store
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from docid.store.backends.base import Sweeper
-    from docid.store.docs_store import DocsStore
-
-__all__ = ["Step", "repair"]
-
-# Faults of a whole document. It may be repaired by now, so it is read again just before it is moved.
-_OF_DOCUMENTS = frozenset({"hash-mismatch", "misplaced-document", "torn-document", "unreadable-record"})
+from docid.store.docs_store import DocsStore, check_store
 
 
 class Step(NamedTuple):
@@ -64,8 +49,8 @@ def repair(
 ) -> Iterator[Step]:
     """Go through a store and yield what there is to repair, step by step; do it where `apply` is set.
 
-    Steps come as they are found, so that a store of any size takes little memory. An error in one step does not end
-    the run. What was applied leaves nothing for a second run.
+    Nothing is deleted without a purge. What is in the way moves to `<root>/.docid/quarantine/<run>/`, under the path
+    that it had. It is safe beside writers and readers. An error in one step does not end the run.
 
     Args:
         store: the store; all of its stages are gone through.
@@ -119,11 +104,28 @@ def _repair_stages(
                 yield Step("leave", path, message, finding=finding)
                 continue
             step = Step(finding.action, path, finding.message, finding=finding)
-            yield _apply(store, sweeper, step, finding, run, stale_after, verify=verify) if apply else step
+            if apply and not _is_mended(store, finding, verify=verify):
+                try:
+                    to = sweeper.clear(finding, run, stale_after)
+                    step = step if to is None else step._replace(done=True, to=to)
+                except (DocidError, OSError) as error:
+                    step = step._replace(error=error)
+            yield step
         if sweeper is not None and apply:
             # If the stage cannot be listed, the scan has reported that.
             with contextlib.suppress(OSError):
                 sweeper.tidy(stage, stale_after)
+
+
+def _is_mended(store: DocsStore, finding: Finding, *, verify: bool) -> bool:
+    """Return whether a finding is about a document that can be read now."""
+    if finding.code not in {"hash-mismatch", "misplaced-document", "torn-document", "unreadable-record"}:
+        return False
+    try:
+        store.read(finding.stage, finding.doc_id, verify=verify)
+    except (DocidError, OSError):
+        return False
+    return True
 
 
 def _purge(sweeper: Sweeper, doomed: list[tuple[str, int]], *, apply: bool) -> Iterator[Step]:
@@ -136,24 +138,3 @@ def _purge(sweeper: Sweeper, doomed: list[tuple[str, int]], *, apply: bool) -> I
             except OSError as error:
                 step = step._replace(error=error)
         yield step
-
-
-def _apply(  # noqa: PLR0917 - from one place
-    store: DocsStore, sweeper: Sweeper, step: Step, finding: Finding, run: str, stale_after: float, *, verify: bool
-) -> Step:
-    try:
-        if finding.code in _OF_DOCUMENTS and _is_mended(store, finding, verify=verify):
-            return step
-        to = sweeper.clear(finding, run, stale_after)
-    except (DocidError, OSError) as error:
-        return step._replace(error=error)
-    return step if to is None else step._replace(done=True, to=to)
-
-
-def _is_mended(store: DocsStore, finding: Finding, *, verify: bool) -> bool:
-    """Return whether the document of a finding can be read now."""
-    try:
-        store.read(finding.stage, finding.doc_id, verify=verify)
-    except (DocidError, OSError):
-        return False
-    return True

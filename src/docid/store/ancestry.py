@@ -1,28 +1,21 @@
 """The lineage of a document: look up its ancestors, and find its descendants in one pass."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from attrs import field, frozen
 
 from docid._text import shown, visible
 from docid.core.findings import Finding
 from docid.core.ids import is_doc_id
+from docid.core.stages import Stages
 from docid.errors import UnreadableDocument
+from docid.store.backends.base import Backend
 from docid.store.scanning import report_unlisted, try_load
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from docid.core.stages import Stages
-    from docid.store.backends.base import Backend
-    from docid.store.stored import StoredDocument
-
-__all__ = ["Lineage", "Relative", "lineage"]
+from docid.store.stored import StoredDocument
 
 
 class Relative(NamedTuple):
@@ -113,33 +106,34 @@ class Lineage:
 
     def lines(self) -> Iterator[tuple[str, Relative]]:
         """Return the documents from the top, each after the lines that lead to it in the tree."""
-        return self._lines(self.root, "", "")
+
+        def walk(relative: Relative, first: str, others: str) -> Iterator[tuple[str, Relative]]:
+            yield first, relative
+            children = self.children_of(relative)
+            for child in children:
+                own, below = ("└── ", "    ") if child is children[-1] else ("├── ", "│   ")
+                yield from walk(child, others + own, others + below)
+
+        return walk(self.root, "", "")
 
     def mark(self, relative: Relative) -> str:
         """Return the mark after the document that was asked for; empty for others."""
         return "  <" if relative is self.document else ""
 
-    def _lines(self, relative: Relative, first: str, others: str) -> Iterator[tuple[str, Relative]]:
-        yield first, relative
-        children = self.children_of(relative)
-        for number, child in enumerate(children, 1):
-            ends = number == len(children)
-            yield from self._lines(child, others + ("└── " if ends else "├── "), others + ("    " if ends else "│   "))
-
     def to_mermaid(self) -> str:
         """Return the tree as a Mermaid flowchart, the document with a thick line around it."""
         everyone = (*reversed(self.ancestors), self.document, *self.descendants)
         numbers = {(each.stage, each.doc_id): f"d{number}" for number, each in enumerate(everyone)}
-        lines = ["flowchart TD"]
-        for each in everyone:
-            texts = [each.name, each.task_id or "", each.problem]
-            label = "<br>".join(_mermaid_text(text) for text in texts if text)
-            lines.append(f'    {numbers[each.stage, each.doc_id]}["{label}"]')
+        labels, arrows = [], []
         for each in everyone:
             own = numbers[each.stage, each.doc_id]
-            lines += [f"    {own} --> {numbers[child.stage, child.doc_id]}" for child in self.children_of(each)]
-        lines.append(f"    style {numbers[self.document.stage, self.document.doc_id]} stroke-width:4px")
-        return "\n".join(lines) + "\n"
+            text = "\n".join(visible(text) for text in (each.name, each.task_id, each.problem) if text)
+            # Every character that could end the label, or be markup, stands as an entity.
+            label = re.sub(r"[^\w ./\n-]", lambda found: f"#{ord(found[0])};", text).replace("\n", "<br>")
+            labels.append(f'    {own}["{label}"]')
+            arrows += [f"    {own} --> {numbers[child.stage, child.doc_id]}" for child in self.children_of(each)]
+        style = f"    style {numbers[self.document.stage, self.document.doc_id]} stroke-width:4px"
+        return "\n".join(["flowchart TD", *labels, *arrows, style, ""])
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON takes it: `document`, `ancestors`, `descendants`, `findings`."""
@@ -151,29 +145,22 @@ class Lineage:
         }
 
 
-def _mermaid_text(text: str) -> str:
-    """Return a text as a label takes it, with every character that could end it or be markup as an entity."""
-    return re.sub(r"[^\w ./-]", lambda found: f"#{ord(found[0])};", visible(text))
-
-
 def lineage(version: StoredDocument, stages: Stages, *, descendants: bool = True) -> Lineage:
     """Return the lineage of a document. See `DocsStore.lineage`."""
     backend, document = version.backend, _to_relative(version)
-    ancestors = tuple(_find_ancestors(backend, stages, document))
+    ancestors: list[Relative] = []
+    child = document
+    while (stage := stages.parent_of(child.stage)) is not None and child.parent_doc_id is not None:
+        child = _load_relative(backend, stage, child.parent_doc_id)
+        ancestors.append(child)
     found = list(_find_descendants(backend, stages, document)) if descendants else []
     relatives = tuple(each for each in found if isinstance(each, Relative))
     findings = tuple(each for each in found if isinstance(each, Finding))
-    return Lineage(document, ancestors, relatives, findings, stages)
+    return Lineage(document, tuple(ancestors), relatives, findings, stages)
 
 
 def _to_relative(version: StoredDocument) -> Relative:
     return Relative(version.stage, version.doc_id, version.task_id, version.parent_doc_id)
-
-
-def _find_ancestors(backend: Backend, stages: Stages, child: Relative) -> Iterator[Relative]:
-    while (stage := stages.parent_of(child.stage)) is not None and child.parent_doc_id is not None:
-        child = _load_relative(backend, stage, child.parent_doc_id)
-        yield child
 
 
 def _load_relative(backend: Backend, stage: str, doc_id: str) -> Relative:

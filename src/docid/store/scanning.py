@@ -1,24 +1,13 @@
 """Scan a stage: yield its documents, and a finding for each fault."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+import contextlib
+from collections.abc import Iterator
 
 from docid.core.document import ALL_FILES, PART_FILES
 from docid.core.findings import Finding
 from docid.errors import DocumentNotFound, StoreUnavailable, UnreadableDocument
-from docid.store.backends.base import Stored
+from docid.store.backends.base import Backend, Stored, Sweeper
 from docid.store.stored import StoredDocument
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from docid.store.backends.base import Backend, Sweeper
-
-__all__ = ["examine", "find_leftovers", "load_whole", "report_unlisted", "scan", "try_load"]
-
-_RAW_FILE = PART_FILES["raw"]
-_PARTS = frozenset(ALL_FILES)
 
 _HINTS = {
     "quarantine": "docid repair --apply moves it to quarantine",
@@ -36,6 +25,7 @@ _REMEDIES = {
     "misplaced-document": "move it to where its record names; docid repair --apply moves it to quarantine",
 }
 _READABLE = "see to it that it can be read"
+_PARTS = frozenset(ALL_FILES)
 
 
 def scan(
@@ -43,35 +33,29 @@ def scan(
 ) -> Iterator[StoredDocument | Finding]:
     """Return the documents of a stage, and a finding for each fault in it. See `DocsStore.scan`.
 
-    Args:
-        backend, stage, verify, stale_after: as for `DocsStore.scan`.
-        is_strict: raise OSError where the stage cannot be listed, or a store does not answer. For work that takes a
-            document it does not see for missing.
+    With `is_strict` an OSError is raised where the stage cannot be listed, or a store does not answer: for work that
+    takes a document it does not see for missing.
     """
+
+    def look(doc_id: str) -> list[StoredDocument | Finding]:
+        return list(examine(backend, stage, doc_id, verify=verify, stale_after=stale_after, is_strict=is_strict))
+
+    def look_at_all() -> Iterator[StoredDocument | Finding]:
+        yield from find_leftovers(backend, stage, stale_after=stale_after, is_strict=is_strict)
+        try:
+            for found in backend.each(look, backend.ids(stage)):
+                yield from found
+        except (UnreadableDocument, OSError) as error:
+            yield report_unlisted(backend, stage, error, is_strict=is_strict)
+
     known: set[tuple[str, str]] = set()
-    for found in _scan(backend, stage, verify=verify, stale_after=stale_after, is_strict=is_strict):
+    for found in look_at_all():
         # A document that is replaced or repaired during the listing may be listed twice.
         if isinstance(found, StoredDocument):
             yield found
         elif (found.code, found.where) not in known:
             known.add((found.code, found.where))
             yield found
-
-
-def _scan(
-    backend: Backend, stage: str, *, verify: bool, stale_after: float, is_strict: bool
-) -> Iterator[StoredDocument | Finding]:
-    def look(doc_id: str) -> Iterable[StoredDocument | Finding]:
-        version = None if verify else load_whole(backend, stage, doc_id)
-        found = examine(backend, stage, doc_id, verify=verify, stale_after=stale_after, is_strict=is_strict)
-        return list(found) if version is None else (version,)
-
-    yield from find_leftovers(backend, stage, stale_after=stale_after, is_strict=is_strict)
-    try:
-        for found in backend.each(look, backend.ids(stage)):
-            yield from found
-    except (UnreadableDocument, OSError) as error:
-        yield report_unlisted(backend, stage, error, is_strict=is_strict)
 
 
 def find_leftovers(backend: Backend, stage: str, *, stale_after: float, is_strict: bool = False) -> Iterator[Finding]:
@@ -94,41 +78,15 @@ def report_unlisted(backend: Backend, stage: str, error: Exception, *, is_strict
 
 
 def try_load(backend: Backend, stage: str, doc_id: str) -> StoredDocument | Finding | None:
-    """Return a document with its record; a finding where that cannot be read; None where there is no document.
-
-    Raises:
-        StoreUnavailable: the store did not answer: the document is neither missing nor damaged.
-    """
+    """Return a document with its record; a finding where that cannot be read; None where there is no document."""
     try:
         return StoredDocument.load(backend, stage, doc_id)
     except UnreadableDocument as error:
         return Finding.of(error)
+    except StoreUnavailable:
+        raise  # the document is neither missing nor damaged
     except OSError as error:
-        return _report_unreadable(backend, stage, doc_id, error, is_strict=True)
-
-
-def load_whole(backend: Backend, stage: str, doc_id: str) -> StoredDocument | None:
-    """Return a document that one listing shows to be whole and alone in its place; None where `examine` has to look.
-
-    A scan does this millions of times.
-    """
-    listing = backend.listing(stage, doc_id)
-    if listing is None:
-        return None
-    data, sizes = listing
-    try:
-        version = StoredDocument(backend, stage, doc_id, Stored(data, {}))
-    except UnreadableDocument:
-        return None
-    files = version.facts.files
-    if version.legacy:
-        return version if _RAW_FILE in sizes and _PARTS.issuperset(sizes) else None
-    if len(sizes) != len(files):
-        return None
-    for name, entry in files.items():
-        if sizes.get(name) != entry.size:
-            return None
-    return version
+        return _report_unreadable(backend, stage, doc_id, error)
 
 
 def examine(
@@ -140,6 +98,9 @@ def examine(
     """
     sweeper = backend.sweeper()
     try:
+        if not verify and (version := _load_whole(backend, stage, doc_id)) is not None:
+            yield version
+            return
         version = StoredDocument.load(backend, stage, doc_id, ALL_FILES if verify else ())
         record, listed = None, ALL_FILES
         if version is not None:
@@ -156,14 +117,29 @@ def examine(
     except DocumentNotFound:
         return  # it has vanished
     except OSError as error:
-        yield _report_unreadable(backend, stage, doc_id, error, is_strict=is_strict)
+        if is_strict and isinstance(error, StoreUnavailable):
+            raise
+        yield _report_unreadable(backend, stage, doc_id, error)
 
 
-def _report_unreadable(backend: Backend, stage: str, doc_id: str, error: OSError, *, is_strict: bool) -> Finding:
-    """Return the finding for a document that the system does not let be read."""
-    if is_strict and isinstance(error, StoreUnavailable):
-        raise error
+def _report_unreadable(backend: Backend, stage: str, doc_id: str, error: OSError) -> Finding:
     return Finding("unreadable-record", stage, doc_id, None, backend.location(stage, doc_id), str(error), _READABLE)
+
+
+def _load_whole(backend: Backend, stage: str, doc_id: str) -> StoredDocument | None:
+    """Return a document that one listing shows to be whole and alone in its place; a scan asks millions of times."""
+    listing = backend.listing(stage, doc_id)
+    if listing is None:
+        return None
+    data, sizes = listing
+    try:
+        version = StoredDocument(backend, stage, doc_id, Stored(data, {}))
+    except UnreadableDocument:
+        return None
+    files = version.facts.files
+    if version.legacy:
+        return version if PART_FILES["raw"] in sizes and _PARTS.issuperset(sizes) else None
+    return version if sizes == {name: entry.size for name, entry in files.items()} else None
 
 
 def _examine_fault(
@@ -180,20 +156,15 @@ def _examine_fault(
         return
     hint = _REMEDIES.get(error.code, _FREED)
     if sweeper.is_stale(stage, doc_id, stale_after):
-        where, record = backend.location(stage, doc_id), _load_record(backend, stage, doc_id)
+        stored = None
+        with contextlib.suppress(UnreadableDocument, OSError):
+            stored = backend.load(stage, doc_id)
+        record = None if stored is None else stored.record
+        where = backend.location(stage, doc_id)
         yield finding._replace(where=where, hint=hint, action="quarantine", expected=record)
     else:
         wait = f"touched in the last {stale_after:,.0f} s, so that a tool may be at it"
         yield finding._replace(hint=f"{wait}: later, or at once with --stale-after 0s, {hint}")
-
-
-def _load_record(backend: Backend, stage: str, doc_id: str) -> bytes | None:
-    """Return the bytes of the record, or None if there are none."""
-    try:
-        stored = backend.load(stage, doc_id)
-    except (UnreadableDocument, OSError):
-        return None
-    return None if stored is None else stored.record
 
 
 def _with_hint(backend: Backend, finding: Finding, task_id: str | None = None) -> Finding:

@@ -13,10 +13,6 @@ from docid.core.findings import LABELS, LEVELS
 if TYPE_CHECKING:
     from docid.core.findings import Finding, StageFacts
 
-__all__ = ["AuditReport"]
-
-_SHOWN = 20  # findings of each code, in a notebook
-
 
 @frozen(repr=False)
 class AuditReport:
@@ -93,20 +89,15 @@ class AuditReport:
         lines = [_html.head(["stage", *LABELS.values()])]
         for stage, facts in self.stages.items():
             lines.append(_html.row([_html.name(stage), *map(_html.number, facts)], texts=1))
+        folds = []
+        for code, findings in self.by_code().items():
+            table = [_html.head(["where", "task", "what is wrong", "what to do"])]
+            for each in findings[:20]:
+                names = (_html.name(each.where), _html.name(each.task_id or "—"))
+                table.append(_html.row([*names, _html.text(each.message), _html.text(each.hint)], texts=4))
+            if more := findings[20:]:
+                table.append(_html.row([f"… and {len(more):,} more", "", "", ""], texts=4))
+            heading = f"{_html.text(code)} ({findings[0].level}): {len(findings):,}"
+            folds.append(_html.fold(heading, _html.element("table", *table)))
         title = f"AuditReport · {state}, {summary['warnings']:,} warnings"
-        folds = (_render_code(code, findings) for code, findings in self.by_code().items())
         return _html.box(title, _html.element("table", *lines), *folds)
-
-
-def _render_code(code: str, findings: list[Finding]) -> str:
-    """Return the HTML of the findings of one code: the first few, folded."""
-    from docid import _html  # noqa: PLC0415 - as above
-
-    lines = [_html.head(["where", "task", "what is wrong", "what to do"])]
-    for each in findings[:_SHOWN]:
-        names = (_html.name(each.where), _html.name(each.task_id or "—"))
-        lines.append(_html.row([*names, _html.text(each.message), _html.text(each.hint)], texts=4))
-    if len(findings) > _SHOWN:
-        lines.append(_html.row([f"… and {len(findings) - _SHOWN:,} more", "", "", ""], texts=4))
-    summary = f"{_html.text(code)} ({findings[0].level}): {len(findings):,}"
-    return _html.fold(summary, _html.element("table", *lines))

@@ -1,11 +1,9 @@
 """`link`: fill task tables from documents that are stored already."""
 
-from __future__ import annotations
-
 import os
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -14,22 +12,14 @@ from docid.core.findings import Finding
 from docid.core.ids import is_doc_id, reserve_doc_id
 from docid.core.lineage_rules import contradicts
 from docid.errors import InvalidName
-from docid.operations.curate.notes import Note, find_time
-from docid.store.docs_store import check_store
+from docid.operations.curate.replay import Note, file_time, read_time
+from docid.store.docs_store import DocsStore, check_store
 from docid.store.scanning import scan
-from docid.tables.rows import row_type_of
+from docid.tables.rows import TaskRow, row_type_of
 from docid.tables.tasks import TaskRows, infer_stage, read_tasks, write_tasks
-
-if TYPE_CHECKING:
-    from docid.store.docs_store import DocsStore
-    from docid.tables.rows import TaskRow
-
-__all__ = ["Linked", "link"]
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _NONE = "no document of this task is in the store"
-_LISTED = 5  # documents in one note
-_PARENTS = 10_000  # that are remembered
 
 
 class Linked(NamedTuple):
@@ -66,9 +56,8 @@ def link(
 ) -> Linked:
     r"""Fill `doc_id` and `parent_doc_id` of a task table, in place, from documents that are in the store already.
 
-    A row gets the document of its own task id, so that what an older system or another run has stored is not paid for
-    again. Where there are several, the newest is taken (by `created_at`; ties are broken by doc id), and the others
-    are noted. The store is gone through once; documents that cannot be used are passed over. The table is replaced
+    A row gets the document of its own task id. Where there are several, the newest is taken (by `created_at`; ties are
+    broken by doc id), and the others are noted. Documents that cannot be used are passed over. The table is replaced
     atomically, and only where something is filled in. Its rows are held in memory.
 
     A row with a run id or salt gets the document of the id that these give, and no other. A row with a
@@ -109,38 +98,18 @@ def link(
         row_type = row_type_of(infer_stage(path, store.stages), store.stages)
     store.stages.check(row_type.stage)
     tasks = read_tasks(path, row_type, reserved=False)
-    linker = _Linker(store, path, [_Row(tasks.row, row, _derive_id(row)) for row in tasks], row_type, force=force)
-    linker.choose_all()
-    changes = {each.number: linker.changes_of(each) for each in linker.rows}
-    linked = linker.report(changes)
+    numbered = [(tasks.row, row) for row in tasks]
+    found, notes = _find_candidates(store, row_type.stage, {row.task_id for _, row in numbered})
+    rows = [_Row(number, row, found[row.task_id], force=force) for number, row in numbered]
+    linker = _Linker(path, notes, force)
+    linker.choose_all(rows)
+    linked = linker.report(rows, store)
     if not dry_run and (linked.filled or linked.parents_filled):
         filled = ("parent_doc_id", "doc_id") if row_type.parent_stage else ("doc_id",)
         columns = (*tasks.columns, *(name for name in filled if name not in tasks.columns))
-        rows = (
-            (number, attrs.evolve(row, **changes[number]) if changes[number] else row) for number, row, _ in linker.rows
-        )
-        write_tasks(path, TaskRows(row_type, path, columns, rows, tasks.state), like=path)
+        changed = ((each.number, attrs.evolve(each.row, **each.changes) if each.changes else each.row) for each in rows)
+        write_tasks(path, TaskRows(row_type, path, columns, changed, tasks.state), like=path)
     return linked
-
-
-class _Row(NamedTuple):
-    """A row of the table: its number, what it says, and the id that its run id and salt give; None where it has none.
-
-    Of a row without run id and salt any document of its task may be the one that is meant.
-    """
-
-    number: int
-    row: TaskRow
-    derived: str | None
-
-
-def _derive_id(row: TaskRow) -> str | None:
-    if row.doc_run_id is None and row.doc_salt is None:
-        return None
-    try:
-        return reserve_doc_id(row.stage, row.task_id, row.doc_run_id, row.doc_salt)
-    except InvalidName:
-        return ""  # no document has it
 
 
 class _Candidate(NamedTuple):
@@ -155,64 +124,78 @@ class _Candidate(NamedTuple):
         return f"{self.doc_id} ({made})"
 
 
+class _Row:
+    """A row of the table, the documents of its task, the one that was chosen, and the fields that change.
+
+    `derived` is the id that its run id and salt give. Without these it is None, and any document of the task may be
+    the one that is meant. A row that `is_open` may get another id than it has.
+    """
+
+    def __init__(self, number: int, row: TaskRow, found: list[_Candidate], *, force: bool) -> None:
+        self.number = number
+        self.row = row
+        self.found = found
+        self.is_open = not row.doc_id or (force and bool(found))
+        self.chosen: _Candidate | None = None
+        self.changes: dict[str, Any] = {}
+        self.derived: str | None = None
+        if row.doc_run_id is not None or row.doc_salt is not None:
+            try:
+                self.derived = reserve_doc_id(row.stage, row.task_id, row.doc_run_id, row.doc_salt)
+            except InvalidName:
+                self.derived = ""  # no document has it
+
+    def find(self, doc_id: str | None) -> _Candidate | None:
+        """Return the document of this id among those of its task."""
+        return next((there for there in self.found if there.doc_id == doc_id), None)
+
+
+@attrs.define
 class _Linker:
     """Decides which row gets which document."""
 
-    def __init__(self, store: DocsStore, path: str, rows: list[_Row], row_type: type[TaskRow], *, force: bool) -> None:
-        self.rows = rows
-        self._store = store
-        self._path = path
-        self._parent_stage = row_type.parent_stage
-        self._force = force
-        self._found: dict[str, list[_Candidate]] = {each.row.task_id: [] for each in rows}
-        self._notes = _find_candidates(store, row_type.stage, self._found)
-        self._given: dict[int, _Candidate] = {}
-        self._holders: dict[str, int] = {}  # which row has a doc id
+    path: str
+    notes: list[Note]
+    force: bool
+    holders: dict[str, int] = attrs.Factory(dict)  # which row has a doc id
 
-    def choose_all(self) -> None:
+    def choose_all(self, rows: list[_Row]) -> None:
         """Choose first for rows whose own run id and salt name a document, then the newest for the others."""
-        for each in self.rows:
-            if not self._is_open(each):
-                self._holders.setdefault(each.row.doc_id, each.number)
-                self._keep(each)
+        for each in rows:
+            if not each.is_open:
+                found, doc_id = each.found, each.row.doc_id
+                self.holders.setdefault(doc_id, each.number)
+                each.chosen = each.find(doc_id)
+                if found and each.chosen is None and doc_id != each.derived:
+                    kept = f"{doc_id} kept; the store has {_format(found)}, which --force would take"
+                    self._note("kept-id", each, kept)
+                elif not found and self.force:
+                    self._note("no-document", each, _NONE)
         left = []
-        for each in filter(self._is_open, self.rows):
-            own = next((there for there in self._found[each.row.task_id] if there.doc_id == each.derived), None)
-            if own is not None and self._fits(each.row, own) and own.doc_id not in self._holders:
+        for each in rows:
+            own = each.find(each.derived) if each.is_open else None
+            if own is not None and self._fits(each.row, own) and own.doc_id not in self.holders:
                 self._give(each, own)
-            else:
+            elif each.is_open:
                 left.append(each)
         for each in left:
             self._choose(each)
-
-    def _is_open(self, each: _Row) -> bool:
-        """Return whether a row may get another id than it has."""
-        return not each.row.doc_id or (self._force and bool(self._found[each.row.task_id]))
-
-    def _keep(self, each: _Row) -> None:
-        found, doc_id = self._found[each.row.task_id], each.row.doc_id
-        own = next((there for there in found if there.doc_id == doc_id), None)
-        if own is not None:
-            self._given[each.number] = own
-        elif found and doc_id != each.derived:
-            self._note("kept-id", each, f"{doc_id} kept; the store has {_format(found)}, which --force would take")
-        elif not found and self._force:
-            self._note("no-document", each, _NONE)
+        for each in rows:
+            each.changes = self._find_changes(each)
 
     def _choose(self, each: _Row) -> None:
-        row, found = each.row, self._found[each.row.task_id]
-        if not found:
-            self._note("no-document", each, _NONE)
-            return
+        row, found = each.row, each.found
         fitting = [there for there in found if self._fits(row, there)]
         if row.parent_doc_id is not None:
             # Documents of the row's own parent come before those of an unknown one; the order by age stays.
             fitting.sort(key=lambda there: there.parent_doc_id != row.parent_doc_id)
-        free = [there for there in fitting if there.doc_id not in self._holders]
-        if not fitting:
+        free = [there for there in fitting if there.doc_id not in self.holders]
+        if not found:
+            self._note("no-document", each, _NONE)
+        elif not fitting:
             other = f"made from {found[0].parent_doc_id}, the row's parent is {row.parent_doc_id} (--force)"
             self._note("other-parent", each, f"not linked to {found[0]}: {other}")
-        elif each.derived is not None and not self._force:
+        elif each.derived is not None and not self.force:
             problem = "none of them has the id of its doc_run_id and doc_salt, which 'docid reserve' would fill in"
             self._note("other-salt", each, f"not linked to {_format(fitting)}: {problem}")
         elif not free:
@@ -221,21 +204,21 @@ class _Linker:
             self._give(each, free[0])
 
     def _fits(self, row: TaskRow, candidate: _Candidate) -> bool:
-        return self._force or not contradicts(candidate.parent_doc_id, row.parent_doc_id)
+        return self.force or not contradicts(candidate.parent_doc_id, row.parent_doc_id)
 
     def _give(self, each: _Row, chosen: _Candidate) -> None:
-        self._holders[chosen.doc_id] = each.number
-        self._given[each.number] = chosen
-        others = [there for there in self._found[each.row.task_id] if there is not chosen]
+        self.holders[chosen.doc_id] = each.number
+        each.chosen = chosen
+        others = [there for there in each.found if there is not chosen]
         if others and chosen.doc_id != each.derived:
             self._note("other-documents", each, f"linked to {chosen}, not to {_format(others)}")
 
-    def changes_of(self, each: _Row) -> dict[str, Any]:
+    def _find_changes(self, each: _Row) -> dict[str, Any]:
         """Return the fields of a row that change."""
-        row, chosen = each.row, self._given.get(each.number)
+        row, chosen = each.row, each.chosen
         if chosen is None:
             # With force: its id has become another row's.
-            has_lost = self._is_open(each) and self._holders.get(row.doc_id, each.number) != each.number
+            has_lost = each.is_open and self.holders.get(row.doc_id, each.number) != each.number
             return {"doc_id": ""} if has_lost else {}
         changes: dict[str, Any] = {}
         if chosen.doc_id != row.doc_id:
@@ -243,57 +226,56 @@ class _Linker:
             if chosen.doc_id != each.derived:
                 changes |= {"doc_run_id": None, "doc_salt": None}
         parent, old = chosen.parent_doc_id, row.parent_doc_id
-        replaces = old is None or (self._force and parent != old)
-        if self._parent_stage is not None and parent is not None and replaces:
+        replaces = old is None or (self.force and parent != old)
+        if row.parent_stage is not None and parent is not None and replaces:
             changes["parent_doc_id"] = parent
         return changes
 
-    def report(self, changes: dict[int, dict[str, Any]]) -> Linked:
-        """Return what these changes are together."""
-        stage = self._parent_stage
-        kept = parents_missing = 0
-        exists = lru_cache(_PARENTS)(self._store.exists)
-        for each in self.rows:
-            changed = changes[each.number]
-            kept += bool(each.row.doc_id) and "doc_id" not in changed
-            parent = changed.get("parent_doc_id", each.row.parent_doc_id)
-            parents_missing += stage is not None and not parent
-            if stage is not None and parent and changed and not exists(stage, parent):
+    def report(self, rows: list[_Row], store: DocsStore) -> Linked:
+        """Return what was chosen; note the linked rows whose parent is not in the store."""
+        missing = 0
+        exists = lru_cache(10_000)(store.exists)
+        for each in rows:
+            stage, parent = each.row.parent_stage, each.changes.get("parent_doc_id", each.row.parent_doc_id)
+            missing += stage is not None and not parent
+            if stage is not None and parent and each.changes and not exists(stage, parent):
                 self._note("missing-parent", each, f"linked, but its parent {stage}/{parent} is not in the store")
-        filled = sum(bool(changed.get("doc_id")) for changed in changes.values())
-        parents_filled = sum("parent_doc_id" in changed for changed in changes.values())
-        return Linked(len(self.rows), filled, kept, parents_filled, parents_missing, tuple(self._notes))
+        return Linked(
+            len(rows),
+            filled=sum(bool(each.changes.get("doc_id")) for each in rows),
+            kept=sum(bool(each.row.doc_id) and "doc_id" not in each.changes for each in rows),
+            parents_filled=sum("parent_doc_id" in each.changes for each in rows),
+            parents_missing=missing,
+            notes=tuple(self.notes),
+        )
 
     def _note(self, kind: str, each: _Row, message: str) -> None:
-        self._notes.append(Note(kind, f"{self._path} row {each.number}", each.row.task_id, message))
+        self.notes.append(Note(kind, f"{self.path} row {each.number}", each.row.task_id, message))
 
 
 def _format(candidates: list[_Candidate]) -> str:
-    more = f" and {len(candidates) - _LISTED} more" if len(candidates) > _LISTED else ""
-    return ", ".join(map(str, candidates[:_LISTED])) + more
+    """Return the first few documents as a note names them."""
+    more = f" and {len(candidates) - 5} more" if len(candidates) > 5 else ""  # noqa: PLR2004
+    return ", ".join(map(str, candidates[:5])) + more
 
 
-def _find_candidates(store: DocsStore, stage: str, tasks: dict[str, list[_Candidate]]) -> list[Note]:
-    """Add the documents of these tasks, the newest first; return notes on what had to be passed over.
-
-    Raises:
-        OSError: the stage cannot be listed, or the store did not answer.
-    """
-    notes = []
-    known: set[str] = set()  # a document that is replaced now may come twice
-    for found in scan(store.backend, stage, is_strict=True):
-        if isinstance(found, Finding):
-            if found.level == "error":
-                notes.append(Note(found.code, found.where, found.task_id, found.message))
-        elif found.task_id in tasks:
-            parent = found.parent_doc_id
+def _find_candidates(store: DocsStore, stage: str, tasks: set[str]) -> tuple[dict[str, list[_Candidate]], list[Note]]:
+    """Return the documents of each task, the newest first, and notes on what had to be passed over."""
+    notes: list[Note] = []
+    found: dict[str, dict[str, _Candidate]] = {task_id: {} for task_id in tasks}
+    for each in scan(store.backend, stage, is_strict=True):
+        if isinstance(each, Finding):
+            if each.level == "error":
+                notes.append(Note(each.code, each.where, each.task_id, each.message))
+        elif each.task_id in found:
+            parent = each.parent_doc_id
             if parent is not None and not is_doc_id(parent):
                 message = f"its parent_doc_id is {parent!r}, which is no doc id"
-                notes.append(Note("malformed-id", found.location, found.task_id, message))
-            elif found.doc_id not in known:
-                known.add(found.doc_id)
-                tasks[found.task_id].append(_Candidate(find_time(store, found) or _LONG_AGO, found.doc_id, parent))
-    for there in tasks.values():
-        there.sort(key=lambda each: each.doc_id)
+                notes.append(Note("malformed-id", each.location, each.task_id, message))
+            else:  # a document that is replaced now may come twice
+                made = read_time(each) or file_time(store, stage, each.doc_id) or _LONG_AGO
+                found[each.task_id].setdefault(each.doc_id, _Candidate(made, each.doc_id, parent))
+    ordered = {task_id: sorted(there.values(), key=lambda each: each.doc_id) for task_id, there in found.items()}
+    for there in ordered.values():
         there.sort(key=lambda each: each.made, reverse=True)
-    return notes
+    return ordered, notes

@@ -1,27 +1,58 @@
-"""`replay`: build the task rows of stored documents."""
+"""`replay`: build the task rows of stored documents; and what all of curation shares: notes, times, ancestors, rows."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import attrs
 
-from docid.core.ids import refuse_text, reserve_doc_id
-from docid.errors import DocidError
-from docid.operations.curate.notes import Note
-from docid.operations.curate.rows import Builder, check_row_type
-from docid.store.docs_store import check_store
+from docid._text import shown, utf8
+from docid.core.document import OUR_KEYS
+from docid.core.ids import is_doc_id, refuse_text, reserve_doc_id
+from docid.errors import DocidError, DocumentNotFound, InvalidName, StoreUnavailable
+from docid.store.docs_store import DocsStore, check_store
+from docid.store.scanning import try_load
+from docid.store.stored import StoredDocument
 from docid.tables.reserve import check_noted
-from docid.tables.rows import TaskRow, with_source
+from docid.tables.rows import (
+    DraftTask,
+    EssayTask,
+    EvaluationTask,
+    TaskRow,
+    find_fault,
+    plain_text,
+    row_type_of,
+    schema_of,
+    with_source,
+)
 from docid.tables.tasks import TaskRows
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+IDENTITY = frozenset({"task_id", "doc_id", "parent_doc_id", "doc_run_id", "doc_salt", "source_doc_id"})
+"""The fields of a row that identify its document; the other fields say what it is made from."""
 
-    from docid.store.docs_store import DocsStore
-    from docid.store.stored import StoredDocument
+_REMEMBERED = 10_000  # ancestors
 
-__all__ = ["ReplayedRows", "replay"]
+
+class Note(NamedTuple):
+    """Something that curation left out, or chose among several, and why.
+
+    A `Finding` is a fault of one document, a `Change` the result of an operation for one document.
+
+    Attributes:
+        kind: why it was left out, for programs.
+        where: the row of a table, or the document.
+        task_id: its task, where that is known.
+        message: what was left out, and why.
+        number: how many evaluations or rows it counts.
+    """
+
+    kind: str
+    where: str
+    task_id: str | None
+    message: str
+    number: int = 1
 
 
 class ReplayedRows(TaskRows[TaskRow]):
@@ -34,9 +65,9 @@ class ReplayedRows(TaskRows[TaskRow]):
             the documents do not say.
     """
 
-    def __init__(self, row_type: type[TaskRow], build: Callable[[list[Note]], Iterator[tuple[int, TaskRow]]]) -> None:
-        self.notes: list[Note] = []
-        super().__init__(row_type, "", (), build(self.notes))
+    def __init__(self, row_type: type[TaskRow], rows: Iterator[tuple[int, TaskRow]], notes: list[Note]) -> None:
+        super().__init__(row_type, "", (), rows)
+        self.notes = notes
 
 
 def replay(
@@ -81,47 +112,28 @@ def replay(
         >>> row.doc_id, row.draft_template, row.generation_model, store.source_prompt(row)
         ('d1', 'plain', 'm-1', 'Write.')
     """
-    check_store(store)
-    row_type = check_row_type(store, store.stages.check(stage), row_type)
+    builder = RowBuilder(store, stage, row_type)
     refuse_text(doc_ids, "doc_ids", "doc ids")
     check_noted(run_id, salt)
-    return ReplayedRows(row_type, lambda notes: _build_rows(store, doc_ids, row_type, run_id, salt, notes))
+    return ReplayedRows(builder.row_type, _build_rows(builder, doc_ids, run_id, salt), builder.notes)
 
 
-_NO_PROMPT = "stored without its prompt: the row has no source_doc_id, and the pipeline has to render one"
-
-
-def _open(store: DocsStore, stage: str, doc_id: str) -> tuple[str, StoredDocument | Exception]:
-    try:
-        return doc_id, store.open(stage, doc_id)
-    except (DocidError, OSError) as error:
-        return doc_id, error
-
-
-def _build_rows(  # noqa: PLR0917 - from one place
-    store: DocsStore,
-    doc_ids: Iterable[str],
-    row_type: type[TaskRow],
-    run_id: str | None,
-    salt: str | None,
-    notes: list[Note],
+def _build_rows(
+    builder: "RowBuilder", doc_ids: Iterable[str], run_id: str | None, salt: str | None
 ) -> Iterator[tuple[int, TaskRow]]:
-    stage, builder = row_type.stage, Builder(store, row_type)
+    stage, notes, backend = builder.row_type.stage, builder.notes, builder.store.backend
     taken: dict[str, str] = {}
-    opened = store.backend.each(lambda doc_id: _open(store, stage, doc_id), dict.fromkeys(doc_ids))
-    for number, (doc_id, document) in enumerate(opened, 1):
-        where = f"{stage}/{doc_id}"
-        try:
-            if isinstance(document, Exception):
-                raise document
-            row = builder.build(document)
-        except (DocidError, ValueError, OSError) as error:
-            notes.append(Note.from_error(where, error))
+    for number, opened in enumerate(backend.each(builder.open, dict.fromkeys(doc_ids)), 1):
+        doc_id, document = opened
+        row = builder.build(doc_id, document)
+        if row is None or isinstance(document, Exception):
             continue
+        where = f"{stage}/{doc_id}"
         if "prompt" in document.sizes:
             row = with_source(row, doc_id)
         else:
-            notes.append(Note("no-prompt", where, row.task_id, _NO_PROMPT))
+            message = "stored without its prompt: the row has no source_doc_id, and the pipeline has to render one"
+            notes.append(Note("no-prompt", where, row.task_id, message))
         if run_id is not None or salt is not None:
             own = reserve_doc_id(stage, row.task_id, run_id, salt)
             row = attrs.evolve(row, doc_id=own, doc_run_id=run_id, doc_salt=salt)
@@ -130,4 +142,148 @@ def _build_rows(  # noqa: PLR0917 - from one place
                 notes.append(Note("taken", where, row.task_id, message))
                 continue
         yield number, row
-    notes += builder.note_unsaid()
+    builder.note_unsaid()
+
+
+class Ancestors:
+    """Looks up the ancestors of documents, by path; the last ones are remembered."""
+
+    def __init__(self, store: DocsStore) -> None:
+        self._stages = store.stages
+        self._load = lru_cache(_REMEMBERED)(partial(try_load, store.backend))
+
+    def chain_of(self, document: StoredDocument) -> list[StoredDocument]:
+        """Return a document and its ancestors, the nearest first, as far as they are there."""
+        chain, last = [document], document
+        while (stage := self._stages.parent_of(last.stage)) is not None and is_doc_id(last.parent_doc_id or ""):
+            found = self._load(stage, last.parent_doc_id or "")
+            if not isinstance(found, StoredDocument):
+                break
+            last = found
+            chain.append(last)
+        return chain
+
+
+def read_texts(document: StoredDocument) -> dict[str, str]:
+    """Return the texts and numbers of a document's metadata, as text."""
+    plain = {key: value for key, value in document.metadata.items() if isinstance(value, (str, int, float))}
+    return {key: utf8(plain_text(value)) for key, value in plain.items()}
+
+
+class RowBuilder:
+    """Builds task rows from the records of documents and their ancestors; notes what was left out, and why."""
+
+    def __init__(self, store: DocsStore, stage: str, row_type: type[TaskRow] | None) -> None:
+        stage = check_store(store).stages.check(stage)
+        row_type = row_type_of(stage, store.stages) if row_type is None else row_type
+        if row_type.stage != stage:
+            expected = f"expected rows of stage {stage!r}, got {row_type.__name__} of {row_type.stage!r}"
+            raise ValueError(f"row_type: {expected}")
+        self.store = store
+        self.row_type = row_type
+        self.notes: list[Note] = []
+        self._schema = schema_of(row_type)
+        self._ancestors = Ancestors(store)
+        self._unsaid: Counter[str] = Counter()
+
+    def open(self, doc_id: str) -> tuple[str, StoredDocument | Exception]:
+        """Return a doc id with its document, or with why it cannot be had."""
+        try:
+            return doc_id, self.store.open(self.row_type.stage, doc_id)
+        except (DocidError, OSError) as error:
+            return doc_id, error
+
+    def build(self, doc_id: str, document: StoredDocument | Exception) -> TaskRow | None:
+        """Return the row of a document; None, with a note, where there is no document, or no row can be made of it."""
+        try:
+            if isinstance(document, Exception):
+                raise document
+            return self._build(document)
+        except StoreUnavailable:
+            raise  # the document is neither missing nor damaged
+        except (DocidError, ValueError, OSError) as error:
+            kind = "gone" if isinstance(error, DocumentNotFound) else "unusable"
+            self.notes.append(Note(kind, f"{self.row_type.stage}/{doc_id}", None, str(error)))
+            return None
+
+    def note_unsaid(self) -> None:
+        """Note each column for which some documents had no value."""
+        for column, count in self._unsaid.items():
+            message = f"left empty in {count:,} rows: the documents do not say it"
+            self.notes.append(Note("unsaid", f"column {column}", None, message))
+
+    def _build(self, document: StoredDocument) -> TaskRow:
+        task_id = document.task_id
+        if task_id is None:
+            raise ValueError("its record, of an older system, does not say its task: docid migrate")
+        if self.row_type.parent_stage is not None and document.parent_doc_id is None:
+            raise ValueError("its record does not say its parent: docid migrate")
+        chain = self._ancestors.chain_of(document)
+        said = [self._read_columns(each) for each in chain]
+        values: dict[str, Any] = {"extra": self._find_others(chain)}
+        for column in self._schema.columns:
+            if column.attribute in IDENTITY:
+                continue
+            base = column.name.removesuffix("_name")
+            # The name of a model comes from the document that the model comes from.
+            key = base if base in self._schema.names else column.name
+            text = next((texts.get(column.name) for texts in said if key in texts), None)
+            try:
+                if text is not None:
+                    values[column.argument] = column.parse(text)
+                    continue
+            except ValueError:
+                pass
+            if column.required:
+                raise ValueError(f"its record does not say {column.name}, which such a row has to have")
+            self._unsaid[column.name] += 1
+        try:
+            derived = document.run_id and reserve_doc_id(document.stage, task_id, document.run_id)
+        except InvalidName:
+            derived = None
+        run_id = document.run_id if derived == document.doc_id else None
+        values |= {"task_id": task_id, "doc_id": document.doc_id, "parent_doc_id": document.parent_doc_id}
+        row = self.row_type(doc_run_id=run_id, **values)
+        if fault := find_fault(row):
+            column_name, value, expected = fault
+            raise ValueError(f"its {column_name} is {shown(value)}, which no table can hold: {expected}")
+        return row
+
+    def _find_others(self, chain: list[StoredDocument]) -> dict[str, str]:
+        """Return all other texts and numbers of the metadata, which rows of another pipeline take."""
+        if self.row_type in {DraftTask, EssayTask, EvaluationTask}:
+            return {}
+        parents = {f"{each.stage}_task_id": each.task_id for each in chain[1:2] if each.task_id is not None}
+        taken = {*self._schema.names, *OUR_KEYS, "source_doc_id"}
+        return {key: text for key, text in {**parents, **read_texts(chain[0])}.items() if key not in taken}
+
+    def _read_columns(self, document: StoredDocument) -> dict[str, str]:
+        """Return the texts of a document by column: under keys of that name, or under those that mean the same."""
+        stage, texts = document.stage, read_texts(document)
+        template, model = texts.get("template_id"), texts.get("model_id")
+        meant = {f"{stage}_task_id": document.task_id, f"{stage}_template": template, f"{stage}_model": model}
+        # A generation model is that of the nearest stage that has no column for its own.
+        if f"{stage}_model" not in self._schema.names:
+            meant["generation_model"] = model
+        return {key: text for key, text in meant.items() if text is not None} | texts
+
+
+def read_time(document: StoredDocument) -> datetime | None:
+    """Return when a document was made by its record, also an older system's; None if the record has no time."""
+    if document.created_at is not None or not document.legacy:
+        return document.created_at
+    said: Any = document.record.get("created_at")
+    try:
+        moment = datetime.fromisoformat(said)
+        return None if moment.tzinfo is None else moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def file_time(store: DocsStore, stage: str, doc_id: str) -> datetime | None:
+    """Return when the raw text of a document was last written; None if that is not known."""
+    seconds = store.backend.modified(stage, doc_id)
+    try:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None  # a time past the year 9999

@@ -1,31 +1,24 @@
-"""`scores`: read the numbers that evaluations gave, and keep them in a table."""
-
-from __future__ import annotations
+"""`scores` and `select`: read the numbers that evaluations gave, and choose the documents with the best ones."""
 
 import os
 import re
-from typing import TYPE_CHECKING, NamedTuple
+import statistics
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Literal, NamedTuple
+
+import attrs
 
 from docid._text import shown
 from docid.core.document import PART_FILES, timestamp
-from docid.core.ids import is_doc_id
+from docid.core.ids import is_doc_id, refuse_text
 from docid.core.task import is_missing
 from docid.errors import StoreUnavailable, TaskTableError, UnreadableDocument
-from docid.operations.curate.notes import read_time
-from docid.operations.curate.rows import Ancestors
-from docid.store.docs_store import check_store
+from docid.operations.curate.replay import Ancestors, Note, RowBuilder, read_texts, read_time
+from docid.store.docs_store import DocsStore, check_store
 from docid.store.stored import StoredDocument
 from docid.tables.csvfile import Faults, Shape, TableWriter, read_columns
-from docid.tables.rows import plain_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from docid.store.docs_store import DocsStore
-
-__all__ = ["Score", "read_scores", "score_columns", "scores", "write_scores"]
-
-_PARSED_FILE = PART_FILES["parsed"]
+from docid.tables.rows import TaskRow, plain_text, schema_of
 
 
 class Score(NamedTuple):
@@ -101,7 +94,7 @@ def scores(store: DocsStore, stage: str | None = None) -> Iterator[Score]:
         [('v0', 7.5, ''), ('v1', None, "parsed text is not a number: 'good'"), ('v2', None, 'no parsed text')]
     """
     stage = scored_by(store, stage)
-    ancestors = Ancestors(store, frozenset({"template_id", "model_id"}))
+    ancestors = Ancestors(store)
     further = _stages_above_parent(store, stage)
     found = store.backend.each(
         lambda doc_id: _read_score(store, stage, doc_id, ancestors, further), sorted(set(store.ids(stage)))
@@ -112,7 +105,7 @@ def scores(store: DocsStore, stage: str | None = None) -> Iterator[Score]:
 def _read_score(store: DocsStore, stage: str, doc_id: str, ancestors: Ancestors, further: list[str]) -> Score | None:
     """Return the score of one document; None if it has vanished."""
     try:
-        document = StoredDocument.load(store.backend, stage, doc_id, (_PARSED_FILE,))
+        document = StoredDocument.load(store.backend, stage, doc_id, (PART_FILES["parsed"],))
         if document is None:
             return None
         parsed = document.parsed_text
@@ -121,20 +114,21 @@ def _read_score(store: DocsStore, stage: str, doc_id: str, ancestors: Ancestors,
     except (UnreadableDocument, OSError) as problem:
         return Score(doc_id, "", "", "", "", None, f"unreadable: {problem}", "", "", dict.fromkeys(further, ""))
     score, error = _parse_number(parsed)
-    own, *others = ancestors.chain_of(document)
+    _, *others = ancestors.chain_of(document)
     found = {each.stage: each.doc_id for each in others[1:]}
     if others and others[-1].parent_doc_id is not None and len(others) <= len(further):
         # The last ancestor names its parent, which is not in the store; the name is known.
         found[further[len(others) - 1]] = others[-1].parent_doc_id
+    texts, made = read_texts(document), read_time(document)
     return Score(
         doc_id,
-        own.parent_doc_id or "",
-        own.task_id or "",
-        own.metadata.get("template_id", ""),
-        own.metadata.get("model_id", ""),
+        document.parent_doc_id or "",
+        document.task_id or "",
+        texts.get("template_id", ""),
+        texts.get("model_id", ""),
         score,
         error,
-        "" if (made := read_time(document)) is None else timestamp(made),
+        "" if made is None else timestamp(made),
         (others[0].task_id or "") if others else "",
         {each: found.get(each, "") for each in further},
     )
@@ -155,7 +149,6 @@ def _stages_above_parent(store: DocsStore, stage: str) -> list[str]:
 
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-
 _LARGEST = 1e300  # larger numbers cannot be added up
 
 
@@ -204,26 +197,189 @@ def read_scores(path: str | os.PathLike[str]) -> Iterator[Score]:
         OSError: the file cannot be read.
     """
     file = os.fspath(path)
-    return _parse_rows(file, read_columns(file, ("parent_doc_id", "score"), _TEXTS))
+    texts = ("doc_id", "task_id", "template_id", "model_id", "error", "created_at", "parent_task_id")
+    rows = read_columns(file, ("parent_doc_id", "score"), texts)
+
+    def parse_rows() -> Iterator[Score]:
+        faults = Faults(file)
+        try:
+            for number, (cell, text, *others) in rows:
+                score, parent = None, "" if is_missing(cell) else cell
+                if parent and not is_doc_id(parent):
+                    wrong = "not a doc id; expected that of the document that was scored"
+                    faults.add(number, "parent_doc_id", parent, wrong)
+                if not is_missing(text):
+                    score, wrong = _parse_number(text)
+                    if wrong:
+                        faults.add(number, "score", text, "expected a number, or nothing")
+                if faults.count == 0:
+                    more = dict(zip(texts, others, strict=True))
+                    yield Score(parent_doc_id=parent, score=score, ancestors={}, **more)
+        except TaskTableError as error:
+            faults.take_over(error)
+        faults.raise_any()
+
+    return parse_rows()
 
 
-_TEXTS = ("doc_id", "task_id", "template_id", "model_id", "error", "created_at", "parent_task_id")
+class Pick(NamedTuple):
+    """A document that was selected.
+
+    Attributes:
+        doc_id, task_id: the document.
+        score: its score, of all its evaluations.
+        evaluations: how many have a score.
+    """
+
+    doc_id: str
+    task_id: str
+    score: float
+    evaluations: int
 
 
-def _parse_rows(file: str, rows: Iterator[tuple[int, tuple[str, ...]]]) -> Iterator[Score]:
-    faults = Faults(file)
-    try:
-        for number, (cell, text, *others) in rows:
-            score, parent = None, "" if is_missing(cell) else cell
-            if parent and not is_doc_id(parent):
-                wrong = "not a doc id; expected that of the document that was scored"
-                faults.add(number, "parent_doc_id", parent, wrong)
-            if not is_missing(text):
-                score, wrong = _parse_number(text)
-                if wrong:
-                    faults.add(number, "score", text, "expected a number, or nothing")
-            if faults.count == 0:
-                yield Score(parent_doc_id=parent, score=score, ancestors={}, **dict(zip(_TEXTS, others, strict=True)))
-    except TaskTableError as error:
-        faults.take_over(error)
-    faults.raise_any()
+class Selection(NamedTuple):
+    """What `select` chose.
+
+    Attributes:
+        stage: the stage of the documents.
+        picks: the best, the best first.
+        rows: their rows, in the same order.
+        row_type: the class of the rows.
+        evaluations: how many scores were read, of any kind.
+        scored: how many documents have a score.
+        notes: what was left out. `unknown-template`: a template that no score is of. `no-score`: evaluations without a
+            number. `other-template`: of other templates. `no-parent`: that do not say what they are of. `below`:
+            documents that are not among the best. `gone`: documents that are not in the store. `unusable`: documents
+            that cannot be read, or made a row of. `same-task`: two of the best are of one task. `unsaid`: columns that
+            the documents do not say. Evaluations are counted, documents given one by one.
+    """
+
+    stage: str
+    picks: tuple[Pick, ...]
+    rows: tuple[TaskRow, ...]
+    row_type: type[TaskRow]
+    evaluations: int
+    scored: int
+    notes: tuple[Note, ...]
+
+
+_AGGREGATES: dict[str, Callable[[list[float]], float]]
+_AGGREGATES = {"max": max, "mean": statistics.fmean, "median": statistics.median}
+# Columns of an older system's tables, and the field that fills them; docid does not use them.
+_LEGACY = {"essay": ("essay_doc_id", "doc_id"), "evaluation": ("document_id", "essay_task_id")}
+
+
+def select(
+    scores: Iterable[Score],
+    store: DocsStore,
+    *,
+    top: int,
+    templates: Collection[str] = (),
+    aggregate: Literal["max", "mean", "median"] = "max",
+    stage: str | None = None,
+    row_type: type[TaskRow] | None = None,
+) -> Selection:
+    """Choose the documents with the best scores, and return their task rows with their own ids: a run skips them.
+
+    The scores are gone through once. Ties are broken by doc id. A document that is not in the store, or cannot be
+    used, is left out, and the next one takes its place.
+
+    Args:
+        scores: scores, from the function `scores` or `read_scores`.
+        store: where the documents are.
+        top: how many.
+        templates: count the scores of these evaluation templates only; all if empty.
+        aggregate: how a document's score comes from those of its evaluations.
+        stage: the stage of the documents; if not given, the one that the last of the store's comes from.
+        row_type: the class of the rows; that of the stage if not given.
+
+    Raises:
+        ValueError: `top` below 1, another aggregate, a row type of another stage, no stage that is scored.
+        InvalidName: none of the store's stages.
+
+    Example:
+        >>> from docid import DocsStore, Document
+        >>> from docid.backends import MemoryBackend
+        >>> from docid.curate import Score
+        >>> store = DocsStore(MemoryBackend())
+        >>> drafts = [Document(stage="draft", doc_id=f"d{n}", task_id=f"t-{n}", raw_text="") for n in range(3)]
+        >>> _ = store.write_many(drafts)
+        >>> judged = [Score(f"v{n}", f"d{n}", "", "", "", n / 2, "", "", "", {}) for n in range(3)]
+        >>> chosen = select(judged, store, top=2, stage="draft")
+        >>> [(row.doc_id, row.task_id) for row in chosen.rows], [note.kind for note in chosen.notes][:1]
+        ([('d2', 't-2'), ('d1', 't-1')], ['below'])
+    """
+    if type(top) is not int or top < 1:
+        raise ValueError(f"top: expected a number of documents, 1 or more, got {top!r}")
+    if aggregate not in _AGGREGATES:
+        raise ValueError(f"aggregate: expected one of {', '.join(_AGGREGATES)}, got {aggregate!r}")
+    refuse_text(templates, "templates", "template ids")
+    if stage is None:
+        last = scored_by(store, None)
+        stage = store.stages.parent_of(last)
+        if stage is None:
+            expected = "expected the stage of the documents that were scored"
+            raise ValueError(f"stage: stage {last!r} comes from none; {expected}")
+    builder = RowBuilder(store, stage, row_type)
+    found, evaluations = _group_scores(scores, templates, builder.notes)
+    ranked = [Pick(doc_id, "", _AGGREGATES[aggregate](each), len(each)) for doc_id, each in found.items()]
+    ranked.sort(key=lambda pick: (-pick.score, pick.doc_id))
+    chosen = _pick(builder, ranked, top)
+    picks, rows = tuple(pick for pick, _ in chosen), tuple(row for _, row in chosen)
+    return Selection(stage, picks, rows, builder.row_type, evaluations, len(ranked), tuple(builder.notes))
+
+
+def _group_scores(
+    scores: Iterable[Score], templates: Collection[str], notes: list[Note]
+) -> tuple[dict[str, list[float]], int]:
+    """Return the scores of each document, and how many evaluations there are; note what was left out."""
+    known: set[str] = set()
+    found: dict[str, list[float]] = {}
+    left_out: Counter[tuple[str, str]] = Counter()
+    evaluations = 0
+    for score in scores:
+        evaluations += 1
+        known.add(score.template_id)
+        if templates and score.template_id not in templates:
+            left_out["other-template", "of other templates"] += 1
+        elif score.score is None:
+            left_out["no-score", "without a score"] += 1
+        elif not score.parent_doc_id:
+            left_out["no-parent", "that do not say what they are of"] += 1
+        else:
+            found.setdefault(score.parent_doc_id, []).append(score.score)
+    first = ", ".join(sorted(each for each in known if each)[:20])
+    there = f"the scores are of {first}" if first else "the scores say no template (docid backfill --set template_id)"
+    for template in templates:
+        if template not in known:
+            message = f"none is of template {template!r}; {there}"
+            notes.append(Note("unknown-template", "evaluations", None, message))
+    for (kind, message), count in left_out.items():
+        notes.append(Note(kind, "evaluations", None, message, count))
+    return found, evaluations
+
+
+def _pick(builder: RowBuilder, ranked: list[Pick], top: int) -> list[tuple[Pick, TaskRow]]:
+    """Return the best documents that have a row, with it; note what was left out."""
+    tasks: dict[str, str] = {}
+    chosen: list[tuple[Pick, TaskRow]] = []
+    for pick in ranked:
+        where = f"{builder.row_type.stage}/{pick.doc_id}"
+        if len(chosen) == top:
+            is_tie = pick.score == chosen[-1][0].score
+            tie = "; the last of them has the same, and comes first by doc id" if is_tie else ""
+            below = f"its score {plain_text(pick.score)} is not among the best {top}{tie}"
+            builder.notes.append(Note("below", where, None, below))
+            continue
+        row = builder.build(*builder.open(pick.doc_id))
+        if row is None:
+            continue
+        if (other := tasks.setdefault(row.task_id, where)) != where:
+            message = f"of one task with {other}: what comes from them is told apart by parent_doc_id alone"
+            builder.notes.append(Note("same-task", where, row.task_id, message))
+        column, source = _LEGACY.get(row.stage, ("", ""))
+        if column and column not in schema_of(builder.row_type).names:
+            row = attrs.evolve(row, extra={**row.extra, column: row.cell(source)})
+        chosen.append((pick._replace(task_id=row.task_id), row))
+    builder.note_unsaid()
+    return chosen
