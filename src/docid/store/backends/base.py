@@ -53,10 +53,6 @@ class Sweeper(Protocol):
         """
         ...
 
-    def in_the_way(self, stage: str) -> list[str]:
-        """Return the doc ids of a stage at which something else than a document's directory stands."""
-        ...
-
     def strays(
         self, stage: str, doc_id: str, expected: bytes | None, listed: Collection[str], stale_after: float
     ) -> list[Finding]:

@@ -1,6 +1,6 @@
-"""An open directory, and the calls on names in it.
+"""An open directory, the calls on names in it, and their errors with the whole path and a remedy.
 
-Names are used relative to a descriptor where the platform can do that: the directory cannot be exchanged on the way.
+Names are used relative to a descriptor where the platform can do that: nobody can exchange the directory on the way.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from os.path import join
 from typing import TYPE_CHECKING, Self
 
+from docid.errors import UnreadableDocument
 from docid.store.backends.names import temporary_name
 
 if sys.platform != "win32":  # pragma: no branch
@@ -22,18 +23,15 @@ if sys.platform != "win32":  # pragma: no branch
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# Windows has neither descriptors of directories nor these flags; names are joined to paths there.
+# Windows has no descriptors of directories, so names are joined to paths there, and it lacks some of the flags.
 _HAS_DIR_FD = os.open in os.supports_dir_fd
-_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_COMMON = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_NO_LINK = _COMMON | getattr(os, "O_NOFOLLOW", 0)
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_LINK
 # Non-blocking, so that a pipe which somebody left under our name does not hang the reader.
-READ = (
-    os.O_RDONLY
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
-_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _NO_LINK
+LOCK = os.O_RDWR | os.O_CREAT | _NO_LINK
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON
 
 # ext2 to ext4, XFS, btrfs, F2FS, ZFS, tmpfs: as statfs(2) names them.
 _SYNCED_AS_A_WHOLE = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x2FC12FC1, 0x01021994})
@@ -49,7 +47,6 @@ class Directory:
 
         Raises:
             NotADirectoryError: it is something else, or a symbolic link.
-            OSError: it cannot be opened.
         """
         self.fd: int | None = None
         self._above = parent
@@ -74,10 +71,7 @@ class Directory:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
+    def close(self, *_: object) -> None:
         """Close it. What was done in it is done, even where closing it fails."""
         fd, self.fd = self.fd, None
         if fd is not None:
@@ -86,6 +80,7 @@ class Directory:
             except OSError:
                 pass
 
+    __exit__ = close
     # At the latest when nothing refers to it any more: an interrupt (Ctrl-C) may come at any line.
     __del__ = close
 
@@ -119,11 +114,7 @@ class Directory:
         return not libc.fstatfs(self.fd, status) and ctypes.c_long.from_buffer(status).value in _SYNCED_AS_A_WHOLE
 
     def sync_all(self) -> None:
-        """Make all that was written to its file system durable, where `can_sync_all`.
-
-        Raises:
-            OSError: something could not be written.
-        """
+        """Make all that was written to its file system durable, where `can_sync_all`."""
         import ctypes  # noqa: PLC0415 - for batches alone
 
         libc = ctypes.CDLL(None, use_errno=True)
@@ -313,3 +304,50 @@ def _make(path: str, *, sync: bool) -> None:
     if sync:
         with Directory(os.path.realpath(above)) as parent:
             parent.sync()
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+_RUN_AGAIN = "nothing is half written, so that it can be run again"
+_REMEDIES = {
+    errno.ENOSPC: f"free bytes or inodes (df, df -i); {_RUN_AGAIN}",
+    errno.EDQUOT: f"free some of the user's quota; {_RUN_AGAIN}",
+    errno.EFBIG: f"raise the limit on the size of files (ulimit -f); {_RUN_AGAIN}",
+    errno.EACCES: "look at the owner and the mode of the directories on this path: this user may not do that here",
+    errno.EPERM: "look at the owner and the attributes of the directories on this path: this user may not do that here",
+    errno.EROFS: "mount the file system for writing, or use another root",
+    errno.EIO: f"look at the disk, in the system's log; {_RUN_AGAIN}",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.EXDEV: "have all of a store on one file system: a version is put aside by a rename",
+    errno.ENOLCK: "changing a document needs a file system with locks (flock)",
+    errno.EOPNOTSUPP: "changing a document needs a file system with locks (flock)",
+}
+
+
+def explain(error: OSError, root: str, stage: str, doc_id: str = "") -> Exception:
+    """Return an error with the whole path and a remedy: calls relative to a descriptor do not know the path.
+
+    An `UnreadableDocument` where something else stands where a directory was expected. Without a `doc_id` the error is
+    about the stage.
+    """
+    location, path = join(root, stage, doc_id).rstrip(os.sep), error.filename
+    if not isinstance(path, str) or not os.path.dirname(path):
+        path = location
+    if isinstance(error, NotADirectoryError):
+        if os.path.islink(path):
+            problem, remedy = f"{path} is a symbolic link", "link the store's root instead, which may be one"
+        else:
+            problem = f"{path if os.path.isdir(root) else root} is no directory"
+            remedy = "look what it is, and move it aside"
+        return UnreadableDocument(stage, doc_id, location, problem, remedy)
+    advice = _REMEDIES.get(error.errno or 0)
+    return OSError(error.errno, f"{error.strerror}; {advice}" if advice else error.strerror, path)
+
+
+@contextlib.contextmanager
+def explain_errors(root: str, stage: str, doc_id: str = "") -> Iterator[None]:
+    """Raise every `OSError` of a `with` as `explain` tells it."""
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, root, stage, doc_id) from error

@@ -32,10 +32,6 @@ class ObjectsSweeper:
         """See `Sweeper.leftovers`."""
         return iter(())
 
-    def in_the_way(self, stage: str) -> list[str]:  # noqa: ARG002 - nothing can be
-        """See `Sweeper.in_the_way`."""
-        return []
-
     def strays(
         self,
         stage: str,
