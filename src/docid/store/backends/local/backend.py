@@ -136,11 +136,10 @@ class LocalBackend(Backend):
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
         """See `Backend.load`."""
         try:
-            place = self._open_place(stage, doc_id)
-            if place is None:
-                return None
-            with place:
-                return place.find(parts)
+            with Directory(self._below + stage) as directory:
+                return Place(directory, self.root, stage, doc_id, self._sync).find(parts)
+        except FileNotFoundError:
+            return None  # the stage
         except OSError as error:
             raise explain(error, self.root, stage, doc_id) from error
 
@@ -383,8 +382,8 @@ def _read_entries(history: Directory, later: Stored | None, parts: Collection[st
         else:
             # A purge may take it away at this moment.
             with contextlib.suppress(FileNotFoundError, NotADirectoryError), history.sub(name) as old:
-                record = old.read(RECORD_FILE)
-                contents = {part: data for part in parts if (data := old.read(part)) is not None}
+                contents = old.read_all((RECORD_FILE, *parts))
+                record = contents.pop(RECORD_FILE, None)
         # An equal record is the one before, whose change was interrupted or has been put here since.
         if record is not None and record != known:
             known = record

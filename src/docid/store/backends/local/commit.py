@@ -71,17 +71,16 @@ class Place(NamedTuple):
             return None
         with document:
             try:
-                record = document.read(RECORD_FILE)
-                if record is None:
-                    if not document.names():
-                        return None
-                    problem, code = f"the directory has no {RECORD_FILE}, so it is no document", "uncommitted-directory"
-                    raise UnreadableDocument(self.stage, self.doc_id, document.path, problem, code=code)
-                contents = {part: data for part in parts if (data := document.read(part)) is not None}
+                contents = document.read_all((RECORD_FILE, *parts))
             except IsADirectoryError as error:
                 problem = f"{error.filename} is no file"
                 raise UnreadableDocument(self.stage, self.doc_id, document.path, problem) from None
-            return Stored(record, contents)
+            if RECORD_FILE in contents:
+                return Stored(contents.pop(RECORD_FILE), contents)
+            if not document.names():
+                return None
+            problem, code = f"the directory has no {RECORD_FILE}, so it is no document", "uncommitted-directory"
+            raise UnreadableDocument(self.stage, self.doc_id, document.path, problem, code=code)
 
     def find(self, parts: Collection[str] = ()) -> Stored | None:
         """Return the document, under its id or its interim name; None if it is under neither.

@@ -21,7 +21,7 @@ if sys.platform != "win32":  # pragma: no branch
     import fcntl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 # Windows has no descriptors of directories, so names are joined to paths there, and it lacks some of the flags.
 _HAS_DIR_FD = os.open in os.supports_dir_fd
@@ -31,6 +31,9 @@ _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_LINK
 # Non-blocking, so that a pipe which somebody left under our name does not hang the reader.
 READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _NO_LINK
 LOCK = os.O_RDWR | os.O_CREAT | _NO_LINK
+# What a symbolic link or a socket says when it is opened; a directory, or a pipe that somebody writes to, when it is read.
+_NO_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EAGAIN})
+_CHUNK = 65_536
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON
 
 # ext2 to ext4, XFS, btrfs, F2FS, ZFS, tmpfs: as statfs(2) names them.
@@ -40,41 +43,37 @@ _SYNCED_AS_A_WHOLE = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x2F
 class Directory:
     """An open directory, for a `with`. Its methods do what the functions of `os` of these names do with names in it."""
 
-    __slots__ = ("_above", "_name", "fd")
+    __slots__ = ("_prefix", "fd", "path")
 
-    def __init__(self, path: str, *, parent: Directory | None = None) -> None:
-        """Open `path`; where `parent` is given, a name in it.
+    def __init__(self, name: str, parent: Directory | None = None) -> None:
+        """Open a path; where `parent` is given, a name in it.
 
         Raises:
             NotADirectoryError: it is something else, or a symbolic link.
         """
         self.fd: int | None = None
-        self._above = parent
-        self._name = path
+        self.path = name if parent is None else f"{parent.path}{os.sep}{name}"
+        self._prefix = "" if _HAS_DIR_FD else join(self.path, "")
         if not _HAS_DIR_FD:  # pragma: no cover  - Windows
             if not stat.S_ISDIR(os.lstat(self.path).st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.path)
             return
         try:
-            self.fd = os.open(path, _DIRECTORY, dir_fd=None if parent is None else parent.fd)
+            self.fd = os.open(name, _DIRECTORY, dir_fd=None if parent is None else parent.fd)
         except OSError as error:
             # ELOOP is what O_NOFOLLOW says of a link; Linux says ENOTDIR because of O_DIRECTORY.
             if error.errno in {errno.ELOOP, errno.ENOTDIR}:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.path) from None
             raise
 
-    @property
-    def path(self) -> str:
-        """Its path."""
-        return self._name if self._above is None else join(self._above.path, self._name)
-
     def __enter__(self) -> Self:
         return self
 
     def close(self, *_: object) -> None:
         """Close it. What was done in it is done, even where closing it fails."""
-        fd, self.fd = self.fd, None
-        if fd is not None:
+        fd = self.fd
+        if fd is not None and fd >= 0:
+            self.fd = -1
             try:  # noqa: SIM105 - every read and write comes by, and this is a tenth of opening a document
                 os.close(fd)
             except OSError:
@@ -84,12 +83,9 @@ class Directory:
     # At the latest when nothing refers to it any more: an interrupt (Ctrl-C) may come at any line.
     __del__ = close
 
-    def _at(self, name: str) -> str:
-        return name if self.fd is not None else join(self.path, name)
-
     def open(self, name: str, flags: int) -> int:
         """Open a file in it and return the descriptor."""
-        return os.open(self._at(name), flags, 0o666, dir_fd=self.fd)
+        return os.open(self._prefix + name, flags, 0o666, dir_fd=self.fd)
 
     def sync(self) -> None:
         """Make what was renamed, made and removed in it durable."""
@@ -124,16 +120,16 @@ class Directory:
 
     def sub(self, name: str) -> Directory:
         """Open a directory in it."""
-        return Directory(name, parent=self)
+        return Directory(name, self)
 
     def mkdir(self, name: str) -> None:
         """Make a directory in it."""
-        os.mkdir(self._at(name), dir_fd=self.fd)
+        os.mkdir(self._prefix + name, dir_fd=self.fd)
 
     def rename(self, name: str, new: str, to: Directory | None = None) -> None:
         """Rename, within it or to another one."""
         to = to or self
-        os.rename(self._at(name), to._at(new), src_dir_fd=self.fd, dst_dir_fd=to.fd)  # noqa: SLF001 - of this class
+        os.rename(self._prefix + name, to._prefix + new, src_dir_fd=self.fd, dst_dir_fd=to.fd)  # noqa: SLF001 - of this class
 
     def move(self, name: str, new: str, to: Directory | None = None) -> None:
         """Rename what nobody else renames; a rename that was done and is reported as failed, as on NFS, is done."""
@@ -150,7 +146,7 @@ class Directory:
     def stat(self, name: str) -> os.stat_result | None:
         """Return the status of what has that name, a link itself; None where nothing has. `.` is the directory."""
         try:
-            return os.stat(self._at(name), dir_fd=self.fd, follow_symlinks=False)
+            return os.stat(self._prefix + name, dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
@@ -164,31 +160,36 @@ class Directory:
         return here == there
 
     def read(self, name: str) -> bytes | None:
-        """Return the bytes of a file; None where there is none.
+        """Return the bytes of a file; None where there is none. See `read_all`."""
+        return self.read_all((name,)).get(name)
+
+    def read_all(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Return the bytes of those files of these names that are there.
 
         Raises:
-            IsADirectoryError: it is something else than a file.
+            IsADirectoryError: one of them is something else than a file.
         """
-        try:
-            fd = os.open(self._at(name), READ, dir_fd=self.fd)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            if error.errno not in {errno.ELOOP, errno.ENXIO}:
+        found: dict[str, bytes] = {}
+        for name in names:
+            try:
+                fd = os.open(self._prefix + name, READ, dir_fd=self.fd)
+                try:
+                    chunks = []
+                    while chunk := os.read(fd, _CHUNK):
+                        chunks.append(chunk)
+                    # To ask what it is costs more than to read it: what is no file gives nothing, or an error.
+                    if not chunks and not stat.S_ISREG(os.fstat(fd).st_mode):
+                        raise IsADirectoryError(errno.EISDIR, "")
+                finally:
+                    os.close(fd)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if error.errno in _NO_FILE:
+                    raise IsADirectoryError(errno.EISDIR, "not a file", join(self.path, name)) from None
                 raise
-            # A symbolic link, or a socket.
-            raise IsADirectoryError(errno.EISDIR, "not a file", join(self.path, name)) from None
-        try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise IsADirectoryError(errno.EISDIR, "not a file", join(self.path, name))
-            data = os.read(fd, status.st_size + 1)
-            # A read of a file gives all that was asked for but for huge files and odd file systems.
-            while len(data) != status.st_size and (more := os.read(fd, status.st_size + 1)):
-                data += more
-            return data
-        finally:
-            os.close(fd)
+            found[name] = b"".join(chunks)
+        return found
 
     def write(self, name: str, data: bytes, *, sync: bool) -> None:
         """Write a new file."""
@@ -215,7 +216,7 @@ class Directory:
 
     def unlink(self, name: str) -> None:
         """Remove a file."""
-        os.unlink(self._at(name), dir_fd=self.fd)
+        os.unlink(self._prefix + name, dir_fd=self.fd)
 
     def scan(self) -> Iterator[os.DirEntry[str]]:
         """Return the entries as a stream."""
@@ -229,7 +230,7 @@ class Directory:
     def remove_empty(self, name: str) -> bool:
         """Remove a directory if it is empty and that is possible; return whether it was."""
         try:
-            os.rmdir(self._at(name), dir_fd=self.fd)
+            os.rmdir(self._prefix + name, dir_fd=self.fd)
         except OSError:
             return False
         return True
