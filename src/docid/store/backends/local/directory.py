@@ -31,7 +31,7 @@ _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_LINK
 # Non-blocking, so that a pipe which somebody left under our name does not hang the reader.
 READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _NO_LINK
 LOCK = os.O_RDWR | os.O_CREAT | _NO_LINK
-# What a symbolic link or a socket says when it is opened; a directory, or a pipe that somebody writes to, when it is read.
+# What opening a symbolic link or a socket says, or reading a directory, or a pipe that somebody has open.
 _NO_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EAGAIN})
 _CHUNK = 65_536
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON
@@ -52,7 +52,7 @@ class Directory:
             NotADirectoryError: it is something else, or a symbolic link.
         """
         self.fd: int | None = None
-        self.path = name if parent is None else f"{parent.path}{os.sep}{name}"
+        self.path: str = name if parent is None else f"{parent.path}{os.sep}{name}"
         self._prefix = "" if _HAS_DIR_FD else join(self.path, "")
         if not _HAS_DIR_FD:  # pragma: no cover  - Windows
             if not stat.S_ISDIR(os.lstat(self.path).st_mode):

@@ -17,7 +17,7 @@ from docid.core.record import Record
 from docid.errors import StoreUnavailable, UnreadableDocument
 from docid.store.backends.base import Backend, Stored
 from docid.store.backends.names import HISTORY
-from docid.store.backends.objects.bucket import VERSION_GONE, AlreadyExistsError, Bucket, check_process
+from docid.store.backends.objects.bucket import TAKEN, VERSION_GONE, Bucket, check_process
 from docid.store.backends.objects.format import (
     digest_in,
     digest_of,
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
     from docid.store.backends.base import NewDocument
-
-__all__ = ["ObjectsBackend"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -139,7 +137,7 @@ class ObjectsBackend(Backend):
         key, data = key_of(stage, doc_id), pack(record, parts)
         try:
             self._bucket.put(key, data, "create")
-        except AlreadyExistsError:
+        except TAKEN:
             there = self._data(key)
         except StoreUnavailable as error:
             there = self._after(error, key)
@@ -201,9 +199,8 @@ class ObjectsBackend(Backend):
 
     def ids(self, stage: str) -> Iterator[str]:
         """See `Backend.ids`. One request a thousand."""
-        for name in self._bucket.names_below(f"{stage}/"):
-            if (doc_id := doc_id_of(name)) is not None:
-                yield doc_id
+        names = self._bucket.names_below(f"{stage}/")
+        yield from (doc_id for name in names if (doc_id := doc_id_of(name)) is not None)
 
     def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
         """See `Backend.history`. The latest is the one whose time, by the clock of who replaced it, is the latest."""

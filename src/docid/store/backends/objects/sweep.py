@@ -9,14 +9,12 @@ from docid.core.findings import Finding
 from docid.core.record import nonce
 from docid.store.backends.names import HISTORY, QUARANTINE
 from docid.store.backends.objects.bucket import VERSION_GONE
-from docid.store.backends.objects.format import key_of, record_of, unpack
+from docid.store.backends.objects.format import key_of, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from docid.store.backends.objects.bucket import Bucket
-
-__all__ = ["ObjectsSweeper"]
 
 _TOMBSTONE = b"docid_quarantined"
 _TOMBSTONE_AGE = 300.0  # seconds
@@ -44,13 +42,13 @@ class ObjectsSweeper:
         key = key_of(stage, doc_id)
         try:
             found = self._bucket.get(key)
-            record, texts = (None, {}) if found is None else unpack(found.data)
-        except (ValueError, OSError):
+        except OSError:
             return []
+        record, texts = (None, {}) if found is None else _unpack(found.data)
         if record is None or record != expected:
             return []
-        where, problem = self._bucket.locate(key), "a text {!r} that its record does not list"
-        names = [name for name in sorted(texts) if name not in listed]
+        where, names = self._bucket.locate(key), sorted(name for name in texts if name not in listed)
+        problem = "a text {!r} that its record does not list"
         return [Finding("unlisted-file", stage, doc_id, None, where, problem.format(name), "") for name in names]
 
     def is_stale(self, stage: str, doc_id: str, stale_after: float) -> bool:
@@ -66,7 +64,7 @@ class ObjectsSweeper:
         bucket, stage, doc_id = self._bucket, finding.stage, finding.doc_id
         key = key_of(stage, doc_id)
         found = bucket.get(key)
-        if found is None or (finding.expected is not None and record_of(found.data) != finding.expected):
+        if found is None or (finding.expected is not None and _unpack(found.data)[0] != finding.expected):
             return None
         # Another repair that is between its tombstone and its deletion is given time.
         if not self.is_stale(stage, doc_id, max(stale_after, _TOMBSTONE_AGE if _TOMBSTONE in found.data else 0)):
@@ -101,3 +99,11 @@ class ObjectsSweeper:
 
 def _age(meta: Mapping[str, Any]) -> float:
     return time.time() - cast("float", meta["last_modified"].timestamp())
+
+
+def _unpack(data: bytes) -> tuple[bytes | None, Mapping[str, bytes]]:
+    """Return the record and the parts of an object; None and no parts where it is no document."""
+    try:
+        return unpack(data)
+    except ValueError:
+        return None, {}
