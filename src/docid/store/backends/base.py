@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from docid.core.findings import Finding
 
-__all__ = ["Backend", "NewDocument", "Stored", "Sweeper"]
-
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -41,17 +39,12 @@ class NewDocument(NamedTuple):
 class Sweeper(Protocol):
     """Finds and clears what dead writers left in a backend. All of it is safe beside live writers.
 
-    Its findings have no hint: `docid.store.scanning` adds it.
+    What was touched in the last `stale_after` seconds may belong to a writer, and is passed over. Its findings have no
+    hint: `docid.store.scanning` adds it.
     """
 
     def leftovers(self, stage: str, stale_after: float) -> Iterator[Finding]:
-        """Return what lies beside the documents of a stage and belongs to none.
-
-        Args:
-            stage: the stage.
-            stale_after: what was touched in the last so many seconds may belong to a writer, and is passed over.
-        """
-        ...
+        """Return what lies beside the documents of a stage and belongs to none."""
 
     def strays(
         self, stage: str, doc_id: str, expected: bytes | None, listed: Collection[str], stale_after: float
@@ -60,41 +53,28 @@ class Sweeper(Protocol):
 
         With `expected` None: the directory at an id itself, where it has no record.
         """
-        ...
 
     def is_stale(self, stage: str, doc_id: str, stale_after: float) -> bool:
         """Return whether nobody has touched a document, or what stands in its place, for so many seconds."""
-        ...
 
     def clear(self, finding: Finding, run: str, stale_after: float) -> str | None:
-        """Do the action of a finding, if it still holds; return where the thing is now, relative to the root.
-
-        Args:
-            finding: what was found.
-            run: a name for this run, which what is moved aside is found under.
-            stale_after: as for `leftovers`.
+        """Do the action of a finding, if it still holds; `run` is a name that what is moved aside is found under.
 
         Returns:
-            Where it is now; empty where it is nowhere. None where nothing was to be done any more.
+            Where it is now, relative to the root; empty where it is nowhere. None where nothing was to be done.
         """
-        ...
 
     def discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
         """Return what `discard` would delete: the path, relative to the root, and its size in bytes.
 
-        Args:
-            older_than: only what was put aside more than so many seconds ago.
-            history: the stages whose replaced versions are meant, too.
+        Only what was put aside more than `older_than` seconds ago; also replaced versions, in the stages of `history`.
         """
-        ...
 
     def discard(self, path: str) -> None:
         """Delete what `discarded` returned."""
-        ...
 
     def tidy(self, stage: str, stale_after: float) -> int:
         """Remove the lock files of a stage that nobody has held for so many seconds; return how many."""
-        ...
 
 
 class Backend(Protocol):
@@ -143,7 +123,6 @@ class Backend(Protocol):
     @abstractmethod
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """Store a new document, whole, and return True; return False and change nothing if the id is taken."""
-        ...
 
     def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
         """Create documents; return for each what `create` would, or the error that it would raise.
@@ -163,7 +142,6 @@ class Backend(Protocol):
     @abstractmethod
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
         """Return the record, and those of the part files in `parts` that are there; None if there is no document."""
-        ...
 
     def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
         """Return the sizes in bytes of those of the part files in `parts` that are there.
@@ -196,7 +174,6 @@ class Backend(Protocol):
         The old record goes to history. Return False and change nothing if the record that is there is not
         `expected`.
         """
-        ...
 
     @abstractmethod
     def replace(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
@@ -204,7 +181,6 @@ class Backend(Protocol):
 
         Return False and change nothing if the record that is there is not `expected`.
         """
-        ...
 
     def settle(self, stage: str, doc_id: str) -> bool:  # noqa: ARG002 - for a backend that has something to settle
         """Finish or roll back a change that was interrupted; return whether there was one."""
@@ -213,7 +189,6 @@ class Backend(Protocol):
     @abstractmethod
     def ids(self, stage: str) -> Iterator[str]:
         """Return the doc ids of a stage, as a stream, in no order, without opening documents."""
-        ...
 
     def check(self, record: bytes, parts: Mapping[str, bytes]) -> None:  # noqa: ARG002 - for a backend that cannot
         """Refuse what this backend cannot hold; most can hold any bytes.
@@ -230,7 +205,6 @@ class Backend(Protocol):
     @abstractmethod
     def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
         """Return what `amend` and `replace` have put aside for an id, the latest first."""
-        ...
 
     def sweeper(self) -> Sweeper | None:
         """Return what finds and clears away what was left over; None for a backend in which nothing can be."""

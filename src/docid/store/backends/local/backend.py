@@ -7,6 +7,7 @@ a reader sees all of a document or nothing, and of many writers one wins.
 `docs/internals.md` tells the protocol step by step: what a crash after each step leaves, and why each sync is there.
 """
 
+# ruff: noqa: D102 - the docstrings are those of `Backend`, which help() shows
 from __future__ import annotations
 
 import contextlib
@@ -62,13 +63,11 @@ class LocalBackend(Backend):
         return f"LocalBackend({self.root!r}, durability={self.durability!r})"
 
     def location(self, stage: str, doc_id: str) -> str:
-        """See `Backend.location`."""
         return f"{self._below}{stage}{os.sep}{doc_id}"
 
     # --- create ------------------------------------------------------------------------------------------------------
 
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
-        """See `Backend.create`."""
         with explain_errors(self.root, stage, doc_id), make_below(self.root, (stage,), sync=self._sync) as directory:
             place = Place(directory, self.root, stage, doc_id, self._sync)
             for _ in range(TURNS):
@@ -134,7 +133,6 @@ class LocalBackend(Backend):
     # --- read --------------------------------------------------------------------------------------------------------
 
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
-        """See `Backend.load`."""
         try:
             with Directory(self._below + stage) as directory:
                 return Place(directory, self.root, stage, doc_id, self._sync).find(parts)
@@ -144,7 +142,6 @@ class LocalBackend(Backend):
             raise explain(error, self.root, stage, doc_id) from error
 
     def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
-        """See `Backend.sizes`."""
         with explain_errors(self.root, stage, doc_id), contextlib.suppress(FileNotFoundError):
             with open_below(self.root, (stage, doc_id)) as document:
                 statuses = {name: document.stat(name) for name in parts}
@@ -152,7 +149,6 @@ class LocalBackend(Backend):
         return {}
 
     def listing(self, stage: str, doc_id: str) -> tuple[bytes, dict[str, int]] | None:
-        """See `Backend.listing`."""
         sizes = {}
         # What cannot be read, a closer look says.
         with contextlib.suppress(OSError), Directory(self.location(stage, doc_id)) as document:
@@ -167,7 +163,6 @@ class LocalBackend(Backend):
         return None
 
     def modified(self, stage: str, doc_id: str) -> float | None:
-        """See `Backend.modified`."""
         with explain_errors(self.root, stage, doc_id), contextlib.suppress(FileNotFoundError):
             return os.lstat(join(self.root, stage, doc_id, PART_FILES["raw"])).st_mtime
         return None
@@ -188,7 +183,6 @@ class LocalBackend(Backend):
         return _WithHistory(join(self.root, *HISTORY, stage), join(self.root, stage))
 
     def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
-        """See `Backend.history`."""
         with explain_errors(self.root, stage, doc_id):
             later = None
             place = self._open_place(stage, doc_id)
@@ -213,7 +207,6 @@ class LocalBackend(Backend):
     # --- change ------------------------------------------------------------------------------------------------------
 
     def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
-        """See `Backend.amend`."""
         with explain_errors(self.root, stage, doc_id), self._change(stage, doc_id, expected) as place:
             if place is None:
                 return False
@@ -237,7 +230,6 @@ class LocalBackend(Backend):
             return True
 
     def replace(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
-        """See `Backend.replace`."""
         with explain_errors(self.root, stage, doc_id), self._change(stage, doc_id, expected) as place:
             if place is None:
                 return False
@@ -260,7 +252,6 @@ class LocalBackend(Backend):
             return True
 
     def settle(self, stage: str, doc_id: str) -> bool:
-        """See `Backend.settle`."""
         # One call where there is nothing to do, which is nearly always.
         if not os.path.lexists(join(self.root, stage, old_name(doc_id))):
             return False
@@ -268,7 +259,6 @@ class LocalBackend(Backend):
             return place is not None and settle(place)
 
     def sweeper(self) -> LocalSweeper:
-        """See `Backend.sweeper`."""
         return LocalSweeper(self.root, self.settle, sync=self._sync)
 
     def _open_place(self, stage: str, doc_id: str) -> Place | None:

@@ -5,6 +5,7 @@ mounted file system the age alone tells, so it is asked for in every case. Nothi
 directories, locks that nobody needs, and what `discard` is told to.
 """
 
+# ruff: noqa: D102 - the docstrings are those of `Sweeper`
 from __future__ import annotations
 
 import contextlib
@@ -55,7 +56,6 @@ class LocalSweeper:
     # --- find --------------------------------------------------------------------------------------------------------
 
     def leftovers(self, stage: str, stale_after: float) -> Iterator[Finding]:
-        """See `Sweeper.leftovers`."""
         with contextlib.suppress(FileNotFoundError), Directory(self._below + stage) as directory:
             is_name = DOC_ID.match  # a call for each of millions
             for entry in directory.scan():
@@ -160,7 +160,6 @@ class LocalSweeper:
     def strays(
         self, stage: str, doc_id: str, expected: bytes | None, listed: Collection[str], stale_after: float
     ) -> list[Finding]:
-        """See `Sweeper.strays`."""
         path = join(stage, doc_id)
         with (
             contextlib.suppress(FileNotFoundError),
@@ -197,7 +196,6 @@ class LocalSweeper:
     # --- clear -------------------------------------------------------------------------------------------------------
 
     def clear(self, finding: Finding, run: str, stale_after: float) -> str | None:
-        """See `Sweeper.clear`."""
         stage, doc_id, path = finding.stage, finding.doc_id, finding.where.removeprefix(self._below)
         above, name = os.path.split(path)
         with contextlib.suppress(FileNotFoundError), Directory(self._below + stage) as directory:
@@ -250,7 +248,6 @@ class LocalSweeper:
     # --- delete ------------------------------------------------------------------------------------------------------
 
     def discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
-        """See `Sweeper.discarded`."""
         now = datetime.now(UTC)
         places: list[tuple[str, ...]] = [QUARANTINE]
         for stage in history:
@@ -270,7 +267,6 @@ class LocalSweeper:
         return []
 
     def discard(self, path: str) -> None:
-        """See `Sweeper.discard`."""
         import shutil  # noqa: PLC0415 - for this alone
 
         *above, name = path.split(os.sep)
@@ -298,7 +294,6 @@ class LocalSweeper:
                         os.rmdir(join(self._root, *path_above))
 
     def tidy(self, stage: str, stale_after: float) -> int:
-        """See `Sweeper.tidy`."""
         count = 0
         with contextlib.suppress(FileNotFoundError), Directory(self._below + stage) as directory:
             for name in directory.names():

@@ -5,8 +5,10 @@ same JSON object the `texts` of its parts by file name. One conditional put is t
 lock and nothing to sweep. Needs the extra `objects`: `pip install 'docid-store[objects]'`.
 """
 
+# ruff: noqa: D102 - the docstrings are those of `Backend`, which help() shows
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from functools import partial
@@ -41,10 +43,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _here = threading.local()  # whether this thread is one that works for `each`, of any backend
-
-
-def _begin() -> None:
-    _here.is_worker = True
 
 
 class ObjectsBackend(Backend):
@@ -107,7 +105,15 @@ class ObjectsBackend(Backend):
         if getattr(_here, "is_worker", False):  # what a worker asks for, it does itself
             yield from map(function, items)
             return
-        threads = self._pool()
+        check_process(self.root)
+        with self._lock:
+            if self._threads is None:
+                from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - for work on many alone
+
+                # Nothing that a thread holds may hold this backend, or neither would ever end.
+                begin = partial(setattr, _here, "is_worker", True)
+                self._threads = ThreadPoolExecutor(self.in_flight, "docid", begin)
+            threads = self._threads
         pending: deque[Any] = deque()
         try:
             for item in items:
@@ -119,16 +125,6 @@ class ObjectsBackend(Backend):
         finally:
             for future in pending:
                 future.cancel()
-
-    def _pool(self) -> ThreadPoolExecutor:
-        check_process(self.root)
-        with self._lock:
-            if self._threads is None:
-                from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - for work on many alone
-
-                # Nothing that a thread holds may hold this backend, or neither would ever end.
-                self._threads = ThreadPoolExecutor(self.in_flight, "docid", _begin)
-            return self._threads
 
     # --- documents -----------------------------------------------------------------------------------------------
 
@@ -162,10 +158,10 @@ class ObjectsBackend(Backend):
 
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
         """See `Backend.load`. One request."""
-        found = self._bucket.get(key_of(stage, doc_id))
+        found = self._read(key_of(stage, doc_id), stage, doc_id)
         if found is None:
             return None
-        record, texts = self._unpack(stage, doc_id, found.data)
+        record, texts = found
         return Stored(record, {name: texts[name] for name in parts if name in texts})
 
     def exists(self, stage: str, doc_id: str) -> bool:
@@ -180,21 +176,16 @@ class ObjectsBackend(Backend):
 
     def listing(self, stage: str, doc_id: str) -> tuple[bytes, dict[str, int]] | None:
         """See `Backend.listing`. One request."""
-        try:
-            found = self._bucket.get(key_of(stage, doc_id))
-            if found is None:
-                return None
-            record, texts = self._unpack(stage, doc_id, found.data)
-        except (UnreadableDocument, OSError):
-            return None
-        return record, {name: len(data) for name, data in texts.items()}
+        with contextlib.suppress(UnreadableDocument, OSError):
+            if (found := self._read(key_of(stage, doc_id), stage, doc_id)) is not None:
+                record, texts = found
+                return record, {name: len(data) for name, data in texts.items()}
+        return None
 
     def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
-        """See `Backend.amend`."""
         return self._swap(stage, doc_id, expected, record, parts, keep=True)
 
     def replace(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
-        """See `Backend.replace`."""
         return self._swap(stage, doc_id, expected, record, parts, keep=False)
 
     def ids(self, stage: str) -> Iterator[str]:
@@ -208,27 +199,25 @@ class ObjectsBackend(Backend):
         names = self._entries(place)
         if not names:
             return
-        current = self._bucket.get(key_of(stage, doc_id))
         # A change puts the old version there before it is made: one that was not made, or lost to another, leaves a
         # version that is still the current one, or there twice. Its digest is in its name, and the first one counts.
-        known = "" if current is None else digest_of(current.data)
+        current = self._data(key_of(stage, doc_id))
+        known = "" if current is None else digest_of(current)
         same: dict[str, list[str]] = {}
         for name in names:
             same.setdefault(digest_in(name), []).append(name)
         for digest, each in sorted(same.items(), key=lambda named: named[1][0], reverse=True):
             # A change that was not made takes its own away, at this moment maybe.
-            versions = (self._bucket.get(place + name) for name in each if digest != known)
+            versions = (self._read(place + name, stage, doc_id) for name in each if digest != known)
             found = next(filter(None, versions), None)
             if found is not None:
-                record, texts = self._unpack(stage, doc_id, found.data)
+                record, texts = found
                 yield Stored(record, {part: texts[part] for part in parts if part in texts})
 
     def check(self, record: bytes, parts: Mapping[str, bytes]) -> None:
-        """See `Backend.check`."""
         pack(record, parts)
 
     def with_history(self, stage: str) -> Collection[str]:
-        """See `Backend.with_history`."""
         return self._bucket.directories("/".join((*HISTORY, stage)))
 
     def sweeper(self) -> ObjectsSweeper:
@@ -298,6 +287,11 @@ class ObjectsBackend(Backend):
             return self._data(key)
         except StoreUnavailable:
             return None  # the failure of the put is what is raised
+
+    def _read(self, key: str, stage: str, doc_id: str) -> tuple[bytes, dict[str, bytes]] | None:
+        """Return the record and the parts of a version of a document; None where there is none."""
+        data = self._data(key)
+        return None if data is None else self._unpack(stage, doc_id, data)
 
     def _data(self, key: str) -> bytes | None:
         found = self._bucket.get(key)

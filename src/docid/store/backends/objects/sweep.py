@@ -1,5 +1,6 @@
 """What is cleared away in an object store: objects that cannot be used, and what was put aside long ago."""
 
+# ruff: noqa: D102 - the docstrings are those of `Sweeper`
 from __future__ import annotations
 
 import time
@@ -27,7 +28,6 @@ class ObjectsSweeper:
         self._bucket = bucket
 
     def leftovers(self, stage: str, stale_after: float) -> Iterator[Finding]:  # noqa: ARG002 - there are none
-        """See `Sweeper.leftovers`."""
         return iter(())
 
     def strays(
@@ -89,11 +89,9 @@ class ObjectsSweeper:
             yield from ((path, meta["size"]) for path, meta in listed if _age(meta) >= older_than)
 
     def discard(self, path: str) -> None:
-        """See `Sweeper.discard`."""
         self._bucket.delete(path)
 
     def tidy(self, stage: str, stale_after: float) -> int:  # noqa: ARG002 - there are no locks
-        """See `Sweeper.tidy`."""
         return 0
 
 
