@@ -43,9 +43,11 @@ class Sweeper(Protocol):
     hint: `docid.store.scanning` adds it.
     """
 
-    def leftovers(self, stage: str, stale_after: float) -> Iterator[Finding]:
+    def leftovers(self, stage: str, stale_after: float) -> Iterator[Finding]:  # noqa: ARG002 - for one that has them
         """Return what lies beside the documents of a stage and belongs to none."""
+        return iter(())
 
+    @abstractmethod
     def strays(
         self, stage: str, doc_id: str, expected: bytes | None, listed: Collection[str], stale_after: float
     ) -> list[Finding]:
@@ -54,9 +56,11 @@ class Sweeper(Protocol):
         With `expected` None: the directory at an id itself, where it has no record.
         """
 
+    @abstractmethod
     def is_stale(self, stage: str, doc_id: str, stale_after: float) -> bool:
         """Return whether nobody has touched a document, or what stands in its place, for so many seconds."""
 
+    @abstractmethod
     def clear(self, finding: Finding, run: str, stale_after: float) -> str | None:
         """Do the action of a finding, if it still holds; `run` is a name that what is moved aside is found under.
 
@@ -64,17 +68,20 @@ class Sweeper(Protocol):
             Where it is now, relative to the root; empty where it is nowhere. None where nothing was to be done.
         """
 
+    @abstractmethod
     def discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
         """Return what `discard` would delete: the path, relative to the root, and its size in bytes.
 
         Only what was put aside more than `older_than` seconds ago; also replaced versions, in the stages of `history`.
         """
 
+    @abstractmethod
     def discard(self, path: str) -> None:
         """Delete what `discarded` returned."""
 
-    def tidy(self, stage: str, stale_after: float) -> int:
+    def tidy(self, stage: str, stale_after: float) -> int:  # noqa: ARG002 - for one that has locks
         """Remove the lock files of a stage that nobody has held for so many seconds; return how many."""
+        return 0
 
 
 class Backend(Protocol):
@@ -191,11 +198,7 @@ class Backend(Protocol):
         """Return the doc ids of a stage, as a stream, in no order, without opening documents."""
 
     def check(self, record: bytes, parts: Mapping[str, bytes]) -> None:  # noqa: ARG002 - for a backend that cannot
-        """Refuse what this backend cannot hold; most can hold any bytes.
-
-        Raises:
-            InvalidDocument: it cannot.
-        """
+        """Refuse what this backend cannot hold, by `InvalidDocument`; most can hold any bytes."""
         return
 
     def with_history(self, stage: str) -> Container[str] | None:  # noqa: ARG002 - for a backend that knows

@@ -65,8 +65,6 @@ class LocalBackend(Backend):
     def location(self, stage: str, doc_id: str) -> str:
         return f"{self._below}{stage}{os.sep}{doc_id}"
 
-    # --- create ------------------------------------------------------------------------------------------------------
-
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         with explain_errors(self.root, stage, doc_id), make_below(self.root, (stage,), sync=self._sync) as directory:
             place = Place(directory, self.root, stage, doc_id, self._sync)
@@ -90,8 +88,8 @@ class LocalBackend(Backend):
     def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
         """See `Backend.create_many`. On a local Linux file system all are made durable by one sync of it.
 
-        Whether that can be had is asked before anything is written; where it cannot, each document is written and
-        synced as `create` does it. Only where that one sync fails are documents written twice.
+        Whether that can be had is asked before anything is written. Only where that sync fails are documents written
+        twice.
         """
         results = self._create_together(documents) if self._sync and len(documents) > 1 else {}
         one_by_one = super().create_many([each for number, each in enumerate(documents) if number not in results])
@@ -100,8 +98,7 @@ class LocalBackend(Backend):
     def _create_together(self, documents: Sequence[NewDocument]) -> dict[int, bool | Exception]:
         """Build documents, sync the file system once, commit each; return what became of each, by number.
 
-        What cannot be done so is left out, for `create`, which says by itself what is wrong with one: all documents of
-        a stage whose file system has no such sync, before anything of them is written.
+        What cannot be done so is left out, for `create`, which says by itself what is wrong with one.
         """
         with contextlib.ExitStack() as stack:
             directories: dict[str, Directory | None] = {}
@@ -129,8 +126,6 @@ class LocalBackend(Backend):
             except OSError:
                 return taken  # `create` syncs each of the others by itself, and says what fails
             return taken | _commit_all(built)
-
-    # --- read --------------------------------------------------------------------------------------------------------
 
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
         try:
@@ -168,10 +163,7 @@ class LocalBackend(Backend):
         return None
 
     def ids(self, stage: str) -> Iterator[str]:
-        """See `Backend.ids`.
-
-        A document that is replaced while its stage is listed is among the names, and may be there twice.
-        """
+        """See `Backend.ids`. A document that is replaced meanwhile is among the names, and may be there twice."""
         with explain_errors(self.root, stage):
             place = self._open_place(stage, "")
             if place is not None:
@@ -203,8 +195,6 @@ class LocalBackend(Backend):
                 return
             with history:
                 yield from _read_entries(history, later, parts)
-
-    # --- change ------------------------------------------------------------------------------------------------------
 
     def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
         with explain_errors(self.root, stage, doc_id), self._change(stage, doc_id, expected) as place:
@@ -311,15 +301,13 @@ def _commit_all(built: Mapping[int, tuple[Place, Temporary, bytes]]) -> dict[int
         except (DocidError, OSError) as error:
             if not temporary.was_swept():
                 results[number] = error
-    failed: dict[str, OSError] = {}
     for stage, directory in {place.stage: place.directory for place, *_ in built.values()}.items():
         try:
             directory.sync()
         except OSError as error:
-            failed[stage] = error
-    for number, (place, *_) in built.items():
-        if results.get(number) is True and place.stage in failed:
-            results[number] = place.durability_unknown(failed[place.stage])
+            for number, (place, *_) in built.items():
+                if place.stage == stage and results.get(number) is True:
+                    results[number] = place.durability_unknown(error)
     return results
 
 

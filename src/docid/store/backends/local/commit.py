@@ -31,13 +31,7 @@ _LOOKS = 3  # at a document whose lock file is there and free, before it counts 
 
 
 class Place(NamedTuple):
-    """The place of a document. A `with` closes its directory.
-
-    Attributes:
-        directory: its stage directory, open.
-        root, stage, doc_id: where that is, and the id.
-        sync: whether what is done here has to survive a power cut.
-    """
+    """The place of a document in its stage directory, which a `with` closes; with `sync` changes are durable."""
 
     directory: Directory
     root: str
@@ -59,11 +53,8 @@ class Place(NamedTuple):
     def read(self, name: str, parts: Collection[str] = ()) -> Stored | None:
         """Return what the directory of that name holds, read by one descriptor, so that all is of one version.
 
-        None where there is no such directory, or an empty one, which claims nothing: a rename replaces it.
-
-        Raises:
-            NotADirectoryError: it is something else, or a symbolic link.
-            UnreadableDocument: it is no document.
+        None where there is no such directory, or an empty one, which claims nothing: a rename replaces it. What is no
+        document raises `UnreadableDocument`, and what is no directory NotADirectoryError.
         """
         try:
             document = self.directory.sub(name)
@@ -83,11 +74,7 @@ class Place(NamedTuple):
             raise UnreadableDocument(self.stage, self.doc_id, document.path, problem, code=code)
 
     def find(self, parts: Collection[str] = ()) -> Stored | None:
-        """Return the document, under its id or its interim name; None if it is under neither.
-
-        Raises:
-            NotADirectoryError, UnreadableDocument: as for `read`.
-        """
+        """Return the document, under its id or its interim name; None if it is under neither."""
         looks = 0
         for _ in range(TURNS):
             found = self.read(self.doc_id, parts) or self.read(self.old, parts)
@@ -146,11 +133,7 @@ class Place(NamedTuple):
 
 
 def commit_new(place: Place, temporary: Temporary, record: bytes) -> bool:
-    """Rename a whole new document to its id; return False where the id is taken.
-
-    Raises:
-        DurabilityUnknown: it was renamed, and cannot be seen any more.
-    """
+    """Rename a whole new document to its id; return False where the id is taken."""
     directory = place.directory
     # A document under its interim name keeps its id; an empty directory claims nothing, here too. Looked for before the
     # rename, so that no reader sees the new one meanwhile; and after it, so that it is true.
@@ -201,10 +184,7 @@ def _keep_or_withdraw(place: Place, temporary: Temporary) -> bool:
 
 
 def commit_version(place: Place, temporary: Temporary, record: bytes) -> None:
-    """Move the document to its interim name and rename a new version to the id, under the lock.
-
-    Where the second rename fails, the first is taken back.
-    """
+    """Move the document to its interim name and rename a new version to the id, under the lock; or do neither."""
     directory = place.directory
     try:
         directory.move(place.doc_id, place.old)

@@ -46,11 +46,7 @@ class Directory:
     __slots__ = ("_prefix", "fd", "path")
 
     def __init__(self, name: str, parent: Directory | None = None) -> None:
-        """Open a path; where `parent` is given, a name in it.
-
-        Raises:
-            NotADirectoryError: it is something else, or a symbolic link.
-        """
+        """Open a path, or a name in `parent`; raise NotADirectoryError where it is something else, or a link."""
         self.fd: int | None = None
         self.path: str = name if parent is None else f"{parent.path}{os.sep}{name}"
         self._prefix = "" if _HAS_DIR_FD else join(self.path, "")
@@ -164,11 +160,7 @@ class Directory:
         return self.read_all((name,)).get(name)
 
     def read_all(self, names: Iterable[str]) -> dict[str, bytes]:
-        """Return the bytes of those files of these names that are there.
-
-        Raises:
-            IsADirectoryError: one of them is something else than a file.
-        """
+        """Return the bytes of those of these files that are there; raise IsADirectoryError for what is no file."""
         found: dict[str, bytes] = {}
         for name in names:
             try:
@@ -254,12 +246,7 @@ def _fsync(fd: int) -> None:
 
 
 def open_below(root: str, names: Sequence[str]) -> Directory:
-    """Open a directory below a root, which alone may be reached through symbolic links.
-
-    Raises:
-        FileNotFoundError: it is not there.
-        NotADirectoryError: one of the names is something else, or a symbolic link.
-    """
+    """Open a directory below a root, which alone may be reached through symbolic links."""
     directory = Directory(join(root, names[0]))
     for name in names[1:]:
         with directory as above:
@@ -268,11 +255,7 @@ def open_below(root: str, names: Sequence[str]) -> Directory:
 
 
 def make_below(root: str, names: Sequence[str], *, sync: bool) -> Directory:
-    """Open a directory below a root, after making it and what is missing above it; with `sync` that is durable.
-
-    Raises:
-        NotADirectoryError: one of the names is something else, or a symbolic link.
-    """
+    """Open a directory below a root, after making it and what is missing above it; with `sync` that is durable."""
     try:
         return open_below(root, names)
     except FileNotFoundError:
@@ -306,8 +289,6 @@ def _make(path: str, *, sync: bool) -> None:
         with Directory(os.path.realpath(above)) as parent:
             parent.sync()
 
-
-# --- errors ----------------------------------------------------------------------------------------------------------
 
 _RUN_AGAIN = "nothing is half written, so that it can be run again"
 _REMEDIES = {

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class _Lock:
-    """An open lock file. It is closed, and the lock given back, at the latest when nothing refers to it any more.
+    """An open lock file, closed at the latest when nothing refers to it any more.
 
     An interrupt (Ctrl-C) may come at any line; a lock that is never given back would block the document.
     """
@@ -57,10 +57,7 @@ class _Lock:
 
 @contextlib.contextmanager
 def hold_lock(directory: Directory, doc_id: str, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the exclusive lock of a document, beside other processes and threads.
-
-    Yields True; False without the lock, where another holds it and `wait` is false.
-    """
+    """Hold the exclusive lock of a document; yield False without it, where another holds it and `wait` is false."""
     name = lock_name(doc_id)
     while True:
         lock = _Lock(directory, name)
@@ -92,11 +89,7 @@ def hold_lock(directory: Directory, doc_id: str, *, wait: bool = True) -> Iterat
 
 @contextlib.contextmanager
 def probe_lock(directory: Directory, name: str) -> Iterator[bool]:
-    """Open a temporary directory and take its lock; yield whether it was free: nobody is writing it.
-
-    Raises:
-        FileNotFoundError: it is not there any more.
-    """
+    """Open a temporary directory and take its lock; yield whether it was free: nobody is writing it."""
     with directory.sub(name) as temporary:
         free = True
         if temporary.fd is not None:  # pragma: no branch  - Windows
@@ -149,21 +142,12 @@ def _close(fd: int) -> None:
 class Temporary:
     """A new directory under a name of its own in a stage, locked so that no sweep takes it. For a `with`.
 
-    Behind the `with` it is gone, unless it was moved to where it belongs.
-
-    Attributes:
-        name: its name in the stage directory.
-        is_moved: whether it was moved to where it belongs.
+    Behind the `with` it is gone, unless it was moved to where it belongs: then `is_moved` is set.
     """
 
     __slots__ = ("_directory", "_stage", "is_moved", "name")
 
     def __init__(self, stage: Directory, doc_id: str) -> None:
-        """Make and lock it.
-
-        Raises:
-            OSError: it cannot be made; or others took it away again and again.
-        """
         self._stage = stage
         self.is_moved = False
         for _ in range(TURNS):

@@ -20,6 +20,7 @@ from docid.core.document import ALL_FILES
 from docid.core.findings import Finding
 from docid.core.ids import DOC_ID, is_doc_id
 from docid.core.record import RECORD_FILE
+from docid.store.backends.base import Sweeper
 from docid.store.backends.local.directory import Directory, make_below, open_below
 from docid.store.backends.local.locks import hold_lock, is_held, probe_lock
 from docid.store.backends.names import (
@@ -38,22 +39,14 @@ if TYPE_CHECKING:
 _Action = Literal["quarantine", "settle"]
 
 
-class LocalSweeper:
-    """Finds and clears away what was left over below the root of a `LocalBackend`. See `Sweeper`.
-
-    Args:
-        root: the backend's root.
-        settle: the backend's `settle`.
-        sync: whether what is moved has to survive a power cut.
-    """
+class LocalSweeper(Sweeper):
+    """Finds and clears away what was left over below the root of a `LocalBackend`, whose `settle` it is given."""
 
     def __init__(self, root: str, settle: Callable[[str, str], bool], *, sync: bool) -> None:
         self._root = root
         self._below = join(root, "")
         self._settle = settle
         self._sync = sync
-
-    # --- find --------------------------------------------------------------------------------------------------------
 
     def leftovers(self, stage: str, stale_after: float) -> Iterator[Finding]:
         with contextlib.suppress(FileNotFoundError), Directory(self._below + stage) as directory:
@@ -193,8 +186,6 @@ class LocalSweeper:
             return all(_is_stale(document, name, stale_after) for name in (".", *document.names()))
         return False
 
-    # --- clear -------------------------------------------------------------------------------------------------------
-
     def clear(self, finding: Finding, run: str, stale_after: float) -> str | None:
         stage, doc_id, path = finding.stage, finding.doc_id, finding.where.removeprefix(self._below)
         above, name = os.path.split(path)
@@ -244,8 +235,6 @@ class LocalSweeper:
                     quarantine.sync()
                     directory.sync()
         return join(*QUARANTINE, run, path)
-
-    # --- delete ------------------------------------------------------------------------------------------------------
 
     def discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
         now = datetime.now(UTC)

@@ -12,12 +12,12 @@ import contextlib
 import threading
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from docid.core.lineage_rules import is_other_lineage
 from docid.core.record import Record
 from docid.errors import StoreUnavailable, UnreadableDocument
-from docid.store.backends.base import Backend, Stored
+from docid.store.backends.base import Backend, R, Stored, T
 from docid.store.backends.names import HISTORY
 from docid.store.backends.objects.bucket import TAKEN, VERSION_GONE, Bucket, check_process
 from docid.store.backends.objects.format import (
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
     from docid.store.backends.base import NewDocument
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 _here = threading.local()  # whether this thread is one that works for `each`, of any backend
 
@@ -81,11 +78,9 @@ class ObjectsBackend(Backend):
             raise ValueError(f"in_flight: expected 1 or more, got {in_flight}")
         self.in_flight = in_flight
         self.together = 20 * in_flight  # at the end of a batch some requests wait for the slowest
-        self._given = store
-        self._options = dict(options or {})
         self._threads: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
-        self._bucket = Bucket(store, self._options)
+        self._bucket = Bucket(store, dict(options or {}))
         self.root = self._bucket.url
 
     def __repr__(self) -> str:
@@ -94,7 +89,7 @@ class ObjectsBackend(Backend):
     def __reduce__(self) -> tuple[Any, ...]:
         if self._bucket.is_in_memory:
             raise TypeError(f"{self!r} lives in one process and cannot be pickled")
-        return partial(ObjectsBackend, options=self._options, in_flight=self.in_flight), (self._given,)
+        return partial(ObjectsBackend, options=self._bucket.options, in_flight=self.in_flight), (self._bucket.given,)
 
     def location(self, stage: str, doc_id: str) -> str:
         """Return the URL of the object."""

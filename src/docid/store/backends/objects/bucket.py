@@ -62,8 +62,8 @@ class Bucket:
     """
 
     def __init__(self, given: Any, options: Mapping[str, Any]) -> None:
-        self._given = given
-        self._options = options
+        self.given = given
+        self.options = options
         if isinstance(given, str):
             self.url = "memory://" if given.startswith("memory:") else given.rstrip("/")
             self.store = _open(given, options)
@@ -93,21 +93,14 @@ class Bucket:
         return Object(data, version)
 
     def head(self, key: str) -> Mapping[str, Any]:
-        """Return what the service says of an object, without the object.
-
-        Raises:
-            FileNotFoundError: there is none; maybe there is no bucket either, which this request does not say.
-        """
+        """Return what the service says of an object; FileNotFoundError does not say whether there is a bucket."""
         return cast("Mapping[str, Any]", self._ask("read", key, obstore.head, key))
 
     def put(self, key: str, data: bytes, mode: Any) -> None:
         """Store an object.
 
-        Args:
-            key: its key.
-            data: its bytes.
-            mode: `create`: only where none is there, or else `AlreadyExistsError`. `overwrite`: in any case. The
-                `version` of an object: only in place of that, or else one of `VERSION_GONE`.
+        With the mode `create` only where none is there, or else `TAKEN`; with `overwrite` in any case; with the
+        `version` of an object only in place of that, or else one of `VERSION_GONE`.
         """
         self._ask("write", key, obstore.put, key, data, mode=mode, use_multipart=False)
 
@@ -149,9 +142,9 @@ class Bucket:
         check_process(self.url)
         if self._made_in != os.getpid() and not self.is_in_memory:
             # Made before this process was forked, and not used: its connections are of the other process.
-            given = self._given
+            given = self.given
             is_url = isinstance(given, str)
-            self.store = _open(given, self._options) if is_url else pickle.loads(pickle.dumps(given))  # noqa: S301 - its own
+            self.store = _open(given, self.options) if is_url else pickle.loads(pickle.dumps(given))  # noqa: S301 - its own
             self._made_in = os.getpid()
         is_conditional = options.get("mode", "overwrite") != "overwrite"
         try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from docid.core.findings import Finding
 from docid.core.record import nonce
+from docid.store.backends.base import Sweeper
 from docid.store.backends.names import HISTORY, QUARANTINE
 from docid.store.backends.objects.bucket import VERSION_GONE
 from docid.store.backends.objects.format import key_of, unpack
@@ -21,14 +22,11 @@ _TOMBSTONE = b"docid_quarantined"
 _TOMBSTONE_AGE = 300.0  # seconds
 
 
-class ObjectsSweeper:
-    """See `Sweeper`. Writers leave nothing behind in an object store: what there is to do is about documents."""
+class ObjectsSweeper(Sweeper):
+    """Writers leave nothing behind in an object store: what there is to do is about documents."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
-
-    def leftovers(self, stage: str, stale_after: float) -> Iterator[Finding]:  # noqa: ARG002 - there are none
-        return iter(())
 
     def strays(
         self,
@@ -90,9 +88,6 @@ class ObjectsSweeper:
 
     def discard(self, path: str) -> None:
         self._bucket.delete(path)
-
-    def tidy(self, stage: str, stale_after: float) -> int:  # noqa: ARG002 - there are no locks
-        return 0
 
 
 def _age(meta: Mapping[str, Any]) -> float:
