@@ -167,7 +167,7 @@ class LocalBackend(Backend):
         with explain_errors(self.root, stage):
             place = self._open_place(stage, "")
             if place is not None:
-                with place:
+                with place.directory:
                     yield from _list_ids(place.directory)
 
     def with_history(self, stage: str) -> Container[str]:
@@ -179,7 +179,7 @@ class LocalBackend(Backend):
             later = None
             place = self._open_place(stage, doc_id)
             if place is not None:
-                with place:
+                with place.directory:
                     # The version that is being replaced, or whose replace was interrupted, is not in history yet.
                     old = place.read(place.old, parts)
                     if old is not None and place.directory.exists(doc_id):
@@ -265,7 +265,7 @@ class LocalBackend(Backend):
         if place is None:
             yield None
             return
-        with place, hold_lock(place.directory, doc_id):
+        with place.directory, hold_lock(place.directory, doc_id):
             yield place
 
     @contextlib.contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from os.path import join
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 from docid.core.lineage_rules import is_other_lineage
 from docid.core.record import RECORD_FILE, Record
@@ -31,19 +31,13 @@ _LOOKS = 3  # at a document whose lock file is there and free, before it counts 
 
 
 class Place(NamedTuple):
-    """The place of a document in its stage directory, which a `with` closes; with `sync` changes are durable."""
+    """The place of a document in its open stage directory; with `sync` changes of it are made durable."""
 
     directory: Directory
     root: str
     stage: str
     doc_id: str
     sync: bool
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.directory.close()
 
     @property
     def old(self) -> str:

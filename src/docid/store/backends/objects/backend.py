@@ -19,7 +19,7 @@ from docid.core.record import Record
 from docid.errors import StoreUnavailable, UnreadableDocument
 from docid.store.backends.base import Backend, R, Stored, T
 from docid.store.backends.names import HISTORY
-from docid.store.backends.objects.bucket import TAKEN, VERSION_GONE, Bucket, check_process
+from docid.store.backends.objects.bucket import VERSION_GONE, Bucket, check_process
 from docid.store.backends.objects.format import (
     digest_in,
     digest_of,
@@ -121,23 +121,12 @@ class ObjectsBackend(Backend):
             for future in pending:
                 future.cancel()
 
-    # --- documents -----------------------------------------------------------------------------------------------
-
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """See `Backend.create`. One request, where the id is free."""
         key, data = key_of(stage, doc_id), pack(record, parts)
-        try:
-            self._bucket.put(key, data, "create")
-        except TAKEN:
-            there = self._data(key)
-        except StoreUnavailable as error:
-            there = self._after(error, key)
-            if there is None:
-                raise  # it may be done yet
-        else:
-            return True
-        if there is None or there == data:
-            return there is not None
+        is_done, there = self._put(key, data, "create")
+        if is_done or there is None:
+            return is_done
         # Or it was done, its answer lost, and another change has come since: then it is in history.
         return self._is_later(stage, doc_id, there, record, parts) and self._is_in_history(stage, doc_id, data)
 
@@ -216,7 +205,6 @@ class ObjectsBackend(Backend):
         return self._bucket.directories("/".join((*HISTORY, stage)))
 
     def sweeper(self) -> ObjectsSweeper:
-        """Return what moves objects aside that cannot be used, and deletes what was put aside long ago."""
         return ObjectsSweeper(self._bucket)
 
     def _swap(
@@ -231,17 +219,8 @@ class ObjectsBackend(Backend):
             return False
         new = pack(record, {**(texts if keep else {}), **parts})
         put_aside = self._put_aside(place, old.data)
-        try:
-            self._bucket.put(key, new, old.version)
-        except VERSION_GONE:
-            there_now = self._data(key)
-        except StoreUnavailable as error:
-            there_now = self._after(error, key)
-            if there_now is None or there_now == old.data:
-                raise  # as above
-        else:
-            return True
-        if there_now == new or self._is_in_history(stage, doc_id, new):
+        is_done, _ = self._put(key, new, old.version, old.data)
+        if is_done or self._is_in_history(stage, doc_id, new):
             return True
         self._bucket.delete(put_aside)  # another change was first, and has put it aside itself
         return False
@@ -274,14 +253,22 @@ class ObjectsBackend(Backend):
         digest = digest_of(data)
         return any(digest_in(name) == digest for name in self._entries(history_of(stage, doc_id)))
 
-    def _after(self, error: StoreUnavailable, key: str) -> bytes | None:
-        """Return what is there after a put that failed: it may have been done, and only its answer lost."""
-        if error.refused:
-            return None
+    def _put(self, key: str, data: bytes, mode: Any, old: bytes | None = None) -> tuple[bool, bytes | None]:
+        """Put a version where `mode` allows it; return whether that was done, and what is there instead of `old`."""
         try:
-            return self._data(key)
-        except StoreUnavailable:
-            return None  # the failure of the put is what is raised
+            self._bucket.put(key, data, mode)
+        except VERSION_GONE:
+            there = self._data(key)
+        except StoreUnavailable as error:
+            # It may have been done, and only its answer lost; or it may be done yet.
+            there = None
+            with contextlib.suppress(StoreUnavailable):
+                there = None if error.refused else self._data(key)
+            if there in {None, old}:
+                raise
+        else:
+            there = data
+        return there == data, there
 
     def _read(self, key: str, stage: str, doc_id: str) -> tuple[bytes, dict[str, bytes]] | None:
         """Return the record and the parts of a version of a document; None where there is none."""

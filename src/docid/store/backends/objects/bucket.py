@@ -25,11 +25,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-TAKEN = AlreadyExistsError
-"""What `Bucket.put` raises for `create` where an object is."""
-
 VERSION_GONE = (PreconditionError, AlreadyExistsError, FileNotFoundError)
-"""What `Bucket.put` raises in place of a version where that is not there any more."""
+"""What `Bucket.put` raises where its condition does not hold."""
 
 RETRIES = {"max_retries": 8, "retry_timeout": timedelta(seconds=90)}
 """obstore's `retry_config`: it tries a request again where the server is busy or the line is cut, for 90 s in all."""
@@ -55,10 +52,6 @@ class Bucket:
     """A place in an object store: objects by key, relative to it. Its arguments are those of `ObjectsBackend`.
 
     Every method may raise `StoreUnavailable`, which shows nothing of what the service says of credentials.
-
-    Attributes:
-        url: where it is, for people.
-        store: the store of `obstore.store`.
     """
 
     def __init__(self, given: Any, options: Mapping[str, Any]) -> None:
@@ -70,12 +63,8 @@ class Bucket:
         else:
             self.url = _name_store(given)
             self.store = given
+        self.is_in_memory = isinstance(self.store, MemoryStore)
         self._made_in = os.getpid()
-
-    @property
-    def is_in_memory(self) -> bool:
-        """Whether it is there in this process alone."""
-        return isinstance(self.store, MemoryStore)
 
     def locate(self, key: str) -> str:
         """Return where an object is, for people."""
@@ -99,8 +88,9 @@ class Bucket:
     def put(self, key: str, data: bytes, mode: Any) -> None:
         """Store an object.
 
-        With the mode `create` only where none is there, or else `TAKEN`; with `overwrite` in any case; with the
-        `version` of an object only in place of that, or else one of `VERSION_GONE`.
+        With the mode `create` only where none is there; with `overwrite` in any case; with the
+        `version` of an object only in place of that. Or else it raises one of
+        `VERSION_GONE`.
         """
         self._ask("write", key, obstore.put, key, data, mode=mode, use_multipart=False)
 
