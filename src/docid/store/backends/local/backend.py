@@ -264,9 +264,9 @@ class LocalBackend(Backend):
         place = self._open_place(stage, doc_id)
         if place is None:
             yield None
-            return
-        with place.directory, hold_lock(place.directory, doc_id):
-            yield place
+        else:
+            with place.directory, hold_lock(place.directory, doc_id):
+                yield place
 
     @contextlib.contextmanager
     def _change(self, stage: str, doc_id: str, expected: bytes) -> Iterator[Place | None]:

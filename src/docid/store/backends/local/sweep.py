@@ -70,16 +70,9 @@ class LocalSweeper(Sweeper):
             yield self._finding("unreadable-record", stage, doc_id, path, f"{said}{error}")
 
     def _finding(  # noqa: PLR0917 - what is found, and where
-        self,
-        code: str,
-        stage: str,
-        doc_id: str,
-        path: str,
-        message: str,
-        action: _Action | None = None,
-        expected: bytes | None = None,
+        self, code: str, stage: str, doc_id: str, path: str, message: str, action: _Action | None = None
     ) -> Finding:
-        return Finding(code, stage, doc_id, None, self._below + path, message, "", action, expected)
+        return Finding(code, stage, doc_id, None, self._below + path, message, "", action)
 
     def _in_stage(
         self, directory: Directory, stage: str, entry: os.DirEntry[str], stale_after: float
@@ -166,14 +159,13 @@ class LocalSweeper(Sweeper):
                 what = f"the directory has no {RECORD_FILE}, so it is no document"
                 # With other files in it, it is somebody's who knows what they are.
                 is_ours = all(name in ALL_FILES or name_of_temporary(name) is not None for name in names)
-                return [
-                    self._finding("uncommitted-directory", stage, doc_id, path, what, "quarantine" if is_ours else None)
-                ]
+                can_do: _Action | None = "quarantine" if is_ours else None
+                return [self._finding("uncommitted-directory", stage, doc_id, path, what, can_do)]
             odd = sorted(name for name in names if name != RECORD_FILE and name not in listed)
             # Looked at in this order: a part that a writer adds now is unlisted until its record is there.
             if odd and not is_held(directory, doc_id) and _read_record(directory, doc_id) == expected:
                 return [
-                    self._finding(code, stage, doc_id, join(path, name), what, action, expected)
+                    self._finding(code, stage, doc_id, join(path, name), what, action)._replace(expected=expected)
                     for name in odd
                     for code, what, action in _describe_stray(name)
                     if action is None or _is_stale(document, name, stale_after)
@@ -319,9 +311,7 @@ def _describe_stray(name: str) -> Iterator[tuple[str, str, _Action | None]]:
 def _is_stale(directory: Directory, name: str, seconds: float) -> bool:
     """Return whether something has that name, and nobody has touched or renamed it for so long."""
     status = directory.stat(name)
-    if status is None:
-        return False
-    return seconds <= 0 or time.time() - max(status.st_mtime, status.st_ctime) >= seconds
+    return status is not None and (seconds <= 0 or time.time() - max(status.st_mtime, status.st_ctime) >= seconds)
 
 
 def _read_record(directory: Directory, doc_id: str) -> bytes | None:
