@@ -230,8 +230,8 @@ class LocalBackend(Backend):
                 try:
                     temporary.fill(record, parts, sync=self._sync)
                     commit_version(place, temporary, record)
-                except FileNotFoundError:
-                    if temporary.was_swept():
+                except OSError as error:
+                    if isinstance(error, FileNotFoundError) and temporary.was_swept():
                         return False
                     raise
                 place.sync_commit(place.directory)
@@ -305,9 +305,8 @@ def _commit_all(built: Mapping[int, tuple[Place, Temporary, bytes]]) -> dict[int
         try:
             directory.sync()
         except OSError as error:
-            for number, (place, *_) in built.items():
-                if place.stage == stage and results.get(number) is True:
-                    results[number] = place.durability_unknown(error)
+            created = {number: built[number][0] for number, result in results.items() if result is True}
+            results |= {n: place.durability_unknown(error) for n, place in created.items() if place.stage == stage}
     return results
 
 

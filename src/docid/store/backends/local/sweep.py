@@ -97,7 +97,7 @@ class LocalSweeper(Sweeper):
         doc_id = name_of_temporary(name)
         if doc_id is not None:
             with probe_lock(directory, name) as is_free:
-                pass
+                pass  # whoever acts on the finding asks again
             what, action = "an unfinished document that no writer holds", "quarantine"
         else:
             doc_id = name.removeprefix(old_name(""))

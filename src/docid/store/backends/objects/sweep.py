@@ -3,6 +3,7 @@
 # ruff: noqa: D102 - the docstrings are those of `Sweeper`
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -40,9 +41,9 @@ class ObjectsSweeper(Sweeper):
         key = key_of(stage, doc_id)
         try:
             found = self._bucket.get(key)
-        except OSError:
+            record, texts = (None, {}) if found is None else unpack(found.data)
+        except (ValueError, OSError):
             return []
-        record, texts = (None, {}) if found is None else _unpack(found.data)
         if record is None or record != expected:
             return []
         where, names = self._bucket.locate(key), sorted(name for name in texts if name not in listed)
@@ -62,7 +63,12 @@ class ObjectsSweeper(Sweeper):
         bucket, stage, doc_id = self._bucket, finding.stage, finding.doc_id
         key = key_of(stage, doc_id)
         found = bucket.get(key)
-        if found is None or (finding.expected is not None and _unpack(found.data)[0] != finding.expected):
+        if found is None:
+            return None
+        record = None
+        with contextlib.suppress(ValueError):
+            record, _ = unpack(found.data)
+        if finding.expected not in {None, record}:
             return None
         # Another repair that is between its tombstone and its deletion is given time.
         if not self.is_stale(stage, doc_id, max(stale_after, _TOMBSTONE_AGE if _TOMBSTONE in found.data else 0)):
@@ -92,11 +98,3 @@ class ObjectsSweeper(Sweeper):
 
 def _age(meta: Mapping[str, Any]) -> float:
     return time.time() - cast("float", meta["last_modified"].timestamp())
-
-
-def _unpack(data: bytes) -> tuple[bytes | None, Mapping[str, bytes]]:
-    """Return the record and the parts of an object; None and no parts where it is no document."""
-    try:
-        return unpack(data)
-    except ValueError:
-        return None, {}
