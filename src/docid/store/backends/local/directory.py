@@ -33,7 +33,7 @@ READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _NO_LINK
 LOCK = os.O_RDWR | os.O_CREAT | _NO_LINK
 # What opening a symbolic link or a socket says, or reading a directory, or a pipe that somebody has open.
 _NO_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EAGAIN})
-_CHUNK = 65_536
+_CHUNK = 65_536  # bytes; most files are shorter
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON
 
 # ext2 to ext4, XFS, btrfs, F2FS, ZFS, tmpfs: as statfs(2) names them.
@@ -166,12 +166,12 @@ class Directory:
             try:
                 fd = os.open(self._prefix + name, READ, dir_fd=self.fd)
                 try:
-                    chunks = []
-                    while chunk := os.read(fd, _CHUNK):
-                        chunks.append(chunk)
-                    # To ask what it is costs more than to read it: what is no file gives nothing, or an error.
-                    if not chunks and not stat.S_ISREG(os.fstat(fd).st_mode):
+                    chunks = [os.read(fd, _CHUNK)]
+                    # To ask what it is costs more than to read it: what is no file gives nothing, an error, or no end.
+                    if not 0 < len(chunks[0]) < _CHUNK and not stat.S_ISREG(os.fstat(fd).st_mode):
                         raise IsADirectoryError(errno.EISDIR, "")
+                    while chunk := os.read(fd, 8 * len(chunks[0])):
+                        chunks.append(chunk)
                 finally:
                     os.close(fd)
             except FileNotFoundError:

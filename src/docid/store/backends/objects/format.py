@@ -60,9 +60,6 @@ def unpack(data: bytes) -> tuple[bytes, dict[str, bytes]]:
     return record, {name: text.encode() for name, text in texts.items()}
 
 
-# --- names -----------------------------------------------------------------------------------------------------------
-
-
 def key_of(stage: str, doc_id: str) -> str:
     """Return the key of a document, relative to the root."""
     return f"{stage}/{doc_id}{_SUFFIX}"
