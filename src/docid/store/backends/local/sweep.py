@@ -279,22 +279,17 @@ class LocalSweeper(Sweeper):
         with contextlib.suppress(FileNotFoundError), Directory(self._below + stage) as directory:
             for name in directory.names():
                 doc_id = name.removeprefix(lock_name(""))
-                if name == lock_name(doc_id) and is_doc_id(doc_id):
-                    # One lock that cannot be opened is no reason to leave the others.
-                    with contextlib.suppress(OSError):
-                        count += _is_stale(directory, name, stale_after) and self._tidy(directory, stage, doc_id)
+                if name != lock_name(doc_id) or not is_doc_id(doc_id) or not _is_stale(directory, name, stale_after):
+                    continue
+                # One lock that cannot be opened is no reason to leave the others.
+                with contextlib.suppress(OSError), hold_lock(directory, doc_id, wait=False) as is_free:
+                    if is_free and not directory.exists(old_name(doc_id)):
+                        # An empty history is what a change leaves that got no further.
+                        with contextlib.suppress(OSError), open_below(self._root, (*HISTORY, stage)) as histories:
+                            histories.remove_empty(doc_id)
+                        directory.unlink(name)
+                        count += 1
         return count
-
-    def _tidy(self, directory: Directory, stage: str, doc_id: str) -> bool:
-        """Remove a lock file that nobody needs, and an empty history; return whether it did."""
-        with hold_lock(directory, doc_id, wait=False) as is_free:
-            if not is_free or directory.exists(old_name(doc_id)):
-                return False
-            # An empty history is what a change leaves that got no further.
-            with contextlib.suppress(OSError), open_below(self._root, (*HISTORY, stage)) as histories:
-                histories.remove_empty(doc_id)
-            directory.unlink(lock_name(doc_id))
-            return True
 
 
 def _describe_stray(name: str) -> Iterator[tuple[str, str, _Action | None]]:
