@@ -114,6 +114,17 @@ def something_else(kind: str, path: Path) -> None:
         os.mkfifo(path / "metadata.json")
 
 
+def test_a_pipe_that_somebody_has_open_is_no_file(local: DocsStore) -> None:
+    path = local.path("draft", "a1")
+    something_else("record a pipe", path)
+    pipe = os.open(path / "metadata.json", os.O_RDWR | os.O_NONBLOCK)
+    for data in (b"", b"{", b"x" * 65_536):
+        os.write(pipe, data)
+        with pytest.raises(UnreadableDocument, match=r"metadata\.json is no file"):
+            local.read("draft", "a1")
+    os.close(pipe)
+
+
 @pytest.mark.parametrize(
     "kind",
     ["file", "pipe", "no record", "record a directory", "record a pipe", "record a link", "record a socket"],

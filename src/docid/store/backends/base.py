@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from docid.core.findings import Finding
 
-__all__ = ["Backend", "NewDocument", "Stored", "Sweeper"]
-
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -41,22 +39,15 @@ class NewDocument(NamedTuple):
 class Sweeper(Protocol):
     """Finds and clears what dead writers left in a backend. All of it is safe beside live writers.
 
-    Its findings have no hint: `docid.store.scanning` adds it.
+    What was touched in the last `stale_after` seconds may belong to a writer, and is passed over. Its findings have no
+    hint: `docid.store.scanning` adds it.
     """
 
-    def leftovers(self, stage: str, stale_after: float) -> Iterator[Finding]:
-        """Return what lies beside the documents of a stage and belongs to none.
+    def leftovers(self, stage: str, stale_after: float) -> Iterator[Finding]:  # noqa: ARG002 - for one that has them
+        """Return what lies beside the documents of a stage and belongs to none."""
+        return iter(())
 
-        Args:
-            stage: the stage.
-            stale_after: what was touched in the last so many seconds may belong to a writer, and is passed over.
-        """
-        ...
-
-    def in_the_way(self, stage: str) -> list[str]:
-        """Return the doc ids of a stage at which something else than a document's directory stands."""
-        ...
-
+    @abstractmethod
     def strays(
         self, stage: str, doc_id: str, expected: bytes | None, listed: Collection[str], stale_after: float
     ) -> list[Finding]:
@@ -64,41 +55,33 @@ class Sweeper(Protocol):
 
         With `expected` None: the directory at an id itself, where it has no record.
         """
-        ...
 
+    @abstractmethod
     def is_stale(self, stage: str, doc_id: str, stale_after: float) -> bool:
         """Return whether nobody has touched a document, or what stands in its place, for so many seconds."""
-        ...
 
+    @abstractmethod
     def clear(self, finding: Finding, run: str, stale_after: float) -> str | None:
-        """Do the action of a finding, if it still holds; return where the thing is now, relative to the root.
-
-        Args:
-            finding: what was found.
-            run: a name for this run, which what is moved aside is found under.
-            stale_after: as for `leftovers`.
+        """Do the action of a finding, if it still holds; `run` is a name that what is moved aside is found under.
 
         Returns:
-            Where it is now; empty where it is nowhere. None where nothing was to be done any more.
+            Where it is now, relative to the root; empty where it is nowhere. None where nothing was to be done.
         """
-        ...
 
+    @abstractmethod
     def discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
         """Return what `discard` would delete: the path, relative to the root, and its size in bytes.
 
-        Args:
-            older_than: only what was put aside more than so many seconds ago.
-            history: the stages whose replaced versions are meant, too.
+        Only what was put aside more than `older_than` seconds ago; also replaced versions, in the stages of `history`.
         """
-        ...
 
+    @abstractmethod
     def discard(self, path: str) -> None:
         """Delete what `discarded` returned."""
-        ...
 
-    def tidy(self, stage: str, stale_after: float) -> int:
+    def tidy(self, stage: str, stale_after: float) -> int:  # noqa: ARG002 - for one that has locks
         """Remove the lock files of a stage that nobody has held for so many seconds; return how many."""
-        ...
+        return 0
 
 
 class Backend(Protocol):
@@ -147,7 +130,6 @@ class Backend(Protocol):
     @abstractmethod
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """Store a new document, whole, and return True; return False and change nothing if the id is taken."""
-        ...
 
     def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
         """Create documents; return for each what `create` would, or the error that it would raise.
@@ -167,7 +149,6 @@ class Backend(Protocol):
     @abstractmethod
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
         """Return the record, and those of the part files in `parts` that are there; None if there is no document."""
-        ...
 
     def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
         """Return the sizes in bytes of those of the part files in `parts` that are there.
@@ -200,7 +181,6 @@ class Backend(Protocol):
         The old record goes to history. Return False and change nothing if the record that is there is not
         `expected`.
         """
-        ...
 
     @abstractmethod
     def replace(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
@@ -208,7 +188,6 @@ class Backend(Protocol):
 
         Return False and change nothing if the record that is there is not `expected`.
         """
-        ...
 
     def settle(self, stage: str, doc_id: str) -> bool:  # noqa: ARG002 - for a backend that has something to settle
         """Finish or roll back a change that was interrupted; return whether there was one."""
@@ -217,14 +196,9 @@ class Backend(Protocol):
     @abstractmethod
     def ids(self, stage: str) -> Iterator[str]:
         """Return the doc ids of a stage, as a stream, in no order, without opening documents."""
-        ...
 
     def check(self, record: bytes, parts: Mapping[str, bytes]) -> None:  # noqa: ARG002 - for a backend that cannot
-        """Refuse what this backend cannot hold; most can hold any bytes.
-
-        Raises:
-            InvalidDocument: it cannot.
-        """
+        """Refuse what this backend cannot hold, by `InvalidDocument`; most can hold any bytes."""
         return
 
     def with_history(self, stage: str) -> Container[str] | None:  # noqa: ARG002 - for a backend that knows
@@ -234,7 +208,6 @@ class Backend(Protocol):
     @abstractmethod
     def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
         """Return what `amend` and `replace` have put aside for an id, the latest first."""
-        ...
 
     def sweeper(self) -> Sweeper | None:
         """Return what finds and clears away what was left over; None for a backend in which nothing can be."""

@@ -1,5 +1,6 @@
 """Documents in memory: for tests and notebooks, and the reference for other backends."""
 
+# ruff: noqa: D102 - the docstrings are those of `Backend`, which help() shows
 from __future__ import annotations
 
 import threading
@@ -9,8 +10,6 @@ from docid.store.backends.base import Backend, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
-
-__all__ = ["MemoryBackend"]
 
 
 class MemoryBackend(Backend):
@@ -38,7 +37,6 @@ class MemoryBackend(Backend):
         raise TypeError("a MemoryBackend lives in one process and cannot be pickled; use a local directory")
 
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
-        """See `Backend.create`."""
         with self._lock:
             documents = self._documents.setdefault(stage, {})
             if doc_id in documents:
@@ -47,40 +45,28 @@ class MemoryBackend(Backend):
             return True
 
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
-        """See `Backend.load`."""
         found = self._documents.get(stage, {}).get(doc_id)
         if found is None:
             return None
         return Stored(found.record, {name: found.parts[name] for name in parts if name in found.parts})
 
     def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
-        """See `Backend.amend`."""
         return self._swap(stage, doc_id, expected, record, parts, keep=True)
 
     def replace(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
-        """See `Backend.replace`."""
         return self._swap(stage, doc_id, expected, record, parts, keep=False)
 
     def ids(self, stage: str) -> Iterator[str]:
-        """See `Backend.ids`."""
         with self._lock:
             names = list(self._documents.get(stage, ()))
         yield from names
 
     def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
-        """See `Backend.history`."""
         for old in reversed(self._history.get((stage, doc_id), [])):
             yield Stored(old.record, {name: old.parts[name] for name in parts if name in old.parts})
 
     def _swap(
-        self,
-        stage: str,
-        doc_id: str,
-        expected: bytes,
-        record: bytes,
-        parts: Mapping[str, bytes],
-        *,
-        keep: bool,
+        self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes], *, keep: bool
     ) -> bool:
         with self._lock:
             found = self._documents.get(stage, {}).get(doc_id)

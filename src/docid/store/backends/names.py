@@ -11,15 +11,9 @@ from docid.core.record import nonce
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-HISTORY = (".docid", "history")
-"""Below the root: then the stage, the doc id, and the entries."""
-
-QUARANTINE = (".docid", "quarantine")
-"""Below the root: then the run of repair, and the path that something had."""
-
-CHANGE_NAMES = (".old-", ".lock-")
-"""How the names begin of what stands beside a document that is being changed, or once was."""
-
+HISTORY = (".docid", "history")  # below the root; then the stage, the doc id, and the entries
+QUARANTINE = (".docid", "quarantine")  # below the root; then the run of repair, and the path that something had
+CHANGE_NAMES = (".old-", ".lock-")  # how names begin beside a document that is being changed, or once was
 _ENTRY = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{16}(\.json)?")
 _TEMPORARY = re.compile(r"\.tmp-(.+)-[0-9a-f]{16}")
 _STAMP = "%Y%m%dT%H%M%S.%fZ"

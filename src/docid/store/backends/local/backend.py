@@ -1,57 +1,40 @@
 """Documents on a file system: a directory each, built aside and renamed into place.
 
-A document is the directory `<root>/<stage>/<doc_id>/` with its part files and `metadata.json`. A new one is
-built under a temporary name in the stage directory and becomes visible by one rename, which fails where a
-document is already. So a reader sees all of a document or nothing, and of many writers one wins.
-
-All names below a stage are used relative to a descriptor of the stage directory, where the platform can do
-that: the directory cannot be exchanged on the way, and opening it makes an NFS client look again.
+A document is the directory `<root>/<stage>/<doc_id>/` with its part files and `metadata.json`. A new one is built under
+a temporary name in the stage directory and becomes visible by one rename, which fails where a document is already. So
+a reader sees all of a document or nothing, and of many writers one wins.
 
 `docs/internals.md` tells the protocol step by step: what a crash after each step leaves, and why each sync is there.
 """
 
+# ruff: noqa: D102 - the docstrings are those of `Backend`, which help() shows
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
-import stat as modes
+import stat
+import time
 from os.path import join
 from typing import TYPE_CHECKING, Literal
 
 from docid.core.document import PART_FILES
+from docid.core.ids import DOC_ID, is_doc_id
 from docid.core.record import RECORD_FILE
-from docid.errors import UnreadableDocument
-from docid.store.backends.base import TURNS, Backend
-from docid.store.backends.local.commit import commit_new, commit_version, settle, undo_version
-from docid.store.backends.local.directory import Directory, make_below, open_below
-from docid.store.backends.local.errors import explain_errors
-from docid.store.backends.local.listing import list_ids
-from docid.store.backends.local.locks import hold_lock
-from docid.store.backends.local.place import Place, read_entries
+from docid.errors import DocidError, UnreadableDocument
+from docid.store.backends.base import TURNS, Backend, Stored
+from docid.store.backends.local.commit import Place, commit_new, commit_version, settle
+from docid.store.backends.local.directory import Directory, explain, explain_errors, make_below, open_below
+from docid.store.backends.local.locks import Temporary, hold_lock, is_held
 from docid.store.backends.local.sweep import LocalSweeper
-from docid.store.backends.local.temporary import Temporary
-from docid.store.backends.local.together import create_together
-from docid.store.backends.names import HISTORY, entry_name, old_name
+from docid.store.backends.names import CHANGE_NAMES, HISTORY, entries, entry_name, lock_name, old_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 
-    from docid.store.backends.base import NewDocument, Stored
+    from docid.store.backends.base import NewDocument
 
-__all__ = ["LocalBackend"]
-
-
-class _WithHistory:
-    """The documents of a stage that have a history, or an interim name: one that was replaced is there already."""
-
-    def __init__(self, history: str, stage: str) -> None:
-        self._history = history
-        self._stage = stage
-
-    def __contains__(self, doc_id: object) -> bool:
-        name = str(doc_id)
-        return os.path.lexists(join(self._history, name)) or os.path.lexists(join(self._stage, old_name(name)))
+_CLOCK_STEP = 2_000_000_000  # ns; the clocks of file systems go in steps, of two seconds at the most
 
 
 class LocalBackend(Backend):
@@ -80,17 +63,16 @@ class LocalBackend(Backend):
         return f"LocalBackend({self.root!r}, durability={self.durability!r})"
 
     def location(self, stage: str, doc_id: str) -> str:
-        """See `Backend.location`."""
         return f"{self._below}{stage}{os.sep}{doc_id}"
 
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
-        """See `Backend.create`."""
-        with explain_errors(self.root, stage, doc_id), self._make_place(stage, doc_id) as place:
+        with explain_errors(self.root, stage, doc_id), make_below(self.root, (stage,), sync=self._sync) as directory:
+            place = Place(directory, self.root, stage, doc_id, self._sync)
             for _ in range(TURNS):
                 # Where it is there nothing is built. Whether it is not is seen again at the rename.
                 if place.is_taken():
                     return False
-                with Temporary(place.directory, doc_id) as temporary:
+                with Temporary(directory, doc_id) as temporary:
                     try:
                         temporary.fill(record, parts, sync=self._sync)
                         created = commit_new(place, temporary, record)
@@ -99,31 +81,62 @@ class LocalBackend(Backend):
                             continue
                         raise
                     if created:
-                        place.sync_commit(place.directory)
+                        place.sync_commit(directory)
                     return created
             raise OSError(errno.EBUSY, "swept away again and again while it was written")
 
     def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
         """See `Backend.create_many`. On a local Linux file system all are made durable by one sync of it.
 
-        Whether that can be had is asked before anything is written; where it cannot, each document is written and
-        synced as `create` does it. Only where that one sync fails are documents written twice.
+        Whether that can be had is asked before anything is written. Only where that sync fails are documents written
+        twice.
         """
-        results = create_together(self.root, documents) if self._sync and len(documents) > 1 else {}
+        results = self._create_together(documents) if self._sync and len(documents) > 1 else {}
         one_by_one = super().create_many([each for number, each in enumerate(documents) if number not in results])
         return [results[number] if number in results else one_by_one.pop(0) for number in range(len(documents))]
 
+    def _create_together(self, documents: Sequence[NewDocument]) -> dict[int, bool | Exception]:
+        """Build documents, sync the file system once, commit each; return what became of each, by number.
+
+        What cannot be done so is left out, for `create`, which says by itself what is wrong with one.
+        """
+        with contextlib.ExitStack() as stack:
+            directories: dict[str, Directory | None] = {}
+            built: dict[int, tuple[Place, Temporary, bytes]] = {}
+            taken: dict[int, bool | Exception] = {}
+            for number, (stage, doc_id, record, parts) in enumerate(documents):
+                with contextlib.suppress(OSError):
+                    if stage not in directories:
+                        directories[stage] = None
+                        made = stack.enter_context(make_below(self.root, (stage,), sync=True))
+                        directories[stage] = made if made.can_sync_all() else None
+                    directory = directories[stage]
+                    if directory is None:
+                        continue
+                    place = Place(directory, self.root, stage, doc_id, sync=True)
+                    if place.is_taken():
+                        taken[number] = False
+                        continue
+                    temporary = stack.enter_context(Temporary(directory, doc_id))
+                    temporary.fill(record, parts, sync=False)
+                    built[number] = (place, temporary, record)
+            try:
+                for directory in {place.stage: place.directory for place, *_ in built.values()}.values():
+                    directory.sync_all()
+            except OSError:
+                return taken  # `create` syncs each of the others by itself, and says what fails
+            return taken | _commit_all(built)
+
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
-        """See `Backend.load`."""
-        with explain_errors(self.root, stage, doc_id):
-            place = self._open_place(stage, doc_id)
-            if place is None:
-                return None
-            with place:
-                return place.find(parts)
+        try:
+            with Directory(self._below + stage) as directory:
+                return Place(directory, self.root, stage, doc_id, self._sync).find(parts)
+        except FileNotFoundError:
+            return None  # the stage
+        except OSError as error:
+            raise explain(error, self.root, stage, doc_id) from error
 
     def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
-        """See `Backend.sizes`."""
         with explain_errors(self.root, stage, doc_id), contextlib.suppress(FileNotFoundError):
             with open_below(self.root, (stage, doc_id)) as document:
                 statuses = {name: document.stat(name) for name in parts}
@@ -131,7 +144,6 @@ class LocalBackend(Backend):
         return {}
 
     def listing(self, stage: str, doc_id: str) -> tuple[bytes, dict[str, int]] | None:
-        """See `Backend.listing`."""
         sizes = {}
         # What cannot be read, a closer look says.
         with contextlib.suppress(OSError), Directory(self.location(stage, doc_id)) as document:
@@ -139,20 +151,52 @@ class LocalBackend(Backend):
             for name in document.names():
                 if name != RECORD_FILE:
                     status = document.stat(name)
-                    if status is None or not modes.S_ISREG(status.st_mode):
+                    if status is None or not stat.S_ISREG(status.st_mode):
                         return None
                     sizes[name] = status.st_size
             return None if record is None else (record, sizes)
         return None
 
     def modified(self, stage: str, doc_id: str) -> float | None:
-        """See `Backend.modified`."""
         with explain_errors(self.root, stage, doc_id), contextlib.suppress(FileNotFoundError):
             return os.lstat(join(self.root, stage, doc_id, PART_FILES["raw"])).st_mtime
         return None
 
+    def ids(self, stage: str) -> Iterator[str]:
+        """See `Backend.ids`. A document that is replaced meanwhile is among the names, and may be there twice."""
+        with explain_errors(self.root, stage):
+            place = self._open_place(stage, "")
+            if place is not None:
+                with place.directory:
+                    yield from _list_ids(place.directory)
+
+    def with_history(self, stage: str) -> Container[str]:
+        """See `Backend.with_history`: looked at when it is asked for, not before."""
+        return _WithHistory(join(self.root, *HISTORY, stage), join(self.root, stage))
+
+    def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
+        with explain_errors(self.root, stage, doc_id):
+            later = None
+            place = self._open_place(stage, doc_id)
+            if place is not None:
+                with place.directory:
+                    # The version that is being replaced, or whose replace was interrupted, is not in history yet.
+                    old = place.read(place.old, parts)
+                    if old is not None and place.directory.exists(doc_id):
+                        yield old
+                        later = old
+                    else:
+                        # Loaded before history is listed: whatever takes its place meanwhile puts it there.
+                        with contextlib.suppress(UnreadableDocument, NotADirectoryError):
+                            later = place.find(parts)
+            try:
+                history = open_below(self.root, (*HISTORY, stage, doc_id))
+            except FileNotFoundError:
+                return
+            with history:
+                yield from _read_entries(history, later, parts)
+
     def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
-        """See `Backend.amend`."""
         with explain_errors(self.root, stage, doc_id), self._change(stage, doc_id, expected) as place:
             if place is None:
                 return False
@@ -176,7 +220,6 @@ class LocalBackend(Backend):
             return True
 
     def replace(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
-        """See `Backend.replace`."""
         with explain_errors(self.root, stage, doc_id), self._change(stage, doc_id, expected) as place:
             if place is None:
                 return False
@@ -188,7 +231,6 @@ class LocalBackend(Backend):
                     temporary.fill(record, parts, sync=self._sync)
                     commit_version(place, temporary, record)
                 except OSError as error:
-                    undo_version(place)
                     if isinstance(error, FileNotFoundError) and temporary.was_swept():
                         return False
                     raise
@@ -200,51 +242,13 @@ class LocalBackend(Backend):
             return True
 
     def settle(self, stage: str, doc_id: str) -> bool:
-        """See `Backend.settle`."""
         # One call where there is nothing to do, which is nearly always.
         if not os.path.lexists(join(self.root, stage, old_name(doc_id))):
             return False
         with explain_errors(self.root, stage, doc_id), self._lock_place(stage, doc_id) as place:
             return place is not None and settle(place)
 
-    def ids(self, stage: str) -> Iterator[str]:
-        """See `Backend.ids`.
-
-        A document that is replaced while its stage is listed is among the names, and may be there twice.
-        """
-        with explain_errors(self.root, stage):
-            place = self._open_place(stage, "")
-            if place is not None:
-                with place:
-                    yield from list_ids(place.directory)
-
-    def with_history(self, stage: str) -> Container[str]:
-        """See `Backend.with_history`: looked at when it is asked for, not before."""
-        return _WithHistory(join(self.root, *HISTORY, stage), join(self.root, stage))
-
-    def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
-        """See `Backend.history`."""
-        with explain_errors(self.root, stage, doc_id):
-            old = later = None
-            place = self._open_place(stage, doc_id)
-            if place is not None:
-                with place:
-                    # The version that is being replaced, or whose replace was interrupted, is not in history yet.
-                    old = place.read_replaced(parts)
-                    # Loaded before history is listed: whatever takes its place meanwhile puts it there.
-                    with contextlib.suppress(UnreadableDocument, NotADirectoryError):
-                        later = old or place.find(parts)
-            if old is not None:
-                yield old
-            try:
-                history = open_below(self.root, (*HISTORY, stage, doc_id))
-            except FileNotFoundError:
-                return
-            with history:
-                yield from read_entries(history, later, parts)
-
     def sweeper(self) -> LocalSweeper:
-        """See `Backend.sweeper`."""
         return LocalSweeper(self.root, self.settle, sync=self._sync)
 
     def _open_place(self, stage: str, doc_id: str) -> Place | None:
@@ -254,19 +258,15 @@ class LocalBackend(Backend):
         except FileNotFoundError:
             return None
 
-    def _make_place(self, stage: str, doc_id: str) -> Place:
-        """Open the place of a document, after making what is missing above it."""
-        return Place(make_below(self.root, (stage,), sync=self._sync), self.root, stage, doc_id, self._sync)
-
     @contextlib.contextmanager
     def _lock_place(self, stage: str, doc_id: str) -> Iterator[Place | None]:
         """Open the place of a document and hold its lock; yield None where its stage has no directory."""
         place = self._open_place(stage, doc_id)
         if place is None:
             yield None
-            return
-        with place, hold_lock(place.directory, doc_id):
-            yield place
+        else:
+            with place.directory, hold_lock(place.directory, doc_id):
+                yield place
 
     @contextlib.contextmanager
     def _change(self, stage: str, doc_id: str, expected: bytes) -> Iterator[Place | None]:
@@ -277,3 +277,91 @@ class LocalBackend(Backend):
                 settle(place)
                 found = place.read(doc_id)
             yield place if found is not None and found.record == expected else None
+
+
+class _WithHistory:
+    """The documents of a stage that have a history, or an interim name: one that was replaced is there already."""
+
+    def __init__(self, history: str, stage: str) -> None:
+        self._history = history
+        self._stage = stage
+
+    def __contains__(self, doc_id: object) -> bool:
+        name = str(doc_id)
+        return os.path.lexists(join(self._history, name)) or os.path.lexists(join(self._stage, old_name(name)))
+
+
+def _commit_all(built: Mapping[int, tuple[Place, Temporary, bytes]]) -> dict[int, bool | Exception]:
+    """Rename documents to their ids, then sync each stage directory once. One that a sweep took away is left out."""
+    results: dict[int, bool | Exception] = {}
+    for number, (place, temporary, record) in built.items():
+        try:
+            with explain_errors(place.root, place.stage, place.doc_id):
+                results[number] = commit_new(place, temporary, record)
+        except (DocidError, OSError) as error:
+            if not temporary.was_swept():
+                results[number] = error
+    for stage, directory in {place.stage: place.directory for place, *_ in built.values()}.items():
+        try:
+            directory.sync()
+        except OSError as error:
+            created = {number: built[number][0] for number, result in results.items() if result is True}
+            results |= {n: place.durability_unknown(error) for n, place in created.items() if place.stage == stage}
+    return results
+
+
+def _list_ids(directory: Directory) -> Iterator[str]:
+    """Return the doc ids in a stage directory, as a stream; one that is replaced meanwhile may be there twice."""
+
+    def changed_id(entry: os.DirEntry[str]) -> str:
+        """Return the doc id in a name beside the documents, which a change has made; empty for another name."""
+        return entry.name.partition("-")[2] if entry.name.startswith(CHANGE_NAMES) else ""
+
+    started = time.time_ns()
+    changed: set[str] = set()
+    seen: set[str] = set()
+    for entry in directory.scan():
+        if not DOC_ID.match(entry.name):
+            changed.add(changed_id(entry))
+        elif entry.is_dir(follow_symlinks=False):
+            if entry.name in changed:
+                seen.add(entry.name)
+            yield entry.name
+    # A replace renames, and a listing that passes by at that moment may miss the name. Its lock file says when it was
+    # held last; where names have come since the listing began, it may be among them.
+    status = directory.stat(".")
+    if status is None or status.st_mtime_ns >= started - _CLOCK_STEP:
+        changed.update(map(changed_id, directory.scan()))
+    yield from (doc_id for doc_id in changed - seen if is_doc_id(doc_id) and _is_missed(directory, doc_id, started))
+
+
+def _is_missed(directory: Directory, doc_id: str, started: int) -> bool:
+    """Return whether a listing that started then (in ns) may have passed by a document while it was replaced."""
+    there = directory.exists(doc_id)
+    if not there and directory.exists(old_name(doc_id)):
+        return True
+    # Whether it is held is asked before its time: a change sets the time before it gives the lock back.
+    held = is_held(directory, doc_id)
+    lock = directory.stat(lock_name(doc_id))
+    just_now = held or (lock is not None and lock.st_mtime_ns >= started)
+    return just_now and (there or directory.exists(doc_id) or directory.exists(old_name(doc_id)))
+
+
+def _read_entries(history: Directory, later: Stored | None, parts: Collection[str]) -> Iterator[Stored]:
+    """Return the versions in a history, the latest first; `later` is the one that follows the latest of them."""
+    known = None if later is None else later.record
+    # Where only the record changed, the parts are those of the next later version.
+    contents = {} if later is None else later.parts
+    for name in reversed(entries(history.names())):
+        record = None
+        if name.endswith(".json"):
+            record = history.read(name)
+        else:
+            # A purge may take it away at this moment.
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError), history.sub(name) as old:
+                contents = old.read_all((RECORD_FILE, *parts))
+                record = contents.pop(RECORD_FILE, None)
+        # An equal record is the one before, whose change was interrupted or has been put here since.
+        if record is not None and record != known:
+            known = record
+            yield Stored(record, contents)

@@ -1,4 +1,4 @@
-"""The renames that commit: of a new document, of a new version, and of what an interrupted replace has left.
+"""One document in its stage directory: its names there, what they hold, and the renames that commit.
 
 A create takes no lock: its rename fails where a document is. A replace holds the document's lock, and leaves the id
 without a directory for an instant; a create that renames into that instant withdraws. Each function says how.
@@ -8,28 +8,126 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from typing import TYPE_CHECKING
+from os.path import join
+from typing import TYPE_CHECKING, NamedTuple
 
 from docid.core.lineage_rules import is_other_lineage
 from docid.core.record import RECORD_FILE, Record
-from docid.errors import InvalidDocument
-from docid.store.backends.local.locks import hold_lock
-from docid.store.backends.names import entries, temporary_name
+from docid.errors import DurabilityUnknown, InvalidDocument, UnreadableDocument
+from docid.store.backends.base import TURNS, Stored
+from docid.store.backends.local.directory import make_below, open_below
+from docid.store.backends.local.locks import hold_lock, is_held
+from docid.store.backends.names import HISTORY, entries, entry_name, lock_name, old_name, temporary_name
 
 if TYPE_CHECKING:
-    from docid.store.backends.local.place import Place
-    from docid.store.backends.local.temporary import Temporary
+    from collections.abc import Collection
+
+    from docid.store.backends.local.directory import Directory
+    from docid.store.backends.local.locks import Temporary
 
 # What a rename onto a directory that is not empty (ENOTEMPTY, on XFS EEXIST) or onto a file says.
 _TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
+_LOOKS = 3  # at a document whose lock file is there and free, before it counts as absent
+
+
+class Place(NamedTuple):
+    """The place of a document in its open stage directory; with `sync` changes of it are made durable."""
+
+    directory: Directory
+    root: str
+    stage: str
+    doc_id: str
+    sync: bool
+
+    @property
+    def old(self) -> str:
+        """The interim name: that of the old version, while a replace moves the new one in place."""
+        return old_name(self.doc_id)
+
+    def read(self, name: str, parts: Collection[str] = ()) -> Stored | None:
+        """Return what the directory of that name holds, read by one descriptor, so that all is of one version.
+
+        None where there is no such directory, or an empty one, which claims nothing: a rename replaces it. What is no
+        document raises `UnreadableDocument`, and what is no directory NotADirectoryError.
+        """
+        try:
+            document = self.directory.sub(name)
+        except FileNotFoundError:
+            return None
+        with document:
+            try:
+                contents = document.read_all((RECORD_FILE, *parts))
+            except IsADirectoryError as error:
+                problem = f"{error.filename} is no file"
+                raise UnreadableDocument(self.stage, self.doc_id, document.path, problem) from None
+            if RECORD_FILE in contents:
+                return Stored(contents.pop(RECORD_FILE), contents)
+            if not document.names():
+                return None
+            problem, code = f"the directory has no {RECORD_FILE}, so it is no document", "uncommitted-directory"
+            raise UnreadableDocument(self.stage, self.doc_id, document.path, problem, code=code)
+
+    def find(self, parts: Collection[str] = ()) -> Stored | None:
+        """Return the document, under its id or its interim name; None if it is under neither."""
+        looks = 0
+        for _ in range(TURNS):
+            found = self.read(self.doc_id, parts) or self.read(self.old, parts)
+            if found is not None:
+                return found
+            # A replace may have renamed it from the second name to the first meanwhile. Then its lock file is there;
+            # one that nobody holds may be of a replace that was over a moment ago.
+            if not self.directory.exists(lock_name(self.doc_id)):
+                return None
+            looks += not is_held(self.directory, self.doc_id)
+            if looks == _LOOKS:
+                return None
+        return None
+
+    def is_taken(self) -> bool:
+        """Return whether what stands at the id claims it: an empty directory does not."""
+        try:
+            with self.directory.sub(self.doc_id) as document:
+                return bool(document.names())
+        except FileNotFoundError:
+            return False
+        except NotADirectoryError:
+            return True
+
+    def holds(self, record: bytes) -> bool:
+        """Return whether the document has this record, which a nonce makes one of a kind; False where it is unseen."""
+        with contextlib.suppress(OSError), self.directory.sub(self.doc_id) as document:
+            return document.read(RECORD_FILE) == record
+        return False
+
+    def make_history(self) -> Directory:
+        """Open the directory of its history, after making what is missing of it."""
+        return make_below(self.root, (*HISTORY, self.stage, self.doc_id), sync=self.sync)
+
+    def retire_old(self, history: Directory) -> None:
+        """Move the version that was replaced from its interim name into history."""
+        self.directory.move(self.old, entry_name(history.names()), history)
+        self.sync_names(history)
+        self.sync_names(self.directory)
+
+    def sync_names(self, directory: Directory) -> None:
+        """Make durable what was renamed in a directory, if that is asked for."""
+        if self.sync:
+            directory.sync()
+
+    def sync_commit(self, directory: Directory) -> None:
+        """Make the rename durable that has committed the document, or raise `DurabilityUnknown`."""
+        try:
+            self.sync_names(directory)
+        except OSError as error:
+            raise self.durability_unknown(error) from error
+
+    def durability_unknown(self, error: OSError) -> DurabilityUnknown:
+        """Return the error that the document is there, and may not survive a power cut."""
+        return DurabilityUnknown(self.stage, self.doc_id, join(self.directory.path, self.doc_id), str(error))
 
 
 def commit_new(place: Place, temporary: Temporary, record: bytes) -> bool:
-    """Rename a whole new document to its id; return False where the id is taken.
-
-    Raises:
-        DurabilityUnknown: it was renamed, and cannot be seen any more.
-    """
+    """Rename a whole new document to its id; return False where the id is taken."""
     directory = place.directory
     # A document under its interim name keeps its id; an empty directory claims nothing, here too. Looked for before the
     # rename, so that no reader sees the new one meanwhile; and after it, so that it is true.
@@ -56,7 +154,7 @@ def commit_new(place: Place, temporary: Temporary, record: bytes) -> bool:
 
 
 def _keep_or_withdraw(place: Place, temporary: Temporary) -> bool:
-    """Return whether a document that was renamed to its id keeps it; withdraw it where another one has the id."""
+    """Return whether a new document keeps the id that it was renamed to; withdraw it where another one has the id."""
     directory = place.directory
     if temporary.is_at(place.doc_id):
         if not directory.exists(place.old):
@@ -71,42 +169,38 @@ def _keep_or_withdraw(place: Place, temporary: Temporary) -> bool:
     # It was replaced already, or a replace that has the id put it out.
     if temporary.is_at(place.old):
         return True
-    history = place.open_history()
-    if history is None:
+    try:
+        history = open_below(place.root, (*HISTORY, place.stage, place.doc_id))
+    except FileNotFoundError:
         return False
     with history:
         return any(temporary.is_at(name, history) for name in entries(history.names()))
 
 
 def commit_version(place: Place, temporary: Temporary, record: bytes) -> None:
-    """Move the document to its interim name and rename a new version to the id, under the lock.
-
-    Where the second rename fails, the first is taken back.
-    """
+    """Move the document to its interim name and rename a new version to the id, under the lock; or do neither."""
     directory = place.directory
-    directory.move(place.doc_id, place.old)
-    while True:
-        try:
-            directory.rename(temporary.name, place.doc_id)
-        except OSError as error:
-            if not place.holds(record):
-                if error.errno not in _TAKEN:
-                    raise
-                # A create took the id in that instant. It waits for our lock, sees that it lost the id, and says so.
-                moved = temporary_name(place.doc_id)
-                directory.move(place.doc_id, moved)
-                directory.remove(moved)
-                continue
-        temporary.is_moved = True
-        return
-
-
-def undo_version(place: Place) -> None:
-    """Move the old version back to its id, where a replace has failed between its renames."""
-    if not place.directory.exists(place.doc_id):
-        # Where that fails, readers find it under its interim name, and the next change moves it back.
+    try:
+        directory.move(place.doc_id, place.old)
+        while not temporary.is_moved:
+            try:
+                directory.rename(temporary.name, place.doc_id)
+            except OSError as error:
+                if not place.holds(record):
+                    if error.errno not in _TAKEN:
+                        raise
+                    # A create took the id in that instant. It waits for our lock, and sees that it lost the id.
+                    moved = temporary_name(place.doc_id)
+                    directory.move(place.doc_id, moved)
+                    directory.remove(moved)
+                    continue
+            temporary.is_moved = True
+    except OSError:
+        # Where that fails, readers find the old version under its interim name, and the next change moves it back.
         with contextlib.suppress(OSError):
-            place.directory.move(place.old, place.doc_id)
+            if not directory.exists(place.doc_id):
+                directory.move(place.old, place.doc_id)
+        raise
 
 
 def settle(place: Place) -> bool:

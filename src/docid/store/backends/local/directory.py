@@ -1,6 +1,6 @@
-"""An open directory, and the calls on names in it.
+"""An open directory, the calls on names in it, and their errors with the whole path and a remedy.
 
-Names are used relative to a descriptor where the platform can do that: the directory cannot be exchanged on the way.
+Names are used relative to a descriptor where the platform can do that: nobody can exchange the directory on the way.
 """
 
 from __future__ import annotations
@@ -14,26 +14,27 @@ import sys
 from os.path import join
 from typing import TYPE_CHECKING, Self
 
+from docid.errors import UnreadableDocument
 from docid.store.backends.names import temporary_name
 
 if sys.platform != "win32":  # pragma: no branch
     import fcntl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-# Windows has neither descriptors of directories nor these flags; names are joined to paths there.
+# Windows has no descriptors of directories, so names are joined to paths there, and it lacks some of the flags.
 _HAS_DIR_FD = os.open in os.supports_dir_fd
-_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_COMMON = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_NO_LINK = _COMMON | getattr(os, "O_NOFOLLOW", 0)
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_LINK
 # Non-blocking, so that a pipe which somebody left under our name does not hang the reader.
-READ = (
-    os.O_RDONLY
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
-_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _NO_LINK
+LOCK = os.O_RDWR | os.O_CREAT | _NO_LINK
+# What opening a symbolic link or a socket says, or reading a directory, or a pipe that somebody has open.
+_NO_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EAGAIN})
+_CHUNK = 65_536  # bytes; most files are shorter
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON
 
 # ext2 to ext4, XFS, btrfs, F2FS, ZFS, tmpfs: as statfs(2) names them.
 _SYNCED_AS_A_WHOLE = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x2FC12FC1, 0x01021994})
@@ -42,59 +43,45 @@ _SYNCED_AS_A_WHOLE = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x2F
 class Directory:
     """An open directory, for a `with`. Its methods do what the functions of `os` of these names do with names in it."""
 
-    __slots__ = ("_above", "_name", "fd")
+    __slots__ = ("_prefix", "fd", "path")
 
-    def __init__(self, path: str, *, parent: Directory | None = None) -> None:
-        """Open `path`; where `parent` is given, a name in it.
-
-        Raises:
-            NotADirectoryError: it is something else, or a symbolic link.
-            OSError: it cannot be opened.
-        """
+    def __init__(self, name: str, parent: Directory | None = None) -> None:
+        """Open a path, or a name in `parent`; raise NotADirectoryError where it is something else, or a link."""
         self.fd: int | None = None
-        self._above = parent
-        self._name = path
+        self.path: str = name if parent is None else f"{parent.path}{os.sep}{name}"
+        self._prefix = "" if _HAS_DIR_FD else join(self.path, "")
         if not _HAS_DIR_FD:  # pragma: no cover  - Windows
             if not stat.S_ISDIR(os.lstat(self.path).st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.path)
             return
         try:
-            self.fd = os.open(path, _DIRECTORY, dir_fd=None if parent is None else parent.fd)
+            self.fd = os.open(name, _DIRECTORY, dir_fd=None if parent is None else parent.fd)
         except OSError as error:
             # ELOOP is what O_NOFOLLOW says of a link; Linux says ENOTDIR because of O_DIRECTORY.
             if error.errno in {errno.ELOOP, errno.ENOTDIR}:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.path) from None
             raise
 
-    @property
-    def path(self) -> str:
-        """Its path."""
-        return self._name if self._above is None else join(self._above.path, self._name)
-
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
+    def close(self, *_: object) -> None:
         """Close it. What was done in it is done, even where closing it fails."""
-        fd, self.fd = self.fd, None
-        if fd is not None:
+        fd = self.fd
+        if fd is not None and fd >= 0:
+            self.fd = -1
             try:  # noqa: SIM105 - every read and write comes by, and this is a tenth of opening a document
                 os.close(fd)
             except OSError:
                 pass
 
+    __exit__ = close
     # At the latest when nothing refers to it any more: an interrupt (Ctrl-C) may come at any line.
     __del__ = close
 
-    def _at(self, name: str) -> str:
-        return name if self.fd is not None else join(self.path, name)
-
     def open(self, name: str, flags: int) -> int:
         """Open a file in it and return the descriptor."""
-        return os.open(self._at(name), flags, 0o666, dir_fd=self.fd)
+        return os.open(self._prefix + name, flags, 0o666, dir_fd=self.fd)
 
     def sync(self) -> None:
         """Make what was renamed, made and removed in it durable."""
@@ -119,11 +106,7 @@ class Directory:
         return not libc.fstatfs(self.fd, status) and ctypes.c_long.from_buffer(status).value in _SYNCED_AS_A_WHOLE
 
     def sync_all(self) -> None:
-        """Make all that was written to its file system durable, where `can_sync_all`.
-
-        Raises:
-            OSError: something could not be written.
-        """
+        """Make all that was written to its file system durable, where `can_sync_all`."""
         import ctypes  # noqa: PLC0415 - for batches alone
 
         libc = ctypes.CDLL(None, use_errno=True)
@@ -133,16 +116,16 @@ class Directory:
 
     def sub(self, name: str) -> Directory:
         """Open a directory in it."""
-        return Directory(name, parent=self)
+        return Directory(name, self)
 
     def mkdir(self, name: str) -> None:
         """Make a directory in it."""
-        os.mkdir(self._at(name), dir_fd=self.fd)
+        os.mkdir(self._prefix + name, dir_fd=self.fd)
 
     def rename(self, name: str, new: str, to: Directory | None = None) -> None:
         """Rename, within it or to another one."""
         to = to or self
-        os.rename(self._at(name), to._at(new), src_dir_fd=self.fd, dst_dir_fd=to.fd)  # noqa: SLF001 - of this class
+        os.rename(self._prefix + name, to._prefix + new, src_dir_fd=self.fd, dst_dir_fd=to.fd)  # noqa: SLF001 - of this class
 
     def move(self, name: str, new: str, to: Directory | None = None) -> None:
         """Rename what nobody else renames; a rename that was done and is reported as failed, as on NFS, is done."""
@@ -159,7 +142,7 @@ class Directory:
     def stat(self, name: str) -> os.stat_result | None:
         """Return the status of what has that name, a link itself; None where nothing has. `.` is the directory."""
         try:
-            return os.stat(self._at(name), dir_fd=self.fd, follow_symlinks=False)
+            return os.stat(self._prefix + name, dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
@@ -173,31 +156,32 @@ class Directory:
         return here == there
 
     def read(self, name: str) -> bytes | None:
-        """Return the bytes of a file; None where there is none.
+        """Return the bytes of a file; None where there is none. See `read_all`."""
+        return self.read_all((name,)).get(name)
 
-        Raises:
-            IsADirectoryError: it is something else than a file.
-        """
-        try:
-            fd = os.open(self._at(name), READ, dir_fd=self.fd)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            if error.errno not in {errno.ELOOP, errno.ENXIO}:
+    def read_all(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Return the bytes of those of these files that are there; raise IsADirectoryError for what is no file."""
+        found: dict[str, bytes] = {}
+        for name in names:
+            try:
+                fd = os.open(self._prefix + name, READ, dir_fd=self.fd)
+                try:
+                    chunks = [os.read(fd, _CHUNK)]
+                    # To ask what it is costs more than to read it: what is no file gives nothing, an error, or no end.
+                    if not 0 < len(chunks[0]) < _CHUNK and not stat.S_ISREG(os.fstat(fd).st_mode):
+                        raise IsADirectoryError(errno.EISDIR, "")
+                    while chunk := os.read(fd, 8 * len(chunks[0])):
+                        chunks.append(chunk)
+                finally:
+                    os.close(fd)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if error.errno in _NO_FILE:
+                    raise IsADirectoryError(errno.EISDIR, "not a file", join(self.path, name)) from None
                 raise
-            # A symbolic link, or a socket.
-            raise IsADirectoryError(errno.EISDIR, "not a file", join(self.path, name)) from None
-        try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise IsADirectoryError(errno.EISDIR, "not a file", join(self.path, name))
-            data = os.read(fd, status.st_size + 1)
-            # A read of a file gives all that was asked for but for huge files and odd file systems.
-            while len(data) != status.st_size and (more := os.read(fd, status.st_size + 1)):
-                data += more
-            return data
-        finally:
-            os.close(fd)
+            found[name] = b"".join(chunks)
+        return found
 
     def write(self, name: str, data: bytes, *, sync: bool) -> None:
         """Write a new file."""
@@ -224,7 +208,7 @@ class Directory:
 
     def unlink(self, name: str) -> None:
         """Remove a file."""
-        os.unlink(self._at(name), dir_fd=self.fd)
+        os.unlink(self._prefix + name, dir_fd=self.fd)
 
     def scan(self) -> Iterator[os.DirEntry[str]]:
         """Return the entries as a stream."""
@@ -238,7 +222,7 @@ class Directory:
     def remove_empty(self, name: str) -> bool:
         """Remove a directory if it is empty and that is possible; return whether it was."""
         try:
-            os.rmdir(self._at(name), dir_fd=self.fd)
+            os.rmdir(self._prefix + name, dir_fd=self.fd)
         except OSError:
             return False
         return True
@@ -262,12 +246,7 @@ def _fsync(fd: int) -> None:
 
 
 def open_below(root: str, names: Sequence[str]) -> Directory:
-    """Open a directory below a root, which alone may be reached through symbolic links.
-
-    Raises:
-        FileNotFoundError: it is not there.
-        NotADirectoryError: one of the names is something else, or a symbolic link.
-    """
+    """Open a directory below a root, which alone may be reached through symbolic links."""
     directory = Directory(join(root, names[0]))
     for name in names[1:]:
         with directory as above:
@@ -276,11 +255,7 @@ def open_below(root: str, names: Sequence[str]) -> Directory:
 
 
 def make_below(root: str, names: Sequence[str], *, sync: bool) -> Directory:
-    """Open a directory below a root, after making it and what is missing above it; with `sync` that is durable.
-
-    Raises:
-        NotADirectoryError: one of the names is something else, or a symbolic link.
-    """
+    """Open a directory below a root, after making it and what is missing above it; with `sync` that is durable."""
     try:
         return open_below(root, names)
     except FileNotFoundError:
@@ -313,3 +288,48 @@ def _make(path: str, *, sync: bool) -> None:
     if sync:
         with Directory(os.path.realpath(above)) as parent:
             parent.sync()
+
+
+_RUN_AGAIN = "nothing is half written, so that it can be run again"
+_REMEDIES = {
+    errno.ENOSPC: f"free bytes or inodes (df, df -i); {_RUN_AGAIN}",
+    errno.EDQUOT: f"free some of the user's quota; {_RUN_AGAIN}",
+    errno.EFBIG: f"raise the limit on the size of files (ulimit -f); {_RUN_AGAIN}",
+    errno.EACCES: "look at the owner and the mode of the directories on this path: this user may not do that here",
+    errno.EPERM: "look at the owner and the attributes of the directories on this path: this user may not do that here",
+    errno.EROFS: "mount the file system for writing, or use another root",
+    errno.EIO: f"look at the disk, in the system's log; {_RUN_AGAIN}",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.EXDEV: "have all of a store on one file system: a version is put aside by a rename",
+    errno.ENOLCK: "changing a document needs a file system with locks (flock)",
+    errno.EOPNOTSUPP: "changing a document needs a file system with locks (flock)",
+}
+
+
+def explain(error: OSError, root: str, stage: str, doc_id: str = "") -> Exception:
+    """Return an error with the whole path and a remedy: calls relative to a descriptor do not know the path.
+
+    An `UnreadableDocument` where something else stands where a directory was expected. Without a `doc_id` the error is
+    about the stage.
+    """
+    location, path = join(root, stage, doc_id).rstrip(os.sep), error.filename
+    if not isinstance(path, str) or not os.path.dirname(path):
+        path = location
+    if isinstance(error, NotADirectoryError):
+        if os.path.islink(path):
+            problem, remedy = f"{path} is a symbolic link", "link the store's root instead, which may be one"
+        else:
+            problem = f"{path if os.path.isdir(root) else root} is no directory"
+            remedy = "look what it is, and move it aside"
+        return UnreadableDocument(stage, doc_id, location, problem, remedy)
+    advice = _REMEDIES.get(error.errno or 0)
+    return OSError(error.errno, f"{error.strerror}; {advice}" if advice else error.strerror, path)
+
+
+@contextlib.contextmanager
+def explain_errors(root: str, stage: str, doc_id: str = "") -> Iterator[None]:
+    """Raise every `OSError` of a `with` as `explain` tells it."""
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, root, stage, doc_id) from error

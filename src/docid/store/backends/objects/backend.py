@@ -5,19 +5,21 @@ same JSON object the `texts` of its parts by file name. One conditional put is t
 lock and nothing to sweep. Needs the extra `objects`: `pip install 'docid-store[objects]'`.
 """
 
+# ruff: noqa: D102 - the docstrings are those of `Backend`, which help() shows
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from docid.core.lineage_rules import is_other_lineage
 from docid.core.record import Record
 from docid.errors import StoreUnavailable, UnreadableDocument
-from docid.store.backends.base import Backend, Stored
+from docid.store.backends.base import Backend, R, Stored, T
 from docid.store.backends.names import HISTORY
-from docid.store.backends.objects.bucket import VERSION_GONE, AlreadyExistsError, Bucket, check_process
+from docid.store.backends.objects.bucket import VERSION_GONE, Bucket, check_process
 from docid.store.backends.objects.format import (
     digest_in,
     digest_of,
@@ -37,16 +39,7 @@ if TYPE_CHECKING:
 
     from docid.store.backends.base import NewDocument
 
-__all__ = ["ObjectsBackend"]
-
-T = TypeVar("T")
-R = TypeVar("R")
-
 _here = threading.local()  # whether this thread is one that works for `each`, of any backend
-
-
-def _begin() -> None:
-    _here.is_worker = True
 
 
 class ObjectsBackend(Backend):
@@ -85,11 +78,9 @@ class ObjectsBackend(Backend):
             raise ValueError(f"in_flight: expected 1 or more, got {in_flight}")
         self.in_flight = in_flight
         self.together = 20 * in_flight  # at the end of a batch some requests wait for the slowest
-        self._given = store
-        self._options = dict(options or {})
         self._threads: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
-        self._bucket = Bucket(store, self._options)
+        self._bucket = Bucket(store, dict(options or {}))
         self.root = self._bucket.url
 
     def __repr__(self) -> str:
@@ -98,7 +89,7 @@ class ObjectsBackend(Backend):
     def __reduce__(self) -> tuple[Any, ...]:
         if self._bucket.is_in_memory:
             raise TypeError(f"{self!r} lives in one process and cannot be pickled")
-        return partial(ObjectsBackend, options=self._options, in_flight=self.in_flight), (self._given,)
+        return partial(ObjectsBackend, options=self._bucket.options, in_flight=self.in_flight), (self._bucket.given,)
 
     def location(self, stage: str, doc_id: str) -> str:
         """Return the URL of the object."""
@@ -109,7 +100,15 @@ class ObjectsBackend(Backend):
         if getattr(_here, "is_worker", False):  # what a worker asks for, it does itself
             yield from map(function, items)
             return
-        threads = self._pool()
+        check_process(self.root)
+        with self._lock:
+            if self._threads is None:
+                from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - for work on many alone
+
+                # Nothing that a thread holds may hold this backend, or neither would ever end.
+                begin = partial(setattr, _here, "is_worker", True)
+                self._threads = ThreadPoolExecutor(self.in_flight, "docid", begin)
+            threads = self._threads
         pending: deque[Any] = deque()
         try:
             for item in items:
@@ -122,33 +121,12 @@ class ObjectsBackend(Backend):
             for future in pending:
                 future.cancel()
 
-    def _pool(self) -> ThreadPoolExecutor:
-        check_process(self.root)
-        with self._lock:
-            if self._threads is None:
-                from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - for work on many alone
-
-                # Nothing that a thread holds may hold this backend, or neither would ever end.
-                self._threads = ThreadPoolExecutor(self.in_flight, "docid", _begin)
-            return self._threads
-
-    # --- documents -----------------------------------------------------------------------------------------------
-
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """See `Backend.create`. One request, where the id is free."""
         key, data = key_of(stage, doc_id), pack(record, parts)
-        try:
-            self._bucket.put(key, data, "create")
-        except AlreadyExistsError:
-            there = self._data(key)
-        except StoreUnavailable as error:
-            there = self._after(error, key)
-            if there is None:
-                raise  # it may be done yet
-        else:
-            return True
-        if there is None or there == data:
-            return there is not None
+        is_done, there = self._put(key, data, "create")
+        if is_done or there is None:
+            return is_done
         # Or it was done, its answer lost, and another change has come since: then it is in history.
         return self._is_later(stage, doc_id, there, record, parts) and self._is_in_history(stage, doc_id, data)
 
@@ -164,10 +142,10 @@ class ObjectsBackend(Backend):
 
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
         """See `Backend.load`. One request."""
-        found = self._bucket.get(key_of(stage, doc_id))
+        found = self._read(key_of(stage, doc_id), stage, doc_id)
         if found is None:
             return None
-        record, texts = self._unpack(stage, doc_id, found.data)
+        record, texts = found
         return Stored(record, {name: texts[name] for name in parts if name in texts})
 
     def exists(self, stage: str, doc_id: str) -> bool:
@@ -182,28 +160,22 @@ class ObjectsBackend(Backend):
 
     def listing(self, stage: str, doc_id: str) -> tuple[bytes, dict[str, int]] | None:
         """See `Backend.listing`. One request."""
-        try:
-            found = self._bucket.get(key_of(stage, doc_id))
-            if found is None:
-                return None
-            record, texts = self._unpack(stage, doc_id, found.data)
-        except (UnreadableDocument, OSError):
-            return None
-        return record, {name: len(data) for name, data in texts.items()}
+        with contextlib.suppress(UnreadableDocument, OSError):
+            if (found := self._read(key_of(stage, doc_id), stage, doc_id)) is not None:
+                record, texts = found
+                return record, {name: len(data) for name, data in texts.items()}
+        return None
 
     def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
-        """See `Backend.amend`."""
         return self._swap(stage, doc_id, expected, record, parts, keep=True)
 
     def replace(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
-        """See `Backend.replace`."""
         return self._swap(stage, doc_id, expected, record, parts, keep=False)
 
     def ids(self, stage: str) -> Iterator[str]:
         """See `Backend.ids`. One request a thousand."""
-        for name in self._bucket.names_below(f"{stage}/"):
-            if (doc_id := doc_id_of(name)) is not None:
-                yield doc_id
+        names = self._bucket.names_below(f"{stage}/")
+        yield from (doc_id for name in names if (doc_id := doc_id_of(name)) is not None)
 
     def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
         """See `Backend.history`. The latest is the one whose time, by the clock of who replaced it, is the latest."""
@@ -211,31 +183,28 @@ class ObjectsBackend(Backend):
         names = self._entries(place)
         if not names:
             return
-        current = self._bucket.get(key_of(stage, doc_id))
         # A change puts the old version there before it is made: one that was not made, or lost to another, leaves a
         # version that is still the current one, or there twice. Its digest is in its name, and the first one counts.
-        known = "" if current is None else digest_of(current.data)
+        current = self._data(key_of(stage, doc_id))
+        known = "" if current is None else digest_of(current)
         same: dict[str, list[str]] = {}
         for name in names:
             same.setdefault(digest_in(name), []).append(name)
         for digest, each in sorted(same.items(), key=lambda named: named[1][0], reverse=True):
             # A change that was not made takes its own away, at this moment maybe.
-            versions = (self._bucket.get(place + name) for name in each if digest != known)
+            versions = (self._read(place + name, stage, doc_id) for name in each if digest != known)
             found = next(filter(None, versions), None)
             if found is not None:
-                record, texts = self._unpack(stage, doc_id, found.data)
+                record, texts = found
                 yield Stored(record, {part: texts[part] for part in parts if part in texts})
 
     def check(self, record: bytes, parts: Mapping[str, bytes]) -> None:
-        """See `Backend.check`."""
         pack(record, parts)
 
     def with_history(self, stage: str) -> Collection[str]:
-        """See `Backend.with_history`."""
         return self._bucket.directories("/".join((*HISTORY, stage)))
 
     def sweeper(self) -> ObjectsSweeper:
-        """Return what moves objects aside that cannot be used, and deletes what was put aside long ago."""
         return ObjectsSweeper(self._bucket)
 
     def _swap(
@@ -250,17 +219,8 @@ class ObjectsBackend(Backend):
             return False
         new = pack(record, {**(texts if keep else {}), **parts})
         put_aside = self._put_aside(place, old.data)
-        try:
-            self._bucket.put(key, new, old.version)
-        except VERSION_GONE:
-            there_now = self._data(key)
-        except StoreUnavailable as error:
-            there_now = self._after(error, key)
-            if there_now is None or there_now == old.data:
-                raise  # as above
-        else:
-            return True
-        if there_now == new or self._is_in_history(stage, doc_id, new):
+        is_done, _ = self._put(key, new, old.version, old.data)
+        if is_done or self._is_in_history(stage, doc_id, new):
             return True
         self._bucket.delete(put_aside)  # another change was first, and has put it aside itself
         return False
@@ -293,14 +253,27 @@ class ObjectsBackend(Backend):
         digest = digest_of(data)
         return any(digest_in(name) == digest for name in self._entries(history_of(stage, doc_id)))
 
-    def _after(self, error: StoreUnavailable, key: str) -> bytes | None:
-        """Return what is there after a put that failed: it may have been done, and only its answer lost."""
-        if error.refused:
-            return None
+    def _put(self, key: str, data: bytes, mode: Any, old: bytes | None = None) -> tuple[bool, bytes | None]:
+        """Put a version where `mode` allows it; return whether that was done, and what is there instead of `old`."""
         try:
-            return self._data(key)
-        except StoreUnavailable:
-            return None  # the failure of the put is what is raised
+            self._bucket.put(key, data, mode)
+        except VERSION_GONE:
+            there = self._data(key)
+        except StoreUnavailable as error:
+            # It may have been done, and only its answer lost; or it may be done yet.
+            there = None
+            with contextlib.suppress(StoreUnavailable):
+                there = None if error.refused else self._data(key)
+            if there in {None, old}:
+                raise
+        else:
+            there = data
+        return there == data, there
+
+    def _read(self, key: str, stage: str, doc_id: str) -> tuple[bytes, dict[str, bytes]] | None:
+        """Return the record and the parts of a version of a document; None where there is none."""
+        data = self._data(key)
+        return None if data is None else self._unpack(stage, doc_id, data)
 
     def _data(self, key: str) -> bytes | None:
         found = self._bucket.get(key)

@@ -1,4 +1,4 @@
-"""Requests to an object store, over obstore.
+"""Requests to an object store, over obstore: what is tried again, for how long, and what a failure means.
 
 Nothing here knows of documents. Needs the extra `objects`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 try:
@@ -18,21 +19,24 @@ except ImportError as error:  # pragma: no cover  - tested in an environment wit
     raise ImportError("a store at a URL needs obstore: pip install 'docid-store[objects]'") from error
 
 from docid.errors import StoreUnavailable
-from docid.store.backends.objects.retries import LISTINGS, RETRIES, explain_failure, is_bucket_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["VERSION_GONE", "AlreadyExistsError", "Bucket", "Object", "check_process"]
-
 R = TypeVar("R")
 
 VERSION_GONE = (PreconditionError, AlreadyExistsError, FileNotFoundError)
-"""What `Bucket.put` raises in place of a version where that is not there any more."""
+"""What `Bucket.put` raises where its condition does not hold."""
 
+RETRIES = {"max_retries": 8, "retry_timeout": timedelta(seconds=90)}
+"""obstore's `retry_config`: it tries a request again where the server is busy or the line is cut, for 90 s in all."""
+
+_LISTINGS = 3  # so often docid goes on with a listing whose answer was cut off: obstore does not try that again
 _PAGE = 1000  # names in an answer: as many as the services give
 
 _URL = re.compile(r"(s3|s3a|gs|az|abfss?|memory)://[^?#@]*")
+_NO_CREDENTIALS = re.compile(r"169\.254\.16|169\.254\.17|metadata\.google\.internal|CredentialsError")
+_NO_BUCKET = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound|ContainerBeingDeleted)</Code>|bucket does not exist")
 
 _used_by: int | None = None  # the process that has sent requests
 
@@ -45,37 +49,22 @@ class Object(NamedTuple):
 
 
 class Bucket:
-    """A place in an object store: objects by key, relative to it.
+    """A place in an object store: objects by key, relative to it. Its arguments are those of `ObjectsBackend`.
 
     Every method may raise `StoreUnavailable`, which shows nothing of what the service says of credentials.
-
-    Args:
-        given: a URL, or a store of `obstore.store`.
-        options: as for `ObjectsBackend`.
-
-    Attributes:
-        url: where it is, for people.
-        store: the store of `obstore.store`.
-
-    Raises:
-        ValueError: no such URL, or an option that obstore does not know.
     """
 
     def __init__(self, given: Any, options: Mapping[str, Any]) -> None:
-        self._given = given
-        self._options = options
+        self.given = given
+        self.options = options
         if isinstance(given, str):
             self.url = "memory://" if given.startswith("memory:") else given.rstrip("/")
             self.store = _open(given, options)
         else:
             self.url = _name_store(given)
             self.store = given
+        self.is_in_memory = isinstance(self.store, MemoryStore)
         self._made_in = os.getpid()
-
-    @property
-    def is_in_memory(self) -> bool:
-        """Whether it is there in this process alone."""
-        return isinstance(self.store, MemoryStore)
 
     def locate(self, key: str) -> str:
         """Return where an object is, for people."""
@@ -93,21 +82,15 @@ class Bucket:
         return Object(data, version)
 
     def head(self, key: str) -> Mapping[str, Any]:
-        """Return what the service says of an object, without the object.
-
-        Raises:
-            FileNotFoundError: there is none; maybe there is no bucket either, which this request does not say.
-        """
+        """Return what the service says of an object; FileNotFoundError does not say whether there is a bucket."""
         return cast("Mapping[str, Any]", self._ask("read", key, obstore.head, key))
 
     def put(self, key: str, data: bytes, mode: Any) -> None:
         """Store an object.
 
-        Args:
-            key: its key.
-            data: its bytes.
-            mode: `create`: only where none is there, or else `AlreadyExistsError`. `overwrite`: in any case. The
-                `version` of an object: only in place of that, or else one of `VERSION_GONE`.
+        With the mode `create` only where none is there; with `overwrite` in any case; with the
+        `version` of an object only in place of that. Or else it raises one of
+        `VERSION_GONE`.
         """
         self._ask("write", key, obstore.put, key, data, mode=mode, use_multipart=False)
 
@@ -139,7 +122,7 @@ class Bucket:
             except StoreUnavailable as error:
                 # obstore does not ask again for an answer that was cut off; from the last name on, this does.
                 failed += 1
-                if error.refused or failed > LISTINGS:
+                if error.refused or failed > _LISTINGS:
                     raise
             else:
                 return
@@ -149,7 +132,9 @@ class Bucket:
         check_process(self.url)
         if self._made_in != os.getpid() and not self.is_in_memory:
             # Made before this process was forked, and not used: its connections are of the other process.
-            self.store = _open_again(self._given, self._options)
+            given = self.given
+            is_url = isinstance(given, str)
+            self.store = _open(given, self.options) if is_url else pickle.loads(pickle.dumps(given))  # noqa: S301 - its own
             self._made_in = os.getpid()
         is_conditional = options.get("mode", "overwrite") != "overwrite"
         try:
@@ -158,10 +143,10 @@ class Bucket:
             failure: Exception
             if is_conditional and isinstance(error, AlreadyExistsError | PreconditionError):
                 failure = type(error)(key)
-            elif isinstance(error, FileNotFoundError) and not is_bucket_missing(str(error)):
+            elif isinstance(error, FileNotFoundError) and not _NO_BUCKET.search(str(error)):
                 failure = FileNotFoundError(key)
             else:
-                failure = explain_failure(error, action, self.locate(key))
+                failure = _explain_failure(error, action, self.locate(key))
         # Raised here, the error has no other one behind it, whose text may show what is secret.
         raise failure
 
@@ -189,11 +174,6 @@ def _open(url: str, options: Mapping[str, Any]) -> Any:
         raise ValueError(f"root: obstore cannot open {url} ({wrong}); options given: {names}") from None
 
 
-def _open_again(given: Any, options: Mapping[str, Any]) -> Any:
-    """Return the same store of obstore's once more."""
-    return _open(given, options) if isinstance(given, str) else pickle.loads(pickle.dumps(given))  # noqa: S301 - its own
-
-
 def _name_store(store: Any) -> str:
     """Return a name for one of obstore's stores, without its configuration."""
     kind = type(store).__name__.removesuffix("Store").lower()
@@ -212,3 +192,30 @@ def check_process(url: str) -> None:
     elif _used_by != here:
         problem = "this process was forked from one that has used an object store, which does not work in it"
         raise StoreUnavailable("use", url, problem, "start workers with 'spawn' or 'forkserver'", refused=True)
+
+
+def _explain_failure(error: Exception, action: str, location: str) -> StoreUnavailable:
+    """Return what a request that failed after obstore's tries means. Of what the service says only codes are shown."""
+    text = str(error)
+    code, status = re.search(r"<Code>(\w{1,60})</Code>", text), re.search(r"status code: ([45]\d\d)", text)
+    said = " ".join(found[1] for found in (status, code) if found)
+    told = f" ({said})" if said else ""
+    number = int(status[1]) if status else 0
+    if _NO_BUCKET.search(text):
+        problem, remedy = f"the bucket or container is not there{told}", "create it, or correct the URL"
+    elif number == 0 and _NO_CREDENTIALS.search(text):
+        problem, remedy = "no credentials were found", "set them in the environment, or give them as options"
+    elif number in {401, 403} or type(error).__name__ in {"PermissionDeniedError", "UnauthenticatedError"}:
+        problem = f"the service refused the credentials{told}"
+        remedy = "see to the credentials, the region, and the rights on the bucket"
+    elif number in {408, 429, 500, 502, 503, 504}:
+        problem = f"the service is busy or failing{told}, after several tries"
+        remedy = "try again later, or with fewer requests at once (in_flight); what was written is there"
+    elif number == 0:
+        problem = f"no whole answer came ({type(error).__name__}), after several tries"
+        remedy = "look at the network and the endpoint, and try again; what was written is there"
+    else:
+        problem, remedy = f"the service refused it{told}", "see what the service says to that code"
+    # Of the client's faults by HTTP these two are the service's: too slow, too many.
+    refused = 400 <= number < 500 and number not in {408, 429}  # noqa: PLR2004 - HTTP's
+    return StoreUnavailable(action, location, problem, remedy, refused=refused)

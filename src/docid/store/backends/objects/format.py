@@ -8,7 +8,7 @@ object the `texts` of its parts by file name. A version in history is
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -19,23 +19,7 @@ from docid.store.backends.names import HISTORY, entry_name, time_of_entry
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = [
-    "TEXTS",
-    "digest_in",
-    "digest_of",
-    "doc_id_of",
-    "history_entries",
-    "history_name",
-    "history_of",
-    "key_of",
-    "pack",
-    "record_of",
-    "unpack",
-]
-
-TEXTS = "texts"
-"""The key of an object that holds the texts of a document; everything beside it is the record."""
-
+TEXTS = "texts"  # the key that holds the texts of a document; everything beside it is the record
 # A record whose bytes do not come back when it is parsed and written (an older system's) is kept as a text too; so is
 # one that has a key of that name itself.
 _RECORD = "metadata.json"
@@ -45,14 +29,15 @@ _DIGITS = 12  # of a digest in a name; four more keep the names of two changes o
 
 
 def pack(record: bytes, parts: Mapping[str, bytes]) -> bytes:
-    """Return the object of a document: its record with the texts of its parts.
-
-    Raises:
-        InvalidDocument: a part, or the record, is not UTF-8.
-    """
+    """Return the object of a document; raise `InvalidDocument` where a part, or the record, is not UTF-8."""
     try:
         texts = {name: data.decode() for name, data in parts.items()}
-        fields = _fields(record)
+        try:
+            found = orjson.loads(record)
+        except orjson.JSONDecodeError:
+            found = None
+        # Of what is no JSON object no key can stand in an object.
+        fields = {key: value for key, value in found.items() if key != TEXTS} if isinstance(found, dict) else {}
         if orjson.dumps(fields, option=_FORMAT) != record:
             texts[_RECORD] = record.decode()
     except UnicodeDecodeError as error:
@@ -61,21 +46,8 @@ def pack(record: bytes, parts: Mapping[str, bytes]) -> bytes:
     return orjson.dumps({**fields, TEXTS: texts}, option=_FORMAT)
 
 
-def _fields(record: bytes) -> dict[str, Any]:
-    """Return the keys of a record that can stand in an object: of one that is no JSON object there are none."""
-    try:
-        fields = orjson.loads(record)
-    except orjson.JSONDecodeError:
-        return {}
-    return {key: value for key, value in fields.items() if key != TEXTS} if isinstance(fields, dict) else {}
-
-
 def unpack(data: bytes) -> tuple[bytes, dict[str, bytes]]:
-    """Return the record and the parts of an object.
-
-    Raises:
-        ValueError: it is no document.
-    """
+    """Return the record and the parts of an object; raise ValueError where it is no document."""
     try:
         fields = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -86,17 +58,6 @@ def unpack(data: bytes) -> tuple[bytes, dict[str, bytes]]:
     own = texts.pop(_RECORD, None)
     record = orjson.dumps(fields, option=_FORMAT) if own is None else own.encode()
     return record, {name: text.encode() for name, text in texts.items()}
-
-
-def record_of(data: bytes) -> bytes | None:
-    """Return the record of an object; None where it is no document."""
-    try:
-        return unpack(data)[0]
-    except ValueError:
-        return None
-
-
-# --- names -----------------------------------------------------------------------------------------------------------
 
 
 def key_of(stage: str, doc_id: str) -> str:

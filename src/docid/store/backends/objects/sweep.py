@@ -1,40 +1,33 @@
 """What is cleared away in an object store: objects that cannot be used, and what was put aside long ago."""
 
+# ruff: noqa: D102 - the docstrings are those of `Sweeper`
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, cast
 
 from docid.core.findings import Finding
 from docid.core.record import nonce
+from docid.store.backends.base import Sweeper
 from docid.store.backends.names import HISTORY, QUARANTINE
 from docid.store.backends.objects.bucket import VERSION_GONE
-from docid.store.backends.objects.format import key_of, record_of, unpack
+from docid.store.backends.objects.format import key_of, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from docid.store.backends.objects.bucket import Bucket
 
-__all__ = ["ObjectsSweeper"]
-
 _TOMBSTONE = b"docid_quarantined"
 _TOMBSTONE_AGE = 300.0  # seconds
 
 
-class ObjectsSweeper:
-    """See `Sweeper`. Writers leave nothing behind in an object store: what there is to do is about documents."""
+class ObjectsSweeper(Sweeper):
+    """Writers leave nothing behind in an object store: what there is to do is about documents."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
-
-    def leftovers(self, stage: str, stale_after: float) -> Iterator[Finding]:  # noqa: ARG002 - there are none
-        """See `Sweeper.leftovers`."""
-        return iter(())
-
-    def in_the_way(self, stage: str) -> list[str]:  # noqa: ARG002 - nothing can be
-        """See `Sweeper.in_the_way`."""
-        return []
 
     def strays(
         self,
@@ -53,8 +46,8 @@ class ObjectsSweeper:
             return []
         if record is None or record != expected:
             return []
-        where, problem = self._bucket.locate(key), "a text {!r} that its record does not list"
-        names = [name for name in sorted(texts) if name not in listed]
+        where, names = self._bucket.locate(key), sorted(name for name in texts if name not in listed)
+        problem = "a text {!r} that its record does not list"
         return [Finding("unlisted-file", stage, doc_id, None, where, problem.format(name), "") for name in names]
 
     def is_stale(self, stage: str, doc_id: str, stale_after: float) -> bool:
@@ -70,7 +63,12 @@ class ObjectsSweeper:
         bucket, stage, doc_id = self._bucket, finding.stage, finding.doc_id
         key = key_of(stage, doc_id)
         found = bucket.get(key)
-        if found is None or (finding.expected is not None and record_of(found.data) != finding.expected):
+        if found is None:
+            return None
+        record = None
+        with contextlib.suppress(ValueError):
+            record, _ = unpack(found.data)
+        if finding.expected not in {None, record}:
             return None
         # Another repair that is between its tombstone and its deletion is given time.
         if not self.is_stale(stage, doc_id, max(stale_after, _TOMBSTONE_AGE if _TOMBSTONE in found.data else 0)):
@@ -95,12 +93,7 @@ class ObjectsSweeper:
             yield from ((path, meta["size"]) for path, meta in listed if _age(meta) >= older_than)
 
     def discard(self, path: str) -> None:
-        """See `Sweeper.discard`."""
         self._bucket.delete(path)
-
-    def tidy(self, stage: str, stale_after: float) -> int:  # noqa: ARG002 - there are no locks
-        """See `Sweeper.tidy`."""
-        return 0
 
 
 def _age(meta: Mapping[str, Any]) -> float:
