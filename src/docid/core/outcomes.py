@@ -149,7 +149,7 @@ def judge(  # noqa: PLR0917 - what is to be written, and what is there
         LineageConflict, ContentConflict, UnreadableDocument: as `DocsStore.write`.
     """
     stage, doc_id = document.stage, document.doc_id
-    check_lineage(there, stage, doc_id, document.task_id, document.parent_doc_id, location)
+    check_lineage(there, document, stage, doc_id, location)
     differing = tuple(part for part, name in PART_FILES.items() if held.get(name) != parts.get(name))
     metadata_differs = there.run_id != document.run_id or _as_text(there.metadata) != _as_text(document.metadata)
     result = WriteResult(Outcome.UNCHANGED, stage, doc_id, location)

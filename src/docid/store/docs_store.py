@@ -368,7 +368,7 @@ class DocsStore:
         if if_exists not in {"keep", "replace"}:
             raise ValueError(f"if_exists: expected 'keep' or 'replace', got {if_exists!r}")
         doc_id, stage, task_id = reserved_id(row), self.stages.check(row.stage), check_text(row.task_id, "task_id")
-        stored = self._stored_of(row, stage, doc_id, task_id)
+        stored = self._stored_of(row, stage, doc_id)
         if stored is not None and if_exists == "keep":
             stored.outcome = Outcome.KEPT
             return stored
@@ -395,7 +395,7 @@ class DocsStore:
         stored.outcome = Outcome.KEPT if is_kept else result.outcome
         return stored
 
-    def _stored_of(self, row: TaskLike, stage: str, doc_id: str, task_id: str) -> StoredDocument | None:
+    def _stored_of(self, row: TaskLike, stage: str, doc_id: str) -> StoredDocument | None:
         """Return the stored document of a row; None where there is none.
 
         Raises:
@@ -405,7 +405,7 @@ class DocsStore:
         if stored is not None and self.backend.settle(stage, doc_id):
             stored = self._load(stage, doc_id)  # it may not be the one that stays
         if stored is not None:
-            same = check_lineage(stored.facts, stage, doc_id, task_id, row.parent_doc_id, stored.location)
+            same = check_lineage(stored.facts, row, stage, doc_id, stored.location)
             has_parent = self.stages.parent_of(stage) is not None
             if same is None or find_unsaid(stored.facts, has_parent=has_parent):
                 problem = "its record, of an older system, does not say whose it is"
