@@ -12,8 +12,7 @@ from docid.cli.arguments import SALT, STORE, Arguments, UsageError, argument
 from docid.cli.inputs import choose_salt, find_table, open_document, open_store
 from docid.cli.output import Output
 from docid.cli.table_output import check_table_output, make_output_arguments, put_rows
-from docid.core.ids import DOC_ID_EXPECTED, is_doc_id
-from docid.core.task import is_missing
+from docid.core.ids import DOC_ID_EXPECTED, is_doc_id, is_missing
 from docid.operations.curate.replay import replay
 from docid.tables.csvfile import Faults, read_columns
 from docid.tables.rows import TaskRow

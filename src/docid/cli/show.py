@@ -12,8 +12,7 @@ from typing import Any
 from docid.cli.arguments import STORE, Arguments, UsageError, argument, one_of
 from docid.cli.inputs import open_document, open_store
 from docid.cli.output import Output, complain
-from docid.core.document import PART_FILES, Part, timestamp
-from docid.core.metadata import shallow
+from docid.core.document import PART_FILES, Part, shallow, timestamp
 from docid.store.stored import StoredDocument
 
 

@@ -90,6 +90,11 @@ def check_doc_id(doc_id: str, argument: str = "doc_id") -> DocId:
     return DocId(plain(doc_id))
 
 
+def is_missing(text: str) -> bool:
+    """Return whether the text of an id's cell means that there is no id: blank, `nan`, `null` or `none`."""
+    return text.strip().lower() in {"", "nan", "null", "none"}
+
+
 def refuse_text(names: object, argument: str, kind: str) -> None:
     """Refuse one text where several are expected: its characters would be taken for them.
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from docid.core.record import Record
 
 
-class HasLineage(Protocol):
+class _HasLineage(Protocol):
     """A row, a document or a record."""
 
     @property
@@ -23,7 +23,7 @@ class HasLineage(Protocol):
     def parent_doc_id(self) -> str | None: ...
 
 
-def find_differences(document: HasLineage, expected: HasLineage, *, legacy: bool) -> list[str]:
+def find_differences(document: _HasLineage, expected: _HasLineage, *, legacy: bool) -> list[str]:
     """Return in which keys the lineage of a document differs from another, a row's for example.
 
     With `legacy` the document may come from a record of an older system: what it does not say is no difference.
@@ -32,7 +32,7 @@ def find_differences(document: HasLineage, expected: HasLineage, *, legacy: bool
     return [key for key, value in found.items() if value != getattr(expected, key) and not (legacy and value is None)]
 
 
-def is_other_lineage(record: Record, other: HasLineage) -> bool:
+def is_other_lineage(record: Record, other: _HasLineage) -> bool:
     """Return whether a record is of another lineage, as far as it says."""
     return bool(find_differences(record, other, legacy=record.legacy))
 
@@ -45,7 +45,7 @@ def is_same_lineage(record: Record, task_id: str | None, parent_doc_id: str | No
     return None if find_differences(record, wanted, legacy=False) else True
 
 
-def check_lineage(record: Record, document: HasLineage, stage: str, doc_id: str, location: str) -> bool | None:
+def check_lineage(record: Record, document: _HasLineage, stage: str, doc_id: str, location: str) -> bool | None:
     """Return `is_same_lineage` of the record at `location` and the document to write there, or its row.
 
     Raises:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from docid._text import shown, visible
-from docid.core.document import FORMAT, OUR_KEYS, PART_FILES, Document, check_moment
-from docid.core.metadata import check_metadata
+from docid.core.document import FORMAT, OUR_KEYS, PART_FILES, Document, check_metadata, check_moment
 from docid.errors import InvalidDocument
 
 if TYPE_CHECKING:

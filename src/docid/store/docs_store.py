@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import evolve
 
-from docid.core.document import ALL_FILES, Document, check_content, file_of
-from docid.core.ids import check_doc_id, check_text
+from docid.core.document import ALL_FILES, Document, check_content, file_of, reserved_id, source_of
+from docid.core.ids import check_doc_id, check_text, is_missing
 from docid.core.lineage_rules import check_lineage, find_unsaid, is_other_lineage
 from docid.core.outcomes import Outcome, WriteResult, not_migrated
 from docid.core.record import nonce
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
-from docid.core.task import is_missing, reserved_id, source_of
 from docid.errors import (
     ContentConflict,
     DocidError,
@@ -33,10 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from docid.core.document import Part
+    from docid.core.document import Part, TaskLike
     from docid.core.findings import Finding
     from docid.core.outcomes import Policy
-    from docid.core.task import TaskLike
     from docid.store.ancestry import Lineage
     from docid.store.backends.base import Backend
 

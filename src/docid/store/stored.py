@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from docid._text import shown
-from docid.core.document import ALL_FILES, PART_FILES, Document, document_facts, file_of
-from docid.core.metadata import shallow
+from docid.core.document import ALL_FILES, PART_FILES, Document, document_facts, file_of, shallow
 from docid.core.record import Record
 from docid.errors import DocidError, DocumentNotFound, InvalidDocument, UnreadableDocument
 

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import attrs
 
-from docid.core.ids import check_text, is_doc_id, reserve_doc_id
-from docid.core.task import is_missing
+from docid.core.ids import check_text, is_doc_id, is_missing, reserve_doc_id
 from docid.errors import InvalidName, Problem, TaskTableError
 from docid.tables.csvfile import Faults, find_misspelling
 from docid.tables.rows import TaskRow, schema_of

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 import attrs
 from attrs import field, frozen
 
-from docid.core.ids import DOC_ID_EXPECTED, check_stage, check_text, is_doc_id
+from docid.core.ids import DOC_ID_EXPECTED, check_stage, check_text, is_doc_id, is_missing
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
-from docid.core.task import is_missing
 from docid.errors import InvalidName
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 from attrs import define, field
 
+from docid.core.document import source_of
 from docid.core.stages import DEFAULT_STAGES, Stages
-from docid.core.task import source_of
 from docid.errors import Problem, TaskTableError
 from docid.tables.csvfile import (
     Faults,

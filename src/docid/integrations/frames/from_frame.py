@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import narwhals as nw
 
 from docid._text import shown, utf8
-from docid.core.ids import check_stage, reserve_doc_ids
+from docid.core.ids import check_stage, is_missing, reserve_doc_ids
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
-from docid.core.task import is_missing
 from docid.errors import Problem, TaskTableError
 from docid.tables.csvfile import Faults, find_misspelling, format_names
 from docid.tables.reserve import check_noted, reserve_tasks

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import narwhals as nw
 
 from docid._text import utf8
-from docid.core.document import PART_FILES
+from docid.core.document import PART_FILES, shallow
 from docid.core.findings import FIELDS
-from docid.core.metadata import shallow
 from docid.errors import DocidError, StoreUnavailable
 from docid.operations.audit import AuditReport
 from docid.operations.curate.scores import Score

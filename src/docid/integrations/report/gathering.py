@@ -13,8 +13,7 @@ from urllib.parse import quote
 import orjson
 
 from docid._text import utf8
-from docid.core.document import PART_FILES, timestamp
-from docid.core.metadata import is_too_deep
+from docid.core.document import PART_FILES, is_too_deep, timestamp
 from docid.errors import DocidError
 from docid.store.backends.local.backend import LocalBackend
 from docid.store.stored import StoredDocument

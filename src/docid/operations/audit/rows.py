@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from docid._text import shown
 from docid.core.findings import Finding
-from docid.core.ids import DOC_ID, DOC_ID_EXPECTED, check_text, derive, reserve_doc_id
+from docid.core.ids import DOC_ID, DOC_ID_EXPECTED, check_text, derive, is_missing, reserve_doc_id
 from docid.core.lineage_rules import find_unsaid, is_same_lineage
-from docid.core.task import is_missing
 from docid.errors import InvalidName
 from docid.operations.audit.parallel import examine_all
 from docid.operations.audit.store import FAULTY, PROMPT, ROW, SEEN, THERE, LostParent

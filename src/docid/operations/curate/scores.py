@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from docid._text import shown
 from docid.core.document import PART_FILES, timestamp
-from docid.core.ids import is_doc_id
-from docid.core.task import is_missing
+from docid.core.ids import is_doc_id, is_missing
 from docid.errors import StoreUnavailable, TaskTableError, UnreadableDocument
 from docid.operations.curate.notes import read_time
 from docid.operations.curate.rows import Ancestors
