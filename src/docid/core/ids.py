@@ -7,6 +7,7 @@ Unicode data decides what is in NFC.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import sha256
 from math import expm1
 from typing import TYPE_CHECKING, NewType, TypeGuard
@@ -51,6 +52,7 @@ def plain(text: str) -> str:
     return text if type(text) is str else str.__str__(text)
 
 
+@lru_cache(maxsize=256)  # a pipeline has a few stages and asks about them for every row
 def check_stage(stage: str, argument: str = "stage") -> str:
     """Return `stage`; raise InvalidName if it may not name a stage, TypeError if it is no `str`."""
     if not isinstance(stage, str):
