@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from docid import EvaluationTask, TaskTableError, read_tasks
-from docid.tables.lookup import TaskIndex, index_of
+from docid.tables.tasks import TaskIndex, index_of
 
 
 def test_index_has_rows_of_its_table(tmp_path: Path) -> None:

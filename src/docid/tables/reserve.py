@@ -14,8 +14,6 @@ from docid.tables.csvfile import Faults, find_misspelling
 from docid.tables.rows import TaskRow, schema_of
 from docid.tables.tasks import Row, TaskRows, check_row, check_type, number_rows
 
-__all__ = ["check_noted", "reserve_tasks"]
-
 
 def reserve_tasks(
     rows: Iterable[Row],

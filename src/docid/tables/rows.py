@@ -22,8 +22,6 @@ from docid.errors import InvalidName
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DraftTask", "EssayTask", "EvaluationTask", "TaskRow"]
-
 
 @frozen(kw_only=True, repr=False)
 class TaskRow:

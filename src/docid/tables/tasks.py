@@ -6,7 +6,8 @@ The format is described in `docs/tables.md`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Generic, Self, TypeVar, cast
 
 from attrs import define, field
@@ -30,8 +31,6 @@ from docid.tables.csvfile import (
     select_cells,
 )
 from docid.tables.rows import TaskRow, find_fault, format_cells, plain_text, schema_of
-
-__all__ = ["TaskRows", "read_tasks", "stage_of_table", "write_tasks"]
 
 Row = TypeVar("Row", bound=TaskRow)
 
@@ -333,3 +332,63 @@ def build_row_parser(
             return None
 
     return parse_row
+
+
+class TaskIndex(Mapping[str, TaskRow]):
+    r"""The rows of a reserved table by their doc ids. The table is read once.
+
+    Args:
+        path: the table.
+        row_type: the class of its rows.
+
+    Raises:
+        TaskTableError: the table is faulty, or two of its rows have one doc id.
+        OSError: the file cannot be read.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from docid import DraftTask
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "draft_tasks.csv")
+        >>> _ = path.write_text("draft_task_id,doc_id\nt-1,d1\nt-2,d2\n")
+        >>> index = TaskIndex(path, DraftTask)
+        >>> len(index), index["d2"].task_id, "d3" in index
+        (2, 't-2', False)
+    """
+
+    def __init__(self, path: str | os.PathLike[str], row_type: type[TaskRow]) -> None:
+        self.file = os.fspath(path)
+        self.row_type = row_type
+        self._rows: dict[str, TaskRow] = {}
+        first_row: dict[str, int] = {}
+        faults = Faults(self.file)
+        records = read_records(self.file, faults)
+        parse = build_row_parser(row_type, take_header(records, row_type, faults, reserved=True), faults, reserved=True)
+        for number, cells in records:
+            if (row := parse(number, cells)) is not None:
+                other = first_row.setdefault(row.doc_id, number)
+                if other != number:
+                    wrong = f"the doc id of row {other} too; expected one row a document"
+                    faults.add(number, "doc_id", row.doc_id, wrong)
+                self._rows[row.doc_id] = row
+        faults.raise_any()
+
+    def __getitem__(self, doc_id: str) -> TaskRow:
+        return self._rows[doc_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def index_of(path: str | os.PathLike[str], row_type: type[TaskRow]) -> TaskIndex:
+    """Return the index of a table, which is read again only when its file has changed. Raises as `TaskIndex` does."""
+    file = os.path.abspath(path)
+    # Cast, since type checkers take a class for a thing whose __hash__ is that of its instances.
+    return _read_index(file, cast("Any", row_type), get_state(file))
+
+
+@lru_cache(16)
+def _read_index(file: str, row_type: Any, state: FileState) -> TaskIndex:  # noqa: ARG001 - part of the key
+    return TaskIndex(file, row_type)

@@ -14,9 +14,8 @@ from docid.integrations.dagster.steps import IF_EXISTS_TAG, TASK_TAG, StepContex
 from docid.operations.curate.replay import replay
 from docid.store.docs_store import DocsStore
 from docid.store.stored import StoredDocument
-from docid.tables.lookup import index_of
 from docid.tables.rows import TaskRow, row_type_of
-from docid.tables.tasks import TaskRows, read_tasks, stage_of_table
+from docid.tables.tasks import TaskRows, index_of, read_tasks, stage_of_table
 
 __all__ = ["DocsStoreResource", "find_policy", "find_tables", "load_row", "load_row_in_run"]
 
