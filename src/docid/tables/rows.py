@@ -1,7 +1,4 @@
-"""Rows of task tables: their classes, the columns of a class, and values as the text of cells.
-
-A row keeps the text of its cells, so that a row that nobody changed is written as it was.
-"""
+"""Rows of task tables: their classes, the columns of a class, and values as the text of cells."""
 
 from __future__ import annotations
 
@@ -59,8 +56,7 @@ class TaskRow:
     doc_salt: str | None = None
     extra: dict[str, str] = field(factory=dict, hash=False)
     columns: tuple[str, ...] = field(default=(), eq=False, repr=False)
-    # The texts of cells that differ from the plain text of their value ("007", "nan"): written again unless the
-    # value was changed.
+    # The texts of cells that differ from the plain text of their value ("007", "nan"): written again with that value.
     _cells: dict[str, str] = field(factory=dict, eq=False, repr=False, alias="_cells")
 
     def __attrs_post_init__(self) -> None:
@@ -162,11 +158,7 @@ class EvaluationTask(TaskRow):
 
 
 def row_type_of(stage: str, stages: Stages = DEFAULT_STAGES) -> type[TaskRow]:
-    """Return the row type of a stage: one of the three of this module, or a plain one.
-
-    Raises:
-        InvalidName: `stage` is none of `stages`.
-    """
+    """Return the row type of a stage: one of the three of this module, or a plain one."""
     parent = check_stages(stages).parent_of(stage)
     for known in (DraftTask, EssayTask, EvaluationTask):
         if (known.stage, known.parent_stage) == (stage, parent):
@@ -194,10 +186,10 @@ def _rebuild_plain(stage: str, parent_stage: str | None, values: dict[str, Any])
 
 def with_source(row: TaskRow, doc_id: str) -> TaskRow:
     """Return a row that sends the prompt of a stored document again."""
-    if "source_doc_id" in schema_of(type(row)).names:
-        changes: dict[str, Any] = {"source_doc_id": doc_id}
-        return attrs.evolve(row, **changes)
-    return attrs.evolve(row, extra={**row.extra, "source_doc_id": doc_id})
+    changes: dict[str, Any] = {"source_doc_id": doc_id}
+    if "source_doc_id" not in schema_of(type(row)).names:
+        changes = {"extra": row.extra | changes}
+    return attrs.evolve(row, **changes)
 
 
 class Column(NamedTuple):
@@ -222,7 +214,7 @@ class Schema(NamedTuple):
 
 
 def _build_schema(row_type: type[Any]) -> Schema:
-    """Return the columns of a row type; raise TypeError for a class without stage, or a field that no cell can hold."""
+    """Return the schema of a row type; raise TypeError for a class without stage, or a field that no cell can hold."""
     if not isinstance(row_type, type) or not issubclass(row_type, TaskRow):
         raise TypeError(f"row_type: expected a class of rows, as EssayTask or row_type_of('essay'), got {row_type!r}")
     class_name = row_type.__name__
@@ -239,7 +231,9 @@ def _build_schema(row_type: type[Any]) -> Schema:
     if row_type.parent_stage is not None:
         columns.append(_make_column(fields["parent_doc_id"], "parent_doc_id", _parse_id, "a doc id"))
     columns += [_make_own_column(each, hints[name]) for name, each in fields.items() if name not in base]
-    columns += [_make_column(fields[name], name, _parse_noted, "text") for name in _NOTED]
+    columns += [
+        _make_column(fields[name], name, lambda text: None if is_missing(text) else text, "text") for name in _NOTED
+    ]
     columns.append(_make_column(fields["doc_id"], "doc_id", lambda text: _parse_id(text) or "", "a doc id"))
     names = [column.name for column in columns]
     if len(set(names)) != len(names):
@@ -293,10 +287,6 @@ def _parse_id(text: str) -> str | None:
     return text
 
 
-def _parse_noted(text: str) -> str | None:
-    return None if is_missing(text) else text
-
-
 def _parse_value(pattern: str, convert: Callable[[str], Any], text: str) -> Any:
     """Return the value of a text of this pattern: int() and float() alone would take blanks, underscores and NaN."""
     if not re.fullmatch(pattern, text):
@@ -304,11 +294,10 @@ def _parse_value(pattern: str, convert: Callable[[str], Any], text: str) -> Any:
     return convert(text)
 
 
-_WHOLE = r"[+-]?[0-9]{1,1000}"
 _NUMBER = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
 _PARSERS: dict[Any, tuple[Callable[[str], Any], str]] = {
     str: (str, "text"),
-    int: (partial(_parse_value, _WHOLE, int), "a whole number"),
+    int: (partial(_parse_value, r"[+-]?[0-9]{1,1000}", int), "a whole number"),
     float: (partial(_parse_value, _NUMBER, float), "a number"),
     bool: (partial(_parse_value, "(?i:true|false)", lambda text: text.lower() == "true"), "true or false"),
 }
@@ -331,9 +320,7 @@ def plain_text(value: Any) -> str:
 def _format_cell(row: TaskRow, column: Column) -> str:
     value = getattr(row, column.attribute)
     kept = row._cells.get(column.name)  # noqa: SLF001 - of this module
-    if kept is not None and column.parse(kept) == value:
-        return kept
-    return value if type(value) is str else plain_text(value)
+    return kept if kept is not None and column.parse(kept) == value else plain_text(value)
 
 
 def find_fault(row: TaskRow) -> tuple[str, object, str] | None:
@@ -347,8 +334,6 @@ def find_fault(row: TaskRow) -> tuple[str, object, str] | None:
             return name, text, "expected text"
     for column in schema.columns:
         value = getattr(row, column.attribute)
-        if column.parse is str and type(value) is str:
-            continue  # any text comes back
         try:
             if column.parse(_format_cell(row, column)) != value:
                 return column.name, value, f"expected {column.expected}"

@@ -1,7 +1,4 @@
-"""Task tables: CSV files of one row a document, read and written cell by cell as text.
-
-The format is described in `docs/tables.md`.
-"""
+"""Task tables: CSV files of one row a document. The format is described in `docs/tables.md`."""
 
 from __future__ import annotations
 
@@ -115,10 +112,7 @@ RowLineage = tuple[str, str, str, str, str, str]
 
 
 def read_lineages(path: str, row_type: type[TaskRow]) -> Iterator[tuple[int, RowLineage]]:
-    """Read the identity of each row of a reserved table, with the row's number, as a stream; see `read_columns`.
-
-    This costs a fifth of `read_tasks`, because it does not check what the cells hold.
-    """
+    """Yield the identity of each row of a reserved table with its number; what the cells hold is not checked."""
     faults = Faults(path)
     records = read_records(path, faults)
     columns = take_header(records, row_type, faults, reserved=True)
@@ -247,13 +241,10 @@ def stage_of_table(path: str | os.PathLike[str], stages: Stages = DEFAULT_STAGES
 
 def infer_stage(path: str, stages: Stages) -> str:
     """Return the stage whose task table has this file name; raise ValueError where the name is no task table's."""
-    stage = stage_of_table(path, stages)
-    if stage is None:
-        raise ValueError(
-            f"{path}: which stage's table? expected the name <stage>_tasks.csv or <stage>_generation_tasks.csv, with a "
-            f"stage of {', '.join(stages)}; or the stage given"
-        )
-    return stage
+    if stage := stage_of_table(path, stages):
+        return stage
+    expected = "expected the name <stage>_tasks.csv or <stage>_generation_tasks.csv, with a stage of"
+    raise ValueError(f"{path}: which stage's table? {expected} {', '.join(stages)}; or the stage given")
 
 
 def take_header(
@@ -317,8 +308,8 @@ def build_row_parser(
             if reserved and not value and column.name in _RESERVED:
                 parent = f"a document of stage {row_type.parent_stage!r}"
                 document = "the row's document" if column.name == "doc_id" else parent
-                expected = f"the doc id of {document} ('docid reserve' fills it)"
-                faults.add(number, column.name, text, f"missing; expected {expected}")
+                expected = f"missing; expected the doc id of {document} ('docid reserve' fills it)"
+                faults.add(number, column.name, text, expected)
             elif value is not text and plain_text(value) != text:
                 kept[column.name] = text
         if faults.count > before:
@@ -326,8 +317,7 @@ def build_row_parser(
         extra = {name: cells[position] for position, name in others}
         try:
             return row_type(**values, extra=extra, columns=columns, _cells=kept)
-        except (TypeError, ValueError) as error:
-            # A validator of the class itself.
+        except (TypeError, ValueError) as error:  # a validator of the class itself
             faults.add(number, None, "", str(error))
             return None
 
@@ -336,10 +326,6 @@ def build_row_parser(
 
 class TaskIndex(Mapping[str, TaskRow]):
     r"""The rows of a reserved table by their doc ids. The table is read once.
-
-    Args:
-        path: the table.
-        row_type: the class of its rows.
 
     Raises:
         TaskTableError: the table is faulty, or two of its rows have one doc id.
@@ -357,7 +343,6 @@ class TaskIndex(Mapping[str, TaskRow]):
 
     def __init__(self, path: str | os.PathLike[str], row_type: type[TaskRow]) -> None:
         self.file = os.fspath(path)
-        self.row_type = row_type
         self._rows: dict[str, TaskRow] = {}
         first_row: dict[str, int] = {}
         faults = Faults(self.file)
