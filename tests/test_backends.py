@@ -175,15 +175,6 @@ def test_a_home_that_breaks_a_rule_does_not_pass(wrong: type[MemoryBackend]) -> 
     assert failed
 
 
-def test_a_backend_without_a_root_is_refused() -> None:
-    class Shelf(ThirdPartyBackend):
-        root = None  # type: ignore[assignment]
-
-    told = "root: the backend Shelf has no attribute `root`; expected the text before the stage in its locations"
-    with pytest.raises(TypeError, match=told):
-        DocsStore(Shelf())
-
-
 def test_a_suite_without_a_home_says_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(
         "from docid.testing import BackendTests\nclass TestMine(BackendTests):\n    pass\n"
