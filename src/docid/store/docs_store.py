@@ -47,10 +47,10 @@ class DocsStore:
     does.
 
     Args:
-        root: the directory of the stages, which need not exist yet and then is an empty store; or the URL of an object
-            store, `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix` (extra `objects`); `memory://` is
-            one in this process, `file:///directory` a directory. Or a `Backend` (`docid.backends.MemoryBackend()`).
-        stages: the stages of the pipeline, and which comes from which.
+        root: the directory of the stages, which need not exist yet; or the URL of an object store, `s3://bucket/prefix`,
+            `gs://bucket/prefix`, `az://container/prefix` (extra `objects`), `memory://` or `file:///directory`; or a
+            `Backend`.
+        stages: the stages of the pipeline.
         durability: `"full"`: what is written survives a power cut. `"none"`: it survives the end of the process, and
             costs a tenth. With both it is whole or absent. For a directory; elsewhere the service decides.
         options: for a URL, what `obstore.store.from_url` takes beside it: `endpoint`, `region`, `client_options` and
@@ -107,7 +107,6 @@ class DocsStore:
         return _html.box(f"DocsStore {_html.name(self.root)}", _html.element("table", *rows))
 
     def _count(self, stage: str) -> str:
-        """Return how many documents a stage has, as a notebook shows it."""
         from docid import _html  # noqa: PLC0415 - as above
 
         most = 1_000 if self.backend.loads_whole else 10_000  # over a network 1,000 are one request
@@ -156,10 +155,9 @@ class DocsStore:
         return document
 
     def read(self, stage: str, doc_id: str, *, verify: bool = False) -> Document:
-        """Return a document whole, as it was written: lineage, metadata and every text, character for character.
+        """Return a document whole, as it was written. Raises as `open` does.
 
-        The sizes of its parts are compared with the record, and with `verify` their SHA-256 too. Raises as `open`
-        does.
+        docid compares the sizes of its parts with the record, and with `verify` their SHA-256 too.
         """
         # Record and texts by one call of the backend are of one version, whatever others write meanwhile.
         return self._find(*self._check_name(stage, doc_id), ALL_FILES).read(verify=verify)
@@ -230,9 +228,8 @@ class DocsStore:
             except UnreadableDocument as error:
                 problem = f"a version in its history, not the document itself: {error.problem}"
                 remedy = "docid repair --purge --history deletes old versions"
-                raise UnreadableDocument(
-                    stage, doc_id, error.location, problem, remedy, error.task_id, error.code
-                ) from None
+                where = stage, doc_id, error.location
+                raise UnreadableDocument(*where, problem, remedy, error.task_id, error.code) from None
             later = version
 
     def lineage(self, stage: str, doc_id: str, *, descendants: bool = True) -> Lineage:
@@ -262,8 +259,8 @@ class DocsStore:
         Args:
             document: what to write.
             if_exists: what to do where the id holds a document of the same lineage with other text: `fail`, `keep`
-                it, or `replace` it, the old one going to history. With equal text nothing is written, except that
-                `replace` writes a record with another run id or metadata.
+                it, or `replace` it, the old one going to history. Where only run id or metadata differ, `replace`
+                writes the record alone, and the others write nothing.
             require_parent: refuse a document whose parent is not in the store.
 
         Returns:
@@ -273,14 +270,12 @@ class DocsStore:
             LineageConflict: the id is taken by another task id or parent; under every policy.
             ContentConflict: the id holds other text of the same lineage, and `if_exists` is `fail`.
             MissingParent: the parent is not in the store.
-            UnreadableDocument: something stands there that is no whole document, or an older system's document
-                that has to be migrated first.
+            UnreadableDocument: what stands there is no whole document, or has to be migrated first.
             InvalidDocument: a parent in a stage that has none, or no task id.
             InvalidName: none of the store's stages.
             DocumentBusy: others changed the document each time it was tried; nothing was written.
             DurabilityUnknown: written, but the file system failed to say that it would survive a power cut.
             OSError: the file system refused; nothing of the document is visible.
-            ValueError: another policy.
         """
         return self._writer.put(document, if_exists, require_parent=require_parent)[0]
 
@@ -306,7 +301,6 @@ class DocsStore:
 
         Raises:
             BatchError: some could not be written; the others are. It carries all results and errors.
-            ValueError: another policy.
         """
         return self._writer.put_many(documents, if_exists, require_parent=require_parent)
 
@@ -338,7 +332,6 @@ class DocsStore:
             MissingParent: the parent is not in the store.
             InvalidDocument: what `make` returned is no `Document` of the row's identity and lineage (a `ValueError`).
             UnreadableDocument, InvalidName, DocumentBusy, DurabilityUnknown, OSError: as for `write`.
-            ValueError: another policy.
         """
         if if_exists not in {"keep", "replace"}:
             raise ValueError(f"if_exists: expected 'keep' or 'replace', got {if_exists!r}")
@@ -363,9 +356,9 @@ class DocsStore:
             if made != expected:
                 raise InvalidDocument(name, f"make() returned {made!r}; expected the row's {expected!r}")
         result, stored = self._writer.put(document, if_exists, require_parent=require_parent)
-        # Another writer has made the same text meanwhile.
-        is_kept = if_exists == "keep" and result.outcome is Outcome.UNCHANGED
-        stored.outcome = Outcome.KEPT if is_kept else result.outcome
+        stored.outcome = result.outcome
+        if if_exists == "keep" and result.outcome is Outcome.UNCHANGED:  # another writer has made the same text
+            stored.outcome = Outcome.KEPT
         return stored
 
     def _stored_of(self, row: TaskLike, stage: str, doc_id: str) -> StoredDocument | None:
@@ -383,9 +376,7 @@ class DocsStore:
         return stored
 
     def add_part(self, stage: str, doc_id: str, part: Part, text: str) -> WriteResult:
-        """Add a part that a document was written without: a parsed text, say, after its parser was mended.
-
-        A part that is there is never changed.
+        """Add a part that a document was written without, as a parsed text. A part that is there is never changed.
 
         Args:
             stage, doc_id: the document.
@@ -449,8 +440,7 @@ class DocsStore:
         return self.stages.check(stage), check_doc_id(doc_id)
 
     def _load(self, stage: str, doc_id: str, files: Collection[str] = ()) -> StoredDocument | None:
-        """Return the document that is there, with all its texts where they come with it anyway."""
-        files = ALL_FILES if self.backend.loads_whole else files
+        files = ALL_FILES if self.backend.loads_whole else files  # they come with it anyway
         return StoredDocument.load(self.backend, stage, doc_id, files)
 
     def _find(self, stage: str, doc_id: str, files: Collection[str] = (), wanted_by: str = "") -> StoredDocument:
@@ -474,12 +464,12 @@ def _open_backend(
 
         return ObjectsBackend(name, options=options, **({} if in_flight is None else {"in_flight": in_flight}))
     if options is not None or in_flight is not None:
-        kind = "" if name.startswith("memory://") else "the directory "
+        kind = "" if scheme == "memory" else "the directory "
         raise ValueError(f"options, in_flight: expected None with {kind}{name!r}; they are for an object store")
-    if is_url and scheme == "memory":
-        if rest:
-            raise ValueError(f"root: expected 'memory://' alone, got {name!r}")
+    if name == "memory://":
         return MemoryBackend()
+    if is_url and scheme == "memory":
+        raise ValueError(f"root: expected 'memory://' alone, got {name!r}")
     if is_url:
         from urllib.parse import unquote  # noqa: PLC0415 - seldom needed
 

@@ -27,17 +27,12 @@ class StoredDocument:
 
     Attributes:
         stage, doc_id: its name.
-        task_id: the task that it answers; None if its record, of an older system, does not say.
-        parent_doc_id: the document that it was made from; None where there is none, or an older record does not say.
-        run_id: the run that made it, where that was noted.
-        created_at: when it was made, in UTC; None if its record, of an older system, does not say.
+        task_id, parent_doc_id, run_id, created_at: as for `Document`; None also where a record of an older system does
+            not say.
         record: the whole record, as it is stored.
         legacy: whether its record was written by an older system, without docid's `format`.
-        outcome: how `DocsStore.ensure` came by it: created or kept, with `replace` also replaced or unchanged; None
-            from elsewhere.
-        backend: the backend that holds it.
-        facts: the parsed record.
-        stored: the bytes that the backend gave.
+        outcome: how `DocsStore.ensure` came by it, an `Outcome`; None from elsewhere.
+        backend, stored, facts: the backend, the bytes that it gave, and the parsed record.
 
     Example:
         >>> from docid import DocsStore, Document
@@ -103,8 +98,8 @@ class StoredDocument:
         from docid import _html  # noqa: PLC0415 - for notebooks alone
 
         title = _html.heading("StoredDocument", self.stage, self.doc_id, str(self.outcome or ""))
-        facts = [_html.document_facts(document_facts(self))]
-        facts.append(_html.fact_table([("location", _html.name(self.location))]))
+        location = _html.fact_table([("location", _html.name(self.location))])
+        facts = [_html.document_facts(document_facts(self)), location]
         try:
             facts += _html.fold_parts(self.read().parts())
         except (DocidError, OSError) as error:

@@ -142,7 +142,7 @@ class Writer(NamedTuple):
         for number, document in enumerate(documents):
             try:
                 new[number] = self._prepare(document)
-            except Exception as error:  # noqa: BLE001 - also what a backend raises that is no error of docid's
+            except Exception as error:  # noqa: BLE001 - also what a backend raises
                 answers[number] = _without_frames(error)
 
         def put(number: int) -> WriteResult | Exception:
@@ -192,20 +192,21 @@ class Writer(NamedTuple):
 
     def _find_orphans(self, new: Mapping[int, StoredDocument]) -> list[int]:
         """Return the numbers of those documents whose parent does not exist, or cannot be looked for."""
+
+        def has_parent(name: tuple[str, str | None]) -> bool:
+            stage, doc_id = name
+            try:
+                return doc_id is not None and self.backend.exists(stage, doc_id)
+            except Exception:  # noqa: BLE001 - each document that needs it meets the error again, and raises it
+                return False
+
         parents = {number: self._parent_name(each) for number, each in new.items() if self.stages.parent_of(each.stage)}
         names = list(dict.fromkeys(parents.values()))
-        is_there = dict(zip(names, self.backend.each(self._parent_exists, names), strict=True))
-        return [number for number, name in parents.items() if not is_there[name]]
+        found = dict(zip(names, self.backend.each(has_parent, names), strict=True))
+        return [number for number, name in parents.items() if not found[name]]
 
     def _parent_name(self, document: StoredDocument) -> tuple[str, str | None]:
         return self.stages.parent_of(document.stage) or "", document.parent_doc_id
-
-    def _parent_exists(self, name: tuple[str, str | None]) -> bool:
-        stage, doc_id = name
-        try:
-            return doc_id is not None and self.backend.exists(stage, doc_id)
-        except Exception:  # noqa: BLE001 - each document that needs it meets the error again, and raises it
-            return False
 
 
 def exists(backend: Backend, stage: str, doc_id: str) -> bool:
