@@ -5,7 +5,7 @@ A record of an older system may not say one of them. That is no conflict, and no
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from docid._text import shown
 from docid.errors import LineageConflict
@@ -83,10 +83,14 @@ def describe_lineage(record: Record) -> str:
     return f"task_id={shown(record.task_id)}, parent_doc_id={shown(record.parent_doc_id)}"
 
 
-def find_unsaid(record: Record, *, has_parent: bool) -> list[str]:
+def find_unsaid(record: Record, *, has_parent: bool) -> list[Literal["task_id", "parent_doc_id"]]:
     """Return which keys of its lineage a record of an older system does not say.
 
     A run refuses such a document until it is migrated.
     """
-    keys = ("task_id", "parent_doc_id") if has_parent else ("task_id",)
-    return [key for key in keys if record.legacy and getattr(record, key) is None]
+    unsaid: list[Literal["task_id", "parent_doc_id"]] = []
+    if record.legacy and record.task_id is None:
+        unsaid.append("task_id")
+    if record.legacy and has_parent and record.parent_doc_id is None:
+        unsaid.append("parent_doc_id")
+    return unsaid
