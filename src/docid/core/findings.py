@@ -10,6 +10,8 @@ from docid._text import utf8
 if TYPE_CHECKING:
     from docid.errors import UnreadableDocument
 
+__all__ = ["FIELDS", "LABELS", "LEVELS", "Change", "Finding", "Progress", "StageFacts"]
+
 FIELDS = ("code", "level", "stage", "doc_id", "task_id", "where", "message", "hint")
 """What programs are told of a finding, in this order."""
 
