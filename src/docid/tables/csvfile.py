@@ -9,7 +9,6 @@ import re
 import stat
 import zlib
 from itertools import count
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from docid._text import visible
@@ -133,12 +132,10 @@ def select_cells(
     """Yield the number of each record with its cells of the `wanted` columns; raise all faults at the end."""
     # Each record gets one more cell, an empty one, for the columns that are missing.
     positions = [header.index(name) if name in header else len(header) for name in wanted]
-    # With one position itemgetter would return the cell alone.
-    pick = itemgetter(*positions) if len(positions) > 1 else lambda cells: (cells[positions[0]],)
     for number, cells in records:
         if not is_damaged(number, cells, header, faults):
             cells.append("")
-            yield number, pick(cells)
+            yield number, tuple([cells[position] for position in positions])
     faults.raise_any()
 
 
@@ -191,7 +188,7 @@ def format_names(header: Sequence[str]) -> str:
 
 
 class Shape(NamedTuple):
-    """How a table is written: its line ends, its BOM, and its columns in order."""
+    """The line end, BOM and columns of a table."""
 
     newline: str = "\n"
     bom: bool = False

@@ -154,17 +154,15 @@ def write_tasks(
     Args:
         path: the table.
         rows: rows of one stage; a list, or a stream such as `reserve_tasks(read_tasks(…), …)`.
-        row_type: the class of the rows, by default that of the first; it gives a table without rows its header
-            where the stream has none.
-        like: a table whose line ending and BOM to use, `path` itself for an edit in place; it gives a table without
-            rows its header too.
+        row_type: the class of the rows, by default that of the first; it gives a table without rows its header.
+        like: a table whose line ending and BOM to use, and its header where there are no rows; `path` itself for an
+            edit in place.
 
     Returns:
         How many rows were written.
 
     Raises:
-        TaskTableError: a value that `read_tasks` would not give back: of another type than its field, text that
-            UTF-8 cannot hold, a column both as a field and in `extra`; a faulty table given as `like`; a table whose
+        TaskTableError: a value that `read_tasks` would not give back; a faulty table given as `like`; a table whose
             rows are streamed into itself, and which has changed meanwhile.
         TypeError: rows of more than one class.
         ValueError: no rows, and nothing that says what the header is.
@@ -336,9 +334,8 @@ class TaskIndex(Mapping[str, TaskRow]):
         >>> from docid import DraftTask
         >>> path = pathlib.Path(tempfile.mkdtemp(), "draft_tasks.csv")
         >>> _ = path.write_text("draft_task_id,doc_id\nt-1,d1\nt-2,d2\n")
-        >>> index = TaskIndex(path, DraftTask)
-        >>> len(index), index["d2"].task_id, "d3" in index
-        (2, 't-2', False)
+        >>> TaskIndex(path, DraftTask)["d2"].task_id
+        't-2'
     """
 
     def __init__(self, path: str | os.PathLike[str], row_type: type[TaskRow]) -> None:
