@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from docid.store.backends.base import Backend
 
 
+_COUNTED = 10_000  # documents of a stage that a notebook counts
+_ASKED = 1_000  # the same over a network: one request
+
+
 class DocsStore:
     """A store of documents: `<root>/<stage>/<doc_id>/`, or the same in another backend.
 
@@ -109,7 +113,7 @@ class DocsStore:
     def _count(self, stage: str) -> str:
         from docid import _html  # noqa: PLC0415 - as above
 
-        most = 1_000 if self.backend.loads_whole else 10_000  # over a network 1,000 are one request
+        most = _ASKED if self.backend.loads_whole else _COUNTED
         try:
             count = sum(1 for _ in islice(self.ids(stage), most + 1))
         except (DocidError, OSError) as error:

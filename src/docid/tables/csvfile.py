@@ -8,7 +8,6 @@ import os
 import re
 import stat
 import zlib
-from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from docid._text import visible
@@ -90,7 +89,9 @@ def parse_records(stream: Iterable[str], faults: Faults) -> Iterator[tuple[int, 
     # The csv module limits a cell to 131,072 characters. A table that docid wrote has to be readable again.
     csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
     reader = csv.reader(stream, strict=True)
-    for number in count(1):
+    number = 0
+    while True:
+        number += 1
         try:
             cells = next(reader)
         except StopIteration:
