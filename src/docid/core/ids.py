@@ -53,11 +53,15 @@ def plain(text: str) -> str:
 
 
 @lru_cache(maxsize=256)  # a pipeline has a few stages and asks about them for every row
+def _is_stage(stage: str) -> bool:
+    return _STAGE.match(stage) is not None
+
+
 def check_stage(stage: str, argument: str = "stage") -> str:
     """Return `stage`; raise InvalidName if it may not name a stage, TypeError if it is no `str`."""
     if not isinstance(stage, str):
         raise TypeError(f"{argument}: expected a str, got {type(stage).__name__}")
-    if not _STAGE.match(stage):
+    if not _is_stage(stage):
         raise InvalidName(argument, stage, "not a stage name", _STAGE_EXPECTED)
     return plain(stage)
 
