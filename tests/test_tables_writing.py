@@ -25,15 +25,6 @@ from docid.tables.csvfile import AtomicFile
 from tests.tables import ChapterTask, NoteTask, table
 
 
-def test_invalid_extra_is_not_written(tmp_path: Path) -> None:
-    for name, text in (("combo_id", "x"), ("n", 0)):
-        row = DraftTask(task_id="a", combo_id="mine")
-        row.extra[name] = text  # type: ignore[assignment]
-        with pytest.raises(TaskTableError, match=f"row 2, column {name}: "):
-            write_tasks(tmp_path / "x.csv", [row])
-    assert os.listdir(tmp_path) == []
-
-
 def test_default_adds_no_column(tmp_path: Path) -> None:
     text = "chapter_task_id,note\na,1\n"
     path = table(tmp_path, text)

@@ -77,8 +77,7 @@ class InvalidName(DocidError, ValueError):
     Attributes:
         argument: which argument it was given for.
         value: the text itself.
-        problem: what is wrong with it.
-        expected: what would be right.
+        problem, expected: what is wrong with it, and what would be right.
 
     Example:
         >>> print(InvalidName("task_id", "", "empty", "some text"))
@@ -98,8 +97,7 @@ class DuplicateTaskId(DocidError, ValueError):
     """One task id given twice, where each stands for a document of its own.
 
     Attributes:
-        task_id: the task id.
-        positions: its first two positions, counted from 0.
+        task_id, positions: the task id, and its first two positions, counted from 0.
 
     Example:
         >>> print(DuplicateTaskId("t-1", (0, 2)))
@@ -147,8 +145,7 @@ class _StoredDocumentError(DocidError):
 class LineageConflict(_StoredDocumentError):
     """The id is taken by a document of another lineage: another task id or another parent.
 
-    No policy overwrites it. Two rows carry one doc id (a copied row), or a row's parent changed after its id was
-    reserved: give the new row an id of its own (`reserve_doc_id(…, salt=…)`).
+    No policy overwrites it. Give the new row an id of its own (`reserve_doc_id(…, salt=…)`).
 
     Attributes:
         stage, doc_id, task_id, parent_doc_id: of the document that was to be written.
@@ -330,8 +327,7 @@ class DurabilityUnknown(_StoredDocumentError):
 class StoreUnavailable(DocidError, OSError):
     """A store at a URL did not do what it was asked: network, credentials, limits; no fault of a document.
 
-    docid has tried requests again that may succeed later. Where a write fails so, the document is there whole or not
-    at all.
+    Where a write fails so, the document is there whole or not at all.
 
     Attributes:
         action, location: what was to be done (`read`, `write`, `list`, `delete`, `use`), and where.

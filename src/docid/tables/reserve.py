@@ -36,8 +36,8 @@ def reserve_tasks(
             `<parent stage>_task_id`. None leaves `parent_doc_id` as it is.
 
     Raises:
-        TaskTableError: two rows with one doc id, both named; a task id that the id scheme refuses; a parent
-            that is not among `parents`, or not reserved.
+        TaskTableError: two rows with one doc id; a task id that the id scheme refuses; a parent that is not among
+            `parents`, or not reserved.
         InvalidName: a run id or salt that the id scheme refuses.
         TypeError: rows that are not of `row_type`.
         ValueError: parents of another stage than the row type's parent stage.

@@ -68,18 +68,17 @@ def read_tasks(path: str | os.PathLike[str], row_type: type[Row], *, reserved: b
     The table is UTF-8 with or without a BOM, with lines that end in `\n` or `\r\n`; gzip where the name ends in
     `.gz`. The text of every cell is kept. In an id column blank, `nan`, `null` and `none` mean "missing".
 
-    The header is read at once. The stream stops at the first faulty row; docid still checks the rest of the table
+    docid reads the header at once. The stream stops at the first faulty row; docid still checks the rest of the table
     and raises all faults together at the end.
 
     Args:
         path: the table.
         row_type: the `TaskRow` subclass of its stage.
-        reserved: require a `doc_id` in every row, and a `parent_doc_id` where the stage has a parent, to run or
-            audit the table. With False these may be empty or their columns missing.
+        reserved: require a `doc_id` in every row, and a `parent_doc_id` where the stage has a parent. With False these
+            may be empty or their columns missing.
 
     Raises:
-        TaskTableError: faults of the header at once, faults of rows at the end; each with file, row, column, value
-            and what was expected.
+        TaskTableError: faults of the header at once, faults of rows at the end.
         OSError: the file cannot be read.
 
     Example:
@@ -347,11 +346,11 @@ class TaskIndex(Mapping[str, TaskRow]):
         parse = build_row_parser(row_type, take_header(records, row_type, faults, reserved=True), faults, reserved=True)
         for number, cells in records:
             if (row := parse(number, cells)) is not None:
+                self._rows[row.doc_id] = row
                 other = first_row.setdefault(row.doc_id, number)
                 if other != number:
                     wrong = f"the doc id of row {other} too; expected one row a document"
                     faults.add(number, "doc_id", row.doc_id, wrong)
-                self._rows[row.doc_id] = row
         faults.raise_any()
 
     def __getitem__(self, doc_id: str) -> TaskRow:
