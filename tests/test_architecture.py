@@ -157,6 +157,14 @@ def test_importing_docid_loads_nothing_heavy() -> None:
     assert loaded & (heavy | {"docid.cli", "dagster", "obstore", "narwhals", "rich", "hypothesis"}) == set()
 
 
+def test_names_that_are_imported_when_used_are_listed() -> None:
+    code = "import sys, docid; print(set(docid.__all__) <= set(dir(docid)), 'docid.tables' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True False\n"
+    with pytest.raises(AttributeError, match="module 'docid' has no attribute 'nothing'"):
+        _ = docid.nothing  # type: ignore[attr-defined]
+
+
 def test_every_public_name_is_there_and_documented() -> None:
     assert docid.__all__ == sorted(docid.__all__, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
     for name in docid.__all__:

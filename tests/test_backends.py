@@ -179,8 +179,8 @@ def test_a_backend_without_a_root_is_refused() -> None:
     class Shelf(ThirdPartyBackend):
         root = None  # type: ignore[assignment]
 
-    told = "root: the backend Shelf has no attribute `root`; expected the text before the stage in its locations"
-    with pytest.raises(TypeError, match=told):
+    problem = "root: the backend Shelf has no attribute `root`; expected the text before the stage in its locations"
+    with pytest.raises(TypeError, match=problem):
         DocsStore(Shelf())
 
 

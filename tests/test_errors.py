@@ -67,6 +67,11 @@ def test_every_error_has_an_example() -> None:
     assert classes - {DocidError} == {type(example) for example in EXAMPLES}
 
 
+def test_base_has_no_message() -> None:
+    with pytest.raises(NotImplementedError):
+        DocidError()
+
+
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
 def test_an_error_survives_pickling_and_copying_with_its_facts(error: DocidError) -> None:
     error.add_note("seen by worker 3")

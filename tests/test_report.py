@@ -400,7 +400,7 @@ def test_failed_write_keeps_the_old_file(pipeline: Path, monkeypatch: pytest.Mon
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("docid.tables.atomicfile.os.fsync", full)
+    monkeypatch.setattr("docid.tables.csvfile.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_report(output, pipeline / "docs")
     assert output.read_text() == "the old one"

@@ -765,6 +765,8 @@ def test_wrong_settings_are_refused(tmp_path: Path) -> None:
         assert "secret" not in str(caught.value)
     with pytest.raises(ValueError, match="root: expected file:///directory, got 'file://docs'"):
         DocsStore("file://docs")
+    with pytest.raises(ValueError, match="root: expected 'memory://' alone, got 'memory://shelf'"):
+        DocsStore("memory://shelf")
     with pytest.raises(ValueError, match="expected None with the directory"):
         DocsStore(tmp_path, options={})
     with pytest.raises(ValueError, match="options, in_flight: expected None with a Backend"):

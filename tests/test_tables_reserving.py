@@ -73,7 +73,7 @@ def test_wrong_parents_are_refused(tmp_path: Path) -> None:
         reserve_tasks(read_tasks(path, chapter, reserved=False), chapter, parents={"o": "o1"})
     with pytest.raises(ValueError, match="parents: expected rows of stage 'draft', got a row of stage 'essay'"):
         reserve_tasks([], EssayTask, parents=[EssayTask(task_id="e")])
-    with pytest.raises(TypeError, match="parents: .* got the path draft_tasks.csv, which read_tasks reads"):
+    with pytest.raises(TypeError, match="parents: expected rows of task tables .* read_tasks of a file"):
         reserve_tasks([], EssayTask, parents="draft_tasks.csv")  # type: ignore[arg-type]
     rows = read_tasks(table(tmp_path, "essay_task_id\nt\n"), EssayTask, reserved=False)
     with pytest.raises(

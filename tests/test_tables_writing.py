@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from docid import DraftTask, EssayTask, TaskRow, TaskTableError, read_tasks, reserve_doc_id, reserve_tasks, write_tasks
-from docid.tables.atomicfile import AtomicFile
+from docid.tables.csvfile import AtomicFile
 from tests.tables import ChapterTask, NoteTask, table
 
 
@@ -346,7 +346,7 @@ def test_permission_error_explains_new_file_in_directory(tmp_path: Path, monkeyp
     def refused(*_: object, **__: object) -> Any:
         raise PermissionError(13, "Permission denied", "…")
 
-    monkeypatch.setattr("docid.tables.atomicfile.open", refused, raising=False)
+    monkeypatch.setattr("docid.tables.csvfile.open", refused, raising=False)
     with pytest.raises(PermissionError, match="a new file is made in its directory, and takes its place") as caught:
         write_tasks(tmp_path / "x.csv", [DraftTask(task_id="t")])
     assert caught.value.filename == str(tmp_path / "x.csv")

@@ -346,7 +346,7 @@ def test_the_line_is_gone_where_a_table_cannot_be_written(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("docid.tables.atomicfile.os.fsync", full)
+    monkeypatch.setattr("docid.tables.csvfile.os.fsync", full)
     on_a_terminal()
     code, _, err = run(capfd, "reserve", pipeline / "draft_tasks.csv")
     assert code == 2

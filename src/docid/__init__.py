@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from docid._version import __version__ as __version__
 from docid.core.document import Document
-from docid.core.findings import Finding
 from docid.core.ids import DocId, collision_probability, is_doc_id, reserve_doc_id, reserve_doc_ids
 from docid.core.outcomes import BatchError, Outcome, WriteResult
 from docid.core.stages import DEFAULT_STAGES, Stages
@@ -23,12 +25,39 @@ from docid.errors import (
     TaskTableError,
     UnreadableDocument,
 )
-from docid.operations.audit import AuditReport, audit
 from docid.store.docs_store import DocsStore
 from docid.store.stored import StoredDocument
-from docid.tables.reserve import reserve_tasks
-from docid.tables.rows import DraftTask, EssayTask, EvaluationTask, TaskRow
-from docid.tables.tasks import read_tasks, write_tasks
+
+if TYPE_CHECKING:
+    from docid.core.findings import Finding
+    from docid.operations.audit import AuditReport, audit
+    from docid.tables.reserve import reserve_tasks
+    from docid.tables.rows import DraftTask, EssayTask, EvaluationTask, TaskRow
+    from docid.tables.tasks import read_tasks, write_tasks
+else:
+    # Imported when first used: they cost a third of `import docid`, and ids and the store do not need them.
+    _LATER = {
+        "AuditReport": "docid.operations.audit",
+        "DraftTask": "docid.tables.rows",
+        "EssayTask": "docid.tables.rows",
+        "EvaluationTask": "docid.tables.rows",
+        "Finding": "docid.core.findings",
+        "TaskRow": "docid.tables.rows",
+        "audit": "docid.operations.audit",
+        "read_tasks": "docid.tables.tasks",
+        "reserve_tasks": "docid.tables.reserve",
+        "write_tasks": "docid.tables.tasks",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in _LATER:
+            raise AttributeError(f"module 'docid' has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_LATER[name]), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return [*globals(), *_LATER]
+
 
 __all__ = [
     "DEFAULT_STAGES",

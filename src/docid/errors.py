@@ -1,11 +1,8 @@
 """The errors that docid raises on purpose.
 
 Each is a `DocidError`, mixed with `ValueError`, `LookupError` or `OSError` where that is natural. The message is for
-people; the same facts are attributes, for programs. All of them pickle, because worker pools send errors between
-processes.
-
-Two other kinds of error come out of docid: `TypeError` and `ValueError` for a wrong argument, and the `OSError` of the
-file system, with the whole path and what to do.
+people; the same facts are attributes, for programs. All of them pickle, for worker pools. Besides these docid raises
+`TypeError` and `ValueError` for a wrong argument, and the `OSError` of the file system, with the path and what to do.
 """
 
 from __future__ import annotations
@@ -52,12 +49,8 @@ class DocidError(Exception):
     with these facts, in their order or by keyword, as a dataclass is.
 
     Example:
-        >>> from docid import reserve_doc_id
-        >>> try:
-        ...     reserve_doc_id("draft", "")
-        ... except DocidError as error:
-        ...     print(error)
-        task_id: empty: ''; expected some text
+        >>> issubclass(InvalidName, DocidError), issubclass(InvalidName, ValueError)
+        (True, True)
     """
 
     _facts: ClassVar[tuple[str, ...]] = ()
@@ -84,14 +77,11 @@ class InvalidName(DocidError, ValueError):
     Attributes:
         argument: which argument it was given for.
         value: the text itself.
-        problem: what is wrong with it.
-        expected: what would be right.
+        problem, expected: what is wrong with it, and what would be right.
 
     Example:
-        >>> from docid import reserve_doc_id
-        >>> reserve_doc_id("../draft", "t-1")
-        Traceback (most recent call last):
-        docid.errors.InvalidName: stage: not a stage name: '../draft'; expected 1 to 64 of a-z, 0-9, _ and -, ...
+        >>> print(InvalidName("task_id", "", "empty", "some text"))
+        task_id: empty: ''; expected some text
     """
 
     argument: str
@@ -107,14 +97,11 @@ class DuplicateTaskId(DocidError, ValueError):
     """One task id given twice, where each stands for a document of its own.
 
     Attributes:
-        task_id: the task id.
-        positions: its first two positions, counted from 0.
+        task_id, positions: the task id, and its first two positions, counted from 0.
 
     Example:
-        >>> from docid import reserve_doc_ids
-        >>> reserve_doc_ids("draft", ["t-1", "t-2", "t-1"])
-        Traceback (most recent call last):
-        docid.errors.DuplicateTaskId: task_ids: the same task id at positions 0 and 2 (counted from 0): 't-1'; ...
+        >>> print(DuplicateTaskId("t-1", (0, 2)))
+        task_ids: the same task id at positions 0 and 2 (counted from 0): 't-1'; expected each task id once, ...
     """
 
     task_id: str
@@ -136,10 +123,8 @@ class InvalidDocument(DocidError, ValueError):
         problem: what is wrong with it, and what would be right.
 
     Example:
-        >>> from docid import Document
-        >>> Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="", metadata={"usage": {"cost": float("nan")}})
-        Traceback (most recent call last):
-        docid.errors.InvalidDocument: metadata.usage.cost: nan of type float does not come back equal from JSON; ...
+        >>> print(InvalidDocument("created_at", "2026-01-31T12:00:00 has no time zone; expected one, such as UTC"))
+        created_at: 2026-01-31T12:00:00 has no time zone; expected one, such as UTC
     """
 
     field: str
@@ -160,8 +145,7 @@ class _StoredDocumentError(DocidError):
 class LineageConflict(_StoredDocumentError):
     """The id is taken by a document of another lineage: another task id or another parent.
 
-    No policy overwrites it. Either two rows carry one doc id (a copied row), or a row's parent changed after its id was
-    reserved: give the new row an id of its own (`reserve_doc_id(…, salt=…)`).
+    No policy overwrites it. Give the new row an id of its own (`reserve_doc_id(…, salt=…)`).
 
     Attributes:
         stage, doc_id, task_id, parent_doc_id: of the document that was to be written.
@@ -169,12 +153,8 @@ class LineageConflict(_StoredDocumentError):
         location: where that document is.
 
     Example:
-        >>> from docid import DocsStore, Document
-        >>> store = DocsStore("memory://")
-        >>> _ = store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once"))
-        >>> store.write(Document(stage="draft", doc_id="d1", task_id="t-2", raw_text="once"))
-        Traceback (most recent call last):
-        docid.errors.LineageConflict: draft/d1 is taken by another lineage: memory:/draft/d1 holds task_id='t-1', ...
+        >>> print(LineageConflict("draft", "d1", "docs/draft/d1", "t-2", None, "t-1", None))
+        draft/d1 is taken by another lineage: docs/draft/d1 holds task_id='t-1', parent_doc_id=None; this is ...
     """
 
     task_id: str | None
@@ -195,19 +175,13 @@ class ContentConflict(_StoredDocumentError):
     """The id holds a document of the same lineage with other text, and the policy was to fail.
 
     Attributes:
-        stage, doc_id, task_id: the document.
+        stage, doc_id, location, task_id: the stored document, and where it is.
         parts: the parts that differ (`raw`, `parsed`, `prompt`).
-        missing_parts: the parts that the stored document lacks; where these are all that differs, `add_part` adds
-            them.
-        location: where the stored document is.
+        missing_parts: the parts that it lacks; where these are all that differs, `add_part` adds them.
 
     Example:
-        >>> from docid import DocsStore, Document
-        >>> store = DocsStore("memory://")
-        >>> _ = store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once"))
-        >>> store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="twice"))
-        Traceback (most recent call last):
-        docid.errors.ContentConflict: draft/d1 (task_id='t-1') is already at memory:/draft/d1 and differs ...
+        >>> print(ContentConflict("draft", "d1", "docs/draft/d1", "t-1", ("raw",), ()))
+        draft/d1 (task_id='t-1') is already at docs/draft/d1 and differs in raw. Nothing was written; ...
     """
 
     task_id: str | None
@@ -234,11 +208,8 @@ class MissingParent(DocidError, LookupError):
         found_in: the other stages that hold a document of that id.
 
     Example:
-        >>> from docid import DocsStore, Document
-        >>> store = DocsStore("memory://")
-        >>> store.write(Document(stage="essay", doc_id="e1", task_id="t-1", raw_text="", parent_doc_id="d1"))
-        Traceback (most recent call last):
-        docid.errors.MissingParent: essay/e1 (task_id='t-1') names the parent draft/d1, which is not ...
+        >>> print(MissingParent("essay", "e1", "t-1", "draft", "d1"))
+        essay/e1 (task_id='t-1') names the parent draft/d1, which is not in the store. Nothing was written; ...
     """
 
     stage: str
@@ -265,18 +236,13 @@ class DocumentNotFound(_StoredDocumentError, LookupError):
     """No document of that stage and id is in the store.
 
     Attributes:
-        stage, doc_id: what was asked for.
-        location: where it would be.
+        stage, doc_id, location: what was asked for, and where it would be.
         found_in: the other stages that hold a document of that id.
         wanted_by: what names the document, if docid looked for it by itself.
 
     Example:
-        >>> from docid import DocsStore, Document
-        >>> store = DocsStore("memory://")
-        >>> _ = store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once"))
-        >>> store.read("essay", "d1")
-        Traceback (most recent call last):
-        docid.errors.DocumentNotFound: essay/d1 is not in the store: ...; that id is in stage draft
+        >>> print(DocumentNotFound("essay", "d1", "docs/essay/d1", ("draft",)))
+        essay/d1 is not in the store: nothing at docs/essay/d1; that id is in stage draft
     """
 
     found_in: tuple[str, ...] = ()
@@ -292,8 +258,7 @@ class UnreadableDocument(_StoredDocumentError):
     """Something stands where the document should be, and it is no whole document.
 
     Attributes:
-        stage, doc_id: the document.
-        location: where it is.
+        stage, doc_id, location: the document, and where it is.
         problem: what was found.
         remedy: what to do about it.
         task_id: the task it answers; None where no record says it.
@@ -301,14 +266,8 @@ class UnreadableDocument(_StoredDocumentError):
         repairable: whether `docid repair` can move it to quarantine.
 
     Example:
-        >>> import pathlib, tempfile
-        >>> from docid import DocsStore, Document
-        >>> store = DocsStore(tempfile.mkdtemp())
-        >>> result = store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once"))
-        >>> _ = (result.path / "raw.txt").write_text("on")
-        >>> store.read("draft", "d1")
-        Traceback (most recent call last):
-        docid.errors.UnreadableDocument: draft/d1 (task_id='t-1') at ... cannot be used: raw.txt: 2 bytes, but the ...
+        >>> print(UnreadableDocument("draft", "d1", "docs/draft/d1", "there is no raw.txt", task_id="t-1"))
+        draft/d1 (task_id='t-1') at docs/draft/d1 cannot be used: there is no raw.txt; see what 'docid repair' ...
     """
 
     problem: str
@@ -328,11 +287,8 @@ class UnreadableDocument(_StoredDocumentError):
 class DocumentBusy(_StoredDocumentError):
     """Other writers changed the document at every try of this write, so docid gave up. Nothing of it was written.
 
-    Nothing is wrong with the document; the same write may succeed later.
-
     Attributes:
-        stage, doc_id, task_id: the document; `task_id` is None where that is not known.
-        location: where it is.
+        stage, doc_id, location, task_id: the document, and where it is; `task_id` is None where that is not known.
 
     Example:
         >>> print(DocumentBusy("draft", "d1", "docs/draft/d1", "t-1"))
@@ -349,11 +305,8 @@ class DocumentBusy(_StoredDocumentError):
 class DurabilityUnknown(_StoredDocumentError):
     """The document is in the store, whole, but the file system could not say that it would survive a power cut.
 
-    Writing it again gives `unchanged` and syncs nothing; the machine's log tells whether the disk is well.
-
     Attributes:
-        stage, doc_id: the document.
-        location: where it is.
+        stage, doc_id, location: the document, and where it is.
         problem: what the file system said.
 
     Example:
@@ -374,12 +327,10 @@ class DurabilityUnknown(_StoredDocumentError):
 class StoreUnavailable(DocidError, OSError):
     """A store at a URL did not do what it was asked: network, credentials, limits; no fault of a document.
 
-    Requests that may succeed later were tried again, within bounds. Where a write fails so, the document is there whole
-    or not at all; written again it is `unchanged` if it was.
+    Where a write fails so, the document is there whole or not at all.
 
     Attributes:
-        action: what was to be done: `read`, `write`, `list`, `delete`, `use`.
-        location: of what.
+        action, location: what was to be done (`read`, `write`, `list`, `delete`, `use`), and where.
         problem: what is wrong. Of the service's answer only its status and code are shown: the rest may be secret.
         remedy: what to do.
         refused: the service said no, so that nothing was done; otherwise the answer may have been lost.
@@ -404,8 +355,8 @@ class Problem(NamedTuple):
 
     Attributes:
         file: the table's path as it was given; empty for rows that come from no file.
-        row: the row as a spreadsheet numbers it, the header being row 1; for rows that come from no file, the
-            position counted from 1; None for the table as a whole.
+        row: the row as a spreadsheet numbers it, the header being row 1; for rows of no file, the position counted
+            from 1; None for the table as a whole.
         column: the column, or None where the fault is the row's as a whole.
         value: the text that was found there.
         expected: what is wrong and what would be right.
@@ -418,15 +369,11 @@ class Problem(NamedTuple):
     expected: str
 
     def __str__(self) -> str:
-        where = [self.file] if self.file else []
-        if self.row is not None:
-            where.append(f"row {self.row}")
-        place = " ".join(where)
-        if self.column is not None:
-            column = self.column or "without a name"
-            place += f", column {column}" if place else f"column {column}"
-        found = f" {shown(self.value)};" if self.value else ""
-        return f"{place}:{found} {self.expected}" if place else f"{found} {self.expected}".strip()
+        place = " ".join(filter(None, [self.file, "" if self.row is None else f"row {self.row}"]))
+        column = "" if self.column is None else f"column {self.column or 'without a name'}"
+        where = ", ".join(filter(None, [place, column]))
+        found = f"{shown(self.value)}; " if self.value else ""
+        return f"{where}: {found}{self.expected}" if where else found + self.expected
 
 
 class TaskTableError(DocidError, ValueError):
@@ -437,10 +384,8 @@ class TaskTableError(DocidError, ValueError):
         count: how many there are in all.
 
     Example:
-        >>> from docid import DraftTask, reserve_tasks
-        >>> list(reserve_tasks([DraftTask(task_id="t-1"), DraftTask(task_id=" t-2")], DraftTask))
-        Traceback (most recent call last):
-        docid.errors.TaskTableError: row 2, column draft_task_id: ' t-2'; white space at an end; expected the text ...
+        >>> print(TaskTableError([Problem("draft_tasks.csv", 12, "doc_id", "", "missing")]))
+        draft_tasks.csv row 12, column doc_id: missing
     """
 
     problems: Sequence[Problem]

@@ -7,8 +7,7 @@ whose prompt is sent again. With --run-id or --salt the rows have ids of their o
 from docid.cli.arguments import SALT, STORE, Arguments, UsageError, argument, make_output_arguments
 from docid.cli.inputs import check_table_output, choose_salt, find_document, find_table, open_store
 from docid.cli.output import Output
-from docid.core.ids import DOC_ID_EXPECTED, is_doc_id
-from docid.core.task import is_missing
+from docid.core.ids import DOC_ID_EXPECTED, is_doc_id, is_missing
 from docid.operations.curate.replay import replay
 from docid.tables.csvfile import Faults, read_columns
 

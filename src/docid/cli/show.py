@@ -11,8 +11,7 @@ from typing import Any
 from docid.cli.arguments import STORE, Arguments, UsageError, argument, one_of
 from docid.cli.inputs import find_document, open_store
 from docid.cli.output import Output, complain
-from docid.core.document import PART_FILES, Document, Part, timestamp
-from docid.core.metadata import shallow
+from docid.core.document import PART_FILES, Document, Part, shallow, timestamp
 from docid.store.stored import StoredDocument
 
 

@@ -1,28 +1,23 @@
-"""What a document is: a frozen value, checked when it is made. Pure, without I/O."""
+"""What a document is: a frozen value, checked when it is made, and the task row that it is made for."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 
+import orjson
 from attrs import field, frozen
 
 from docid._text import shown
-from docid.core.ids import check_doc_id, check_stage, check_text, plain
-from docid.core.metadata import check_metadata, shallow
+from docid.core.ids import DocId, check_doc_id, check_stage, check_text, plain
 from docid.core.stages import DEFAULT_STAGES, Stages
-from docid.core.task import reserved_id
-from docid.errors import InvalidDocument
+from docid.errors import InvalidDocument, InvalidName
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
     from pathlib import Path
-
-    from docid.core.task import TaskLike
-
-__all__ = ["Document"]
 
 FORMAT = "docid/document/1"
 
@@ -37,25 +32,61 @@ OUR_KEYS = ("format", "stage", "doc_id", "task_id", "parent_doc_id", "run_id", "
 Part = Literal["raw", "parsed", "prompt"]
 """A text of a document."""
 
+DEPTH = 250  # levels of lists and dicts in metadata; orjson writes 254
+
+
+class _Task(Protocol):
+    """The identity and lineage of a task row, apart from its stage."""
+
+    @property
+    def doc_id(self) -> str: ...
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def parent_doc_id(self) -> str | None: ...
+    @property
+    def doc_run_id(self) -> str | None: ...
+
+
+class _StageOfClass(_Task, Protocol):
+    stage: ClassVar[str]
+
+
+class _StageOfRow(_Task, Protocol):
+    @property
+    def stage(self) -> str: ...
+
+
+# What a document takes from a task row. Two protocols, because pyright keeps class variables and properties apart:
+# `stage: ClassVar[str] = "outline"` matches the first only, a plain `stage = "outline"` the second only.
+TaskLike = _StageOfClass | _StageOfRow
+
+
+def reserved_id(row: TaskLike) -> DocId:
+    """Return the doc id of a row; raise InvalidName where it has none yet, TypeError for what is no row."""
+    if not hasattr(row, "doc_run_id"):
+        raise TypeError(f"row: expected a row of a task table (TaskRow), got {type(row).__name__}")
+    if row.doc_id == "":
+        problem = f"the row of task {shown(row.task_id)} is not reserved"
+        raise InvalidName("doc_id", "", problem, "a row that went through reserve_tasks or 'docid reserve'")
+    return check_doc_id(row.doc_id)
+
+
+def source_of(row: Any) -> str:
+    """Return the `source_doc_id` of a row, a field of its type or another column; empty where there is none."""
+    source: str | None = getattr(row, "source_doc_id", None)
+    return source or str(getattr(row, "extra", {}).get("source_doc_id", ""))
+
 
 def file_of(part: str) -> str:
-    """Return the file of a part.
-
-    Raises:
-        ValueError: no such part.
-    """
+    """Return the file of a part; raise ValueError for any other text."""
     if part not in PART_FILES:
         raise ValueError(f"part: expected one of {', '.join(PART_FILES)}, got {part!r}")
     return PART_FILES[part]
 
 
 def check_content(text: str, argument: str) -> str:
-    """Return `text` if it may be stored: anything that UTF-8 can hold.
-
-    Raises:
-        InvalidDocument: it has a lone surrogate.
-        TypeError: it is no `str`.
-    """
+    """Return `text`; raise InvalidDocument where it has a lone surrogate, which UTF-8 cannot hold."""
     if not isinstance(text, str):
         raise TypeError(f"{argument}: expected a str, got {type(text).__name__}")
     if not text.isascii():
@@ -71,14 +102,7 @@ def check_content(text: str, argument: str) -> str:
 
 
 def check_moment(value: datetime) -> datetime:
-    """Return a moment in UTC.
-
-    Raises:
-        InvalidDocument: it has no time zone, or is in no year from 1 to 9999 in UTC.
-        TypeError: it is no datetime.
-    """
-    if type(value) is datetime and value.tzinfo is UTC:
-        return value
+    """Return a moment in UTC; raise InvalidDocument where it has no time zone, or no year from 1 to 9999 in UTC."""
     if not isinstance(value, datetime):
         raise TypeError(f"created_at: expected a datetime, got {type(value).__name__}")
     if value.tzinfo is None:
@@ -87,6 +111,69 @@ def check_moment(value: datetime) -> datetime:
         return value.astimezone(UTC)
     except OverflowError:
         raise InvalidDocument("created_at", f"{value.isoformat()} is in no year from 1 to 9999 in UTC") from None
+
+
+def check_metadata(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of `value`; raise InvalidDocument, with the path of the first fault, unless JSON gives it back."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"metadata: expected a mapping, got {type(value).__name__}")
+    copied = dict(value)
+    copy = _as_json(copied)
+    if copy is None or copy[0] != copied or is_too_deep(copied):
+        raise InvalidDocument(*_first_fault("metadata", copied))
+    return cast("dict[str, Any]", copy[0])
+
+
+def is_too_deep(value: Any, depth: int = DEPTH) -> bool:
+    """Return whether lists and dicts stand in each other deeper than this: than a record may have them."""
+    level = [value]
+    for _ in range(depth):
+        children = (child for each in level for child in (each.values() if isinstance(each, dict) else each))
+        # Each once: what holds itself would double with every level.
+        level = list({id(child): child for child in children if isinstance(child, (dict, list))}.values())
+        if not level:
+            return False
+    return True
+
+
+def shallow(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return metadata as the standard library can write it: values that an old record nests too deeply are cut."""
+    if not is_too_deep(metadata):
+        return metadata
+    return {key: f"(more than {DEPTH} deep)" if is_too_deep(each) else each for key, each in metadata.items()}
+
+
+def _as_json(value: Any) -> tuple[Any] | None:
+    """Return a 1-tuple of `value` as it comes back from JSON; None where JSON cannot hold it at all."""
+    try:
+        return (orjson.loads(orjson.dumps(value)),)
+    except (TypeError, ValueError):
+        return None
+
+
+def _first_fault(path: str, value: Any) -> tuple[str, str]:
+    """Return the path to what JSON does not give back equal in `value`, and what is wrong with it."""
+    if is_too_deep(value):
+        return path, f"lists and dicts more than {DEPTH} deep; expected less"
+    while True:
+        children: list[tuple[str, Any]] = []
+        if isinstance(value, dict):
+            for key in value:
+                if type(key) is not str or _as_json(key) is None:
+                    return path, f"the key {shown(key)}; expected keys of text"
+            children = [(f"{path}.{key}", child) for key, child in value.items()]
+        elif isinstance(value, list):
+            children = [(f"{path}[{position}]", child) for position, child in enumerate(value)]
+        for place, child in children:
+            copy = _as_json(child)
+            if copy is None or copy[0] != child:
+                path, value = place, child
+                break
+        else:
+            return path, (
+                f"{shown(value)} of type {type(value).__name__} does not come back equal from JSON; expected text, "
+                f"finite numbers (integers of 64 bits), booleans, None, and lists and dicts of these"
+            )
 
 
 @frozen(kw_only=True, repr=False)

@@ -37,28 +37,14 @@ LEVELS: dict[str, Literal["error", "warning"]] = {
 }
 """Every code there is, and its level; an `error` is about a row that cannot be run, or a document not to be used."""
 
-
-ChangeOutcome = Literal[
-    "copied",
-    "updated",
-    "same",
-    "conflict",
-    "refused",
-    "migrate",
-    "set",
-    "current",
-    "leave",
-    "absent",
-    "empty",
-    "unnamed",
-]
+CopyOutcome = Literal["copied", "updated", "same", "conflict", "refused"]
+MigrateOutcome = Literal["migrate", "set", "current", "leave", "absent", "empty", "unnamed"]
+ChangeOutcome = CopyOutcome | MigrateOutcome
 """What became of a document. See `Change`."""
 
 
 class Finding(NamedTuple):
     """Something that is wrong in a store or a table, where, and what to do about it.
-
-    An audit and a scan yield findings; their codes are stable. What an operation did is a `Change`.
 
     Attributes:
         code: what kind of fault it is, one of `LEVELS`; stable, for programs.
@@ -68,9 +54,9 @@ class Finding(NamedTuple):
         where: the path, or file and row.
         message: what is wrong.
         hint: what to do about it; empty where the message says it.
-        action: what `docid repair` does about it. `quarantine`: it moves it aside. `settle`: it finishes or rolls back
-            an interrupted replace. None: it leaves that to people.
-        expected: the record that it was seen beside: where another one is there by now, repair does nothing.
+        action: what `docid repair` does: `quarantine` moves it aside, `settle` finishes or rolls back an interrupted
+            replace, None leaves it to people.
+        expected: the record beside it; repair does nothing where another one is there by now.
 
     Example:
         >>> finding = Finding("torn-document", "draft", "d1", "t-1", "docs/draft/d1", "no raw.txt", "docid repair")
@@ -113,25 +99,19 @@ class Finding(NamedTuple):
 class Change(NamedTuple):
     """What an operation did to one document, or would do: the result of copy, migrate and backfill.
 
-    A `Finding` says what is wrong; a `Change` says what became of a document.
-
     Attributes:
-        outcome: what became of it.
-
-            copy: `copied`: it is new in the target. `updated`: an earlier version was there. `same`: it was there,
-            byte for byte. `conflict`: another document has its id. `refused`: it is damaged, or the target cannot
-            hold it.
-
-            migrate and backfill: `migrate`: it gets a record of the current format. `set`: it gets a key. `current`:
-            there is nothing to do. `leave`: it cannot be done. `absent`: there is no such document. `empty`: the table
-            has no value for it. `unnamed`: a row of the table has no doc id.
+        outcome: of copy: `copied` (new in the target), `updated` (an earlier version was there), `same` (it was there,
+            byte for byte), `conflict` (another document has its id), `refused` (it is damaged, or the target cannot
+            hold it). Of migrate and backfill: `migrate` (it gets a record of the current format), `set` (it gets a
+            key), `current` (nothing to do), `leave` (it cannot be done), `absent` (no such document), `empty` (the
+            table has no value for it), `unnamed` (a row of the table has no doc id).
         stage, doc_id: the document.
         task_id: its task, where that is known.
         location: where it is; for a copy, in the target.
         message: what was set or left out, or why nothing was done.
         done: whether something was written; false in a plan.
         warning: what differs between the document and the table; the document's value stays.
-        error: the error behind the message, where one was raised.
+        error: the error behind the message, if there is one.
         sources: where the values come from that the old record did not have.
 
     Example:
@@ -165,8 +145,7 @@ class StageFacts(NamedTuple):
         written: those whose document is in the store, of the row's lineage.
         pending: those whose document is not there: a run makes it.
         parents_pending: those whose parent is reserved, and not there yet.
-        underived: those whose doc id does not come from the row (its task, and the run id and salt that it notes): a
-            run or salt that was not noted, or another system's id.
+        underived: those whose doc id does not come from the row's task, run id and salt.
         documents: the documents in the store.
         parsed_missing: those of them without a parsed text.
 

@@ -1,8 +1,7 @@
 """The names of documents: the `docid/1` scheme, pure functions without I/O.
 
-The derivation is specified in `docs/ids.md` and frozen: a given stage, task id, run id and salt have the same id on
-every platform and in every release, for good. Which texts are refused depends on the Python in one case: its Unicode
-data decides what is in NFC, and newer data knows more characters.
+The derivation is specified in `docs/ids.md` and frozen. Which texts are refused depends on the Python in one case: its
+Unicode data decides what is in NFC.
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ from docid.errors import DuplicateTaskId, InvalidName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-__all__ = ["DocId", "collision_probability", "is_doc_id", "reserve_doc_id", "reserve_doc_ids"]
 
 DocId = NewType("DocId", str)
 """A text that is known to be a doc id, as `reserve_doc_id` gives it or `is_doc_id` has checked it."""
@@ -50,25 +47,18 @@ _SURROGATE = "[\ud800-\udfff]"
 _NFC_EXPECTED = "the text, or its table, saved in Unicode normal form NFC (unicodedata.normalize('NFC', text))"
 
 
-@lru_cache(maxsize=256)  # a pipeline has a few stages and asks about them for every row
-def _is_stage(stage: str) -> bool:
-    return _STAGE.match(stage) is not None
-
-
 def plain(text: str) -> str:
     """Return `text` as a `str` and nothing else: an enum member, say, prints as another text than it equals."""
     return text if type(text) is str else str.__str__(text)
 
 
-def check_stage(stage: str, argument: str = "stage") -> str:
-    """Return `stage` if it may name a stage.
+@lru_cache(maxsize=256)  # a pipeline has a few stages and asks about them for every row
+def _is_stage(stage: str) -> bool:
+    return _STAGE.match(stage) is not None
 
-    Raises:
-        InvalidName: it may not.
-        TypeError: it is no `str`.
-    """
-    if type(stage) is str and _is_stage(stage):
-        return stage
+
+def check_stage(stage: str, argument: str = "stage") -> str:
+    """Return `stage`; raise InvalidName if it may not name a stage, TypeError if it is no `str`."""
     if not isinstance(stage, str):
         raise TypeError(f"{argument}: expected a str, got {type(stage).__name__}")
     if not _is_stage(stage):
@@ -77,12 +67,7 @@ def check_stage(stage: str, argument: str = "stage") -> str:
 
 
 def check_doc_id(doc_id: str, argument: str = "doc_id") -> DocId:
-    """Return `doc_id` as a `DocId` if it may name a document.
-
-    Raises:
-        InvalidName: it may not.
-        TypeError: it is no `str`.
-    """
+    """Return `doc_id`; raise InvalidName if it may not name a document, TypeError if it is no `str`."""
     if not isinstance(doc_id, str):
         raise TypeError(f"{argument}: expected a str, got {type(doc_id).__name__}")
     if not DOC_ID.match(doc_id):
@@ -90,33 +75,27 @@ def check_doc_id(doc_id: str, argument: str = "doc_id") -> DocId:
     return DocId(plain(doc_id))
 
 
-def refuse_text(names: object, argument: str, kind: str) -> None:
-    """Refuse one text where several are expected: its characters would be taken for them.
+def is_missing(text: str) -> bool:
+    """Return whether the text of an id's cell means that there is no id: blank, `nan`, `null` or `none`."""
+    return text.strip().lower() in {"", "nan", "null", "none"}
 
-    Raises:
-        TypeError: it is one text.
-    """
+
+def refuse_text(names: object, argument: str, kind: str) -> None:
+    """Raise TypeError for one text where several are expected: its characters would be taken for them."""
     if isinstance(names, str):
         raise TypeError(f"{argument}: expected an iterable of {kind}, got the str {shown(names)}")
 
 
 def check_text(text: str, argument: str) -> str:
-    """Return `text` if it may stand as a task id, a run id or a salt.
-
-    Raises:
-        InvalidName: it is empty, has white space at an end, a control character or a lone surrogate, or is
-            not in NFC.
-        TypeError: it is no `str`.
-    """
+    """Return `text`; raise InvalidName if it may be no task id, run id or salt, TypeError if it is no `str`."""
     # Nearly every real name is printable ASCII, where only blanks at the ends can be wrong.
     if type(text) is str and text.isascii() and text.isprintable() and text.strip() == text != "":
         return text
     if not isinstance(text, str):
         raise TypeError(f"{argument}: expected a str, got {type(text).__name__}")
     if not text:
-        raise InvalidName(
-            argument, text, "empty", "some text" + ("" if argument.startswith("task_id") else ", or None")
-        )
+        expected = "some text" if argument.startswith("task_id") else "some text, or None"
+        raise InvalidName(argument, text, "empty", expected)
     if re.search(_BLANK_AT_AN_END, text):
         raise InvalidName(argument, text, "white space at an end", "the text without it")
     if found := re.search(_CONTROL, text):
@@ -126,6 +105,14 @@ def check_text(text: str, argument: str) -> str:
     if not is_normalized("NFC", text):
         raise InvalidName(argument, text, "not in NFC", _NFC_EXPECTED)
     return plain(text)
+
+
+def check_run_and_salt(run_id: str | None, salt: str | None) -> None:
+    """Raise InvalidName if a run id or salt is given that `check_text` refuses."""
+    if run_id is not None:
+        check_text(run_id, "run_id")
+    if salt is not None:
+        check_text(salt, "salt")
 
 
 def reserve_doc_id(stage: str, task_id: str, run_id: str | None = None, salt: str | None = None) -> DocId:
@@ -153,13 +140,9 @@ def reserve_doc_id(stage: str, task_id: str, run_id: str | None = None, salt: st
         >>> reserve_doc_id("draft", "combo-1__outline-v2__sonnet-4", salt="second try")
         'kdrk6e9492v7qy19'
     """
-    if type(stage) is not str or not _is_stage(stage):
-        check_stage(stage)
+    check_stage(stage)
     check_text(task_id, "task_id")
-    if run_id is not None:
-        check_text(run_id, "run_id")
-    if salt is not None:
-        check_text(salt, "salt")
+    check_run_and_salt(run_id, salt)
     return derive(stage, task_id, run_id, salt)
 
 
@@ -179,23 +162,19 @@ def reserve_doc_ids(
     """
     refuse_text(task_ids, "task_ids", "task ids")
     check_stage(stage)
-    if run_id is not None:
-        check_text(run_id, "run_id")
-    if salt is not None:
-        check_text(salt, "salt")
-    names = list(task_ids)
-    for position, task_id in enumerate(names):
+    check_run_and_salt(run_id, salt)
+    first: dict[str, int] = {}
+    for position, task_id in enumerate(task_ids):
         check_text(task_id, f"task_ids[{position}]")
-    if len(set(names)) != len(names):
-        raise _duplicate(names)
-    return [derive(stage, task_id, run_id, salt) for task_id in names]
+        if first.setdefault(task_id, position) != position:
+            raise DuplicateTaskId(task_id, (first[task_id], position))
+    return [derive(stage, task_id, run_id, salt) for task_id in first]
 
 
 def is_doc_id(text: object) -> TypeGuard[DocId]:
     """Return whether `text` may name a document: 1 to 64 of `[a-z0-9_-]`, first a letter or digit, no device name.
 
-    This admits what `reserve_doc_id` gives and the ids of other systems; it does not say who made the id, nor
-    whether the document exists.
+    This admits what `reserve_doc_id` gives and the ids of other systems.
 
     Example:
         >>> is_doc_id("dyqgt4ths788xgx8"), is_doc_id("4a2wetfbrppa1fta"), is_doc_id(".."), is_doc_id("nul")
@@ -233,14 +212,6 @@ def derive(stage: str, task_id: str, run_id: str | None, salt: str | None) -> Do
     digest = sha256(dumps((SCHEME, stage, task_id, run_id, salt))).digest()
     # A call of DocId, which only returns its argument, would cost a tenth of the whole.
     return _FIRST_OF_BYTE[digest[0]] + digest[1:16].translate(_REST_OF_BYTE).decode()  # type: ignore[return-value]
-
-
-def _duplicate(names: list[str]) -> DuplicateTaskId:
-    first: dict[str, int] = {}
-    for position, name in enumerate(names):
-        if first.setdefault(name, position) != position:
-            return DuplicateTaskId(name, (first[name], position))
-    raise AssertionError("no duplicate")  # pragma: no cover  - the caller has counted one
 
 
 def _same_character(alphabet: int) -> float:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from docid.core.document import Document
     from docid.core.record import Record
 
-__all__ = ["BatchError", "Outcome", "Policy", "WriteResult"]
-
 Policy = Literal["fail", "keep", "replace"]
 """What a write does where other text of the same lineage is there."""
 
@@ -52,15 +50,13 @@ class WriteResult:
         outcome: created, unchanged, kept, replaced or completed.
         stage, doc_id: the document.
         location: where it is, as text; `path` is the same as a `pathlib.Path`.
-        metadata_differs: the stored run id or metadata are not those that were given; nothing was changed about
-            that.
-        missing_parts: the parts that were given and that the stored document lacks, where these are all that
-            differs: `store.add_part` completes it.
+        metadata_differs: whether the stored run id or metadata differ from those given; they were left unchanged.
+        missing_parts: the parts that the stored document lacks, where nothing else differs: `store.add_part` adds
+            them.
 
     Example:
         >>> from docid import DocsStore, Document
-        >>> from docid.backends import MemoryBackend
-        >>> store = DocsStore(MemoryBackend())
+        >>> store = DocsStore("memory://")
         >>> draft = Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once")
         >>> store.write(draft).outcome, store.write(draft).outcome
         (<Outcome.CREATED: 'created'>, <Outcome.UNCHANGED: 'unchanged'>)
@@ -127,7 +123,7 @@ class BatchError(DocidError):
         return "\n  ".join(lines)
 
 
-def judge(  # noqa: PLR0917 - what is to be written, and what is there
+def judge(  # noqa: PLR0917 - what to write, and what is there
     document: Document,
     parts: Mapping[str, bytes],
     there: Record,
@@ -135,21 +131,13 @@ def judge(  # noqa: PLR0917 - what is to be written, and what is there
     location: str,
     if_exists: Policy,
 ) -> tuple[WriteResult, tuple[str, ...]]:
-    """Answer a write by the table of outcomes; return also which parts differ. `replaced` is still to be done.
+    """Return the result of a write by the table of outcomes, and which parts differ. `replaced` is still to be done.
 
-    Args:
-        document: what is to be written.
-        parts: the bytes of its part files.
-        there: the record of the document that has its id.
-        held: the bytes of that document's part files.
-        location: where that document is.
-        if_exists: as for `DocsStore.write`.
-
-    Raises:
-        LineageConflict, ContentConflict, UnreadableDocument: as `DocsStore.write`.
+    `parts` are the part files of the document to write, `held` those of the document that is there. It raises what
+    `DocsStore.write` does.
     """
     stage, doc_id = document.stage, document.doc_id
-    check_lineage(there, stage, doc_id, document.task_id, document.parent_doc_id, location)
+    check_lineage(there, document, stage, doc_id, location)
     differing = tuple(part for part, name in PART_FILES.items() if held.get(name) != parts.get(name))
     metadata_differs = there.run_id != document.run_id or _as_text(there.metadata) != _as_text(document.metadata)
     result = WriteResult(Outcome.UNCHANGED, stage, doc_id, location)
@@ -161,14 +149,7 @@ def judge(  # noqa: PLR0917 - what is to be written, and what is there
         return evolve(result, metadata_differs=metadata_differs), ()
     missing = differing if all(PART_FILES[part] not in held for part in differing) else ()
     if if_exists == "fail":
-        raise ContentConflict(
-            stage=stage,
-            doc_id=doc_id,
-            task_id=there.task_id,
-            parts=differing,
-            missing_parts=missing,
-            location=location,
-        )
+        raise ContentConflict(stage, doc_id, location, there.task_id, differing, missing)
     kept = evolve(result, outcome=Outcome.KEPT, metadata_differs=metadata_differs, missing_parts=missing)
     return kept, differing
 

@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from docid._text import shown, visible
-from docid.core.document import FORMAT, OUR_KEYS, PART_FILES, Document, check_moment
-from docid.core.metadata import check_metadata
+from docid.core.document import ALL_FILES, FORMAT, OUR_KEYS, PART_FILES, Document, check_metadata, check_moment
 from docid.errors import InvalidDocument
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 RECORD_FILE = "metadata.json"
-_NAME_SHOWN = 150  # characters of another document's name, in a message
 
 
 def nonce() -> str:
@@ -42,26 +40,17 @@ class PartEntry(NamedTuple):
 
     @classmethod
     def from_json(cls, entry: Any) -> PartEntry:
-        """Return the entry that stands in a record so.
-
-        Raises:
-            KeyError, TypeError: it is none.
-        """
-        size, digest = entry["bytes"], entry["sha256"]
-        if type(size) is not int or type(digest) is not str:
-            raise TypeError(f"bytes is {shown(size)}, sha256 is {shown(digest)}")
-        return tuple.__new__(cls, (size, digest))  # a third of what calling the class costs
+        """Return an entry of a record; raise KeyError or TypeError if it is none."""
+        return cls(_typed(entry, "bytes", int), _typed(entry, "sha256", str))
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry as it stands in the record."""
         return {"bytes": self.size, "sha256": self.sha256}
 
     def find_fault(self, data: bytes | None, *, verify: bool = True) -> tuple[str, str] | None:
-        """Return what is wrong with the bytes that were found for this entry, as code and text; None where nothing is.
+        """Return what is wrong with the bytes of a file, as code and text; None where nothing is.
 
-        Args:
-            data: the bytes, or None where there is no such file.
-            verify: compare the hash as well as the size.
+        `data` is None where there is no such file. With `verify` the hash counts as well as the size.
         """
         if data is None:
             return "torn-document", "listed in the record, but not there"
@@ -73,13 +62,13 @@ class PartEntry(NamedTuple):
 
 
 class Record(NamedTuple):
-    """The record of a stored document, `metadata.json`: what is known of it without its texts.
+    """The record of a stored document, `metadata.json`.
 
     Attributes:
         data: the whole JSON object, as it is stored.
         task_id, parent_doc_id, run_id, created_at: as in `Document`. In a legacy record None means unknown.
-        files: the part files and what is said of them; empty for a legacy record, which lists none.
-        legacy: the record of an older system (no `format` of docid's).
+        files: the entries of the part files by name; a legacy record has none.
+        legacy: whether an older system wrote it (no `format` of docid's).
     """
 
     data: dict[str, Any]
@@ -94,39 +83,17 @@ class Record(NamedTuple):
     def from_document(cls, document: Document, nonce: str) -> tuple[Record, dict[str, bytes]]:
         """Return the record to store for a document, and the bytes of its part files by file name.
 
-        Args:
-            document: the document.
-            nonce: a text that no other write uses; a writer knows its own record by it.
+        A writer knows its own record by the `nonce`.
         """
-        contents, files, listed = {}, {}, {}
-        for name, text in zip(
-            PART_FILES.values(), (document.raw_text, document.parsed_text, document.prompt_text), strict=True
-        ):
-            if text is not None:
-                contents[name] = content = text.encode()
-                files[name] = PartEntry.of(content)
-                listed[name] = files[name].to_json()
-        metadata = document.metadata
+        contents = {PART_FILES[part]: text.encode() for part, text in document.parts().items()}
+        files = {name: PartEntry.of(content) for name, content in contents.items()}
         own = document.own_keys()
-        if metadata:
-            # A frozen value holds a dict that is not: what was put there since is looked at again.
-            metadata = check_metadata(metadata)
-            document.find_repeated_keys(own)
-        data = {
-            **own,
-            "files": listed,
-            "docid": {"nonce": nonce},
-            **metadata,
-        }
-        record = cls(
-            data,
-            document.task_id,
-            document.parent_doc_id,
-            document.run_id,
-            document.created_at,
-            files,
-            False,
-        )
+        # A frozen value holds a dict that is not: what was put there since is looked at again.
+        metadata = check_metadata(document.metadata)
+        document.find_repeated_keys(own)
+        listed = {name: entry.to_json() for name, entry in files.items()}
+        data = {**own, "files": listed, "docid": {"nonce": nonce}, **metadata}
+        record = cls(data, document.task_id, document.parent_doc_id, document.run_id, document.created_at, files, False)
         return record, contents
 
     @classmethod
@@ -139,7 +106,6 @@ class Record(NamedTuple):
         try:
             record = orjson.loads(data)
         except orjson.JSONDecodeError as error:
-            # What Python's own json writes and reads, and JSON does not know: NaN, a BOM, half a surrogate pair.
             record = _lenient_json(data)
             if not isinstance(record, dict) or str(record.get("format")).startswith("docid/"):
                 raise InvalidDocument(RECORD_FILE, f"not JSON ({error})") from None
@@ -148,16 +114,18 @@ class Record(NamedTuple):
         kind = record.get("format")
         if kind != FORMAT:
             if not isinstance(kind, str) or not kind.startswith("docid/"):
-                return cls._from_legacy(record)
+                known = {key: value for key, value in record.items() if isinstance(value, str) and value}
+                lineage = known.get("task_id"), known.get("parent_doc_id"), known.get("run_id")
+                return cls(record, *lineage, None, {}, True)
             raise InvalidDocument("format", f"{shown(kind)}, which is not {FORMAT!r}: a later docid wrote it")
         if record.get("stage") != stage or record.get("doc_id") != doc_id:
             name = f"{record.get('stage')}/{record.get('doc_id')}"
-            raise InvalidDocument("doc_id", f"its record is that of {visible(name[:_NAME_SHOWN])}")
+            raise InvalidDocument("doc_id", f"its record is that of {visible(name[:150])}")
         try:
             files = {name: PartEntry.from_json(entry) for name, entry in _typed(record, "files", dict).items()}
             files[PART_FILES["raw"]]  # always there
             _typed(record, "docid", dict)
-            fields = (
+            return cls(
                 record,
                 _typed(record, "task_id", str),
                 None if record["parent_doc_id"] is None else _typed(record, "parent_doc_id", str),
@@ -168,12 +136,6 @@ class Record(NamedTuple):
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidDocument(RECORD_FILE, f"not a record of {FORMAT}: {error}") from None
-        return tuple.__new__(cls, fields)  # as for its files
-
-    @classmethod
-    def _from_legacy(cls, record: dict[str, Any]) -> Record:
-        known = {key: value for key, value in record.items() if isinstance(value, str) and value}
-        return cls(record, known.get("task_id"), known.get("parent_doc_id"), known.get("run_id"), None, {}, True)
 
     def to_bytes(self) -> bytes:
         """Return the record as it is stored: one JSON object, UTF-8, indented by two."""
@@ -194,22 +156,21 @@ class Record(NamedTuple):
 
     def with_part(self, name: str, data: bytes, nonce: str) -> Record:
         """Return this record with one more part file; all other keys as they were."""
-        files = {**self.files, name: PartEntry.of(data)}
-        in_order = {file: files[file] for file in sorted(files, key=_part_order)}
+        entry = PartEntry.of(data)
+        files, listed = {**self.files, name: entry}, {**self.data["files"], name: entry.to_json()}
+        # As in a new record: the parts of this release in their order, then those of a later one.
+        order = [file for file in ALL_FILES if file in files] + [file for file in files if file not in ALL_FILES]
         changed = {
             **self.data,
-            "files": {
-                file: {**self.data["files"].get(file, {}), **entry.to_json()} for file, entry in in_order.items()
-            },
+            "files": {file: listed[file] for file in order},
             "docid": {**self.data["docid"], "nonce": nonce},
         }
-        return self._replace(data=changed, files=in_order)
+        return self._replace(data=changed, files={file: files[file] for file in order})
 
     def document(self, stage: str, doc_id: str, texts: Mapping[str, str]) -> Document:
         """Return the `Document` of this record and its texts, by file name. What was stored is not checked again."""
         document = Document.__new__(Document)
-        # As unpickling does it: the checks of the constructor are for what comes from outside, and would refuse
-        # what an older system wrote (no task id, keys that have become docid's own).
+        # As unpickling does it: the constructor would refuse what an older system wrote.
         document.__setstate__(  # type: ignore[attr-defined]
             {
                 "stage": stage,
@@ -228,17 +189,13 @@ class Record(NamedTuple):
 
 
 def _lenient_json(data: bytes) -> Any:
+    """Return what Python's own json reads, and JSON does not know: NaN, a BOM, half a surrogate pair."""
     import json  # noqa: PLC0415 - seldom needed
 
     try:
         return json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return None
-
-
-def _part_order(name: str) -> int:
-    names = list(PART_FILES.values())
-    return names.index(name) if name in names else len(names)
 
 
 def _typed(record: Any, key: str, kind: type) -> Any:

@@ -13,8 +13,6 @@ from docid.errors import InvalidName
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["DEFAULT_STAGES", "Stages"]
-
 
 def _declared(parents: Mapping[str, str | None]) -> dict[str, str | None]:
     if not isinstance(parents, Mapping):
@@ -137,11 +135,7 @@ class Stages:
 
 
 def check_stages(stages: Stages) -> Stages:
-    """Return `stages` if that is what they are.
-
-    Raises:
-        TypeError: they are something else.
-    """
+    """Return `stages`; raise TypeError if they are something else, as a list of names."""
     if not isinstance(stages, Stages):
         raise TypeError(f"stages: expected Stages, as Stages.chain('draft', 'essay'), got {type(stages).__name__}")
     return stages

@@ -17,12 +17,10 @@ except ImportError as error:  # pragma: no cover  - tested in an environment wit
     raise ImportError("docid.frames needs narwhals: pip install 'docid-store[frames]'") from error
 
 from docid._text import shown, utf8
-from docid.core.document import PART_FILES
+from docid.core.document import PART_FILES, shallow
 from docid.core.findings import FIELDS
-from docid.core.ids import check_stage, reserve_doc_ids
-from docid.core.metadata import shallow
+from docid.core.ids import check_stage, is_missing, reserve_doc_ids
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
-from docid.core.task import is_missing
 from docid.errors import DocidError, Problem, StoreUnavailable, TaskTableError
 from docid.operations.curate.scores import Score
 from docid.store.scanning import scan

@@ -1,4 +1,4 @@
-"""The store: the rules of writing and reading documents, over a backend that keeps their bytes."""
+"""The store: writing and reading documents, over a backend that keeps their bytes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import evolve
 
-from docid.core.document import ALL_FILES, Document, check_content, file_of
-from docid.core.ids import check_doc_id, check_text
+from docid.core.document import ALL_FILES, Document, check_content, file_of, reserved_id, source_of
+from docid.core.ids import check_doc_id, check_text, is_missing
 from docid.core.lineage_rules import check_lineage, find_unsaid, is_other_lineage
 from docid.core.outcomes import Outcome, WriteResult, not_migrated
 from docid.core.record import nonce
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
-from docid.core.task import is_missing, reserved_id, source_of
 from docid.errors import (
     ContentConflict,
     DocidError,
@@ -25,7 +24,8 @@ from docid.errors import (
     UnreadableDocument,
 )
 from docid.store.backends.base import TURNS
-from docid.store.opening import open_backend
+from docid.store.backends.local.backend import LocalBackend
+from docid.store.backends.memory import MemoryBackend
 from docid.store.stored import StoredDocument, without_later_parts
 from docid.store.writing import Writer, exists
 
@@ -33,33 +33,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from docid.core.document import Part
+    from docid.core.document import Part, TaskLike
     from docid.core.findings import Finding
     from docid.core.outcomes import Policy
-    from docid.core.task import TaskLike
     from docid.store.ancestry import Lineage
     from docid.store.backends.base import Backend
 
-__all__ = ["DocsStore"]
 
 _COUNTED = 10_000  # documents of a stage that a notebook counts
-_ASKED = 1_000  # the same of a backend that is asked over a network: one request
+_ASKED = 1_000  # the same over a network: one request
 
 
 class DocsStore:
-    """A store of documents: `<root>/<stage>/<doc_id>/`, or the same in another home.
+    """A store of documents: `<root>/<stage>/<doc_id>/`, or the same in another backend.
 
-    It holds no state but its settings: any number of stores, threads and processes may use one root. It pickles,
-    for worker pools, where its backend does.
+    Any number of stores, threads and processes may use one root. A store pickles, for worker pools, where its backend
+    does.
 
     Args:
-        root: the directory of the stages, which need not exist yet and then is an empty store; or the URL of an object
-            store, `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix` (extra `objects`); `memory://` is
-            one in this process, `file:///directory` a directory. Or a `Backend` (`docid.backends.MemoryBackend()`).
-        stages: the stages of the pipeline, and which comes from which.
-        durability: `"full"`: what is written survives a power cut. `"none"`: it survives the end of the process,
-            and costs a tenth. Whole or absent it is in both. For a `root` that is a directory; elsewhere the service
-            decides.
+        root: the directory of the stages, which need not exist yet; or the URL of an object store, `s3://bucket/prefix`,
+            `gs://bucket/prefix`, `az://container/prefix` (extra `objects`), `memory://` or `file:///directory`; or a
+            `Backend`.
+        stages: the stages of the pipeline.
+        durability: `"full"`: what is written survives a power cut. `"none"`: it survives the end of the process, and
+            costs a tenth. With both it is whole or absent. For a directory; elsewhere the service decides.
         options: for a URL, what `obstore.store.from_url` takes beside it: `endpoint`, `region`, `client_options` and
             so on. What is not given comes from the environment.
         in_flight: for a URL, how many requests are under way at once in work on many documents; 32 if not given.
@@ -71,8 +68,7 @@ class DocsStore:
 
     Example:
         >>> from docid import Document, DocsStore, reserve_doc_id
-        >>> from docid.backends import MemoryBackend
-        >>> store = DocsStore(MemoryBackend())
+        >>> store = DocsStore("memory://")
         >>> doc_id = reserve_doc_id("draft", "t-1")
         >>> store.write(Document(stage="draft", doc_id=doc_id, task_id="t-1", raw_text="Once.")).outcome
         <Outcome.CREATED: 'created'>
@@ -92,7 +88,7 @@ class DocsStore:
         if durability not in {"full", "none"}:
             raise ValueError(f"durability: expected 'full' or 'none', got {durability!r}")
         if isinstance(root, (str, os.PathLike)):
-            self.backend: Backend = open_backend(root, durability, options, in_flight)
+            self.backend: Backend = _open_backend(root, durability, options, in_flight)
         elif options is not None or in_flight is not None:
             raise ValueError("options, in_flight: expected None with a Backend, which has its own")
         elif callable(getattr(root, "create", None)):
@@ -118,7 +114,6 @@ class DocsStore:
         return _html.box(f"DocsStore {_html.name(self.root)}", _html.element("table", *rows))
 
     def _count(self, stage: str) -> str:
-        """Return how many documents a stage has, as a notebook shows it."""
         from docid import _html  # noqa: PLC0415 - as above
 
         most = _ASKED if self.backend.loads_whole else _COUNTED
@@ -142,19 +137,11 @@ class DocsStore:
         return self.backend.path(*self._check_name(stage, doc_id))
 
     def location(self, stage: str, doc_id: str) -> str:
-        """Return the same as text: a path, or the URL of an object.
-
-        Raises:
-            InvalidName: none of the store's stages, or no doc id.
-        """
+        """Return the same as text: a path, or the URL of an object. Raises as `path` does."""
         return self.backend.location(*self._check_name(stage, doc_id))
 
     def exists(self, stage: str, doc_id: str) -> bool:
-        """Return whether a committed document of that stage and id is there; its record is not judged.
-
-        Raises:
-            InvalidName: none of the store's stages, or no doc id.
-        """
+        """Return whether a committed document of that name exists; its record is not read. Raises as `path` does."""
         return exists(self.backend, *self._check_name(stage, doc_id))
 
     def open(self, stage: str, doc_id: str, *, verify: bool = False) -> StoredDocument:
@@ -165,7 +152,7 @@ class DocsStore:
             verify: read its parts now, and compare sizes and SHA-256 with the record's.
 
         Raises:
-            DocumentNotFound: it is not there (a `LookupError`); the error says which stages hold that id.
+            DocumentNotFound: it is not there (a `LookupError`).
             UnreadableDocument: something stands there that is no whole document.
             InvalidName: none of the store's stages, or no doc id.
         """
@@ -175,10 +162,9 @@ class DocsStore:
         return document
 
     def read(self, stage: str, doc_id: str, *, verify: bool = False) -> Document:
-        """Return a document whole, as it was written: lineage, metadata and every text, character for character.
+        """Return a document whole, as it was written. Raises as `open` does.
 
-        The sizes of its parts are compared with the record, and with `verify` their SHA-256 too. Raises as `open`
-        does.
+        docid compares the sizes of its parts with the record, and with `verify` their SHA-256 too.
         """
         # Record and texts by one call of the backend are of one version, whatever others write meanwhile.
         return self._find(*self._check_name(stage, doc_id), ALL_FILES).read(verify=verify)
@@ -186,8 +172,7 @@ class DocsStore:
     def ids(self, stage: str) -> Iterator[str]:
         """Return the doc ids of a stage as a stream, in no order, opening nothing.
 
-        Where somebody left a directory without a record, its name is among them. What another process replaces at
-        that moment is among them too, and may come twice.
+        Directories without a record are among them. What another process replaces meanwhile may come twice.
 
         Raises:
             InvalidName: none of the store's stages.
@@ -211,14 +196,13 @@ class DocsStore:
     ) -> Iterator[StoredDocument | Finding]:
         """Return what `documents` does, and what is wrong in the stage as findings instead of errors.
 
-        A stream, in no order; one faulty document, or a directory that cannot be read, does not end it. The audit
-        and `docid repair` stand on it.
+        A stream, in no order; one faulty document, or a directory that cannot be read, does not end it.
 
         Args:
             stage: the stage.
             verify: compare the SHA-256 of every part with its record's, not only its size.
-            stale_after: what a writer may still be at is passed over: temporary and uncommitted directories that
-                were touched in the last so many seconds.
+            stale_after: seconds; temporary and uncommitted directories younger than this may belong to a writer, and
+                are passed over.
 
         Raises:
             InvalidName: none of the store's stages.
@@ -242,8 +226,7 @@ class DocsStore:
             later = StoredDocument.load(self.backend, stage, doc_id)
         for stored in self.backend.history(stage, doc_id, ALL_FILES):
             try:
-                version = StoredDocument(self.backend, stage, doc_id, stored, ALL_FILES)
-                version = without_later_parts(version, later)
+                version = without_later_parts(StoredDocument(self.backend, stage, doc_id, stored, ALL_FILES), later)
                 # What is left of another lineage that had the id is none of this document's versions.
                 if later is not None and is_other_lineage(version.facts, later.facts):
                     return
@@ -252,20 +235,17 @@ class DocsStore:
             except UnreadableDocument as error:
                 problem = f"a version in its history, not the document itself: {error.problem}"
                 remedy = "docid repair --purge --history deletes old versions"
-                raise UnreadableDocument(
-                    stage, doc_id, error.location, problem, remedy, error.task_id, error.code
-                ) from None
+                where = stage, doc_id, error.location
+                raise UnreadableDocument(*where, problem, remedy, error.task_id, error.code) from None
             later = version
 
     def lineage(self, stage: str, doc_id: str, *, descendants: bool = True) -> Lineage:
-        """Return what a document was made from, and what was made from it, as the records say.
-
-        Ancestors are looked up one by one, by path. Descendants are found in one pass over the records of all stages
-        that come from this one, so that it takes as long as to list them. Texts are not read.
+        """Return what a document was made from, and what was made from it, as the records say. Texts are not read.
 
         Args:
             stage, doc_id: the document.
-            descendants: look for them; with False the ancestors alone.
+            descendants: look for them, in one pass over the records of all stages that come from this one; with False
+                return the ancestors alone.
 
         Returns:
             A `Lineage`; a parent that is not in the store, and records that cannot be read, are noted in it.
@@ -286,8 +266,8 @@ class DocsStore:
         Args:
             document: what to write.
             if_exists: what to do where the id holds a document of the same lineage with other text: `fail`, `keep`
-                it, or `replace` it, the old one going to history. With equal text nothing is written, except that
-                `replace` writes a record with another run id or metadata.
+                it, or `replace` it, the old one going to history. Where only run id or metadata differ, `replace`
+                writes the record alone, and the others write nothing.
             require_parent: refuse a document whose parent is not in the store.
 
         Returns:
@@ -297,14 +277,12 @@ class DocsStore:
             LineageConflict: the id is taken by another task id or parent; under every policy.
             ContentConflict: the id holds other text of the same lineage, and `if_exists` is `fail`.
             MissingParent: the parent is not in the store.
-            UnreadableDocument: something stands there that is no whole document, or an older system's document
-                that has to be migrated first.
+            UnreadableDocument: what stands there is no whole document, or has to be migrated first.
             InvalidDocument: a parent in a stage that has none, or no task id.
             InvalidName: none of the store's stages.
             DocumentBusy: others changed the document each time it was tried; nothing was written.
             DurabilityUnknown: written, but the file system failed to say that it would survive a power cut.
             OSError: the file system refused; nothing of the document is visible.
-            ValueError: another policy.
         """
         return self._writer.put(document, if_exists, require_parent=require_parent)[0]
 
@@ -313,14 +291,13 @@ class DocsStore:
     ) -> list[WriteResult]:
         """Write many documents, each whole or not at all.
 
-        They are taken 100 at a time, more to an object store, so that a stream of any length is held in little memory,
-        and what a process that ends half way has written is there. A document's parent may stand earlier among them.
-        Where the stream itself fails, what it gave before is written, and then its error is raised (from a
-        `BatchError`, where some could not be written).
+        docid takes 100 at a time, more to an object store, so that a stream of any length needs little memory. A
+        document's parent may stand earlier among them. Where the stream itself fails, docid writes what it gave before
+        and then raises its error (from a `BatchError`, where some could not be written).
 
-        What it saves depends on the backend. An object store gets many requests at once. On a local Linux file system
-        (ext4, XFS, btrfs, F2FS, ZFS, tmpfs; Linux 5.8 or later) one sync makes each hundred durable, at a fraction of
-        what as many `write` cost. On any other file system, and with `durability="none"`, it costs as much as they do.
+        An object store gets many requests at once. On a local Linux file system (ext4, XFS, btrfs, F2FS, ZFS, tmpfs;
+        Linux 5.8 or later) one sync makes each hundred durable, at a fraction of what as many `write` cost. Elsewhere,
+        and with `durability="none"`, it costs as much as they do.
 
         Args:
             documents: what to write.
@@ -331,7 +308,6 @@ class DocsStore:
 
         Raises:
             BatchError: some could not be written; the others are. It carries all results and errors.
-            ValueError: another policy.
         """
         return self._writer.put_many(documents, if_exists, require_parent=require_parent)
 
@@ -345,14 +321,14 @@ class DocsStore:
     ) -> StoredDocument:
         """Return the document of a task row, and make it only where there is none: nothing is paid for twice.
 
-        Lineage and parent are checked before `make` is called. Of two that make one document at once the first
-        to write stays, and both are handed that one.
+        Lineage and parent are checked before `make` is called. Where two callers make one document at once, both get
+        the one that was written first.
 
         Args:
             row: a reserved task row.
             make: called without arguments where nothing is there; returns the `Document` of this row
                 (`Document.from_task(row, …)`).
-            if_exists: `replace` makes another text also where one is there, which goes to history.
+            if_exists: `replace` makes another text where one is there too, which goes to history.
             require_parent: refuse, before `make` is called, a row whose parent is not in the store.
 
         Returns:
@@ -363,12 +339,11 @@ class DocsStore:
             MissingParent: the parent is not in the store.
             InvalidDocument: what `make` returned is no `Document` of the row's identity and lineage (a `ValueError`).
             UnreadableDocument, InvalidName, DocumentBusy, DurabilityUnknown, OSError: as for `write`.
-            ValueError: another policy.
         """
         if if_exists not in {"keep", "replace"}:
             raise ValueError(f"if_exists: expected 'keep' or 'replace', got {if_exists!r}")
         doc_id, stage, task_id = reserved_id(row), self.stages.check(row.stage), check_text(row.task_id, "task_id")
-        stored = self._stored_of(row, stage, doc_id, task_id)
+        stored = self._stored_of(row, stage, doc_id)
         if stored is not None and if_exists == "keep":
             stored.outcome = Outcome.KEPT
             return stored
@@ -377,10 +352,8 @@ class DocsStore:
         self._writer.check_parent(stage, row.parent_doc_id)
         if row.doc_run_id is not None:
             check_text(row.doc_run_id, "doc_run_id")
-        if require_parent:
-            missing = self._writer.find_missing_parent(stage, doc_id, task_id, row.parent_doc_id)
-            if missing is not None:
-                raise missing
+        if require_parent and (missing := self._writer.find_missing_parent(stage, doc_id, task_id, row.parent_doc_id)):
+            raise missing
         document: object = make()
         if not isinstance(document, Document):
             problem = f"make() returned {type(document).__name__}; expected a Document of task {task_id!r}"
@@ -390,22 +363,18 @@ class DocsStore:
             if made != expected:
                 raise InvalidDocument(name, f"make() returned {made!r}; expected the row's {expected!r}")
         result, stored = self._writer.put(document, if_exists, require_parent=require_parent)
-        # Another writer has made the same text meanwhile.
-        is_kept = if_exists == "keep" and result.outcome is Outcome.UNCHANGED
-        stored.outcome = Outcome.KEPT if is_kept else result.outcome
+        stored.outcome = result.outcome
+        if if_exists == "keep" and result.outcome is Outcome.UNCHANGED:  # another writer has made the same text
+            stored.outcome = Outcome.KEPT
         return stored
 
-    def _stored_of(self, row: TaskLike, stage: str, doc_id: str, task_id: str) -> StoredDocument | None:
-        """Return the stored document of a row; None where there is none.
-
-        Raises:
-            LineageConflict, UnreadableDocument: it is of another lineage, or cannot be used.
-        """
+    def _stored_of(self, row: TaskLike, stage: str, doc_id: str) -> StoredDocument | None:
+        """Return the stored document of a row; None where there is none, an error where the row cannot have it."""
         stored = self._load(stage, doc_id)
         if stored is not None and self.backend.settle(stage, doc_id):
             stored = self._load(stage, doc_id)  # it may not be the one that stays
         if stored is not None:
-            same = check_lineage(stored.facts, stage, doc_id, task_id, row.parent_doc_id, stored.location)
+            same = check_lineage(stored.facts, row, stage, doc_id, stored.location)
             has_parent = self.stages.parent_of(stage) is not None
             if same is None or find_unsaid(stored.facts, has_parent=has_parent):
                 problem = "its record, of an older system, does not say whose it is"
@@ -414,9 +383,7 @@ class DocsStore:
         return stored
 
     def add_part(self, stage: str, doc_id: str, part: Part, text: str) -> WriteResult:
-        """Add a part that a document was written without: a parsed text, say, after its parser was mended.
-
-        A part that is there is never changed.
+        """Add a part that a document was written without, as a parsed text. A part that is there is never changed.
 
         Args:
             stage, doc_id: the document.
@@ -444,26 +411,17 @@ class DocsStore:
             if name in stored.facts.files:
                 if stored.contents((name,), verify=True)[name] == data:
                     return evolve(result, outcome=Outcome.UNCHANGED)
-                raise ContentConflict(
-                    stage=stage,
-                    doc_id=doc_id,
-                    task_id=task_id,
-                    parts=(part,),
-                    missing_parts=(),
-                    location=stored.location,
-                )
+                raise ContentConflict(stage, doc_id, stored.location, task_id, (part,), ())
             changed = stored.facts.with_part(name, data, nonce()).to_bytes()
             if self.backend.amend(stage, doc_id, stored.stored.record, changed, {name: data}):
                 return result
         raise DocumentBusy(stage, doc_id, self.backend.location(stage, doc_id), task_id)
 
     def source_prompt(self, row: TaskLike) -> str | None:
-        """Return the prompt to send for a row with `source_doc_id`: that of the stored document it names.
+        """Return the prompt to send again for a row with `source_doc_id`: that of the stored document it names.
 
-        A row of any stage may have it, as a field or as a column of its own.
-
-        None for a row without one, whose prompt is to be rendered. Look before any model is called: a wrong
-        `source_doc_id` is an error of the row.
+        None for a row without one, whose prompt is to be rendered. A row of any stage may have it, as a field or as a
+        column of its own.
 
         Raises:
             DocumentNotFound: no such document in the row's stage.
@@ -489,8 +447,7 @@ class DocsStore:
         return self.stages.check(stage), check_doc_id(doc_id)
 
     def _load(self, stage: str, doc_id: str, files: Collection[str] = ()) -> StoredDocument | None:
-        """Return the document that is there, with all its texts where they come with it anyway."""
-        files = ALL_FILES if self.backend.loads_whole else files
+        files = ALL_FILES if self.backend.loads_whole else files  # they come with it anyway
         return StoredDocument.load(self.backend, stage, doc_id, files)
 
     def _find(self, stage: str, doc_id: str, files: Collection[str] = (), wanted_by: str = "") -> StoredDocument:
@@ -501,12 +458,38 @@ class DocsStore:
         return document
 
 
-def check_store(store: object, argument: str = "store") -> DocsStore:
-    """Return `store` if that is what it is.
+def _open_backend(
+    root: str | os.PathLike[str], durability: Literal["full", "none"], options: Any, in_flight: int | None
+) -> Backend:
+    """Return the backend that a directory or a URL names. The arguments are those of `DocsStore`."""
+    name = os.fspath(root)
+    if not name:
+        raise ValueError("root: empty; expected a directory ('.' for the current one)")
+    scheme, is_url, rest = name.partition("://")
+    if is_url and scheme not in {"file", "memory"}:
+        from docid.store.backends.objects.backend import ObjectsBackend  # noqa: PLC0415 - an extra
 
-    Raises:
-        TypeError: it is something else.
-    """
+        return ObjectsBackend(name, options=options, **({} if in_flight is None else {"in_flight": in_flight}))
+    if options is not None or in_flight is not None:
+        kind = "" if scheme == "memory" else "the directory "
+        raise ValueError(f"options, in_flight: expected None with {kind}{name!r}; they are for an object store")
+    if name == "memory://":
+        return MemoryBackend()
+    if is_url and scheme == "memory":
+        raise ValueError(f"root: expected 'memory://' alone, got {name!r}")
+    if is_url:
+        from urllib.parse import unquote  # noqa: PLC0415 - seldom needed
+
+        if not rest.startswith("/"):
+            raise ValueError(f"root: expected file:///directory, got {name!r}")
+        return LocalBackend(unquote(rest), durability=durability)
+    if name.startswith(("s3:/", "s3a:/", "gs:/", "az:/", "abfs:/", "abfss:/", "memory:/", "file:/")):
+        raise ValueError("root: a URL with one slash, as a pathlib.Path makes of it; expected the URL as text")
+    return LocalBackend(root, durability=durability)
+
+
+def check_store(store: object, argument: str = "store") -> DocsStore:
+    """Return `store`; raise TypeError unless it is a DocsStore."""
     if not isinstance(store, DocsStore):
         hint = "; DocsStore(…) is that of a directory" if isinstance(store, (str, os.PathLike)) else ""
         raise TypeError(f"{argument}: expected a DocsStore, got {type(store).__name__}{hint}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from docid._text import shown
-from docid.core.document import ALL_FILES, PART_FILES, Document, document_facts, file_of
-from docid.core.metadata import shallow
+from docid.core.document import ALL_FILES, PART_FILES, Document, document_facts, file_of, shallow
 from docid.core.record import Record
 from docid.errors import DocidError, DocumentNotFound, InvalidDocument, UnreadableDocument
 
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from docid.core.outcomes import Outcome
     from docid.store.backends.base import Backend, Stored
 
-__all__ = ["StoredDocument"]
-
-_RAW_FILE = PART_FILES["raw"]
-
 
 class StoredDocument:
     """A document in a store: its record is loaded, its texts are read when they are asked for.
@@ -31,17 +27,12 @@ class StoredDocument:
 
     Attributes:
         stage, doc_id: its name.
-        task_id: the task that it answers; None if its record, of an older system, does not say.
-        parent_doc_id: the document that it was made from; None where there is none, or an older record does not say.
-        run_id: the run that made it, where that was noted.
-        created_at: when it was made, in UTC; None if its record, of an older system, does not say.
+        task_id, parent_doc_id, run_id, created_at: as for `Document`; None also where a record of an older system does
+            not say.
         record: the whole record, as it is stored.
         legacy: whether its record was written by an older system, without docid's `format`.
-        outcome: how `DocsStore.ensure` came by it: created or kept, with `replace` also replaced or unchanged; None
-            from elsewhere.
-        backend: the backend that holds it.
-        facts: the parsed record.
-        stored: the bytes that the backend gave.
+        outcome: how `DocsStore.ensure` came by it, an `Outcome`; None from elsewhere.
+        backend, stored, facts: the backend, the bytes that it gave, and the parsed record.
 
     Example:
         >>> from docid import DocsStore, Document
@@ -57,7 +48,7 @@ class StoredDocument:
         *("backend", "facts", "stored", "_loaded"),
     )
 
-    def __init__(  # noqa: PLR0917 - where it is, and what was loaded of it
+    def __init__(  # noqa: PLR0917 - its name and its bytes
         self,
         backend: Backend,
         stage: str,
@@ -66,13 +57,7 @@ class StoredDocument:
         loaded: Collection[str] = (),
         facts: Record | None = None,
     ) -> None:
-        """Take what a backend gave.
-
-        Args:
-            backend, stage, doc_id: where it is.
-            stored: the bytes, as the backend gave them.
-            loaded: the part files that were asked for; those that are not among the bytes do not exist.
-            facts: the record, where it is parsed already.
+        """Take the bytes that a backend gave for the part files in `loaded`, and the record where it is parsed already.
 
         Raises:
             UnreadableDocument: it is no record, or that of another document.
@@ -102,11 +87,7 @@ class StoredDocument:
 
     @classmethod
     def load(cls, backend: Backend, stage: str, doc_id: str, files: Collection[str] = ()) -> StoredDocument | None:
-        """Return the document of that name, with these part files; None if there is none.
-
-        Raises:
-            UnreadableDocument: something stands there that is no whole document.
-        """
+        """Return the document of that name, with these part files; None if there is none."""
         stored = backend.load(stage, doc_id, files)
         return None if stored is None else cls(backend, stage, doc_id, stored, files)
 
@@ -117,8 +98,8 @@ class StoredDocument:
         from docid import _html  # noqa: PLC0415 - for notebooks alone
 
         title = _html.heading("StoredDocument", self.stage, self.doc_id, str(self.outcome or ""))
-        facts = [_html.document_facts(document_facts(self))]
-        facts.append(_html.fact_table([("location", _html.name(self.location))]))
+        location = _html.fact_table([("location", _html.name(self.location))])
+        facts = [_html.document_facts(document_facts(self)), location]
         try:
             facts += _html.fold_parts(self.read().parts())
         except (DocidError, OSError) as error:
@@ -178,9 +159,8 @@ class StoredDocument:
             ValueError: no such part.
             UnreadableDocument, DocumentNotFound: as for `read`.
         """
-        files = (file_of(part),)
-        version, is_replaced = self._with_files(files)
-        return version._texts(files, verify=verify or is_replaced).get(files[0])  # noqa: SLF001 - of this class
+        name = file_of(part)
+        return self._texts((name,), verify=verify).get(name)
 
     def read(self, *, verify: bool = False) -> Document:
         """Read all parts and return the `Document`.
@@ -193,14 +173,13 @@ class StoredDocument:
                 the place of this one, and it is not in history.
             DocumentNotFound: it is gone.
         """
-        version, is_replaced = self._with_files(ALL_FILES)
-        texts = version._texts(ALL_FILES, verify=verify or is_replaced)  # noqa: SLF001 - of this class
-        if _RAW_FILE not in texts:
+        texts = self._texts(ALL_FILES, verify=verify)
+        if PART_FILES["raw"] not in texts:
             raise self._no_raw_text()
         return self.facts.document(self.stage, self.doc_id, texts)
 
     def contents(self, files: Collection[str], *, verify: bool) -> dict[str, bytes]:
-        """Return those of the loaded `files` that belong to the document, compared with what the record says of them.
+        """Return those of the loaded `files` that belong to the document.
 
         Raises:
             UnreadableDocument: one is missing, has another size or, with `verify`, another SHA-256.
@@ -215,16 +194,11 @@ class StoredDocument:
         return {name: parts[name] for name in files if name in self.facts.files}
 
     def check(self, *, verify: bool) -> None:
-        """Refuse a document whose parts are not what its record says: their sizes, with `verify` their SHA-256.
-
-        Raises:
-            UnreadableDocument: they are not.
-            DocumentNotFound: it is gone.
-        """
+        """Raise as `read` does, but compare only the sizes of its parts unless `verify`."""
         if not verify and not self._has(ALL_FILES):
             listed = {name: entry.size for name, entry in self.facts.files.items() if name in ALL_FILES}
             sizes = self.backend.sizes(self.stage, self.doc_id, ALL_FILES if self.legacy else list(listed))
-            if _RAW_FILE in sizes if self.legacy else sizes == listed:
+            if PART_FILES["raw"] in sizes if self.legacy else sizes == listed:
                 return
             # Another version may be taking its place: the error is about one version.
             again = StoredDocument.load(self.backend, self.stage, self.doc_id, ALL_FILES)
@@ -244,7 +218,8 @@ class StoredDocument:
 
     def _texts(self, files: Collection[str], *, verify: bool) -> dict[str, str]:
         texts = {}
-        for name, data in self.contents(files, verify=verify).items():
+        version, is_replaced = self._with_files(files)
+        for name, data in version.contents(files, verify=verify or is_replaced).items():
             try:
                 texts[name] = data.decode()
             except UnicodeDecodeError as error:
@@ -252,7 +227,7 @@ class StoredDocument:
         return texts
 
     def _has(self, files: Collection[str]) -> bool:
-        """Return whether some part files were loaded with it; those that it does not have count."""
+        """Return whether those part files were loaded that it has."""
         if set(files) <= set(self._loaded):
             return True
         return not self.legacy and all(name in self.stored.parts for name in files if name in self.facts.files)
@@ -271,18 +246,15 @@ class StoredDocument:
             return self.with_stored(stored, files), False
         for version in self.backend.history(self.stage, self.doc_id, files):
             if version.record == self.stored.record:
-                return without_later_parts(self.with_stored(version, files), self._later(stored)), True
+                later = None
+                with contextlib.suppress(UnreadableDocument):
+                    later = StoredDocument(self.backend, self.stage, self.doc_id, stored)
+                return without_later_parts(self.with_stored(version, files), later), True
             stored = version
         raise self.unreadable("another document has taken its place since it was opened", "open it again")
 
-    def _later(self, stored: Stored) -> StoredDocument | None:
-        try:
-            return StoredDocument(self.backend, self.stage, self.doc_id, stored)
-        except UnreadableDocument:
-            return None
-
     def _no_raw_text(self) -> UnreadableDocument:
-        return self.unreadable(f"there is no {_RAW_FILE}", code="torn-document")
+        return self.unreadable(f"there is no {PART_FILES['raw']}", code="torn-document")
 
 
 def without_later_parts(version: StoredDocument, later: StoredDocument | None) -> StoredDocument:

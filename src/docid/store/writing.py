@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from docid.core.stages import Stages
 
-_POLICIES: tuple[Policy, ...] = get_args(Policy)
-
 
 class Writer(NamedTuple):
     """Writes documents into a backend by the rules of `DocsStore.write`."""
@@ -29,10 +27,12 @@ class Writer(NamedTuple):
 
     def put(self, document: Document, if_exists: Policy, *, require_parent: bool) -> tuple[WriteResult, StoredDocument]:
         """Write a document; return with the result the version that is there now. See `DocsStore.write`."""
-        check_policy(if_exists)
+        _check_policy(if_exists)
         new = self._prepare(document)
         stage, doc_id, stored = new.stage, new.doc_id, new.stored
-        missing = self._missing_parent_of(new) if require_parent else None
+        missing = None
+        if require_parent:
+            missing = self.find_missing_parent(stage, doc_id, cast("str", new.task_id), new.parent_doc_id)
         for _ in range(TURNS):
             # Tried first: mostly the id is free, and looking for it costs as much as half of writing it.
             if missing is None and self.backend.create(stage, doc_id, *stored):
@@ -54,7 +54,7 @@ class Writer(NamedTuple):
 
     def put_many(self, documents: Iterable[Document], if_exists: Policy, *, require_parent: bool) -> list[WriteResult]:
         """Write many documents. See `DocsStore.write_many`."""
-        check_policy(if_exists)
+        _check_policy(if_exists)
         results: list[WriteResult | None] = []
         failures: dict[int, Exception] = {}
         waiting = iter(documents)
@@ -82,11 +82,7 @@ class Writer(NamedTuple):
         return cast("list[WriteResult]", results)
 
     def check_parent(self, stage: str, parent_doc_id: str | None) -> None:
-        """Refuse a parent that is no doc id, or that is named in a stage that has none.
-
-        Raises:
-            InvalidName, InvalidDocument: it is one.
-        """
+        """Raise InvalidName for a parent that is no doc id, InvalidDocument for one in a stage without parent."""
         if parent_doc_id is None:
             return
         check_doc_id(parent_doc_id, "parent_doc_id")
@@ -103,25 +99,15 @@ class Writer(NamedTuple):
             return None
         if parent_doc_id is not None and self.backend.exists(parent_stage, parent_doc_id):
             return None
-        return MissingParent(
-            stage=stage,
-            doc_id=doc_id,
-            task_id=task_id,
-            parent_stage=parent_stage,
-            parent_doc_id=parent_doc_id,
-            found_in=self.stages_with(parent_doc_id) if parent_doc_id is not None else (),
-        )
+        found_in = self.stages_with(parent_doc_id) if parent_doc_id is not None else ()
+        return MissingParent(stage, doc_id, task_id, parent_stage, parent_doc_id, found_in)
 
     def stages_with(self, doc_id: str) -> tuple[str, ...]:
         """Return the stages that hold a document of that id."""
         return tuple(stage for stage in self.stages if exists(self.backend, stage, doc_id))
 
     def _prepare(self, document: Document) -> StoredDocument:
-        """Return the version that a document is to become.
-
-        Raises:
-            InvalidDocument, InvalidName, TypeError: it cannot be stored here.
-        """
+        """Return the version that a document is to become; raise an error if it cannot be stored here."""
         given: object = document
         if not isinstance(given, Document):
             hint = "; its read() gives one" if isinstance(given, StoredDocument) else ""
@@ -133,9 +119,6 @@ class Writer(NamedTuple):
         self.check_parent(stage, document.parent_doc_id)
         record, parts = Record.from_document(document, nonce())
         return StoredDocument(self.backend, stage, document.doc_id, Stored(record.to_bytes(), parts), ALL_FILES, record)
-
-    def _missing_parent_of(self, new: StoredDocument) -> MissingParent | None:
-        return self.find_missing_parent(new.stage, new.doc_id, cast("str", new.task_id), new.parent_doc_id)
 
     def _put_in_place(
         self, new: StoredDocument, there: StoredDocument, *, has_new_texts: bool
@@ -159,7 +142,7 @@ class Writer(NamedTuple):
         for number, document in enumerate(documents):
             try:
                 new[number] = self._prepare(document)
-            except Exception as error:  # noqa: BLE001 - also what a backend raises that is no error of docid's
+            except Exception as error:  # noqa: BLE001 - also what a backend raises
                 answers[number] = _without_frames(error)
 
         def put(number: int) -> WriteResult | Exception:
@@ -181,11 +164,8 @@ class Writer(NamedTuple):
             first: dict[str, int] = {}
             of_stage = [number for number, each in new.items() if each.stage == stage]
             again = [number for number in of_stage if first.setdefault(new[number].doc_id, number) != number]
-            answers.update(
-                self._create_together(
-                    {number: new[number] for number in first.values()}, put, require_parent=require_parent
-                )
-            )
+            together = {number: new[number] for number in first.values()}
+            answers.update(self._create_together(together, put, require_parent=require_parent))
             # A second document of one id is judged against the first.
             answers.update((number, put(number)) for number in again)
         return [answers[number] for number in range(len(documents))]
@@ -198,9 +178,8 @@ class Writer(NamedTuple):
         # A document that exists already needs no parent: put looks for it.
         yield from zip(orphans, self.backend.each(put, orphans), strict=True)
         asked = {number: each for number, each in new.items() if number not in set(orphans)}
-        created = self.backend.create_many(
-            [NewDocument(each.stage, each.doc_id, *each.stored) for each in asked.values()]
-        )
+        given = [NewDocument(each.stage, each.doc_id, *each.stored) for each in asked.values()]
+        created = self.backend.create_many(given)
         taken = []
         for (number, each), answer in zip(asked.items(), created, strict=True):
             if isinstance(answer, Exception):
@@ -213,20 +192,21 @@ class Writer(NamedTuple):
 
     def _find_orphans(self, new: Mapping[int, StoredDocument]) -> list[int]:
         """Return the numbers of those documents whose parent does not exist, or cannot be looked for."""
+
+        def has_parent(name: tuple[str, str | None]) -> bool:
+            stage, doc_id = name
+            try:
+                return doc_id is not None and self.backend.exists(stage, doc_id)
+            except Exception:  # noqa: BLE001 - each document that needs it meets the error again, and raises it
+                return False
+
         parents = {number: self._parent_name(each) for number, each in new.items() if self.stages.parent_of(each.stage)}
         names = list(dict.fromkeys(parents.values()))
-        is_there = dict(zip(names, self.backend.each(self._parent_exists, names), strict=True))
-        return [number for number, name in parents.items() if not is_there[name]]
+        found = dict(zip(names, self.backend.each(has_parent, names), strict=True))
+        return [number for number, name in parents.items() if not found[name]]
 
     def _parent_name(self, document: StoredDocument) -> tuple[str, str | None]:
         return self.stages.parent_of(document.stage) or "", document.parent_doc_id
-
-    def _parent_exists(self, name: tuple[str, str | None]) -> bool:
-        stage, doc_id = name
-        try:
-            return doc_id is not None and self.backend.exists(stage, doc_id)
-        except Exception:  # noqa: BLE001 - each document that needs it meets the error again, and raises it
-            return False
 
 
 def exists(backend: Backend, stage: str, doc_id: str) -> bool:
@@ -237,18 +217,13 @@ def exists(backend: Backend, stage: str, doc_id: str) -> bool:
         return False
 
 
-def check_policy(if_exists: object) -> None:
-    """Refuse another policy than those of `DocsStore.write`.
-
-    Raises:
-        ValueError: it is another one.
-    """
-    if if_exists not in _POLICIES:
+def _check_policy(if_exists: object) -> None:
+    if if_exists not in get_args(Policy):
         raise ValueError(f"if_exists: expected 'fail', 'keep' or 'replace', got {if_exists!r}")
 
 
 def _without_frames(error: Exception) -> Exception:
-    """Return an error that is held, without the frames of its traceback, which hold the texts of a whole chunk."""
+    """Return an error without the frames of its traceback, which hold the texts of a whole chunk."""
     cause: BaseException | None = error
     while cause is not None:
         cause.__traceback__ = cause.__context__ = None

@@ -1,4 +1,4 @@
-"""CSV files: quoting, line ends, BOM, gzip, and every fault of a file with its row."""
+"""CSV files: reading them with every fault and its row, and replacing them atomically."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import contextlib
 import csv
 import os
 import re
+import stat
 import zlib
-from collections import Counter
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from docid._text import visible
 from docid.errors import Problem, TaskTableError
-from docid.tables.atomicfile import AtomicFile
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-_PROBLEM_LIMIT = 1000  # kept in full; the rest is only counted
+_PROBLEM_LIMIT = 1000
+_NOT_UTF8 = "not UTF-8; expected the table saved as UTF-8"
 
 
 class Faults:
@@ -31,7 +30,7 @@ class Faults:
         self.count = 0
 
     def add(self, row: int | None, column: str | None, value: str, expected: str) -> None:
-        """Note one fault; the arguments are those of `Problem`."""
+        """Note one fault, as `Problem` describes it."""
         self.count += 1
         if self.count <= _PROBLEM_LIMIT:
             self.problems.append(Problem(self.file, row, column, value, expected))
@@ -47,14 +46,14 @@ class Faults:
             raise TaskTableError(self.problems, self.count)
 
 
-def open_table(file: str, *, bom: bool = False, gz: bool | None = None) -> io.TextIOBase:
-    """Open a table for reading, as text without its BOM (unless `bom`); gzip where the name says so, or by `gz`.
+def open_table(file: str, *, bom: bool = False) -> io.TextIOBase:
+    """Open a table for reading, as text without its BOM (unless `bom`); gzip where the name ends in `.gz`.
 
     Bytes that are not UTF-8 become lone surrogates, so that a fault can name their cell.
     """
     encoding = "utf-8" if bom else "utf-8-sig"
-    if file.endswith(".gz") if gz is None else gz:
-        import gzip  # noqa: PLC0415 - only where it is needed: importing docid is to cost little
+    if file.endswith(".gz"):
+        import gzip  # noqa: PLC0415 - only where it is needed
 
         return gzip.open(file, "rt", encoding=encoding, errors="surrogateescape", newline="")
     return open(file, encoding=encoding, errors="surrogateescape", newline="")
@@ -87,8 +86,7 @@ def read_records(file: str, faults: Faults) -> Iterator[tuple[int, list[str]]]:
 
 def parse_records(stream: Iterable[str], faults: Faults) -> Iterator[tuple[int, list[str]]]:
     """Yield the records of CSV text with their numbers, from 1; note as a fault what is not CSV or not gzip."""
-    # The csv module limits a cell to 131,072 characters, for the whole process. A table that docid wrote has to be
-    # readable again.
+    # The csv module limits a cell to 131,072 characters. A table that docid wrote has to be readable again.
     csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
     reader = csv.reader(stream, strict=True)
     number = 0
@@ -114,7 +112,7 @@ def parse_records(stream: Iterable[str], faults: Faults) -> Iterator[tuple[int, 
 def read_columns(
     file: str, needed: Sequence[str], optional: Sequence[str] = ()
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Read some columns of a table as a stream of the rows' numbers and cells; damaged rows are left out.
+    """Read some columns of a table as a stream of row numbers and cells, empty for a missing column of `optional`.
 
     It raises a `TaskTableError` at once where a column of `needed` is missing, and at the end for damaged rows.
     """
@@ -135,12 +133,10 @@ def select_cells(
     """Yield the number of each record with its cells of the `wanted` columns; raise all faults at the end."""
     # Each record gets one more cell, an empty one, for the columns that are missing.
     positions = [header.index(name) if name in header else len(header) for name in wanted]
-    # With one position itemgetter would return the cell alone; with several it is fast.
-    pick = itemgetter(*positions) if len(positions) > 1 else lambda cells: (cells[positions[0]],)
     for number, cells in records:
         if not is_damaged(number, cells, header, faults):
             cells.append("")
-            yield number, pick(cells)
+            yield number, tuple([cells[position] for position in positions])
     faults.raise_any()
 
 
@@ -154,13 +150,9 @@ def check_header(header: Sequence[str], faults: Faults, names: Iterable[str]) ->
     elif len(header) == 1 and (separator := next((each for each in ";\t|" if each in header[0]), None)):
         faults.add(1, None, header[0], f"separated by {separator!r}; expected commas")
     faults.raise_any()
-    counts = Counter(header)
     for name in names:
-        if counts[name] > 1:
+        if header.count(name) > 1:
             faults.add(1, name, "", "there twice; expected each column once")
-
-
-_NOT_UTF8 = "not UTF-8; expected the table saved as UTF-8"
 
 
 def _is_utf8(text: str) -> bool:
@@ -192,12 +184,12 @@ def find_misspelling(name: str, header: Collection[str]) -> str | None:
 
 def format_names(header: Sequence[str]) -> str:
     """Return the names of columns for a message: the first 20, each up to 60 characters."""
-    names = [visible(name if len(name) <= 60 else f"{name[:60]}…") for name in header]  # noqa: PLR2004 - see above
-    return ", ".join(names[:20]) + (", …" if len(names) > 20 else "")  # noqa: PLR2004 - see above
+    names = [visible(name[:60] + "…" * bool(name[60:])) for name in header[:20]]
+    return ", ".join(names + ["…"] * bool(header[20:]))
 
 
 class Shape(NamedTuple):
-    """How a table is written: its line ends, its BOM, and its columns in order."""
+    """The line end, BOM and columns of a table."""
 
     newline: str = "\n"
     bom: bool = False
@@ -220,6 +212,62 @@ def read_shape(file: str) -> Shape:
     check_header(header, faults, ())
     first, last = (lines[0], lines[-1]) if lines else ("", "")
     return Shape("\r\n" if last.endswith("\r\n") else "\n", first.startswith("\ufeff"), tuple(header))
+
+
+class AtomicFile:
+    """A file that is written beside its place: `stream` takes the bytes, and `commit` puts the file there.
+
+    `temporary` is its path until then, and empty when it is in its place, or discarded.
+    """
+
+    def __init__(self, path: str) -> None:
+        # The file itself, not a link to it: a link that somebody set up stays one.
+        self._target = os.path.realpath(path)
+        ending = os.path.splitext(path)[1]
+        self.temporary = os.path.join(os.path.dirname(self._target), f".tmp-{os.urandom(8).hex()}{ending}")
+        # With the permissions of the old file from the start: it may hold what others must not see.
+        mode = 0o666
+        with contextlib.suppress(OSError):
+            mode = stat.S_IMODE(os.stat(self._target).st_mode)
+        try:
+            self.stream: io.BufferedWriter = open(  # noqa: SIM115 - closed by commit and discard
+                self.temporary, "xb", opener=lambda path, flags: os.open(path, flags, mode)
+            )
+        except OSError as error:
+            hint = "; a new file is made in its directory, and takes its place"
+            problem = f"{error.strerror}{hint if isinstance(error, PermissionError) else ''}"
+            raise OSError(error.errno, problem, path) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    def commit(self) -> None:
+        """Put the file in its place, durably, with the permissions of the old file."""
+        with self.stream:
+            self.stream.flush()
+            os.fsync(self.stream.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(self.temporary, os.stat(self._target).st_mode & 0o7777)
+        os.replace(self.temporary, self._target)
+        self.temporary = ""
+        if os.name == "posix":  # pragma: no branch  - Windows has no sync of directories
+            directory = os.open(os.path.dirname(self._target), os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+
+    def discard(self) -> None:
+        """Remove what was written, unless it is in its place."""
+        # Closing writes the rest of a buffer; on a full disk that fails again.
+        with contextlib.suppress(OSError):
+            self.stream.close()
+        if self.temporary:
+            os.unlink(self.temporary)
+            self.temporary = ""
 
 
 class TableWriter:
@@ -250,7 +298,7 @@ class TableWriter:
         self._new = AtomicFile(self.file)
         self._stream = self._new.stream
         if self._gz:
-            import gzip  # noqa: PLC0415 - only where it is needed
+            import gzip  # noqa: PLC0415 - as above
 
             # Without name and time, so that equal tables are equal files.
             self._stream = gzip.GzipFile("", "wb", fileobj=self._new.stream, mtime=0)
@@ -289,11 +337,10 @@ class TableWriter:
         self._stream.close()
         narrow.stream.close()
         try:
-            with open_table(narrow.temporary, gz=self._gz) as stream:
-                rows = parse_records(stream, Faults(narrow.temporary))
-                _, header = next(rows)
-                self.start((*header, *new))
-                for _, cells in rows:
-                    self._writer.writerow([*cells, *[""] * len(new)])
+            rows = read_records(narrow.temporary, Faults(narrow.temporary))
+            _, header = next(rows)
+            self.start((*header, *new))
+            for _, cells in rows:
+                self._writer.writerow([*cells, *[""] * len(new)])
         finally:
             narrow.discard()

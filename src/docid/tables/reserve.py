@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
 import attrs
 
-from docid.core.ids import check_text, is_doc_id, reserve_doc_id
-from docid.core.task import is_missing
+from docid.core.ids import check_text, is_doc_id, is_missing, reserve_doc_id
 from docid.errors import InvalidName, Problem, TaskTableError
 from docid.tables.csvfile import Faults, find_misspelling
 from docid.tables.rows import TaskRow, schema_of
 from docid.tables.tasks import Row, TaskRows, check_row, check_type, number_rows
-
-__all__ = ["check_noted", "reserve_tasks"]
 
 
 def reserve_tasks(
@@ -40,8 +36,8 @@ def reserve_tasks(
             `<parent stage>_task_id`. None leaves `parent_doc_id` as it is.
 
     Raises:
-        TaskTableError: two rows with one doc id, both named; a task id that the id scheme refuses; a parent
-            that is not among `parents`, or not reserved.
+        TaskTableError: two rows with one doc id; a task id that the id scheme refuses; a parent that is not among
+            `parents`, or not reserved.
         InvalidName: a run id or salt that the id scheme refuses.
         TypeError: rows that are not of `row_type`.
         ValueError: parents of another stage than the row type's parent stage.
@@ -83,10 +79,6 @@ def _map_doc_ids(parents: Mapping[str, str] | Iterable[TaskRow], stage: str) -> 
     """Return the parents' doc ids by task id; None for a task id of several doc ids."""
     if isinstance(parents, Mapping):
         return cast("Mapping[str, str | None]", parents)
-    if isinstance(parents, (str, os.PathLike)):
-        raise TypeError(
-            f"parents: expected rows, or doc ids by task id; got the path {parents}, which read_tasks reads"
-        )
     found: dict[str, str | None] = {}
     for row in parents:
         check_row(row, "parents", stage)
@@ -113,7 +105,13 @@ class _Reserver(NamedTuple):
                 if doc_id := changes.get("doc_id", row.doc_id):
                     other = first_row.setdefault(doc_id, number)
                     if other != number:
-                        self._note_duplicate(number, row, doc_id, other)
+                        column, text, remedy = f"{row.stage}_task_id", row.task_id, "give it a doc_salt"
+                        if row.doc_id:
+                            column, text = "doc_id", row.doc_id
+                            remedy = "empty its doc_id (and, if its task is the same, give it a doc_salt)"
+                        expected = f"expected one row a document: remove one, or {remedy}"
+                        wrong = f"comes to the doc id {doc_id}, as row {other} does; {expected}"
+                        self.faults.add(number, column, text, wrong)
                 if self.faults.count == 0:
                     yield number, attrs.evolve(row, **changes) if changes else row
         except TaskTableError as error:  # the rows' own table is faulty
@@ -155,11 +153,3 @@ class _Reserver(NamedTuple):
             return {"parent_doc_id": doc_id}
         self.faults.add(number, column, task_id, wrong)
         return {}
-
-    def _note_duplicate(self, number: int, row: TaskRow, doc_id: str, other: int) -> None:
-        column, text, remedy = f"{row.stage}_task_id", row.task_id, "give it a doc_salt"
-        if row.doc_id:
-            column, text = "doc_id", row.doc_id
-            remedy = "empty its doc_id (and, if its task is the same, give it a doc_salt)"
-        expected = f"expected one row a document: remove one, or {remedy}"
-        self.faults.add(number, column, text, f"comes to the doc id {doc_id}, as row {other} does; {expected}")

@@ -1,7 +1,4 @@
-"""Rows of task tables: their classes, the columns of a class, and values as the text of cells.
-
-A row keeps the text of its cells, so that a row that nobody changed is written as it was.
-"""
+"""Rows of task tables: their classes, the columns of a class, and values as the text of cells."""
 
 from __future__ import annotations
 
@@ -15,15 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 import attrs
 from attrs import field, frozen
 
-from docid.core.ids import DOC_ID_EXPECTED, check_stage, check_text, is_doc_id
+from docid.core.ids import DOC_ID_EXPECTED, check_stage, check_text, is_doc_id, is_missing
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
-from docid.core.task import is_missing
 from docid.errors import InvalidName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-__all__ = ["DraftTask", "EssayTask", "EvaluationTask", "TaskRow"]
 
 
 @frozen(kw_only=True, repr=False)
@@ -62,8 +56,7 @@ class TaskRow:
     doc_salt: str | None = None
     extra: dict[str, str] = field(factory=dict, hash=False)
     columns: tuple[str, ...] = field(default=(), eq=False, repr=False)
-    # The texts of cells that differ from the plain text of their value ("007", "nan"): written again unless the
-    # value was changed.
+    # The texts of cells that differ from the plain text of their value ("007", "nan"): written again with that value.
     _cells: dict[str, str] = field(factory=dict, eq=False, repr=False, alias="_cells")
 
     def __attrs_post_init__(self) -> None:
@@ -100,10 +93,7 @@ class TaskRow:
 
 @frozen(kw_only=True, repr=False)
 class DraftTask(TaskRow):
-    """A row of `draft_generation_tasks.csv`.
-
-    Attributes:
-        source_doc_id: a stored draft whose prompt is to be sent again instead of rendering one.
+    """A row of `draft_generation_tasks.csv`. `source_doc_id` names a stored draft whose prompt is sent again.
 
     Example:
         >>> DraftTask(task_id="tides__plain__large-1", combo_id="tides", generation_model="large-1").stage
@@ -165,11 +155,7 @@ class EvaluationTask(TaskRow):
 
 
 def row_type_of(stage: str, stages: Stages = DEFAULT_STAGES) -> type[TaskRow]:
-    """Return the row type of a stage: one of the three of this module, or a plain one.
-
-    Raises:
-        InvalidName: `stage` is none of `stages`.
-    """
+    """Return the row type of a stage: one of the three of this module, or a plain one."""
     parent = check_stages(stages).parent_of(stage)
     for known in (DraftTask, EssayTask, EvaluationTask):
         if (known.stage, known.parent_stage) == (stage, parent):
@@ -197,10 +183,10 @@ def _rebuild_plain(stage: str, parent_stage: str | None, values: dict[str, Any])
 
 def with_source(row: TaskRow, doc_id: str) -> TaskRow:
     """Return a row that sends the prompt of a stored document again."""
-    if "source_doc_id" in schema_of(type(row)).names:
-        changes: dict[str, Any] = {"source_doc_id": doc_id}
-        return attrs.evolve(row, **changes)
-    return attrs.evolve(row, extra={**row.extra, "source_doc_id": doc_id})
+    changes: dict[str, Any] = {"source_doc_id": doc_id}
+    if "source_doc_id" not in schema_of(type(row)).names:
+        changes = {"extra": row.extra | changes}
+    return attrs.evolve(row, **changes)
 
 
 class Column(NamedTuple):
@@ -225,7 +211,7 @@ class Schema(NamedTuple):
 
 
 def _build_schema(row_type: type[Any]) -> Schema:
-    """Return the columns of a row type; raise TypeError for a class without stage, or a field that no cell can hold."""
+    """Return the schema of a row type; raise TypeError for a class without stage, or a field that no cell can hold."""
     if not isinstance(row_type, type) or not issubclass(row_type, TaskRow):
         raise TypeError(f"row_type: expected a class of rows, as EssayTask or row_type_of('essay'), got {row_type!r}")
     class_name = row_type.__name__
@@ -242,7 +228,9 @@ def _build_schema(row_type: type[Any]) -> Schema:
     if row_type.parent_stage is not None:
         columns.append(_make_column(fields["parent_doc_id"], "parent_doc_id", _parse_id, "a doc id"))
     columns += [_make_own_column(each, hints[name]) for name, each in fields.items() if name not in base]
-    columns += [_make_column(fields[name], name, _parse_noted, "text") for name in _NOTED]
+    columns += [
+        _make_column(fields[name], name, lambda text: None if is_missing(text) else text, "text") for name in _NOTED
+    ]
     columns.append(_make_column(fields["doc_id"], "doc_id", lambda text: _parse_id(text) or "", "a doc id"))
     names = [column.name for column in columns]
     if len(set(names)) != len(names):
@@ -296,10 +284,6 @@ def _parse_id(text: str) -> str | None:
     return text
 
 
-def _parse_noted(text: str) -> str | None:
-    return None if is_missing(text) else text
-
-
 def _parse_value(pattern: str, convert: Callable[[str], Any], text: str) -> Any:
     """Return the value of a text of this pattern: int() and float() alone would take blanks, underscores and NaN."""
     if not re.fullmatch(pattern, text):
@@ -307,11 +291,10 @@ def _parse_value(pattern: str, convert: Callable[[str], Any], text: str) -> Any:
     return convert(text)
 
 
-_WHOLE = r"[+-]?[0-9]{1,1000}"
 _NUMBER = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
 _PARSERS: dict[Any, tuple[Callable[[str], Any], str]] = {
     str: (str, "text"),
-    int: (partial(_parse_value, _WHOLE, int), "a whole number"),
+    int: (partial(_parse_value, r"[+-]?[0-9]{1,1000}", int), "a whole number"),
     float: (partial(_parse_value, _NUMBER, float), "a number"),
     bool: (partial(_parse_value, "(?i:true|false)", lambda text: text.lower() == "true"), "true or false"),
 }

@@ -1,7 +1,4 @@
-"""Task tables: CSV files of one row a document, read and written cell by cell as text.
-
-The format is described in `docs/tables.md`.
-"""
+"""Task tables: CSV files of one row a document. The format is described in `docs/tables.md`."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 from attrs import define, field
 
+from docid.core.document import source_of
 from docid.core.stages import DEFAULT_STAGES, Stages
-from docid.core.task import source_of
 from docid.errors import Problem, TaskTableError
 from docid.tables.csvfile import (
     Faults,
@@ -30,8 +27,6 @@ from docid.tables.csvfile import (
     select_cells,
 )
 from docid.tables.rows import TaskRow, find_fault, format_cells, plain_text, schema_of
-
-__all__ = ["TaskRows", "read_tasks", "stage_of_table", "write_tasks"]
 
 Row = TypeVar("Row", bound=TaskRow)
 
@@ -72,18 +67,17 @@ def read_tasks(path: str | os.PathLike[str], row_type: type[Row], *, reserved: b
     The table is UTF-8 with or without a BOM, with lines that end in `\n` or `\r\n`; gzip where the name ends in
     `.gz`. The text of every cell is kept. In an id column blank, `nan`, `null` and `none` mean "missing".
 
-    The header is read at once. The stream stops at the first faulty row; docid still checks the rest of the table
+    docid reads the header at once. The stream stops at the first faulty row; docid still checks the rest of the table
     and raises all faults together at the end.
 
     Args:
         path: the table.
         row_type: the `TaskRow` subclass of its stage.
-        reserved: require a `doc_id` in every row, and a `parent_doc_id` where the stage has a parent, to run or
-            audit the table. With False these may be empty or their columns missing.
+        reserved: require a `doc_id` in every row, and a `parent_doc_id` where the stage has a parent. With False these
+            may be empty or their columns missing.
 
     Raises:
-        TaskTableError: faults of the header at once, faults of rows at the end; each with file, row, column, value
-            and what was expected.
+        TaskTableError: faults of the header at once, faults of rows at the end.
         OSError: the file cannot be read.
 
     Example:
@@ -116,10 +110,7 @@ RowLineage = tuple[str, str, str, str, str, str]
 
 
 def read_lineages(path: str, row_type: type[TaskRow]) -> Iterator[tuple[int, RowLineage]]:
-    """Read the identity of each row of a reserved table, with the row's number, as a stream; see `read_columns`.
-
-    This costs a fifth of `read_tasks`, because it does not check what the cells hold.
-    """
+    """Yield the identity of each row of a reserved table with its number; what the cells hold is not checked."""
     faults = Faults(path)
     records = read_records(path, faults)
     columns = take_header(records, row_type, faults, reserved=True)
@@ -161,17 +152,15 @@ def write_tasks(
     Args:
         path: the table.
         rows: rows of one stage; a list, or a stream such as `reserve_tasks(read_tasks(…), …)`.
-        row_type: the class of the rows, by default that of the first; it gives a table without rows its header
-            where the stream has none.
-        like: a table whose line ending and BOM to use, `path` itself for an edit in place; it gives a table without
-            rows its header too.
+        row_type: the class of the rows, by default that of the first; it gives a table without rows its header.
+        like: a table whose line ending and BOM to use, and its header where there are no rows; `path` itself for an
+            edit in place.
 
     Returns:
         How many rows were written.
 
     Raises:
-        TaskTableError: a value that `read_tasks` would not give back: of another type than its field, text that
-            UTF-8 cannot hold, a column both as a field and in `extra`; a faulty table given as `like`; a table whose
+        TaskTableError: a value that `read_tasks` would not give back; a faulty table given as `like`; a table whose
             rows are streamed into itself, and which has changed meanwhile.
         TypeError: rows of more than one class.
         ValueError: no rows, and nothing that says what the header is.
@@ -248,13 +237,10 @@ def stage_of_table(path: str | os.PathLike[str], stages: Stages = DEFAULT_STAGES
 
 def infer_stage(path: str, stages: Stages) -> str:
     """Return the stage whose task table has this file name; raise ValueError where the name is no task table's."""
-    stage = stage_of_table(path, stages)
-    if stage is None:
-        raise ValueError(
-            f"{path}: which stage's table? expected the name <stage>_tasks.csv or <stage>_generation_tasks.csv, with a "
-            f"stage of {', '.join(stages)}; or the stage given"
-        )
-    return stage
+    if stage := stage_of_table(path, stages):
+        return stage
+    expected = "expected the name <stage>_tasks.csv or <stage>_generation_tasks.csv, with a stage of"
+    raise ValueError(f"{path}: which stage's table? {expected} {', '.join(stages)}; or the stage given")
 
 
 def take_header(
@@ -318,8 +304,8 @@ def build_row_parser(
             if reserved and not value and column.name in _RESERVED:
                 parent = f"a document of stage {row_type.parent_stage!r}"
                 document = "the row's document" if column.name == "doc_id" else parent
-                expected = f"the doc id of {document} ('docid reserve' fills it)"
-                faults.add(number, column.name, text, f"missing; expected {expected}")
+                expected = f"missing; expected the doc id of {document} ('docid reserve' fills it)"
+                faults.add(number, column.name, text, expected)
             elif value is not text and plain_text(value) != text:
                 kept[column.name] = text
         if faults.count > before:
@@ -327,8 +313,7 @@ def build_row_parser(
         extra = {name: cells[position] for position, name in others}
         try:
             return row_type(**values, extra=extra, columns=columns, _cells=kept)
-        except (TypeError, ValueError) as error:
-            # A validator of the class itself.
+        except (TypeError, ValueError) as error:  # a validator of the class itself
             faults.add(number, None, "", str(error))
             return None
 

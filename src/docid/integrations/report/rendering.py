@@ -24,7 +24,7 @@ from docid.integrations.report.gathering import Limits, gather, report_progress
 from docid.operations.audit import audit
 from docid.operations.curate.scores import scored_by, scores
 from docid.store.docs_store import DocsStore
-from docid.tables.atomicfile import AtomicFile
+from docid.tables.csvfile import AtomicFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

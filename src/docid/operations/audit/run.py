@@ -9,11 +9,10 @@ from zlib import error as zlib_error
 
 from docid._text import shown
 from docid.core.findings import Finding, StageFacts
-from docid.core.ids import DOC_ID, DOC_ID_EXPECTED, check_text, derive, reserve_doc_id
+from docid.core.ids import DOC_ID, DOC_ID_EXPECTED, check_text, derive, is_missing, reserve_doc_id
 from docid.core.lineage_rules import find_unsaid, is_same_lineage
 from docid.core.record import Record
 from docid.core.stages import Stages
-from docid.core.task import is_missing
 from docid.errors import InvalidName, TaskTableError
 from docid.operations.audit.parallel import FAULTY, PROMPT, ROW, SEEN, THERE, Audit, Examination
 from docid.operations.audit.report import AuditReport

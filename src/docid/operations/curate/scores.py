@@ -11,8 +11,7 @@ import attrs
 
 from docid._text import shown
 from docid.core.document import PART_FILES, timestamp
-from docid.core.ids import is_doc_id, refuse_text
-from docid.core.task import is_missing
+from docid.core.ids import is_doc_id, is_missing, refuse_text
 from docid.errors import StoreUnavailable, TaskTableError, UnreadableDocument
 from docid.operations.curate.replay import Ancestors, Note, RowBuilder, read_texts, read_time
 from docid.store.docs_store import DocsStore, check_store
