@@ -444,7 +444,8 @@ def findings_to_frame(report: AuditReport, *, backend: Library | None = None) ->
 def _make_frame(data: Columns, backend: Library | None) -> Any:
     if backend is not None and backend not in _LIBRARIES:
         raise ValueError(f"backend: expected pandas, polars or pyarrow, got {backend!r}")
-    library = next((name for name in _LIBRARIES if backend in {None, name} and find_spec(name) is not None), None)
+    installed: list[Library] = [name for name in _LIBRARIES if find_spec(name) is not None]
+    library = next((name for name in installed if backend in {None, name}), None)
     if library is None:
         wanted = backend or "one of pandas, polars and pyarrow"
         raise ImportError(f"a data frame needs {wanted}: pip install {backend or 'pandas'}")

@@ -172,8 +172,9 @@ def _add_texts(store: DocsStore, rows: list[tuple[str, Row]], limits: Limits, pr
     def find_fitting(parts: list[Part]) -> Iterator[tuple[str, Row, list[Part]]]:
         for stage, row in rows:
             sizes = dict(zip(PART_FILES, row["sizes"], strict=True))
-            known = (part for part in parts if sizes[part] is not None)
-            if fitting := [part for part in known if sizes[part] <= min(room, limits.text)]:
+            known: list[Part] = [part for part in parts if sizes[part] is not None]
+            fitting: list[Part] = [part for part in known if sizes[part] <= min(room, limits.text)]
+            if fitting:
                 yield stage, row, fitting
 
     def read(item: tuple[str, Row, list[Part]]) -> tuple[Row, dict[Part, str]]:
