@@ -445,10 +445,10 @@ def _make_frame(data: Columns, backend: Library | None) -> Any:
     if backend is not None and backend not in _LIBRARIES:
         raise ValueError(f"backend: expected pandas, polars or pyarrow, got {backend!r}")
     installed: list[Library] = [name for name in _LIBRARIES if find_spec(name) is not None]
-    library = next((name for name in installed if backend in {None, name}), None)
-    if library is None:
+    if backend not in {None, *installed} or not installed:
         wanted = backend or "one of pandas, polars and pyarrow"
         raise ImportError(f"a data frame needs {wanted}: pip install {backend or 'pandas'}")
+    library = backend or installed[0]
     series = [_make_series(utf8(name), kind, values, library) for name, (kind, values) in data.items()]
     return nw.concat([each.to_frame() for each in series], how="horizontal").to_native()
 
