@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pickle
 import re
-from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import attrs
-import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -20,8 +18,6 @@ from docid import (
     Document,
     DocumentBusy,
     DocumentNotFound,
-    DraftTask,
-    EssayTask,
     InvalidDocument,
     InvalidName,
     LineageConflict,
@@ -34,22 +30,9 @@ from docid import testing as strategies
 from docid.backends import Backend, MemoryBackend
 from docid.backends.objects import ObjectsBackend
 from docid.core.record import Record
+from tests.store_documents import damage, draft, essay, put_legacy
 
 POLICIES = ["fail", "keep", "replace"]
-
-
-def draft(doc_id: str = "a1", task_id: str = "t-1", raw_text: str = "once", **more: Any) -> Document:
-    return Document(stage="draft", doc_id=doc_id, task_id=task_id, raw_text=raw_text, **more)
-
-
-def essay(doc_id: str = "e1", task_id: str = "e-1", parent: str | None = "a1", **more: Any) -> Document:
-    return Document(stage="essay", doc_id=doc_id, task_id=task_id, parent_doc_id=parent, **{"raw_text": "x", **more})
-
-
-def put_legacy(store: DocsStore, stage: str, doc_id: str, keys: dict[str, Any], **parts: str) -> None:
-    """Put a document there as an older system wrote it."""
-    files = {f"{part}.txt": text.encode() for part, text in parts.items()}
-    assert store.backend.create(stage, doc_id, orjson.dumps(keys), files)
 
 
 # --- the five outcomes -----------------------------------------------------------------------------------------
@@ -275,142 +258,6 @@ def test_an_older_system_s_document_is_a_parent_like_any_other(store: DocsStore)
     assert store.write(essay()).outcome is Outcome.CREATED
 
 
-# --- ensure ----------------------------------------------------------------------------------------------------
-
-ROW = EssayTask(task_id="e-1", doc_id="e1", parent_doc_id="a1")
-
-
-def never() -> NoReturn:
-    raise AssertionError("the model was called")
-
-
-def test_ensure_makes_what_is_not_there_and_hands_out_what_is(store: DocsStore) -> None:
-    store.write(draft())
-    calls: list[int] = []
-
-    def make() -> Document:
-        calls.append(1)
-        return Document.from_task(ROW, raw_text="made", parsed_text="parsed")
-
-    first = store.ensure(ROW, make)
-    assert (first.outcome, first.raw_text, first.parsed_text, first.prompt_text) == ("created", "made", "parsed", None)
-    again = store.ensure(ROW, never)
-    assert (again.outcome, again.read()) == ("kept", first.read())
-    assert calls == [1]
-
-
-def test_ensure_makes_another_text_where_it_is_told_to(store: DocsStore) -> None:
-    row = DraftTask(task_id="t-1", doc_id="d1")
-    made: list[str] = []
-
-    def make() -> Document:
-        made.append("")
-        return Document.from_task(row, raw_text=f"text {len(made)}")
-
-    assert store.ensure(row, make, if_exists="replace").outcome == "created"
-    stored = store.ensure(row, make, if_exists="replace")
-    assert (stored.outcome, stored.raw_text) == ("replaced", "text 2")
-    assert [version.raw_text for version in store.history("draft", "d1")] == ["text 1"]
-    with pytest.raises(LineageConflict):
-        store.ensure(DraftTask(task_id="t-2", doc_id="d1"), make, if_exists="replace")
-    put_legacy(store, "draft", "d2", {"task_id": "t-3"}, raw="once")
-    with pytest.raises(UnreadableDocument, match="docid migrate"):
-        store.ensure(DraftTask(task_id="t-3", doc_id="d2"), make, if_exists="replace")
-    with pytest.raises(ValueError, match="if_exists: expected 'keep' or 'replace', got 'fail'"):
-        store.ensure(row, make, if_exists="fail")  # type: ignore[arg-type]
-    assert len(made) == 2
-
-
-@pytest.mark.parametrize(
-    ("row", "error"),
-    [
-        pytest.param(attrs.evolve(ROW, doc_id="e2", parent_doc_id="zz"), MissingParent, id="parent is missing"),
-        pytest.param(attrs.evolve(ROW, doc_id="e2", parent_doc_id=None), MissingParent, id="no parent"),
-        pytest.param(attrs.evolve(ROW, doc_id="e2", parent_doc_id=".."), InvalidName, id="parent is no doc id"),
-        pytest.param(attrs.evolve(ROW, task_id="e-2"), LineageConflict, id="another task"),
-        pytest.param(attrs.evolve(ROW, parent_doc_id="zz"), LineageConflict, id="another parent"),
-        pytest.param(attrs.evolve(ROW, doc_id=""), InvalidName, id="not reserved"),
-        pytest.param(attrs.evolve(ROW, doc_id=".."), InvalidName, id="no doc id"),
-        pytest.param(attrs.evolve(ROW, doc_id="e2", task_id=" t"), InvalidName, id="no task id"),
-        pytest.param(attrs.evolve(ROW, doc_id="e2", doc_run_id=" r"), InvalidName, id="no run id"),
-        pytest.param(DraftTask(task_id="t", doc_id="d9", parent_doc_id="a1"), InvalidDocument, id="parent of a draft"),
-    ],
-)
-def test_ensure_refuses_a_wrong_row_before_it_pays(store: DocsStore, row: EssayTask, error: type[Exception]) -> None:
-    store.write(draft())
-    store.write(essay())
-    with pytest.raises(error):
-        store.ensure(row, never)
-    assert list(store.ids("essay")) == ["e1"]
-    assert list(store.ids("draft")) == ["a1"]
-
-
-def test_ensure_does_not_hand_out_what_is_damaged(store: DocsStore) -> None:
-    row = DraftTask(task_id="t-1", doc_id="a1")
-    store.write(draft())
-    damage(store, "raw.txt", b"onc")
-    with pytest.raises(UnreadableDocument, match="raw.txt: 3 bytes, but the record says 4"):
-        store.ensure(row, never)
-
-
-def test_ensure_looks_twice_where_a_size_seems_wrong(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.write(draft())
-    monkeypatch.setattr(store.backend, "sizes", lambda *_: {"raw.txt": 99})  # another version at that moment
-    assert store.ensure(DraftTask(task_id="t-1", doc_id="a1"), never).raw_text == "once"
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"stage": "draft", "parent_doc_id": None}, {"doc_id": "e2"}, {"task_id": "e-2"}, {"parent_doc_id": "a2"}],
-    ids=["stage", "doc id", "task", "parent"],
-)
-def test_ensure_refuses_a_made_document_of_another_identity(store: DocsStore, change: dict[str, Any]) -> None:
-    store.write(draft())
-    with pytest.raises(InvalidDocument, match=r"make\(\) returned .*; expected the row's"):
-        store.ensure(ROW, lambda: attrs.evolve(essay(), **change))
-    assert list(store.ids("essay")) == []
-
-
-@pytest.mark.parametrize("made", [None, "text"])
-def test_ensure_refuses_what_is_no_document(store: DocsStore, made: Any) -> None:
-    store.write(draft())
-    with pytest.raises(InvalidDocument, match=r"make\(\) returned \w+; expected a Document of task 'e-1'"):
-        store.ensure(ROW, lambda: made)
-
-
-def test_what_make_raises_passes_and_nothing_is_written(store: DocsStore) -> None:
-    store.write(draft())
-
-    def make() -> Document:
-        raise TimeoutError("the model does not answer")
-
-    with pytest.raises(TimeoutError):
-        store.ensure(ROW, make)
-    assert not store.exists("essay", "e1")
-
-
-def test_of_two_that_make_at_once_the_first_stays_and_both_are_handed_it(store: DocsStore) -> None:
-    store.write(draft())
-
-    def make() -> Document:
-        store.write(essay(raw_text="the other was faster"))
-        return essay(raw_text="mine")
-
-    stored = store.ensure(ROW, make)
-    assert (stored.outcome, stored.raw_text) == ("kept", "the other was faster")
-
-
-def test_ensure_without_required_parents(store: DocsStore) -> None:
-    assert store.ensure(ROW, essay, require_parent=False).outcome == "created"
-
-
-def test_many_threads_ensure_one_document(store: DocsStore) -> None:
-    store.write(draft())
-    with ThreadPoolExecutor(8) as pool:
-        texts = list(pool.map(lambda n: store.ensure(ROW, lambda: essay(raw_text=f"{n}")).raw_text, range(40)))
-    assert len(set(texts)) == 1
-
-
 # --- add_part --------------------------------------------------------------------------------------------------
 
 
@@ -548,30 +395,6 @@ def test_an_open_document_that_is_gone_says_so() -> None:
         opened.read()
 
 
-def damage(store: DocsStore, name: str, data: bytes | None) -> None:
-    """Change one file of draft/a1 behind the store's back."""
-    backend = store.backend
-    if isinstance(backend, ObjectsBackend):
-        there = backend._bucket.get("draft/a1.json")
-        assert there is not None
-        whole = orjson.loads(there.data)
-        whole["texts"][name] = None if data is None else data.decode("latin-1")
-        whole["texts"] = {file: text for file, text in whole["texts"].items() if text is not None}
-        backend._bucket.put("draft/a1.json", orjson.dumps(whole, option=orjson.OPT_INDENT_2), "overwrite")
-        return
-    if isinstance(backend, MemoryBackend):
-        found = backend._documents["draft"]["a1"]
-        parts = {key: value for key, value in found.parts.items() if key != name}
-        if name == "metadata.json":
-            assert data is not None
-            backend._documents["draft"]["a1"] = found._replace(record=data)
-        else:
-            backend._documents["draft"]["a1"] = found._replace(parts=parts if data is None else {**parts, name: data})
-    else:
-        path = store.path("draft", "a1") / name
-        path.unlink() if data is None else path.write_bytes(data)
-
-
 DAMAGE = [
     pytest.param("raw.txt", None, "raw.txt: listed in the record, but not there", False, id="file gone"),
     pytest.param("raw.txt", b"onc", "raw.txt: 3 bytes, but the record says 4", False, id="cut short"),
@@ -676,22 +499,6 @@ def test_a_write_to_an_older_document_is_unchanged_or_refused(store: DocsStore, 
     assert store.open("essay", "e1").record == keys
 
 
-def test_ensure_hands_out_an_older_document_if_it_says_whose_it_is(store: DocsStore) -> None:
-    put_legacy(store, "essay", "e1", {"task_id": "e-1", "parent_doc_id": "a1"}, raw="old")
-    assert store.ensure(ROW, never).raw_text == "old"
-    put_legacy(store, "essay", "e2", {"task_id": "e-1"}, raw="old")
-    with pytest.raises(UnreadableDocument, match="does not say whose it is.*docid migrate"):
-        store.ensure(attrs.evolve(ROW, doc_id="e2"), never)
-    put_legacy(store, "essay", "e3", {"task_id": "e-1"}, raw="old")
-    with pytest.raises(UnreadableDocument, match="does not say whose it is"):
-        store.ensure(attrs.evolve(ROW, doc_id="e3", parent_doc_id=None), never)
-    put_legacy(store, "draft", "d0", {"task_id": "t"}, parsed="p")
-    with pytest.raises(UnreadableDocument, match=r"there is no raw\.txt"):
-        store.ensure(DraftTask(task_id="t", doc_id="d0"), never)
-    put_legacy(store, "draft", "d1", {"task_id": "t"}, raw="old")
-    assert store.ensure(DraftTask(task_id="t", doc_id="d1"), never).outcome == "kept"
-
-
 def test_a_document_read_from_an_older_record_is_not_written_as_it_is(store: DocsStore) -> None:
     put_legacy(store, "draft", "a1", {"task_id": "t"}, raw="old")
     put_legacy(store, "draft", "a2", {}, raw="old")
@@ -700,29 +507,6 @@ def test_a_document_read_from_an_older_record_is_not_written_as_it_is(store: Doc
         other.write(store.read("draft", "a1"))
     with pytest.raises(InvalidDocument, match="^task_id: unknown"):
         other.write(store.read("draft", "a2"))
-
-
-# --- source_doc_id ---------------------------------------------------------------------------------------------
-
-
-def test_a_source_doc_id_gives_that_document_s_prompt(store: DocsStore) -> None:
-    store.write(draft("a1", prompt_text="as it was sent\r\n"))
-    store.write(draft("a2", "t-2"))
-    row = DraftTask(task_id="t-3", doc_id="a3", source_doc_id="a1")
-    assert store.source_prompt(row) == "as it was sent\r\n"
-    assert store.source_prompt(DraftTask(task_id="t", doc_id="a3")) is None
-    assert store.source_prompt(ROW) is None
-    with pytest.raises(
-        DocumentNotFound, match="draft/zz is not in the store.*; the source_doc_id of draft task 't-3' names it"
-    ):
-        store.source_prompt(attrs.evolve(row, source_doc_id="zz"))
-    with pytest.raises(
-        UnreadableDocument,
-        match="draft/a2 .* stored without its prompt, and the source_doc_id of draft task 't-3' names it",
-    ):
-        store.source_prompt(attrs.evolve(row, source_doc_id="a2"))
-    with pytest.raises(InvalidName):
-        store.source_prompt(attrs.evolve(row, source_doc_id=".."))
 
 
 # --- stores as such --------------------------------------------------------------------------------------------
@@ -826,17 +610,6 @@ def test_the_homes_are_backends(store: DocsStore) -> None:
 def test_another_durability_is_refused_in_every_home(root: Any) -> None:
     with pytest.raises(ValueError, match=r"durability: expected 'full' or 'none', got 'some'"):
         DocsStore(root, durability="some")  # type: ignore[arg-type]
-
-
-def test_the_same_text_of_another_one_meanwhile_is_kept(store: DocsStore) -> None:
-    row = DraftTask(task_id="t-1", doc_id="a1")
-
-    def make() -> Document:
-        document = Document.from_task(row, raw_text="once")
-        store.write(document)
-        return document
-
-    assert store.ensure(row, make).outcome == "kept"
 
 
 def test_an_object_that_is_gone_is_told_by_its_url() -> None:

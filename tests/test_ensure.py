@@ -1,0 +1,200 @@
+"""`DocsStore.ensure` and `source_prompt`."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import attrs
+import pytest
+
+from docid import (
+    DocsStore,
+    Document,
+    DocumentNotFound,
+    DraftTask,
+    EssayTask,
+    InvalidDocument,
+    InvalidName,
+    LineageConflict,
+    MissingParent,
+    UnreadableDocument,
+)
+from tests.store_documents import ROW, damage, draft, essay, never, put_legacy
+
+
+def test_ensure_makes_what_is_not_there_and_hands_out_what_is(store: DocsStore) -> None:
+    store.write(draft())
+    calls: list[int] = []
+
+    def make() -> Document:
+        calls.append(1)
+        return Document.from_task(ROW, raw_text="made", parsed_text="parsed")
+
+    first = store.ensure(ROW, make)
+    assert (first.outcome, first.raw_text, first.parsed_text, first.prompt_text) == ("created", "made", "parsed", None)
+    again = store.ensure(ROW, never)
+    assert (again.outcome, again.read()) == ("kept", first.read())
+    assert calls == [1]
+
+
+def test_ensure_makes_another_text_where_it_is_told_to(store: DocsStore) -> None:
+    row = DraftTask(task_id="t-1", doc_id="d1")
+    made: list[str] = []
+
+    def make() -> Document:
+        made.append("")
+        return Document.from_task(row, raw_text=f"text {len(made)}")
+
+    assert store.ensure(row, make, if_exists="replace").outcome == "created"
+    stored = store.ensure(row, make, if_exists="replace")
+    assert (stored.outcome, stored.raw_text) == ("replaced", "text 2")
+    assert [version.raw_text for version in store.history("draft", "d1")] == ["text 1"]
+    with pytest.raises(LineageConflict):
+        store.ensure(DraftTask(task_id="t-2", doc_id="d1"), make, if_exists="replace")
+    put_legacy(store, "draft", "d2", {"task_id": "t-3"}, raw="once")
+    with pytest.raises(UnreadableDocument, match="docid migrate"):
+        store.ensure(DraftTask(task_id="t-3", doc_id="d2"), make, if_exists="replace")
+    with pytest.raises(ValueError, match="if_exists: expected 'keep' or 'replace', got 'fail'"):
+        store.ensure(row, make, if_exists="fail")  # type: ignore[arg-type]
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "error"),
+    [
+        pytest.param(attrs.evolve(ROW, doc_id="e2", parent_doc_id="zz"), MissingParent, id="parent is missing"),
+        pytest.param(attrs.evolve(ROW, doc_id="e2", parent_doc_id=None), MissingParent, id="no parent"),
+        pytest.param(attrs.evolve(ROW, doc_id="e2", parent_doc_id=".."), InvalidName, id="parent is no doc id"),
+        pytest.param(attrs.evolve(ROW, task_id="e-2"), LineageConflict, id="another task"),
+        pytest.param(attrs.evolve(ROW, parent_doc_id="zz"), LineageConflict, id="another parent"),
+        pytest.param(attrs.evolve(ROW, doc_id=""), InvalidName, id="not reserved"),
+        pytest.param(attrs.evolve(ROW, doc_id=".."), InvalidName, id="no doc id"),
+        pytest.param(attrs.evolve(ROW, doc_id="e2", task_id=" t"), InvalidName, id="no task id"),
+        pytest.param(attrs.evolve(ROW, doc_id="e2", doc_run_id=" r"), InvalidName, id="no run id"),
+        pytest.param(DraftTask(task_id="t", doc_id="d9", parent_doc_id="a1"), InvalidDocument, id="parent of a draft"),
+    ],
+)
+def test_ensure_refuses_a_wrong_row_before_it_pays(store: DocsStore, row: EssayTask, error: type[Exception]) -> None:
+    store.write(draft())
+    store.write(essay())
+    with pytest.raises(error):
+        store.ensure(row, never)
+    assert list(store.ids("essay")) == ["e1"]
+    assert list(store.ids("draft")) == ["a1"]
+
+
+def test_ensure_does_not_hand_out_what_is_damaged(store: DocsStore) -> None:
+    row = DraftTask(task_id="t-1", doc_id="a1")
+    store.write(draft())
+    damage(store, "raw.txt", b"onc")
+    with pytest.raises(UnreadableDocument, match="raw.txt: 3 bytes, but the record says 4"):
+        store.ensure(row, never)
+
+
+def test_ensure_looks_twice_where_a_size_seems_wrong(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write(draft())
+    monkeypatch.setattr(store.backend, "sizes", lambda *_: {"raw.txt": 99})  # another version at that moment
+    assert store.ensure(DraftTask(task_id="t-1", doc_id="a1"), never).raw_text == "once"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"stage": "draft", "parent_doc_id": None}, {"doc_id": "e2"}, {"task_id": "e-2"}, {"parent_doc_id": "a2"}],
+    ids=["stage", "doc id", "task", "parent"],
+)
+def test_ensure_refuses_a_made_document_of_another_identity(store: DocsStore, change: dict[str, Any]) -> None:
+    store.write(draft())
+    with pytest.raises(InvalidDocument, match=r"make\(\) returned .*; expected the row's"):
+        store.ensure(ROW, lambda: attrs.evolve(essay(), **change))
+    assert list(store.ids("essay")) == []
+
+
+@pytest.mark.parametrize("made", [None, "text"])
+def test_ensure_refuses_what_is_no_document(store: DocsStore, made: Any) -> None:
+    store.write(draft())
+    with pytest.raises(InvalidDocument, match=r"make\(\) returned \w+; expected a Document of task 'e-1'"):
+        store.ensure(ROW, lambda: made)
+
+
+def test_what_make_raises_passes_and_nothing_is_written(store: DocsStore) -> None:
+    store.write(draft())
+
+    def make() -> Document:
+        raise TimeoutError("the model does not answer")
+
+    with pytest.raises(TimeoutError):
+        store.ensure(ROW, make)
+    assert not store.exists("essay", "e1")
+
+
+def test_of_two_that_make_at_once_the_first_stays_and_both_are_handed_it(store: DocsStore) -> None:
+    store.write(draft())
+
+    def make() -> Document:
+        store.write(essay(raw_text="the other was faster"))
+        return essay(raw_text="mine")
+
+    stored = store.ensure(ROW, make)
+    assert (stored.outcome, stored.raw_text) == ("kept", "the other was faster")
+
+
+def test_ensure_without_required_parents(store: DocsStore) -> None:
+    assert store.ensure(ROW, essay, require_parent=False).outcome == "created"
+
+
+def test_many_threads_ensure_one_document(store: DocsStore) -> None:
+    store.write(draft())
+    with ThreadPoolExecutor(8) as pool:
+        texts = list(pool.map(lambda n: store.ensure(ROW, lambda: essay(raw_text=f"{n}")).raw_text, range(40)))
+    assert len(set(texts)) == 1
+
+
+# --- source_doc_id ---------------------------------------------------------------------------------------------
+
+
+def test_a_source_doc_id_gives_that_document_s_prompt(store: DocsStore) -> None:
+    store.write(draft("a1", prompt_text="as it was sent\r\n"))
+    store.write(draft("a2", "t-2"))
+    row = DraftTask(task_id="t-3", doc_id="a3", source_doc_id="a1")
+    assert store.source_prompt(row) == "as it was sent\r\n"
+    assert store.source_prompt(DraftTask(task_id="t", doc_id="a3")) is None
+    assert store.source_prompt(ROW) is None
+    with pytest.raises(
+        DocumentNotFound, match="draft/zz is not in the store.*; the source_doc_id of draft task 't-3' names it"
+    ):
+        store.source_prompt(attrs.evolve(row, source_doc_id="zz"))
+    with pytest.raises(
+        UnreadableDocument,
+        match="draft/a2 .* stored without its prompt, and the source_doc_id of draft task 't-3' names it",
+    ):
+        store.source_prompt(attrs.evolve(row, source_doc_id="a2"))
+    with pytest.raises(InvalidName):
+        store.source_prompt(attrs.evolve(row, source_doc_id=".."))
+
+
+def test_ensure_hands_out_an_older_document_if_it_says_whose_it_is(store: DocsStore) -> None:
+    put_legacy(store, "essay", "e1", {"task_id": "e-1", "parent_doc_id": "a1"}, raw="old")
+    assert store.ensure(ROW, never).raw_text == "old"
+    put_legacy(store, "essay", "e2", {"task_id": "e-1"}, raw="old")
+    with pytest.raises(UnreadableDocument, match="does not say whose it is.*docid migrate"):
+        store.ensure(attrs.evolve(ROW, doc_id="e2"), never)
+    put_legacy(store, "essay", "e3", {"task_id": "e-1"}, raw="old")
+    with pytest.raises(UnreadableDocument, match="does not say whose it is"):
+        store.ensure(attrs.evolve(ROW, doc_id="e3", parent_doc_id=None), never)
+    put_legacy(store, "draft", "d0", {"task_id": "t"}, parsed="p")
+    with pytest.raises(UnreadableDocument, match=r"there is no raw\.txt"):
+        store.ensure(DraftTask(task_id="t", doc_id="d0"), never)
+    put_legacy(store, "draft", "d1", {"task_id": "t"}, raw="old")
+    assert store.ensure(DraftTask(task_id="t", doc_id="d1"), never).outcome == "kept"
+
+
+def test_the_same_text_of_another_one_meanwhile_is_kept(store: DocsStore) -> None:
+    row = DraftTask(task_id="t-1", doc_id="a1")
+
+    def make() -> Document:
+        document = Document.from_task(row, raw_text="once")
+        store.write(document)
+        return document
+
+    assert store.ensure(row, make).outcome == "kept"
