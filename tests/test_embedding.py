@@ -183,7 +183,7 @@ def is_there(place: str, name: str) -> bool:
 def test_what_the_airflow_snippet_takes_from_docid_is_there() -> None:
     # Airflow pins the versions of what it needs, so that it is not run here.
     found = names_of_docid(snippet("airflow.md"))
-    assert {("docid", "DocsStore"), ("docid.tables.tasks", "index_of"), ("docid.Document", "from_task")} <= set(found)
+    assert {("docid", "DocsStore"), ("docid.tables.lookup", "index_of"), ("docid.Document", "from_task")} <= set(found)
     assert [each for each in found if not is_there(*each)] == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
@@ -621,3 +622,18 @@ def test_an_object_that_is_gone_is_told_by_its_url() -> None:
     stored.backend._bucket.store.delete("draft/a1.json")  # type: ignore[attr-defined]
     with pytest.raises(DocumentNotFound, match="memory:/draft/a1"):
         stored.text("raw")
+
+
+def test_a_record_that_another_writer_changes_during_a_replace_is_looked_at_again() -> None:
+    class Disturbed(MemoryBackend):
+        turns = 0
+
+        def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
+            self.turns += 1
+            return self.turns > 1 and super().amend(stage, doc_id, expected, record, parts)
+
+    backend = Disturbed()
+    store = DocsStore(backend)
+    store.write(draft())
+    assert store.write(draft(run_id="r"), if_exists="replace").outcome == "replaced"
+    assert (backend.turns, store.open("draft", "a1").run_id) == (2, "r")
