@@ -215,12 +215,19 @@ def test_wrong_arguments_are_refused(rows: Rows) -> None:
         audit(None, {"outline": []})
     with pytest.raises(ValueError, match="expected rows of stage 'essay', got a row of stage 'draft'"):
         audit(None, {"essay": rows["draft"]})
+    with pytest.raises(TypeError, match=r"tables\['draft'\]: expected a path or rows, got int"):
+        audit(None, {"draft": 7})  # type: ignore[dict-item]
+    for tables in ("tables", [("draft", "draft_tasks.csv")], []):
+        with pytest.raises(TypeError, match=r"tables: expected a table by stage, as \{'draft': path\}, got (str|list)"):
+            audit(None, tables)  # type: ignore[arg-type]
     with pytest.raises(
         TypeError, match="tables: expected rows of task tables .*, got str; docid.frames.frame_to_tasks"
     ):
         audit(None, {"draft": ["draft_task_id"]})  # type: ignore[list-item]
     with pytest.raises(TypeError, match="stages: expected Stages, as .*, got str"):
         audit(None, {}, stages="draft")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="store: expected a DocsStore, a directory or None, got dict"):
+        audit({"draft": rows["draft"]})  # type: ignore[arg-type]
 
 
 def test_a_directory_is_no_table(tmp_path: Path) -> None:

@@ -213,6 +213,15 @@ def test_many_that_are_selected_are_not_all_printed(root: Path, capfd: pytest.Ca
 # --- replay ------------------------------------------------------------------------------------------------------
 
 
+def test_replay_of_an_unusable_document_keeps_the_table(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (root / "essay" / "e1" / "metadata.json").write_text("{")
+    Path("mine.csv").write_text("mine\n")
+    code, out, err = run(capfd, "replay", "essay/e1", "-o", "mine.csv")
+    assert (code, out, Path("mine.csv").read_text()) == (2, "", "mine\n")
+    assert "essay/e1 at" in err
+    assert "cannot be used: metadata.json: not JSON" in err
+
+
 def test_replay(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capfd, "replay", "essay/e1", "--dry-run")
     assert (code, "--dry-run is about what would be written" in err) == (2, True)

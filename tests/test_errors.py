@@ -4,6 +4,7 @@ import copy
 import inspect
 import pickle
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -67,9 +68,24 @@ def test_every_error_has_an_example() -> None:
     assert classes - {DocidError} == {type(example) for example in EXAMPLES}
 
 
-def test_base_has_no_message() -> None:
-    with pytest.raises(NotImplementedError):
-        DocidError()
+def test_a_subclass_without_facts_takes_a_text_and_pickles() -> None:
+    assert str(DocidError("a text")) == "a text"
+    assert str(pickle.loads(pickle.dumps(DocidError("a text")))) == "a text"
+
+
+def test_wrong_facts_are_refused() -> None:
+    name: Any = InvalidName
+    with pytest.raises(TypeError, match="InvalidName: expected the facts argument, value, problem, expected"):
+        name("task_id", "", "empty", "text", "more")
+    with pytest.raises(TypeError, match="InvalidName: expected the facts argument, value, problem, expected"):
+        name("task_id", "", wrong="x")
+
+
+def test_an_error_without_a_message_of_its_own_is_empty() -> None:
+    class Short(DocidError):
+        stage: str
+
+    assert (str(Short("draft")), Short("draft").stage) == ("", "draft")
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)

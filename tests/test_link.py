@@ -194,7 +194,9 @@ def test_a_note_on_an_object_says_its_url(tmp_path: Path) -> None:
     store.backend.create("essay", "odd", b'{"task_id": "e-1", "parent_doc_id": "Not An Id"}', {"raw.txt": b"x"})
     path = tmp_path / "essay_tasks.csv"
     path.write_text("essay_task_id\ne-1\n")
-    assert [note.where for note in link(path, store).notes if note.kind == "malformed-id"] == ["memory:/essay/odd.json"]
+    assert [note.where for note in link(path, store).notes if note.kind == "malformed-id"] == [
+        "memory://essay/odd.json"
+    ]
 
 
 def test_a_stage_that_cannot_be_listed_is_no_empty_one(local: DocsStore, table: Path) -> None:

@@ -113,10 +113,10 @@ def test_an_object_that_is_no_document_is_a_finding_and_can_be_repaired(data: by
     obstore.put(backend._bucket.store, "draft/d1.json", data)
     with pytest.raises(UnreadableDocument, match=message):
         store.open("draft", "d1")
-    with pytest.raises(UnreadableDocument, match="memory:/draft/d1.json cannot be used"):
+    with pytest.raises(UnreadableDocument, match="memory://draft/d1.json cannot be used"):
         store.write(draft())
     [finding] = audit(store).findings
-    assert (finding.code, finding.where) == ("unreadable-record", "memory:/draft/d1.json")
+    assert (finding.code, finding.where) == ("unreadable-record", "memory://draft/d1.json")
     assert [step.done for step in repair(store, apply=True)] == [False]  # it is too young: a tool may be at it
     [step] = repair(store, apply=True, stale_after=0)
     assert (step.action, step.done) == ("quarantine", True)

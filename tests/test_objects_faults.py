@@ -326,7 +326,7 @@ def test_a_sweeper_looks_again_before_it_moves_anything() -> None:
     sweeper = backend.sweeper()
     assert sweeper.is_stale("draft", "gone", 0)
     obstore.put(backend._bucket.store, "draft/d1.json", b"[]")
-    found = Finding("unreadable-record", "draft", "d1", None, "memory:/draft/d1.json", "x", "", "quarantine", b"{}")
+    found = Finding("unreadable-record", "draft", "d1", None, "memory://draft/d1.json", "x", "", "quarantine", b"{}")
     assert sweeper.clear(found, "run", 0) is None  # another record is there by now
     assert sweeper.clear(found._replace(expected=None, doc_id="gone"), "run", 0) is None
     assert sweeper.tidy("draft", 0) == 0

@@ -579,7 +579,9 @@ class NeverYet(MemoryBackend):
 def test_a_writer_that_is_never_let_through_gives_up_with_an_error() -> None:
     backend = NeverYet()
     store = DocsStore(backend)
-    told = "draft/a1 (task_id='t-1') at memory:/draft/a1 was not written: others changed it each time it was tried; try"
+    told = (
+        "draft/a1 (task_id='t-1') at memory://draft/a1 was not written: others changed it each time it was tried; try"
+    )
     with pytest.raises(DocumentBusy, match=re.escape(told)):
         store.write(draft())
     record, parts = Record.from_document(draft(), "n")
@@ -620,7 +622,7 @@ def test_an_object_that_is_gone_is_told_by_its_url() -> None:
     stored._loaded = ()
     stored.stored.parts.clear()
     stored.backend._bucket.store.delete("draft/a1.json")  # type: ignore[attr-defined]
-    with pytest.raises(DocumentNotFound, match="memory:/draft/a1"):
+    with pytest.raises(DocumentNotFound, match="memory://draft/a1"):
         stored.text("raw")
 
 

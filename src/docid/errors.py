@@ -59,12 +59,17 @@ class DocidError(Exception):
         cls._facts = (*cls._facts, *(name for name in cls.__annotations__ if name not in cls._facts))
 
     def __init__(self, *values: object, **facts: object) -> None:
+        if not self._facts:  # the base itself, or a subclass with a text alone
+            super().__init__(*values)
+            return
+        if len(values) > len(self._facts) or not facts.keys() <= set(self._facts):
+            raise TypeError(f"{type(self).__name__}: expected the facts {', '.join(self._facts)}")
         self.__dict__.update(zip(self._facts, values, strict=False), **facts)
         super().__init__(self._describe())
 
     def _describe(self) -> str:
         """Return the message: what is wrong, where, what was expected, what to do."""
-        raise NotImplementedError
+        return ""
 
     def __reduce__(self) -> tuple[Callable[..., DocidError], tuple[object, ...]]:
         # The default would call the class with the message alone; it is called with facts.

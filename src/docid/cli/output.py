@@ -177,13 +177,16 @@ class Output:
             return self.on_stderr()
         is_file = output is not None and is_replaced(output)
         done = "replaced" if output is not None and os.path.lexists(output) else "written"
-        with tempfile.TemporaryDirectory() as directory:
-            path = output if output and is_file and not arguments.dry_run else os.path.join(directory, "table.csv")
-            write(path)
-            if output is None:
-                self.print_bytes(Path(path).read_bytes())
-            elif not is_file:
-                Path(output).write_bytes(Path(path).read_bytes())
+        if output and is_file and not arguments.dry_run:
+            write(output)
+        else:
+            with tempfile.TemporaryDirectory() as directory:
+                path = Path(directory, "table.csv")
+                write(str(path))
+                if output is None:
+                    self.print_bytes(path.read_bytes())
+                elif not is_file:
+                    Path(output).write_bytes(path.read_bytes())
         if not is_file:
             return self.on_stderr()
         self.print(f"{output}: {'would be ' if arguments.dry_run else ''}{done}")

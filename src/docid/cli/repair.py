@@ -11,6 +11,7 @@ from docid._text import name_task
 from docid.cli.arguments import AGE_UNITS, APPLY, STORE, VERIFY, Arguments, UsageError, argument, parse_age
 from docid.cli.inputs import hint_at_other_stages, open_store
 from docid.cli.output import Output
+from docid.core.findings import Finding
 from docid.operations.repair import repair
 
 # What was done, and what would be.
@@ -43,8 +44,9 @@ def run(arguments: Arguments, out: Output) -> int:
         is_skipped = arguments.apply and not step.done and step.action != "leave"
         state = "failed" if step.error is not None else "skipped" if is_skipped else step.action
         counts[state] += 1
-        finding = None if step.finding is None else step.finding.to_dict()
-        out.print_json({**step._asdict(), "finding": finding})
+        facts = step._asdict()
+        finding: Finding | None = facts.pop("finding")
+        out.print_json({**facts, "finding": finding and finding.to_dict()})
         verb = _VERBS[step.action][not step.done] if state == step.action else state
         task = "" if step.finding is None else name_task(step.finding.task_id)
         to = f" -> {step.to}" if step.to else ""

@@ -29,11 +29,12 @@ def run(arguments: Arguments, out: Output) -> int:
         faults.raise_any()
         doc_ids = [doc_id for _, doc_id in cells]
     else:
-        documents = [find_document(store, name) for name in arguments.documents]
-        stages = sorted({stage for stage, _ in documents})
+        # Opened before a table is replaced: one that cannot be used is an error.
+        documents = [store.open(*find_document(store, name)) for name in arguments.documents]
+        stages = sorted({document.stage for document in documents})
         if len(stages) > 1:
             raise UsageError(f"documents of the stages {', '.join(stages)}; expected one stage, as a table has one")
-        stage, doc_ids = stages[0], [doc_id for _, doc_id in documents]
+        stage, doc_ids = stages[0], [document.doc_id for document in documents]
     replayed = replay(store, stage, doc_ids, run_id=arguments.run_id, salt=choose_salt(arguments))
     rows = list(replayed)
     out = out.put_rows(arguments, rows, replayed.row_type)

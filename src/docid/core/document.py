@@ -33,6 +33,7 @@ Part = Literal["raw", "parsed", "prompt"]
 """A text of a document."""
 
 DEPTH = 250  # levels of lists and dicts in metadata; orjson writes 254
+DEPTH_SHOWN = 200  # the same, in a notebook
 
 
 class _Task(Protocol):
@@ -136,11 +137,11 @@ def is_too_deep(value: Any, depth: int = DEPTH) -> bool:
     return True
 
 
-def shallow(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return metadata as the standard library can write it: values that an old record nests too deeply are cut."""
-    if not is_too_deep(metadata):
+def shallow(metadata: dict[str, Any], depth: int = DEPTH) -> dict[str, Any]:
+    """Return metadata as the standard library can write it: values that are nested deeper are cut."""
+    if not is_too_deep(metadata, depth):
         return metadata
-    return {key: f"(more than {DEPTH} deep)" if is_too_deep(each) else each for key, each in metadata.items()}
+    return {key: f"(more than {depth} deep)" if is_too_deep(each, depth) else each for key, each in metadata.items()}
 
 
 def _as_json(value: Any) -> tuple[Any] | None:
@@ -264,7 +265,9 @@ class Document:
 
         title = _html.heading("Document", self.stage, self.doc_id)
         facts = _html.document_facts(document_facts(self))
-        return _html.box(title, facts, *_html.fold_parts(self.parts()), _html.fold_metadata(shallow(self.metadata)))
+        return _html.box(
+            title, facts, *_html.fold_parts(self.parts()), _html.fold_metadata(shallow(self.metadata, DEPTH_SHOWN))
+        )
 
     @classmethod
     def from_task(

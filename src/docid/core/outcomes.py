@@ -116,6 +116,7 @@ class BatchError(DocidError):
     failures: Mapping[int, Exception]
 
     def _describe(self) -> str:
+        self.results = tuple(self.results)
         lines = [f"{len(self.failures)} of {len(self.results)} documents were not written (the others are):"]
         lines += [f"position {number}: {error}" for number, error in list(self.failures.items())[:LISTED]]
         if len(self.failures) > LISTED:

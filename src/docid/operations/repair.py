@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from docid.core.findings import Finding
 from docid.errors import DocidError
-from docid.store.backends.base import Sweeper
+from docid.store.backends.base import Sweeper, join_location
 from docid.store.backends.names import entry_name
 from docid.store.docs_store import DocsStore, check_store
 
@@ -93,7 +93,7 @@ def _repair_stages(
     store: DocsStore, sweeper: Sweeper | None, *, apply: bool, verify: bool, stale_after: float
 ) -> Iterator[Step]:
     run = entry_name(())
-    below = store.backend.root.rstrip("/") + "/"
+    below = join_location(store.backend.root, "")
     for stage in store.stages:
         for finding in store.scan(stage, verify=verify, stale_after=stale_after):
             if not isinstance(finding, Finding):

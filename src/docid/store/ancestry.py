@@ -17,6 +17,8 @@ from docid.store.backends.base import Backend
 from docid.store.scanning import report_unlisted, try_load
 from docid.store.stored import StoredDocument
 
+__all__ = ["Lineage", "Relative", "lineage"]
+
 
 class Relative(NamedTuple):
     """A document in a lineage, as far as its record says.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from docid.core.document import ALL_FILES, PART_FILES
 from docid.core.findings import Finding
 from docid.errors import DocumentNotFound, StoreUnavailable, UnreadableDocument
-from docid.store.backends.base import Backend, Stored, Sweeper
+from docid.store.backends.base import Backend, Stored, Sweeper, join_location
 from docid.store.stored import StoredDocument
 
 _HINTS = {
@@ -71,7 +71,7 @@ def find_leftovers(backend: Backend, stage: str, *, stale_after: float, is_stric
 
 def report_unlisted(backend: Backend, stage: str, error: Exception, *, is_strict: bool = False) -> Finding:
     """Return the finding for a stage that cannot be listed; with `is_strict` raise an OSError."""
-    where, message = f"{backend.root.rstrip('/')}/{stage}", f"the stage cannot be listed: {error}"
+    where, message = join_location(backend.root, stage), f"the stage cannot be listed: {error}"
     if is_strict:
         raise error if isinstance(error, StoreUnavailable) else OSError(f"{where}: {message}")
     return Finding("unreadable-record", stage, "", None, where, message, "see to it that the stage can be listed")

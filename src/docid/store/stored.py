@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from docid._text import shown
-from docid.core.document import ALL_FILES, PART_FILES, Document, document_facts, file_of, shallow
+from docid.core.document import ALL_FILES, DEPTH_SHOWN, PART_FILES, Document, document_facts, file_of, shallow
 from docid.core.record import Record
 from docid.errors import DocidError, DocumentNotFound, InvalidDocument, UnreadableDocument
 
@@ -104,7 +104,7 @@ class StoredDocument:
             facts += _html.fold_parts(self.read().parts())
         except (DocidError, OSError) as error:
             facts.append(_html.element("div", f"cannot be read: {_html.text(str(error))}", role="alert"))
-        return _html.box(title, *facts, _html.fold_metadata(shallow(self.metadata)))
+        return _html.box(title, *facts, _html.fold_metadata(shallow(self.metadata, DEPTH_SHOWN)))
 
     @property
     def path(self) -> Path:

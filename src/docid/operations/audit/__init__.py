@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
@@ -10,7 +11,6 @@ from docid.operations.audit.report import AuditReport
 from docid.store.docs_store import DocsStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
     from concurrent.futures import Executor
 
     from docid.core.findings import Progress
@@ -70,6 +70,13 @@ def audit(
 
     if isinstance(store, (str, os.PathLike)):
         store = DocsStore(store, stages=stages or DEFAULT_STAGES)
+    if store is not None and not isinstance(store, DocsStore):
+        raise TypeError(f"store: expected a DocsStore, a directory or None, got {type(store).__name__}")
+    if tables is not None and not isinstance(tables, Mapping):
+        raise TypeError(f"tables: expected a table by stage, as {{'draft': path}}, got {type(tables).__name__}")
+    for stage, table in (tables or {}).items():
+        if not isinstance(table, (str, os.PathLike, Iterable)):
+            raise TypeError(f"tables[{stage!r}]: expected a path or rows, got {type(table).__name__}")
     stages = check_stages(stages or (DEFAULT_STAGES if store is None else store.stages))
     examiner = None if store is None else Examiner(store.backend, verify, stale_after)
     return audit_stages(Audit(stages, examiner, executor, progress), tables or {})

@@ -20,6 +20,11 @@ TURNS = 100
 """What meets another writer, or a sweep, at every turn looks again this often before it gives up."""
 
 
+def join_location(root: str, *names: str) -> str:
+    """Return the location of what has these names, stage and document, below the root of a backend."""
+    return (root if root.endswith("/") else f"{root}/") + "/".join(names)
+
+
 class Stored(NamedTuple):
     """One version of a stored document: the bytes of its record, and of the part files that were asked for."""
 
@@ -108,7 +113,7 @@ class Backend(Protocol):
 
     def location(self, stage: str, doc_id: str) -> str:
         """Return where the document is or would be, as text, without looking."""
-        return f"{self.root.rstrip('/')}/{stage}/{doc_id}"
+        return join_location(self.root, stage, doc_id)
 
     def path(self, stage: str, doc_id: str) -> Path:
         """Return the location as a path; where a backend has no files, a mere name."""

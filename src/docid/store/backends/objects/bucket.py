@@ -19,6 +19,7 @@ except ImportError as error:  # pragma: no cover  - tested in an environment wit
     raise ImportError("a store at a URL needs obstore: pip install 'docid-store[objects]'") from error
 
 from docid.errors import StoreUnavailable
+from docid.store.backends.base import join_location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -68,7 +69,7 @@ class Bucket:
 
     def locate(self, key: str) -> str:
         """Return where an object is, for people."""
-        return f"{self.url.rstrip('/')}/{key}"
+        return join_location(self.url, key)
 
     def get(self, key: str) -> Object | None:
         """Return an object; None where there is none."""
