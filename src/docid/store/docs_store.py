@@ -11,7 +11,7 @@ from attrs import evolve
 
 from docid.core.document import ALL_FILES, Document, check_content, file_of, reserved_id, source_of
 from docid.core.ids import check_doc_id, check_text, is_missing
-from docid.core.lineage_rules import check_lineage, find_unsaid, is_other_lineage
+from docid.core.lineage_rules import check_lineage, find_differences, find_unsaid, is_other_lineage
 from docid.core.outcomes import Outcome, WriteResult, not_migrated
 from docid.core.record import nonce
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
@@ -182,7 +182,7 @@ class DocsStore:
     def documents(self, stage: str) -> Iterator[StoredDocument]:
         """Return the documents of a stage as a stream, in no order, each with its record loaded.
 
-        What vanishes meanwhile is passed over; what is replaced meanwhile may come twice.
+        Documents that vanish during the listing are left out; one that is replaced may come twice.
 
         Raises:
             UnreadableDocument: a document that cannot be read; the stream ends there.
@@ -277,7 +277,7 @@ class DocsStore:
             LineageConflict: the id is taken by another task id or parent; under every policy.
             ContentConflict: the id holds other text of the same lineage, and `if_exists` is `fail`.
             MissingParent: the parent is not in the store.
-            UnreadableDocument: what stands there is no whole document, or has to be migrated first.
+            UnreadableDocument: the id holds no whole document, or one that must be migrated first.
             InvalidDocument: a parent in a stage that has none, or no task id.
             InvalidName: none of the store's stages.
             DocumentBusy: others changed the document each time it was tried; nothing was written.
@@ -319,7 +319,7 @@ class DocsStore:
         if_exists: Literal["keep", "replace"] = "keep",
         require_parent: bool = True,
     ) -> StoredDocument:
-        """Return the document of a task row, and make it only where there is none: nothing is paid for twice.
+        """Return the document of a task row; call `make` only if it does not exist, so that nothing is paid for twice.
 
         Lineage and parent are checked before `make` is called. Where two callers make one document at once, both get
         the one that was written first.
@@ -343,7 +343,7 @@ class DocsStore:
         if if_exists not in {"keep", "replace"}:
             raise ValueError(f"if_exists: expected 'keep' or 'replace', got {if_exists!r}")
         doc_id, stage, task_id = reserved_id(row), self.stages.check(row.stage), check_text(row.task_id, "task_id")
-        stored = self._stored_of(row, stage, doc_id)
+        stored = self._find_stored(row, stage, doc_id)
         if stored is not None and if_exists == "keep":
             stored.outcome = Outcome.KEPT
             return stored
@@ -358,17 +358,18 @@ class DocsStore:
         if not isinstance(document, Document):
             problem = f"make() returned {type(document).__name__}; expected a Document of task {task_id!r}"
             raise InvalidDocument("document", problem)
-        for name in ("stage", "doc_id", "task_id", "parent_doc_id"):
-            made, expected = getattr(document, name), getattr(row, name)
-            if made != expected:
-                raise InvalidDocument(name, f"make() returned {made!r}; expected the row's {expected!r}")
+        wrong = [name for name in ("stage", "doc_id") if getattr(document, name) != getattr(row, name)]
+        wrong += find_differences(document, row, legacy=False)
+        if wrong:
+            made, expected = getattr(document, wrong[0]), getattr(row, wrong[0])
+            raise InvalidDocument(wrong[0], f"make() returned {made!r}; expected the row's {expected!r}")
         result, stored = self._writer.put(document, if_exists, require_parent=require_parent)
         stored.outcome = result.outcome
         if if_exists == "keep" and result.outcome is Outcome.UNCHANGED:  # another writer has made the same text
             stored.outcome = Outcome.KEPT
         return stored
 
-    def _stored_of(self, row: TaskLike, stage: str, doc_id: str) -> StoredDocument | None:
+    def _find_stored(self, row: TaskLike, stage: str, doc_id: str) -> StoredDocument | None:
         """Return the stored document of a row; None where there is none, an error where the row cannot have it."""
         stored = self._load(stage, doc_id)
         if stored is not None and self.backend.settle(stage, doc_id):
