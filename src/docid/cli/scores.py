@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from docid.cli.arguments import STORE, Arguments, argument, make_output_arguments
 from docid.cli.inputs import check_table_output, hint_at_other_stages, open_store
 from docid.cli.output import Output
-from docid.operations.curate.scores import Score, score_columns, scored_by, scores, write_scores
+from docid.operations.curate.scores import Score, find_score_stage, score_columns, scores, write_scores
 
 
 def run(arguments: Arguments, out: Output) -> int:
@@ -18,7 +18,7 @@ def run(arguments: Arguments, out: Output) -> int:
     out.stops_unread = True
     store = open_store(arguments)
     check_table_output(arguments, store)
-    stage = scored_by(store, arguments.stage)
+    stage = find_score_stage(store, arguments.stage)
     columns = score_columns(store, stage)
     errors: Counter[str] = Counter()
 

@@ -22,7 +22,7 @@ from docid.core.findings import LABELS
 from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.integrations.report.gathering import Limits, gather, report_progress
 from docid.operations.audit import audit
-from docid.operations.curate.scores import scored_by, scores
+from docid.operations.curate.scores import find_score_stage, scores
 from docid.store.docs_store import DocsStore
 from docid.tables.csvfile import AtomicFile
 
@@ -105,7 +105,7 @@ def page(
     """
     if isinstance(store, (str, os.PathLike)):
         store = DocsStore(store, stages=stages or DEFAULT_STAGES)
-    scored = scored_by(store, score_stage)  # refuses another stage before anything is read
+    scored = find_score_stage(store, score_stage)  # refuses another stage before anything is read
     report = audit(
         store, tables, stages=stages, verify=verify, executor=executor, stale_after=stale_after, progress=progress
     )

@@ -60,7 +60,7 @@ def score_columns(store: DocsStore, stage: str | None = None) -> tuple[str, ...]
         InvalidName: none of the store's stages.
         ValueError: a stage whose column would be named as that of the parent.
     """
-    further = _stages_above_parent(store, scored_by(store, stage))
+    further = _stages_above_parent(store, find_score_stage(store, stage))
     if "parent" in further:
         raise ValueError("stages: 'parent' names a column parent_doc_id, which is the parent's; expected another name")
     return (*Score._fields[:-1], *(f"{each}_doc_id" for each in further))
@@ -92,7 +92,7 @@ def scores(store: DocsStore, stage: str | None = None) -> Iterator[Score]:
         >>> [(each.doc_id, each.score, each.error) for each in scores(store)]
         [('v0', 7.5, ''), ('v1', None, "parsed text is not a number: 'good'"), ('v2', None, 'no parsed text')]
     """
-    stage = scored_by(store, stage)
+    stage = find_score_stage(store, stage)
     ancestors = Ancestors(store)
     further = _stages_above_parent(store, stage)
     found = store.backend.each(
@@ -133,7 +133,7 @@ def _read_score(store: DocsStore, stage: str, doc_id: str, ancestors: Ancestors,
     )
 
 
-def scored_by(store: DocsStore, stage: str | None) -> str:
+def find_score_stage(store: DocsStore, stage: str | None) -> str:
     """Return the stage that scores: the one that is given, or else the last of the store's."""
     return list(check_store(store).stages)[-1] if stage is None else store.stages.check(stage)
 
@@ -314,7 +314,7 @@ def select(
         raise ValueError(f"aggregate: expected one of {', '.join(_AGGREGATES)}, got {aggregate!r}")
     refuse_text(templates, "templates", "template ids")
     if stage is None:
-        last = scored_by(store, None)
+        last = find_score_stage(store, None)
         stage = store.stages.parent_of(last)
         if stage is None:
             expected = "expected the stage of the documents that were scored"

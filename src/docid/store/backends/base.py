@@ -49,7 +49,7 @@ class Sweeper(Protocol):
     """
 
     def leftovers(self, stage: str, stale_after: float) -> Iterator[Finding]:  # noqa: ARG002 - for one that has them
-        """Return what lies beside the documents of a stage and belongs to none."""
+        """Return findings about files and directories of a stage that belong to no document."""
         return iter(())
 
     @abstractmethod

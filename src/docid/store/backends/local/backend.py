@@ -313,7 +313,7 @@ def _commit_all(built: Mapping[int, tuple[Place, Temporary, bytes]]) -> dict[int
 def _list_ids(directory: Directory) -> Iterator[str]:
     """Return the doc ids in a stage directory, as a stream; one that is replaced meanwhile may be there twice."""
 
-    def changed_id(entry: os.DirEntry[str]) -> str:
+    def find_changed_id(entry: os.DirEntry[str]) -> str:
         """Return the doc id in a name beside the documents, which a change has made; empty for another name."""
         return entry.name.partition("-")[2] if entry.name.startswith(CHANGE_NAMES) else ""
 
@@ -322,7 +322,7 @@ def _list_ids(directory: Directory) -> Iterator[str]:
     seen: set[str] = set()
     for entry in directory.scan():
         if not DOC_ID.match(entry.name):
-            changed.add(changed_id(entry))
+            changed.add(find_changed_id(entry))
         elif entry.is_dir(follow_symlinks=False):
             if entry.name in changed:
                 seen.add(entry.name)
@@ -331,7 +331,7 @@ def _list_ids(directory: Directory) -> Iterator[str]:
     # held last; where names have come since the listing began, it may be among them.
     status = directory.stat(".")
     if status is None or status.st_mtime_ns >= started - _CLOCK_STEP:
-        changed.update(map(changed_id, directory.scan()))
+        changed.update(map(find_changed_id, directory.scan()))
     yield from (doc_id for doc_id in changed - seen if is_doc_id(doc_id) and _is_missed(directory, doc_id, started))
 
 

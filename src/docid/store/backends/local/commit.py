@@ -47,8 +47,8 @@ class Place(NamedTuple):
     def read(self, name: str, parts: Collection[str] = ()) -> Stored | None:
         """Return what the directory of that name holds, read by one descriptor, so that all is of one version.
 
-        None where there is no such directory, or an empty one, which claims nothing: a rename replaces it. What is no
-        document raises `UnreadableDocument`, and what is no directory NotADirectoryError.
+        None if the directory does not exist or is empty: an empty one claims nothing, since a rename replaces it. A
+        directory without a document raises `UnreadableDocument`, anything else NotADirectoryError.
         """
         try:
             document = self.directory.sub(name)

@@ -160,7 +160,7 @@ class Directory:
         return self.read_all((name,)).get(name)
 
     def read_all(self, names: Iterable[str]) -> dict[str, bytes]:
-        """Return the bytes of those of these files that are there; raise IsADirectoryError for what is no file."""
+        """Return the bytes of these files, without missing ones; IsADirectoryError for one that is not a file."""
         found: dict[str, bytes] = {}
         for name in names:
             try:

@@ -77,7 +77,7 @@ class LocalSweeper(Sweeper):
     def _in_stage(
         self, directory: Directory, stage: str, entry: os.DirEntry[str], stale_after: float
     ) -> Iterator[Finding]:
-        """Return what stands beside the documents, unless it is docid's own and somebody may be at it."""
+        """Return the finding about an entry beside the documents; docid's own count once no writer uses them."""
         name, path = entry.name, join(stage, entry.name)
         is_directory = entry.is_dir(follow_symlinks=False)
         if name.startswith("."):

@@ -36,7 +36,7 @@ def pack(record: bytes, parts: Mapping[str, bytes]) -> bytes:
             found = orjson.loads(record)
         except orjson.JSONDecodeError:
             found = None
-        # Of what is no JSON object no key can stand in an object.
+        # A record that is not a JSON object has no keys that the object could hold.
         fields = {key: value for key, value in found.items() if key != TEXTS} if isinstance(found, dict) else {}
         if orjson.dumps(fields, option=_FORMAT) != record:
             texts[_RECORD] = record.decode()
