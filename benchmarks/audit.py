@@ -159,7 +159,7 @@ def compared(root: str, number: int, turns: int, *, cold: bool) -> float:
         ratios = sorted(second / bare for (second, _), (bare, _) in zip(each, told["floor"], strict=True))
         print(
             f"    {what:<16}{seconds:8.2f} s {most:8.1f} MB    / floor {statistics.median(ratios):.2f} "
-            f"(least {ratios[0]:.2f}, most {ratios[-1]:.2f})",
+            f"(min {ratios[0]:.2f}, max {ratios[-1]:.2f})",
             flush=True,
         )
     return statistics.median(second for second, _ in told["audit"])

@@ -46,7 +46,7 @@ def main() -> None:
         )
         print(
             f"DocsIOManager / FilesystemIOManager {statistics.median(ratios):.2f} "
-            f"(least {min(ratios):.2f}, most {max(ratios):.2f})"
+            f"(min {min(ratios):.2f}, max {max(ratios):.2f})"
         )
 
 

@@ -43,7 +43,7 @@ def main() -> None:
             after = seconds(lambda: reserve_doc_ids("draft", ids))
             ratios[name].append(2 * own / (before + after))
     print(f"reserve_frame / reserve_doc_ids, {arguments.rows:,} rows, {arguments.frame_turns} turns (target {TARGET})")
-    print(f"{'':<10}{'median':>8}{'least':>8}{'most':>8}")
+    print(f"{'':<10}{'median':>8}{'min':>8}{'max':>8}")
     for name, each in ratios.items():
         print(f"{name:<10}{statistics.median(each):>8.2f}{min(each):>8.2f}{max(each):>8.2f}")
 

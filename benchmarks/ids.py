@@ -50,7 +50,7 @@ def main() -> None:
         ratios = sorted(a / b for a, b in zip(seconds[upper], seconds[lower], strict=True))
         print(
             f"  {f'{upper} / {lower}':<34}{statistics.median(ratios):8.2f}    "
-            f"(least {ratios[0]:.2f}, most {ratios[-1]:.2f})"
+            f"(min {ratios[0]:.2f}, max {ratios[-1]:.2f})"
         )
 
 

@@ -34,7 +34,7 @@ def main() -> None:
     ratios = sorted(a / b for a, b in zip(seconds["docid"], seconds["attrs, orjson"], strict=True))
     print(
         f"  {'docid / attrs, orjson':<34}{statistics.median(ratios):8.2f}    "
-        f"(least {ratios[0]:.2f}, most {ratios[-1]:.2f})"
+        f"(min {ratios[0]:.2f}, max {ratios[-1]:.2f})"
     )
     code = "import sys, docid; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()

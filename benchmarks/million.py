@@ -60,7 +60,7 @@ def measure(root: str, number: int, turns: int) -> None:
         assert bare == listed == number
         if turn:  # the first one fills the cache
             ratios.append((end - middle) / (middle - start))
-    print(f"  store.ids / os.scandir {statistics.median(ratios):.2f} (least {min(ratios):.2f}, most {max(ratios):.2f})")
+    print(f"  store.ids / os.scandir {statistics.median(ratios):.2f} (min {min(ratios):.2f}, max {max(ratios):.2f})")
     print(f"  of the last: {middle - start:.2f} s os.scandir, {end - middle:.2f} s store.ids")
     tracemalloc.start()
     for _ in store.ids("draft"):

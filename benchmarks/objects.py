@@ -124,7 +124,7 @@ def main() -> None:
         print(f"objects: {options.objects // 10:,} documents of 10 kB a turn, {options.in_flight} requests at once")
         print(
             f"  rate of write_many / rate of bare puts {statistics.median(ratios):.2f} "
-            f"(least {min(ratios):.2f}, most {max(ratios):.2f})"
+            f"(min {min(ratios):.2f}, max {max(ratios):.2f})"
         )
         for number in (options.objects // 10, options.objects):
             server.counts()

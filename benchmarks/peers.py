@@ -451,7 +451,7 @@ class Row(NamedTuple):
         return (self.measure, self.docid, self.other, *rates, *ratios, target)
 
 
-HEADER = ("measure", "docid", "beside", "docid's rate/s", "its rate/s", "ratio", "least", "most", "target")
+HEADER = ("measure", "docid", "beside", "docid's rate/s", "its rate/s", "ratio", "min", "max", "target")
 
 
 class Measure:
@@ -863,7 +863,7 @@ def main() -> None:
     if arguments.svg:
         largest = [row for row in rows if row.documents == sizes[-1] or row.measure == "write, durable"]
         where = f"{about['python']}, {about['cpu']}, {about['file system']}"
-        caption = f"{sizes[-1]:,} documents; {where}; median, least, most; green: the target"
+        caption = f"{sizes[-1]:,} documents; {where}; median, min, max; green: the target"
         Path(arguments.svg).write_text(svg(largest, caption), encoding="utf-8")
 
 

@@ -125,7 +125,7 @@ def main() -> None:
         ratios = sorted(a / b for a, b in zip(rates[upper], rates[lower], strict=True))
         print(
             f"  {f'{upper} / {lower}':<44}{statistics.median(ratios):10.2f}    "
-            f"(least {ratios[0]:.2f}, most {ratios[-1]:.2f})"
+            f"(min {ratios[0]:.2f}, max {ratios[-1]:.2f})"
         )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from docid import BatchError, DocsStore, Document
+from docid import DocsStore, Document, WriteManyError
 from docid.backends import Backend, LocalBackend, MemoryBackend, NewDocument, Stored
 from docid.testing import BackendTests
 
@@ -71,7 +71,7 @@ def test_an_error_of_a_homes_own_is_that_of_its_document() -> None:
             return super().create(stage, doc_id, record, parts)
 
     documents = [Document(stage="draft", doc_id=doc_id, task_id=doc_id, raw_text="") for doc_id in ("a1", "b2", "c3")]
-    with pytest.raises(BatchError, match="position 1: the database is locked"):
+    with pytest.raises(WriteManyError, match="position 1: the database is locked"):
         DocsStore(Broken()).write_many(documents)
 
 

@@ -13,7 +13,6 @@ import attrs
 import pytest
 
 from docid import (
-    BatchError,
     ContentConflict,
     DocsStore,
     Document,
@@ -23,6 +22,7 @@ from docid import (
     MissingParent,
     Outcome,
     UnreadableDocument,
+    WriteManyError,
 )
 from docid.backends import LocalBackend
 from docid.store.backends.local.directory import Directory
@@ -65,7 +65,7 @@ def test_a_parent_counts_where_it_stands_earlier(store: DocsStore) -> None:
 def test_a_parent_that_stands_later_or_fails_does_not_count(store: DocsStore) -> None:
     store.write(draft(2, raw_text="another"))
     store.write(attrs.evolve(draft(3), task_id="another"))
-    with pytest.raises(BatchError) as caught:
+    with pytest.raises(WriteManyError) as caught:
         store.write_many([essay(1), draft(1), draft(2), essay(2), draft(3), essay(3), essay(4), draft(4)])
     kinds = {position: type(error) for position, error in caught.value.failures.items()}
     # The draft of essay 2 is in the store, if not with this text; that of essay 3 is of another lineage but there.
@@ -86,7 +86,7 @@ def test_the_policy_holds_for_each(store: DocsStore, policy: Any) -> None:
     }[policy]
     try:
         results: Any = store.write_many(documents, if_exists=policy)
-    except BatchError as error:
+    except WriteManyError as error:
         results = error.results
     assert [result and result.outcome.value for result in results] == expected
     assert [document.raw_text for document in store.history("draft", "d2")] == ["once"] * (policy == "replace")
@@ -96,7 +96,7 @@ def test_one_that_cannot_be_stored_does_not_keep_the_others_back(store: DocsStor
     wrong: Any = "no document"
     batch = [draft(1), wrong, Document(stage="poem", doc_id="p1", task_id="t", raw_text=""), draft(2)]
     with pytest.raises(
-        BatchError, match=r"^2 of 4 documents were not written \(the others are\):\n  position 1: doc"
+        WriteManyError, match=r"^2 of 4 documents were not written \(the others are\):\n  position 1: doc"
     ) as e:
         store.write_many(batch)
     assert [type(error) for error in e.value.failures.values()] == [TypeError, InvalidName]
@@ -112,7 +112,7 @@ def test_of_a_stream_that_fails_all_that_it_gave_is_written_and_the_failures_are
     with pytest.raises(RuntimeError) as caught:
         store.write_many(documents())
     assert len(list(store.ids("draft"))) == 150
-    assert isinstance(caught.value.__cause__, BatchError)
+    assert isinstance(caught.value.__cause__, WriteManyError)
     assert list(caught.value.__cause__.failures) == [5]
 
     def one() -> Iterator[Document]:
@@ -144,7 +144,7 @@ def test_the_cause_of_a_stream_that_fails_stays(store: DocsStore) -> None:
 def test_a_failure_that_is_kept_does_not_keep_the_texts_of_its_chunk(store: DocsStore) -> None:
     store.write(attrs.evolve(draft(1), task_id="another"))
     wrong: Any = "no document"
-    with pytest.raises(BatchError) as caught:
+    with pytest.raises(WriteManyError) as caught:
         store.write_many([draft(1), essay(9), wrong])
     assert [error.__traceback__ for error in caught.value.failures.values()] == [None] * 3
     assert [error.__context__ for error in caught.value.failures.values()] == [None] * 3
@@ -229,7 +229,7 @@ def test_a_sync_that_fails_in_the_end_is_said_of_each(durable: DocsStore, monkey
     monkeypatch.setattr(Directory, "sync", sync)
     backend = durable.backend
     assert isinstance(backend, LocalBackend)
-    with pytest.raises(BatchError) as caught:
+    with pytest.raises(WriteManyError) as caught:
         durable.write_many([draft(1), essay("first"), draft("first"), draft(2)])
     assert {position: type(error) for position, error in caught.value.failures.items()} == {
         0: DurabilityUnknown,
@@ -246,7 +246,7 @@ def test_in_two_stages_each_has_its_own_last_sync(durable: DocsStore, monkeypatc
     )
     os.makedirs(durable.path("draft", "d1").parent)
     os.makedirs(durable.path("essay", "e1").parent)
-    with pytest.raises(BatchError) as caught:
+    with pytest.raises(WriteManyError) as caught:
         durable.write_many([draft(1), essay(7), draft(2)], require_parent=False)
     assert sorted(caught.value.failures) == [0, 2]
 
@@ -276,7 +276,7 @@ def test_another_that_takes_an_id_meanwhile_has_it(durable: DocsStore, monkeypat
         other.write(attrs.evolve(draft(1), task_id="another"))
 
     monkeypatch.setattr(Directory, "sync_all", taken)
-    with pytest.raises(BatchError) as caught:
+    with pytest.raises(WriteManyError) as caught:
         durable.write_many(map(draft, range(3)))
     assert [result and result.outcome.value for result in caught.value.results] == ["unchanged", None, "created"]
     assert isinstance(caught.value.failures[1], LineageConflict)
@@ -292,7 +292,7 @@ def test_a_disk_that_is_full_for_one_is_said_of_that_one(durable: DocsStore, mon
 
     monkeypatch.setattr("docid.store.backends.local.directory.os.write", full)
     with pytest.raises(
-        BatchError, match=r"position 1: \[Errno 28\] No space left on device; free bytes or inodes"
+        WriteManyError, match=r"position 1: \[Errno 28\] No space left on device; free bytes or inodes"
     ) as e:
         durable.write_many([draft(0), draft(1, "big"), draft(2)])
     assert list(e.value.failures) == [1]
@@ -308,7 +308,7 @@ def test_an_error_at_the_commit_is_that_of_its_document(durable: DocsStore, monk
         rename(source, target, **where)
 
     monkeypatch.setattr("docid.store.backends.local.directory.os.rename", broken)
-    with pytest.raises(BatchError) as caught:
+    with pytest.raises(WriteManyError) as caught:
         durable.write_many(map(draft, range(3)))
     assert list(caught.value.failures) == [1]
     assert sorted(os.listdir(durable.path("draft", "d0").parent)) == ["d0", "d2"]
@@ -318,6 +318,6 @@ def test_a_parent_that_cannot_be_looked_at_is_the_error_of_its_children(local: D
     (tmp_path / "docs" / "draft" / "d1").mkdir(parents=True)
     (tmp_path / "docs" / "draft" / "d1" / "raw.txt").write_text("half")
     local.write(draft(2))
-    with pytest.raises(BatchError) as caught:
+    with pytest.raises(WriteManyError) as caught:
         local.write_many([essay(1), essay(2)])
     assert {at: type(error) for at, error in caught.value.failures.items()} == {0: UnreadableDocument}

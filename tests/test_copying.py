@@ -93,7 +93,7 @@ def test_copy_works_between_any_two_backends(backends: tuple[str, str], tmp_path
     }
     source, target = (DocsStore(made[backend]()) for backend in backends)
     documents(source)
-    assert outcomes(copy(source, target, stages=["draft"])) == {"copied": 5}
+    assert outcomes(copy(source, target, only=["draft"])) == {"copied": 5}
     assert list(target.ids("essay")) == []
     assert outcomes(copy(source, target)) == {"copied": 5, "same": 5}
     assert [each.raw_text for each in target.history("draft", "d1")] == ["third", "third", "second", "text\r\n1\x00é"]
@@ -154,7 +154,7 @@ def test_damaged_documents_are_refused(local: DocsStore, tmp_path: Path) -> None
     entry = next(path for path in (root / ".docid" / "history" / "draft" / "d1").iterdir() if path.is_dir())
     (entry / "metadata.json").write_text("{")
     again = DocsStore(ObjectsBackend("memory://"))
-    [told] = [each for each in copy(local, again, stages=["draft"]) if each.doc_id == "d1"]
+    [told] = [each for each in copy(local, again, only=["draft"]) if each.doc_id == "d1"]
     assert told.outcome == "copied"
     assert "copied without its history before" in told.message
     assert again.read("draft", "d1") == local.read("draft", "d1")
@@ -176,7 +176,7 @@ def test_settings(local: DocsStore, tmp_path: Path) -> None:
     assert outcomes(copy(local, there, dry_run=True)) == {"same": 9, "updated": 1}
     assert there.read("draft", "d2").raw_text != "anew"
     with pytest.raises(InvalidName):
-        copy(local, there, stages=["other"])
+        copy(local, there, only=["other"])
     with pytest.raises(InvalidName):
         copy(local, DocsStore(ObjectsBackend("memory://"), stages=Stages.chain("draft")))
 
@@ -198,22 +198,22 @@ def test_other_writers_in_the_target_are_conflicts(local: DocsStore, monkeypatch
     documents(local, 2)
     # Another copy has been here between the first look and the write.
     there = DocsStore(ObjectsBackend("memory://"))
-    list(copy(local, there, stages=["draft"]))
+    list(copy(local, there, only=["draft"]))
     monkeypatch.setattr(there.backend, "ids", lambda _: iter(()))
     # (An object that is there with these very bytes is taken for its own.)
-    assert outcomes(copy(local, there, stages=["draft"])) == {"copied": 2}
+    assert outcomes(copy(local, there, only=["draft"])) == {"copied": 2}
     memory = DocsStore(MemoryBackend())
-    list(copy(local, memory, stages=["draft"]))
+    list(copy(local, memory, only=["draft"]))
     monkeypatch.setattr(memory.backend, "ids", lambda _: iter(()))
-    assert outcomes(copy(local, memory, stages=["draft"])) == {"same": 2}
+    assert outcomes(copy(local, memory, only=["draft"])) == {"same": 2}
     # One that changes all the time, or goes.
     local.write(Document(stage="draft", doc_id="d0", task_id="t-0", raw_text="anew"), if_exists="replace")
     monkeypatch.setattr(there.backend, "replace", lambda *_: False)
     monkeypatch.setattr(there.backend, "amend", lambda *_: False)
-    told = {each.doc_id: each for each in copy(local, there, stages=["draft"])}
+    told = {each.doc_id: each for each in copy(local, there, only=["draft"])}
     assert "another writer changed it during the copy" in told["d0"].message
     monkeypatch.setattr(there.backend, "load", lambda *_: None)
-    assert "another writer changed it" in next(copy(local, there, stages=["draft"])).message
+    assert "another writer changed it" in next(copy(local, there, only=["draft"])).message
     # What vanishes from the source meanwhile is passed over.
     monkeypatch.setattr(local.backend, "ids", lambda _: iter(["gone"]))
     assert list(copy(local, there)) == []
@@ -373,17 +373,17 @@ def test_the_other_commands_take_a_url_too(
 def test_unusable_documents_in_the_target_are_conflicts(local: DocsStore, tmp_path: Path) -> None:
     documents(local)
     there = DocsStore(tmp_path / "there", durability="none")
-    assert outcomes(copy(local, there, stages=["draft"])) == {"copied": 5}
+    assert outcomes(copy(local, there, only=["draft"])) == {"copied": 5}
     shutil.rmtree(tmp_path / "there" / "draft" / "d0")
     (tmp_path / "there" / "draft" / "d0").mkdir()
     (tmp_path / "there" / "draft" / "d0" / "raw.txt").write_text("half")
     (tmp_path / "there" / "draft" / "d2" / "metadata.json").write_text("{")
-    told = {each.doc_id: each for each in copy(local, there, stages=["draft"]) if each.outcome == "conflict"}
+    told = {each.doc_id: each for each in copy(local, there, only=["draft"]) if each.outcome == "conflict"}
     assert sorted(told) == ["d0", "d2"]
     assert "cannot be used" in told["d0"].message
     (tmp_path / "other" / "draft").mkdir(parents=True)
     (tmp_path / "other" / "draft" / "d0").write_text("a file, where nothing is listed")
-    told = {each.doc_id: each for each in copy(local, DocsStore(tmp_path / "other"), stages=["draft"])}
+    told = {each.doc_id: each for each in copy(local, DocsStore(tmp_path / "other"), only=["draft"])}
     assert [doc_id for doc_id, each in told.items() if each.outcome == "conflict"] == ["d0"]
 
 
@@ -423,7 +423,7 @@ def test_an_unreadable_document_is_refused_and_the_others_are_copied(call: str) 
     documents(DocsStore(backend))
     backend.call = call
     told = {
-        each.doc_id: each for each in copy(DocsStore(backend), DocsStore(ObjectsBackend("memory://")), stages=["draft"])
+        each.doc_id: each for each in copy(DocsStore(backend), DocsStore(ObjectsBackend("memory://")), only=["draft"])
     }
     assert outcomes(iter(told.values())) == ({"copied": 4, "refused": 1} if call == "load" else {"copied": 5})
     assert "not allowed: 'docs/draft/d1'" in told["d1"].message
@@ -436,7 +436,7 @@ def test_a_store_that_does_not_answer_ends_the_copy(call: str) -> None:
     documents(DocsStore(backend))
     backend.call = call
     with pytest.raises(StoreUnavailable, match="the line is cut"):
-        list(copy(DocsStore(backend), DocsStore(ObjectsBackend("memory://")), stages=["draft"]))
+        list(copy(DocsStore(backend), DocsStore(ObjectsBackend("memory://")), only=["draft"]))
 
 
 def test_history_of_another_lineage_is_not_a_documents_own(local: DocsStore, tmp_path: Path) -> None:
@@ -501,7 +501,7 @@ def test_a_stage_that_is_named_twice_and_an_id_that_is_listed_twice(
 ) -> None:
     documents(local, 1)
     monkeypatch.setattr(local.backend, "ids", lambda _: iter(["d0", "d0"]))
-    assert outcomes(copy(local, DocsStore(ObjectsBackend("memory://")), stages=["draft", "draft"])) == {"copied": 1}
+    assert outcomes(copy(local, DocsStore(ObjectsBackend("memory://")), only=["draft", "draft"])) == {"copied": 1}
 
 
 def test_a_file_url_is_its_directory(local: DocsStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -525,7 +525,7 @@ def test_something_else_where_a_document_is_created_is_a_conflict(
         return create(stage, doc_id, record, parts)
 
     monkeypatch.setattr(there.backend, "create", refusing)
-    told = {each.doc_id: each for each in copy(local, there, stages=["draft"])}
+    told = {each.doc_id: each for each in copy(local, there, only=["draft"])}
     assert (told["d0"].outcome, told["d1"].outcome) == ("conflict", "copied")
     assert "a tool has left something there" in told["d0"].message
 

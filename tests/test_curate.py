@@ -40,8 +40,8 @@ def test_what_is_no_store_or_several_names_is_said(store: DocsStore, table: Path
     with pytest.raises(TypeError, match="target: expected a DocsStore, got dict"):
         copy(store, {})  # type: ignore[arg-type]
     # The characters of a text would be taken for names.
-    with pytest.raises(TypeError, match="stages: expected an iterable of names of stages, got the str 'draft'"):
-        copy(store, store, stages="draft")
+    with pytest.raises(TypeError, match="only: expected an iterable of names of stages, got the str 'draft'"):
+        copy(store, store, only="draft")
     with pytest.raises(TypeError, match="doc_ids: expected an iterable of doc ids, got the str 'e1'"):
         replay(store, "essay", "e1")
     with pytest.raises(TypeError, match="templates: expected an iterable of template ids, got the str 'novelty'"):

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import docid
-from docid._text import shown
-from docid.core.outcomes import BatchError
+from docid._text import quote
+from docid.core.outcomes import WriteManyError
 from docid.errors import (
     ContentConflict,
     DocidError,
@@ -56,7 +56,7 @@ EXAMPLES = [
     DocumentBusy("essay", "a1", "docs/essay/a1", "t"),
     DurabilityUnknown("essay", "a1", "docs/essay/a1", "EIO"),
     StoreUnavailable("write", "s3://b/draft/d1.json", "no answer", "try again", refused=True),
-    BatchError([None], {0: InvalidName("doc_id", "..", "not a doc id", "one")}),
+    WriteManyError([None], {0: InvalidName("doc_id", "..", "not a doc id", "one")}),
     TaskTableError([Problem("t.csv", 12, "parent_doc_id", "", "missing; expected the doc id of a draft")]),
     TaskTableError([Problem("t.csv", n, None, "", "wrong") for n in range(20)], 4000),
 ]
@@ -142,18 +142,18 @@ def test_a_problem_says_where_what_and_what_was_expected(problem: Problem, text:
 
 
 def test_a_batch_error_shows_ten_failures_and_the_count_of_all() -> None:
-    message = str(BatchError([None] * 300, {number: OSError(28, "No space left") for number in range(100, 300)}))
+    message = str(WriteManyError([None] * 300, {number: OSError(28, "No space left") for number in range(100, 300)}))
     assert message.startswith("200 of 300 documents were not written (the others are):\n  position 100: [Errno 28]")
     assert message.endswith("… and 190 more")
     assert message.count("\n") == 11
 
 
 def test_a_long_value_is_cut_in_the_middle() -> None:
-    text = shown("a" * 50 + "b" * 1000 + "c" * 50)
+    text = quote("a" * 50 + "b" * 1000 + "c" * 50)
     assert text.startswith("'aaa")
     assert text.endswith("ccc' (1102 characters)")
     assert len(text) < 100
 
 
 def test_a_text_that_looks_like_its_normal_form_is_shown_escaped() -> None:
-    assert (shown("caf\u00e9"), shown("cafe\u0301")) == ("'caf\u00e9'", r"'cafe\u0301'")
+    assert (quote("caf\u00e9"), quote("cafe\u0301")) == ("'caf\u00e9'", r"'cafe\u0301'")

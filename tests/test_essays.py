@@ -77,7 +77,7 @@ def test_the_first_run_writes_all_and_the_second_nothing(tmp_path: Path) -> None
                 assert (parent.parsed_text or "") in (read.prompt_text or read.raw_text)
     before = everything(tmp_path)
     second = run(tmp_path)
-    assert "nothing was written, no model was called: everything was there" in second
+    assert "0 documents written, 0 model calls: every document existed" in second
     assert re.search(r"evaluation +16 +0 +16 +0 +0", second)
     assert everything(tmp_path) == before
 

@@ -241,7 +241,7 @@ def test_many_documents_of_one_task_are_not_all_named(store: DocsStore, tmp_path
 
 def test_a_file_from_the_far_future_says_no_time(local: DocsStore, tmp_path: Path) -> None:
     local.backend.create("draft", "one", b'{"task_id": "t-1"}', {"raw.txt": b"x"})
-    local.backend.modified = lambda *_: 1e12  # type: ignore[method-assign]
+    local.backend.last_modified = lambda *_: 1e12  # type: ignore[method-assign]
     path = tmp_path / "draft_tasks.csv"
     path.write_text("draft_task_id\nt-1\n")
     assert link(path, local).filled == 1

@@ -330,7 +330,7 @@ def test_an_old_version_has_the_parts_that_it_had(local: DocsStore) -> None:
     list(migrate(local, apply=True))
     (local.path("draft", "d2") / "metadata.json").write_text("{")
     assert opened.raw_text == "Once.\r\n"
-    assert local.backend.modified("draft", "none") is None
+    assert local.backend.last_modified("draft", "none") is None
 
 
 # --- backfill ----------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ import orjson
 import pytest
 
 from docid import (
-    BatchError,
     ContentConflict,
     DocsStore,
     Document,
@@ -20,6 +19,7 @@ from docid import (
     LineageConflict,
     MissingParent,
     UnreadableDocument,
+    WriteManyError,
     audit,
 )
 from docid.backends import Backend
@@ -204,7 +204,7 @@ def test_many_at_once(s3: Moto) -> None:
     assert report.stages["essay"].documents == 300
     assert report.ok
     orphan = Document(stage="essay", doc_id="e-x", task_id="x", parent_doc_id="gone", raw_text="x")
-    with pytest.raises(BatchError) as caught:
+    with pytest.raises(WriteManyError) as caught:
         store.write_many([drafts[0], orphan, draft("d1", raw_text="other", task_id="t-1")])
     assert {at: type(error) for at, error in caught.value.failures.items()} == {1: MissingParent, 2: ContentConflict}
 

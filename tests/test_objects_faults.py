@@ -16,7 +16,6 @@ import obstore
 import pytest
 
 from docid import (
-    BatchError,
     DocsStore,
     Document,
     DocumentNotFound,
@@ -24,6 +23,7 @@ from docid import (
     LineageConflict,
     StoreUnavailable,
     UnreadableDocument,
+    WriteManyError,
     audit,
     reserve_tasks,
 )
@@ -212,7 +212,7 @@ def test_a_bucket_that_is_not_there_is_said(s3: Moto) -> None:
         with pytest.raises(StoreUnavailable, match="the bucket or container is not there") as caught:
             act()
         assert "create it, or correct the URL" in str(caught.value)
-    with pytest.raises(BatchError, match="the bucket or container is not there"):
+    with pytest.raises(WriteManyError, match="the bucket or container is not there"):
         store.write_many([draft()])
     report = audit(store)
     assert {(each.code, each.doc_id) for each in report.findings} == {("unreadable-record", "")}
@@ -265,7 +265,7 @@ def test_what_is_written_at_once_beside_faults_is_there_or_told(s3: Moto) -> Non
         between.faults = (["closed", "503", "", "answer lost", "", ""] * 100)[:250]
         try:
             results: list[Any] = list(store.write_many(documents))
-        except BatchError as error:
+        except WriteManyError as error:
             results = list(error.results)
             assert all(isinstance(each, StoreUnavailable) for each in error.failures.values())
     there = set(direct.ids("draft"))

@@ -87,7 +87,7 @@ def test_what_cannot_be_deleted_is_said(local: DocsStore, root: Path, monkeypatc
 def test_what_another_purge_deletes_meanwhile_is_deleted(local: DocsStore, root: Path) -> None:
     sweeper = local.backend.sweeper()
     assert sweeper is not None
-    [path, *_] = [path for path, _ in sweeper.discarded(0, history=["draft"])]
+    [path, *_] = [path for path, _ in sweeper.list_discarded(0, history=["draft"])]
     sweeper.discard(path)
     sweeper.discard(path)
     assert len(list(local.history("draft", "changed"))) == 1
@@ -111,7 +111,7 @@ def test_an_entry_that_a_purge_takes_away_is_passed_over(
     sweeper = local.backend.sweeper()
     assert sweeper is not None
     (history / whole.name).mkdir()
-    assert len(list(sweeper.discarded(0, history=["draft"]))) == 1
+    assert len(list(sweeper.list_discarded(0, history=["draft"]))) == 1
 
 
 @pytest.mark.parametrize("stamp", ["99999999T999999.999999Z", "99991231T235959.999999Z"])

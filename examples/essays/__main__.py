@@ -64,11 +64,11 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"tables  {tables}\nstore   {store.backend.path('', '')}\n", flush=True)
     pipeline.preflight()
 
-    print(f"{'stage':<12}{'rows':>8}{'created':>9}{'found':>8}{'calls':>8}{'unparsed':>10}")
+    print(f"{'stage':<12}{'rows':>8}{'created':>9}{'kept':>8}{'calls':>8}{'unparsed':>10}")
     counts = {}
     for stage in ROW_TYPES:
         count = counts[stage] = pipeline.run(stage)
-        numbers = (count.rows, count.created, count.found, count.calls, count.unparsed)
+        numbers = (count.rows, count.created, count.kept, count.calls, count.unparsed)
         print(
             f"{stage:<12}"
             + "".join(f"{number:>{width},}" for number, width in zip(numbers, (8, 9, 8, 8, 10), strict=True)),
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     for what in missing[:SHOWN]:
         print(f"  {what}")
     if created == 0 and not missing:
-        print("        nothing was written, no model was called: everything was there")
+        print("        0 documents written, 0 model calls: every document existed")
     else:
         print(f"        {created:,} documents written, {calls:,} model calls")
     peak = peak_memory()

@@ -33,7 +33,7 @@ class Count:
 
     rows: int = 0
     created: int = 0
-    found: int = 0
+    kept: int = 0
     calls: int = 0
     unparsed: int = 0
     blocked: list[str] = attrs.field(factory=list)
@@ -108,7 +108,7 @@ class Pipeline:
             if stored.outcome == "created":
                 count.created += 1
             else:
-                count.found += 1
+                count.kept += 1
             count.unparsed += "parsed" not in stored.sizes
         return count
 

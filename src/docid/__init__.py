@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from docid._version import __version__ as __version__
 from docid.core.document import Document
 from docid.core.ids import DocId, collision_probability, is_doc_id, reserve_doc_id, reserve_doc_ids
-from docid.core.outcomes import BatchError, Outcome, WriteResult
+from docid.core.outcomes import Outcome, WriteManyError, WriteResult
 from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.errors import (
     ContentConflict,
@@ -62,7 +62,6 @@ else:
 __all__ = [
     "DEFAULT_STAGES",
     "AuditReport",
-    "BatchError",
     "ContentConflict",
     "DocId",
     "DocidError",
@@ -87,6 +86,7 @@ __all__ = [
     "TaskRow",
     "TaskTableError",
     "UnreadableDocument",
+    "WriteManyError",
     "WriteResult",
     "audit",
     "collision_probability",

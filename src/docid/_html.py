@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from docid._text import visible
+from docid._text import escape_controls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -19,12 +19,12 @@ _CELL = "text-align:start;vertical-align:top;"
 
 def text(value: str) -> str:
     """Return a text of a document, escaped for HTML; what HTML knows no character for is shown as its escape."""
-    return escape(visible(value, keep="\t\n\r\u061c\u200e\u200f"))
+    return escape(escape_controls(value, keep="\t\n\r\u061c\u200e\u200f"))
 
 
 def name(value: object) -> str:
     """Return a name for people, escaped for HTML and apart from the direction of what stands around it."""
-    return f"<bdi>{escape(visible(str(value)))}</bdi>"
+    return f"<bdi>{escape(escape_controls(str(value)))}</bdi>"
 
 
 def number(value: int | None) -> str:
@@ -35,7 +35,7 @@ def number(value: int | None) -> str:
 def element(tag: str, *content: str, **attributes: str) -> str:
     """Return an element of markup that is escaped already; attributes are escaped here, `class_` is `class`."""
     given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(visible(value))}"' for key, value in attributes.items()
+        f' {key.rstrip("_").replace("_", "-")}="{escape(escape_controls(value))}"' for key, value in attributes.items()
     )
     return f"<{tag}{given}>{''.join(content)}</{tag}>"
 
@@ -76,7 +76,7 @@ def fact_table(facts: Iterable[tuple[str, str]]) -> str:
     return element("table", *rows)
 
 
-def document_facts(facts: Mapping[str, str | None]) -> str:
+def describe_document(facts: Mapping[str, str | None]) -> str:
     """Return a table of what is known of a document; None is left out."""
     return fact_table((key, name(value)) for key, value in facts.items() if value is not None)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, dataclass_transform
 
-from docid._text import name_task, shown
+from docid._text import name_task, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -95,7 +95,7 @@ class InvalidName(DocidError, ValueError):
     expected: str
 
     def _describe(self) -> str:
-        return f"{self.argument}: {self.problem}: {shown(self.value)}; expected {self.expected}"
+        return f"{self.argument}: {self.problem}: {quote(self.value)}; expected {self.expected}"
 
 
 class DuplicateTaskId(DocidError, ValueError):
@@ -115,7 +115,7 @@ class DuplicateTaskId(DocidError, ValueError):
     def _describe(self) -> str:
         first, second = self.positions
         return (
-            f"task_ids: the same task id at positions {first} and {second} (counted from 0): {shown(self.task_id)}; "
+            f"task_ids: the same task id at positions {first} and {second} (counted from 0): {quote(self.task_id)}; "
             f"expected each task id once, since equal task ids have one doc id"
         )
 
@@ -170,8 +170,8 @@ class LineageConflict(_StoredDocumentError):
     def _describe(self) -> str:
         return (
             f"{self.stage}/{self.doc_id} is taken by another lineage: {self.location} holds "
-            f"task_id={shown(self.stored_task_id)}, parent_doc_id={self.stored_parent_doc_id!r}; this is "
-            f"task_id={shown(self.task_id)}, parent_doc_id={self.parent_doc_id!r}. Nothing was written; reserve "
+            f"task_id={quote(self.stored_task_id)}, parent_doc_id={self.stored_parent_doc_id!r}; this is "
+            f"task_id={quote(self.task_id)}, parent_doc_id={self.parent_doc_id!r}. Nothing was written; reserve "
             f"another id for this row (a salt gives one)"
         )
 
@@ -377,7 +377,7 @@ class Problem(NamedTuple):
         place = " ".join(filter(None, [self.file, "" if self.row is None else f"row {self.row}"]))
         column = "" if self.column is None else f"column {self.column or 'without a name'}"
         where = ", ".join(filter(None, [place, column]))
-        found = f"{shown(self.value)}; " if self.value else ""
+        found = f"{quote(self.value)}; " if self.value else ""
         return f"{where}: {found}{self.expected}" if where else found + self.expected
 
 

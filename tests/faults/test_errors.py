@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import pytest
 
-from docid import BatchError, DocsStore, Document, DurabilityUnknown
+from docid import DocsStore, Document, DurabilityUnknown, WriteManyError
 from docid.repair import repair
 from tests.faults import LONG, Tally
 from tests.faults.calls import Act, count_of, watched
@@ -67,7 +67,7 @@ def test_a_call_that_fails_is_neither_success_nor_conflict_and_leaves_nothing(
             where = f"call {call}, {errno.errorcode[number]}: {said!r}"
             tally.count("points")
             tally.count("errors", said is not None)
-            failures = [*said.failures.values()] if isinstance(said, BatchError) else [said]
+            failures = [*said.failures.values()] if isinstance(said, WriteManyError) else [said]
             for failure in failures:
                 tally.check(FALSE, isinstance(failure, (OSError, DurabilityUnknown)) or failure is None, where)
             found = seen(store).get("a1")

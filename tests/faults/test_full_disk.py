@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from docid import BatchError, DocsStore, Document
+from docid import DocsStore, Document, WriteManyError
 from docid.repair import repair
 from tests.faults import LONG, Tally
 from tests.faults.mounts import image, tmpfs
@@ -67,7 +67,7 @@ def test_a_full_disk_gives_errors_and_no_half_documents(tmp_path: Path, kind: st
                     store.write(each)
                 else:
                     store.write_many([each, document(number + 1000, 10)])
-            except (OSError, BatchError) as error:
+            except (OSError, WriteManyError) as error:
                 refused.append(each)
                 failures = [error] if isinstance(error, OSError) else error.failures.values()
                 for failure in failures:

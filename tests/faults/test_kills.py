@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 import pytest
 
-from docid import BatchError, DocsStore, Document, LineageConflict
+from docid import DocsStore, Document, LineageConflict, WriteManyError
 from docid.repair import repair
 from tests.faults import LONG, Tally
 from tests.faults.calls import count_of, dies_at, in_child
@@ -144,7 +144,7 @@ def refuses_another_lineage(store: DocsStore) -> bool:
             refused += 1
         try:
             store.write_many([OTHER], if_exists=policy)
-        except BatchError as error:
+        except WriteManyError as error:
             refused += isinstance(error.failures[0], LineageConflict)
     return refused == 6
 
@@ -167,7 +167,7 @@ def test_a_kill_in_the_gap_of_a_replace_and_then_one_of_another_lineage_never_gi
                 in_child(dies_at(first, half=False), lambda store=store: replace(store))  # type: ignore[misc]
 
                 def tried(store: DocsStore = store, other: Any = other) -> None:
-                    with contextlib.suppress(LineageConflict, BatchError):
+                    with contextlib.suppress(LineageConflict, WriteManyError):
                         other(store)
 
                 finished = in_child(dies_at(second, half=False), tried)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from docid import BatchError, DocsStore, Document, LineageConflict, StoreUnavailable, audit
+from docid import DocsStore, Document, LineageConflict, StoreUnavailable, WriteManyError, audit
 from docid.backends import Backend
 from docid.backends.objects import ObjectsBackend
 from docid.testing import BackendTests
@@ -152,7 +152,7 @@ def test_a_server_that_goes_away_half_way_loses_nothing_that_it_acknowledged(azu
     # The run goes on: what is there is kept, the rest is made.
     try:
         results = store.write_many(documents)
-    except BatchError as error:  # pragma: no cover  - what the assertion then shows
+    except WriteManyError as error:  # pragma: no cover  - what the assertion then shows
         results = [each for each in error.results if each is not None]
     told = {each.outcome.value for each in results}
     tally.check("not told", len(results) == WRITES and told <= {"created", "unchanged"}, told)

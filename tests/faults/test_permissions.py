@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from docid import BatchError, DocsStore, Document, Outcome
+from docid import DocsStore, Document, Outcome, WriteManyError
 from docid.repair import repair
 from tests.faults import open_to_everybody
 from tests.faults.mounts import run
@@ -26,7 +26,7 @@ def refused(act: Callable[[], object]) -> str:
         act()
     except OSError as error:
         return f"{type(error).__name__}: {error}"
-    except BatchError as error:
+    except WriteManyError as error:
         [failure] = error.failures.values()
         return f"{type(failure).__name__}: {failure}"
     return "done"

@@ -23,7 +23,7 @@ def run(arguments: Arguments, out: Output) -> int:
     documents = copy(
         source,
         target,
-        stages=arguments.stage,
+        only=arguments.stage,
         history=not arguments.no_history,
         verify=arguments.verify,
         dry_run=arguments.dry_run,
@@ -50,7 +50,7 @@ ARGUMENTS = (
     argument("target TO", "another one, which need not be there yet", type=parse_root),
     argument("--stage STAGE", "copy this stage alone; may be repeated (default: all)", action="append"),
     argument("--no-history", "leave out the versions that were replaced"),
-    argument("--verify", "read what was written, and compare it"),
+    argument("--verify", "read each copy back, and compare the SHA-256 of every part with its record"),
     IN_FLIGHT,
     argument("--dry-run", "say what would be done; write nothing"),
     JSON_DOCUMENTS,

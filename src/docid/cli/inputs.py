@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Sequence
 
-from docid._text import utf8
+from docid._text import escape_surrogates
 from docid.cli.arguments import RANDOM, Arguments, UsageError
 from docid.cli.output import FEW, complain, is_replaced, join_few
 from docid.core.ids import is_doc_id
@@ -122,7 +122,9 @@ def find_tables(names: Sequence[str], stages: Stages) -> tuple[dict[str, str], l
                     f"; --stages or DOCID_STAGES declares other stages"
                 )
             tables += [f"{stage}={os.path.join(table, name)}" for name, stage in in_directory.items() if stage]
-            others += [os.path.join(table, utf8(name)) for name, stage in in_directory.items() if not stage]
+            others += [
+                os.path.join(table, escape_surrogates(name)) for name, stage in in_directory.items() if not stage
+            ]
         elif "=" not in table and not os.path.exists(table):
             raise UsageError(f"{table}: no such file or directory")
         else:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import attrs
 
-from docid._text import name_task, visible
+from docid._text import escape_controls, name_task
 from docid.cli.arguments import Arguments
 from docid.cli.progress import Progress, find_console
 from docid.core.findings import Change
@@ -244,7 +244,7 @@ def discard(stream: TextIO) -> None:
 
 def printable(text: str) -> str:
     """Return a text with escapes for what would steer a terminal, or turn the order of characters."""
-    return visible(text.replace("\r\n", "\n"), keep="\n\t\u061c\u200e\u200f")  # the marks of right-to-left text
+    return escape_controls(text.replace("\r\n", "\n"), keep="\n\t\u061c\u200e\u200f")  # the marks of right-to-left text
 
 
 def cut_list(texts: Sequence[str], hint: str = "", limit: int = FEW) -> list[str]:

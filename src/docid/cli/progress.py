@@ -9,7 +9,7 @@ from shutil import get_terminal_size
 from time import monotonic
 from typing import TYPE_CHECKING, Self, TextIO
 
-from docid._text import visible
+from docid._text import escape_controls
 from docid.errors import UnreadableDocument
 from docid.store.docs_store import DocsStore
 
@@ -78,12 +78,12 @@ class Progress:
             columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[pace]}"))
             # Output does not go through the bar: it has streams of its own.
             bar = Bar(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
-            bar.add_task(visible(what), total=of, completed=done, pace=pace)
+            bar.add_task(escape_controls(what), total=of, completed=done, pace=pace)
             bar.start()
             self._bar = bar
         else:
             # What is longer than the terminal is wide would stay behind.
-            line = f"{visible(what)}: {pace}"[: get_terminal_size().columns - 1]
+            line = f"{escape_controls(what)}: {pace}"[: get_terminal_size().columns - 1]
             print(f"\r{line:<{self._width}}", end="", file=sys.stderr, flush=True)
             self._width = max(self._width, len(line))
 

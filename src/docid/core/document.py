@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 import orjson
 from attrs import field, frozen
 
-from docid._text import shown
+from docid._text import quote
 from docid.core.ids import DocId, check_doc_id, check_stage, check_text, plain
 from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.errors import InvalidDocument, InvalidName
@@ -63,12 +63,12 @@ class _StageOfRow(_Task, Protocol):
 TaskLike = _StageOfClass | _StageOfRow
 
 
-def reserved_id(row: TaskLike) -> DocId:
+def require_doc_id(row: TaskLike) -> DocId:
     """Return the doc id of a row; raise InvalidName where it has none yet, TypeError for what is no row."""
     if not hasattr(row, "doc_run_id"):
         raise TypeError(f"row: expected a row of a task table (TaskRow), got {type(row).__name__}")
     if row.doc_id == "":
-        problem = f"the row of task {shown(row.task_id)} is not reserved"
+        problem = f"the row of task {quote(row.task_id)} is not reserved"
         raise InvalidName("doc_id", "", problem, "a row that went through reserve_tasks or 'docid reserve'")
     return check_doc_id(row.doc_id)
 
@@ -161,7 +161,7 @@ def _first_fault(path: str, value: Any) -> tuple[str, str]:
         if isinstance(value, dict):
             for key in value:
                 if type(key) is not str or _as_json(key) is None:
-                    return path, f"the key {shown(key)}; expected keys of text"
+                    return path, f"the key {quote(key)}; expected keys of text"
             children = [(f"{path}.{key}", child) for key, child in value.items()]
         elif isinstance(value, list):
             children = [(f"{path}[{position}]", child) for position, child in enumerate(value)]
@@ -172,7 +172,7 @@ def _first_fault(path: str, value: Any) -> tuple[str, str]:
                 break
         else:
             return path, (
-                f"{shown(value)} of type {type(value).__name__} does not come back equal from JSON; expected text, "
+                f"{quote(value)} of type {type(value).__name__} does not come back equal from JSON; expected text, "
                 f"finite numbers (integers of 64 bits), booleans, None, and lists and dicts of these"
             )
 
@@ -251,20 +251,20 @@ class Document:
             if key not in own or self.metadata[key] != own[key]:
                 raise InvalidDocument(
                     f"metadata.{key}",
-                    f"{shown(self.metadata[key])}, a key of docid's own record; expected another key"
+                    f"{quote(self.metadata[key])}, a key of docid's own record; expected another key"
                     + (f", or the document's own value {own[key]!r}" if key in own else ""),
                 )
         return repeated
 
     def __repr__(self) -> str:
         parts = "+".join(PART_FILES[part].removesuffix(".txt") for part in self.parts())
-        return f"<Document {self.stage}/{self.doc_id} task_id={shown(self.task_id)} {parts}>"
+        return f"<Document {self.stage}/{self.doc_id} task_id={quote(self.task_id)} {parts}>"
 
     def _repr_html_(self) -> str:
         from docid import _html  # noqa: PLC0415 - for notebooks alone
 
         title = _html.heading("Document", self.stage, self.doc_id)
-        facts = _html.document_facts(document_facts(self))
+        facts = _html.describe_document(document_facts(self))
         return _html.box(
             title, facts, *_html.fold_parts(self.parts()), _html.fold_metadata(shallow(self.metadata, DEPTH_SHOWN))
         )
@@ -293,7 +293,7 @@ class Document:
             InvalidDocument, TypeError: as for the class.
         """
         return cls(
-            doc_id=reserved_id(row),
+            doc_id=require_doc_id(row),
             stage=row.stage,
             task_id=row.task_id,
             parent_doc_id=row.parent_doc_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from docid._text import utf8
+from docid._text import escape_surrogates
 
 if TYPE_CHECKING:
     from docid.errors import UnreadableDocument
@@ -87,7 +87,7 @@ class Finding(NamedTuple):
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as JSON takes it; of a name on a disk that is no UTF-8 the odd bytes are escaped."""
         values = {key: getattr(self, key) for key in FIELDS}
-        return {key: utf8(value) if isinstance(value, str) else value for key, value in values.items()}
+        return {key: escape_surrogates(value) if isinstance(value, str) else value for key, value in values.items()}
 
     def __str__(self) -> str:
         name = f"{self.stage}/{self.doc_id}" if self.doc_id else f"stage {self.stage}"

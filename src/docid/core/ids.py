@@ -15,7 +15,7 @@ from unicodedata import is_normalized
 
 from orjson import dumps
 
-from docid._text import shown
+from docid._text import quote
 from docid.errors import DuplicateTaskId, InvalidName
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def is_missing(text: str) -> bool:
 def refuse_text(names: object, argument: str, kind: str) -> None:
     """Raise TypeError for one text where several are expected: its characters would be taken for them."""
     if isinstance(names, str):
-        raise TypeError(f"{argument}: expected an iterable of {kind}, got the str {shown(names)}")
+        raise TypeError(f"{argument}: expected an iterable of {kind}, got the str {quote(names)}")
 
 
 def check_text(text: str, argument: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from docid._text import shown
+from docid._text import quote
 from docid.errors import LineageConflict
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def find_contradictions(
 
 def describe_lineage(record: Record) -> str:
     """Return the lineage of a record for a message."""
-    return f"task_id={shown(record.task_id)}, parent_doc_id={shown(record.parent_doc_id)}"
+    return f"task_id={quote(record.task_id)}, parent_doc_id={quote(record.parent_doc_id)}"
 
 
 def find_unsaid(record: Record, *, has_parent: bool) -> list[Literal["task_id", "parent_doc_id"]]:

@@ -94,7 +94,7 @@ class WriteResult:
         return Path(self.location)
 
 
-class BatchError(DocidError):
+class WriteManyError(DocidError):
     """Some of the documents of `DocsStore.write_many` were not written. The others were.
 
     Attributes:
@@ -107,7 +107,7 @@ class BatchError(DocidError):
         >>> drafts = [Document(stage="draft", doc_id="d1", task_id=task_id, raw_text="once") for task_id in "ab"]
         >>> try:
         ...     store.write_many(drafts)
-        ... except BatchError as error:
+        ... except WriteManyError as error:
         ...     print([result and str(result.outcome) for result in error.results], *error.failures)
         ['created', None] 1
     """

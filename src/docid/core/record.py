@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from docid._text import shown, visible
+from docid._text import escape_controls, quote
 from docid.core.document import ALL_FILES, FORMAT, OUR_KEYS, PART_FILES, Document, check_metadata, check_moment
 from docid.errors import InvalidDocument
 
@@ -117,10 +117,10 @@ class Record(NamedTuple):
                 known = {key: value for key, value in record.items() if isinstance(value, str) and value}
                 lineage = known.get("task_id"), known.get("parent_doc_id"), known.get("run_id")
                 return cls(record, *lineage, None, {}, True)
-            raise InvalidDocument("format", f"{shown(kind)}, which is not {FORMAT!r}: a later docid wrote it")
+            raise InvalidDocument("format", f"{quote(kind)}, which is not {FORMAT!r}: a later docid wrote it")
         if record.get("stage") != stage or record.get("doc_id") != doc_id:
             name = f"{record.get('stage')}/{record.get('doc_id')}"
-            raise InvalidDocument("doc_id", f"its record is that of {visible(name[:150])}")
+            raise InvalidDocument("doc_id", f"its record is that of {escape_controls(name[:150])}")
         try:
             files = {name: PartEntry.from_json(entry) for name, entry in _typed(record, "files", dict).items()}
             files[PART_FILES["raw"]]  # always there
@@ -201,5 +201,5 @@ def _lenient_json(data: bytes) -> Any:
 def _typed(record: Any, key: str, kind: type) -> Any:
     value = record[key]
     if type(value) is not kind:
-        raise TypeError(f"{key} is {shown(value)}")
+        raise TypeError(f"{key} is {quote(value)}")
     return value

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def _declared(parents: Mapping[str, str | None]) -> dict[str, str | None]:
+def _check_parents(parents: Mapping[str, str | None]) -> dict[str, str | None]:
     if not isinstance(parents, Mapping):
         raise TypeError(
             f"stages: expected a mapping of stage to parent (or Stages.chain), got {type(parents).__name__}"
@@ -52,7 +52,7 @@ class Stages:
         True
     """
 
-    _parents: dict[str, str | None] = field(converter=_declared, hash=False)
+    _parents: dict[str, str | None] = field(converter=_check_parents, hash=False)
 
     @classmethod
     def chain(cls, *names: str) -> Stages:

@@ -16,7 +16,7 @@ try:
 except ImportError as error:  # pragma: no cover  - tested in an environment without it
     raise ImportError("docid.frames needs narwhals: pip install 'docid-store[frames]'") from error
 
-from docid._text import shown, utf8
+from docid._text import escape_surrogates, quote
 from docid.core.document import PART_FILES, shallow
 from docid.core.findings import FIELDS
 from docid.core.ids import check_stage, is_missing, reserve_doc_ids
@@ -251,22 +251,22 @@ def _format_cells(series: nw.Series[Any], faults: Faults, *, is_id: bool, is_who
     """Return the cells of a column as text; None for a cell without text, which is a fault."""
     texts: list[str | None] = []
     for number, (value, null) in enumerate(zip(series.to_list(), series.is_null().to_list(), strict=True), 1):
-        text = "" if null else _format_cell(value, is_whole=is_whole)
+        text = "" if null else _to_text(value, is_whole=is_whole)
         wrong = ""
         kind = f"of type {type(value).__name__}"
         if text is None:
             wrong = f"{kind}; expected text, a number or nothing"
         elif text and is_id and not isinstance(value, str):
             wrong = f"{kind}; expected text (read the table with its columns as text: dtype=str)"
-        elif text != utf8(text):
+        elif text != escape_surrogates(text):
             wrong = "expected text that UTF-8 can hold"
         if wrong:
-            faults.add(number, series.name, value if isinstance(value, str) else shown(value), wrong)
+            faults.add(number, series.name, value if isinstance(value, str) else quote(value), wrong)
         texts.append(None if wrong else text)
     return texts
 
 
-def _format_cell(value: Any, *, is_whole: bool) -> str | None:
+def _to_text(value: Any, *, is_whole: bool) -> str | None:
     if isinstance(value, str):
         return str.__str__(value)
     if type(value).__name__ in {"bool", "bool_"}:
@@ -449,7 +449,7 @@ def _make_frame(data: Columns, backend: Library | None) -> Any:
         wanted = backend or "one of pandas, polars and pyarrow"
         raise ImportError(f"a data frame needs {wanted}: pip install {backend or 'pandas'}")
     library = backend or installed[0]
-    series = [_make_series(utf8(name), kind, values, library) for name, (kind, values) in data.items()]
+    series = [_make_series(escape_surrogates(name), kind, values, library) for name, (kind, values) in data.items()]
     return nw.concat([each.to_frame() for each in series], how="horizontal").to_native()
 
 
@@ -458,7 +458,7 @@ def _make_series(name: str, kind: type, values: Sequence[Any], library: Library)
     if kind is int and any(value is not None and not -(2**63) <= value < 2**63 for value in values):
         kind = str
     if kind is str:
-        values = [None if value is None else utf8(str(value)) for value in values]
+        values = [None if value is None else escape_surrogates(str(value)) for value in values]
     if library == "pandas" and kind in {int, bool} and None in values:
         # The default numbers and booleans of pandas have no null.
         dtype = "Int64" if kind is int else "boolean"

@@ -20,7 +20,7 @@ def copy(
     source: DocsStore,
     target: DocsStore,
     *,
-    stages: Iterable[str] | None = None,
+    only: Iterable[str] | None = None,
     history: bool = True,
     verify: bool = False,
     dry_run: bool = False,
@@ -34,9 +34,9 @@ def copy(
     Args:
         source: where the documents are; nothing changes there.
         target: where they go.
-        stages: which stages; by default all of the source's, parents first.
+        only: names of the stages to copy; by default all of the source, parents first.
         history: also copy the versions that were replaced.
-        verify: read what was written, and compare it.
+        verify: read each copy back, and compare the SHA-256 of every part with its record.
         dry_run: report what would be done; write nothing.
 
     Returns:
@@ -57,8 +57,8 @@ def copy(
     """
     check_store(source, "source")
     check_store(target, "target")
-    refuse_text(stages, "stages", "names of stages")
-    names = list(dict.fromkeys(source.stages.check(each) for each in (source.stages if stages is None else stages)))
+    refuse_text(only, "only", "names of stages")
+    names = list(dict.fromkeys(source.stages.check(each) for each in (source.stages if only is None else only)))
     for stage in names:
         target.stages.check(stage)
     if isinstance(source.backend, LocalBackend) and isinstance(target.backend, LocalBackend):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from docid._text import shown
+from docid._text import quote
 from docid.core.document import ALL_FILES, DEPTH, FORMAT, OUR_KEYS, is_too_deep, timestamp
 from docid.core.findings import Change, ChangeOutcome
 from docid.core.ids import DOC_ID_EXPECTED, check_doc_id, check_text, is_doc_id, is_missing
@@ -73,7 +73,7 @@ def _to_bytes(version: StoredDocument, data: dict[str, Any]) -> bytes:
         raise _Undecided(f"its values cannot stand in a record: {error}") from None
     for key, value in old.items():
         if key not in OUR_KEYS and json.dumps(again.data.get(key)) != json.dumps(value):
-            raise _Undecided(f"{key} is {shown(value)} in its record, which would not come back equal")
+            raise _Undecided(f"{key} is {quote(value)} in its record, which would not come back equal")
     return record
 
 
@@ -84,7 +84,7 @@ def _parse_exactly(record: bytes) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key, value in items:
             if key in values:
-                raise _Undecided(f"{RECORD_FILE} has the key {shown(key)} twice")
+                raise _Undecided(f"{RECORD_FILE} has the key {quote(key)} twice")
             values[key] = value
         return values
 
@@ -190,7 +190,7 @@ def _plan_upgrade(
     expected = {"stage": version.stage, "doc_id": version.doc_id}
     for key in ("format", "files", "docid", "stage", "doc_id"):
         if own[key] is not None and own[key] != expected.get(key):
-            raise _Undecided(f"{key} is {shown(own[key])} in its record, and that key is docid's own; rename it")
+            raise _Undecided(f"{key} is {quote(own[key])} in its record, and that key is docid's own; rename it")
     loaded = StoredDocument.load(store.backend, version.stage, version.doc_id, ALL_FILES)
     if loaded is None or loaded.stored.record != version.stored.record:
         raise _Undecided("it was changed at this moment; run it again")
@@ -213,7 +213,7 @@ def _plan_upgrade(
     task_id, parent = row or (None, None)
     differing = find_contradictions(version.facts, task_id, parent if has_parent else None)
     warning = "; ".join(
-        f"{key} is {shown(kept)} in its record, which stays, and {shown(in_table)} in the table"
+        f"{key} is {quote(kept)} in its record, which stays, and {quote(in_table)} in the table"
         for key, (kept, in_table) in differing.items()
     )
     sources = (*(f"{key} from the table" for key in from_table), *((time_message,) if time_message else ()))
@@ -226,13 +226,13 @@ def _complete_lineage(
     """Return a record whose lineage is complete and valid, and which of its keys come from the table."""
     for key in ("task_id", "parent_doc_id"):
         if own[key] is not None and not isinstance(own[key], str):
-            raise _Undecided(f"{key} is {shown(own[key])} in its record; expected text")
+            raise _Undecided(f"{key} is {quote(own[key])} in its record; expected text")
     in_table: dict[str, str | None] = dict(zip(("task_id", "parent_doc_id"), row or (None, None), strict=True))
     unsaid = find_unsaid(version.facts, has_parent=has_parent)
     taken: dict[str, Any] = {key: in_table[key] for key in unsaid if in_table[key] is not None}
     lineage = version.facts._replace(**taken)
     if not has_parent and lineage.parent_doc_id is not None:
-        problem = f"parent_doc_id is {shown(lineage.parent_doc_id)}, and stage {version.stage} has no parent"
+        problem = f"parent_doc_id is {quote(lineage.parent_doc_id)}, and stage {version.stage} has no parent"
         raise _Undecided(problem)
     for key in find_unsaid(lineage, has_parent=has_parent):
         if row is None:
@@ -263,9 +263,9 @@ def _find_time(store: DocsStore, version: StoredDocument, text: Any, *, assume_u
             moment.astimezone(UTC)
             return str(text), "", ""
     except (ValueError, TypeError, OverflowError):
-        raise _Undecided(f"created_at is {shown(text)} in its record; expected a time in ISO 8601") from None
+        raise _Undecided(f"created_at is {quote(text)} in its record; expected a time in ISO 8601") from None
     if not assume_utc:
-        raise _Undecided(f"created_at is {shown(text)}, without time zone; --assume-utc takes it for UTC")
+        raise _Undecided(f"created_at is {quote(text)}, without time zone; --assume-utc takes it for UTC")
     return timestamp(moment.replace(tzinfo=UTC)), f"{text}, taken for UTC", "created_at taken for UTC"
 
 
@@ -367,10 +367,10 @@ def _plan_key(
     if record.legacy:
         raise _Undecided("its record was written by an older system; 'docid migrate' brings it to this format")
     if contradicts(record.task_id, task_id):
-        raise _Undecided(f"it is a document of task {shown(record.task_id)}; the table says {shown(task_id)}")
+        raise _Undecided(f"it is a document of task {quote(record.task_id)}; the table says {quote(task_id)}")
     if key not in record.data:
         own = {**record.data["docid"], "nonce": nonce()}
         return {**record.data, "docid": own, key: value}, change._replace(message=f"{key}={value!r}")
     there = record.data[key]
-    differs = f"{key} is {shown(there)}, which stays, and {shown(value)} in the table"
+    differs = f"{key} is {quote(there)}, which stays, and {quote(value)} in the table"
     return None, change._replace(warning="" if there == value else differs)

@@ -85,7 +85,7 @@ def repair(
     if sweeper is None or not purge:
         return steps
     # Listed first, so that this run does not delete what it moves aside.
-    doomed = list(sweeper.discarded(older_than, history=tuple(store.stages) if history else ()))
+    doomed = list(sweeper.list_discarded(older_than, history=tuple(store.stages) if history else ()))
     return chain(steps, _purge(sweeper, doomed, apply=apply))
 
 

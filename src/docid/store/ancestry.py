@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from attrs import field, frozen
 
-from docid._text import shown, visible
+from docid._text import escape_controls, quote
 from docid.core.findings import Finding
 from docid.core.ids import is_doc_id
 from docid.core.stages import Stages
@@ -42,8 +42,8 @@ class Relative(NamedTuple):
         return f"{self.stage}/{self.doc_id}"
 
     def __str__(self) -> str:
-        task = "" if self.task_id is None else f"  {visible(self.task_id)}"
-        return f"{self.name}{task}{f'  ({visible(self.problem)})' if self.problem else ''}"
+        task = "" if self.task_id is None else f"  {escape_controls(self.task_id)}"
+        return f"{self.name}{task}{f'  ({escape_controls(self.problem)})' if self.problem else ''}"
 
 
 @frozen(repr=False)
@@ -129,7 +129,7 @@ class Lineage:
         labels, arrows = [], []
         for each in everyone:
             own = numbers[each.stage, each.doc_id]
-            text = "\n".join(visible(text) for text in (each.name, each.task_id, each.problem) if text)
+            text = "\n".join(escape_controls(text) for text in (each.name, each.task_id, each.problem) if text)
             # Every character that could end the label, or be markup, stands as an entity.
             label = re.sub(r"[^\w ./\n-]", lambda found: f"#{ord(found[0])};", text).replace("\n", "<br>")
             labels.append(f'    {own}["{label}"]')
@@ -167,7 +167,7 @@ def _to_relative(version: StoredDocument) -> Relative:
 
 def _load_relative(backend: Backend, stage: str, doc_id: str) -> Relative:
     if not is_doc_id(doc_id):
-        return Relative(stage, shown(doc_id), None, None, "no doc id")
+        return Relative(stage, quote(doc_id), None, None, "no doc id")
     found = try_load(backend, stage, doc_id)
     if isinstance(found, Finding):
         return Relative(stage, doc_id, found.task_id, None, found.message)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import evolve
 
-from docid.core.document import ALL_FILES, Document, check_content, file_of, reserved_id, source_of
+from docid.core.document import ALL_FILES, Document, check_content, file_of, require_doc_id, source_of
 from docid.core.ids import check_doc_id, check_text, is_missing
 from docid.core.lineage_rules import check_lineage, find_differences, find_unsaid, is_other_lineage
 from docid.core.outcomes import Outcome, WriteResult, not_migrated
@@ -293,7 +293,7 @@ class DocsStore:
 
         docid takes 100 at a time, more to an object store, so that a stream of any length needs little memory. A
         document's parent may stand earlier among them. Where the stream itself fails, docid writes what it gave before
-        and then raises its error (from a `BatchError`, where some could not be written).
+        and then raises its error (from a `WriteManyError`, where some could not be written).
 
         An object store gets many requests at once. On a local Linux file system (ext4, XFS, btrfs, F2FS, ZFS, tmpfs;
         Linux 5.8 or later) one sync makes each hundred durable, at a fraction of what as many `write` cost. Elsewhere,
@@ -307,7 +307,7 @@ class DocsStore:
             What became of each, in their order.
 
         Raises:
-            BatchError: some could not be written; the others are. It carries all results and errors.
+            WriteManyError: some could not be written; the others are. It carries all results and errors.
         """
         return self._writer.put_many(documents, if_exists, require_parent=require_parent)
 
@@ -342,7 +342,7 @@ class DocsStore:
         """
         if if_exists not in {"keep", "replace"}:
             raise ValueError(f"if_exists: expected 'keep' or 'replace', got {if_exists!r}")
-        doc_id, stage, task_id = reserved_id(row), self.stages.check(row.stage), check_text(row.task_id, "task_id")
+        doc_id, stage, task_id = require_doc_id(row), self.stages.check(row.stage), check_text(row.task_id, "task_id")
         stored = self._find_stored(row, stage, doc_id)
         if stored is not None and if_exists == "keep":
             stored.outcome = Outcome.KEPT

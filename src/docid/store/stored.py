@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from docid._text import shown
+from docid._text import quote
 from docid.core.document import ALL_FILES, DEPTH_SHOWN, PART_FILES, Document, document_facts, file_of, shallow
 from docid.core.record import Record
 from docid.errors import DocidError, DocumentNotFound, InvalidDocument, UnreadableDocument
@@ -92,14 +92,14 @@ class StoredDocument:
         return None if stored is None else cls(backend, stage, doc_id, stored, files)
 
     def __repr__(self) -> str:
-        return f"<StoredDocument {self.stage}/{self.doc_id} task_id={shown(self.task_id)}>"
+        return f"<StoredDocument {self.stage}/{self.doc_id} task_id={quote(self.task_id)}>"
 
     def _repr_html_(self) -> str:
         from docid import _html  # noqa: PLC0415 - for notebooks alone
 
         title = _html.heading("StoredDocument", self.stage, self.doc_id, str(self.outcome or ""))
         location = _html.fact_table([("location", _html.name(self.location))])
-        facts = [_html.document_facts(document_facts(self)), location]
+        facts = [_html.describe_document(document_facts(self)), location]
         try:
             facts += _html.fold_parts(self.read().parts())
         except (DocidError, OSError) as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 
 from docid.core.document import ALL_FILES, Document
 from docid.core.ids import check_doc_id
-from docid.core.outcomes import BatchError, Outcome, Policy, WriteResult, judge
+from docid.core.outcomes import Outcome, Policy, WriteManyError, WriteResult, judge
 from docid.core.record import Record, nonce
 from docid.errors import DocumentBusy, InvalidDocument, MissingParent, UnreadableDocument
 from docid.store.backends.base import TURNS, Backend, NewDocument, Stored
@@ -71,7 +71,7 @@ class Writer(NamedTuple):
                 if isinstance(answer, Exception):
                     failures[len(results)] = answer
                 results.append(None if isinstance(answer, Exception) else answer)
-        failed = BatchError(results, failures) if failures else None
+        failed = WriteManyError(results, failures) if failures else None
         if ended is not None:
             if failed is None:
                 raise ended

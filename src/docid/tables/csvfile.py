@@ -10,7 +10,7 @@ import stat
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-from docid._text import visible
+from docid._text import escape_controls
 from docid.errors import Problem, TaskTableError
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def find_misspelling(name: str, header: Collection[str]) -> str | None:
 
 def format_names(header: Sequence[str]) -> str:
     """Return the names of columns for a message: the first 20, each up to 60 characters."""
-    names = [visible(name[:60] + "…" * bool(name[60:])) for name in header[:20]]
+    names = [escape_controls(name[:60] + "…" * bool(name[60:])) for name in header[:20]]
     return ", ".join(names + ["…"] * bool(header[20:]))
 
 

@@ -15,9 +15,9 @@ from docid.integrations.dagster.resource import (
     IF_EXISTS_TAG,
     DocsStoreResource,
     StepContext,
-    explain_errors,
     find_policy,
     load_row,
+    raise_failures,
     refuse,
     stage_of,
 )
@@ -52,7 +52,7 @@ class DocsIOManager(dg.ConfigurableIOManager):
         outcomes = Counter(str(self._put(step, stage, key, each)["outcome"]) for key, each in obj.items())
         context.add_output_metadata({"documents": len(obj), **outcomes})
 
-    @explain_errors()
+    @raise_failures()
     def _put(self, step: StepContext, stage: str, doc_id: str, obj: Any) -> dict[str, Any]:
         """Store one document; return the metadata of its materialization."""
         store, row = self.docs.store(), load_row(self.docs, step, stage, doc_id)
@@ -101,7 +101,7 @@ def _read_annotation(annotation: Any) -> tuple[Any, bool]:
     return (kinds[0] if kinds else annotation), annotation in {dict, Mapping}
 
 
-@explain_errors()
+@raise_failures()
 def _load(store: DocsStore, stage: str, doc_id: str | None, kind: Any) -> StoredDocument | Document | str:
     """Return a document as the type that is asked for; its parsed text where that is neither class of documents."""
     document = store.open(stage, check_doc_id(doc_id or "", "parent_doc_id"))

@@ -8,7 +8,7 @@ import dagster as dg
 
 from docid.core.ids import check_doc_id
 from docid.core.stages import Stages
-from docid.integrations.dagster.resource import PARTITIONS, DocsStoreResource, explain_errors, find_tables, refuse
+from docid.integrations.dagster.resource import PARTITIONS, DocsStoreResource, find_table_files, raise_failures, refuse
 from docid.tables.reserve import reserve_tasks
 from docid.tables.rows import TaskRow
 from docid.tables.tasks import TaskRows, read_tasks, stage_of_table, write_tasks
@@ -123,10 +123,10 @@ def task_table_asset(
     def table(context: dg.AssetExecutionContext, **inputs: Any) -> dg.MaterializeResult[Any]:
         docs: DocsStoreResource = getattr(context.resources, resource)
         path, row_type = os.path.join(docs.tables, f"{name}.csv"), docs.row_type(stage)
-        if others := ", ".join(other for other in find_tables(docs, stage) if other != f"{name}.csv"):
+        if others := ", ".join(other for other in find_table_files(docs, stage) if other != f"{name}.csv"):
             raise refuse(f"{docs.tables}: {others} is a table of stage {stage} too; expected {name}.csv alone")
         os.makedirs(docs.tables, exist_ok=True)
-        with explain_errors():
+        with raise_failures():
             parents = None if row_type.parent_stage is None else docs.read_tasks(row_type.parent_stage)
             rows = reserve_tasks(build(docs, **inputs), row_type, run_id, salt, parents=parents)
             written = write_tasks(path, rows, row_type=row_type)

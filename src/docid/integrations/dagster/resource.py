@@ -38,7 +38,7 @@ def refuse(message: str) -> dg.Failure:
 
 
 @contextmanager
-def explain_errors() -> Iterator[None]:
+def raise_failures() -> Iterator[None]:
     """Turn an error of docid into a failure of the step; Dagster retries it only where the store may answer later."""
     try:
         yield
@@ -156,7 +156,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
 
     def table(self, stage: str) -> str:
         """Return the path of a stage's task table; raise FileNotFoundError if there is none, or more than one."""
-        found = find_tables(self, stage)
+        found = find_table_files(self, stage)
         if len(found) != 1:
             wrong = f"{', '.join(found)}: expected one task table" if found else "no task table"
             raise FileNotFoundError(
@@ -233,7 +233,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
                 row, raw_text=raw, parsed_text=parsed, prompt_text=text, metadata=metadata, run_id=run_id
             )
 
-        with explain_errors():
+        with raise_failures():
             # Where Dagster retries the step, the document may come from its earlier try.
             if policy == "replace" and context.retry_number and store.exists(row.stage, row.doc_id):
                 created_at = store.open(row.stage, row.doc_id).created_at
@@ -261,7 +261,7 @@ def replay_job(asset: Any, *, name: str | None = None) -> Any:
     )
 
 
-def find_tables(docs: DocsStoreResource, stage: str) -> list[str]:
+def find_table_files(docs: DocsStoreResource, stage: str) -> list[str]:
     """Return the names of the files that are tables of a stage; there should be one."""
     stages = Stages.parse(docs.stages)
     try:
@@ -278,7 +278,7 @@ def load_row(docs: DocsStoreResource, step: StepContext, stage: str, doc_id: str
     return step.rows[key]
 
 
-@explain_errors()
+@raise_failures()
 def load_row_in_run(docs: DocsStoreResource, stage: str, doc_id: str, tags: Mapping[str, str]) -> TaskRow:
     """Return the row of a document, in a run with these tags. Raises as `DocsStoreResource.task` does."""
     if is_replay(tags):

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import orjson
 
-from docid._text import utf8
+from docid._text import escape_surrogates
 from docid.core.document import PART_FILES, is_too_deep, timestamp
 from docid.core.findings import Finding
 from docid.errors import DocidError
@@ -62,7 +62,7 @@ def gather(
     for number, stage in enumerate(store.stages):
         # Each stage gets an equal share of the room that the stages before it have left.
         share = (limits.documents - len(rows)) // (len(store.stages) - number)
-        of_stage, count = _load_rows(store, stage, share, progress)
+        of_stage, count = _load_documents(store, stage, share, progress)
         there += count
         rows += [(stage, row) for row in of_stage]
         for row in of_stage:
@@ -94,7 +94,7 @@ def report_progress(progress: Progress | None, what: str, done: int) -> None:
         progress(what, done, None)
 
 
-def _load_rows(store: DocsStore, stage: str, room: int, progress: Progress | None) -> tuple[list[Row], int]:
+def _load_documents(store: DocsStore, stage: str, room: int, progress: Progress | None) -> tuple[list[Row], int]:
     """Return the first documents of a stage in the order of their tasks, and how many the stage has."""
     there = 0
 
@@ -147,7 +147,7 @@ def _make_exact(value: Any) -> Any:
     if isinstance(value, list):
         return [_make_exact(each) for each in value]
     if isinstance(value, str):
-        return utf8(value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…")
+        return escape_surrogates(value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…")
     if isinstance(value, float) and not isfinite(value):
         return str(value)  # from a legacy record
     return str(value) if isinstance(value, int) and abs(value) > 2**53 else value

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from docid._html import element, head, name, number, row, text
-from docid._text import utf8
+from docid._text import escape_surrogates, format_count
 from docid._version import __version__
 from docid.core.document import timestamp
 from docid.core.findings import LABELS
@@ -198,7 +198,7 @@ def write_page(path: str | os.PathLike[str], made: Page) -> None:
 def _render_header(store: DocsStore, report: AuditReport, title: str) -> str:
     summary = report.summary()
     state = "error" if summary["errors"] else "warning" if summary["warnings"] else "good"
-    counts = f"{number(summary['errors'])} errors, {number(summary['warnings'])} warnings"
+    counts = f"{format_count(summary['errors'], 'error')}, {format_count(summary['warnings'], 'warning')}"
     made = timestamp(datetime.now(UTC))[:19].replace("T", " ")
     return element(
         "header",
@@ -260,17 +260,27 @@ def _render_scores(stage: str, by_kind: ScoresByKind) -> str:
         count = number(sum(map(len, by_kind.values())))
         none = f"No document has a number as its parsed text; {count} have none."
         return _render_section(heading, element("p", none), id_="scores")
-    least, most = min(every), max(every)
+    lowest, highest = min(every), max(every)
     rows = []
     for (template, model), of_kind in sorted(by_kind.items()):
         found = [score for score in of_kind if score is not None]
         plot, spread = "", ["—"] * 4
         if found:
-            plot = draw_histogram(found, least, most)
+            plot = draw_histogram(found, lowest, highest)
             spread = [f"{value:g}" for value in (min(found), median(found), round(fmean(found), 3), max(found))]
         counts = [number(len(found)), number(len(of_kind) - len(found))]
         rows.append(row([name(template or "—"), name(model or "—"), plot, *counts, *spread], texts=3))
-    names = ["template", "model", f"from {least:g} to {most:g}", "scores", "without", "least", "median", "mean", "most"]
+    names = [
+        "template",
+        "model",
+        f"from {lowest:g} to {highest:g}",
+        "scores",
+        "without",
+        "min",
+        "median",
+        "mean",
+        "max",
+    ]
     table = _render_table(names, rows, caption="Scores by template and model")
     legend = "The line in each plot is the median; plots have one range, and each its own height."
     return _render_section(heading, table, element("p", legend, class_="faint"), id_="scores")
@@ -288,7 +298,10 @@ def _render_data(data: dict[str, Any], report: AuditReport) -> str:
     """Return what the script reads, as JSON that cannot end its element."""
     about_documents = (finding for finding in report.findings if finding.doc_id)
     findings = [
-        [utf8(part) for part in (f"{each.stage}/{each.doc_id}", each.level, f"{each.code}: {each.message}")]
+        [
+            escape_surrogates(part)
+            for part in (f"{each.stage}/{each.doc_id}", each.level, f"{each.code}: {each.message}")
+        ]
         for each in islice(about_documents, _FINDINGS * 10)
     ]
     # Escape what ends the element or opens a comment in it; JSON reads the escapes as the same text.
@@ -307,12 +320,12 @@ def draw_coverage_bar(written: int, pending: int, rows: int) -> str:
     return _draw_picture(12, f"of {rows:,} rows: {counts}", bars)
 
 
-def draw_histogram(numbers: Sequence[float], least: float, most: float) -> str:
-    """Return a plot of how many numbers are in each of 20 equal parts of the range from `least` to `most`."""
+def draw_histogram(numbers: Sequence[float], lowest: float, highest: float) -> str:
+    """Return a plot of how many numbers are in each of 20 equal parts of the range from `lowest` to `highest`."""
     counts = [0] * _BINS
-    span = most - least
+    span = highest - lowest
     for each in numbers:
-        counts[min(_BINS - 1, int((each - least) / span * _BINS)) if span else _BINS // 2] += 1
+        counts[min(_BINS - 1, int((each - lowest) / span * _BINS)) if span else _BINS // 2] += 1
     width = _WIDTH / _BINS
     heights = [_HEIGHT * count / max(counts) for count in counts]
     shapes = [
@@ -320,7 +333,7 @@ def draw_histogram(numbers: Sequence[float], least: float, most: float) -> str:
         for position, height in enumerate(heights)
         if height
     ]
-    x = f"{(median(numbers) - least) / span * _WIDTH if span else _WIDTH / 2:.1f}"
+    x = f"{(median(numbers) - lowest) / span * _WIDTH if span else _WIDTH / 2:.1f}"
     shapes.append(element("line", x1=x, x2=x, y1="0", y2=f"{_HEIGHT}", class_="median"))
     title = f"{len(numbers):,} scores from {min(numbers):g} to {max(numbers):g}, median {median(numbers):g}"
     return _draw_picture(_HEIGHT, title, shapes)

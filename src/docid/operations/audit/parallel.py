@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from attrs import Factory, define
 
-from docid._text import shown
+from docid._text import quote
 from docid.core.document import PART_FILES
 from docid.core.findings import Finding
 from docid.core.ids import DOC_ID, DOC_ID_EXPECTED
@@ -231,7 +231,7 @@ class Audit:
                 hint = "it was written with require_parent=False; write it anew with its parent, under another id"
                 self._report("missing-parent-id", stage, doc_id, record, message, hint)
         elif not DOC_ID.match(parent):
-            message = f"the parent in its record, {shown(parent)}, is no doc id; expected {DOC_ID_EXPECTED}"
+            message = f"the parent in its record, {quote(parent)}, is no doc id; expected {DOC_ID_EXPECTED}"
             self._report("malformed-id", stage, doc_id, record, message, "correct its record")
         elif not self.known[parent_stage].get(parent, 0) & (ROW | THERE):
             child = Finding("missing-parent", stage, doc_id, record.task_id, self.locate(stage, doc_id), "", "")

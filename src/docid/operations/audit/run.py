@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from zlib import error as zlib_error
 
-from docid._text import shown
+from docid._text import quote
 from docid.core.findings import Finding, StageFacts
 from docid.core.ids import DOC_ID, DOC_ID_EXPECTED, check_text, derive, is_missing, reserve_doc_id
 from docid.core.lineage_rules import find_unsaid, is_same_lineage
@@ -176,11 +176,11 @@ class RowChecks:
         if _holds_id(text):
             return True
         if not is_missing(text):
-            code, message = "malformed-id", f"{shown(text)} is no doc id; expected {DOC_ID_EXPECTED}"
+            code, message = "malformed-id", f"{quote(text)} is no doc id; expected {DOC_ID_EXPECTED}"
             hint = "correct the cell, or empty it and run 'docid reserve'"
         else:
             code = "missing-doc-id" if column == "doc_id" else "missing-parent-id"
-            message = "empty" if text == "" else f"{shown(text)}, which means missing"
+            message = "empty" if text == "" else f"{quote(text)}, which means missing"
             source = "" if column == "doc_id" else f", from the table of stage {self.parent_stage}"
             hint = f"'docid reserve' fills it{source}"
         self._add(code, number, column, row, message, hint)
@@ -214,7 +214,7 @@ class RowChecks:
                 said = {"task_id": task_id, "parent_doc_id": cell or None}
                 # Task ids are long: what is equal is not said.
                 stored, here = (
-                    ", ".join(f"{name}={shown(each[name])}" for name in held if held[name] != said[name])
+                    ", ".join(f"{name}={quote(each[name])}" for name in held if held[name] != said[name])
                     for each in (held, said)
                 )
                 message = f"{self.audit.locate(self.stage, doc_id)} holds {stored}; the row says {here}"
@@ -251,7 +251,7 @@ class RowChecks:
             if doc_id in self.repeated_ids:
                 first, other = ids.setdefault(doc_id, (number, task_id))
                 if first != number:
-                    message = f"the doc id of row {first} (task_id={shown(other)}) too; expected one row a document"
+                    message = f"the doc id of row {first} (task_id={quote(other)}) too; expected one row a document"
                     salted = ", give it a doc_salt" if other == task_id else ""
                     hint = f"remove one of the rows, or empty its doc_id{salted} and run 'docid reserve'"
                     self._add("duplicate-doc-id", number, "doc_id", row, message, hint)
@@ -281,11 +281,11 @@ def _identify(row: RowLineage) -> tuple[str, str, str]:
 def _find_task_fault(task_id: str) -> str:
     """Return what is wrong with a task id; empty where nothing is."""
     if len(task_id) <= _WORD and is_missing(task_id):
-        return f"{shown(task_id)}, which means missing; expected the task's id" if task_id else "empty; expected it"
+        return f"{quote(task_id)}, which means missing; expected the task's id" if task_id else "empty; expected it"
     try:
         check_text(task_id, "task_id")
     except InvalidName as error:
-        return f"{shown(task_id)}: {error.problem}; expected {error.expected}"
+        return f"{quote(task_id)}: {error.problem}; expected {error.expected}"
     return ""
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import attrs
 
-from docid._text import shown, utf8
+from docid._text import escape_surrogates, quote
 from docid.core.document import OUR_KEYS
 from docid.core.ids import is_doc_id, refuse_text, reserve_doc_id
 from docid.errors import DocidError, DocumentNotFound, InvalidName, StoreUnavailable
@@ -167,7 +167,7 @@ class Ancestors:
 def read_texts(document: StoredDocument) -> dict[str, str]:
     """Return the texts and numbers of a document's metadata, as text."""
     plain = {key: value for key, value in document.metadata.items() if isinstance(value, (str, int, float))}
-    return {key: utf8(plain_text(value)) for key, value in plain.items()}
+    return {key: escape_surrogates(plain_text(value)) for key, value in plain.items()}
 
 
 class RowBuilder:
@@ -246,7 +246,7 @@ class RowBuilder:
         row = self.row_type(doc_run_id=run_id, **values)
         if fault := find_fault(row):
             column_name, value, expected = fault
-            raise ValueError(f"its {column_name} is {shown(value)}, which no table can hold: {expected}")
+            raise ValueError(f"its {column_name} is {quote(value)}, which no table can hold: {expected}")
         return row
 
     def _find_others(self, chain: list[StoredDocument]) -> dict[str, str]:
@@ -282,7 +282,7 @@ def read_time(document: StoredDocument) -> datetime | None:
 
 def file_time(store: DocsStore, stage: str, doc_id: str) -> datetime | None:
     """Return when the raw text of a document was last written; None if that is not known."""
-    seconds = store.backend.modified(stage, doc_id)
+    seconds = store.backend.last_modified(stage, doc_id)
     try:
         return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import attrs
 
-from docid._text import shown
+from docid._text import quote
 from docid.core.document import PART_FILES, timestamp
 from docid.core.ids import is_doc_id, is_missing, refuse_text
 from docid.errors import StoreUnavailable, TaskTableError, UnreadableDocument
@@ -159,9 +159,9 @@ def _parse_number(text: str | None) -> tuple[float | None, str]:
     if not stripped:
         return None, "parsed text is empty"
     if not _NUMBER.fullmatch(stripped):
-        return None, f"parsed text is not a number: {shown(stripped)}"
+        return None, f"parsed text is not a number: {quote(stripped)}"
     number = float(stripped)
-    return (number, "") if abs(number) < _LARGEST else (None, f"parsed text is too large: {shown(stripped)}")
+    return (number, "") if abs(number) < _LARGEST else (None, f"parsed text is too large: {quote(stripped)}")
 
 
 def write_scores(path: str | os.PathLike[str], scores: Iterable[Score], columns: tuple[str, ...]) -> int:

@@ -74,7 +74,7 @@ class Sweeper(Protocol):
         """
 
     @abstractmethod
-    def discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
+    def list_discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
         """Return what `discard` would delete: the path, relative to the root, and its size in bytes.
 
         Only what was put aside more than `older_than` seconds ago; also replaced versions, in the stages of `history`.
@@ -172,7 +172,7 @@ class Backend(Protocol):
         found = self.load(stage, doc_id)
         return None if found is None else (found.record, self.sizes(stage, doc_id, PART_FILES.values()))
 
-    def modified(self, stage: str, doc_id: str) -> float | None:  # noqa: ARG002 - for a backend that knows
+    def last_modified(self, stage: str, doc_id: str) -> float | None:  # noqa: ARG002 - for a backend that knows
         """Return when the raw text of a document was last written, in seconds since 1970; None where that is not known.
 
         For what older systems stored without a time.

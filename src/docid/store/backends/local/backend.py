@@ -157,7 +157,7 @@ class LocalBackend(Backend):
             return None if record is None else (record, sizes)
         return None
 
-    def modified(self, stage: str, doc_id: str) -> float | None:
+    def last_modified(self, stage: str, doc_id: str) -> float | None:
         with explain_errors(self.root, stage, doc_id), contextlib.suppress(FileNotFoundError):
             return os.lstat(join(self.root, stage, doc_id, PART_FILES["raw"])).st_mtime
         return None

@@ -228,7 +228,7 @@ class LocalSweeper(Sweeper):
                     directory.sync()
         return join(*QUARANTINE, run, path)
 
-    def discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
+    def list_discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
         now = datetime.now(UTC)
         places: list[tuple[str, ...]] = [QUARANTINE]
         for stage in history:

@@ -85,8 +85,8 @@ class ObjectsSweeper(Sweeper):
         bucket.delete(key)
         return to
 
-    def discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
-        """See `Sweeper.discarded`; the time is the service's."""
+    def list_discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
+        """See `Sweeper.list_discarded`; the time is the service's."""
         places = ["/".join(QUARANTINE), *("/".join((*HISTORY, stage)) for stage in history)]
         for place in places:
             listed = self._bucket.entries_below(place + "/")
