@@ -1,4 +1,4 @@
-"""A small pipeline to audit, and its faults."""
+"""A small pipeline for the tests of the audit, and functions that damage it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rows = dict[str, list[TaskRow]]
 
 
 def make_rows() -> Rows:
-    """Two drafts, an essay of each, an evaluation of each; reserved."""
+    """Return reserved rows: two drafts, one essay per draft, one evaluation per essay."""
     drafts = list(reserve_tasks([DraftTask(task_id=f"d-{n}") for n in (1, 2)], DraftTask))
     essays = [EssayTask(task_id=f"e-{n}", draft_task_id=f"d-{n}") for n in (1, 2)]
     essays = list(reserve_tasks(essays, EssayTask, parents=drafts))
@@ -34,8 +34,8 @@ def make_document(row: TaskRow, **more: Any) -> Document:
 
 
 def write_all(store: DocsStore, rows: Rows) -> None:
-    for of_stage in rows.values():
-        store.write_many([make_document(row) for row in of_stage])
+    for stage_rows in rows.values():
+        store.write_many([make_document(row) for row in stage_rows])
 
 
 def find_path(store: DocsStore, row: TaskRow) -> Path:
@@ -47,9 +47,9 @@ def list_findings(report: AuditReport) -> list[tuple[str, str, str]]:
 
 
 def change_row(rows: Rows, stage: str, number: int, **changes: Any) -> Rows:
-    of_stage = list(rows[stage])
-    of_stage[number] = attrs.evolve(of_stage[number], **changes)
-    return {**rows, stage: of_stage}
+    stage_rows = list(rows[stage])
+    stage_rows[number] = attrs.evolve(stage_rows[number], **changes)
+    return {**rows, stage: stage_rows}
 
 
 def add_row(rows: Rows, row: TaskRow) -> Rows:
@@ -59,7 +59,7 @@ def add_row(rows: Rows, row: TaskRow) -> Rows:
 def audit_in(
     rows: Rows | dict[str, Path], chunk: int | None, store: DocsStore | None = None, **options: Any
 ) -> AuditReport:
-    """Audit in this process, or with an executor whose workers examine so many documents a call."""
+    """Audit in this process, or with an executor that examines `chunk` documents per call."""
     if chunk is None:
         return audit(store, rows, **options)
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as executor:

@@ -1,4 +1,4 @@
-"""Documents and scores that the tests of curation share."""
+"""Documents and scores for the tests of curation."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 def put(store: DocsStore, stage: str, doc_id: str, task_id: str, **more: Any) -> Document:
-    """Store a document with some text, whether its parent is there or not."""
+    """Store a document; its parent need not exist."""
     document = Document(**{"stage": stage, "doc_id": doc_id, "task_id": task_id, "raw_text": "text", **more})
     store.write(document, require_parent=False)
     return document
 
 
-def kinds(notes: Any) -> list[str]:
-    """Return the kinds of some notes."""
+def list_kinds(notes: Any) -> list[str]:
     return [note.kind for note in notes]
 
 
-def judge(store: DocsStore) -> DocsStore:
-    """Store two drafts, an essay each and one whose draft is gone, and evaluations of them."""
+def fill_with_scores(store: DocsStore) -> DocsStore:
+    """Store two drafts, an essay of each, an essay without a draft, and evaluations of the essays."""
     put(store, "draft", "d1", "t-1", metadata={"combo_id": "c-1", "template_id": "dt", "model_id": "dm"})
     put(store, "draft", "d2", "t-2", metadata={"combo_id": "c-2", "template_id": "dt", "model_id": "dm"})
     for doc_id, draft in (("e1", "d1"), ("e2", "d2"), ("e3", "gone")):
@@ -47,5 +46,5 @@ def judge(store: DocsStore) -> DocsStore:
 
 
 def score(doc_id: str, parent: str, number: float | None, template: str = "") -> Score:
-    """Return the score that an evaluation gave a document."""
+    """Return the score that an evaluation gave to its parent."""
     return Score(doc_id, parent, "", template, "", number, "", "", "", {})

@@ -1,4 +1,4 @@
-"""A store for the tests of repair, and looks at what it holds."""
+"""A store for the tests of repair, and functions that damage it and read it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def draft(doc_id: str = "a1", raw_text: str = "once", task_id: str = "t-1", **mo
 
 
 def fill(local: DocsStore, tmp_path: Path) -> Path:
-    """Return the root of `local`, with two good documents in it, one of which was changed."""
+    """Write two good documents, replace one of them, and return the root of `local`."""
     local.write(draft("good"))
     local.write(draft("changed"))
     local.write(draft("changed", raw_text="twice"), if_exists="replace")
@@ -28,7 +28,7 @@ def fill(local: DocsStore, tmp_path: Path) -> Path:
 
 
 def tree(root: Path) -> dict[str, bytes | None]:
-    """Return all files below a directory with their bytes, and the directories."""
+    """Return the bytes of each file below a directory, and None for each directory or link."""
     return {
         str(path.relative_to(root)): path.read_bytes() if path.is_file() and not path.is_symlink() else None
         for path in sorted(root.rglob("*"))
@@ -36,10 +36,11 @@ def tree(root: Path) -> dict[str, bytes | None]:
 
 
 def findings(store: DocsStore, **options: Any) -> list[Finding]:
-    return [found for found in store.scan("draft", stale_after=0, **options) if isinstance(found, Finding)]
+    return [each for each in store.scan("draft", stale_after=0, **options) if isinstance(each, Finding)]
 
 
-def moved(step: Step, root: Path) -> Path:
+def find_quarantined(step: Step, root: Path) -> Path:
+    """Return the path in quarantine that a step of repair moved its file or directory to."""
     assert step.done
     assert re.fullmatch(r"\.docid/quarantine/[0-9T.]+Z-[0-9a-f]{16}/" + re.escape(step.path), step.to)
     return root / step.to
@@ -47,38 +48,41 @@ def moved(step: Step, root: Path) -> Path:
 
 TEMPORARY = ".tmp-{}-0123456789abcdef"
 
+# Each function below damages the store as its name says, and returns the damaged path, relative to the root.
+# `kill_` leaves the files of a process that was killed during that call.
 
-def dead_create(root: Path) -> str:
+
+def kill_create(root: Path) -> str:
     path = root / "draft" / TEMPORARY.format("a1")
     path.mkdir()
     (path / "raw.txt").write_text("half")
     return f"draft/{path.name}"
 
 
-def dead_add_part(root: Path) -> str:
+def kill_add_part(root: Path) -> str:
     (root / "draft" / "good" / "parsed.txt").write_text("p")
     return "draft/good/parsed.txt"
 
 
-def dead_swap(root: Path) -> str:
+def kill_record_swap(root: Path) -> str:
     path = root / "draft" / "good" / TEMPORARY.format("metadata.json")
     path.write_text("{")
     return f"draft/good/{path.name}"
 
 
-def dead_entry(root: Path) -> str:
+def kill_history_entry(root: Path) -> str:
     path = root / ".docid" / "history" / "draft" / "changed" / TEMPORARY.format("20260101T000000.000000Z.json")
     path.write_text("{")
     return str(path.relative_to(root))
 
 
-def entry_of_no_change(root: Path) -> str:
+def add_entry_without_change(root: Path) -> str:
     path = root / ".docid" / "history" / "draft" / "changed" / "20990101T000000.000000Z-0123456789abcdef.json"
     shutil.copy(root / "draft" / "changed" / "metadata.json", path)
     return str(path.relative_to(root))
 
 
-def entry_twice(root: Path) -> str:
+def duplicate_entry(root: Path) -> str:
     directory = root / ".docid" / "history" / "draft" / "changed"
     [record] = directory.glob("*.json")
     path = directory / f"{record.name[:21]}1Z-0123456789abcdef.json"
@@ -86,33 +90,33 @@ def entry_twice(root: Path) -> str:
     return str(min(path, record).relative_to(root))
 
 
-def uncommitted(root: Path) -> str:
+def make_uncommitted(root: Path) -> str:
     (root / "draft" / "a1").mkdir()
     (root / "draft" / "a1" / "raw.txt").write_text("half")
     return "draft/a1"
 
 
-def torn(root: Path) -> str:
+def tear(root: Path) -> str:
     (root / "draft" / "good" / "raw.txt").write_text("on")
     return "draft/good"
 
 
-def broken(root: Path) -> str:
+def break_record(root: Path) -> str:
     (root / "draft" / "good" / "metadata.json").write_text("{")
     return "draft/good"
 
 
-def misplaced(root: Path) -> str:
+def misplace(root: Path) -> str:
     shutil.copytree(root / "draft" / "good", root / "draft" / "a1")
     return "draft/a1"
 
 
-def odd_record(root: Path) -> str:
+def make_record_a_directory(root: Path) -> str:
     (root / "draft" / "good" / "metadata.json").unlink()
     (root / "draft" / "good" / "metadata.json").mkdir()
     return "draft/good"
 
 
-def edited(root: Path) -> str:
+def edit_text(root: Path) -> str:
     (root / "draft" / "good" / "raw.txt").write_text("ones")
     return "draft/good"

@@ -1,8 +1,8 @@
-"""What the installed wheel does, with and without its extras: `nox -s wheel` runs it where nothing else is installed.
+"""Check the installed wheel, with and without its extras; `nox -s wheel` runs it in an environment of its own.
 
     python -I installed.py core | EXTRA…
 
-It stands for itself: no test library is there.
+It is a plain program, because no test library is installed there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-# What each extra adds: the module that needs it, and the library that comes with it.
+# Per extra: the module that needs it, and the library that it installs.
 EXTRAS = {
     "cli": ("docid.cli.output", "rich"),
     "dagster": ("docid.dagster", "dagster"),
@@ -27,27 +27,27 @@ EXTRAS = {
 CORE = {"attrs", "orjson", "docid-store"}
 
 
-def check(holds: object, what: str) -> None:
-    """Say what was looked at; end with an error if it does not hold."""
-    if not holds:
-        sys.exit(f"FAILED: {what}")
-    print(f"  {what}")
+def check(condition: object, fact: str) -> None:
+    """Print what was checked; exit with an error if it does not hold."""
+    if not condition:
+        sys.exit(f"FAILED: {fact}")
+    print(f"  {fact}")
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command `docid` that came with the wheel."""
+    """Run the command `docid` of the wheel."""
     program = Path(sysconfig.get_path("scripts"), "docid")
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
 
 
-def core() -> None:
-    """Look at what is there without any extra."""
+def check_core() -> None:
+    """Check what works without any extra."""
     import docid
 
-    check("site-packages" in docid.__file__, "docid is the installed one")
-    check(Path(docid.__file__).with_name("py.typed").is_file(), "its types are installed with it")
-    there = {each.name for each in metadata.distributions()} - {"pip", "setuptools"}
-    check(there == CORE, f"installed: {', '.join(sorted(there))}")
+    check("site-packages" in docid.__file__, "docid is imported from site-packages")
+    check(Path(docid.__file__).with_name("py.typed").is_file(), "its types are installed")
+    found = {each.name for each in metadata.distributions()} - {"pip", "setuptools"}
+    check(found == CORE, f"installed: {', '.join(sorted(found))}")
     check(metadata.version("docid-store") == docid.__version__, f"version {docid.__version__}")
     for name in docid.__all__:
         getattr(docid, name)
@@ -71,15 +71,15 @@ def core() -> None:
             check(result.returncode == 0, f"docid {arguments[0]}: exit {result.returncode} {result.stderr}".strip())
         html = Path(directory, "report.html").read_text("utf-8")
         check("docid-ready" in html and "color-scheme" in html, "the page has its script and style")
-        check("Once." in store.read("draft", row.doc_id)._repr_html_(), "a document shows itself")
+        check("Once." in store.read("draft", row.doc_id)._repr_html_(), "a document has an HTML view")
         json.loads(docid.audit(store).to_json())
 
 
-def absent(extra: str) -> None:
-    """Look at what is said where an extra is missing: one line, and what to install."""
+def check_without(extra: str) -> None:
+    """Check that a missing extra raises one line that says what to install."""
     module, _ = EXTRAS[extra]
     if extra == "cli":
-        importlib.import_module(module)  # plain text stands in for it
+        importlib.import_module(module)  # falls back to plain text
         return
     try:
         importlib.import_module(module)
@@ -95,8 +95,8 @@ def absent(extra: str) -> None:
         check(result.returncode == 0, "docid register --help")
 
 
-def present(extra: str) -> None:
-    """Look at what is there with an extra."""
+def check_with(extra: str) -> None:
+    """Check that an extra is installed, and that its module imports."""
     module, library = EXTRAS[extra]
     importlib.import_module(module)
     check(metadata.version(library), f"with {extra}: {library} {metadata.version(library)}, {module}")
@@ -105,12 +105,12 @@ def present(extra: str) -> None:
 def main(extras: list[str]) -> None:
     print(f"Python {sys.version.split()[0]}, extras: {', '.join(extras) or 'none'}")
     if not extras:
-        core()
+        check_core()
     for extra in EXTRAS:
         if extra in extras:
-            present(extra)
+            check_with(extra)
         elif not extras:
-            absent(extra)
+            check_without(extra)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Drafts in a local directory, and calls of the file system that do something else, for the tests of it."""
+"""Drafts in a local directory, and patched file system calls, for the tests of the local backend."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def names_in(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir() if not path.name.startswith(".lock-"))
 
 
-def interrupted(store: DocsStore, *, new_in_place: bool) -> None:
-    """Leave draft/a1 as a replace does that was killed behind its first, or its second rename."""
+def interrupt_replace(store: DocsStore, *, new_in_place: bool) -> None:
+    """Leave draft/a1 as a replace that was killed after its first rename, or after its second (`new_in_place`)."""
     stage = store.path("draft", "a1").parent
     store.write(draft())
     os.rename(stage / "a1", stage / ".old-a1")
@@ -30,22 +30,22 @@ def interrupted(store: DocsStore, *, new_in_place: bool) -> None:
         os.rename(other.write(draft(raw_text="twice")).path, stage / "a1")
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[..., Any]) -> None:
-    """Let `act(original, *args)` stand for os.<name>."""
+def patch_os(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[..., Any]) -> None:
+    """Make the local backend call `act(original, *args)` instead of os.<name>."""
     original = getattr(os, name)
     monkeypatch.setattr(
         f"docid.store.backends.local.backend.os.{name}", lambda *args, **options: act(original, *args, **options)
     )
 
 
-def swept(stage: Path, turns: int) -> Callable[[], None]:
-    """Return what moves the temporary directories of a stage away, the first times that it is called."""
+def make_sweep(stage: Path, turns: int) -> Callable[[], None]:
+    """Return a function that moves temporary directories of a stage away, at most `turns` in all."""
     left = [turns]
 
     def sweep() -> None:
         for name in os.listdir(stage):
             if name.startswith(".tmp-") and left[0]:
                 left[0] -= 1
-                os.rename(stage / name, stage.parent / f"swept{name}")
+                os.rename(stage / name, stage.parent / f"make_sweep{name}")
 
     return sweep

@@ -1,4 +1,4 @@
-"""Drafts, and the secret that no message may show, for the tests of object stores."""
+"""Drafts for the tests of object stores, and the secret that no message may contain."""
 
 from __future__ import annotations
 

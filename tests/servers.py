@@ -1,4 +1,4 @@
-"""Real object-store servers on loopback, each a process of its own."""
+"""Object-store servers on loopback, each in its own process."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-# The application that `moto_server` serves, with a count of requests by method and a wish for faults: the first
-# segment of a path may be `_docid`, which is no bucket.
+# The application of `moto_server`, which also counts requests by method. GET /_docid/counts returns and resets the
+# counts; no bucket has that name.
 _MOTO = """
 import collections, json, sys, threading
 from moto.server import DomainDispatcherApplication, create_backend_app
@@ -39,7 +39,7 @@ def application(environ, start):
         counts.clear()
         return Response(body)(environ, start)
     counts[environ["REQUEST_METHOD"]] += 1
-    # S3 decides a conditional put at once; moto looks first and writes then, in several threads.
+    # S3 handles a conditional put atomically; moto checks first and then writes, in several threads.
     with one_at_a_time:
         return list(moto(environ, start))
 
@@ -63,7 +63,7 @@ class Moto:
         self.buckets = 0
 
     def options(self, **others: object) -> dict[str, object]:
-        """Return what a store takes to come here."""
+        """Return the options that a store needs to connect."""
         return {
             **CREDENTIALS,
             "endpoint": self.endpoint,
@@ -72,7 +72,7 @@ class Moto:
         }
 
     def environment(self) -> dict[str, str]:
-        """Return the same as variables of the environment."""
+        """Return the same options as environment variables."""
         return {
             "AWS_ACCESS_KEY_ID": CREDENTIALS["access_key_id"],
             "AWS_SECRET_ACCESS_KEY": CREDENTIALS["secret_access_key"],
@@ -89,7 +89,7 @@ class Moto:
         return f"s3://{name}/some/place"
 
     def counts(self) -> dict[str, int]:
-        """Return how many requests of each method came since this was asked last."""
+        """Return the number of requests per HTTP method since the last call."""
         with urllib.request.urlopen(f"{self.endpoint}/_docid/counts", timeout=30) as answer:
             return dict(json.load(answer))
 
@@ -119,7 +119,7 @@ def moto() -> Iterator[Moto]:
 
 
 def azurite_program() -> Path | None:
-    """Return Azurite, Azure's own emulator, which keeps blobs on a disk; installed by npm where it is not there."""
+    """Return the path of Azurite, Azure's emulator with blobs on disk; npm installs it if it is missing."""
     place = Path(os.environ.get("DOCID_AZURITE") or Path(__file__).parent.parent / ".azurite")
     program = place / "node_modules" / ".bin" / "azurite-blob"
     npm = shutil.which("npm")
@@ -130,9 +130,9 @@ def azurite_program() -> Path | None:
 
 
 class Azurite:
-    """Azure's blob storage with its disk in a directory; it can be ended and started again."""
+    """Azure's blob storage with its blobs in a directory; it can be stopped and restarted."""
 
-    # The account that every Azurite has, and whose key Microsoft has published.
+    # The account of every Azurite, with the key that Microsoft publishes.
     ACCOUNT = "devstoreaccount1"
     KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
@@ -159,14 +159,14 @@ class Azurite:
         raise RuntimeError("Azurite does not start")
 
     def end(self) -> None:
-        """End it as a machine that goes down in order does. (What it has in memory it saves now and then, and then.)"""
+        """Stop it as an orderly shutdown does: SIGTERM makes it save the data that is only in memory."""
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait()
             self.process = None
 
     def options(self, **others: object) -> dict[str, object]:
-        """Return what a store takes to come here."""
+        """Return the options that a store needs to connect."""
         return {
             "account_name": self.ACCOUNT,
             "account_key": self.KEY,

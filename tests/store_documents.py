@@ -1,4 +1,4 @@
-"""Documents that the tests of stores write."""
+"""Documents for the tests of stores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def essay(doc_id: str = "e1", task_id: str = "e-1", parent: str | None = "a1", *
 
 
 def put_legacy(store: DocsStore, stage: str, doc_id: str, keys: dict[str, Any], **parts: str) -> None:
-    """Put a document there as an older system wrote it."""
+    """Store a document in the format of an older system."""
     files = {f"{part}.txt": text.encode() for part, text in parts.items()}
     assert store.backend.create(stage, doc_id, orjson.dumps(keys), files)
 
@@ -32,20 +32,20 @@ def put_legacy(store: DocsStore, stage: str, doc_id: str, keys: dict[str, Any], 
 ROW = EssayTask(task_id="e-1", doc_id="e1", parent_doc_id="a1")
 
 
-def never() -> NoReturn:
+def fail_if_called() -> NoReturn:
     raise AssertionError("the model was called")
 
 
 def damage(store: DocsStore, name: str, data: bytes | None) -> None:
-    """Change one file of draft/a1 behind the store's back."""
+    """Change or delete (None) one file of draft/a1 without the store."""
     backend = store.backend
     if isinstance(backend, ObjectsBackend):
-        there = backend._bucket.get("draft/a1.json")
-        assert there is not None
-        whole = orjson.loads(there.data)
-        whole["texts"][name] = None if data is None else data.decode("latin-1")
-        whole["texts"] = {file: text for file, text in whole["texts"].items() if text is not None}
-        backend._bucket.put("draft/a1.json", orjson.dumps(whole, option=orjson.OPT_INDENT_2), "overwrite")
+        stored = backend._bucket.get("draft/a1.json")
+        assert stored is not None
+        content = orjson.loads(stored.data)
+        content["texts"][name] = None if data is None else data.decode("latin-1")
+        content["texts"] = {file: text for file, text in content["texts"].items() if text is not None}
+        backend._bucket.put("draft/a1.json", orjson.dumps(content, option=orjson.OPT_INDENT_2), "overwrite")
         return
     if isinstance(backend, MemoryBackend):
         found = backend._documents["draft"]["a1"]

@@ -1,4 +1,4 @@
-"""Helpers for tests of task tables: row types, a table as a file, and its faults as text."""
+"""Row types for the tests of task tables; `table` writes a file, and `problems_of` reads its problems."""
 
 from __future__ import annotations
 

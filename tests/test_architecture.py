@@ -1,6 +1,6 @@
-"""One direction: core <- tables | store <- operations <- integrations <- command line, read off the imports.
+"""Imports run in one direction: core <- tables | store <- operations <- integrations <- command line.
 
-Deferred imports and those below `if TYPE_CHECKING` count like all others.
+Deferred imports and imports below `if TYPE_CHECKING` count too.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import pytest
 import docid
 
 PACKAGE = Path(docid.__file__).parent
-# From the ground up: a module imports from its own package, and from the lines above its own. The packages of one line
-# do not import each other.
+# Lowest first: a module imports from its own package and from the lines above it. Packages on one line do not import
+# each other.
 LAYERS = [
     {"_version", "_text"},
     {"errors", "_html"},
@@ -27,14 +27,14 @@ LAYERS = [
     {"tables", "store"},
     {"operations"},
     {"integrations"},
-    # The public import paths: nothing inside of the package uses them.
+    # The public import paths, which no other module of the package uses.
     {"", "backends", "copying", "curate", "dagster", "frames", "repair", "report", "testing"},
     {"cli"},
     {"__main__"},
 ]
 EXCEPTION = ("core.document", "store.docs_store")  # Document.write_files, the short form of DocsStore.write
 CORE = {"attrs", "orjson"}
-# What a module, or the modules of a package, need that comes with an extra.
+# The libraries from extras that a module, or the modules of a package, may import.
 EXTRAS = {
     "store.backends.objects.bucket": {"obstore"},
     "integrations.dagster": {"dagster"},
@@ -46,7 +46,7 @@ EXTRAS = {
 }
 
 
-def modules() -> dict[str, Path]:
+def find_modules() -> dict[str, Path]:
     found = {}
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -54,11 +54,11 @@ def modules() -> dict[str, Path]:
     return found
 
 
-MODULES = modules()
+MODULES = find_modules()
 
 
-def imports_of(path: Path) -> set[str]:
-    """Return every module that a file imports: at the top, inside of functions, and for type checkers."""
+def read_imports(path: Path) -> set[str]:
+    """Return every module that a file imports: at the top, in functions, and for type checkers."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
@@ -74,50 +74,50 @@ def imports_of(path: Path) -> set[str]:
     return names
 
 
-def arrows() -> Iterator[tuple[str, str]]:
-    """Return all imports inside of the package, as pairs of modules."""
+def list_imports() -> Iterator[tuple[str, str]]:
+    """Return the imports within the package, as pairs (importing module, imported module)."""
     for name, path in MODULES.items():
-        for imported in imports_of(path):
+        for imported in read_imports(path):
             top, _, inner = imported.partition(".")
             if top == "docid":
                 yield name, inner
 
 
-def layer_of(module: str) -> int:
+def find_layer(module: str) -> int:
     return next(number for number, layer in enumerate(LAYERS) if module.split(".", maxsplit=1)[0] in layer)
 
 
-def test_every_import_runs_downward() -> None:
-    against = []
-    for name, imported in arrows():
+def test_imports_run_downward() -> None:
+    upward = []
+    for name, imported in list_imports():
         same_package = name.split(".")[0] == imported.split(".")[0] != ""
-        if not same_package and layer_of(imported) >= layer_of(name) and (name, imported) != EXCEPTION:
-            against.append(f"{name} imports {imported}")
-    print(f"{len(MODULES)} modules, {sum(1 for _ in arrows())} imports, {len(against)} against the order")  # noqa: T201 - for a reader
-    assert against == []
+        if not same_package and find_layer(imported) >= find_layer(name) and (name, imported) != EXCEPTION:
+            upward.append(f"{name} imports {imported}")
+    print(f"{len(MODULES)} modules, {sum(1 for _ in list_imports())} imports, {len(upward)} upward")  # noqa: T201 - for a reader
+    assert upward == []
 
 
-def test_no_imports_run_in_a_circle() -> None:
+def test_imports_have_no_cycles() -> None:
     graph: dict[str, set[str]] = {name: set() for name in MODULES}
-    for name, imported in arrows():
+    for name, imported in list_imports():
         if (name, imported) != EXCEPTION:
             graph[name].add(imported)
     in_order = list(TopologicalSorter(graph).static_order())  # raises CycleError
     print(f"0 cycles in {len(in_order)} modules")  # noqa: T201 - for a reader
 
 
-def test_the_one_exception_is_still_needed() -> None:
-    assert EXCEPTION in set(arrows())
+def test_exception_to_import_order_is_still_needed() -> None:
+    assert EXCEPTION in set(list_imports())
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
-def test_a_module_needs_the_standard_library_the_core_and_its_extra_alone(name: str) -> None:
+def test_module_imports_only_stdlib_core_and_its_extra(name: str) -> None:
     extra = {each for prefix, needed in EXTRAS.items() if f"{name}.".startswith(f"{prefix}.") for each in needed}
-    tops = {imported.partition(".")[0] for imported in imports_of(MODULES[name])}
+    tops = {imported.partition(".")[0] for imported in read_imports(MODULES[name])}
     assert tops <= sys.stdlib_module_names | CORE | extra | {"docid"}
 
 
-def test_only_the_command_line_prints() -> None:
+def test_only_cli_prints() -> None:
     for name, path in MODULES.items():
         calls = {
             ast.unparse(node.func)
@@ -127,12 +127,12 @@ def test_only_the_command_line_prints() -> None:
         assert "print" not in calls or name.split(".")[0] == "cli", name
 
 
-def test_the_distribution_needs_attrs_and_orjson_alone() -> None:
+def test_distribution_requires_only_attrs_and_orjson() -> None:
     needed = [text for text in metadata.requires("docid-store") or [] if "extra ==" not in text]
     assert sorted(text.split(">")[0] for text in needed) == ["attrs", "orjson"]
 
 
-def test_importing_docid_loads_nothing_heavy() -> None:
+def test_import_loads_no_heavy_module() -> None:
     code = "import sys, docid; print(*sys.modules)"
     loaded = set(
         subprocess.run(
@@ -157,7 +157,7 @@ def test_importing_docid_loads_nothing_heavy() -> None:
     assert loaded & (heavy | {"docid.cli", "dagster", "obstore", "narwhals", "rich", "hypothesis"}) == set()
 
 
-def test_names_that_are_imported_when_used_are_listed() -> None:
+def test_dir_lists_lazy_names() -> None:
     code = "import sys, docid; print(set(docid.__all__) <= set(dir(docid)), 'docid.tables' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True False\n"
@@ -165,7 +165,7 @@ def test_names_that_are_imported_when_used_are_listed() -> None:
         _ = docid.nothing  # type: ignore[attr-defined]
 
 
-def test_every_public_name_is_there_and_documented() -> None:
+def test_public_names_exist_with_examples() -> None:
     assert docid.__all__ == sorted(docid.__all__, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
     for name in docid.__all__:
         value = getattr(docid, name)

@@ -17,7 +17,7 @@ from docid import DocsStore
 from tests.auditing import Rows, find_path, run
 
 
-def test_the_command_sums_up_first_and_then_tells_by_code(
+def test_audit_prints_summary_then_findings_by_code(
     tables: Path, full: DocsStore, rows: Rows, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = find_path(full, rows["draft"][0])
@@ -46,7 +46,7 @@ def test_the_command_sums_up_first_and_then_tells_by_code(
     ]
 
 
-def test_the_command_tells_the_first_few_places_of_a_code(
+def test_audit_prints_first_places_of_each_code(
     tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = tables / "draft_generation_tasks.csv"
@@ -62,7 +62,7 @@ def test_the_command_tells_the_first_few_places_of_a_code(
     assert "  … and 2 more (--json or --csv gives all)\n" in run(capsys, "audit", table)[1]
 
 
-def test_hints_that_differ_stand_with_their_findings(
+def test_audit_prints_differing_hints_with_their_findings(
     tables: Path, full: DocsStore, rows: Rows, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for row in rows["draft"]:
@@ -77,7 +77,7 @@ def test_hints_that_differ_stand_with_their_findings(
     assert "  -> " not in out
 
 
-def test_the_command_tells_programs(
+def test_audit_writes_json_and_csv(
     tables: Path, full: DocsStore, rows: Rows, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     shutil.rmtree(find_path(full, rows["evaluation"][0]))
@@ -101,7 +101,7 @@ def test_the_command_tells_programs(
     assert run(capsys, "audit", tables, "--store", root, "--verify", "--jobs", "2")[0] == 0
 
 
-def test_directories_that_are_none_of_the_stages_are_said(
+def test_audit_names_directories_of_undeclared_stages(
     full: DocsStore, rows: Rows, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = find_path(full, rows["draft"][0]).parents[1]
@@ -110,7 +110,7 @@ def test_directories_that_are_none_of_the_stages_are_said(
     assert err == f"docid: {root} also holds essay, evaluation: no stages of draft; --stages declares others\n"
 
 
-def test_the_json_says_whether_there_is_a_store(
+def test_audit_json_says_whether_store_exists(
     full: DocsStore, tables: Path, tmp_path: Path, rows: Rows, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def read_store(*arguments: object) -> object:
@@ -123,16 +123,14 @@ def test_the_json_says_whether_there_is_a_store(
     assert read_store() is None
 
 
-def test_a_store_that_is_not_there_yet_is_said(
-    tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_audit_reports_missing_store_as_empty(tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "audit", tables, "--store", tmp_path / "nowhere")
     assert (code, err) == (0, "")
     assert f"the store {tmp_path}/nowhere is not there yet: an empty one\n" in out
     assert out.endswith("\n0 errors, 0 warnings\n")
 
 
-def test_tables_alone_are_audited(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit_works_without_store(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "audit", tables / "essay_generation_tasks.csv.gz")
     assert code == 0
     assert "essay     2        -        -                -          0          -               -         0\n" in out
@@ -153,7 +151,7 @@ def test_tables_alone_are_audited(tables: Path, capsys: pytest.CaptureFixture[st
         pytest.param(["--jobs", "0"], "'0': expected a number of processes", id="no jobs"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(
+def test_wrong_usage_prints_one_line_and_exits_2(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -178,7 +176,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
     assert message in err
 
 
-def test_names_that_are_no_utf_8_are_escaped(
+def test_audit_escapes_names_that_are_not_utf8(
     full: DocsStore, rows: Rows, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     stage = find_path(full, rows["draft"][0]).parent
@@ -199,7 +197,7 @@ def test_names_that_are_no_utf_8_are_escaped(
         (["--store", ""], "expected a path, got nothing"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_and_nothing_is_written(
+def test_audit_refuses_unusable_path_and_writes_nothing(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -216,7 +214,7 @@ def test_what_cannot_be_meant_is_refused_and_nothing_is_written(
     assert Path("pipe").is_fifo()
 
 
-def test_a_directory_may_have_any_name(
+def test_directory_name_may_contain_equals_sign(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -225,7 +223,7 @@ def test_a_directory_may_have_any_name(
     assert run(capsys, "audit", "draft=1")[0] == 0
 
 
-def test_without_a_standard_error_nothing_comes_between_the_lines(full: DocsStore, rows: Rows) -> None:
+def test_closed_stderr_puts_no_warning_into_json(full: DocsStore, rows: Rows) -> None:
     root = find_path(full, rows["draft"][0]).parents[1]
     (root / "other").mkdir()
     command = f"exec {shlex.join([sys.executable, '-m', 'docid', 'audit', '--store', str(root), '--json'])} 2>&-"
@@ -233,7 +231,7 @@ def test_without_a_standard_error_nothing_comes_between_the_lines(full: DocsStor
     assert [list(json.loads(line)) for line in done.stdout.splitlines()] == [["summary"]]
 
 
-def test_damaged_rows_are_all_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit_reports_every_damaged_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = tmp_path / "draft_tasks.csv"
     table.write_text("draft_task_id,doc_id\nd-1\nd-2,x,y\n")
     code, out, err = run(capsys, "audit", table)
@@ -244,7 +242,7 @@ def test_damaged_rows_are_all_told(tmp_path: Path, capsys: pytest.CaptureFixture
     ]
 
 
-def test_the_exit_code_is_that_of_the_audit_also_where_nobody_reads_on(tables: Path) -> None:
+def test_closed_pipe_keeps_exit_code_of_audit(tables: Path) -> None:
     table = tables / "draft_tasks.csv"
     table.write_text("draft_task_id,doc_id\n" + "".join(f"t-{number},\n" for number in range(3000)))
     audited = shlex.join([sys.executable, "-m", "docid", "audit", str(table), "--json", "--csv", "found.csv"])
@@ -256,7 +254,7 @@ def test_the_exit_code_is_that_of_the_audit_also_where_nobody_reads_on(tables: P
     assert len((tables / "found.csv").read_text().splitlines()) == 3001
 
 
-def test_names_in_messages_cannot_steer_a_terminal(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_messages_escape_control_characters(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = tables / "draft_tasks.csv"
     table.write_text("task\x1b]0;owned\x07,\u202etxt\nx,y\n", "utf-8")
     code, _, err = run(capsys, "audit", table)
@@ -265,7 +263,7 @@ def test_names_in_messages_cannot_steer_a_terminal(tables: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize("where", ["docs/draft/found.csv", "docs/.docid/found.csv"])
-def test_a_list_of_findings_has_no_place_among_documents(
+def test_audit_refuses_csv_among_documents(
     where: str, tables: Path, full: DocsStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(full.root + "/..")

@@ -1,4 +1,4 @@
-"""The audit with an executor gives the same report."""
+"""An audit with an executor gives the same report as one without."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from docid.backends import MemoryBackend
 from tests.auditing import Rows, audit_in, change_row, find_path, make_document, make_rows, run
 
 
-def put_faults(rows: Rows, faults: Iterable[tuple[str, int, str, str]]) -> Rows:
+def add_faults(rows: Rows, faults: Iterable[tuple[str, int, str, str]]) -> Rows:
     for stage, number, field, value in faults:
         if field != "parent_doc_id" or stage != "draft":
             rows = change_row(rows, stage, number, **{field: value})
@@ -34,39 +34,39 @@ FAULTS = st.tuples(
 
 
 @given(faults=st.lists(FAULTS, max_size=6), chunk=st.integers(1, 9), gone=st.sets(st.integers(0, 5)))
-def test_the_report_is_the_same_in_chunks_of_any_size(
-    faults: list[tuple[str, int, str, str]], chunk: int, gone: set[int]
+def test_report_is_the_same_for_any_chunk_size(
+    faults: list[tuple[str, int, str, str]], chunk: int, unwritten: set[int]
 ) -> None:
     rows = make_rows()
     store = DocsStore(MemoryBackend())
-    for number, row in enumerate(row for of_stage in rows.values() for row in of_stage):
-        if number not in gone:
+    for number, row in enumerate(row for stage_rows in rows.values() for row in stage_rows):
+        if number not in unwritten:
             store.write(make_document(row), require_parent=False)
-    faulty = put_faults(rows, faults)
-    whole = audit(store, faulty)
-    assert audit_in(faulty, chunk, store) == whole
+    faulty = add_faults(rows, faults)
+    expected = audit(store, faulty)
+    assert audit_in(faulty, chunk, store) == expected
     assert audit_in({"essay": faulty["essay"]}, chunk, store) == audit(store, {"essay": faulty["essay"]})
     assert audit_in(faulty, chunk) == audit(None, faulty)
 
 
-def test_processes_give_the_same_report(
+def test_process_pool_gives_the_same_report(
     full: DocsStore, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (find_path(full, rows["draft"][1]) / "raw.txt").write_text("")
     paths = {}
-    for stage, of_stage in change_row(rows, "essay", 0, parent_doc_id="nowhere").items():
+    for stage, stage_rows in change_row(rows, "essay", 0, parent_doc_id="nowhere").items():
         paths[stage] = tmp_path / f"{stage}_tasks.csv"
-        write_tasks(paths[stage], of_stage)
-    whole = audit(full, paths)
-    assert [finding.code for finding in whole.findings] == ["torn-document", "lineage-conflict", "missing-parent"]
+        write_tasks(paths[stage], stage_rows)
+    expected = audit(full, paths)
+    assert [finding.code for finding in expected.findings] == ["torn-document", "lineage-conflict", "missing-parent"]
     with ProcessPoolExecutor(2) as executor:
-        assert audit(full, paths, executor=executor) == whole
+        assert audit(full, paths, executor=executor) == expected
         monkeypatch.setattr("docid.operations.audit.parallel.CHUNK", 1)
         assert audit(full, rows, executor=executor) == audit(full, rows)
 
 
-def test_few_chunks_are_under_way_at_once(full: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that memory does not grow with the tables or the store."""
+def test_number_of_running_chunks_is_limited(full: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Memory must not grow with the tables or the store.
     monkeypatch.setattr("docid.operations.audit.parallel.CHUNK", 2)
     monkeypatch.setattr("docid.operations.audit.parallel.AHEAD", 3)
     monkeypatch.setattr("docid.operations.audit.parallel.STRIDE", 1)
@@ -89,7 +89,7 @@ def test_few_chunks_are_under_way_at_once(full: DocsStore, monkeypatch: pytest.M
     assert (len(ahead), max(ahead)) == (100, 2 * 3 - 1)
 
 
-def test_an_error_in_one_chunk_cancels_the_others(full: DocsStore, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_in_one_chunk_cancels_the_others(full: DocsStore, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(Executor):
         def submit(self, *_: Any, **__: Any) -> Any:
             futures.append(Future())
@@ -112,7 +112,7 @@ def test_an_error_in_one_chunk_cancels_the_others(full: DocsStore, rows: Rows, m
     assert [future.cancelled for future in futures] == [False, True, True, True]
 
 
-def test_a_worker_that_is_killed_is_one_line(
+def test_killed_worker_prints_one_line(
     tables: Path, full: DocsStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     test = os.getpid()
@@ -121,7 +121,7 @@ def test_a_worker_that_is_killed_is_one_line(
         assert os.getpid() != test
         os._exit(9)
 
-    # Workers are forked, so they have this too.
+    # Forked workers inherit the patch.
     monkeypatch.setattr("docid.operations.audit.parallel.examine", kill_worker)
     monkeypatch.setattr("concurrent.futures.process.mp.get_context", lambda: get_context("fork"))
     code, out, err = run(capsys, "audit", tables, "--store", full.root, "--jobs", "2")

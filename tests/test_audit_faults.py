@@ -1,6 +1,6 @@
-"""One fault at a time in real tables and a real store: the audit finds what the fault implies, and nothing else.
+"""One fault at a time in real tables and a real store: the audit reports exactly the findings that it implies.
 
-The table below was written before the audit was run; `docs/audit.md` holds the same one.
+The expected findings were written before the first run of the audit. `docs/audit.md` has the same table.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Cells = list[dict[str, str]]
 
 
 class World:
-    """Real tables and the store of their documents, to be spoilt; `rows` are cells as text."""
+    """Real tables and the store of their documents, which the tests damage. `rows` returns cells as text."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -66,25 +66,25 @@ class World:
         return path.name
 
     def audit(self, **options: Any) -> AuditReport:
-        # What was touched a moment ago could be a writer's: here there is none.
+        # No writer is running, so every young file may count as stale.
         return audit(DocsStore(self.root / "docs"), self.paths, stale_after=0, **options)
 
 
-def found(text: str) -> Counter[tuple[str, str]]:
-    """Return what a cell of the table means: `code of STAGE`, several of them with commas between."""
+def parse_findings(text: str) -> Counter[tuple[str, str]]:
+    """Parse a cell of the table: `CODE of STAGE`, or several of them with commas between."""
     return Counter((code, stage) for code, stage in re.findall(r"([a-z-]+) of ([a-z]+)", text))
 
 
 class Fault(NamedTuple):
-    """A fault, what it implies in a store of the current format and in the old one, and how it is done.
+    """A fault, and the findings it implies in a store of the current format and in the old store.
 
-    `done` returns the ids that a finding may be about.
+    `apply` causes the fault and returns the doc ids that findings may name.
     """
 
     name: str
     current: str
     old: str
-    done: Callable[[World], set[str]]
+    apply: Callable[[World], set[str]]
     verify: bool = False
 
 
@@ -96,8 +96,8 @@ FAULTS: list[Fault] = []
 def fault(
     name: str, current: str, old: str = SAME, *, verify: bool = False
 ) -> Callable[[Callable[[World], Any]], None]:
-    def add(done: Callable[[World], Any]) -> None:
-        FAULTS.append(Fault(name, current, current if old == SAME else old, done, verify))
+    def add(apply: Callable[[World], Any]) -> None:
+        FAULTS.append(Fault(name, current, current if old == SAME else old, apply, verify))
 
     return add
 
@@ -115,7 +115,7 @@ def _(world: World) -> Any:
     return {world.set("essay", 3, parent_doc_id=world.rows("essay")[4]["doc_id"])}
 
 
-@fault("an essay row's parent set to an id that is nowhere", "missing-parent of essay, lineage-conflict of essay")
+@fault("an essay row's parent set to an unknown id", "missing-parent of essay, lineage-conflict of essay")
 def _(world: World) -> Any:
     return {world.set("essay", 3, parent_doc_id="nowhere")}
 
@@ -160,7 +160,7 @@ def _(world: World) -> Any:
     return {"", world.set("evaluation", 8, doc_id=doc_id.upper())}
 
 
-@fault("a blank behind a task id", "malformed-id of draft")
+@fault("a space after a task id", "malformed-id of draft")
 def _(world: World) -> Any:
     return {world.set("draft", 8, draft_task_id=world.rows("draft")[8]["draft_task_id"] + " ")}
 
@@ -209,15 +209,17 @@ def _(world: World) -> Any:
     return {path.name}
 
 
-def _one_byte(world: World) -> set[str]:
+def _edit_one_byte(world: World) -> set[str]:
     path = world.document("evaluation", 30)
     data = (path / "raw.txt").read_bytes()
     (path / "raw.txt").write_bytes(bytes([data[0] ^ 1]) + data[1:])
     return {path.name}
 
 
-fault("one byte of `raw.txt` edited", NOTHING)(_one_byte)
-fault("one byte of `raw.txt` edited, with `--verify`", "hash-mismatch of evaluation", NOTHING, verify=True)(_one_byte)
+fault("one byte of `raw.txt` edited", NOTHING)(_edit_one_byte)
+fault("one byte of `raw.txt` edited, with `--verify`", "hash-mismatch of evaluation", NOTHING, verify=True)(
+    _edit_one_byte
+)
 
 
 @fault("the record cut in the middle", "unreadable-record of draft")
@@ -250,7 +252,7 @@ def _(world: World) -> Any:
     return {world.edit("draft", 2, format="docid/document/2")}
 
 
-@fault("a document removed whose essay is there", NOTHING)
+@fault("a document removed whose essay exists", NOTHING)
 def _(world: World) -> Any:
     shutil.rmtree(world.document("draft", 2))
     return set()
@@ -278,7 +280,7 @@ def _(world: World) -> Any:
     return {"renamed"}
 
 
-@fault("a document renamed to what is no doc id", "malformed-id of essay")
+@fault("a document renamed to an invalid doc id", "malformed-id of essay")
 def _(world: World) -> Any:
     path = world.document("essay", 6)
     path.rename(path.with_name("Renamed"))
@@ -338,10 +340,10 @@ def _(world: World) -> Any:
 
 @pytest.fixture(scope="module")
 def worlds(daydreaming: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, World]:
-    """The active tables and the unpacked store; and the same with the store's documents in the current format."""
+    """The tables with the old store, and with the same documents in the current format."""
     made = {kind: World(tmp_path_factory.mktemp(kind)) for kind in ("old", "current")}
     for world in made.values():
-        # As new files: the data may be read-only.
+        # copyfile makes writable files, even if the data is read-only.
         shutil.copytree(daydreaming / "tables" / "active", world.root / "tables", copy_function=shutil.copyfile)
         unpack(daydreaming / "docs-store.tar.gz", world.root)
     old = DocsStore(made["old"].root / "docs")
@@ -349,13 +351,13 @@ def worlds(daydreaming: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     current = DocsStore(made["current"].root / "docs", durability="none")
     for stage in old.stages:
         documents = [document.read() for document in old.documents(stage)]
-        current.write_many([_current(document) for document in documents])
+        current.write_many([_to_current_format(document) for document in documents])
     return made
 
 
-def _current(document: Any) -> Any:
-    """Return an older document as one of today."""
-    from docid import Document  # noqa: PLC0415 - beside what it makes
+def _to_current_format(document: Any) -> Any:
+    """Return a document of the old store in the current format."""
+    from docid import Document  # noqa: PLC0415 - used here only
 
     names = ("stage", "doc_id", "task_id", "parent_doc_id", "raw_text", "parsed_text", "prompt_text", "metadata")
     return Document(**{name: getattr(document, name) for name in names})
@@ -371,7 +373,7 @@ def is_old(world: World) -> bool:
     return world.root.name == "old"
 
 
-def test_without_a_fault_nothing_is_found_but_that_the_old_store_is_old(world: World) -> None:
+def test_sound_store_has_only_legacy_findings(world: World) -> None:
     report = world.audit(verify=True)
     assert report.ok
     assert report.counts == ({"legacy-record": 90} if is_old(world) else {})
@@ -380,29 +382,29 @@ def test_without_a_fault_nothing_is_found_but_that_the_old_store_is_old(world: W
 
 
 @pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in FAULTS])
-def test_a_fault_is_found_and_nothing_else_is(world: World, fault: Fault) -> None:
+def test_fault_gives_exactly_its_findings(world: World, fault: Fault) -> None:
     before = Counter((finding.code, finding.where) for finding in world.audit().findings)
-    about = fault.done(world)
+    about = fault.apply(world)
     findings = world.audit(verify=fault.verify).findings
     new = [finding for finding in findings if finding.code != "legacy-record"]
-    assert Counter((finding.code, finding.stage) for finding in new) == found(
+    assert Counter((finding.code, finding.stage) for finding in new) == parse_findings(
         fault.old if is_old(world) else fault.current
     )
     assert {finding.doc_id for finding in new} <= about
-    # Of the old records as many are said as can be read.
+    # The legacy records that can still be read are reported as before.
     places = Counter((finding.code, finding.where) for finding in findings if finding.code == "legacy-record")
     assert sum((before - places).values()) <= (60 if fault.name.endswith("stage should be") else 1)
 
 
-def test_the_documentation_has_the_same_table() -> None:
+def test_documentation_has_the_same_table() -> None:
     text = (ROOT / "docs" / "audit.md").read_text("utf-8")
     rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", text[text.index("| the fault |") :], re.MULTILINE)[1:]
 
-    assert [tuple(row) for row in rows[: len(FAULTS)]] == [documented(fault) for fault in FAULTS]
+    assert [tuple(row) for row in rows[: len(FAULTS)]] == [format_row(fault) for fault in FAULTS]
     assert len(FAULTS) >= 25
 
 
-def documented(fault: Fault) -> tuple[str, str, str]:
+def format_row(fault: Fault) -> tuple[str, str, str]:
     def cell(text: str) -> str:
         return re.sub(r"([a-z-]+) of ([a-z]+)", r"`\1` of \2", text)
 

@@ -15,7 +15,7 @@ from docid import DocsStore, TaskRow, TaskTableError, audit
 from tests.auditing import Rows, audit_in, change_row, find_path
 
 
-def test_a_report_tells_people_and_programs(full: DocsStore, rows: Rows) -> None:
+def test_report_converts_to_bool_json_and_rows(full: DocsStore, rows: Rows) -> None:
     name = os.path.join(os.fsencode(find_path(full, rows["draft"][0]).parent), b"\xff.txt")
     with open(name, "wb"):
         pass
@@ -32,13 +32,15 @@ def test_a_report_tells_people_and_programs(full: DocsStore, rows: Rows) -> None
     assert "audit" in docid.__all__
 
 
-def test_warnings_alone_are_fine(full: DocsStore) -> None:
+def test_report_with_only_warnings_is_ok(full: DocsStore) -> None:
     assert audit(full, {"draft": []}).counts == {"orphan-document": 2}
     assert audit(full, {"draft": []}).ok
 
 
 @pytest.mark.parametrize("chunk", [None, 1])
-def test_progress_is_reported(full: DocsStore, rows: Rows, chunk: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audit_reports_progress(
+    full: DocsStore, rows: Rows, chunk: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("docid.operations.audit.parallel.STRIDE", 1)
     calls: list[tuple[str, int, int | None]] = []
     audit_in({"draft": rows["draft"]}, chunk, full, progress=lambda *call: calls.append(call))
@@ -55,7 +57,7 @@ def test_progress_is_reported(full: DocsStore, rows: Rows, chunk: int | None, mo
     ]
 
 
-def test_progress_of_a_table_that_is_a_file(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audit_reports_progress_of_table_file(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("docid.operations.audit.parallel.STRIDE", 1)
     calls: list[tuple[str, int, int | None]] = []
     table = tables / "essay_generation_tasks.csv.gz"
@@ -70,7 +72,7 @@ def test_progress_of_a_table_that_is_a_file(tables: Path, monkeypatch: pytest.Mo
     assert calls[0] == ("rows of stage essay", 2, None)
 
 
-def test_the_findings_of_each_code_are_had_at_once(full: DocsStore, rows: Rows) -> None:
+def test_by_code_groups_findings(full: DocsStore, rows: Rows) -> None:
     report = audit(None, {"draft": [TaskRow.of("draft")(task_id="a"), TaskRow.of("draft")(task_id="a")]})
     assert {code: len(found) for code, found in report.by_code().items()} == report.counts
     assert [finding for found in report.by_code().values() for finding in found] == list(report.findings)

@@ -1,4 +1,4 @@
-"""The audit of a store: every fault of a store is found alone, and a store without one has no finding."""
+"""The audit of a store: each fault gives exactly its findings, and a sound store gives none."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.faults import open_to_everybody
 from tests.test_audit_tables import CASES
 
 
-def test_a_store_and_its_tables_that_are_fine_are_silent(full: DocsStore, rows: Rows, store: DocsStore) -> None:
+def test_sound_store_has_no_findings(full: DocsStore, rows: Rows, store: DocsStore) -> None:
     for report in (audit(full, rows), audit(full, rows, verify=True), audit(full), audit(full.backend.root)):
         assert report.findings == ()
     facts = audit(full, rows).stages["essay"]
@@ -39,7 +39,7 @@ def test_a_store_and_its_tables_that_are_fine_are_silent(full: DocsStore, rows: 
     assert audit(store).findings == ()
 
 
-def test_a_home_in_memory_is_audited_too(rows: Rows) -> None:
+def test_memory_backend_is_audited(rows: Rows) -> None:
     store = DocsStore(MemoryBackend())
     write_all(store, rows)
     assert audit(store, rows, verify=True).findings == ()
@@ -50,7 +50,7 @@ def test_a_home_in_memory_is_audited_too(rows: Rows) -> None:
         assert report.stages["draft"].parsed_missing == 1
 
 
-def test_a_store_that_is_not_there_is_an_empty_one(tmp_path: Path, rows: Rows) -> None:
+def test_missing_store_counts_as_empty(tmp_path: Path, rows: Rows) -> None:
     report = audit(tmp_path / "nowhere", rows)
     assert report.findings == ()
     assert [(facts.written, facts.pending, facts.parents_pending) for facts in report.stages.values()] == [
@@ -82,7 +82,7 @@ def _(store: DocsStore, rows: Rows) -> Any:
     return faulty, [("lineage-conflict", "essay", 0)]
 
 
-@store_case("lineage-conflict: a parent where the stage has none")
+@store_case("lineage-conflict: a parent in a stage without parents")
 def _(store: DocsStore, rows: Rows) -> Any:
     edit_record(find_path(store, rows["draft"][0]), parent_doc_id="x")
     return rows, [("lineage-conflict", "draft", 0)]
@@ -101,12 +101,12 @@ def _(store: DocsStore, rows: Rows) -> Any:
     return more, [("missing-source", "draft", 0)]
 
 
-@store_case("a source that is there")
+@store_case("an existing source")
 def _(store: DocsStore, rows: Rows) -> Any:
     return change_row(rows, "draft", 0, source_doc_id=rows["draft"][1].doc_id), []
 
 
-@store_case("a source that is torn is said once")
+@store_case("a torn source gives one finding")
 def _(store: DocsStore, rows: Rows) -> Any:
     (find_path(store, rows["draft"][1]) / "raw.txt").write_text("")
     return change_row(rows, "draft", 0, source_doc_id=rows["draft"][1].doc_id), [("torn-document", "draft", 1)]
@@ -132,7 +132,7 @@ def _(store: DocsStore, rows: Rows) -> Any:
     return rows, [("unreadable-record", "draft", 0)]
 
 
-@store_case("unreadable-record: a circle of links")
+@store_case("unreadable-record: a loop of links")
 def _(store: DocsStore, rows: Rows) -> Any:
     path = find_path(store, rows["draft"][0])
     shutil.rmtree(path)
@@ -154,7 +154,7 @@ def _(store: DocsStore, rows: Rows) -> Any:
     return rows, [("torn-document", "essay", 1)]
 
 
-@store_case("torn-document: a part that is gone")
+@store_case("torn-document: a missing part")
 def _(store: DocsStore, rows: Rows) -> Any:
     (find_path(store, rows["essay"][1]) / "prompt.txt").unlink()
     return rows, [("torn-document", "essay", 1)]
@@ -166,7 +166,7 @@ def _(store: DocsStore, rows: Rows) -> Any:
     return rows, [("hash-mismatch", "essay", 1)]
 
 
-@store_case("a changed byte is silent without verify")
+@store_case("a changed byte without verify")
 def _(store: DocsStore, rows: Rows) -> Any:
     (find_path(store, rows["essay"][1]) / "parsed.txt").write_text("P")
     return rows, []
@@ -177,25 +177,25 @@ def _(store: DocsStore, rows: Rows) -> Any:
     return {**rows, "evaluation": rows["evaluation"][:1]}, [("orphan-document", "evaluation", 1)]
 
 
-@store_case("an orphan whose parent is nowhere")
+@store_case("an orphan whose parent is missing")
 def _(store: DocsStore, rows: Rows) -> Any:
-    lost = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="d9", raw_text="r")
-    store.write(lost, require_parent=False)
+    orphan = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="d9", raw_text="r")
+    store.write(orphan, require_parent=False)
     return rows, [("missing-parent", "essay", "e9"), ("orphan-document", "essay", "e9")]
 
 
 @store_case("an orphan whose parent is reserved")
 def _(store: DocsStore, rows: Rows) -> Any:
-    lost = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="d9", raw_text="r")
-    store.write(lost, require_parent=False)
+    orphan = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="d9", raw_text="r")
+    store.write(orphan, require_parent=False)
     return add_row(rows, DraftTask(task_id="d-9", doc_id="d9")), [("orphan-document", "essay", "e9")]
 
 
 @store_case("an orphan whose parent is of another stage")
 def _(store: DocsStore, rows: Rows) -> Any:
     parent = rows["evaluation"][0].doc_id
-    lost = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id=parent, raw_text="r")
-    store.write(lost, require_parent=False)
+    orphan = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id=parent, raw_text="r")
+    store.write(orphan, require_parent=False)
     return rows, [("wrong-stage-parent", "essay", "e9"), ("orphan-document", "essay", "e9")]
 
 
@@ -205,17 +205,17 @@ def _(store: DocsStore, rows: Rows) -> Any:
     return rows, [("missing-parent-id", "essay", "e9"), ("orphan-document", "essay", "e9")]
 
 
-@store_case("an orphan whose parent is no doc id")
+@store_case("an orphan whose parent is not a doc id")
 def _(store: DocsStore, rows: Rows) -> Any:
-    lost = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="d9", raw_text="r")
-    edit_record(store.write(lost, require_parent=False).path, parent_doc_id="..")
+    orphan = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="d9", raw_text="r")
+    edit_record(store.write(orphan, require_parent=False).path, parent_doc_id="..")
     return rows, [("malformed-id", "essay", "e9"), ("orphan-document", "essay", "e9")]
 
 
 @store_case("an orphan whose parent is unfinished", stale_after=0)
 def _(store: DocsStore, rows: Rows) -> Any:
-    lost = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="d9", raw_text="r")
-    path = store.write(lost, require_parent=False).path
+    orphan = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="d9", raw_text="r")
+    path = store.write(orphan, require_parent=False).path
     (path.parents[1] / "draft" / "d9").mkdir()
     (path.parents[1] / "draft" / "d9" / "raw.txt").write_text("r")
     return rows, [
@@ -227,8 +227,8 @@ def _(store: DocsStore, rows: Rows) -> Any:
 
 @store_case("an orphan whose parent is torn")
 def _(store: DocsStore, rows: Rows) -> Any:
-    lost = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="d9", raw_text="r")
-    path = store.write(lost, require_parent=False).path
+    orphan = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="d9", raw_text="r")
+    path = store.write(orphan, require_parent=False).path
     shutil.copytree(find_path(store, rows["draft"][0]), path.parents[1] / "draft" / "d9")
     return rows, [("misplaced-document", "draft", "d9"), ("orphan-document", "essay", "e9")]
 
@@ -246,7 +246,7 @@ def _(store: DocsStore, rows: Rows) -> Any:
     return rows, [("lineage-conflict", "draft", 0), ("legacy-record", "draft", 0)]
 
 
-@store_case("a legacy orphan that does not say its parent")
+@store_case("a legacy orphan without a recorded parent")
 def _(store: DocsStore, rows: Rows) -> Any:
     path = find_path(store, rows["essay"][0]).with_name("e9")
     path.mkdir()
@@ -267,14 +267,14 @@ def _(store: DocsStore, rows: Rows) -> Any:
     return rows, [("unlisted-file", "draft", "")]
 
 
-@store_case("malformed-id: a document under a name that is none")
+@store_case("malformed-id: a name that is not a doc id")
 def _(store: DocsStore, rows: Rows) -> Any:
     path = find_path(store, rows["evaluation"][0])
     os.rename(path, path.with_name("Upper"))
     return rows, [("malformed-id", "evaluation", "")]
 
 
-@store_case("malformed-id: a name that is no UTF-8")
+@store_case("malformed-id: a name that is not UTF-8")
 def _(store: DocsStore, rows: Rows) -> Any:
     path = os.fsencode(find_path(store, rows["evaluation"][0]))
     os.rename(path, os.path.join(os.path.dirname(path), b"\xff\xfe"))
@@ -287,19 +287,19 @@ def _(store: DocsStore, rows: Rows) -> Any:
     return rows, [("uncommitted-directory", "evaluation", 0)]
 
 
-@store_case("an uncommitted directory that somebody may be at, in a row's way")
+@store_case("a young uncommitted directory with a row")
 def _(store: DocsStore, rows: Rows) -> Any:
     (find_path(store, rows["evaluation"][0]) / "metadata.json").unlink()
     return rows, [("uncommitted-directory", "evaluation", 0)]
 
 
-@store_case("an uncommitted directory that somebody may be at")
+@store_case("a young uncommitted directory without a row")
 def _(store: DocsStore, rows: Rows) -> Any:
     (find_path(store, rows["evaluation"][0]) / "metadata.json").unlink()
     return {**rows, "evaluation": rows["evaluation"][1:]}, []
 
 
-@store_case("an empty directory is in nobody's way")
+@store_case("an empty directory")
 def _(store: DocsStore, rows: Rows) -> Any:
     path = find_path(store, rows["evaluation"][0])
     shutil.rmtree(path)
@@ -313,7 +313,7 @@ def _(store: DocsStore, rows: Rows) -> Any:
     return rows, [("stale-temporary", "draft", "d9")]
 
 
-@store_case("a document that is gone is pending")
+@store_case("a deleted document")
 def _(store: DocsStore, rows: Rows) -> Any:
     shutil.rmtree(find_path(store, rows["draft"][0]))
     return rows, []
@@ -321,7 +321,7 @@ def _(store: DocsStore, rows: Rows) -> Any:
 
 @pytest.mark.parametrize("chunk", [None, 1, 3, 16])
 @pytest.mark.parametrize(("act", "options"), STORE_CASES)
-def test_a_fault_in_a_store_is_found_and_nothing_else_is(
+def test_fault_in_store_gives_exactly_its_findings(
     full: DocsStore, rows: Rows, act: Any, options: dict[str, Any], chunk: int | None
 ) -> None:
     tables, expected = act(full, rows)
@@ -335,25 +335,25 @@ def test_a_fault_in_a_store_is_found_and_nothing_else_is(
         assert finding.message
         assert finding.hint
         json.dumps(finding.to_dict())
-        # Whose it is stands beside every name that a row or a record knows.
-        if finding.doc_id in {row.doc_id for of_stage in tables.values() for row in of_stage}:
+        # A finding about a doc id of the tables also names its task id.
+        if finding.doc_id in {row.doc_id for stage_rows in tables.values() for row in stage_rows}:
             assert finding.task_id
 
 
-def test_every_code_is_provoked_by_a_test_of_its_own() -> None:
-    provoked = {str(param.id).split(":")[0].split(",")[0].split(" ")[0] for param in [*CASES, *STORE_CASES]}
-    assert set(LEVELS) <= provoked
+def test_every_code_has_a_case() -> None:
+    covered = {str(param.id).split(":")[0].split(",")[0].split(" ")[0] for param in [*CASES, *STORE_CASES]}
+    assert set(LEVELS) <= covered
 
 
-def test_a_store_alone_looks_for_the_parents_of_its_documents(full: DocsStore, rows: Rows) -> None:
+def test_missing_parent_is_found_without_tables(full: DocsStore, rows: Rows) -> None:
     shutil.rmtree(find_path(full, rows["draft"][0]))
     essay = rows["essay"][0].doc_id
     for chunk in (None, 2, 7):
         assert list_findings(audit_in({}, chunk, full)) == [("missing-parent", "essay", essay)]
-    assert audit(full, {"draft": rows["draft"]}).ok  # it is reserved
+    assert audit(full, {"draft": rows["draft"]}).ok  # the missing parent has a row
 
 
-def test_what_was_counted_tells_written_from_pending_from_faulty(full: DocsStore, rows: Rows) -> None:
+def test_counts_separate_written_pending_and_faulty_rows(full: DocsStore, rows: Rows) -> None:
     shutil.rmtree(find_path(full, rows["draft"][0]))
     (find_path(full, rows["draft"][1]) / "raw.txt").write_text("")
     (find_path(full, rows["evaluation"][0]) / "metadata.json").unlink()
@@ -366,17 +366,17 @@ def test_what_was_counted_tells_written_from_pending_from_faulty(full: DocsStore
         assert (evaluation.written, evaluation.pending) == (1, 0)
 
 
-def test_parents_in_a_stage_that_cannot_be_listed_are_not_judged(
+def test_parents_in_unlistable_stage_are_not_reported(
     full: DocsStore, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = type(full.backend).ids
 
-    def refused(backend: Any, stage: str) -> Any:
+    def refuse(backend: Any, stage: str) -> Any:
         if stage == "draft":
             raise PermissionError(13, "Permission denied", f"docs/{stage}")
         return original(backend, stage)
 
-    monkeypatch.setattr(type(full.backend), "ids", refused)
+    monkeypatch.setattr(type(full.backend), "ids", refuse)
     for chunk in (None, 3):
         report = audit_in({"essay": rows["essay"]}, chunk, full)
         assert list_findings(report) == [("unreadable-record", "draft", "")]
@@ -385,49 +385,46 @@ def test_parents_in_a_stage_that_cannot_be_listed_are_not_judged(
         assert audit_in(with_source, chunk, full).findings == report.findings
 
 
-def test_a_parent_that_cannot_be_looked_at_is_not_called_missing(
+def test_unreadable_parent_is_not_reported_missing(
     full: DocsStore, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = type(full.backend).load
 
-    def refused(backend: Any, stage: str, *args: Any) -> Any:
+    def refuse(backend: Any, stage: str, *args: Any) -> Any:
         if stage == "draft":
             raise PermissionError(13, "Permission denied")
         return original(backend, stage, *args)
 
-    monkeypatch.setattr(type(full.backend), "load", refused)
+    monkeypatch.setattr(type(full.backend), "load", refuse)
     monkeypatch.setattr(type(full.backend), "listing", lambda *_: None)
     expected = {("unreadable-record", "draft", row.doc_id) for row in rows["draft"]}
     for chunk in (None, 5):
         assert set(list_findings(audit_in({}, chunk, full))) == expected
 
 
-def test_a_document_that_vanishes_while_it_is_looked_at_is_pending(
-    full: DocsStore, rows: Rows, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_document_deleted_during_audit_is_pending(full: DocsStore, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     original = type(full.backend).listing
-    gone = find_path(full, rows["evaluation"][0])
+    path = find_path(full, rows["evaluation"][0])
 
-    def vanishes(backend: Any, stage: str, doc_id: str) -> Any:
-        if doc_id == gone.name and gone.exists():
-            shutil.rmtree(gone)
+    def delete_then_list(backend: Any, stage: str, doc_id: str) -> Any:
+        if doc_id == path.name and path.exists():
+            shutil.rmtree(path)
         return original(backend, stage, doc_id)
 
-    monkeypatch.setattr(type(full.backend), "listing", vanishes)
+    monkeypatch.setattr(type(full.backend), "listing", delete_then_list)
     report = audit(full, rows)
     assert report.findings == ()
     assert (report.stages["evaluation"].written, report.stages["evaluation"].pending) == (1, 1)
 
 
-def test_a_row_of_an_unknown_parent_or_task_is_compared_as_far_as_it_goes(full: DocsStore, rows: Rows) -> None:
-    """One fault is one finding: what a row does not say for a reason is no conflict on top of it."""
+def test_invalid_cell_gives_no_second_finding(full: DocsStore, rows: Rows) -> None:
     report = audit(full, change_row(rows, "essay", 0, parent_doc_id=None))
     assert list_findings(report) == [("missing-parent-id", "essay", rows["essay"][0].doc_id)]
     report = audit(full, change_row(rows, "essay", 0, task_id="e-1 "))
     assert list_findings(report) == [("malformed-id", "essay", rows["essay"][0].doc_id)]
 
 
-def test_a_conflict_says_what_differs_and_not_what_is_equal(full: DocsStore, rows: Rows) -> None:
+def test_conflict_names_only_differing_fields(full: DocsStore, rows: Rows) -> None:
     essay, other = rows["essay"][0], rows["draft"][1].doc_id
     [finding] = audit(full, change_row(rows, "essay", 0, parent_doc_id=other)).findings
     held, said = f"parent_doc_id={essay.parent_doc_id!r}", f"parent_doc_id={other!r}"
@@ -435,7 +432,7 @@ def test_a_conflict_says_what_differs_and_not_what_is_equal(full: DocsStore, row
     assert finding.hint.startswith("correct the row")
 
 
-def test_a_record_of_another_task_under_the_rows_own_id_may_have_been_edited(full: DocsStore, rows: Rows) -> None:
+def test_conflict_under_derived_id_suggests_edited_record(full: DocsStore, rows: Rows) -> None:
     draft = rows["draft"][0]
     assert draft.doc_id == reserve_doc_id("draft", draft.task_id)
     edit_record(find_path(full, draft), task_id="other")
@@ -451,7 +448,7 @@ def test_a_record_of_another_task_under_the_rows_own_id_may_have_been_edited(ful
         pytest.param("evaluation", "{}", "task_id and parent_doc_id", id="neither"),
     ],
 )
-def test_an_older_record_that_does_not_say_whose_it_is_counts_as_no_rows_document(
+def test_legacy_record_without_lineage_does_not_count_as_written(
     full: DocsStore, rows: Rows, stage: str, record: str, unsaid: str
 ) -> None:
     row = rows[stage][0]
@@ -466,13 +463,13 @@ def test_an_older_record_that_does_not_say_whose_it_is_counts_as_no_rows_documen
         full.ensure(row, lambda: make_document(row))
 
 
-def test_verify_says_that_an_older_record_has_no_hashes(full: DocsStore, rows: Rows) -> None:
+def test_verify_reports_legacy_record_without_hashes(full: DocsStore, rows: Rows) -> None:
     (find_path(full, rows["draft"][0]) / "metadata.json").write_text('{"task_id": "d-1"}')
     [finding] = audit(full, rows, verify=True).findings
     assert finding.message == "its record was written by an older system, and has no hashes to compare"
 
 
-def test_a_pipeline_of_other_stages_is_audited(tmp_path: Path) -> None:
+def test_audit_accepts_other_stages(tmp_path: Path) -> None:
     stages = Stages({"outline": None, "chapter": "outline", "blurb": "outline"})
     store = DocsStore(tmp_path, stages=stages)
     outline = Document(stage="outline", doc_id="o1", task_id="o", raw_text="r")
@@ -483,7 +480,7 @@ def test_a_pipeline_of_other_stages_is_audited(tmp_path: Path) -> None:
     assert audit(None, {"blurb": [blurb]}, stages=stages).ok
 
 
-def test_a_stage_that_cannot_be_listed_holds_no_parents_for_other_stages(full: DocsStore, rows: Rows) -> None:
+def test_unlistable_stage_does_not_hide_missing_parents(full: DocsStore, rows: Rows) -> None:
     evaluations = find_path(full, rows["evaluation"][0]).parent
     shutil.rmtree(evaluations)
     evaluations.write_text("x")
@@ -496,8 +493,8 @@ def test_a_stage_that_cannot_be_listed_holds_no_parents_for_other_stages(full: D
         ]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork") or os.geteuid() != 0, reason="needs root, to become somebody else")
-def test_what_may_not_be_read_is_a_finding_and_does_not_end_the_audit(full: DocsStore, rows: Rows) -> None:
+@pytest.mark.skipif(not hasattr(os, "fork") or os.geteuid() != 0, reason="needs root, to switch to another user")
+def test_permission_error_is_a_finding(full: DocsStore, rows: Rows) -> None:
     from tests.faults.test_races import gather  # noqa: PLC0415 - for this test alone
 
     def as_nobody() -> list[list[tuple[str, str, str]]]:
@@ -515,9 +512,9 @@ def test_what_may_not_be_read_is_a_finding_and_does_not_end_the_audit(full: Docs
     assert sorted(both) == sorted(alone) == sorted([*unread, ("unreadable-record", "evaluation", "")])
 
 
-def test_a_word_that_means_missing_reserves_no_parent(full: DocsStore) -> None:
-    lost = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="nan", raw_text="r")
-    full.write(lost, require_parent=False)
+def test_missing_value_does_not_reserve_a_parent(full: DocsStore) -> None:
+    orphan = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="nan", raw_text="r")
+    full.write(orphan, require_parent=False)
     drafts: list[TaskRow] = [DraftTask(task_id="t", doc_id="nan")]
     for chunk in (None, 1, 2, 3, 7):
         found = list_findings(audit_in({"draft": drafts}, chunk, full))
@@ -527,21 +524,21 @@ def test_a_word_that_means_missing_reserves_no_parent(full: DocsStore) -> None:
         ]
 
 
-@pytest.mark.parametrize("spelled", ["./docs", "docs//", "docs/.", ".//docs"])
-def test_a_root_may_be_spelled_in_any_way(
-    full: DocsStore, rows: Rows, spelled: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("spelling", ["./docs", "docs//", "docs/.", ".//docs"])
+def test_root_may_have_any_spelling(
+    full: DocsStore, rows: Rows, spelling: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = find_path(full, rows["essay"][0])
     shutil.rmtree(path)
     path.write_text("x")
     monkeypatch.chdir(path.parents[2])
     for tables in (rows, {}):
-        report = audit(spelled, tables)
+        report = audit(spelling, tables)
         assert list_findings(report) == [("unreadable-record", "essay", path.name)]
-    assert run(capsys, "repair", "--store", spelled)[1].startswith(f"left alone   essay/{path.name}: ")
+    assert run(capsys, "repair", "--store", spelling)[1].startswith(f"left alone   essay/{path.name}: ")
 
 
-def test_a_source_that_is_in_no_row_is_judged_too(full: DocsStore, rows: Rows) -> None:
+def test_source_without_row_is_checked(full: DocsStore, rows: Rows) -> None:
     full.write(Document(stage="draft", doc_id="d9", task_id="d-9", raw_text="r"))
     (find_path(full, rows["draft"][0]).with_name("d8")).mkdir()
     (find_path(full, rows["draft"][0]).with_name("d8") / "raw.txt").write_text("r")
@@ -551,29 +548,26 @@ def test_a_source_that_is_in_no_row_is_judged_too(full: DocsStore, rows: Rows) -
             assert report.counts == {"missing-source": 1, "orphan-document": 1, "uncommitted-directory": 1}
 
 
-def test_a_parent_that_is_written_while_the_store_is_looked_at_is_found(
-    local: DocsStore, rows: Rows, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def writes(what: str, *_: Any) -> None:
+def test_parent_written_during_audit_is_found(local: DocsStore, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_parents(what: str, *_: Any) -> None:
         if what == "listing stage essay":
             write_all(local, {stage: rows[stage] for stage in ("draft", "essay")})
 
-    assert audit(local, progress=writes).findings == ()
+    assert audit(local, progress=write_parents).findings == ()
 
 
-def test_a_stored_document_that_cannot_be_read_is_no_missing_parent(
+def test_unlisted_parent_is_missing_even_if_load_fails(
     full: DocsStore, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not where it was listed; what was not listed is not there, whatever looking for it says."""
-    lost = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="d9", raw_text="r")
-    full.write(lost, require_parent=False)
+    orphan = Document(stage="essay", doc_id="e9", task_id="e-9", parent_doc_id="d9", raw_text="r")
+    full.write(orphan, require_parent=False)
     original = type(full.backend).load
 
-    def refused(backend: Any, stage: str, *args: Any) -> Any:
+    def refuse(backend: Any, stage: str, *args: Any) -> Any:
         if stage == "draft":
             raise PermissionError(13, "Permission denied")
         return original(backend, stage, *args)
 
-    monkeypatch.setattr(type(full.backend), "load", refused)
+    monkeypatch.setattr(type(full.backend), "load", refuse)
     for chunk in (None, 2, 5):
         assert list_findings(audit_in({}, chunk, full)) == [("missing-parent", "essay", "e9")]

@@ -1,4 +1,4 @@
-"""The audit of tables: every fault of a table is found alone, and a table without one has no finding."""
+"""The audit of tables: each fault gives exactly its findings, and sound tables give none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from docid.core.findings import LEVELS
 from tests.auditing import Rows, add_row, audit_in, change_row
 
 
-def test_tables_alone_that_are_fine_are_silent(rows: Rows) -> None:
+def test_sound_tables_have_no_findings(rows: Rows) -> None:
     report = audit(None, rows)
     assert (report.ok, bool(report), report.findings, report.counts) == (True, True, (), {})
     assert [facts.rows for facts in report.stages.values()] == [2, 2, 2]
@@ -37,7 +37,7 @@ def case(name: str) -> Callable[[Callable[[Rows], tuple[Rows, list[tuple[str, st
 def _(rows: Rows) -> Any:
     return change_row(rows, "draft", 1, doc_id=rows["draft"][0].doc_id), [
         ("duplicate-doc-id", "row 2, column doc_id", 1),
-        # The document that the row had is in no row now, and so is its essay's parent.
+        # The row's former doc id is now in no row, so its essay has no parent.
         ("missing-parent", "row 2, column parent_doc_id", 1),
     ]
 
@@ -120,11 +120,11 @@ def _(rows: Rows) -> Any:
 
 @pytest.mark.parametrize("chunk", [None, 1, 3, 16])
 @pytest.mark.parametrize("act", CASES)
-def test_a_fault_in_a_table_is_found_and_nothing_else_is(rows: Rows, act: Any, chunk: int | None) -> None:
+def test_fault_in_table_gives_exactly_its_findings(rows: Rows, act: Any, chunk: int | None) -> None:
     faulty, expected = act(rows)
     report = audit_in(faulty, chunk)
     assert [(finding.code, finding.where) for finding in report.findings] == [
-        (code, where) for code, where, _ in sorted(expected, key=lambda each: (faulty_stage(each, faulty), each[0]))
+        (code, where) for code, where, _ in sorted(expected, key=lambda each: (rank_stage(each, faulty), each[0]))
     ]
     assert not report.ok
     for finding in report.findings:
@@ -134,12 +134,12 @@ def test_a_fault_in_a_table_is_found_and_nothing_else_is(rows: Rows, act: Any, c
         assert finding.task_id is not None
 
 
-def faulty_stage(expected: tuple[str, str, int], rows: Rows) -> int:
-    """Findings stand by stage: of a duplicated draft its essay's parent comes behind it."""
+def rank_stage(expected: tuple[str, str, int], rows: Rows) -> int:
+    """Return the order of a finding's stage: a missing parent is in the later stage."""
     return int(expected[0] == "missing-parent")
 
 
-def test_words_that_mean_missing_are_missing_ids(rows: Rows, tmp_path: Path) -> None:
+def test_missing_values_are_missing_ids(rows: Rows, tmp_path: Path) -> None:
     path = tmp_path / "essay_generation_tasks.csv"
     path.write_text("essay_task_id,parent_doc_id,doc_id\ne-1,NaN,none\ne-2,null, \ne-3,nan,d9\n")
     report = audit(None, {"essay": path})
@@ -153,26 +153,26 @@ def test_words_that_mean_missing_are_missing_ids(rows: Rows, tmp_path: Path) -> 
     assert report.findings[0].message == "'none', which means missing"
 
 
-def test_two_documents_of_one_task_are_told_apart_by_run_or_salt() -> None:
+def test_run_id_or_salt_separates_rows_of_one_task() -> None:
     tasks = [DraftTask(task_id="d-1"), DraftTask(task_id="d-1", doc_salt="2"), DraftTask(task_id="d-1", doc_run_id="2")]
     report = audit(None, {"draft": reserve_tasks(tasks, DraftTask)})
     assert report.findings == ()
     assert report.stages["draft"].underived == 0
 
 
-def test_ids_that_the_row_does_not_give_are_counted(rows: Rows) -> None:
+def test_underived_ids_are_counted(rows: Rows) -> None:
     [salted] = reserve_tasks([DraftTask(task_id="d-3")], DraftTask, salt="s")
     more = add_row(add_row(rows, attrs.evolve(salted, doc_salt=None)), DraftTask(task_id="d-4", doc_id="4a2"))
     bad = DraftTask(task_id="d-5", doc_id="d5", doc_salt="a\tb")
     assert audit(None, add_row(more, bad)).stages["draft"].underived == 2
 
 
-def test_where_neither_a_table_nor_a_store_can_tell_nothing_is_said_of_parents(rows: Rows) -> None:
+def test_parents_are_not_checked_without_their_table_and_store(rows: Rows) -> None:
     assert audit(None, {"essay": rows["essay"]}).ok
     assert audit(None, {"evaluation": change_row(rows, "evaluation", 0, parent_doc_id="x")["evaluation"]}).ok
 
 
-def test_rows_may_be_a_stream(tmp_path: Path, rows: Rows) -> None:
+def test_rows_may_be_an_iterator(tmp_path: Path, rows: Rows) -> None:
     path = tmp_path / "draft_tasks.csv"
     write_tasks(path, [*rows["draft"], attrs.evolve(rows["draft"][0], doc_id="x")])
     report = audit(None, {"draft": read_tasks(path, DraftTask)})
@@ -180,7 +180,7 @@ def test_rows_may_be_a_stream(tmp_path: Path, rows: Rows) -> None:
     assert audit(None, {"draft": iter(rows["draft"])}).stages["draft"].rows == 2
 
 
-def test_a_table_that_is_none_is_refused_before_anything_is_looked_at(tmp_path: Path) -> None:
+def test_invalid_headers_of_all_tables_are_raised_together(tmp_path: Path) -> None:
     first, second = tmp_path / "draft_tasks.csv", tmp_path / "essay_tasks.csv"
     first.write_text("draft_task_id,note\nd-1,x\n")
     second.write_text("")
@@ -195,9 +195,7 @@ def test_a_table_that_is_none_is_refused_before_anything_is_looked_at(tmp_path: 
 
 
 @pytest.mark.parametrize("chunk", [None, 2])
-def test_damaged_rows_are_raised_with_all_faults_of_all_tables(
-    tmp_path: Path, full: DocsStore, chunk: int | None
-) -> None:
+def test_damaged_rows_of_all_tables_are_raised_together(tmp_path: Path, full: DocsStore, chunk: int | None) -> None:
     paths = {stage: tmp_path / f"{stage}_tasks.csv" for stage in ("draft", "essay")}
     paths["draft"].write_bytes(b"draft_task_id,doc_id\nd-1,a1\nd-2,a1,x\nd-3,\xff\n")
     paths["essay"].write_text("essay_task_id,parent_doc_id,doc_id\ne-1,a1,b1\n'e-2'\n")
@@ -210,7 +208,7 @@ def test_damaged_rows_are_raised_with_all_faults_of_all_tables(
     ]
 
 
-def test_wrong_arguments_are_refused(rows: Rows) -> None:
+def test_wrong_arguments_raise(rows: Rows) -> None:
     with pytest.raises(InvalidName, match="not a stage of this pipeline"):
         audit(None, {"outline": []})
     with pytest.raises(ValueError, match="expected rows of stage 'essay', got a row of stage 'draft'"):
@@ -230,19 +228,19 @@ def test_wrong_arguments_are_refused(rows: Rows) -> None:
         audit({"draft": rows["draft"]})  # type: ignore[arg-type]
 
 
-def test_a_directory_is_no_table(tmp_path: Path) -> None:
+def test_directory_as_table_raises(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match="a directory; expected the table of stage draft"):
         audit(None, {"draft": tmp_path})
 
 
-def test_a_run_or_salt_that_is_missing_tells_no_rows_apart(tmp_path: Path) -> None:
+def test_missing_run_id_or_salt_does_not_separate_rows(tmp_path: Path) -> None:
     path = tmp_path / "draft_tasks.csv"
     path.write_text("draft_task_id,doc_run_id,doc_salt,doc_id\nt,,,d1\nt,nan,,d2\nt, ,null,d3\nt,,s,d4\n")
     for table in (path, read_tasks(path, DraftTask)):
         assert audit(None, {"draft": table}).counts == {"duplicate-task-id": 2}
 
 
-def test_a_table_may_come_through_a_pipe(tmp_path: Path, rows: Rows) -> None:
+def test_table_may_be_a_pipe(tmp_path: Path, rows: Rows) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with ThreadPoolExecutor(1) as executor:
@@ -252,7 +250,7 @@ def test_a_table_may_come_through_a_pipe(tmp_path: Path, rows: Rows) -> None:
     assert [finding.where for finding in report.findings] == [f"{pipe} row 3, column draft_task_id"]
 
 
-def test_damaged_rows_of_all_tables_are_told_though_one_holds_nothing_else(tmp_path: Path) -> None:
+def test_table_with_only_damaged_rows_does_not_hide_other_tables(tmp_path: Path) -> None:
     paths = {stage: tmp_path / f"{stage}_tasks.csv" for stage in ("draft", "essay")}
     paths["draft"].write_bytes(b"draft_task_id,doc_id\nt\xff,d1\n")
     paths["essay"].write_bytes(b"essay_task_id,parent_doc_id,doc_id\ne1,d1,e1\ne2\xff,d1,e2\n")

@@ -1,4 +1,4 @@
-"""The homes that the core brings, in the suite that every home has to pass."""
+"""The built-in backends, and a third-party one, in the suite that every backend must pass."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TestMemoryBackend(BackendTests):
 
 
 class ThirdPartyBackend(Backend):
-    """A backend of somebody else's: its root, the six methods, and what it inherits."""
+    """A third-party backend: a root and the six required methods."""
 
     root = "shelf://library"
 
@@ -55,7 +55,7 @@ class ThirdPartyBackend(Backend):
         return self.memory.history(stage, doc_id, parts)
 
 
-def test_a_home_that_lacks_a_method_is_refused_when_it_is_made() -> None:
+def test_backend_without_a_method_cannot_be_created() -> None:
     class Half(Backend):
         root = "half://"
 
@@ -63,7 +63,7 @@ def test_a_home_that_lacks_a_method_is_refused_when_it_is_made() -> None:
         Half()  # type: ignore[abstract]
 
 
-def test_an_error_of_a_homes_own_is_that_of_its_document() -> None:
+def test_backend_error_belongs_to_its_document() -> None:
     class Broken(MemoryBackend):
         def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
             if doc_id == "b2":
@@ -113,13 +113,13 @@ class Raising(MemoryBackend):
         return super().create(stage, doc_id, record, parts)
 
 
-class TodaysTexts(MemoryBackend):
-    """Keeps records in its history, and takes the texts of today."""
+class CurrentTexts(MemoryBackend):
+    """Returns old records with the current texts."""
 
     def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
-        today = self.load(stage, doc_id, parts)
+        current = self.load(stage, doc_id, parts)
         for old in super().history(stage, doc_id, parts):
-            yield Stored(old.record, old.parts if today is None else {**old.parts, **today.parts})
+            yield Stored(old.record, old.parts if current is None else {**old.parts, **current.parts})
 
 
 class ByPrefix(MemoryBackend):
@@ -152,7 +152,7 @@ WRONG = [
     Unchecked,
     Mixing,
     Raising,
-    TodaysTexts,
+    CurrentTexts,
     ByPrefix,
     HistoryByPrefix,
     WithoutHistory,
@@ -161,7 +161,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_home_that_breaks_a_rule_does_not_pass(wrong: type[MemoryBackend]) -> None:
+def test_backend_that_breaks_a_rule_fails_the_suite(wrong: type[MemoryBackend]) -> None:
     failed = []
     for name in dir(BackendTests):
         if name.startswith("test_") and "any_document" not in name:
@@ -175,7 +175,7 @@ def test_a_home_that_breaks_a_rule_does_not_pass(wrong: type[MemoryBackend]) -> 
     assert failed
 
 
-def test_a_backend_without_a_root_is_refused() -> None:
+def test_backend_without_root_is_refused() -> None:
     class Shelf(ThirdPartyBackend):
         root = None  # type: ignore[assignment]
 
@@ -184,7 +184,7 @@ def test_a_backend_without_a_root_is_refused() -> None:
         DocsStore(Shelf())
 
 
-def test_a_suite_without_a_home_says_what_is_missing(tmp_path: Path) -> None:
+def test_suite_names_missing_backend_fixture(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(
         "from docid.testing import BackendTests\nclass TestMine(BackendTests):\n    pass\n"
     )
@@ -199,7 +199,7 @@ def test_a_suite_without_a_home_says_what_is_missing(tmp_path: Path) -> None:
     assert "expected a fixture 'backend' that returns an empty backend" in done.stdout
 
 
-def test_what_a_suite_could_not_try_is_skipped_and_not_passed(tmp_path: Path) -> None:
+def test_suite_skips_what_it_cannot_try(tmp_path: Path) -> None:
     class ByItself(MemoryBackend):
         def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
             return [MemoryBackend.create(self, *document) for document in documents]
@@ -212,7 +212,7 @@ def test_what_a_suite_could_not_try_is_skipped_and_not_passed(tmp_path: Path) ->
         test(ByItself(), monkeypatch)
 
 
-def test_two_suites_pass_in_one_session_of_a_project_without_settings(tmp_path: Path) -> None:
+def test_two_suites_pass_in_one_session(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(
         "import pytest\nfrom docid.backends import MemoryBackend\nfrom docid.testing import BackendTests\n"
         + "".join(
@@ -231,7 +231,7 @@ def test_two_suites_pass_in_one_session_of_a_project_without_settings(tmp_path: 
     assert done.returncode == 0, done.stdout[-2000:]
 
 
-def test_without_its_extra_the_suite_says_what_to_install() -> None:
+def test_suite_without_its_extra_says_what_to_install() -> None:
     code = "import sys; sys.modules['hypothesis'] = None\nimport docid.testing"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1] == (

@@ -1,4 +1,4 @@
-"""Many documents at once: the same rules as one by one, with few syncs."""
+"""write_many: the same rules as write, with fewer syncs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def durable(tmp_path: Path) -> DocsStore:
     return DocsStore(tmp_path / "docs")
 
 
-def test_a_stream_of_any_length_is_written_and_answered_in_order(store: DocsStore) -> None:
+def test_write_many_returns_results_in_order(store: DocsStore) -> None:
     store.write(draft(7))
     results = store.write_many(draft(number) for number in range(250))
     assert [result.doc_id for result in results] == [f"d{number}" for number in range(250)]
@@ -53,22 +53,22 @@ def test_a_stream_of_any_length_is_written_and_answered_in_order(store: DocsStor
     assert store.read("draft", "d249", verify=True).raw_text == "once"
 
 
-def test_nothing_is_written_of_nothing(store: DocsStore) -> None:
+def test_write_many_of_nothing_returns_nothing(store: DocsStore) -> None:
     assert store.write_many([]) == []
 
 
-def test_a_parent_counts_where_it_stands_earlier(store: DocsStore) -> None:
+def test_parent_earlier_in_the_stream_counts(store: DocsStore) -> None:
     pairs = [document for number in range(60) for document in (draft(number), essay(number))]
     assert {result.outcome for result in store.write_many(pairs)} == {Outcome.CREATED}
 
 
-def test_a_parent_that_stands_later_or_fails_does_not_count(store: DocsStore) -> None:
+def test_parent_later_in_the_stream_does_not_count(store: DocsStore) -> None:
     store.write(draft(2, raw_text="another"))
     store.write(attrs.evolve(draft(3), task_id="another"))
     with pytest.raises(WriteManyError) as caught:
         store.write_many([essay(1), draft(1), draft(2), essay(2), draft(3), essay(3), essay(4), draft(4)])
     kinds = {position: type(error) for position, error in caught.value.failures.items()}
-    # The draft of essay 2 is in the store, if not with this text; that of essay 3 is of another lineage but there.
+    # The drafts of essays 2 and 3 are stored, though with another text and another lineage.
     assert kinds == {0: MissingParent, 2: ContentConflict, 4: LineageConflict, 6: MissingParent}
     outcomes = [result and result.outcome.value for result in caught.value.results]
     assert outcomes == [None, "created", None, "created", None, "created", None, "created"]
@@ -76,7 +76,7 @@ def test_a_parent_that_stands_later_or_fails_does_not_count(store: DocsStore) ->
 
 
 @pytest.mark.parametrize("policy", ["fail", "keep", "replace"])
-def test_the_policy_holds_for_each(store: DocsStore, policy: Any) -> None:
+def test_if_exists_applies_to_each_document(store: DocsStore, policy: Any) -> None:
     store.write(draft(1))
     documents = [draft(0), draft(1, "twice"), draft(2), draft(2), draft(2, "twice"), draft(0)]
     expected = {
@@ -92,7 +92,7 @@ def test_the_policy_holds_for_each(store: DocsStore, policy: Any) -> None:
     assert [document.raw_text for document in store.history("draft", "d2")] == ["once"] * (policy == "replace")
 
 
-def test_one_that_cannot_be_stored_does_not_keep_the_others_back(store: DocsStore) -> None:
+def test_invalid_document_does_not_stop_the_others(store: DocsStore) -> None:
     wrong: Any = "no document"
     batch = [draft(1), wrong, Document(stage="poem", doc_id="p1", task_id="t", raw_text=""), draft(2)]
     with pytest.raises(
@@ -103,7 +103,7 @@ def test_one_that_cannot_be_stored_does_not_keep_the_others_back(store: DocsStor
     assert sorted(store.ids("draft")) == ["d1", "d2"]
 
 
-def test_of_a_stream_that_fails_all_that_it_gave_is_written_and_the_failures_are_told(store: DocsStore) -> None:
+def test_failing_stream_writes_its_documents_and_chains_failures(store: DocsStore) -> None:
     def documents() -> Iterator[Document]:
         yield from map(draft, range(150))
         raise RuntimeError("the model is gone")
@@ -125,7 +125,7 @@ def test_of_a_stream_that_fails_all_that_it_gave_is_written_and_the_failures_are
     assert store.exists("draft", "d200")
 
 
-def test_the_cause_of_a_stream_that_fails_stays(store: DocsStore) -> None:
+def test_failing_stream_keeps_its_own_cause(store: DocsStore) -> None:
     def documents() -> Iterator[Document]:
         yield attrs.evolve(draft(5), task_id="another")
         raise RuntimeError("row 17 is bad") from KeyError("model")
@@ -141,7 +141,7 @@ def test_the_cause_of_a_stream_that_fails_stays(store: DocsStore) -> None:
     assert "1 of 1 documents were not written" in caught.value.__notes__[0]
 
 
-def test_a_failure_that_is_kept_does_not_keep_the_texts_of_its_chunk(store: DocsStore) -> None:
+def test_failures_hold_no_texts_in_memory(store: DocsStore) -> None:
     store.write(attrs.evolve(draft(1), task_id="another"))
     wrong: Any = "no document"
     with pytest.raises(WriteManyError) as caught:
@@ -150,7 +150,7 @@ def test_a_failure_that_is_kept_does_not_keep_the_texts_of_its_chunk(store: Docs
     assert [error.__context__ for error in caught.value.failures.values()] == [None] * 3
 
 
-def test_a_wrong_policy_is_said_before_anything_is_written(store: DocsStore) -> None:
+def test_invalid_if_exists_raises_before_any_write(store: DocsStore) -> None:
     wrong: Any = "overwrite"
     with pytest.raises(ValueError, match="if_exists: expected 'fail', 'keep' or 'replace', got 'overwrite'"):
         store.write_many([draft(1)], if_exists=wrong)
@@ -160,17 +160,17 @@ def test_a_wrong_policy_is_said_before_anything_is_written(store: DocsStore) -> 
 # --- on a file system ------------------------------------------------------------------------------------------
 
 
-def test_a_hundred_are_durable_with_one_sync(durable: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hundred_documents_need_one_sync_all(durable: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     durable.write_many([draft("first"), essay("first")])
     calls: list[str] = []
     for name in ("sync", "sync_all"):
         original = getattr(Directory, name)
 
-        def counted(directory: Directory, name: str = name, original: Any = original) -> Any:
+        def count_and_sync(directory: Directory, name: str = name, original: Any = original) -> Any:
             calls.append(name)
             return original(directory)
 
-        monkeypatch.setattr(Directory, name, counted)
+        monkeypatch.setattr(Directory, name, count_and_sync)
     monkeypatch.setattr("docid.store.backends.local.directory.os.fsync", lambda fd: calls.append("fsync"))
     durable.write_many(draft(number) for number in range(100))
     assert calls == ["sync_all", "sync", "fsync"]
@@ -178,16 +178,16 @@ def test_a_hundred_are_durable_with_one_sync(durable: DocsStore, monkeypatch: py
 
 @pytest.fixture
 def calls(durable: DocsStore, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """The writes and syncs of files, and the sync of the whole file system, that `durable` does from now on."""
+    """Counts of the writes and syncs of files, and of the syncs of the whole file system, by `durable`."""
     durable.write(draft("first"))
     counts: Counter[str] = Counter()
 
     def count(name: str, original: Any) -> Any:
-        def counted(*args: Any) -> Any:
+        def count_and_call(*args: Any) -> Any:
             counts[name] += 1
             return original(*args)
 
-        return counted
+        return count_and_call
 
     for name in ("write", "fsync"):
         monkeypatch.setattr(os, name, count(name, getattr(os, name)))
@@ -195,17 +195,17 @@ def calls(durable: DocsStore, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return counts
 
 
-def test_where_one_sync_for_all_cannot_be_had_nothing_is_written_twice(
+def test_without_sync_all_each_file_is_written_once(
     durable: DocsStore, monkeypatch: pytest.MonkeyPatch, calls: Counter[str]
 ) -> None:
     monkeypatch.setattr(Directory, "can_sync_all", lambda _: False)
     assert {result.outcome for result in durable.write_many(map(draft, range(3)))} == {Outcome.CREATED}
-    # Of each document a text and a record; and their sync, that of its directory, and that of the stage.
+    # Per document: write text and record; sync both, its directory and its stage.
     assert calls == {"write": 3 * 2, "fsync": 3 * 4}
     assert sorted(os.listdir(durable.path("draft", "d0").parent)) == ["d0", "d1", "d2", "dfirst"]
 
 
-def test_where_one_sync_for_all_fails_each_is_written_and_synced_again(
+def test_failing_sync_all_writes_and_syncs_each_again(
     durable: DocsStore, monkeypatch: pytest.MonkeyPatch, calls: Counter[str]
 ) -> None:
     def fail(_: Directory) -> None:
@@ -218,7 +218,7 @@ def test_where_one_sync_for_all_fails_each_is_written_and_synced_again(
     assert sorted(os.listdir(durable.path("draft", "d0").parent)) == ["d0", "d1", "d2", "dfirst"]
 
 
-def test_a_sync_that_fails_in_the_end_is_said_of_each(durable: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_last_sync_is_reported_for_each_document(durable: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     durable.write(draft("first"))
     durable.write(essay("first"))
 
@@ -238,7 +238,7 @@ def test_a_sync_that_fails_in_the_end_is_said_of_each(durable: DocsStore, monkey
     assert durable.exists("draft", "d1")
 
 
-def test_in_two_stages_each_has_its_own_last_sync(durable: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_stage_has_its_own_last_sync(durable: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         Directory,
         "sync",
@@ -251,46 +251,46 @@ def test_in_two_stages_each_has_its_own_last_sync(durable: DocsStore, monkeypatc
     assert sorted(caught.value.failures) == [0, 2]
 
 
-def test_one_that_a_sweep_takes_away_is_written_by_itself(durable: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_swept_document_is_written_again(durable: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Directory.sync_all
     stage = durable.path("draft", "d1").parent
 
-    def swept(directory: Directory) -> None:
+    def sweep_then_sync(directory: Directory) -> None:
         for name in os.listdir(stage):
             if name.startswith(".tmp-d1-"):
                 os.rename(stage / name, stage.parent / "swept")
         original(directory)
 
-    monkeypatch.setattr(Directory, "sync_all", swept)
+    monkeypatch.setattr(Directory, "sync_all", sweep_then_sync)
     assert {result.outcome for result in durable.write_many(map(draft, range(3)))} == {Outcome.CREATED}
     assert durable.read("draft", "d1", verify=True).raw_text == "once"
 
 
-def test_another_that_takes_an_id_meanwhile_has_it(durable: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_id_taken_during_write_stays_with_its_writer(durable: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Directory.sync_all
 
-    def taken(directory: Directory) -> None:
+    def sync_then_take_id(directory: Directory) -> None:
         original(directory)
         other = DocsStore(durable.path("draft", "d1").parent.parent, durability="none")
         other.write(draft(0))
         other.write(attrs.evolve(draft(1), task_id="another"))
 
-    monkeypatch.setattr(Directory, "sync_all", taken)
+    monkeypatch.setattr(Directory, "sync_all", sync_then_take_id)
     with pytest.raises(WriteManyError) as caught:
         durable.write_many(map(draft, range(3)))
     assert [result and result.outcome.value for result in caught.value.results] == ["unchanged", None, "created"]
     assert isinstance(caught.value.failures[1], LineageConflict)
 
 
-def test_a_disk_that_is_full_for_one_is_said_of_that_one(durable: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_fails_only_its_document(durable: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
 
-    def full(fd: int, data: bytes) -> int:
+    def fail_for_big_text(fd: int, data: bytes) -> int:
         if bytes(data).startswith(b"big"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(fd, data)
 
-    monkeypatch.setattr("docid.store.backends.local.directory.os.write", full)
+    monkeypatch.setattr("docid.store.backends.local.directory.os.write", fail_for_big_text)
     with pytest.raises(
         WriteManyError, match=r"position 1: \[Errno 28\] No space left on device; free bytes or inodes"
     ) as e:
@@ -299,22 +299,22 @@ def test_a_disk_that_is_full_for_one_is_said_of_that_one(durable: DocsStore, mon
     assert sorted(os.listdir(durable.path("draft", "d0").parent)) == ["d0", "d2"]
 
 
-def test_an_error_at_the_commit_is_that_of_its_document(durable: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commit_error_fails_only_its_document(durable: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     rename = os.rename
 
-    def broken(source: str, target: str, **where: Any) -> None:
+    def fail_for_d1(source: str, target: str, **where: Any) -> None:
         if target == "d1":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         rename(source, target, **where)
 
-    monkeypatch.setattr("docid.store.backends.local.directory.os.rename", broken)
+    monkeypatch.setattr("docid.store.backends.local.directory.os.rename", fail_for_d1)
     with pytest.raises(WriteManyError) as caught:
         durable.write_many(map(draft, range(3)))
     assert list(caught.value.failures) == [1]
     assert sorted(os.listdir(durable.path("draft", "d0").parent)) == ["d0", "d2"]
 
 
-def test_a_parent_that_cannot_be_looked_at_is_the_error_of_its_children(local: DocsStore, tmp_path: Path) -> None:
+def test_unreadable_parent_fails_its_children(local: DocsStore, tmp_path: Path) -> None:
     (tmp_path / "docs" / "draft" / "d1").mkdir(parents=True)
     (tmp_path / "docs" / "draft" / "d1" / "raw.txt").write_text("half")
     local.write(draft(2))

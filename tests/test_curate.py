@@ -13,7 +13,7 @@ from docid.backends import MemoryBackend
 from docid.copying import copy
 from docid.curate import Model, Score, Template, backfill, follow_up, link, migrate, replay, scores, select
 from docid.repair import repair
-from tests.curation import judge
+from tests.curation import fill_with_scores
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_follow_up_refuses_what_cannot_be_followed() -> None:
 
 
 def test_a_document_that_may_not_be_read_is_left_out(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    judged = judge(local)
+    judged = fill_with_scores(local)
     load = judged.backend.load
 
     def refusing(stage: str, doc_id: str, parts: Any = ()) -> Any:

@@ -262,7 +262,7 @@ def test_stages_name_the_parent_stage(make: Make) -> None:
     assert column(reserved, "parent_doc_id") == column(outlines, "doc_id")
 
 
-def test_wrong_arguments_are_refused(make: Make) -> None:
+def test_wrong_arguments_raise(make: Make) -> None:
     frame = make({"task": ["a"]})
     with pytest.raises(TaskTableError, match=r"column draft_task_id: missing from the frame; the columns are task"):
         reserve_frame(frame, stage="draft")

@@ -19,7 +19,7 @@ import pytest
 from docid import DocsStore, Outcome, UnreadableDocument
 from docid.backends import LocalBackend
 from docid.store.backends.local.directory import Directory
-from tests.local_documents import draft, failing, names_in
+from tests.local_documents import draft, names_in, patch_os
 
 
 def test_a_document_is_a_directory_of_plain_files(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_durability_is_what_is_synced(
         paths.add(re.sub("[0-9a-f]{16}", "…", os.readlink(f"/proc/self/fd/{fd}").removeprefix(str(tmp_path))))
         fsync(fd)
 
-    failing(monkeypatch, "fsync", noted)
+    patch_os(monkeypatch, "fsync", noted)
     store = DocsStore(tmp_path / "docs", durability=durability)
     store.write(draft(parsed_text="p"))
     temporary = "/docs/draft/.tmp-a1-…"

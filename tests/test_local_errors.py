@@ -14,7 +14,7 @@ import pytest
 from docid import DocsStore, DurabilityUnknown, Outcome
 from docid.backends import LocalBackend
 from docid.store.backends.local.directory import Directory
-from tests.local_documents import draft, failing, names_in
+from tests.local_documents import draft, names_in, patch_os
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EEXIST, errno.ENOENT], ids=errno.errorcode.get)
@@ -27,7 +27,7 @@ def test_a_rename_that_was_done_and_reported_failed_is_a_success(
             raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        failing(patch, "rename", done_and_failed)
+        patch_os(patch, "rename", done_and_failed)
         assert local.write(draft()).outcome is Outcome.CREATED
         assert local.write(draft(raw_text="twice"), if_exists="replace").outcome is Outcome.REPLACED
     assert local.read("draft", "a1", verify=True).raw_text == "twice"
@@ -41,7 +41,7 @@ def test_a_rename_that_finds_nothing_though_all_is_there_is_an_error(
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     with monkeypatch.context() as patch:
-        failing(patch, "rename", lost)
+        patch_os(patch, "rename", lost)
         with pytest.raises(FileNotFoundError, match=re.escape(str(local.path("draft", "a1")))):
             local.write(draft())
     assert names_in(local.path("draft", "a1").parent) == []
@@ -85,7 +85,7 @@ def test_a_full_disk_is_one_error_with_the_path_and_leaves_nothing(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        failing(patch, call, full)
+        patch_os(patch, call, full)
         with pytest.raises(OSError, match=re.escape(str(local.path("draft", "a1")))) as caught:
             local.write(draft())
     assert caught.value.errno == errno.ENOSPC
@@ -103,7 +103,7 @@ def test_a_part_that_may_not_be_read_is_an_error_with_the_path(
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return original(path, *args, **options)
 
-    failing(monkeypatch, "open", refused)
+    patch_os(monkeypatch, "open", refused)
     with pytest.raises(PermissionError, match=re.escape(repr(str(local.path("draft", "a1"))))):
         local.read("draft", "a1")
 
@@ -118,7 +118,7 @@ def test_a_part_that_cannot_be_added_leaves_nothing(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        failing(patch, call, full)
+        patch_os(patch, call, full)
         with pytest.raises(OSError, match=re.escape(str(path))):
             local.add_part("draft", "a1", "parsed", "p")
     assert names_in(path) == ["metadata.json", "raw.txt"]
@@ -138,7 +138,7 @@ def test_an_added_part_whose_record_cannot_be_written_leaves_nothing(
 
     for _ in range(2):
         with monkeypatch.context() as patch:
-            failing(patch, "rename", full)
+            patch_os(patch, "rename", full)
             with pytest.raises(OSError, match="No space left"):
                 local.add_part("draft", "a1", "parsed", "p")
         assert names_in(path) == ["metadata.json", "raw.txt"]
@@ -165,8 +165,8 @@ def test_a_record_that_was_put_in_place_and_reported_failed_is_a_success(
         return stat(*args, **options)
 
     with monkeypatch.context() as patch:
-        failing(patch, "rename", done_and_failed)
-        failing(patch, "stat", stat_fails_once)
+        patch_os(patch, "rename", done_and_failed)
+        patch_os(patch, "stat", stat_fails_once)
         assert local.add_part("draft", "a1", "parsed", "p").outcome is Outcome.COMPLETED
     assert local.read("draft", "a1", verify=True).parsed_text == "p"
 
@@ -190,9 +190,9 @@ def test_an_added_part_is_not_cleaned_away_while_nothing_can_be_read(
         return call(*args, **options)
 
     with monkeypatch.context() as patch:
-        failing(patch, "rename", done_and_failed)
-        failing(patch, "read", unreadable)
-        failing(patch, "stat", unreadable)
+        patch_os(patch, "rename", done_and_failed)
+        patch_os(patch, "read", unreadable)
+        patch_os(patch, "stat", unreadable)
         with pytest.raises(OSError, match="Input/output"):
             local.add_part("draft", "a1", "parsed", "p")
     assert local.read("draft", "a1", verify=True).parsed_text == "p"
@@ -213,7 +213,7 @@ def test_a_replace_that_fails_leaves_the_old_one(
         rename(source, target, **where)
 
     with monkeypatch.context() as patch:
-        failing(patch, "rename", broken)
+        patch_os(patch, "rename", broken)
         with pytest.raises(OSError, match="Input/output"):
             local.write(draft(raw_text="twice"), if_exists="replace")
     assert local.read("draft", "a1", verify=True).raw_text == "once"
@@ -221,14 +221,14 @@ def test_a_replace_that_fails_leaves_the_old_one(
 
 
 def test_short_writes_are_continued(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    failing(monkeypatch, "write", lambda write, fd, data: write(fd, data[:7]))
+    patch_os(monkeypatch, "write", lambda write, fd, data: write(fd, data[:7]))
     local.write(draft(raw_text="x" * 1000))
     assert local.read("draft", "a1", verify=True).raw_text == "x" * 1000
 
 
 def test_short_reads_are_continued(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     local.write(draft(raw_text="x" * 1000))
-    failing(monkeypatch, "read", lambda read, fd, size: read(fd, min(size, 7)))
+    patch_os(monkeypatch, "read", lambda read, fd, size: read(fd, min(size, 7)))
     assert local.read("draft", "a1", verify=True).raw_text == "x" * 1000
 
 
@@ -245,7 +245,7 @@ def test_a_directory_that_cannot_be_synced_after_the_commit_has_an_error_of_its_
         fsync(fd)
 
     with monkeypatch.context() as patch:
-        failing(patch, "fsync", broken)
+        patch_os(patch, "fsync", broken)
         with pytest.raises(DurabilityUnknown, match="it is there and whole"):
             store.write(draft())
     assert store.write(draft()).outcome is Outcome.UNCHANGED
@@ -266,8 +266,8 @@ def test_a_create_that_cannot_see_whether_it_got_its_id_says_that_it_is_there(
         return call(*args, **options)
 
     with monkeypatch.context() as patch:
-        failing(patch, "rename", rename)
-        failing(patch, "stat", blind)
+        patch_os(patch, "rename", rename)
+        patch_os(patch, "stat", blind)
         with pytest.raises(DurabilityUnknown, match="what has to follow failed .*Input/output error"):
             local.write(draft("b2"))
     assert local.exists("draft", "b2")
@@ -295,11 +295,11 @@ def test_a_listing_that_fails_is_an_error_with_the_path(local: DocsStore, monkey
         raise OSError(errno.EIO, os.strerror(errno.EIO), 3)
 
     with monkeypatch.context() as patch:
-        failing(patch, "listdir", broken)
+        patch_os(patch, "listdir", broken)
         with pytest.raises(OSError, match=re.escape(str(local.path("draft", "a1")))):
             local.read("draft", "a1")
     with monkeypatch.context() as patch:
-        failing(patch, "scandir", broken)
+        patch_os(patch, "scandir", broken)
         with pytest.raises(OSError, match=re.escape(str(local.path("draft", "a1").parent))):
             list(local.ids("draft"))
 

@@ -19,7 +19,7 @@ import pytest
 from docid import DocsStore, Outcome
 from docid.store.backends.local.directory import Directory
 from docid.store.backends.local.locks import _Lock, hold_lock, is_held
-from tests.local_documents import draft, failing, names_in, swept
+from tests.local_documents import draft, make_sweep, names_in, patch_os
 
 
 def test_a_lock_that_is_swept_away_meanwhile_is_held_by_nobody(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_the_lock_file_of_another_user_is_no_obstacle(local: DocsStore, monkeypa
 
     original = os.utime
     monkeypatch.setattr(os, "supports_fd", {*os.supports_fd})
-    failing(monkeypatch, "utime", only_now)
+    patch_os(monkeypatch, "utime", only_now)
     os.supports_fd.add(os.utime)
     assert local.write(draft(raw_text="twice"), if_exists="replace").outcome is Outcome.REPLACED
     assert original is not os.utime
@@ -45,18 +45,18 @@ def test_the_lock_file_of_another_user_is_no_obstacle(local: DocsStore, monkeypa
 def test_a_lock_whose_file_was_swept_away_is_taken_again(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     local.write(draft())
     stage = local.path("draft", "a1").parent
-    swept: list[int] = []
+    make_sweep: list[int] = []
 
     def sweep(flock: Callable[..., None], fd: int, how: int) -> None:
         flock(fd, how)
-        if not swept:
-            swept.append(fd)
+        if not make_sweep:
+            make_sweep.append(fd)
             (stage / ".lock-a1").unlink()
 
     original = fcntl.flock
     monkeypatch.setattr("docid.store.backends.local.locks.fcntl.flock", lambda fd, how: sweep(original, fd, how))
     assert local.add_part("draft", "a1", "parsed", "p").outcome is Outcome.COMPLETED
-    assert swept
+    assert make_sweep
     assert (stage / ".lock-a1").exists()
 
 
@@ -129,7 +129,7 @@ def test_a_temporary_directory_is_locked_while_it_is_written(local: DocsStore, m
         return write(fd, data)
 
     with monkeypatch.context() as patch:
-        failing(patch, "write", probe)
+        patch_os(patch, "write", probe)
         local.write(draft())
         local.write(draft(raw_text="twice"), if_exists="replace")
     assert probes == ["held"] * 4
@@ -142,7 +142,7 @@ def test_a_writer_whose_temporary_directory_was_swept_away_starts_again(
     """As it can happen between its making and its lock; and later where a lock is local to one client of NFS."""
     local.write(draft("b2"))
     stage = local.path("draft", "a1").parent
-    sweep = swept(stage, turns=3)
+    sweep = make_sweep(stage, turns=3)
 
     def before(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
         if moment != "renamed" or args[1] == "a1":
@@ -155,19 +155,19 @@ def test_a_writer_whose_temporary_directory_was_swept_away_starts_again(
 
     with monkeypatch.context() as patch:
         if moment == "made":
-            failing(patch, "mkdir", after_mkdir)
+            patch_os(patch, "mkdir", after_mkdir)
         elif moment == "locked":
             flock = fcntl.flock
             patch.setattr("docid.store.backends.local.locks.fcntl.flock", lambda *args: before(flock, *args))
         else:
-            failing(patch, {"filled": "write", "renamed": "rename"}[moment], before)
+            patch_os(patch, {"filled": "write", "renamed": "rename"}[moment], before)
         assert local.write(draft()).outcome is Outcome.CREATED
     assert names_in(stage) == ["a1", "b2"]
     assert local.read("draft", "a1", verify=True) == draft(created_at=local.open("draft", "a1").created_at)
-    sweep = swept(stage, turns=1)
+    sweep = make_sweep(stage, turns=1)
     with monkeypatch.context() as patch:
         if moment in {"filled", "renamed"}:
-            failing(patch, {"filled": "write", "renamed": "rename"}[moment], before)
+            patch_os(patch, {"filled": "write", "renamed": "rename"}[moment], before)
         assert local.write(draft(raw_text="twice"), if_exists="replace").outcome is Outcome.REPLACED
     assert names_in(stage) == ["a1", "b2"]
 
@@ -178,7 +178,7 @@ def test_a_writer_that_is_swept_away_all_the_time_says_so(
 ) -> None:
     local.write(draft("b2"))
     stage = local.path("draft", "a1").parent
-    sweep = swept(stage, turns=1000)
+    sweep = make_sweep(stage, turns=1000)
 
     def act(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
         result = call(*args, **options)
@@ -186,7 +186,7 @@ def test_a_writer_that_is_swept_away_all_the_time_says_so(
         return result
 
     with monkeypatch.context() as patch:
-        failing(patch, moment, act)
+        patch_os(patch, moment, act)
         with pytest.raises(OSError, match="again and again") as caught:
             local.write(draft())
     assert caught.value.errno == errno.EBUSY
@@ -202,7 +202,7 @@ def test_a_temporary_directory_that_cannot_be_opened_is_removed(
         return original(path, *args, **options)
 
     with monkeypatch.context() as patch:
-        failing(patch, "open", refused)
+        patch_os(patch, "open", refused)
         told = f"Too many open files; raise the limit on open files (ulimit -n): {str(local.path('draft', 'a1'))!r}"
         with pytest.raises(OSError, match=re.escape(told)):
             local.write(draft())
@@ -256,7 +256,7 @@ def test_the_lock_file_of_another_user_is_locked_by_reading_it(
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return original(path, flags, *args, **options)
 
-    failing(monkeypatch, "open", refused)
+    patch_os(monkeypatch, "open", refused)
     assert local.add_part("draft", "a1", "parsed", "p").outcome is Outcome.COMPLETED
     local.write(draft("b2"))
     with pytest.raises(PermissionError, match="look at the owner"):

@@ -15,11 +15,11 @@ import pytest
 
 from docid import DocsStore, DraftTask, LineageConflict, Outcome, UnreadableDocument
 from docid.store.backends.local.locks import hold_lock
-from tests.local_documents import draft, failing, interrupted, names_in
+from tests.local_documents import draft, interrupt_replace, names_in, patch_os
 
 
 def test_in_the_gap_of_a_replace_the_old_one_is_there_and_keeps_its_id(local: DocsStore) -> None:
-    interrupted(local, new_in_place=False)
+    interrupt_replace(local, new_in_place=False)
     assert local.exists("draft", "a1")
     assert local.read("draft", "a1").raw_text == "once"
     assert local.open("draft", "a1").raw_text == "once"
@@ -32,7 +32,7 @@ def test_in_the_gap_of_a_replace_the_old_one_is_there_and_keeps_its_id(local: Do
 
 
 def test_the_next_change_rolls_back_a_gap(local: DocsStore) -> None:
-    interrupted(local, new_in_place=False)
+    interrupt_replace(local, new_in_place=False)
     assert local.add_part("draft", "a1", "parsed", "p").outcome is Outcome.COMPLETED
     assert names_in(local.path("draft", "a1").parent) == ["a1"]
     assert local.read("draft", "a1").parsed_text == "p"
@@ -40,7 +40,7 @@ def test_the_next_change_rolls_back_a_gap(local: DocsStore) -> None:
 
 
 def test_the_next_change_finishes_a_replace_whose_new_version_is_in_place(local: DocsStore) -> None:
-    interrupted(local, new_in_place=True)
+    interrupt_replace(local, new_in_place=True)
     assert local.read("draft", "a1").raw_text == "twice"
     assert local.write(draft(raw_text="thrice"), if_exists="replace").outcome is Outcome.REPLACED
     assert names_in(local.path("draft", "a1").parent) == ["a1"]
@@ -52,7 +52,7 @@ def test_a_create_of_another_lineage_that_was_killed_in_the_gap_does_not_keep_th
     local: DocsStore, read_by: str
 ) -> None:
     """A replace killed in its gap; then a create killed between its rename and its look at the lock."""
-    interrupted(local, new_in_place=False)
+    interrupt_replace(local, new_in_place=False)
     stage = local.path("draft", "a1").parent
     other = DocsStore(stage.parent.parent / "other", durability="none")
     os.rename(other.write(draft(task_id="t-2")).path, stage / "a1")
@@ -71,14 +71,14 @@ def test_a_create_of_another_lineage_that_was_killed_in_the_gap_does_not_keep_th
 
 
 def test_a_row_is_answered_from_the_version_that_stays(local: DocsStore) -> None:
-    interrupted(local, new_in_place=True)
+    interrupt_replace(local, new_in_place=True)
     row = DraftTask(task_id="t-1", doc_id="a1")
     assert local.ensure(row, draft).raw_text == "twice"
     assert names_in(local.path("draft", "a1").parent) == ["a1"]
 
 
 def test_of_two_lineages_that_cannot_be_told_the_record_of_a_later_docid_stays(local: DocsStore) -> None:
-    interrupted(local, new_in_place=True)
+    interrupt_replace(local, new_in_place=True)
     record = local.path("draft", "a1") / "metadata.json"
     record.write_bytes(record.read_bytes().replace(b"docid/document/1", b"docid/document/2"))
     assert local.backend.settle("draft", "a1")
@@ -88,7 +88,7 @@ def test_of_two_lineages_that_cannot_be_told_the_record_of_a_later_docid_stays(l
 
 @pytest.mark.parametrize("broken", ["the new one", "the old one"])
 def test_what_is_no_document_does_not_take_the_place_of_one(local: DocsStore, broken: str) -> None:
-    interrupted(local, new_in_place=True)
+    interrupt_replace(local, new_in_place=True)
     stage = local.path("draft", "a1").parent
     (stage / ("a1" if broken == "the new one" else ".old-a1") / "metadata.json").unlink()
     assert local.backend.settle("draft", "a1")
@@ -202,7 +202,7 @@ def test_an_old_version_that_cannot_be_moved_now_is_in_history_all_the_same(
         rename(source, target, **where)
 
     with monkeypatch.context() as patch:
-        failing(patch, "rename", stuck)
+        patch_os(patch, "rename", stuck)
         assert local.write(draft(raw_text="twice"), if_exists="replace").outcome is Outcome.REPLACED
     assert local.read("draft", "a1").raw_text == "twice"
     assert [document.raw_text for document in local.history("draft", "a1")] == ["once"]
@@ -225,7 +225,7 @@ def test_a_create_that_lands_in_the_gap_of_a_replace_withdraws(
         rename(source, target, **where)
 
     with monkeypatch.context() as patch:
-        failing(patch, "rename", in_the_gap)
+        patch_os(patch, "rename", in_the_gap)
         with pytest.raises(LineageConflict):
             local.write(draft(task_id="t-2"))
     assert names_in(stage) == ["a1"]
@@ -247,7 +247,7 @@ def test_a_replace_puts_out_a_create_that_took_the_id_in_its_gap(
         rename(source, target, **where)
 
     with monkeypatch.context() as patch:
-        failing(patch, "rename", in_the_gap)
+        patch_os(patch, "rename", in_the_gap)
         assert local.write(draft(raw_text="twice"), if_exists="replace").outcome is Outcome.REPLACED
     assert steps
     assert local.read("draft", "a1").raw_text == "twice"
@@ -271,7 +271,7 @@ def test_a_create_that_was_put_out_says_that_it_did_not_create(
             rename(other.write(draft()).path, stage / "a1")
 
     with monkeypatch.context() as patch:
-        failing(patch, "rename", put_out)
+        patch_os(patch, "rename", put_out)
         with pytest.raises(LineageConflict):
             local.write(draft(task_id="t-2"))
     assert local.read("draft", "a1").task_id == "t-1"
@@ -357,7 +357,7 @@ def test_a_create_whose_document_was_put_out_and_whose_lock_was_swept_says_so(
             rename(other.write(draft()).path, stage / "a1")
 
     with monkeypatch.context() as patch:
-        failing(patch, "rename", put_out)
+        patch_os(patch, "rename", put_out)
         with pytest.raises(LineageConflict):
             local.write(draft(task_id="t-2"))
     assert local.read("draft", "a1").task_id == "t-1"
@@ -386,7 +386,7 @@ def test_a_create_whose_document_others_change_at_once_has_created_it(
                 (stage / ".lock-a1").unlink()
 
     with monkeypatch.context() as patch:
-        failing(patch, "rename", changed)
+        patch_os(patch, "rename", changed)
         assert local.write(draft()).outcome is Outcome.CREATED
     assert steps
     assert [old.raw_text for old in local.history("draft", "a1")] == ["once"]
@@ -409,7 +409,7 @@ def test_a_create_that_withdraws_and_cannot_move_the_old_one_back_is_answered_fr
         rename(source, target, **where)
 
     with monkeypatch.context() as patch:
-        failing(patch, "rename", in_the_gap)
+        patch_os(patch, "rename", in_the_gap)
         with pytest.raises(LineageConflict):
             local.write(draft(task_id="t-2"))
     assert len(steps) == 2
@@ -437,7 +437,7 @@ def test_a_create_in_a_gap_that_a_third_process_has_settled_stays(
         return hold_lock(*args, **options)
 
     with monkeypatch.context() as patch:
-        failing(patch, "rename", in_the_gap)
+        patch_os(patch, "rename", in_the_gap)
         patch.setattr("docid.store.backends.local.commit.hold_lock", settled)
         assert local.write(draft(raw_text="twice")).outcome is Outcome.CREATED
     assert local.read("draft", "a1").raw_text == "twice"

@@ -20,23 +20,23 @@ from docid.core.findings import LEVELS, Finding
 from docid.repair import repair
 from tests.damaged_store import (
     TEMPORARY,
-    broken,
-    dead_add_part,
-    dead_create,
-    dead_entry,
-    dead_swap,
+    add_entry_without_change,
+    break_record,
     draft,
-    edited,
-    entry_of_no_change,
-    entry_twice,
+    duplicate_entry,
+    edit_text,
     fill,
+    find_quarantined,
     findings,
-    misplaced,
-    moved,
-    odd_record,
-    torn,
+    kill_add_part,
+    kill_create,
+    kill_history_entry,
+    kill_record_swap,
+    make_record_a_directory,
+    make_uncommitted,
+    misplace,
+    tear,
     tree,
-    uncommitted,
 )
 
 
@@ -46,18 +46,18 @@ def root(local: DocsStore, tmp_path: Path) -> Path:
 
 
 FAULTS = [
-    pytest.param(dead_create, "stale-temporary", id="dead create"),
-    pytest.param(dead_add_part, "unlisted-file", id="dead add_part"),
-    pytest.param(dead_swap, "stale-temporary", id="dead swap of a record"),
-    pytest.param(dead_entry, "stale-temporary", id="dead entry of history"),
-    pytest.param(entry_of_no_change, "stale-temporary", id="entry of a change that was not made"),
-    pytest.param(entry_twice, "stale-temporary", id="entry of a change that was made again"),
-    pytest.param(uncommitted, "uncommitted-directory", id="uncommitted directory"),
-    pytest.param(torn, "torn-document", id="torn document"),
-    pytest.param(broken, "unreadable-record", id="broken record"),
-    pytest.param(odd_record, "unreadable-record", id="record that is a directory"),
-    pytest.param(misplaced, "misplaced-document", id="misplaced document"),
-    pytest.param(edited, "hash-mismatch", id="edited document"),
+    pytest.param(kill_create, "stale-temporary", id="dead create"),
+    pytest.param(kill_add_part, "unlisted-file", id="dead add_part"),
+    pytest.param(kill_record_swap, "stale-temporary", id="dead swap of a record"),
+    pytest.param(kill_history_entry, "stale-temporary", id="dead entry of history"),
+    pytest.param(add_entry_without_change, "stale-temporary", id="entry of a change that was not made"),
+    pytest.param(duplicate_entry, "stale-temporary", id="entry of a change that was made again"),
+    pytest.param(make_uncommitted, "uncommitted-directory", id="uncommitted directory"),
+    pytest.param(tear, "torn-document", id="torn document"),
+    pytest.param(break_record, "unreadable-record", id="broken record"),
+    pytest.param(make_record_a_directory, "unreadable-record", id="record that is a directory"),
+    pytest.param(misplace, "misplaced-document", id="misplaced document"),
+    pytest.param(edit_text, "hash-mismatch", id="edited document"),
 ]
 
 
@@ -80,9 +80,9 @@ def test_what_is_wrong_is_found_planned_and_moved_aside_once(
     assert {
         str((root / path).relative_to(root) / name) if name != "." else path: content
         for name, content in (
-            tree(moved(step, root)).items()
-            if moved(step, root).is_dir()
-            else {".": moved(step, root).read_bytes()}.items()
+            tree(find_quarantined(step, root)).items()
+            if find_quarantined(step, root).is_dir()
+            else {".": find_quarantined(step, root).read_bytes()}.items()
         )
     } == {
         name: content for name, content in before.items() if content is not None and (name + "/").startswith(path + "/")
@@ -114,9 +114,9 @@ def test_what_a_writer_may_be_at_is_left_alone(local: DocsStore, root: Path, fau
 
 
 def test_the_id_of_what_was_moved_aside_is_free(local: DocsStore, root: Path) -> None:
-    torn(root)
+    tear(root)
     [step] = repair(local, apply=True, stale_after=0)
-    assert moved(step, root).is_dir()
+    assert find_quarantined(step, root).is_dir()
     assert local.write(draft("good", task_id="t-2")).outcome is Outcome.CREATED
 
 
@@ -176,7 +176,7 @@ def test_a_create_that_takes_the_place_of_an_empty_directory_is_not_moved(local:
 def test_a_document_that_was_mended_meanwhile_stays(
     local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torn(root)
+    tear(root)
     steps = iter(repair(local, apply=True, stale_after=0))
     original = DocsStore.scan
 
@@ -223,8 +223,8 @@ def test_what_is_nobodys_is_left_alone_and_said(local: DocsStore, root: Path) ->
 def test_an_error_in_one_step_does_not_end_the_others(
     local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uncommitted(root)
-    path = dead_create(root)
+    make_uncommitted(root)
+    path = kill_create(root)
     original = os.rename
 
     def refused(source: Any, *args: Any, **options: Any) -> None:
@@ -243,7 +243,7 @@ def test_an_error_in_one_step_does_not_end_the_others(
 def test_a_rename_that_was_done_and_reported_failed_is_done(
     local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = dead_create(root)
+    path = kill_create(root)
     original = os.rename
 
     def done_and_failed(*args: Any, **options: Any) -> None:
@@ -269,7 +269,7 @@ def test_a_home_in_memory_has_nothing_to_repair(local: DocsStore) -> None:
 
 
 def test_a_directory_that_is_touched_again_before_it_is_moved_stays(local: DocsStore, root: Path) -> None:
-    uncommitted(root)
+    make_uncommitted(root)
     [finding] = findings(local)
     sweeper = local.backend.sweeper()
     assert sweeper is not None
@@ -321,17 +321,17 @@ def test_a_directory_of_somebody_elses_is_left_alone(local: DocsStore, root: Pat
 
 
 def test_a_run_does_not_delete_what_it_moved(local: DocsStore, root: Path) -> None:
-    torn(root)
+    tear(root)
     steps = list(repair(local, apply=True, stale_after=0, purge=True, older_than=0))
     assert [step.action for step in steps] == ["quarantine"]
-    assert moved(steps[0], root).exists()
+    assert find_quarantined(steps[0], root).exists()
 
 
 def test_nothing_is_done_about_what_changed_since_it_was_seen(local: DocsStore, root: Path) -> None:
     """Every leftover of the faults above, seen, and then its document replaced or gone."""
     sweeper = local.backend.sweeper()
     assert sweeper is not None
-    for fault in (dead_add_part, torn):
+    for fault in (kill_add_part, tear):
         fault(root)
         [finding] = findings(local)
         assert finding.action is not None
