@@ -33,7 +33,7 @@ FAULTS = st.tuples(
 )
 
 
-@given(faults=st.lists(FAULTS, max_size=6), chunk=st.integers(1, 9), gone=st.sets(st.integers(0, 5)))
+@given(faults=st.lists(FAULTS, max_size=6), chunk=st.integers(1, 9), unwritten=st.sets(st.integers(0, 5)))
 def test_report_is_the_same_for_any_chunk_size(
     faults: list[tuple[str, int, str, str]], chunk: int, unwritten: set[int]
 ) -> None:

@@ -524,18 +524,18 @@ def test_missing_value_does_not_reserve_a_parent(full: DocsStore) -> None:
         ]
 
 
-@pytest.mark.parametrize("spelling", ["./docs", "docs//", "docs/.", ".//docs"])
+@pytest.mark.parametrize("spelled", ["./docs", "docs//", "docs/.", ".//docs"])
 def test_root_may_have_any_spelling(
-    full: DocsStore, rows: Rows, spelling: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    full: DocsStore, rows: Rows, spelled: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = find_path(full, rows["essay"][0])
     shutil.rmtree(path)
     path.write_text("x")
     monkeypatch.chdir(path.parents[2])
     for tables in (rows, {}):
-        report = audit(spelling, tables)
+        report = audit(spelled, tables)
         assert list_findings(report) == [("unreadable-record", "essay", path.name)]
-    assert run(capsys, "repair", "--store", spelling)[1].startswith(f"left alone   essay/{path.name}: ")
+    assert run(capsys, "repair", "--store", spelled)[1].startswith(f"left alone   essay/{path.name}: ")
 
 
 def test_source_without_row_is_checked(full: DocsStore, rows: Rows) -> None:

@@ -1,4 +1,4 @@
-"""The report page in a real browser: it is clicked, searched, folded and read back; nothing leaves it."""
+"""The report page in a real browser: click, search, fold, read; the page sends no request."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    # Chromium puts a socket where TMPDIR says, and the path of a socket is at most 107 bytes: nox's may be longer.
+    # Chromium puts a socket into TMPDIR. Socket paths have at most 107 bytes; nox's TMPDIR may be longer.
     with tempfile.TemporaryDirectory(dir="/tmp") as directory, playwright.sync_playwright() as running:
-        # No sandbox: as root there is none. What is opened is a file that was just made.
+        # Chromium has no sandbox as root. It opens only files that these tests made.
         chromium = running.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox"], env={**os.environ, "TMPDIR": directory}
         )
@@ -43,9 +43,9 @@ Open = Callable[..., Any]
 
 @pytest.fixture
 def open_page(browser: Any) -> Iterator[Open]:
-    """Open a file, and see at the end that the page has complained of nothing and asked for nothing."""
-    told: list[str] = []
-    asked: list[str] = []
+    """Open a file; check at the end that the page logged nothing and requested nothing else."""
+    messages: list[str] = []
+    requests: list[str] = []
     contexts = []
     opened: list[str] = []
 
@@ -54,10 +54,10 @@ def open_page(browser: Any) -> Iterator[Open]:
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(20_000)
-        page.on("console", lambda message: told.append(message.text))
-        page.on("pageerror", lambda error: told.append(str(error)))
-        page.on("dialog", lambda dialog: told.append(f"dialog: {dialog.message}"))
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.on("dialog", lambda dialog: messages.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda request: requests.append(request.url))
         opened.append(path.as_uri())
         page.goto(path.as_uri())
         return page
@@ -65,18 +65,18 @@ def open_page(browser: Any) -> Iterator[Open]:
     yield open_file
     for context in contexts:
         context.close()
-    assert told == []
-    assert [url for url in asked if not url.startswith("data:")] == opened
+    assert messages == []
+    assert [url for url in requests if not url.startswith("data:")] == opened
 
 
 def status(page: Any, pattern: str) -> str:
-    """Wait until the page says so, and return all that it says."""
+    """Wait until the status line matches a pattern, and return the line."""
     line = page.locator("#status", has_text=re.compile(pattern))
     line.wait_for()
     return str(line.inner_text())
 
 
-def names(page: Any) -> list[str]:
+def read_names(page: Any) -> list[str]:
     return [str(each) for each in page.locator("#tree .name").all_inner_texts()]
 
 
@@ -97,7 +97,7 @@ def real(daydreaming: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "report.html"
 
 
-def test_the_real_store_is_read_back_from_its_page(real: Path, open_page: Open) -> None:
+def test_page_shows_the_real_store(real: Path, open_page: Open) -> None:
     store = DocsStore(real.parent / "docs")
     page = open_page(real)
     assert page.locator("h1").inner_text() == "docid report"
@@ -117,7 +117,7 @@ def test_the_real_store_is_read_back_from_its_page(real: Path, open_page: Open) 
     assert draft.task_id in record
     assert page.url.endswith(f"#draft/{draft.doc_id}")
 
-    # Down to what was made from it, and up again by the link.
+    # Go down to a child, and up again by its link.
     search(page, "")
     status(page, "at the top")
     chosen = page.locator("#tree li[aria-selected='true']")
@@ -130,7 +130,7 @@ def test_the_real_store_is_read_back_from_its_page(real: Path, open_page: Open) 
     page.locator("#detail h3", has_text=f"draft/{draft.doc_id}").wait_for()
 
 
-def test_the_whole_of_a_record_is_shown(tmp_path: Path, open_page: Open) -> None:
+def test_page_shows_the_whole_record(tmp_path: Path, open_page: Open) -> None:
     store = DocsStore(tmp_path / "docs", durability="none")
     metadata = {"model_id": "m", "usage": {"tokens": 12, "cost": 0.5}, "big": 2**60, "none": None, "é": ["ü"]}
     written = Document(
@@ -143,15 +143,15 @@ def test_the_whole_of_a_record_is_shown(tmp_path: Path, open_page: Open) -> None
     shown = page.evaluate("document.querySelector('#detail .record pre').textContent")
     record = store.open("draft", "d1").record
     expected = {key: value for key, value in record.items() if key not in {"format", "docid"}}
-    expected["big"] = str(2**60)  # as text: a browser would round it
+    expected["big"] = str(2**60)  # text, because a browser rounds large integers
     assert orjson.loads(shown) == expected
 
 
-def test_the_tree_folds_by_the_keyboard_alone(real: Path, open_page: Open) -> None:
+def test_tree_works_by_keyboard(real: Path, open_page: Open) -> None:
     page = open_page(real)
-    first = names(page)
+    first = read_names(page)
     page.locator("#search").focus()
-    for _ in range(3):  # past the two buttons
+    for _ in range(3):  # past both buttons
         page.keyboard.press("Tab")
     focused = "document.activeElement.querySelector('.name').textContent"
     assert page.evaluate(focused) == first[0]
@@ -174,37 +174,37 @@ def test_the_tree_folds_by_the_keyboard_alone(real: Path, open_page: Open) -> No
     assert page.evaluate(focused) == first[0]
     page.keyboard.press("Space")
     assert page.locator("#detail h3").inner_text() == first[0]
-    assert names(page) == first
+    assert read_names(page) == first
 
 
-def test_what_is_folded_is_unfolded_a_level_at_a_time(real: Path, open_page: Open) -> None:
+def test_unfold_opens_one_level_at_a_time(real: Path, open_page: Open) -> None:
     page = open_page(real)
-    assert len(names(page)) == 15
+    assert len(read_names(page)) == 15
     page.click("#unfold")
-    assert len(names(page)) == 30
+    assert len(read_names(page)) == 30
     page.click("#unfold")
-    assert len(names(page)) == 90
+    assert len(read_names(page)) == 90
     assert status(page, "in view") == "90 documents are in view."
     page.click("#fold")
-    assert len(names(page)) == 15
+    assert len(read_names(page)) == 15
 
 
-def test_a_search_shows_what_it_found_with_its_ancestors(real: Path, open_page: Open) -> None:
+def test_search_shows_matches_with_ancestors(real: Path, open_page: Open) -> None:
     page = open_page(real)
     search(page, "novelty SONNET-4")
     assert status(page, "found") == "15 of 90 documents found."
-    shown = names(page)
+    shown = read_names(page)
     assert len([each for each in shown if each.startswith("evaluation/")]) == 15
     assert len([each for each in shown if each.startswith("draft/")]) == 15
-    search(page, "nothing is called so")
+    search(page, "no match")
     status(page, "^0 of 90 documents found")
-    assert names(page) == []
+    assert read_names(page) == []
     page.locator("#search").press("Escape")
     status(page, "at the top")
-    assert len(names(page)) == 15
+    assert len(read_names(page)) == 15
 
 
-def test_a_finding_leads_to_its_document(real: Path, open_page: Open) -> None:
+def test_finding_links_to_its_document(real: Path, open_page: Open) -> None:
     page = open_page(real)
     page.locator("details.warning summary").click()
     link = page.locator("details.warning tbody a").first
@@ -215,7 +215,7 @@ def test_a_finding_leads_to_its_document(real: Path, open_page: Open) -> None:
     assert page.evaluate("document.activeElement.querySelector('.name').textContent") == name
 
 
-def test_a_page_that_is_opened_at_a_document_shows_it(real: Path, open_page: Open) -> None:
+def test_url_fragment_selects_a_document(real: Path, open_page: Open) -> None:
     store = DocsStore(real.parent / "docs")
     name = f"evaluation/{next(store.ids('evaluation'))}"
     page = open_page(real)
@@ -245,9 +245,9 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     store.write(Document(stage="draft", doc_id="d2", task_id="long", raw_text="x" * 10_000_000))
     store.write(Document(stage="draft", doc_id="d3", task_id="__proto__", raw_text="…"))
-    judged = {"parsed_text": "7.5", "metadata": {"template_id": attack, "model_id": attack}}
+    evaluation = {"parsed_text": "7.5", "metadata": {"template_id": attack, "model_id": attack}}
     store.write(
-        Document(stage="evaluation", doc_id="v1", task_id="v", parent_doc_id="e1", raw_text="…", **judged),  # type: ignore[arg-type]
+        Document(stage="evaluation", doc_id="v1", task_id="v", parent_doc_id="e1", raw_text="…", **evaluation),  # type: ignore[arg-type]
         require_parent=False,
     )
     (directory / "docs" / "draft" / "torn").mkdir()
@@ -256,7 +256,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "report.html"
 
 
-def test_hostile_text_is_shown_and_does_nothing(hostile: Path, open_page: Open) -> None:
+def test_hostile_text_is_shown_as_text(hostile: Path, open_page: Open) -> None:
     page = open_page(hostile)
     assert page.locator("h1").inner_text() == HOSTILE.replace("\u2028", "") + "\\u202e"
     assert page.locator("script").count() == 2  # the data and the page's own
@@ -279,7 +279,7 @@ def test_hostile_text_is_shown_and_does_nothing(hostile: Path, open_page: Open) 
     assert page.locator("img").count() == 0
 
 
-def test_ten_megabytes_of_one_line_are_linked(hostile: Path, open_page: Open) -> None:
+def test_ten_megabyte_text_is_linked(hostile: Path, open_page: Open) -> None:
     assert hostile.stat().st_size < 200_000
     page = open_page(hostile)
     page.locator("#tree .name", has_text="draft/d2").click()
@@ -289,66 +289,66 @@ def test_ten_megabytes_of_one_line_are_linked(hostile: Path, open_page: Open) ->
     assert target.resolve() == (hostile.parent / "docs" / "draft" / "d2" / "raw.txt").resolve()
 
 
-def test_a_parent_that_is_gone_stands_at_the_top(hostile: Path, open_page: Open) -> None:
+def test_missing_parent_is_at_the_top(hostile: Path, open_page: Open) -> None:
     page = open_page(hostile)
     page.locator("#tree .name", has_text="essay/e1").click()
     assert page.locator("#detail p").inner_text() == "It is not in the store."
 
 
-def test_no_script_of_others_would_run_even_if_it_got_in(hostile: Path, browser: Any, tmp_path: Path) -> None:
+def test_content_security_policy_blocks_injected_script(hostile: Path, browser: Any, tmp_path: Path) -> None:
     html = hostile.read_text("utf-8")
     injected = tmp_path / "injected.html"
     attack = "<script>document.title = 'taken over'</script><img src='https://example.com/x.png'>"
     injected.write_text(html.replace("<main>", f"<main>{attack}"), "utf-8")
     context = browser.new_context()
     page = context.new_page()
-    told: list[str] = []
-    page.on("console", lambda message: told.append(message.text))
+    messages: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
     page.goto(injected.as_uri())
     page.locator("#status", has_text="at the top").wait_for()
     assert page.title() != "taken over"
-    assert len([each for each in told if "Content Security Policy" in each]) == 2
+    assert len([each for each in messages if "Content Security Policy" in each]) == 2
     context.close()
 
 
-def test_it_is_light_and_dark(real: Path, open_page: Open) -> None:
-    grounds = []
+def test_page_has_light_and_dark_scheme(real: Path, open_page: Open) -> None:
+    backgrounds = []
     for scheme in ("light", "dark"):
         page = open_page(real, color_scheme=scheme)
         colours = page.evaluate(
             "(() => { const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]; })()"
         )
         assert colours[0] != colours[1]
-        grounds.append(colours[0])
-    assert grounds[0] != grounds[1]
+        backgrounds.append(colours[0])
+    assert backgrounds[0] != backgrounds[1]
 
 
-def test_without_script_all_but_the_lineage_is_there(real: Path, open_page: Open) -> None:
+def test_page_without_script_shows_all_but_lineage(real: Path, open_page: Open) -> None:
     page = open_page(real, java_script_enabled=False)
     assert page.locator("#coverage-heading").is_visible()
     assert page.locator("noscript").is_visible()
     assert not page.locator("#lineage").is_visible()
 
 
-def test_many_children_are_shown_some_at_a_time(tmp_path: Path, open_page: Open) -> None:
+def test_long_list_is_shown_in_steps(tmp_path: Path, open_page: Open) -> None:
     store = DocsStore(tmp_path / "docs", durability="none")
     store.write_many(
         Document(stage="draft", doc_id=f"d{number:03}", task_id=f"t-{number:03}", raw_text="…") for number in range(450)
     )
     write_report(tmp_path / "report.html", store)
     page = open_page(tmp_path / "report.html")
-    assert len(names(page)) == 200
+    assert len(read_names(page)) == 200
     page.locator("button.more", has_text="Show 200 more").click()
     assert page.evaluate("document.activeElement.querySelector('.name').textContent") == "draft/d200"
     page.locator("button.more", has_text="Show 50 more").click()
-    assert len(names(page)) == 450
+    assert len(read_names(page)) == 450
     page.evaluate("location.hash = '#draft/d449'")
     page.locator("#detail h3", has_text="d449").wait_for()
 
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of a store in which one draft is torn, one has no record, and one essay's draft is gone."""
+    """A page of a store with one torn draft, one unreadable record, and one missing draft."""
     directory = tmp_path_factory.mktemp("damaged")
     store = DocsStore(directory / "docs", durability="none")
     for number in range(3):
@@ -364,7 +364,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "report.html"
 
 
-def test_what_is_damaged_is_not_called_missing(damaged: Path, open_page: Open) -> None:
+def test_damaged_document_is_not_called_missing(damaged: Path, open_page: Open) -> None:
     page = open_page(damaged)
     assert status(page, "at the top") == "5 documents, 3 at the top."
     told = {}
@@ -381,14 +381,14 @@ def test_what_is_damaged_is_not_called_missing(damaged: Path, open_page: Open) -
     assert page.locator("#detail p").inner_text() == "It is not in the store."
 
 
-def test_odd_ends_of_an_address_do_no_harm(real: Path, open_page: Open) -> None:
+def test_invalid_url_fragment_is_harmless(real: Path, open_page: Open) -> None:
     page = open_page(real)
     page.evaluate("location.hash = '#%E0%A4%A'")
     page.evaluate("location.hash = '#draft/nope'")
     assert status(page, "nope") == "draft/nope is not on this page."
 
 
-def test_a_link_leads_there_as_often_as_one_likes(real: Path, open_page: Open) -> None:
+def test_link_works_repeatedly(real: Path, open_page: Open) -> None:
     page = open_page(real)
     page.locator("details.warning summary").click()
     link = page.locator("details.warning tbody a").last
@@ -402,17 +402,17 @@ def test_a_link_leads_there_as_often_as_one_likes(real: Path, open_page: Open) -
     assert status(page, "is shown") == f"{link.inner_text()} is shown."
 
 
-def test_what_was_found_can_be_unfolded(real: Path, open_page: Open) -> None:
+def test_match_can_be_unfolded(real: Path, open_page: Open) -> None:
     store = DocsStore(real.parent / "docs")
     page = open_page(real)
     draft = next(store.ids("draft"))
     search(page, draft)
     status(page, "^1 of 90")
     page.locator("#tree .fold").first.click()
-    assert len(names(page)) == 2
+    assert len(read_names(page)) == 2
 
 
-def test_a_search_that_ends_later_does_not_take_the_focus_away(real: Path, open_page: Open) -> None:
+def test_late_search_result_keeps_focus(real: Path, open_page: Open) -> None:
     page = open_page(real)
     page.focus("#search")
     page.keyboard.type("combo")
@@ -423,7 +423,7 @@ def test_a_search_that_ends_later_does_not_take_the_focus_away(real: Path, open_
     assert page.evaluate("document.getElementById('tree').contains(document.activeElement)")
 
 
-def test_the_arrow_keys_reach_what_shows_more(tmp_path: Path, open_page: Open) -> None:
+def test_arrow_keys_reach_show_more_button(tmp_path: Path, open_page: Open) -> None:
     store = DocsStore(tmp_path / "docs", durability="none")
     store.write_many(
         Document(stage="draft", doc_id=f"d{number:03}", task_id=f"t-{number:03}", raw_text="…") for number in range(201)
@@ -435,13 +435,13 @@ def test_the_arrow_keys_reach_what_shows_more(tmp_path: Path, open_page: Open) -
     page.keyboard.press("ArrowUp")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    assert len(names(page)) == 201
+    assert len(read_names(page)) == 201
     assert page.evaluate("document.activeElement.querySelector('.name').textContent") == "draft/d200"
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page whose texts, and the place of its store, have nowhere to break a line."""
+    """A page whose texts and store path have no place for a line break."""
     directory = tmp_path_factory.mktemp("unbroken") / ("d" * 200)
     directory.mkdir()
     stage, task = "s" * 64, "t" * 200
@@ -465,13 +465,13 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "report.html"
 
 
-@pytest.mark.parametrize("made", ["real", "damaged", "unbroken"])
+@pytest.mark.parametrize("fixture", ["real", "damaged", "unbroken"])
 @pytest.mark.parametrize("width", [1280, 640, 320])
-def test_the_page_does_not_scroll_sideways(
-    made: str, request: pytest.FixtureRequest, open_page: Open, width: int
+def test_page_does_not_scroll_sideways(
+    fixture: str, request: pytest.FixtureRequest, open_page: Open, width: int
 ) -> None:
-    page = open_page(request.getfixturevalue(made), viewport={"width": width, "height": 700}, bypass_csp=True)
-    # As a reader may set it, and as other fonts do: https://www.w3.org/TR/WCAG22/#text-spacing
+    page = open_page(request.getfixturevalue(fixture), viewport={"width": width, "height": 700}, bypass_csp=True)
+    # Users and other fonts may widen the text: https://www.w3.org/TR/WCAG22/#text-spacing
     page.add_style_tag(content="* { letter-spacing: .12em !important; word-spacing: .16em !important; }")
     for each in page.locator("details").all():
         each.evaluate("element => element.open = true")
@@ -487,7 +487,7 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_stands_out_from_its_ground(damaged: Path, open_page: Open, scheme: str) -> None:
+def test_text_has_enough_contrast(damaged: Path, open_page: Open, scheme: str) -> None:
     page = open_page(damaged, color_scheme=scheme)
     page.locator("#tree .name").first.click()
     for each in page.locator("details").all():
@@ -507,7 +507,7 @@ def test_every_text_stands_out_from_its_ground(damaged: Path, open_page: Open, s
 
 @pytest.fixture(scope="module")
 def large(daydreaming: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of the 25,630 documents that the main example makes of all templates."""
+    """The page of the 25,630 documents that the essays example makes from all templates."""
     directory = tmp_path_factory.mktemp("large")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
     replies = ["--replies", str(daydreaming / "eval_responses")]
@@ -520,7 +520,7 @@ def large(daydreaming: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "report.html"
 
 
-def test_25_630_documents_are_searched_and_folded(large: Path, open_page: Open) -> None:
+def test_page_of_25_630_documents_is_searched_and_unfolded(large: Path, open_page: Open) -> None:
     assert large.stat().st_size < 25_000_000
     page = open_page(large)
     assert status(page, "at the top") == "25,630 documents, 110 at the top."
@@ -531,8 +531,8 @@ def test_25_630_documents_are_searched_and_folded(large: Path, open_page: Open) 
     page.locator("#search").press("Escape")
     status(page, "at the top")
     page.click("#unfold")
-    assert len(names(page)) == 110 + 880
-    name = names(page)[1]
+    assert len(read_names(page)) == 110 + 880
+    name = read_names(page)[1]
     page.locator("#tree .name").nth(1).click()
     assert page.locator("#detail h3").inner_text() == name
     stage, _, doc_id = name.partition("/")

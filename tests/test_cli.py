@@ -58,9 +58,7 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, s
     return code, out, err
 
 
-def test_reserve_fills_tables_in_place_and_a_second_time_nothing(
-    tables: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_reserve_fills_tables_once(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
     arguments = ["reserve", "essay_tasks.csv", "draft_generation_tasks.csv"]
     code, out, err = run(capfd, *arguments, "--dry-run")
     assert (code, err) == (0, "")
@@ -86,23 +84,21 @@ def test_reserve_fills_tables_in_place_and_a_second_time_nothing(
     assert (tables / "essay_tasks.csv").stat().st_ino == inode
 
 
-def test_an_error_of_the_system_is_told_without_its_number(
+def test_system_error_is_printed_without_errno(
     root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for error, told in (
+    for error, printed in (
         (OSError(5, "Input/output error"), "Input/output error"),
         (PermissionError(13, "Permission denied", "docs/draft"), "docs/draft: Permission denied"),
-        (OSError("of another's making"), "of another's making"),
+        (OSError("no number"), "no number"),
         (StoreUnavailable("read", "s3://b", "the line is cut", "mend it"), None),
     ):
         monkeypatch.setattr(DocsStore, "ids", lambda *_, error=error: (_ for _ in ()).throw(error))
         code, _, err = run(capfd, "ls", "draft", "--store", str(root))
-        assert (code, err) == (2, f"docid: {told or error}\n")
+        assert (code, err) == (2, f"docid: {printed or error}\n")
 
 
-def test_reserve_takes_parents_from_another_table_and_says_what_is_left(
-    tables: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_reserve_takes_parents_from_another_table(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capfd, "reserve", "essay_tasks.csv", "--run-id", "r1", "--salt", "s")
     assert code == 0
     assert (
@@ -122,7 +118,7 @@ def test_reserve_takes_parents_from_another_table_and_says_what_is_left(
     assert (code, out) == (0, "essay_tasks.csv: 2 rows, filled: 0 doc_id (2 kept), 2 parent_doc_id (0 kept)\n")
 
 
-def test_reserve_writes_no_table_where_one_of_them_is_faulty(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_reserve_writes_no_table_if_one_is_faulty(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tables / "essay_tasks.csv").write_text("essay_task_id,draft_task_id\n1,a\n2,none-such\n")
     code, out, err = run(capfd, "reserve", "draft_generation_tasks.csv", "essay_tasks.csv")
     assert (code, out) == (2, "")
@@ -130,7 +126,7 @@ def test_reserve_writes_no_table_where_one_of_them_is_faulty(tables: Path, capfd
     assert (tables / "draft_generation_tasks.csv").read_text() == DRAFTS
 
 
-def test_a_path_may_hold_an_equals_sign(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_path_may_contain_equals_sign(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tables / "run=1").mkdir()
     (tables / "run=1" / "t.csv").write_text(DRAFTS)
     (tables / "run=1" / "draft_tasks.csv").write_text(DRAFTS)
@@ -145,14 +141,14 @@ def test_reserve_keeps_line_ends_and_bom(tables: Path, capfd: pytest.CaptureFixt
     assert path.read_bytes() == f"\ufeffdraft_task_id,doc_id\r\na,{reserve_doc_id('draft', 'a')}\r\n".encode()
 
 
-def test_reserve_prints_the_ids_of_tasks(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_reserve_prints_ids_of_tasks(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capfd, "reserve", "--stage", "draft", "--task-id", "a", "--task-id", "b", "--salt", "s")
     assert (code, out.split()) == (0, [reserve_doc_id("draft", task, salt="s") for task in "ab"])
     code, out, _ = run(capfd, "reserve", "--stages", "outline,chapter", "--stage", "chapter", "--task-id", "a")
     assert (code, out) == (0, reserve_doc_id("chapter", "a") + "\n")
 
 
-def test_other_stages_are_declared_by_an_option(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_stages_option_declares_other_stages(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tables / "outline_tasks.csv").write_text("outline_task_id\no\n")
     (tables / "part_generation_tasks.csv").write_text("part_task_id,outline_task_id\np,o\n")
     arguments = ["reserve", "outline_tasks.csv", "part_generation_tasks.csv", "--stages", "outline,notes,part:outline"]
@@ -227,7 +223,7 @@ def test_other_stages_are_declared_by_an_option(tables: Path, capfd: pytest.Capt
         pytest.param(["ls", "--nope"], "(?m)^docid ls: error: unrecognized arguments: --nope$", id="no such option"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_2(
+def test_wrong_usage_prints_one_line_and_exits_2(
     root: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     code, out, err = run(capfd, *arguments)
@@ -250,35 +246,26 @@ def test_show_prints_lineage_metadata_and_text(root: Path, capfd: pytest.Capture
     assert out.endswith("--- raw ---\nno newline\n")
 
 
-def test_show_says_that_a_part_is_not_what_its_record_says(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (root / "draft" / "aa1" / "raw.txt").unlink()
-    code, out, err = run(capfd, "show", "--store", str(root), "draft/aa1")
-    assert code == 2
-    assert out.endswith("--- parsed ---\nparsed\n")
-    assert "draft/aa1 (task_id='t-1')" in err
-    assert "raw.txt: listed in the record, but not there" in err
-
-
-def test_show_says_how_to_come_from_a_task_to_its_document(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_show_of_task_id_says_how_to_get_its_doc_id(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capfd, "show", "--store", str(root), "t-1")
     assert code == 2
     assert err.endswith("; of a task id 'docid reserve --stage STAGE --task-id ID' prints the doc id\n")
 
 
-@pytest.mark.parametrize("how", [[], ["--json"], ["--parsed"]])
-def test_show_says_that_a_part_is_torn_that_it_does_not_print(
-    how: list[str], root: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("options", [[], ["--json"], ["--parsed"]])
+def test_show_reports_damaged_part_that_it_does_not_print(
+    options: list[str], root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    command = ("show", "--store", str(root), "draft/aa1", *how)
-    whole = run(capfd, *command)
-    assert (whole[0], whole[2]) == (0, "")
+    command = ("show", "--store", str(root), "draft/aa1", *options)
+    undamaged = run(capfd, *command)
+    assert (undamaged[0], undamaged[2]) == (0, "")
     (root / "draft" / "aa1" / "raw.txt").unlink()
     code, out, err = run(capfd, *command)
-    assert (code, out) == (2, whole[1])
+    assert (code, out) == (2, undamaged[1])
     assert re.fullmatch(r"docid: draft/aa1 .*: raw\.txt: listed in the record, but not there; .*\n", err)
 
 
-def test_show_prints_one_part_as_it_is(root: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_show_prints_part_unchanged(root: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert main(["show", "--store", str(root), "draft/aa1", "--raw"]) == 0
     assert capfdbinary.readouterr().out == "raw é\r\n".encode()
 
@@ -295,7 +282,7 @@ def test_show_and_ls_print_json(root: Path, capfd: pytest.CaptureFixture[str]) -
     assert facts in listed
 
 
-def test_ls_lists_documents_one_a_line(
+def test_ls_prints_one_document_per_line(
     root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCID_STORE", str(root))
@@ -309,7 +296,7 @@ def test_ls_lists_documents_one_a_line(
     assert sorted(out.split()) == ["draft/aa1", "draft/aa2"]
 
 
-def test_ls_goes_on_past_what_it_cannot_read(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_ls_continues_after_unreadable_document(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (root / "draft" / "aa1" / "metadata.json").write_text("{")
     code, out, err = run(capfd, "ls", "--store", str(root), "draft")
     assert code == 2
@@ -317,7 +304,7 @@ def test_ls_goes_on_past_what_it_cannot_read(root: Path, capfd: pytest.CaptureFi
     assert err.startswith("docid: draft/aa1 at ")
 
 
-def test_ls_says_what_other_stages_a_store_holds(
+def test_ls_names_undeclared_stages(
     root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCID_STAGES", "outline,chapter")
@@ -345,7 +332,7 @@ def test_ls_says_what_other_stages_a_store_holds(
 
 
 @pytest.mark.parametrize("command", [["ls"], ["repair"], ["report", "--output", "page.html"], ["audit", "tables"]])
-def test_a_directory_that_is_no_store_is_said(
+def test_directory_that_is_not_a_store_is_reported(
     command: list[str], root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (root.parent / "empty").mkdir()
@@ -359,19 +346,19 @@ def test_a_directory_that_is_no_store_is_said(
     assert run(capfd, *command, "--store", "docs")[2] == ""
 
 
-def test_a_copy_from_a_directory_that_is_no_store_is_said(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_copy_reports_source_that_is_not_a_store(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capfd, "copy", "docs/draft", "there")
     assert (code, out) == (0, "no documents\n")
     assert err == "docid: docs/draft holds documents itself; was its parent directory meant?\n"
 
 
-def test_ages_may_be_nothing(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_age_may_be_zero_without_unit(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (root / "draft" / "aa1" / "raw.txt").unlink()
     code, out, _ = run(capfd, "repair", "--store", str(root), "--stale-after", "0")
     assert (code, "to move" in out) == (0, True)
 
 
-def test_what_would_steer_a_terminal_is_shown_as_text(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_show_escapes_control_characters(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     hostile = Document(
         stage="draft", doc_id="bb", task_id="t", raw_text="a\x1b[2Jb\tc\r\nd\x9b\n", metadata={"k": "\x07"}
     )
@@ -382,7 +369,7 @@ def test_what_would_steer_a_terminal_is_shown_as_text(root: Path, capfd: pytest.
     assert run(capfd, "show", "--store", str(root), "bb", "--raw")[1].count("\x1b") == 1
 
 
-def test_an_older_system_s_documents_are_listed(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_legacy_documents_are_listed(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
     directory = tables / "old" / "draft" / "4a"
     directory.mkdir(parents=True)
     (directory / "metadata.json").write_bytes(orjson.dumps({"task_id": "t"}))
@@ -393,19 +380,19 @@ def test_an_older_system_s_documents_are_listed(tables: Path, capfd: pytest.Capt
     assert "legacy           true" in out
 
 
-def test_what_an_older_record_nests_too_deeply_is_said(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_deeply_nested_metadata_is_cut(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
     directory = tables / "old" / "draft" / "4a"
     directory.mkdir(parents=True)
     nested = f"{'[' * 1000}{']' * 1000}"
     (directory / "metadata.json").write_text(f'{{"task_id": "t", "model_id": "m", "a": {nested}}}')
     (directory / "raw.txt").write_text("r")
-    said = {"model_id": "m", "a": "(more than 250 deep)"}
-    assert json.loads(run(capfd, "ls", "--store", "old", "--json")[1])["metadata"] == said
-    assert json.loads(run(capfd, "show", "--store", "old", "4a", "--json")[1])["metadata"] == said
+    metadata = {"model_id": "m", "a": "(more than 250 deep)"}
+    assert json.loads(run(capfd, "ls", "--store", "old", "--json")[1])["metadata"] == metadata
+    assert json.loads(run(capfd, "show", "--store", "old", "4a", "--json")[1])["metadata"] == metadata
     assert "metadata.a       (more than 250 deep)\n" in run(capfd, "show", "--store", "old", "4a")[1]
 
 
-def test_the_command_line_runs_inside_of_another_program(root: Path) -> None:
+def test_main_runs_inside_another_program(root: Path) -> None:
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         assert main(["show", "--store", str(root), "draft/aa1", "--raw"]) == 0
@@ -418,13 +405,13 @@ def docid_command(*arguments: str, **options: Any) -> subprocess.CompletedProces
     )
 
 
-def test_the_command_is_also_a_module(tables: Path) -> None:
+def test_docid_runs_as_a_module(tables: Path) -> None:
     assert docid_command("--version").stdout == f"docid {docid.__version__}\n"
     for command in ([], ["reserve"], ["show"], ["ls"]):
         assert "usage: docid" in docid_command(*command, "--help").stdout
 
 
-def test_a_terminal_that_knows_only_ascii_is_no_reason_to_stop(root: Path) -> None:
+def test_ascii_terminal_gets_escaped_text(root: Path) -> None:
     DocsStore(root).write(Document(stage="draft", doc_id="bb", task_id="Überfahrt", raw_text=""))
     done = docid_command("ls", "draft", "--store", str(root), env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stderr) == (0, "")
@@ -432,13 +419,13 @@ def test_a_terminal_that_knows_only_ascii_is_no_reason_to_stop(root: Path) -> No
 
 
 @pytest.mark.parametrize("arguments", [["ls"], ["show", "draft/aa1"], ["show", "draft/aa1", "--raw"]])
-def test_a_closed_standard_output_is_no_error(root: Path, arguments: list[str]) -> None:
+def test_closed_stdout_is_not_an_error(root: Path, arguments: list[str]) -> None:
     command = f"{shlex.join([sys.executable, '-m', 'docid', *arguments, '--store', str(root)])} >&-; echo $? >&2"
     done = subprocess.run(["bash", "-c", command], text=True, capture_output=True, check=True)
     assert done.stderr == "0\n"
 
 
-def test_a_store_whose_path_is_not_utf8_is_listed(root: Path) -> None:
+def test_store_path_need_not_be_utf8(root: Path) -> None:
     odd = os.fsencode(root.parent) + b"/\xff"
     os.rename(root, odd)
     for arguments in (["ls", "--json"], ["show", "draft/aa1", "--json"], ["show", "draft/aa1"]):
@@ -448,7 +435,7 @@ def test_a_store_whose_path_is_not_utf8_is_listed(root: Path) -> None:
         assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_a_stage_that_cannot_be_listed_does_not_end_the_list(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_ls_continues_after_unlistable_stage(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     os.rename(root / "draft", root.parent / "elsewhere")
     (root / "draft").symlink_to(root.parent / "elsewhere")
     code, out, err = run(capfd, "ls", "--store", str(root))
@@ -457,21 +444,21 @@ def test_a_stage_that_cannot_be_listed_does_not_end_the_list(root: Path, capfd: 
     assert "docid: stage 'draft' at" in err
 
 
-def test_a_document_that_is_listed_twice_is_one(
+def test_document_listed_twice_is_not_ambiguous(
     root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(DocsStore, "ids", lambda self, stage: iter(["aa2", "aa2"] if stage == "draft" else []))
     assert run(capfd, "show", "--store", str(root), "aa2"[:2])[0] == 0
 
 
-def test_reserve_adds_the_columns_to_a_table_without_rows(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_reserve_adds_columns_to_table_without_rows(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tables / "draft_generation_tasks.csv").write_text("draft_task_id,note\r\n")
     for _ in range(2):
         assert run(capfd, "reserve", "draft_generation_tasks.csv")[0] == 0
         assert (tables / "draft_generation_tasks.csv").read_bytes() == b"draft_task_id,note,doc_id\r\n"
 
 
-def test_an_older_document_without_its_raw_text_is_an_error(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_legacy_document_without_raw_text_is_an_error(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tables / "old" / "draft" / "4a").mkdir(parents=True)
     (tables / "old" / "draft" / "4a" / "metadata.json").write_text('{"task_id": "t", "score": NaN}')
     code, out, err = run(capfd, "show", "--store", "old", "4a")
@@ -481,7 +468,7 @@ def test_an_older_document_without_its_raw_text_is_an_error(tables: Path, capfd:
     assert json.loads(run(capfd, "ls", "--store", "old", "--json")[1])["metadata"] == {"score": None}
 
 
-def test_a_reader_that_goes_away_is_no_error(root: Path) -> None:
+def test_closed_pipe_is_not_an_error(root: Path) -> None:
     store = DocsStore(root, durability="none")
     for number in range(2000):
         store.write(Document(stage="draft", doc_id=f"n{number}", task_id=f"{number}" * 20, raw_text=""))
@@ -503,14 +490,14 @@ def test_lineage_prints_a_tree(root: Path, capfd: pytest.CaptureFixture[str]) ->
     assert (code, [each["doc_id"] for each in json.loads(out)["descendants"]]) == (0, ["aa1"])
 
 
-def test_lineage_says_which_document_is_meant(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_lineage_of_ambiguous_prefix_lists_matches(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capfd, "lineage", "--store", str(root), "aa")
     assert (code, out) == (2, "")
     assert "aa: 3 documents begin so: draft/aa1, draft/aa2, essay/aa1" in err
     assert run(capfd, "lineage", "--store", str(root), "zz")[0] == 2
 
 
-def test_lineage_says_which_records_it_could_not_read(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_lineage_reports_unreadable_records(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for number in range(7):
         (root / "essay" / f"torn{number}").mkdir()
         (root / "essay" / f"torn{number}" / "metadata.json").write_text("{")
@@ -521,7 +508,7 @@ def test_lineage_says_which_records_it_could_not_read(root: Path, capfd: pytest.
     assert err.endswith("docid: … and 2 more ('docid audit' lists all)\n")
 
 
-def test_an_interrupt_is_one_line(
+def test_interrupt_prints_one_line(
     root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:
@@ -531,9 +518,7 @@ def test_an_interrupt_is_one_line(
     assert run(capfd, "ls", "--store", str(root)) == (130, "", "docid: interrupted\n")
 
 
-def test_a_record_that_names_another_document_cannot_steer_a_terminal(
-    root: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_hostile_record_is_escaped_and_shortened(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = root / "draft" / "aa1" / "metadata.json"
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, "doc_id": "\x1b]52;c;x\x07" + "y" * 100_000}))
@@ -543,7 +528,7 @@ def test_a_record_that_names_another_document_cannot_steer_a_terminal(
     assert len(err) < 1_000
 
 
-def test_the_name_of_a_table_cannot_steer_a_terminal(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_table_name_is_escaped(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tables / "x\x1b]0;owned\x07.csv").write_text(DRAFTS)
     code, out, err = run(capfd, "reserve", "draft=x\x1b]0;owned\x07.csv")
     assert code == 0
@@ -551,7 +536,7 @@ def test_the_name_of_a_table_cannot_steer_a_terminal(tables: Path, capfd: pytest
     assert out.startswith("x\\x1b]0;owned\\x07.csv: 2 rows")
 
 
-def test_repair_only_plans_also_where_it_is_told_so(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_repair_accepts_dry_run_but_not_with_apply(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(capfd, "repair", "--store", str(root), "--dry-run") == (0, "nothing to repair\n", "")
     assert run(capfd, "repair", "--store", str(root), "--dry-run", "--apply")[0] == 2
 
@@ -560,7 +545,7 @@ def test_repair_only_plans_also_where_it_is_told_so(root: Path, capfd: pytest.Ca
     ("given", "told"),
     [([], "30d"), (["1.5h"], "90m"), (["48h"], "2d"), (["5h"], "5h"), (["90s"], "90s"), (["0.5s"], "0.5s")],
 )
-def test_repair_says_that_there_is_nothing_so_old_to_purge(
+def test_purge_reports_that_nothing_is_old_enough(
     given: list[str], told: str, root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     older = [f"--older-than={each}" for each in given]
@@ -573,7 +558,7 @@ def test_repair_says_that_there_is_nothing_so_old_to_purge(
     assert run(capfd, *purge, "--older-than", "0s")[1] == "nothing put aside is older than 0s\n"
 
 
-def test_a_large_tree_may_be_more_than_mermaid_draws(
+def test_lineage_warns_of_mermaid_limit(
     root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("docid.cli.lineage._EDGES", 0)
@@ -582,7 +567,7 @@ def test_a_large_tree_may_be_more_than_mermaid_draws(
     assert err == "docid: more than 0 lines: what draws Mermaid may refuse so many\n"
 
 
-def test_show_prints_what_was_replaced(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_replaced_versions(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     shown = ("show", "--store", str(root), "draft/aa2", "--history")
     assert run(capfd, *shown) == (0, "", "docid: draft/aa2 has no earlier versions\n")
     assert run(capfd, *shown, "--json") == (0, "", "")
@@ -598,7 +583,7 @@ def test_show_prints_what_was_replaced(root: Path, capfd: pytest.CaptureFixture[
     assert [each["texts"] for each in versions] == [{"raw": "second"}, {"raw": "no newline"}]
 
 
-def test_an_older_version_of_an_unknown_time_is_shown(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_version_of_unknown_time(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     old = root / "draft" / "old"
     old.mkdir()
     (old / "raw.txt").write_text("…", "utf-8")

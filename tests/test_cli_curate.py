@@ -1,4 +1,4 @@
-"""The commands that go from a store back to tables: link, scores, select, replay, migrate, backfill; and salts."""
+"""The commands of curation: link, scores, select, replay, migrate, backfill; and random salts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store of two drafts, two essays, and three evaluations; the current directory is beside it."""
+    """A store of two drafts, two essays and four evaluations, in the current directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DOCID_STORE", "docs")
     store = DocsStore("docs", durability="none")
@@ -50,8 +50,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             ),
         ]
     for n, essay, parsed in ((1, "e1", "4"), (2, "e2", "7.5"), (3, "e2", None), (4, "e1", "good")):
-        judged: dict[str, Any] = {"parent_doc_id": essay, "parsed_text": parsed, "metadata": {"template_id": "kind"}}
-        documents.append(Document(stage="evaluation", doc_id=f"v{n}", task_id=f"v-{n}", raw_text="x", **judged))
+        evaluation: dict[str, Any] = {
+            "parent_doc_id": essay,
+            "parsed_text": parsed,
+            "metadata": {"template_id": "kind"},
+        }
+        documents.append(Document(stage="evaluation", doc_id=f"v{n}", task_id=f"v-{n}", raw_text="x", **evaluation))
     store.write_many(documents)
     return tmp_path / "docs"
 
@@ -59,7 +63,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # --- reserve -----------------------------------------------------------------------------------------------------
 
 
-def test_a_random_salt_is_one_for_the_batch_and_is_noted(
+def test_random_salt_is_shared_by_all_tables_and_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -82,7 +86,7 @@ def test_a_random_salt_is_one_for_the_batch_and_is_noted(
     assert [Path(name).read_bytes() for name in tables] == before
 
 
-def test_a_random_salt_of_printed_ids_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+def test_random_salt_is_printed_with_ids(capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capfd, "reserve", "--stage", "draft", "--task-id", "a", "--salt", "random")
     salt = err.removeprefix("docid: salt ").strip()
     assert (code, out) == (0, reserve_doc_id("draft", "a", salt=salt) + "\n")
@@ -93,7 +97,7 @@ def test_a_random_salt_of_printed_ids_is_told(capfd: pytest.CaptureFixture[str])
 # --- link --------------------------------------------------------------------------------------------------------
 
 
-def test_link(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_link_fills_ids_and_prints_notes(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     text = "".join(f"t-{n}__essay\n" for n in range(1, 9))
     Path("essay_tasks.csv").write_text("essay_task_id\n" + text)
     code, out, err = run(capfd, "link", "essay_tasks.csv", "--dry-run")
@@ -130,7 +134,7 @@ def test_link(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
 # --- scores and select -------------------------------------------------------------------------------------------
 
 
-def test_scores(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_scores_writes_table(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (root / "other").mkdir()
     code, out, err = run(capfd, "scores", "-o", "scores.csv")
     assert (code, out) == (
@@ -163,7 +167,7 @@ def test_scores(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert {json.loads(line)["score"] for line in out.splitlines()} == {7.5, 4.0, None}
 
 
-def test_select(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_select_writes_best_rows(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run(capfd, "scores", "-o", "scores.csv")
     options = ("select", "--scores", "scores.csv", "--top", 1)
     code, out, err = run(capfd, *options, "-o", "essay_tasks.csv")
@@ -200,20 +204,20 @@ def test_select(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert Path("essay_tasks.csv").read_text() == written
 
 
-def test_many_that_are_selected_are_not_all_printed(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_select_prints_first_rows_only(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     store = DocsStore("docs", durability="none")
     store.write_many([Document(stage="draft", doc_id=f"x{n}", task_id=f"x-{n}", raw_text="") for n in range(20)])
     Path("scores.csv").write_text("parent_doc_id,score\n" + "".join(f"x{n},{n}\n" for n in range(20)))
     code, out, _ = run(capfd, "select", "--scores", "scores.csv", "--top", 12, "--stage", "draft", "-o", "best.csv")
     assert code == 0
-    assert out.count("  draft/x") == 15  # ten of those that were, five of those that were not
+    assert out.count("  draft/x") == 15  # ten selected, five not selected
     assert "  … and 2 more\n" in out
 
 
 # --- replay ------------------------------------------------------------------------------------------------------
 
 
-def test_replay_of_an_unusable_document_keeps_the_table(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_replay_of_unusable_document_keeps_table(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (root / "essay" / "e1" / "metadata.json").write_text("{")
     Path("mine.csv").write_text("mine\n")
     code, out, err = run(capfd, "replay", "essay/e1", "-o", "mine.csv")
@@ -222,7 +226,7 @@ def test_replay_of_an_unusable_document_keeps_the_table(root: Path, capfd: pytes
     assert "cannot be used: metadata.json: not JSON" in err
 
 
-def test_replay(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_replay_writes_rows(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capfd, "replay", "essay/e1", "--dry-run")
     assert (code, "--dry-run is about what would be written" in err) == (2, True)
     code, out, err = run(capfd, "replay", "essay/e1", "e2")
@@ -252,7 +256,7 @@ def test_replay(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert written.splitlines()[1].endswith(f",e2,s,{reserve_doc_id('essay', 't-2__essay', salt='s')}")
     run(capfd, *arguments)
     assert Path("essay_tasks.csv").read_text() == written
-    # Its row runs: the document is there already under its own id, and under the new one it is not.
+    # The row can run: the store has the source document, and no document with the new id.
     assert run(capfd, "audit", "essay_tasks.csv")[0] == 0
 
 
@@ -306,7 +310,7 @@ def test_replay(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
         ),
     ],
 )
-def test_wrong_usage_is_one_line(
+def test_wrong_usage_prints_one_line(
     root: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     Path("bad.csv").write_text("doc_id,x\nD1,y\n")
@@ -331,7 +335,7 @@ def old(root: Path) -> Path:
     return root
 
 
-def test_migrate(old: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_migrate_plans_then_applies(old: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Path("tables").mkdir()
     Path("tables/draft_tasks.csv").write_text("draft_task_id,doc_id\no-9,o1\no-2,o2\n")
     before = (old / "draft/o1/metadata.json").read_bytes()
@@ -361,7 +365,7 @@ def test_migrate(old: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(capfd, "migrate", "--apply", "--assume-utc")[0] == 0
 
 
-def test_backfill(old: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_backfill_sets_missing_values(old: Path, capfd: pytest.CaptureFixture[str]) -> None:
     table = Path("draft_tasks.csv")
     table.write_text("draft_task_id,doc_id,model:1\nt-1,d1,m\nt-2,d2,\no-1,o1,m\nq,gone,m\n")
     arguments = ("backfill", "--set", "origin", "--from", "draft_tasks.csv:model")
@@ -388,20 +392,20 @@ def test_backfill(old: Path, capfd: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_pipe_is_written_to_and_stays_one(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_may_be_a_pipe(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     os.mkfifo("pipe")
-    read: list[bytes] = []
-    reader = threading.Thread(target=lambda: read.append(Path("pipe").read_bytes()))
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(Path("pipe").read_bytes()))
     reader.start()
     code, out, err = run(capfd, "scores", "-o", "pipe")
     reader.join(10)
     assert (code, out) == (0, "")
     assert "2 with a score" in err
-    assert read[0].startswith(b"doc_id,parent_doc_id,")
+    assert received[0].startswith(b"doc_id,parent_doc_id,")
     assert stat.S_ISFIFO(os.stat("pipe").st_mode)
 
 
-def test_a_migration_goes_on_when_its_reader_goes_away(root: Path) -> None:
+def test_migrate_continues_after_closed_pipe(root: Path) -> None:
     for number in range(300):
         (root / "draft" / f"o{number}").mkdir()
         (root / "draft" / f"o{number}" / "metadata.json").write_text(

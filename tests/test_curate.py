@@ -1,4 +1,4 @@
-"""What the operations of curation have in common, and `follow_up`."""
+"""Errors that all operations of curation share, and `follow_up`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_is_no_store_or_several_names_is_said(store: DocsStore, table: Path) -> None:
+def test_wrong_argument_types_raise(store: DocsStore, table: Path) -> None:
     path: Any = "docs"
     for call in (
         lambda: link(table, path),
@@ -39,7 +39,7 @@ def test_what_is_no_store_or_several_names_is_said(store: DocsStore, table: Path
         copy(path, store)
     with pytest.raises(TypeError, match="target: expected a DocsStore, got dict"):
         copy(store, {})  # type: ignore[arg-type]
-    # The characters of a text would be taken for names.
+    # A str is an iterable too: of its characters.
     with pytest.raises(TypeError, match="only: expected an iterable of names of stages, got the str 'draft'"):
         copy(store, store, only="draft")
     with pytest.raises(TypeError, match="doc_ids: expected an iterable of doc ids, got the str 'e1'"):
@@ -48,7 +48,7 @@ def test_what_is_no_store_or_several_names_is_said(store: DocsStore, table: Path
         select([], store, top=1, templates="novelty")
 
 
-def test_follow_up_refuses_what_cannot_be_followed() -> None:
+def test_follow_up_refuses_unusable_rows() -> None:
     essay = EssayTask(task_id="e-1", doc_id="e1", parent_doc_id="d1", draft_task_id="t-1", combo_id="c")
     assert follow_up([]) == ([], [], [])
     with pytest.raises(ValueError, match="stage draft has no parent"):
@@ -63,24 +63,24 @@ def test_follow_up_refuses_what_cannot_be_followed() -> None:
         follow_up([last], templates=[Template("t")], models=[Model("m")])
 
 
-def test_a_document_that_may_not_be_read_is_left_out(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    judged = fill_with_scores(local)
-    load = judged.backend.load
+def test_unreadable_document_is_left_out(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = fill_with_scores(local)
+    load = store.backend.load
 
-    def refusing(stage: str, doc_id: str, parts: Any = ()) -> Any:
+    def refuse_e1(stage: str, doc_id: str, parts: Any = ()) -> Any:
         if doc_id == "e1":
             raise PermissionError(13, "Permission denied")
         return load(stage, doc_id, parts)
 
-    monkeypatch.setattr(judged.backend, "load", refusing)
-    assert [each.score for each in scores(judged)][:2] == [7.0, 3.0]
-    chosen = select(scores(judged), judged, top=1)
-    assert ([pick.doc_id for pick in chosen.picks], chosen.notes[1].kind) == (["e2"], "unusable")
-    rows = replay(judged, "essay", ["e1", "e2"])
+    monkeypatch.setattr(store.backend, "load", refuse_e1)
+    assert [each.score for each in scores(store)][:2] == [7.0, 3.0]
+    selection = select(scores(store), store, top=1)
+    assert ([pick.doc_id for pick in selection.picks], selection.notes[1].kind) == (["e2"], "unusable")
+    rows = replay(store, "essay", ["e1", "e2"])
     assert [row.doc_id for row in rows] == ["e2"]
 
 
-def _all_of(act: str, store: DocsStore) -> object:
+def _run(act: str, store: DocsStore) -> object:
     if act == "scores":
         return list(scores(store))
     if act == "replay":
@@ -92,9 +92,7 @@ def _all_of(act: str, store: DocsStore) -> object:
 @pytest.mark.parametrize(
     ("act", "silent"), [("scores", "draft"), ("scores", "evaluation"), ("replay", "essay"), ("select", "essay")]
 )
-def test_a_store_that_does_not_answer_is_an_error_and_nothing_is_missing(
-    act: str, silent: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unavailable_store_raises(act: str, silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = DocsStore(MemoryBackend())
     store.write(Document(stage="draft", doc_id="d1", task_id="t", raw_text="…"))
     store.write(Document(stage="essay", doc_id="e1", task_id="t__x", parent_doc_id="d1", raw_text="…", prompt_text="p"))
@@ -103,11 +101,11 @@ def test_a_store_that_does_not_answer_is_an_error_and_nothing_is_missing(
     )
     load = MemoryBackend.load
 
-    def away(self: MemoryBackend, stage: str, doc_id: str, parts: object = ()) -> object:
+    def fail_for_silent_stage(self: MemoryBackend, stage: str, doc_id: str, parts: object = ()) -> object:
         if stage == silent:
             raise StoreUnavailable("read", "s3://bucket", "no answer", "try again")
         return load(self, stage, doc_id, parts)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(MemoryBackend, "load", away)
+    monkeypatch.setattr(MemoryBackend, "load", fail_for_silent_stage)
     with pytest.raises(StoreUnavailable):
-        _all_of(act, store)
+        _run(act, store)

@@ -1,4 +1,4 @@
-"""An old store and its tables brought under doc ids and gone on from, in order; each command a second time, too."""
+"""Curation of a real legacy store and its tables, from migrate to replay; each command runs twice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests import unpack
 Command = Callable[..., str]
 
 
-def state(directory: Path) -> dict[str, str]:
+def hash_files(directory: Path) -> dict[str, str]:
     return {
         str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(directory.rglob("*"))
@@ -26,7 +26,7 @@ def state(directory: Path) -> dict[str, str]:
     }
 
 
-def read(path: Path) -> list[dict[str, str]]:
+def read_csv(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -34,7 +34,7 @@ def read(path: Path) -> list[dict[str, str]]:
 @pytest.fixture
 def work(daydreaming: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     unpack(daydreaming / "docs-store.tar.gz", tmp_path)
-    # As new files in a new directory: the data may be read-only.
+    # copyfile makes writable files, even if the data is read-only.
     (tmp_path / "tables").mkdir()
     for table in (daydreaming / "tables" / "active").iterdir():
         shutil.copyfile(table, tmp_path / "tables" / table.name)
@@ -45,22 +45,22 @@ def work(daydreaming: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def command(work: Path, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Run a command, then once more: it exits 0, and the second time changes no file."""
+    """Run a command twice: it exits 0, and the second run changes no file."""
 
     def run(*arguments: str) -> str:
         assert main(arguments) == 0, arguments
         printed = capfd.readouterr().out
-        before = state(work)
+        before = hash_files(work)
         assert main(arguments) == 0, arguments
-        assert state(work) == before, arguments
+        assert hash_files(work) == before, arguments
         capfd.readouterr()
         return printed
 
     return run
 
 
-def test_the_whole_way(work: Path, command: Command, capfd: pytest.CaptureFixture[str]) -> None:
-    texts = {name: digest for name, digest in state(work / "docs").items() if name.endswith(".txt")}
+def test_curation_from_migrate_to_replay(work: Path, command: Command, capfd: pytest.CaptureFixture[str]) -> None:
+    texts = {name: digest for name, digest in hash_files(work / "docs").items() if name.endswith(".txt")}
     printed = command("migrate", "--apply")
     assert printed == (
         "draft: 15 documents: 15 migrated, 0 current already, 0 left alone\n"
@@ -68,14 +68,14 @@ def test_the_whole_way(work: Path, command: Command, capfd: pytest.CaptureFixtur
         "evaluation: 60 documents: 60 migrated, 0 current already, 0 left alone\n"
         "  created_at from the time of raw.txt: 90\n"
     )
-    assert {name: digest for name, digest in state(work / "docs").items() if name.endswith(".txt")} == texts
+    assert {name: digest for name, digest in hash_files(work / "docs").items() if name.endswith(".txt")} == texts
     assert command("audit", "tables", "--verify").endswith("\n0 errors, 0 warnings\n")
 
-    # The tables hold the older system's ids; a table without them gets the same ones from the store.
+    # The tables have the older system's ids. If these are deleted, link finds the same ids in the store.
     for name in ("draft_generation_tasks.csv", "essay_generation_tasks.csv", "evaluation_tasks.csv"):
         original = (work / "tables" / name).read_bytes()
         assert "linked: 0 (" in command("link", f"tables/{name}")
-        rows = read(work / "tables" / name)
+        rows = read_csv(work / "tables" / name)
         for row in rows:
             row["doc_id"] = ""
             row.update({"parent_doc_id": ""} if "parent_doc_id" in row else {})
@@ -88,18 +88,18 @@ def test_the_whole_way(work: Path, command: Command, capfd: pytest.CaptureFixtur
 
     printed = command("scores", "-o", "scores.csv")
     assert printed == ("scores.csv: written\n60 documents of stage evaluation: 4 with a score\n  no parsed text: 56\n")
-    scored = [row for row in read(work / "scores.csv") if row["score"]]
+    scored = [row for row in read_csv(work / "scores.csv") if row["score"]]
     assert [row["score"] for row in scored] == ["7.0"] * 4
     assert all(row["draft_doc_id"] and not row["error"] for row in scored)
 
     printed = command("select", "--scores", "scores.csv", "--top", "3", "-o", "essay_generation_tasks.csv")
     assert "60 evaluations, 4 documents of stage essay with a score (max); 3 selected\n" in printed
     assert "no-score: 56\n" in printed
-    best = read(work / "essay_generation_tasks.csv")
-    expected = {row["doc_id"]: row for row in read(work / "tables/essay_generation_tasks.csv")}
+    best = read_csv(work / "essay_generation_tasks.csv")
+    expected = {row["doc_id"]: row for row in read_csv(work / "tables/essay_generation_tasks.csv")}
     assert [row["doc_id"] for row in best] == sorted(row["parent_doc_id"] for row in scored)[:3]
     for row in best:
-        # All that the old table said, but for the one column that no document says.
+        # Every value of the old table, except the one column that no document records.
         assert row == {**expected[row["doc_id"]], "generation_model_name": ""}
 
     tasks = [
@@ -117,12 +117,12 @@ def test_the_whole_way(work: Path, command: Command, capfd: pytest.CaptureFixtur
     assert "6 rows, filled: 6 doc_id (0 kept), 6 parent_doc_id (0 kept); salt " in printed
     reserved = list(read_tasks("evaluation_tasks.csv", EvaluationTask))
     assert [row.parent_doc_id for row in reserved] == [row["doc_id"] for row in best for _ in range(2)]
-    audited = command("audit", "essay_generation_tasks.csv", "evaluation_tasks.csv")
-    assert "0 errors" in audited
+    printed = command("audit", "essay_generation_tasks.csv", "evaluation_tasks.csv")
+    assert "0 errors" in printed
 
     printed = command("replay", f"essay/{best[0]['doc_id']}", "-o", "replay.csv")
     assert "1 rows of stage essay" in printed
-    [row] = read(work / "replay.csv")
+    [row] = read_csv(work / "replay.csv")
     assert {key: row[key] for key in best[0] if key != "essay_doc_id"} == {
         key: value for key, value in best[0].items() if key != "essay_doc_id"
     }
@@ -132,7 +132,7 @@ def test_the_whole_way(work: Path, command: Command, capfd: pytest.CaptureFixtur
     assert capfd.readouterr().out == sent
 
 
-def test_a_record_says_what_every_old_one_said(work: Path, command: Command) -> None:
+def test_migrated_records_keep_every_value(work: Path, command: Command) -> None:
     store = DocsStore("docs")
     before = {(stage, each.doc_id): each.record for stage in store.stages for each in store.documents(stage)}
     assert len(before) == 90
@@ -145,7 +145,7 @@ def test_a_record_says_what_every_old_one_said(work: Path, command: Command) -> 
         }
 
 
-def test_backfill_adds_what_only_the_table_says(work: Path, command: Command) -> None:
+def test_backfill_copies_values_from_table(work: Path, command: Command) -> None:
     command("migrate", "--apply")
     printed = command("backfill", "--set", "combo_id", "--from", "tables/essay_generation_tasks.csv:combo_id")
     assert "15 set, 0 have it already" in printed
@@ -154,7 +154,7 @@ def test_backfill_adds_what_only_the_table_says(work: Path, command: Command) ->
     assert command("audit", "tables", "--verify").endswith("\n0 errors, 0 warnings\n")
 
 
-def test_the_guide_tells_what_its_commands_print(
+def test_guide_shows_real_output(
     work: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (work / "replay").mkdir()
@@ -171,8 +171,8 @@ def test_the_guide_tells_what_its_commands_print(
             commands.append(("", []))
         elif commands:
             commands[-1][1].append("")
-    told = [(command, "\n".join(printed).strip("\n") + "\n") for command, printed in commands if command]
-    assert len(told) > 10
-    for command, printed in told:
+    expected = [(command, "\n".join(printed).strip("\n") + "\n") for command, printed in commands if command]
+    assert len(expected) > 10
+    for command, printed in expected:
         assert main(shlex.split(command)) == 0, command
         assert capfd.readouterr().out == printed, command

@@ -1,4 +1,4 @@
-"""The Dagster example, run as a user runs it."""
+"""The Dagster example, run as a program."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from tests.servers import Moto
 
 
 def run_example(environment: dict[str, str], *runs: list[str]) -> list[list[str]]:
-    """Run the example program in one new process, once for each list of options; return the lines of each run."""
+    """Run the example in one new process, once per list of options; return the lines that each run prints."""
     program = "import sys, json; from examples.dagster_essays.__main__ import main\n"
     program += "for options in json.loads(sys.argv[1]): assert main(options) == 0; print('--')"
     command = [sys.executable, "-W", "ignore", "-c", program, json.dumps(runs)]
@@ -23,7 +23,7 @@ def run_example(environment: dict[str, str], *runs: list[str]) -> list[list[str]
     return [printed.splitlines() for printed in done.stdout.split("--\n")[:-1]]
 
 
-def test_the_example_runs_whole_then_again_then_a_replay(tmp_path: Path) -> None:
+def test_example_runs_then_keeps_then_replays(tmp_path: Path) -> None:
     environment = {"ESSAYS_DATA_ROOT": str(tmp_path)}
     assert run_example(environment, ["--fresh"]) == [
         [
@@ -34,7 +34,7 @@ def test_the_example_runs_whole_then_again_then_a_replay(tmp_path: Path) -> None
             "scores: 1 runs: 1 written",
         ]
     ]
-    # An essay that a model wrote, and one that is a copy of its draft.
+    # One essay that a model wrote, and one that copies its draft.
     essays = [path.parent for path in (tmp_path / "docs" / "essay").glob("*/metadata.json")]
     written, copied = (
         next(each.name for each in essays if (each / "prompt.txt").exists() is kind) for kind in (True, False)
@@ -49,9 +49,9 @@ def test_the_example_runs_whole_then_again_then_a_replay(tmp_path: Path) -> None
     assert json.loads(next((tmp_path / "docs" / "draft").glob("*/metadata.json")).read_text())["generation_model_name"]
 
 
-def test_the_example_runs_on_an_object_store_with_one_setting_changed(tmp_path: Path, s3: Moto) -> None:
+def test_example_runs_on_an_object_store(tmp_path: Path, s3: Moto) -> None:
     url, raw = s3.bucket(), tmp_path / "1_raw"
-    # One template and one model make one draft: a run for each document takes its time.
+    # One template and one model give one draft, because each document's run takes long.
     shutil.copytree(Path(__file__).parent.parent / "examples" / "essays" / "data" / "1_raw", raw)
     for name, line in (("draft_templates.csv", "thread-v1"), ("llm_models.csv", "small-1")):
         lines = (raw / name).read_text().splitlines(keepends=True)
