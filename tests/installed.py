@@ -28,7 +28,7 @@ CORE = {"attrs", "orjson", "docid-store"}
 
 
 def check(condition: object, fact: str) -> None:
-    """Print what was checked; exit with an error if it does not hold."""
+    """Print a fact; exit with an error if it is false."""
     if not condition:
         sys.exit(f"FAILED: {fact}")
     print(f"  {fact}")

@@ -91,7 +91,7 @@ def test_system_error_is_printed_without_errno(
         (OSError(5, "Input/output error"), "Input/output error"),
         (PermissionError(13, "Permission denied", "docs/draft"), "docs/draft: Permission denied"),
         (OSError("no number"), "no number"),
-        (StoreUnavailable("read", "s3://b", "the line is cut", "mend it"), None),
+        (StoreUnavailable("read", "s3://b", "the line is cut", "try again"), None),
     ):
         monkeypatch.setattr(DocsStore, "ids", lambda *_, error=error: (_ for _ in ()).throw(error))
         code, _, err = run(capfd, "ls", "draft", "--store", str(root))

@@ -223,7 +223,7 @@ def test_copy_resumes_after_backend_failure(
     def fail_after_150(stage: str, doc_id: str, record: bytes, parts: Any) -> bool:
         calls["create"] += 1
         if calls["create"] > 150:
-            raise StoreUnavailable("write", doc_id, "the line is cut", "mend it")
+            raise StoreUnavailable("write", doc_id, "the line is cut", "try again")
         return create(stage, doc_id, record, parts)
 
     monkeypatch.setattr(backend, "create", fail_after_150)
@@ -426,7 +426,7 @@ def test_unreadable_document_does_not_stop_the_copy(call: str) -> None:
 
 @pytest.mark.parametrize("call", ["load", "history"])
 def test_unavailable_store_ends_the_copy(call: str) -> None:
-    backend = Unreadable(StoreUnavailable("read", "s3://b", "the line is cut", "mend it"), "")
+    backend = Unreadable(StoreUnavailable("read", "s3://b", "the line is cut", "try again"), "")
     fill_store(DocsStore(backend))
     backend.call = call
     with pytest.raises(StoreUnavailable, match="the line is cut"):

@@ -32,7 +32,7 @@ def record_of(document: Document) -> dict[str, Any]:
     return data
 
 
-def test_a_document_is_a_frozen_value() -> None:
+def test_document_is_frozen_and_compares_by_value() -> None:
     document = make()
     assert document == make()
     assert hash(document) == hash(make())
@@ -45,7 +45,7 @@ def test_a_document_is_a_frozen_value() -> None:
     assert len(repr(make(raw_text="x" * 10**6, prompt_text="p", task_id="t" * 500))) < 200
 
 
-def test_what_is_not_given_is_absent_and_the_time_is_now() -> None:
+def test_document_defaults_are_empty_and_created_now() -> None:
     before = datetime.now(UTC)
     document = Document(stage="draft", doc_id="a1", task_id="t", raw_text="")
     assert document.created_at is not None
@@ -87,7 +87,7 @@ def test_what_is_not_given_is_absent_and_the_time_is_now() -> None:
         pytest.param({"metadata": [("a", 1)]}, TypeError, "^metadata: expected a mapping", id="pairs"),
     ],
 )
-def test_a_wrong_field_is_refused_by_its_name(changes: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_invalid_field_is_refused_by_name(changes: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make(**changes)
 
@@ -113,12 +113,12 @@ class Number(IntEnum):
         pytest.param({"a": NOON}, "metadata.a", id="time"),
         pytest.param({"a": Path("x")}, "metadata.a", id="path"),
         pytest.param({"a": "\ud800"}, "metadata.a", id="surrogate"),
-        pytest.param({"a": {1: 2}}, "metadata.a: the key 1", id="key that is no text"),
+        pytest.param({"a": {1: 2}}, "metadata.a: the key 1", id="key that is not text"),
         pytest.param({"\ud800": 1}, "metadata: the key", id="key with a surrogate"),
         pytest.param({"a": object()}, "metadata.a", id="object"),
     ],
 )
-def test_metadata_that_json_does_not_give_back_equal_is_refused_with_its_path(value: Any, path: str) -> None:
+def test_metadata_that_json_changes_is_refused_with_its_path(value: Any, path: str) -> None:
     with pytest.raises(InvalidDocument, match=f"^{path}"):
         make(metadata=value)
 
@@ -133,14 +133,14 @@ def test_metadata_too_deep_for_json_is_refused(depth: int) -> None:
         make(metadata={"a": [deep]})
 
 
-def test_metadata_that_holds_itself_is_refused() -> None:
+def test_recursive_metadata_is_refused() -> None:
     metadata: dict[str, Any] = {}
     metadata["a"] = metadata["b"] = metadata
     with pytest.raises(InvalidDocument, match="^metadata: lists and dicts more than 250 deep"):
         make(metadata=metadata)
 
 
-def test_what_was_put_into_the_metadata_since_is_looked_at_when_the_record_is_made() -> None:
+def test_metadata_is_checked_again_when_the_record_is_made() -> None:
     for key, value in (("doc_id", "zz"), ("score", math.nan)):
         document = make(metadata={"k": 1})
         document.metadata[key] = value
@@ -148,7 +148,7 @@ def test_what_was_put_into_the_metadata_since_is_looked_at_when_the_record_is_ma
             Record.from_document(document, "n")
 
 
-def test_metadata_is_copied_and_becomes_plain() -> None:
+def test_metadata_is_copied_and_made_plain() -> None:
     given_metadata: dict[str, Any] = {"colour": Colour.RED, "n": Number.ONE, "list": [1]}
     document = make(metadata=given_metadata)
     given_metadata["list"].append(2)
@@ -157,7 +157,7 @@ def test_metadata_is_copied_and_becomes_plain() -> None:
     assert type(document.metadata["n"]) is int
 
 
-def test_a_key_of_docid_s_own_with_the_same_value_is_dropped() -> None:
+def test_reserved_key_with_equal_value_is_dropped() -> None:
     own = {
         "format": FORMAT,
         "stage": "draft",
@@ -171,12 +171,12 @@ def test_a_key_of_docid_s_own_with_the_same_value_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("key", OUR_KEYS)
-def test_a_key_of_docid_s_own_with_another_value_is_refused(key: str) -> None:
+def test_reserved_key_with_other_value_is_refused(key: str) -> None:
     with pytest.raises(InvalidDocument, match=rf"^metadata\.{key}: 'other', a key of docid's own record"):
         make(metadata={key: "other"})
 
 
-def test_the_record_is_as_the_format_says() -> None:
+def test_record_has_the_documented_format() -> None:
     document = make(
         stage="essay",
         parent_doc_id="p1",
@@ -211,7 +211,7 @@ def test_the_record_is_as_the_format_says() -> None:
 
 
 @given(strategies.documents())
-def test_a_record_gives_the_document_back(document: Document) -> None:
+def test_record_round_trip_keeps_the_document(document: Document) -> None:
     record, parts = Record.from_document(document, "n0nce")
     again = Record.from_bytes(record.to_bytes(), document.stage, document.doc_id)
     assert again == record
@@ -238,7 +238,7 @@ def test_a_record_gives_the_document_back(document: Document) -> None:
         pytest.param({"docid": None}, "docid is None", id="no docid"),
     ],
 )
-def test_what_is_no_record_of_this_document_is_refused(change: dict[str, Any], message: str) -> None:
+def test_invalid_or_foreign_record_is_refused(change: dict[str, Any], message: str) -> None:
     data = orjson.dumps({**record_of(make()), **change})
     with pytest.raises(InvalidDocument, match=message):
         Record.from_bytes(data, "draft", "a1")
@@ -254,12 +254,12 @@ def test_what_is_no_record_of_this_document_is_refused(change: dict[str, Any], m
         pytest.param(b"7", "not a JSON object", id="number"),
     ],
 )
-def test_what_is_no_json_object_is_refused(data: bytes, message: str) -> None:
+def test_record_must_be_a_json_object(data: bytes, message: str) -> None:
     with pytest.raises(InvalidDocument, match=message):
         Record.from_bytes(data, "draft", "a1")
 
 
-def test_keys_of_a_later_minor_release_survive_a_rewrite() -> None:
+def test_add_part_keeps_unknown_keys() -> None:
     data = record_of(make(metadata={"mine": 1}))
     data["docid"]["later"] = {"a": 1}
     data["files"]["raw.txt"]["later"] = 2
@@ -272,7 +272,7 @@ def test_keys_of_a_later_minor_release_survive_a_rewrite() -> None:
     assert again["mine"] == 1
 
 
-def test_a_replaced_record_keeps_what_a_later_release_put_there() -> None:
+def test_replace_keeps_unknown_keys() -> None:
     data = record_of(make())
     data["docid"]["later"] = 1
     data["files"]["raw.txt"]["mime"] = "text/plain"
@@ -288,7 +288,7 @@ def test_a_replaced_record_keeps_what_a_later_release_put_there() -> None:
 @pytest.mark.parametrize(
     "data", [b'{"task_id": "t", "n": NaN}', b'\xef\xbb\xbf{"task_id": "t"}', b'{"task_id": "t", "a": "\\ud800"}']
 )
-def test_an_older_record_as_python_s_json_wrote_it_is_read(data: bytes) -> None:
+def test_legacy_record_may_be_lenient_json(data: bytes) -> None:
     assert Record.from_bytes(data, "draft", "a1").task_id == "t"
     with pytest.raises(InvalidDocument, match="not JSON"):
         Record.from_bytes(data.replace(b'"task_id": "t"', b'"format": "docid/document/1", "n": NaN'), "draft", "a1")
@@ -298,7 +298,7 @@ def legacy(**keys: Any) -> Record:
     return Record.from_bytes(orjson.dumps(keys), "essay", "a1")
 
 
-def test_an_older_system_s_record_is_read_as_it_stands() -> None:
+def test_legacy_record_is_read_unchanged() -> None:
     record = legacy(task_id="t", parent_doc_id="p", run_id="r", format="markdown", stage="other", files=["x"], doc_id=7)
     assert record.legacy
     assert (record.task_id, record.parent_doc_id, record.run_id, record.created_at) == ("t", "p", "r", None)
@@ -322,7 +322,7 @@ def test_an_older_system_s_record_is_read_as_it_stands() -> None:
         pytest.param(legacy(), "t", None, None, id="nothing known"),
     ],
 )
-def test_what_an_older_record_does_not_say_is_no_conflict_and_no_match(
+def test_unknown_lineage_is_neither_match_nor_conflict(
     record: Record,
     task_id: str,
     parent: str | None,
@@ -331,14 +331,14 @@ def test_what_an_older_record_does_not_say_is_no_conflict_and_no_match(
     assert is_same_lineage(record, task_id, parent) is same
 
 
-def test_a_current_record_s_absent_parent_is_known_to_be_none() -> None:
+def test_current_record_without_parent_has_none() -> None:
     record = Record.from_document(make(), "n")[0]
     assert is_same_lineage(record, "t-1", None) is True
     assert is_same_lineage(record, "t-1", "p") is False
     assert is_same_lineage(record, "t-2", None) is False
 
 
-def test_a_document_takes_identity_and_lineage_from_its_row() -> None:
+def test_from_task_takes_identity_and_lineage() -> None:
     row = EssayTask(task_id="t-1", doc_id="a1", parent_doc_id="p1", doc_run_id="run-7")
     document = Document.from_task(
         row, raw_text="r", parsed_text="p", prompt_text="q", metadata={"a": 1}, created_at=NOON
@@ -363,7 +363,7 @@ def test_a_document_takes_identity_and_lineage_from_its_row() -> None:
             Document.from_task(other, raw_text="")  # type: ignore[arg-type]
 
 
-def test_write_files_is_the_short_form_of_a_store(tmp_path: Path) -> None:
+def test_write_files_writes_into_a_store(tmp_path: Path) -> None:
     directory = make().write_files(tmp_path / "docs")
     assert directory == tmp_path / "docs" / "draft" / "a1"
     assert (directory / "raw.txt").read_bytes() == b"text"

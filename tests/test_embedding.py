@@ -1,4 +1,4 @@
-"""The pages on other orchestrators: their snippets are run as they stand, by the orchestrators themselves."""
+"""The pages on other orchestrators: each orchestrator runs the snippet of its page unchanged."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from docid import DocsStore, Document, DraftTask, EssayTask, TaskRow, audit, rea
 
 DOCS = Path(__file__).parent.parent / "docs"
 CALL = "a model is called"
-# Snakemake looks for a missing output for 5 s, for the sake of slow network file systems: not here.
+# By default Snakemake waits 5 s for a missing output, because network file systems are slow.
 SNAKEMAKE = ("-m", "snakemake", "--cores", "2", "--latency-wait", "0")
 
 
-def snippet(page: str) -> str:
+def read_snippet(page: str) -> str:
     code: str
     [code] = re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     return code
@@ -33,7 +33,7 @@ def snippet(page: str) -> str:
 
 @pytest.fixture
 def tables(tmp_path: Path) -> dict[str, Path]:
-    """Two drafts, an essay of each, with ids."""
+    """Reserved tables of two drafts and one essay per draft."""
     names = {stage: tmp_path / "2_tasks" / f"{stage}_tasks.csv" for stage in ("draft", "essay")}
     (tmp_path / "2_tasks").mkdir()
     drafts = list(reserve_tasks([DraftTask(task_id=f"d-{n}") for n in range(2)], DraftTask))
@@ -58,27 +58,27 @@ def run(place: Path, *command: str, fails: bool = False, env: dict[str, str] | N
     return done.stdout
 
 
-def texts_are_whole(place: Path, tables: dict[str, Path]) -> bool:
+def has_all_documents(place: Path, tables: dict[str, Path]) -> bool:
     report = audit(DocsStore(place / "docs"), tables, verify=True)
     assert not report.findings
     return all(report.stages[stage].written == 2 for stage in tables)
 
 
-def essay_rows(tables: dict[str, Path]) -> list[TaskRow]:
+def read_essay_rows(tables: dict[str, Path]) -> list[TaskRow]:
     return list(read_tasks(tables["essay"], EssayTask))
 
 
 @contextmanager
 def prefect_server(place: Path) -> Iterator[dict[str, str]]:
-    """Start a server of Prefect, and return the variables of the environment that lead to it.
+    """Start a Prefect server, and return the environment variables that point to it.
 
-    Without one each run would start its own, which takes most of its time.
+    Otherwise each run would start a server of its own, which takes most of the run's time.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}/api"
     environment = {"PREFECT_HOME": str(place / "prefect"), "DO_NOT_TRACK": "1", "PREFECT_API_URL": url}
-    # Coverage has nothing to measure in the server.
+    # The server runs no code that coverage measures.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     command = [sys.executable, "-W", "ignore", "-m", "prefect", "server", "start", "--no-services", "--port", str(port)]
     with (place / "server.log").open("w") as log:
@@ -98,22 +98,22 @@ def prefect_server(place: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.integration("prefect")
-def test_prefect_caches_by_doc_id_and_calls_no_model_twice(tmp_path: Path, tables: dict[str, Path]) -> None:
-    (tmp_path / "essays.py").write_text(snippet("prefect.md"), encoding="utf-8")
+def test_prefect_caches_by_doc_id(tmp_path: Path, tables: dict[str, Path]) -> None:
+    (tmp_path / "essays.py").write_text(read_snippet("prefect.md"), encoding="utf-8")
     with prefect_server(tmp_path) as environment:
         first = run(tmp_path, "essays.py", env=environment)
         assert first.count(CALL) == 4
-        assert texts_are_whole(tmp_path, tables)
-        ids = [row.doc_id for row in essay_rows(tables)]
+        assert has_all_documents(tmp_path, tables)
+        ids = [row.doc_id for row in read_essay_rows(tables)]
         assert str(ids) in first
-        assert (tmp_path / "prefect" / "storage" / f"essay-{ids[0]}").exists()  # a result, under the doc id
+        assert (tmp_path / "prefect" / "storage" / f"essay-{ids[0]}").exists()  # the cache key is the doc id
 
         again = run(tmp_path, "essays.py", env=environment)
         assert again.count("Cached") == 4
         assert CALL not in again
         assert str(ids) in again
 
-        # With the cache set aside the store decides: it keeps what is there, and what it refuses is not tried again.
+        # Without the cache the store decides: it refuses the changed row, and Prefect does not retry the task.
         taken = tables["essay"].read_text(encoding="utf-8").replace("e-0", "e-9")
         tables["essay"].write_text(taken, encoding="utf-8")
         refused = run(tmp_path, "essays.py", fails=True, env={**environment, "PREFECT_TASKS_REFRESH_CACHE": "true"})
@@ -124,23 +124,23 @@ def test_prefect_caches_by_doc_id_and_calls_no_model_twice(tmp_path: Path, table
 
 
 @pytest.mark.integration("snakemake")
-def test_snakemake_makes_what_is_missing_and_tears_no_document(tmp_path: Path, tables: dict[str, Path]) -> None:
-    (tmp_path / "Snakefile").write_text(snippet("snakemake.md"), encoding="utf-8")
+def test_snakemake_creates_missing_and_keeps_existing_documents(tmp_path: Path, tables: dict[str, Path]) -> None:
+    (tmp_path / "Snakefile").write_text(read_snippet("snakemake.md"), encoding="utf-8")
     first = run(tmp_path, *SNAKEMAKE)
     assert first.count(CALL) == 4
-    assert texts_are_whole(tmp_path, tables)
+    assert has_all_documents(tmp_path, tables)
     assert "Nothing to be done" in run(tmp_path, *SNAKEMAKE)
 
-    # It runs every rule again: the documents are there, and stay whole.
+    # --forceall runs every rule again; the existing documents stay unchanged.
     forced = run(tmp_path, *SNAKEMAKE, "--forceall")
     assert forced.count("rule essay") == 2
     assert CALL not in forced
-    assert texts_are_whole(tmp_path, tables)
+    assert has_all_documents(tmp_path, tables)
 
 
 @pytest.mark.integration("snakemake")
-def test_snakemake_reports_a_reply_that_was_not_parsed_and_keeps_it(tmp_path: Path, tables: dict[str, Path]) -> None:
-    code = snippet("snakemake.md").replace("parsed_text=text, prompt_text=prompt", "prompt_text=prompt")
+def test_snakemake_reports_and_keeps_unparsed_reply(tmp_path: Path, tables: dict[str, Path]) -> None:
+    code = read_snippet("snakemake.md").replace("parsed_text=text, prompt_text=prompt", "prompt_text=prompt")
     (tmp_path / "Snakefile").write_text(code, encoding="utf-8")
 
     store = DocsStore(tmp_path / "docs")
@@ -150,13 +150,13 @@ def test_snakemake_reports_a_reply_that_was_not_parsed_and_keeps_it(tmp_path: Pa
 
     run(tmp_path, *SNAKEMAKE, "--keep-going", fails=True)
 
-    for row in essay_rows(tables):
+    for row in read_essay_rows(tables):
         document = store.read("essay", row.doc_id, verify=True)
         assert (document.parsed_text, document.raw_text) == (None, f"A text about A text about d-{row.task_id[-1]}")
 
 
-def names_of_docid(code: str) -> list[tuple[str, str]]:
-    """Return what a snippet takes from docid, by module: what it imports, and what it asks of the classes there."""
+def find_used_names(code: str) -> list[tuple[str, str]]:
+    """Return the names that a snippet uses, each with its module or class: imports, and attributes of imported classes."""
     tree = ast.parse(code)
     imported = [
         (node.module, alias.name)
@@ -173,18 +173,18 @@ def names_of_docid(code: str) -> list[tuple[str, str]]:
     return imported + asked
 
 
-def is_there(place: str, name: str) -> bool:
+def exists(place: str, name: str) -> bool:
     try:
         return hasattr(pkgutil.resolve_name(place), name)
     except (AttributeError, ImportError):
         return False
 
 
-def test_what_the_airflow_snippet_takes_from_docid_is_there() -> None:
-    # Airflow pins the versions of what it needs, so that it is not run here.
-    found = names_of_docid(snippet("airflow.md"))
+def test_airflow_snippet_uses_existing_names() -> None:
+    # Airflow pins its dependencies, so the tests do not run it.
+    found = find_used_names(read_snippet("airflow.md"))
     assert {("docid", "DocsStore"), ("docid.tables.lookup", "index_of"), ("docid.Document", "from_task")} <= set(found)
-    assert [each for each in found if not is_there(*each)] == []
+    assert [each for each in found if not exists(*each)] == []
 
 
 @pytest.mark.parametrize(
@@ -195,5 +195,5 @@ def test_what_the_airflow_snippet_takes_from_docid_is_there() -> None:
         ("from docid import Document\nDocument.from_row(1)", ("docid.Document", "from_row")),
     ],
 )
-def test_a_name_that_docid_does_not_have_is_seen(code: str, missing: tuple[str, str]) -> None:
-    assert [each for each in names_of_docid(code) if not is_there(*each)] == [missing]
+def test_unknown_name_in_snippet_is_found(code: str, missing: tuple[str, str]) -> None:
+    assert [each for each in find_used_names(code) if not exists(*each)] == [missing]

@@ -23,7 +23,7 @@ from docid import (
 from tests.store_documents import ROW, damage, draft, essay, fail_if_called, put_legacy
 
 
-def test_ensure_makes_what_is_not_there_and_hands_out_what_is(store: DocsStore) -> None:
+def test_ensure_makes_missing_and_returns_existing_document(store: DocsStore) -> None:
     store.write(draft())
     calls: list[int] = []
 
@@ -38,7 +38,7 @@ def test_ensure_makes_what_is_not_there_and_hands_out_what_is(store: DocsStore) 
     assert calls == [1]
 
 
-def test_ensure_makes_another_text_where_it_is_told_to(store: DocsStore) -> None:
+def test_ensure_replaces_on_request(store: DocsStore) -> None:
     row = DraftTask(task_id="t-1", doc_id="d1")
     made: list[str] = []
 
@@ -65,17 +65,19 @@ def test_ensure_makes_another_text_where_it_is_told_to(store: DocsStore) -> None
     [
         pytest.param(attrs.evolve(ROW, doc_id="e2", parent_doc_id="zz"), MissingParent, id="parent is missing"),
         pytest.param(attrs.evolve(ROW, doc_id="e2", parent_doc_id=None), MissingParent, id="no parent"),
-        pytest.param(attrs.evolve(ROW, doc_id="e2", parent_doc_id=".."), InvalidName, id="parent is no doc id"),
+        pytest.param(attrs.evolve(ROW, doc_id="e2", parent_doc_id=".."), InvalidName, id="parent is not a doc id"),
         pytest.param(attrs.evolve(ROW, task_id="e-2"), LineageConflict, id="another task"),
         pytest.param(attrs.evolve(ROW, parent_doc_id="zz"), LineageConflict, id="another parent"),
         pytest.param(attrs.evolve(ROW, doc_id=""), InvalidName, id="not reserved"),
-        pytest.param(attrs.evolve(ROW, doc_id=".."), InvalidName, id="no doc id"),
-        pytest.param(attrs.evolve(ROW, doc_id="e2", task_id=" t"), InvalidName, id="no task id"),
-        pytest.param(attrs.evolve(ROW, doc_id="e2", doc_run_id=" r"), InvalidName, id="no run id"),
+        pytest.param(attrs.evolve(ROW, doc_id=".."), InvalidName, id="invalid doc id"),
+        pytest.param(attrs.evolve(ROW, doc_id="e2", task_id=" t"), InvalidName, id="invalid task id"),
+        pytest.param(attrs.evolve(ROW, doc_id="e2", doc_run_id=" r"), InvalidName, id="invalid run id"),
         pytest.param(DraftTask(task_id="t", doc_id="d9", parent_doc_id="a1"), InvalidDocument, id="parent of a draft"),
     ],
 )
-def test_ensure_refuses_a_wrong_row_before_it_pays(store: DocsStore, row: EssayTask, error: type[Exception]) -> None:
+def test_ensure_refuses_wrong_row_before_it_calls_the_model(
+    store: DocsStore, row: EssayTask, error: type[Exception]
+) -> None:
     store.write(draft())
     store.write(essay())
     with pytest.raises(error):
@@ -84,7 +86,7 @@ def test_ensure_refuses_a_wrong_row_before_it_pays(store: DocsStore, row: EssayT
     assert list(store.ids("draft")) == ["a1"]
 
 
-def test_ensure_does_not_hand_out_what_is_damaged(store: DocsStore) -> None:
+def test_ensure_refuses_damaged_document(store: DocsStore) -> None:
     row = DraftTask(task_id="t-1", doc_id="a1")
     store.write(draft())
     damage(store, "raw.txt", b"onc")
@@ -92,9 +94,9 @@ def test_ensure_does_not_hand_out_what_is_damaged(store: DocsStore) -> None:
         store.ensure(row, fail_if_called)
 
 
-def test_ensure_looks_twice_where_a_size_seems_wrong(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ensure_reads_again_if_a_size_differs(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write(draft())
-    monkeypatch.setattr(store.backend, "sizes", lambda *_: {"raw.txt": 99})  # another version at that moment
+    monkeypatch.setattr(store.backend, "sizes", lambda *_: {"raw.txt": 99})  # as of another version
     assert store.ensure(DraftTask(task_id="t-1", doc_id="a1"), fail_if_called).raw_text == "once"
 
 
@@ -103,7 +105,7 @@ def test_ensure_looks_twice_where_a_size_seems_wrong(store: DocsStore, monkeypat
     [{"stage": "draft", "parent_doc_id": None}, {"doc_id": "e2"}, {"task_id": "e-2"}, {"parent_doc_id": "a2"}],
     ids=["stage", "doc id", "task", "parent"],
 )
-def test_ensure_refuses_a_made_document_of_another_identity(store: DocsStore, change: dict[str, Any]) -> None:
+def test_ensure_refuses_result_of_another_identity(store: DocsStore, change: dict[str, Any]) -> None:
     store.write(draft())
     with pytest.raises(InvalidDocument, match=r"make\(\) returned .*; expected the row's"):
         store.ensure(ROW, lambda: attrs.evolve(essay(), **change))
@@ -111,13 +113,13 @@ def test_ensure_refuses_a_made_document_of_another_identity(store: DocsStore, ch
 
 
 @pytest.mark.parametrize("made", [None, "text"])
-def test_ensure_refuses_what_is_no_document(store: DocsStore, made: Any) -> None:
+def test_ensure_refuses_result_that_is_not_a_document(store: DocsStore, made: Any) -> None:
     store.write(draft())
     with pytest.raises(InvalidDocument, match=r"make\(\) returned \w+; expected a Document of task 'e-1'"):
         store.ensure(ROW, lambda: made)
 
 
-def test_what_make_raises_passes_and_nothing_is_written(store: DocsStore) -> None:
+def test_ensure_passes_exception_on_and_writes_nothing(store: DocsStore) -> None:
     store.write(draft())
 
     def make() -> Document:
@@ -128,7 +130,7 @@ def test_what_make_raises_passes_and_nothing_is_written(store: DocsStore) -> Non
     assert not store.exists("essay", "e1")
 
 
-def test_of_two_that_make_at_once_the_first_stays_and_both_are_handed_it(store: DocsStore) -> None:
+def test_slower_of_two_writers_gets_the_first_document(store: DocsStore) -> None:
     store.write(draft())
 
     def make() -> Document:
@@ -139,11 +141,11 @@ def test_of_two_that_make_at_once_the_first_stays_and_both_are_handed_it(store: 
     assert (stored.outcome, stored.raw_text) == ("kept", "the other was faster")
 
 
-def test_ensure_without_required_parents(store: DocsStore) -> None:
+def test_ensure_without_required_parent(store: DocsStore) -> None:
     assert store.ensure(ROW, essay, require_parent=False).outcome == "created"
 
 
-def test_many_threads_ensure_one_document(store: DocsStore) -> None:
+def test_threads_ensure_one_document(store: DocsStore) -> None:
     store.write(draft())
     with ThreadPoolExecutor(8) as pool:
         texts = list(pool.map(lambda n: store.ensure(ROW, lambda: essay(raw_text=f"{n}")).raw_text, range(40)))
@@ -153,7 +155,7 @@ def test_many_threads_ensure_one_document(store: DocsStore) -> None:
 # --- source_doc_id ---------------------------------------------------------------------------------------------
 
 
-def test_a_source_doc_id_gives_that_document_s_prompt(store: DocsStore) -> None:
+def test_source_prompt_returns_prompt_of_source(store: DocsStore) -> None:
     store.write(draft("a1", prompt_text="as it was sent\r\n"))
     store.write(draft("a2", "t-2"))
     row = DraftTask(task_id="t-3", doc_id="a3", source_doc_id="a1")
@@ -173,7 +175,7 @@ def test_a_source_doc_id_gives_that_document_s_prompt(store: DocsStore) -> None:
         store.source_prompt(attrs.evolve(row, source_doc_id=".."))
 
 
-def test_ensure_hands_out_an_older_document_if_it_says_whose_it_is(store: DocsStore) -> None:
+def test_ensure_returns_legacy_document_of_known_lineage(store: DocsStore) -> None:
     put_legacy(store, "essay", "e1", {"task_id": "e-1", "parent_doc_id": "a1"}, raw="old")
     assert store.ensure(ROW, fail_if_called).raw_text == "old"
     put_legacy(store, "essay", "e2", {"task_id": "e-1"}, raw="old")
@@ -189,7 +191,7 @@ def test_ensure_hands_out_an_older_document_if_it_says_whose_it_is(store: DocsSt
     assert store.ensure(DraftTask(task_id="t", doc_id="d1"), fail_if_called).outcome == "kept"
 
 
-def test_the_same_text_of_another_one_meanwhile_is_kept(store: DocsStore) -> None:
+def test_equal_document_of_another_writer_is_kept(store: DocsStore) -> None:
     row = DraftTask(task_id="t-1", doc_id="a1")
 
     def make() -> Document:

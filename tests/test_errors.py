@@ -68,7 +68,7 @@ def test_every_error_has_an_example() -> None:
     assert classes - {DocidError} == {type(example) for example in EXAMPLES}
 
 
-def test_a_subclass_without_facts_takes_a_text_and_pickles() -> None:
+def test_base_error_takes_a_text_and_pickles() -> None:
     assert str(DocidError("a text")) == "a text"
     assert str(pickle.loads(pickle.dumps(DocidError("a text")))) == "a text"
 
@@ -81,7 +81,7 @@ def test_wrong_facts_are_refused() -> None:
         name("task_id", "", wrong="x")
 
 
-def test_an_error_without_a_message_of_its_own_is_empty() -> None:
+def test_error_without_message_is_empty() -> None:
     class Short(DocidError):
         stage: str
 
@@ -89,7 +89,7 @@ def test_an_error_without_a_message_of_its_own_is_empty() -> None:
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
-def test_an_error_survives_pickling_and_copying_with_its_facts(error: DocidError) -> None:
+def test_pickled_or_copied_error_keeps_its_facts(error: DocidError) -> None:
     error.add_note("seen by worker 3")
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         again = pickle.loads(pickle.dumps(error, protocol))
@@ -101,24 +101,24 @@ def _fail() -> None:
     raise EXAMPLES[3]
 
 
-def test_an_error_crosses_a_process_pool() -> None:
+def test_error_crosses_a_process_pool() -> None:
     with ProcessPoolExecutor(1) as pool, pytest.raises(LineageConflict) as caught:
         pool.submit(_fail).result()
     assert caught.value.stored_task_id == "u"
 
 
-def test_a_conflict_names_both_lineages_the_path_and_what_to_do() -> None:
+def test_lineage_conflict_names_both_lineages_path_and_remedy() -> None:
     message = str(EXAMPLES[3])
     for fact in ("essay/a1", "docs/essay/a1", "task_id='u'", "parent_doc_id=None", "task_id='t'", "'p'", "salt"):
         assert fact in message
 
 
-def test_a_content_conflict_says_what_completes_or_replaces() -> None:
+def test_content_conflict_names_remedy() -> None:
     assert "if_exists='replace'" in str(EXAMPLES[4])
     assert "store.add_part('essay', 'a1', …) completes it" in str(EXAMPLES[5])
 
 
-def test_a_table_error_shows_ten_problems_and_the_count_of_all() -> None:
+def test_table_error_shows_ten_problems_and_the_total() -> None:
     message = str(EXAMPLES[-1])
     assert message.startswith("4000 problems:\n  t.csv row 0: wrong\n")
     assert message.endswith("\n  … and 3990 more")
@@ -137,23 +137,23 @@ def test_a_table_error_shows_ten_problems_and_the_count_of_all() -> None:
         pytest.param(Problem("t.csv", 1, "", "", "twice"), "t.csv row 1, column without a name: twice", id="no name"),
     ],
 )
-def test_a_problem_says_where_what_and_what_was_expected(problem: Problem, text: str) -> None:
+def test_problem_prints_place_value_and_expectation(problem: Problem, text: str) -> None:
     assert str(problem) == text
 
 
-def test_a_batch_error_shows_ten_failures_and_the_count_of_all() -> None:
+def test_write_many_error_shows_ten_failures_and_the_total() -> None:
     message = str(WriteManyError([None] * 300, {number: OSError(28, "No space left") for number in range(100, 300)}))
     assert message.startswith("200 of 300 documents were not written (the others are):\n  position 100: [Errno 28]")
     assert message.endswith("… and 190 more")
     assert message.count("\n") == 11
 
 
-def test_a_long_value_is_cut_in_the_middle() -> None:
+def test_quote_cuts_long_value_in_the_middle() -> None:
     text = quote("a" * 50 + "b" * 1000 + "c" * 50)
     assert text.startswith("'aaa")
     assert text.endswith("ccc' (1102 characters)")
     assert len(text) < 100
 
 
-def test_a_text_that_looks_like_its_normal_form_is_shown_escaped() -> None:
+def test_quote_escapes_text_that_is_not_nfc() -> None:
     assert (quote("caf\u00e9"), quote("cafe\u0301")) == ("'caf\u00e9'", r"'cafe\u0301'")

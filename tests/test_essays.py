@@ -1,4 +1,4 @@
-"""The main job, run as a user runs it."""
+"""The essays example, run as a program."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def store_of(data_root: Path) -> DocsStore:
     return DocsStore(data_root / "docs", durability="none")
 
 
-def everything(data_root: Path) -> dict[str, bytes]:
-    """Return every file below a directory, with its bytes and the time it was changed."""
+def read_files(data_root: Path) -> dict[str, bytes]:
+    """Return the bytes and the modification time of every stored file."""
     return {
         str(path.relative_to(data_root)): path.read_bytes() + str(path.stat().st_mtime_ns).encode()
         for path in (data_root / "docs").rglob("*")
@@ -58,7 +58,7 @@ def everything(data_root: Path) -> dict[str, bytes]:
     }
 
 
-def test_the_first_run_writes_all_and_the_second_nothing(tmp_path: Path) -> None:
+def test_first_run_writes_all_and_second_run_nothing(tmp_path: Path) -> None:
     first = run(tmp_path)
     assert "28 of 28 rows have their document and its parent" in first
     assert "28 documents written, 24 model calls" in first
@@ -75,14 +75,14 @@ def test_the_first_run_writes_all_and_the_second_nothing(tmp_path: Path) -> None
             if read.parent_doc_id:
                 parent = store.read(str(store.stages.parent_of(stage)), read.parent_doc_id)
                 assert (parent.parsed_text or "") in (read.prompt_text or read.raw_text)
-    before = everything(tmp_path)
+    before = read_files(tmp_path)
     second = run(tmp_path)
     assert "0 documents written, 0 model calls: every document existed" in second
     assert re.search(r"evaluation +16 +0 +16 +0 +0", second)
-    assert everything(tmp_path) == before
+    assert read_files(tmp_path) == before
 
 
-def test_ids_are_the_same_in_another_place(tmp_path: Path) -> None:
+def test_ids_are_the_same_in_another_directory(tmp_path: Path) -> None:
     for name in ("one", "two"):
         run(tmp_path / name)
     assert tables(tmp_path / "one") == tables(tmp_path / "two")
@@ -94,7 +94,7 @@ def tables(data_root: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (data_root / "2_tasks").iterdir()}
 
 
-def test_a_source_doc_id_sends_the_stored_prompt_again(tmp_path: Path) -> None:
+def test_source_doc_id_sends_stored_prompt_again(tmp_path: Path) -> None:
     run(tmp_path)
     path = tmp_path / "2_tasks" / "draft_generation_tasks.csv"
     rows = list(read_tasks(path, DraftTask))
@@ -115,7 +115,7 @@ def test_a_source_doc_id_sends_the_stored_prompt_again(tmp_path: Path) -> None:
     assert made.raw_text != source.raw_text
 
 
-def test_a_source_doc_id_that_is_not_there_is_an_error_before_any_model_call(tmp_path: Path) -> None:
+def test_missing_source_fails_before_any_model_call(tmp_path: Path) -> None:
     run(tmp_path)
     shutil.rmtree(tmp_path / "docs")
     path = tmp_path / "2_tasks" / "draft_generation_tasks.csv"
@@ -138,9 +138,7 @@ def test_a_source_doc_id_that_is_not_there_is_an_error_before_any_model_call(tmp
         ("doc_id", "", "draft_generation_tasks.csv row 2, column doc_id: missing"),
     ],
 )
-def test_a_row_that_cannot_be_run_is_an_error_before_any_model_call(
-    tmp_path: Path, column: str, value: str, message: str
-) -> None:
+def test_invalid_row_fails_before_any_model_call(tmp_path: Path, column: str, value: str, message: str) -> None:
     run(tmp_path)
     shutil.rmtree(tmp_path / "docs")
     path = tmp_path / "2_tasks" / "draft_generation_tasks.csv"
@@ -155,7 +153,7 @@ def test_a_row_that_cannot_be_run_is_an_error_before_any_model_call(
     assert not (tmp_path / "docs").exists()
 
 
-def test_a_reply_that_does_not_parse_is_kept_without_a_parsed_text(tmp_path: Path) -> None:
+def test_unparsable_reply_is_kept(tmp_path: Path) -> None:
     (tmp_path / "1.txt").write_text("No number at all.")
     output = run(tmp_path / "out", "--replies", str(tmp_path))
     assert re.search(r"evaluation +16 +16 +0 +16 +16\n", output)
@@ -163,7 +161,7 @@ def test_a_reply_that_does_not_parse_is_kept_without_a_parsed_text(tmp_path: Pat
         assert (document.raw_text, document.parsed_text) == ("No number at all.", None)
 
 
-def test_fresh_removes_only_what_the_program_wrote(tmp_path: Path) -> None:
+def test_fresh_removes_only_files_of_the_program(tmp_path: Path) -> None:
     raw = tmp_path / "1_raw"
     shutil.copytree(ROOT / "examples" / "essays" / "data" / "1_raw", raw)
     (tmp_path / "mine.txt").write_text("precious")
@@ -175,7 +173,7 @@ def test_fresh_removes_only_what_the_program_wrote(tmp_path: Path) -> None:
     assert len(list(store_of(tmp_path).ids("draft"))) == 4
 
 
-def test_wrong_input_is_one_line(tmp_path: Path) -> None:
+def test_wrong_input_prints_one_line(tmp_path: Path) -> None:
     assert "concepts_metadata.csv" in run(tmp_path / "out", "--raw-data", str(tmp_path), code=2)
     assert "expected recorded replies" in run(tmp_path / "out", "--replies", str(tmp_path), code=2)
 
@@ -184,7 +182,7 @@ def test_wrong_input_is_one_line(tmp_path: Path) -> None:
 
 
 class Endpoint(BaseHTTPRequestHandler):
-    """Stands in for the model behind a real HTTP server."""
+    """A fake model behind a real HTTP server."""
 
     requests: list[tuple[str, dict[str, Any]]]
     reply: bytes
@@ -217,9 +215,7 @@ def endpoint() -> Iterator[tuple[str, type[Endpoint]]]:
     server.server_close()
 
 
-def test_with_an_environment_variable_texts_come_from_an_endpoint(
-    tmp_path: Path, endpoint: tuple[str, type[Endpoint]]
-) -> None:
+def test_environment_variable_selects_endpoint(tmp_path: Path, endpoint: tuple[str, type[Endpoint]]) -> None:
     url, handler = endpoint
     handler.reply = SCORED
     output = run(tmp_path, ESSAYS_BASE_URL=url, ESSAYS_API_KEY="k3y")
@@ -237,17 +233,17 @@ def test_with_an_environment_variable_texts_come_from_an_endpoint(
     assert {document.parsed_text for document in store_of(tmp_path).documents("evaluation")} == {"4.0\n"}
 
 
-def test_a_run_that_was_killed_is_finished_by_the_next(tmp_path: Path, endpoint: tuple[str, type[Endpoint]]) -> None:
+def test_next_run_completes_killed_run(tmp_path: Path, endpoint: tuple[str, type[Endpoint]]) -> None:
     url, handler = endpoint
     handler.reply = SCORED
     answer = handler.do_POST
     evaluations = tmp_path / "docs" / "evaluation"
 
     def answer_and_kill(self: Endpoint) -> None:
-        there = len(os.listdir(evaluations)) if evaluations.is_dir() else 0
+        existing = len(os.listdir(evaluations)) if evaluations.is_dir() else 0
         answer(self)
-        if there > 3:  # while it writes this one: the next answer never comes
-            while process.poll() is None and len(os.listdir(evaluations)) == there:
+        if existing > 3:  # kill it while it writes this document
+            while process.poll() is None and len(os.listdir(evaluations)) == existing:
                 time.sleep(0.0005)
             process.kill()
 
@@ -257,13 +253,13 @@ def test_a_run_that_was_killed_is_finished_by_the_next(tmp_path: Path, endpoint:
     process = subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     assert process.wait() == -signal.SIGKILL
     store = store_of(tmp_path)
-    there = {stage: len([document.read(verify=True) for document in store.documents(stage)]) for stage in store.stages}
-    assert there["draft"] == 12
-    assert 4 <= there["evaluation"] < 48
+    stored = {stage: len([document.read(verify=True) for document in store.documents(stage)]) for stage in store.stages}
+    assert stored["draft"] == 12
+    assert 4 <= stored["evaluation"] < 48
     handler.do_POST = answer  # type: ignore[method-assign]
     output = run(tmp_path, "--combination-size", "1", ESSAYS_BASE_URL=url)
     assert "84 of 84 rows have their document and its parent" in output
-    assert f"{84 - sum(there.values())} documents written" in output
+    assert f"{84 - sum(stored.values())} documents written" in output
 
 
 @pytest.mark.parametrize(
@@ -275,7 +271,7 @@ def test_a_run_that_was_killed_is_finished_by_the_next(tmp_path: Path, endpoint:
         (200, b'{"choices": [{"message": {"content": null}}]}', "gave no text"),
     ],
 )
-def test_an_endpoint_that_does_not_answer_well_is_one_line_and_nothing_is_stored(
+def test_bad_reply_of_endpoint_prints_one_line_and_stores_nothing(
     tmp_path: Path, endpoint: tuple[str, type[Endpoint]], status: int, reply: bytes, message: str
 ) -> None:
     url, handler = endpoint
@@ -285,20 +281,20 @@ def test_an_endpoint_that_does_not_answer_well_is_one_line_and_nothing_is_stored
     assert list(store_of(tmp_path).ids("draft")) == []
 
 
-def test_what_needs_the_parsed_text_of_an_unparsed_parent_is_not_made_and_said(
+def test_child_of_unparsed_parent_is_reported_and_not_made(
     tmp_path: Path, endpoint: tuple[str, type[Endpoint]]
 ) -> None:
     url, handler = endpoint
     handler.reply = json.dumps({"choices": [{"message": {"content": "no idea"}}]}).encode()
     output = run(tmp_path, ESSAYS_BASE_URL=url, code=1)
-    assert re.search(r"draft +4 +4 +0 +4 +2\n", output)  # one of two templates is parsed
+    assert re.search(r"draft +4 +4 +0 +4 +2\n", output)  # one of two templates has a parser
     assert re.search(r"essay +8 +4 +0 +2 +0\n", output)
     assert re.search(r"not made: .*thread-v1__.*: its parent draft/\w+ has no parsed text", output)
     assert "16 of 28 rows" in output
     assert "is not written" in output
 
 
-def test_an_endpoint_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_unreachable_endpoint_prints_one_line(tmp_path: Path) -> None:
     assert "gave no reply" in run(tmp_path, ESSAYS_BASE_URL="http://127.0.0.1:9", code=2)
 
 
@@ -323,20 +319,20 @@ def test_an_endpoint_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         (PARSERS[""], "as it is\n", "as it is\n"),
     ],
 )
-def test_what_the_parsers_find(parser: Any, text: str, parsed: str | None) -> None:
+def test_parsers(parser: Any, text: str, parsed: str | None) -> None:
     assert parser(text) == parsed
 
 
 KNOWN_SCORES = {"004": "7.0\n", "035": "5.0\n", "076": "6.5\n", "022": "2.0\n", "163": "4.0\n"}
 
 
-def test_the_real_inputs_at_small_scale_give_the_known_scores(daydreaming: Path, tmp_path: Path) -> None:
+def test_real_inputs_give_known_scores(daydreaming: Path, tmp_path: Path) -> None:
     raw = tmp_path / "1_raw"
     shutil.copytree(daydreaming / "1_raw", raw, copy_function=shutil.copyfile)
     path = raw / "evaluation_templates.csv"
     path.chmod(0o644)
     lines = path.read_text("utf-8").splitlines()
-    # The templates whose replies are scored out of ten, instead of the two that are active.
+    # Activate only the templates whose replies have scores out of ten.
     path.write_text(
         "\n".join([lines[0], *(line.replace(",false,", ",true,") for line in lines if line.endswith(",complex"))])
     )
@@ -351,7 +347,7 @@ def test_the_real_inputs_at_small_scale_give_the_known_scores(daydreaming: Path,
     assert found == KNOWN_SCORES
 
 
-def test_all_templates_of_the_real_inputs_make_the_full_tables(daydreaming: Path, tmp_path: Path) -> None:
+def test_all_real_templates_give_full_tables(daydreaming: Path, tmp_path: Path) -> None:
     from examples.essays.inputs import Inputs  # noqa: PLC0415
     from examples.essays.tables import combinations, write_tables  # noqa: PLC0415
 

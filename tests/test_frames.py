@@ -182,7 +182,7 @@ def test_categories_count_as_text(frame: Any) -> None:
 
 
 @pytest.mark.parametrize("word", ["nan", "None", "NULL", " ", "", "a blank at an end "])
-def test_words_for_missing_are_no_task_ids(make: Make, word: str) -> None:
+def test_missing_values_are_not_task_ids(make: Make, word: str) -> None:
     with pytest.raises(TaskTableError) as error:
         reserve_frame(make({"draft_task_id": ["a", word]}), stage="draft")
     assert problems(error) == [(2, "draft_task_id")]
@@ -499,7 +499,7 @@ def test_messages_name_reserve_frame(make: Make) -> None:
     assert list(frame_to_tasks(reserve_frame(make(tasks), stage="draft"), DraftTask))
 
 
-# --- what a store holds --------------------------------------------------------------------------------------------
+# --- documents, scores, findings -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -577,23 +577,23 @@ def test_unreadable_documents_raise_or_are_skipped(local: DocsStore, library: An
 
 
 @pytest.mark.parametrize("of_text", [False, True])
-def test_documents_without_an_answer_are_not_skipped(monkeypatch: pytest.MonkeyPatch, of_text: bool) -> None:
+def test_unavailable_store_raises_despite_skip_unreadable(monkeypatch: pytest.MonkeyPatch, of_text: bool) -> None:
     store = DocsStore(MemoryBackend())
     for doc_id in ("d1", "d2"):
         store.write(Document(stage="draft", doc_id=doc_id, task_id=doc_id, raw_text="…"))
     load = MemoryBackend.load
 
-    def away(self: MemoryBackend, stage: str, doc_id: str, files: Any = ()) -> Any:
+    def fail_for_d1(self: MemoryBackend, stage: str, doc_id: str, files: Any = ()) -> Any:
         if doc_id == "d1" and (tuple(files) == ("raw.txt",) or not of_text):
             raise StoreUnavailable("read", "s3://bucket", "no answer", "try again")
         return load(self, stage, doc_id, files)
 
-    monkeypatch.setattr(MemoryBackend, "load", away)
+    monkeypatch.setattr(MemoryBackend, "load", fail_for_d1)
     with pytest.raises(StoreUnavailable):
         documents_to_frame(store, "draft", texts=["raw"], skip_unreadable=True)
 
 
-def test_stage_that_cannot_be_listed_raises(local: DocsStore) -> None:
+def test_unlistable_stage_raises(local: DocsStore) -> None:
     Path(local.path("draft", "d1")).parent.parent.mkdir()
     Path(local.path("draft", "d1")).parent.write_text("a file")
     with pytest.raises(OSError, match="cannot be listed"):
@@ -603,7 +603,7 @@ def test_stage_that_cannot_be_listed_raises(local: DocsStore) -> None:
 def test_unreadable_texts_raise_or_are_skipped(local: DocsStore, library: Any) -> None:
     for doc_id in ("d1", "d2"):
         local.write(Document(stage="draft", doc_id=doc_id, task_id=doc_id, raw_text="abc"))
-    Path(local.path("draft", "d1"), "raw.txt").write_bytes(b"\xff\xff\xff")  # as long as it was
+    Path(local.path("draft", "d1"), "raw.txt").write_bytes(b"\xff\xff\xff")  # of the same size
     with pytest.raises(UnreadableDocument, match="not UTF-8"):
         documents_to_frame(local, "draft", texts=["raw"], backend=library)
     frame = documents_to_frame(local, "draft", texts=["raw"], skip_unreadable=True, backend=library)
@@ -628,12 +628,12 @@ def test_odd_legacy_records_fit_into_a_frame(local: DocsStore, library: Any) -> 
 
 
 def test_scores_become_a_frame(store: DocsStore, library: Any) -> None:
-    put: dict[str, Any] = {"raw_text": "…"}
-    store.write(Document(stage="draft", doc_id="d1", task_id="t", **put))
-    store.write(Document(stage="essay", doc_id="e1", task_id="t__x", parent_doc_id="d1", **put))
+    text: dict[str, Any] = {"raw_text": "…"}
+    store.write(Document(stage="draft", doc_id="d1", task_id="t", **text))
+    store.write(Document(stage="essay", doc_id="e1", task_id="t__x", parent_doc_id="d1", **text))
     for number, parsed in enumerate(["7.5", "good"]):
-        judged: dict[str, Any] = {"task_id": f"v-{number}", "parent_doc_id": "e1", "parsed_text": parsed, **put}
-        store.write(Document(stage="evaluation", doc_id=f"v{number}", **judged))
+        evaluation: dict[str, Any] = {"task_id": f"v-{number}", "parent_doc_id": "e1", "parsed_text": parsed, **text}
+        store.write(Document(stage="evaluation", doc_id=f"v{number}", **evaluation))
     frame = scores_to_frame(scores(store), backend=library)
     assert column(frame, "score") == [7.5, None]
     assert column(frame, "error") == [None, "parsed text is not a number: 'good'"]

@@ -44,7 +44,7 @@ arguments = st.tuples(stages, texts, st.none() | texts, st.none() | texts)
 
 
 def payload_of(stage: str, task_id: str, run_id: str | None, salt: str | None) -> bytes:
-    """Return what is hashed for an id, as it reaches the hash."""
+    """Return the bytes that an id is the hash of."""
     seen: list[bytes] = []
 
     def sha256(data: bytes) -> Any:
@@ -57,7 +57,7 @@ def payload_of(stage: str, task_id: str, run_id: str | None, salt: str | None) -
     return payload
 
 
-# How many vectors each release had, and the SHA-256 of their JSON: they are only added to. A release adds a line.
+# Per release: the number of vectors and the SHA-256 of their JSON. Vectors are only added; a release adds a line.
 HISTORY = {
     "0.1.0": (
         *(20, "d8503d2ae6f7d9a3b6a27d7346569bf9b305614ad4b676db068373bec61fee23"),
@@ -67,7 +67,7 @@ HISTORY = {
 
 
 @pytest.mark.parametrize("release", HISTORY)
-def test_the_vectors_of_a_release_stay_as_they_were(release: str) -> None:
+def test_vectors_of_a_release_never_change(release: str) -> None:
     valid, valid_hash, invalid, invalid_hash = HISTORY[release]
     for vectors, count, expected in ((VALID, valid, valid_hash), (INVALID, invalid, invalid_hash)):
         assert len(vectors) >= count
@@ -76,7 +76,7 @@ def test_the_vectors_of_a_release_stay_as_they_were(release: str) -> None:
 
 
 @pytest.mark.parametrize("vector", VALID, ids=lambda vector: vector["name"])
-def test_every_vector_gives_its_payload_hash_and_id(vector: dict[str, Any]) -> None:
+def test_vector_gives_its_payload_hash_and_id(vector: dict[str, Any]) -> None:
     row = (vector["stage"], vector["task_id"], vector["run_id"], vector["salt"])
     payload = payload_of(*row)
     assert payload.decode() == vector["payload"]
@@ -87,7 +87,7 @@ def test_every_vector_gives_its_payload_hash_and_id(vector: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("vector", INVALID, ids=lambda vector: vector["name"])
-def test_every_invalid_vector_is_refused_by_the_argument_s_name(vector: dict[str, Any]) -> None:
+def test_invalid_vector_is_refused_by_argument_name(vector: dict[str, Any]) -> None:
     argument = vector["name"].split()[0].replace("task", "task_id").replace("run", "run_id")
     row = [vector["stage"], vector["task_id"], vector["run_id"], vector["salt"]]
     kind = ValueError if isinstance(row[["stage", "task_id", "run_id", "salt"].index(argument)], str) else TypeError
@@ -98,7 +98,7 @@ def test_every_invalid_vector_is_refused_by_the_argument_s_name(vector: dict[str
 
 
 @given(arguments)
-def test_equal_arguments_give_equal_ids_of_the_promised_form(row: tuple[str, str, str | None, str | None]) -> None:
+def test_equal_arguments_give_equal_well_formed_ids(row: tuple[str, str, str | None, str | None]) -> None:
     doc_id = reserve_doc_id(*row)
     assert re.fullmatch(r"[a-z][a-z0-9]{15}", doc_id)
     assert is_doc_id(doc_id)
@@ -110,7 +110,7 @@ def test_equal_arguments_give_equal_ids_of_the_promised_form(row: tuple[str, str
 @example(("draft", "a", "b", None), ("draft", "a", None, "b"))
 @example(("draft", 'a","b', None, None), ("draft", "a", "b", None))
 @example(("draft", "null", None, None), ("draft", "a", "null", None))
-def test_different_arguments_share_neither_payload_nor_id(
+def test_different_arguments_give_different_payloads_and_ids(
     one: tuple[str, str, str | None, str | None], other: tuple[str, str, str | None, str | None]
 ) -> None:
     assume(one != other)
@@ -119,13 +119,12 @@ def test_different_arguments_share_neither_payload_nor_id(
 
 
 @given(arguments)
-def test_a_payload_gives_its_arguments_back(row: tuple[str, str, str | None, str | None]) -> None:
-    """Injective for a reason: the framing can be undone."""
+def test_payload_decodes_to_its_arguments(row: tuple[str, str, str | None, str | None]) -> None:
     assert json.loads(payload_of(*row)) == ["docid/1", *row]
 
 
 @given(arguments)
-def test_the_payload_is_what_the_standard_library_s_json_writes(
+def test_payload_equals_json_of_standard_library(
     row: tuple[str, str, str | None, str | None],
 ) -> None:
     plain = json.dumps(["docid/1", *row], ensure_ascii=False, separators=(",", ":"))
@@ -133,7 +132,7 @@ def test_the_payload_is_what_the_standard_library_s_json_writes(
 
 
 @given(st.text() | st.text(st.characters(categories=["Cc", "Cs", "Zs", "Mn", "L"]), max_size=4))
-def test_a_text_is_refused_or_has_an_id_and_by_the_rules_of_the_scheme(text: str) -> None:
+def test_scheme_decides_which_texts_have_ids(text: str) -> None:
     right = (
         text != ""
         and text.strip(BLANKS) == text
@@ -149,7 +148,7 @@ def test_a_text_is_refused_or_has_an_id_and_by_the_rules_of_the_scheme(text: str
 
 
 @pytest.mark.parametrize("blank", [*BLANKS], ids=lambda blank: f"U+{ord(blank):04X}")
-def test_every_blank_of_the_scheme_is_refused_at_either_end_and_kept_inside(blank: str) -> None:
+def test_blank_is_refused_at_both_ends_and_kept_inside(blank: str) -> None:
     for text in (f"{blank}t", f"t{blank}"):
         with pytest.raises(InvalidName, match="white space at an end"):
             reserve_doc_id("draft", text)
@@ -157,7 +156,7 @@ def test_every_blank_of_the_scheme_is_refused_at_either_end_and_kept_inside(blan
     assert reserve_doc_id("draft", inside)
 
 
-def test_ids_are_the_same_in_another_process_whatever_its_hash_seed() -> None:
+def test_ids_do_not_depend_on_hash_seed() -> None:
     task_id = 'ä|"\\ b'
     code = f"import docid; print(docid.reserve_doc_id('draft', {task_id!a}, 'r', 's'))"
     ids = {
@@ -174,34 +173,34 @@ def test_ids_are_the_same_in_another_process_whatever_its_hash_seed() -> None:
 
 
 @given(st.lists(texts, unique=True, max_size=20), st.none() | texts, st.none() | texts)
-def test_many_ids_are_those_of_one_by_one(names: list[str], run_id: str | None, salt: str | None) -> None:
+def test_reserve_doc_ids_equals_reserve_doc_id(names: list[str], run_id: str | None, salt: str | None) -> None:
     one_by_one = [reserve_doc_id("draft", name, run_id, salt) for name in names]
     assert reserve_doc_ids("draft", iter(names), run_id=run_id, salt=salt) == one_by_one
 
 
-def test_two_equal_task_ids_are_refused_by_their_positions() -> None:
+def test_duplicate_task_ids_are_named_by_position() -> None:
     with pytest.raises(DuplicateTaskId, match=r"positions 1 and 3 \(counted from 0\): 'b'") as caught:
         reserve_doc_ids("draft", ["a", "b", "c", "b", "a"])
     assert (caught.value.task_id, caught.value.positions) == ("b", (1, 3))
     assert isinstance(caught.value, ValueError)
 
 
-def test_a_wrong_task_id_among_many_is_named_by_its_position() -> None:
+def test_invalid_task_id_is_named_by_position() -> None:
     with pytest.raises(InvalidName, match=r"^task_ids\[2\]: empty"):
         reserve_doc_ids("draft", ["a", "b", ""])
 
 
-def test_a_text_that_is_not_in_nfc_is_told_from_the_one_that_is() -> None:
+def test_text_that_is_not_nfc_is_shown_escaped() -> None:
     with pytest.raises(InvalidName, match=r"^task_id: not in NFC: 'cafe\\u0301'; expected .*, or its table, saved in"):
         reserve_doc_id("draft", "cafe\u0301")
 
 
-def test_one_text_where_many_task_ids_are_expected_is_refused() -> None:
+def test_str_instead_of_task_ids_is_refused() -> None:
     with pytest.raises(TypeError, match=r"task_ids: expected an iterable of task ids, got the str 'abc'"):
         reserve_doc_ids("draft", "abc")
 
 
-def test_no_task_ids_have_no_doc_ids() -> None:
+def test_no_task_ids_give_no_doc_ids() -> None:
     assert reserve_doc_ids("draft", []) == []
 
 
@@ -222,7 +221,7 @@ def test_no_task_ids_have_no_doc_ids() -> None:
         pytest.param("a.b", False, id="dot"),
         pytest.param("a/b", False, id="slash"),
         pytest.param("a\\b", False, id="backslash"),
-        pytest.param("a\n", False, id="newline behind"),
+        pytest.param("a\n", False, id="newline at the end"),
         pytest.param("a\x00", False, id="NUL"),
         pytest.param("ä", False, id="letter beyond ASCII"),
         pytest.param("１", False, id="digit beyond ASCII"),
@@ -230,14 +229,14 @@ def test_no_task_ids_have_no_doc_ids() -> None:
         pytest.param(7, False, id="number"),
         pytest.param(b"a", False, id="bytes"),
         *(pytest.param(name, False, id=f"device {name}") for name in DEVICES),
-        pytest.param("com10", True, id="no device"),
+        pytest.param("com10", True, id="not a device"),
     ],
 )
-def test_what_may_name_a_document(text: object, expected: bool) -> None:
+def test_is_doc_id(text: object, expected: bool) -> None:
     assert is_doc_id(text) is expected
 
 
-def test_a_doc_id_that_is_none_is_refused_with_what_would_be_right() -> None:
+def test_check_doc_id_says_what_is_expected() -> None:
     with pytest.raises(InvalidName, match=r"parent_doc_id: not a doc id: '\.\.'; expected 1 to 64 of a-z"):
         check_doc_id("..", "parent_doc_id")
     with pytest.raises(TypeError, match="doc_id: expected a str, got int"):
@@ -245,19 +244,19 @@ def test_a_doc_id_that_is_none_is_refused_with_what_would_be_right() -> None:
 
 
 class Name(str, Enum):
-    """As people used to write a StrEnum: it equals its text and prints as another."""
+    """A StrEnum of the old style, which equals its value and prints as something else."""
 
     STAGE = "draft"
     TASK = "t-1"
 
 
-def test_a_name_that_prints_as_another_text_is_taken_for_what_it_equals() -> None:
+def test_str_enum_counts_as_its_value() -> None:
     assert reserve_doc_id(Name.STAGE, Name.TASK, Name.TASK) == reserve_doc_id("draft", "t-1", "t-1")
     assert reserve_doc_ids(Name.STAGE, [Name.TASK]) == reserve_doc_ids("draft", ["t-1"])
     assert type(check_doc_id(Name.TASK)) is str
 
 
-def test_the_collision_probability_is_the_birthday_bound_at_82_bits() -> None:
+def test_collision_probability_is_the_birthday_bound() -> None:
     assert [f"{collision_probability(10**power):.0e}" for power in (6, 9, 12)] == ["9e-14", "9e-08", "9e-02"]
     assert collision_probability(0) == collision_probability(1) == 0.0
     assert isclose(collision_probability(2), 2**-82.2, rel_tol=0.05)
@@ -266,8 +265,8 @@ def test_the_collision_probability_is_the_birthday_bound_at_82_bits() -> None:
         collision_probability(-1)
 
 
-def test_characters_are_as_even_as_the_scheme_says() -> None:
-    """Chi-square of each position over a fixed sample; the bounds are the 0.1 % quantiles of 25 and 35 degrees."""
+def test_characters_have_the_documented_distribution() -> None:
+    """Chi-square per position over a fixed sample; the bounds are the 0.1 % quantiles for 25 and 35 degrees of freedom."""
     ids = reserve_doc_ids("draft", [f"task {number}" for number in range(20_000)])
     assert len(set(ids)) == len(ids)
     alphabets = ["abcdefghijklmnopqrstuvwxyz", *["0123456789abcdefghijklmnopqrstuvwxyz"] * 15]
@@ -285,8 +284,8 @@ def test_characters_are_as_even_as_the_scheme_says() -> None:
         assert statistic < (52.6 if position == 0 else 66.6), (position, statistic)
 
 
-def test_neighbouring_positions_do_not_follow_each_other() -> None:
-    """Pairs of characters, over the same sample: 1,295 degrees of freedom, 0.1 % quantile about 1,457."""
+def test_neighbouring_characters_are_independent() -> None:
+    """Chi-square of character pairs over a fixed sample: 1,295 degrees of freedom, 0.1 % quantile about 1,457."""
     ids = reserve_doc_ids("draft", [f"task {number}" for number in range(60_000)])
     alphabet = "0123456789abcdefghijklmnopqrstuvwxyz"
     weight = {c: sum(byte % 36 == place for byte in range(256)) / 256 for place, c in enumerate(alphabet)}

@@ -1,4 +1,4 @@
-"""The id scheme in another language: the JavaScript of `docs/ids.md`, run by Node.js as it stands."""
+"""The id scheme in JavaScript: Node.js runs the code of `docs/ids.md`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "ids.md"
 VECTORS = ROOT / "tests" / "vectors"
 
-Row = list[Any]  # stage, task id, run id, salt; as they stand, whatever their types
+Row = list[Any]  # stage, task id, run id, salt, each of any type
 
-# Answers each row of its standard input with an id, or with null where the row is refused.
+# Reads rows from standard input; writes the id of each row, or null if the row is refused.
 DRIVER = """
 import { readFileSync } from "node:fs";
 import { reserveDocId } from "./docid.mjs";
@@ -42,27 +42,27 @@ process.stdout.write(JSON.stringify(ids));
 """
 
 BLANKS = "\u0020\u00a0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(map(chr, range(0x2000, 0x200B)))
-# What encoders of JSON treat differently, and what only some texts may hold.
+# Characters that JSON encoders treat differently, or that the scheme allows only in some places.
 ODD: list[str] = [
     *"\"\\/<>&'`$|,[]{}",
     *"\u00ad\u200b\u200d\u200e\u2060\ufffd\ufffe\uffff\ue000\U0010ffff\U000e0001",
     *BLANKS,
-    *"\u0301\u0323\u0338\u1100\u1161\u11a8\u212b\uac00\ufb01",  # what NFC puts together, in an order, or takes apart
+    *"\u0301\u0323\u0338\u1100\u1161\u11a8\u212b\uac00\ufb01",  # NFC composes, reorders or decomposes these
 ]
 REFUSED = [*"\x00\t\n\r\x1b\x7f\x80\x85\x9f", "\ud800", "\udfff"]
 RANGES = [(0x20, 0x7F), (0xA1, 0x250), (0x250, 0x2000), (0x2000, 0x2C00), (0x2C00, 0xD800), (0xE000, 0x11000)]
 RANGES += [(0x11000, 0x20000), (0x20000, 0x30000)]
 
 
-def javascript(directory: Path, rows: list[Row]) -> list[str | None]:
-    """Return what the page's module makes of each row, all in one process."""
+def run_javascript(directory: Path, rows: list[Row]) -> list[str | None]:
+    """Return the id of each row from the page's module, or None if it refuses the row."""
     [code] = re.findall(r"^```js\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     (directory / "docid.mjs").write_text(code, "utf-8")
     (directory / "driver.mjs").write_text(DRIVER, "utf-8")
     done = subprocess.run(
         [str(NODE), "driver.mjs"],
         cwd=directory,
-        # In ASCII: a lone surrogate goes through as an escape.
+        # ASCII, because a lone surrogate must be an escape.
         input=json.dumps(rows).encode("ascii"),
         capture_output=True,
         timeout=120,
@@ -74,15 +74,18 @@ def javascript(directory: Path, rows: list[Row]) -> list[str | None]:
     return ids
 
 
-def python(row: Row) -> str | None:
+def run_python(row: Row) -> str | None:
     try:
         return reserve_doc_id(*row)
     except (InvalidName, TypeError):
         return None
 
 
-def character(source: random.Random) -> str:
-    """Return any character, odd ones often; a code point that this Python knows, as a later Unicode may order others."""
+def draw_character(source: random.Random) -> str:
+    """Return a random character, often an odd one.
+
+    Code points that this Python does not know are left out: a later Unicode may normalise them.
+    """
     if source.random() < 0.3:
         return source.choice(ODD)
     low, high = source.choice(RANGES)
@@ -91,55 +94,59 @@ def character(source: random.Random) -> str:
     return found
 
 
-def text(source: random.Random) -> str:
-    """Return a text that the scheme admits."""
+def draw_text(source: random.Random) -> str:
+    """Return a random text that the scheme accepts."""
     while True:
-        drawn = "".join(character(source) for _ in range(source.choice([1, 2, 5, 20, 200])))
-        # NFC once more: what is left behind a blank may have another form.
+        drawn = "".join(draw_character(source) for _ in range(source.choice([1, 2, 5, 20, 200])))
+        # Normalise again, because removing a blank can leave a text that is not NFC.
         if found := unicodedata.normalize("NFC", unicodedata.normalize("NFC", drawn).strip(BLANKS)).strip(BLANKS):
             return re.sub("[\x00-\x1f\x7f-\x9f]", "_", found)
 
 
-def stage(source: random.Random) -> str:
+def draw_stage(source: random.Random) -> str:
     letters = "abcdefghijklmnopqrstuvwxyz"
     rest = "".join(source.choice(letters + "0123456789_-") for _ in range(source.choice([4, 10, 63])))
     return source.choice(["draft", "essay", "evaluation", source.choice(letters) + rest])
 
 
-def random_row(source: random.Random) -> Row:
-    return [stage(source), text(source), *(text(source) if source.random() < 0.5 else None for _ in range(2))]
+def draw_row(source: random.Random) -> Row:
+    return [
+        draw_stage(source),
+        draw_text(source),
+        *(draw_text(source) if source.random() < 0.5 else None for _ in range(2)),
+    ]
 
 
 def test_javascript_gives_the_id_of_every_vector(tmp_path: Path) -> None:
     vectors = json.loads((VECTORS / "ids-valid.json").read_text("utf-8"))["vectors"]
     rows = [[vector["stage"], vector["task_id"], vector["run_id"], vector["salt"]] for vector in vectors]
-    assert javascript(tmp_path, rows) == [vector["doc_id"] for vector in vectors]
+    assert run_javascript(tmp_path, rows) == [vector["doc_id"] for vector in vectors]
 
 
 def test_javascript_refuses_every_invalid_vector(tmp_path: Path) -> None:
     vectors = json.loads((VECTORS / "ids-invalid.json").read_text("utf-8"))["must_be_refused"]
     rows = [[vector["stage"], vector["task_id"], vector["run_id"], vector["salt"]] for vector in vectors]
-    assert javascript(tmp_path, rows) == [None] * len(vectors)
+    assert run_javascript(tmp_path, rows) == [None] * len(vectors)
 
 
-def test_javascript_gives_the_ids_of_ten_thousand_random_rows(tmp_path: Path) -> None:
+def test_javascript_gives_the_ids_of_random_rows(tmp_path: Path) -> None:
     source = random.Random("docid/1")
-    rows = [random_row(source) for _ in range(10_000)]
-    # reserve_doc_id itself: a row that it refused would end the test.
-    assert javascript(tmp_path, rows) == [reserve_doc_id(*row) for row in rows]
+    rows = [draw_row(source) for _ in range(10_000)]
+    # reserve_doc_id raises, and the test fails, if a row is invalid.
+    assert run_javascript(tmp_path, rows) == [reserve_doc_id(*row) for row in rows]
 
 
 def test_javascript_refuses_what_python_refuses(tmp_path: Path) -> None:
-    """Of rows with one text that may be wrong: a character that is refused, a blank at an end, another form than NFC."""
+    """One text of each row may be invalid: a refused character, a blank at an end, or not NFC."""
     source = random.Random("refused")
     rows = []
     for _ in range(3_000):
-        row = random_row(source)
-        drawn = [character(source) for _ in range(source.choice([1, 2, 5]))]
+        row = draw_row(source)
+        drawn = [draw_character(source) for _ in range(source.choice([1, 2, 5]))]
         if source.random() < 0.3:
             drawn.insert(source.randrange(len(drawn) + 1), source.choice(REFUSED))
         row[source.choice([1, 2, 3])] = "".join(drawn)
         rows.append(row)
-    expected = [python(row) for row in rows]
+    expected = [run_python(row) for row in rows]
     assert 500 < expected.count(None) < 2_500
-    assert javascript(tmp_path, rows) == expected
+    assert run_javascript(tmp_path, rows) == expected

@@ -1,4 +1,4 @@
-"""Ancestors and descendants: what the records say, from one pass."""
+"""Ancestors and descendants, read from the records in one pass."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def put(store: DocsStore, stage: str, doc_id: str, parent: str | None = None, ta
     store.write(document, require_parent=False)
 
 
-def filled(store: DocsStore) -> DocsStore:
+def fill(store: DocsStore) -> DocsStore:
     put(store, "draft", "d1")
     put(store, "draft", "d2")
     for number, parent in enumerate(("d1", "d1", "d2")):
@@ -36,8 +36,8 @@ def ids(relatives: tuple[Relative, ...]) -> list[str]:
     return [each.name for each in relatives]
 
 
-def test_of_the_first_stage_all_descendants_are_found(store: DocsStore) -> None:
-    found = filled(store).lineage("draft", "d1")
+def test_first_stage_has_all_descendants(store: DocsStore) -> None:
+    found = fill(store).lineage("draft", "d1")
     assert found.ancestors == ()
     assert ids(found.descendants) == [
         *("essay/e0", "essay/e1"),
@@ -48,8 +48,8 @@ def test_of_the_first_stage_all_descendants_are_found(store: DocsStore) -> None:
     assert repr(found) == "<Lineage of draft/d1: 0 ancestors, 6 descendants>"
 
 
-def test_of_the_last_stage_the_ancestors_are_found_and_no_pass_is_made(store: DocsStore) -> None:
-    found = filled(store).lineage("evaluation", "v2a")
+def test_last_stage_has_all_ancestors(store: DocsStore) -> None:
+    found = fill(store).lineage("evaluation", "v2a")
     assert ids(found.ancestors) == ["essay/e2", "draft/d2"]
     assert found.root.name == "draft/d2"
     assert str(found).splitlines() == [
@@ -59,8 +59,8 @@ def test_of_the_last_stage_the_ancestors_are_found_and_no_pass_is_made(store: Do
     ]
 
 
-def test_in_the_middle_both_are_found_and_siblings_are_not(store: DocsStore) -> None:
-    found = filled(store).lineage("essay", "e0")
+def test_middle_stage_has_relatives_but_no_siblings(store: DocsStore) -> None:
+    found = fill(store).lineage("essay", "e0")
     assert str(found).splitlines() == [
         "draft/d1  t-d1",
         "└── essay/e0  t-e0  <",
@@ -69,14 +69,14 @@ def test_in_the_middle_both_are_found_and_siblings_are_not(store: DocsStore) -> 
     ]
 
 
-def test_descendants_need_not_be_looked_for(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    filled(local)
+def test_lineage_without_descendants_lists_no_stage(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(local)
     monkeypatch.setattr(LocalBackend, "ids", lambda *_: pytest.fail("a stage was listed"))
     found = local.lineage("essay", "e0", descendants=False)
     assert (ids(found.ancestors), found.descendants) == (["draft/d1"], ())
 
 
-def test_a_name_that_stands_in_two_stages_is_two_documents(store: DocsStore) -> None:
+def test_same_doc_id_in_two_stages_is_two_documents(store: DocsStore) -> None:
     put(store, "draft", "same")
     put(store, "essay", "same", "same")
     put(store, "evaluation", "same", "same")
@@ -104,7 +104,7 @@ def test_stages_may_branch() -> None:
     ]
 
 
-def test_an_ancestor_that_is_gone_is_named(store: DocsStore) -> None:
+def test_missing_ancestor_is_named(store: DocsStore) -> None:
     put(store, "essay", "e1", "gone")
     put(store, "evaluation", "v1", "e1")
     assert str(store.lineage("evaluation", "v1")).splitlines() == [
@@ -114,8 +114,8 @@ def test_an_ancestor_that_is_gone_is_named(store: DocsStore) -> None:
     ]
 
 
-def test_what_is_not_there_is_an_error_that_says_where_it_is(store: DocsStore) -> None:
-    filled(store)
+def test_missing_document_raises_and_names_its_stage(store: DocsStore) -> None:
+    fill(store)
     with pytest.raises(DocumentNotFound, match=r"essay"):
         store.lineage("draft", "e1")
     with pytest.raises(InvalidName):
@@ -124,8 +124,8 @@ def test_what_is_not_there_is_an_error_that_says_where_it_is(store: DocsStore) -
         store.lineage("chapter", "e1")
 
 
-def test_damaged_records_are_findings_and_do_not_end_it(local: DocsStore) -> None:
-    filled(local)
+def test_damaged_records_are_findings(local: DocsStore) -> None:
+    fill(local)
     Path(local.path("essay", "e0"), "metadata.json").write_text("{")
     Path(local.path("evaluation", "empty")).mkdir()
     Path(local.path("evaluation", "begun")).mkdir()
@@ -133,27 +133,27 @@ def test_damaged_records_are_findings_and_do_not_end_it(local: DocsStore) -> Non
     found = local.lineage("draft", "d1")
     assert ids(found.descendants) == ["essay/e1", "evaluation/v1a", "evaluation/v1b"]
     assert [(each.code, each.doc_id) for each in found.findings] == [("unreadable-record", "e0")]
-    of_damaged = local.lineage("evaluation", "v0a")
-    assert of_damaged.ancestors[0].problem.startswith("metadata.json: not JSON")
-    assert len(of_damaged.ancestors) == 1
+    child = local.lineage("evaluation", "v0a")
+    assert child.ancestors[0].problem.startswith("metadata.json: not JSON")
+    assert len(child.ancestors) == 1
     with pytest.raises(UnreadableDocument):
         local.lineage("essay", "e0")
-    # The same id asked of another stage: what is unreadable is no hint.
+    # The error does not name stages where a document with this id is unreadable.
     Path(local.path("draft", "v0a")).symlink_to(local.path("draft", "d1"))
     with pytest.raises(DocumentNotFound):
         local.lineage("essay", "v0a")
 
 
-def test_what_the_system_does_not_let_be_read_is_a_finding(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    filled(local)
+def test_permission_error_is_a_finding(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(local)
     load = LocalBackend.load
 
-    def refused(self: LocalBackend, stage: str, doc_id: str, parts: object = ()) -> object:
+    def refuse(self: LocalBackend, stage: str, doc_id: str, parts: object = ()) -> object:
         if doc_id in {"e0", "gone"}:
             raise PermissionError(13, "Permission denied")
         return load(self, stage, doc_id)
 
-    monkeypatch.setattr(LocalBackend, "load", refused)
+    monkeypatch.setattr(LocalBackend, "load", refuse)
     found = local.lineage("draft", "d1")
     assert [(each.code, each.doc_id, each.hint) for each in found.findings] == [
         ("unreadable-record", "e0", "see to it that it can be read")
@@ -161,30 +161,30 @@ def test_what_the_system_does_not_let_be_read_is_a_finding(local: DocsStore, mon
     assert "Permission denied" in local.lineage("evaluation", "v0a").ancestors[0].problem
 
 
-def test_a_store_that_does_not_answer_is_an_error(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    filled(local)
+def test_unavailable_store_raises(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(local)
     load = LocalBackend.load
 
-    def away(self: LocalBackend, stage: str, doc_id: str, parts: object = ()) -> object:
+    def fail_for_essays(self: LocalBackend, stage: str, doc_id: str, parts: object = ()) -> object:
         if stage == "essay":
             raise StoreUnavailable("reading", "s3://bucket", "no answer", "try again")
         return load(self, stage, doc_id)
 
-    monkeypatch.setattr(LocalBackend, "load", away)
+    monkeypatch.setattr(LocalBackend, "load", fail_for_essays)
     with pytest.raises(StoreUnavailable):
         local.lineage("draft", "d1")
     with pytest.raises(StoreUnavailable):
         local.lineage("evaluation", "v0a")
 
 
-def test_a_stage_that_cannot_be_listed_is_a_finding(local: DocsStore) -> None:
+def test_unlistable_stage_is_a_finding(local: DocsStore) -> None:
     put(local, "draft", "d1")
     Path(local.path("essay", "x")).parent.write_text("a file where a stage should be")
     found = local.lineage("draft", "d1")
     assert [(each.code, each.stage) for each in found.findings] == [("unreadable-record", "essay")]
 
 
-def test_older_records_are_followed_as_far_as_they_say(local: DocsStore) -> None:
+def test_legacy_records_are_followed(local: DocsStore) -> None:
     for stage, doc_id, record in (
         ("draft", "d1", {"task_id": "t-1"}),
         ("essay", "e1", {"task_id": "t-1__x", "parent_doc_id": "d1"}),
@@ -206,7 +206,7 @@ def test_older_records_are_followed_as_far_as_they_say(local: DocsStore) -> None
 HOSTILE = 'x"];end<script>#34;\u202e`[]{}()&'
 
 
-def test_hostile_names_are_harmless_in_the_tree_and_in_mermaid(store: DocsStore) -> None:
+def test_tree_and_mermaid_escape_hostile_names(store: DocsStore) -> None:
     put(store, "draft", "d1", task_id=HOSTILE)
     put(store, "essay", "e1", "d1")
     found = store.lineage("draft", "d1")
@@ -219,28 +219,28 @@ def test_hostile_names_are_harmless_in_the_tree_and_in_mermaid(store: DocsStore)
     assert re.fullmatch(r"(?:[\w ./-]|#[0-9]+;|<br>)*", label[1])
 
 
-def test_it_is_json(store: DocsStore) -> None:
-    told = json.loads(json.dumps(filled(store).lineage("essay", "e2").to_dict()))
-    assert list(told["document"].values()) == ["essay", "e2", "t-e2", "d2", ""]
-    assert [each["doc_id"] for each in told["ancestors"]] == ["d2"]
-    assert [each["doc_id"] for each in told["descendants"]] == ["v2a", "v2b"]
-    assert told["findings"] == []
+def test_lineage_converts_to_json(store: DocsStore) -> None:
+    result = json.loads(json.dumps(fill(store).lineage("essay", "e2").to_dict()))
+    assert list(result["document"].values()) == ["essay", "e2", "t-e2", "d2", ""]
+    assert [each["doc_id"] for each in result["ancestors"]] == ["d2"]
+    assert [each["doc_id"] for each in result["descendants"]] == ["v2a", "v2b"]
+    assert result["findings"] == []
 
 
 @given(st.lists(st.integers(min_value=0, max_value=30), max_size=40), st.data())
-def test_a_document_is_a_descendant_of_each_of_its_ancestors(choices: list[int], data: st.DataObject) -> None:
+def test_document_is_a_descendant_of_each_ancestor(choices: list[int], data: st.DataObject) -> None:
     stages = Stages.chain("a", "b", "c")
     store = DocsStore(MemoryBackend(), stages=stages)
-    there: dict[str, list[str]] = {"a": ["r"], "b": [], "c": []}
+    stored: dict[str, list[str]] = {"a": ["r"], "b": [], "c": []}
     put(store, "a", "r")
     for number, choice in enumerate(choices):
         stage = "abc"[choice % 3]
         parent_stage = stages.parent_of(stage)
-        above = there[parent_stage] if parent_stage else [""]
+        above = stored[parent_stage] if parent_stage else [""]
         if above:
             put(store, stage, f"x{number}", above[choice % len(above)] or None)
-            there[stage].append(f"x{number}")
-    stage, doc_id = data.draw(st.sampled_from([(stage, each) for stage in there for each in there[stage]]))
+            stored[stage].append(f"x{number}")
+    stage, doc_id = data.draw(st.sampled_from([(stage, each) for stage in stored for each in stored[stage]]))
     found: Lineage = store.lineage(stage, doc_id)
     for ancestor in found.ancestors:
         of_ancestor = store.lineage(ancestor.stage, ancestor.doc_id)

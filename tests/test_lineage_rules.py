@@ -1,4 +1,4 @@
-"""The rules that compare lineage, beyond those that writing a document uses."""
+"""The rules that compare lineage; `test_document` has those that a write uses."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def legacy(**values: object) -> Record:
     ("stored", "given", "expected"),
     [("a", "b", True), ("a", "a", False), (None, "a", False), ("a", None, False), ("a", "", True)],
 )
-def test_unknown_contradicts_nothing(stored: str | None, given: str | None, expected: bool) -> None:
+def test_unknown_value_contradicts_nothing(stored: str | None, given: str | None, expected: bool) -> None:
     assert contradicts(stored, given) is expected
 
 
-def test_differences_are_those_values_that_both_have() -> None:
+def test_contradiction_needs_both_values() -> None:
     record = legacy(task_id="t-1", parent_doc_id="d1")
     assert find_contradictions(record, "t-2", "d1") == {"task_id": ("t-1", "t-2")}
     assert list(find_contradictions(record, "t-2", "d2")) == ["task_id", "parent_doc_id"]
@@ -30,7 +30,7 @@ def test_differences_are_those_values_that_both_have() -> None:
     assert find_contradictions(legacy(), "t-2", "d2") == {}
 
 
-def test_an_unknown_lineage_is_described_and_is_no_other_one() -> None:
+def test_unknown_parent_does_not_make_another_lineage() -> None:
     record = legacy(task_id="t-1")
     assert describe_lineage(record) == "task_id='t-1', parent_doc_id=None"
     assert find_unsaid(record, has_parent=True) == ["parent_doc_id"]

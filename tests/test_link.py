@@ -1,4 +1,4 @@
-"""`link`: which row of a table gets which stored document."""
+"""`link`: which stored document each row of a table gets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def test_link_fills_ids_and_parents_and_a_second_time_nothing(store: DocsStore, table: Path) -> None:
+def test_link_fills_ids_and_parents_once(store: DocsStore, table: Path) -> None:
     put(store, "essay", "old1", "e-1", parent_doc_id="d1")
     put(store, "essay", "old2", "e-2", parent_doc_id="d1")
     put(store, "essay", "other", "e-9", parent_doc_id="d1")
@@ -53,7 +53,7 @@ def test_link_fills_ids_and_parents_and_a_second_time_nothing(store: DocsStore, 
     assert (table.read_text(), table.stat().st_ino) == (after, inode)
 
 
-def test_link_takes_the_newest_of_several_and_names_the_others(store: DocsStore, table: Path) -> None:
+def test_link_takes_newest_and_names_the_others(store: DocsStore, table: Path) -> None:
     for doc_id, hours in (("b", 2), ("a", 2), ("c", 1)):
         put(store, "essay", doc_id, "e-1", parent_doc_id="d1", created_at=NOON + timedelta(hours=hours))
     linked = link(table, store)
@@ -65,7 +65,7 @@ def test_link_takes_the_newest_of_several_and_names_the_others(store: DocsStore,
     )
 
 
-def test_an_older_systems_document_is_as_old_as_its_file(local: DocsStore, table: Path) -> None:
+def test_legacy_document_takes_time_of_its_file(local: DocsStore, table: Path) -> None:
     put(local, "essay", "new1", "e-1", parent_doc_id="d1", created_at=NOON)
     for doc_id, when in (("old1", NOON.timestamp() - 1), ("old2", NOON.timestamp() + 1)):
         directory = local.path("essay", doc_id)
@@ -78,7 +78,7 @@ def test_an_older_systems_document_is_as_old_as_its_file(local: DocsStore, table
     assert (row.doc_id, row.parent_doc_id) == ("old2", None)
 
 
-def test_where_no_time_is_known_a_document_with_one_is_newer(table: Path) -> None:
+def test_known_time_is_newer_than_unknown(table: Path) -> None:
     backend = MemoryBackend()
     store = DocsStore(backend)
     backend.create("essay", "aaa", b'{"task_id": "e-1"}', {"raw.txt": b"x"})
@@ -87,7 +87,7 @@ def test_where_no_time_is_known_a_document_with_one_is_newer(table: Path) -> Non
     assert "not to aaa (no time known)" in linked.notes[0].message
 
 
-def test_link_keeps_an_id_that_is_set_unless_forced(store: DocsStore, tmp_path: Path) -> None:
+def test_link_keeps_existing_id_unless_forced(store: DocsStore, tmp_path: Path) -> None:
     put(store, "draft", "new", "t-1")
     put(store, "draft", "own", "t-2")
     path = tmp_path / "draft_tasks.csv"
@@ -101,11 +101,11 @@ def test_link_keeps_an_id_that_is_set_unless_forced(store: DocsStore, tmp_path: 
     linked = link(path, store, force=True)
     assert linked[:3] == (3, 1, 2)
     assert list_kinds(linked.notes) == ["no-document"]
-    # The salt is no longer what the id comes from.
+    # The new id does not derive from the salt, so link clears the salt.
     assert path.read_text() == "draft_task_id,doc_salt,doc_id\nt-1,,new\nt-2,,own\nt-3,,gone\n"
 
 
-def test_link_fills_the_parent_of_an_id_that_is_set(store: DocsStore, tmp_path: Path) -> None:
+def test_link_fills_parent_of_existing_id(store: DocsStore, tmp_path: Path) -> None:
     put(store, "essay", "own", "e-1", parent_doc_id="d1")
     path = tmp_path / "essay_tasks.csv"
     path.write_text("essay_task_id,parent_doc_id,doc_id\ne-1,,own\ne-1,d7,own\n")
@@ -113,7 +113,7 @@ def test_link_fills_the_parent_of_an_id_that_is_set(store: DocsStore, tmp_path: 
     assert path.read_text() == "essay_task_id,parent_doc_id,doc_id\ne-1,d1,own\ne-1,d7,own\n"
 
 
-def test_a_row_with_a_parent_is_linked_to_a_document_of_that_parent(store: DocsStore, tmp_path: Path) -> None:
+def test_link_matches_parent_of_row(store: DocsStore, tmp_path: Path) -> None:
     put(store, "essay", "one", "e-1", parent_doc_id="d1", created_at=NOON)
     put(store, "essay", "two", "e-1", parent_doc_id="d2", created_at=NOON + timedelta(1))
     path = tmp_path / "essay_tasks.csv"
@@ -128,7 +128,7 @@ def test_a_row_with_a_parent_is_linked_to_a_document_of_that_parent(store: DocsS
     assert path.read_text() == "essay_task_id,parent_doc_id,doc_id\ne-1,d2,two\n"
 
 
-def test_no_two_rows_are_linked_to_one_document(store: DocsStore, tmp_path: Path) -> None:
+def test_link_uses_each_document_once(store: DocsStore, tmp_path: Path) -> None:
     put(store, "draft", "one", "t-1", created_at=NOON)
     put(store, "draft", "two", "t-1", created_at=NOON + timedelta(1))
     path = tmp_path / "draft_tasks.csv"
@@ -141,7 +141,7 @@ def test_no_two_rows_are_linked_to_one_document(store: DocsStore, tmp_path: Path
     assert [row.doc_id for row in read_tasks(path, DraftTask, reserved=False)] == ["two", "one", "", ""]
 
 
-def test_with_force_an_id_that_is_given_away_is_taken_from_its_row(store: DocsStore, tmp_path: Path) -> None:
+def test_forced_link_moves_id_to_first_row(store: DocsStore, tmp_path: Path) -> None:
     put(store, "draft", "one", "t-1")
     path = tmp_path / "draft_tasks.csv"
     for rows, after in (("t-1,\nt-1,one\n", "t-1,one\nt-1,\n"), ("t-1,\nt-9,one\n", "t-1,\nt-9,one\n")):
@@ -150,7 +150,7 @@ def test_with_force_an_id_that_is_given_away_is_taken_from_its_row(store: DocsSt
         assert path.read_text() == f"draft_task_id,doc_id\n{after}"
 
 
-def test_a_row_is_given_the_document_that_its_salt_names(store: DocsStore, tmp_path: Path) -> None:
+def test_link_matches_salt_of_row(store: DocsStore, tmp_path: Path) -> None:
     ids = {salt: reserve_doc_id("draft", "t-1", salt=salt) for salt in (None, "a", "b")}
     for hours, doc_id in enumerate(ids.values()):
         put(store, "draft", doc_id, "t-1", created_at=NOON + timedelta(hours=hours))
@@ -163,12 +163,12 @@ def test_a_row_is_given_the_document_that_its_salt_names(store: DocsStore, tmp_p
     before = path.read_bytes()
     linked = link(path, store, force=True)
     assert (linked.filled, list_kinds(linked.notes), path.read_bytes()) == (0, ["other-documents", "taken"], before)
-    # A row that was reserved with a salt is meant to be another document: nothing is said of it.
+    # A row reserved with a salt is meant to be another document, so link reports nothing.
     path.write_text(f"draft_task_id,doc_salt,doc_id\nt-1,c,{reserve_doc_id('draft', 't-1', salt='c')}\n")
     assert link(path, store).notes == ()
 
 
-def test_a_salt_that_the_scheme_refuses_names_nothing(store: DocsStore, tmp_path: Path) -> None:
+def test_invalid_salt_matches_no_document(store: DocsStore, tmp_path: Path) -> None:
     put(store, "draft", "one", "t-1")
     path = tmp_path / "draft_tasks.csv"
     path.write_text('draft_task_id,doc_salt,doc_id\nt-1,"a\nb",\n')
@@ -177,7 +177,7 @@ def test_a_salt_that_the_scheme_refuses_names_nothing(store: DocsStore, tmp_path
     assert path.read_text() == "draft_task_id,doc_salt,doc_id\nt-1,,one\n"
 
 
-def test_a_document_of_the_rows_parent_comes_before_one_of_an_unknown(local: DocsStore, tmp_path: Path) -> None:
+def test_known_parent_is_preferred_to_unknown(local: DocsStore, tmp_path: Path) -> None:
     put(local, "draft", "d1", "t-1")
     put(local, "essay", "fits", "e-1", parent_doc_id="d1", created_at=NOON)
     local.backend.create("essay", "unknown", b'{"task_id": "e-1"}', {"raw.txt": b"x"})
@@ -189,7 +189,7 @@ def test_a_document_of_the_rows_parent_comes_before_one_of_an_unknown(local: Doc
     assert list_kinds(linked.notes) == ["malformed-id", "other-documents"]
 
 
-def test_a_note_on_an_object_says_its_url(tmp_path: Path) -> None:
+def test_note_names_url_of_object(tmp_path: Path) -> None:
     store = DocsStore(ObjectsBackend("memory://"))
     store.backend.create("essay", "odd", b'{"task_id": "e-1", "parent_doc_id": "Not An Id"}', {"raw.txt": b"x"})
     path = tmp_path / "essay_tasks.csv"
@@ -199,16 +199,16 @@ def test_a_note_on_an_object_says_its_url(tmp_path: Path) -> None:
     ]
 
 
-def test_a_stage_that_cannot_be_listed_is_no_empty_one(local: DocsStore, table: Path) -> None:
+def test_unlistable_stage_raises(local: DocsStore, table: Path) -> None:
     put(local, "draft", "d1", "t-1")
     (local.path("essay", "x").parent).write_text("a file")
     with pytest.raises(OSError, match="cannot be listed"):
         link(table, local)
 
 
-@pytest.mark.parametrize("looked", [True, False])
-def test_a_document_that_was_not_answered_for_gives_its_place_to_no_other(
-    looked: bool, table: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("has_listing", [True, False])
+def test_unavailable_document_is_not_passed_over(
+    has_listing: bool, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = DocsStore(MemoryBackend())
     put(store, "draft", "d1", "t-1")
@@ -216,13 +216,13 @@ def test_a_document_that_was_not_answered_for_gives_its_place_to_no_other(
     put(store, "essay", "new", "e-1", parent_doc_id="d1")
     load = MemoryBackend.load
 
-    def away(self: MemoryBackend, stage: str, doc_id: str, parts: object = ()) -> object:
+    def fail_for_new(self: MemoryBackend, stage: str, doc_id: str, parts: object = ()) -> object:
         if doc_id == "new":
             raise StoreUnavailable("read", "s3://bucket", "no answer", "try again")
         return load(self, stage, doc_id, parts)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(MemoryBackend, "load", away)
-    if not looked:
+    monkeypatch.setattr(MemoryBackend, "load", fail_for_new)
+    if not has_listing:
         monkeypatch.setattr(MemoryBackend, "listing", lambda *_: None)
     before = table.read_bytes()
     with pytest.raises(StoreUnavailable):
@@ -230,7 +230,7 @@ def test_a_document_that_was_not_answered_for_gives_its_place_to_no_other(
     assert table.read_bytes() == before
 
 
-def test_many_documents_of_one_task_are_not_all_named(store: DocsStore, tmp_path: Path) -> None:
+def test_note_names_first_documents_only(store: DocsStore, tmp_path: Path) -> None:
     for n in range(9):
         put(store, "draft", f"d{n}", "t-1", created_at=NOON)
     path = tmp_path / "draft_tasks.csv"
@@ -239,7 +239,7 @@ def test_many_documents_of_one_task_are_not_all_named(store: DocsStore, tmp_path
     assert note.message.endswith(" and 3 more")
 
 
-def test_a_file_from_the_far_future_says_no_time(local: DocsStore, tmp_path: Path) -> None:
+def test_time_in_far_future_counts_as_unknown(local: DocsStore, tmp_path: Path) -> None:
     local.backend.create("draft", "one", b'{"task_id": "t-1"}', {"raw.txt": b"x"})
     local.backend.last_modified = lambda *_: 1e12  # type: ignore[method-assign]
     path = tmp_path / "draft_tasks.csv"
@@ -247,16 +247,16 @@ def test_a_file_from_the_far_future_says_no_time(local: DocsStore, tmp_path: Pat
     assert link(path, local).filled == 1
 
 
-def test_link_passes_over_what_cannot_be_used(local: DocsStore, table: Path) -> None:
+def test_link_skips_unusable_documents(local: DocsStore, table: Path) -> None:
     put(local, "essay", "torn", "e-1", parent_doc_id="d1")
     (local.path("essay", "torn") / "raw.txt").unlink()
     put(local, "essay", "fine", "e-2", parent_doc_id="d1")
-    (local.path("essay", "fine") / "odd.txt").write_text("a warning is nobody's business here")
+    (local.path("essay", "fine") / "odd.txt").write_text("unlisted")
     linked = link(table, local)
     assert (linked.filled, list_kinds(linked.notes)) == (1, ["torn-document", *["no-document"] * 2, "missing-parent"])
 
 
-def test_what_is_listed_twice_is_linked_once(store: DocsStore, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_document_listed_twice_is_linked_once(store: DocsStore, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(store, "essay", "one", "e-1", parent_doc_id="d1")
     names = store.backend.ids
     monkeypatch.setattr(store.backend, "ids", lambda stage: [*names(stage), *names(stage)])
@@ -264,7 +264,7 @@ def test_what_is_listed_twice_is_linked_once(store: DocsStore, table: Path, monk
     assert (linked.filled, list_kinds(linked.notes)) == (1, [*["no-document"] * 2, "missing-parent"])
 
 
-def test_rows_that_move_while_documents_are_looked_for_are_not_mistaken(
+def test_link_refuses_table_changed_in_the_meantime(
     store: DocsStore, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(store, "essay", "e1", "e-1", parent_doc_id="d1")
@@ -283,7 +283,7 @@ def test_rows_that_move_while_documents_are_looked_for_are_not_mistaken(
     assert sorted(table.read_text()) == before
 
 
-def test_link_needs_to_know_the_stage(store: DocsStore, tmp_path: Path) -> None:
+def test_link_needs_a_stage(store: DocsStore, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("draft_task_id\nt-1\n")
     with pytest.raises(ValueError, match=r"rows\.csv: which stage's table\?"):
@@ -296,7 +296,7 @@ def test_link_needs_to_know_the_stage(store: DocsStore, tmp_path: Path) -> None:
         link(path, store, row_type=DraftTask)
 
 
-def test_what_is_said_fits_into_json(store: DocsStore, table: Path) -> None:
+def test_notes_convert_to_json(store: DocsStore, table: Path) -> None:
     linked = link(table, store, dry_run=True)
     assert isinstance(linked, Linked)
     assert json.loads(json.dumps([note._asdict() for note in linked.notes]))[0]["task_id"] == "e-1"

@@ -1,4 +1,4 @@
-"""A document on a file system: its files, names and links, and what is no document."""
+"""Documents on a file system: files, names and links, and directory entries that are not documents."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from docid.store.backends.local.directory import Directory
 from tests.local_documents import draft, names_in, patch_os
 
 
-def test_a_document_is_a_directory_of_plain_files(tmp_path: Path) -> None:
+def test_document_is_a_directory_of_plain_files(tmp_path: Path) -> None:
     store = DocsStore(tmp_path / "deep" / "docs")
     result = store.write(draft(raw_text="a\r\nb\rc\n", parsed_text="é", prompt_text=""))
     assert result.path == tmp_path / "deep" / "docs" / "draft" / "a1"
@@ -33,7 +33,7 @@ def test_a_document_is_a_directory_of_plain_files(tmp_path: Path) -> None:
     assert names_in(tmp_path / "deep" / "docs" / "draft") == ["a1"]
 
 
-def test_files_have_the_permissions_that_the_umask_leaves(tmp_path: Path) -> None:
+def test_files_follow_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         path = DocsStore(tmp_path / "docs").write(draft()).path
@@ -43,14 +43,14 @@ def test_files_have_the_permissions_that_the_umask_leaves(tmp_path: Path) -> Non
     assert stat.S_IMODE((path / "raw.txt").stat().st_mode) == 0o640
 
 
-def test_the_root_may_be_a_link(tmp_path: Path) -> None:
+def test_root_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "docs").symlink_to("real")
     DocsStore(tmp_path / "docs").write(draft())
     assert (tmp_path / "real" / "draft" / "a1" / "raw.txt").read_text() == "once"
 
 
-def test_a_link_for_a_stage_or_a_document_is_refused_and_nothing_goes_through_it(tmp_path: Path) -> None:
+def test_link_as_stage_or_document_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere" / "a1").mkdir(parents=True)
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "draft").symlink_to(tmp_path / "elsewhere")
@@ -70,7 +70,7 @@ def test_a_link_for_a_stage_or_a_document_is_refused_and_nothing_goes_through_it
     assert names_in(tmp_path / "elsewhere" / "a1") == []
 
 
-def test_a_part_that_is_a_link_is_not_followed(local: DocsStore, tmp_path: Path) -> None:
+def test_link_as_part_is_not_followed(local: DocsStore, tmp_path: Path) -> None:
     path = local.write(draft()).path
     (tmp_path / "secret").write_text("none")
     (path / "raw.txt").unlink()
@@ -79,14 +79,14 @@ def test_a_part_that_is_a_link_is_not_followed(local: DocsStore, tmp_path: Path)
         local.read("draft", "a1")
 
 
-def test_a_stage_that_is_a_link_is_not_listed(local: DocsStore, tmp_path: Path) -> None:
+def test_link_as_stage_is_not_listed(local: DocsStore, tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "draft").symlink_to(tmp_path)
     with pytest.raises(UnreadableDocument, match="draft is a symbolic link"):
         list(local.ids("draft"))
 
 
-def something_else(kind: str, path: Path) -> None:
+def put_other_entry(kind: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == "file":
         path.write_text("a file")
@@ -103,20 +103,20 @@ def something_else(kind: str, path: Path) -> None:
     elif kind == "record a socket":
         path.mkdir()
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as server:
-            where = os.getcwd()
-            os.chdir(path)  # the name of a socket may be no longer than 107 bytes
+            previous = os.getcwd()
+            os.chdir(path)  # the path of a socket has at most 107 bytes
             try:
                 server.bind("metadata.json")
             finally:
-                os.chdir(where)
+                os.chdir(previous)
     elif kind == "record a pipe":
         path.mkdir()
         os.mkfifo(path / "metadata.json")
 
 
-def test_a_pipe_that_somebody_has_open_is_no_file(local: DocsStore) -> None:
+def test_open_pipe_as_record_is_refused(local: DocsStore) -> None:
     path = local.path("draft", "a1")
-    something_else("record a pipe", path)
+    put_other_entry("record a pipe", path)
     pipe = os.open(path / "metadata.json", os.O_RDWR | os.O_NONBLOCK)
     for data in (b"", b"{", b"x" * 65_536):
         os.write(pipe, data)
@@ -129,9 +129,9 @@ def test_a_pipe_that_somebody_has_open_is_no_file(local: DocsStore) -> None:
     "kind",
     ["file", "pipe", "no record", "record a directory", "record a pipe", "record a link", "record a socket"],
 )
-def test_what_is_no_document_is_said_left_alone_and_not_hung_on(local: DocsStore, kind: str) -> None:
+def test_other_entry_is_reported_and_left_alone(local: DocsStore, kind: str) -> None:
     path = local.path("draft", "a1")
-    something_else(kind, path)
+    put_other_entry(kind, path)
     for act in (lambda: local.write(draft()), lambda: local.read("draft", "a1"), lambda: local.open("draft", "a1")):
         with pytest.raises(UnreadableDocument, match=r"no directory|no metadata\.json|is no file") as caught:
             act()
@@ -140,20 +140,20 @@ def test_what_is_no_document_is_said_left_alone_and_not_hung_on(local: DocsStore
     assert names_in(path.parent) == ["a1"]
 
 
-def test_an_uncommitted_directory_points_to_repair(local: DocsStore) -> None:
-    something_else("no record", local.path("draft", "a1"))
+def test_uncommitted_directory_points_to_repair(local: DocsStore) -> None:
+    put_other_entry("no record", local.path("draft", "a1"))
     with pytest.raises(UnreadableDocument, match=r"the directory has no metadata\.json.*docid repair"):
         local.write(draft())
 
 
-def test_an_empty_directory_claims_nothing(local: DocsStore) -> None:
+def test_empty_directory_takes_no_id(local: DocsStore) -> None:
     local.path("draft", "a1").mkdir(parents=True)
     assert not local.exists("draft", "a1")
     assert local.write(draft()).outcome is Outcome.CREATED
     assert local.read("draft", "a1").raw_text == "once"
 
 
-def test_a_stage_that_is_a_file_is_said(local: DocsStore, tmp_path: Path) -> None:
+def test_file_as_stage_is_reported(local: DocsStore, tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "draft").write_text("")
     for act in (lambda: local.write(draft()), lambda: local.read("draft", "a1")):
@@ -161,13 +161,13 @@ def test_a_stage_that_is_a_file_is_said(local: DocsStore, tmp_path: Path) -> Non
             act()
 
 
-def test_a_root_that_is_a_file_is_said(tmp_path: Path) -> None:
+def test_file_as_root_is_reported(tmp_path: Path) -> None:
     (tmp_path / "docs").write_text("")
     with pytest.raises(UnreadableDocument, match=re.escape(f"{tmp_path / 'docs'} is no directory")):
         DocsStore(tmp_path / "docs").write(draft())
 
 
-def test_ids_are_documents_and_nothing_that_lies_beside_them(local: DocsStore, tmp_path: Path) -> None:
+def test_ids_lists_only_documents(local: DocsStore, tmp_path: Path) -> None:
     local.write(draft())
     stage = tmp_path / "docs" / "draft"
     for name in (".tmp-b2-00", ".lock-b2", "UPPER", "a.b", "con", "x" * 65, ".old-..", ".old-a1"):
@@ -178,14 +178,14 @@ def test_ids_are_documents_and_nothing_that_lies_beside_them(local: DocsStore, t
     assert [document.doc_id for document in local.documents("draft")] == ["a1"]
 
 
-def test_a_name_on_disk_that_is_not_utf8_is_passed_over(local: DocsStore, tmp_path: Path) -> None:
+def test_ids_skips_names_that_are_not_utf8(local: DocsStore, tmp_path: Path) -> None:
     local.write(draft())
     os.mkdir(os.fsencode(tmp_path / "docs" / "draft") + b"/\xff\xfe")
     assert list(local.ids("draft")) == ["a1"]
 
 
 @pytest.mark.parametrize(("durability", "synced"), [("full", True), ("none", False)])
-def test_durability_is_what_is_synced(
+def test_durability_decides_what_is_synced(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     durability: Any,
@@ -193,11 +193,11 @@ def test_durability_is_what_is_synced(
 ) -> None:
     paths: set[str] = set()
 
-    def noted(fsync: Callable[[int], None], fd: int) -> None:
+    def record_path(fsync: Callable[[int], None], fd: int) -> None:
         paths.add(re.sub("[0-9a-f]{16}", "…", os.readlink(f"/proc/self/fd/{fd}").removeprefix(str(tmp_path))))
         fsync(fd)
 
-    patch_os(monkeypatch, "fsync", noted)
+    patch_os(monkeypatch, "fsync", record_path)
     store = DocsStore(tmp_path / "docs", durability=durability)
     store.write(draft(parsed_text="p"))
     temporary = "/docs/draft/.tmp-a1-…"
@@ -206,7 +206,7 @@ def test_durability_is_what_is_synced(
 
 
 @pytest.mark.parametrize("lack", ["an old kernel", "no such call", "another file system", "no error", "an error"])
-def test_one_sync_of_all_is_trusted_where_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lack: str) -> None:
+def test_sync_all_is_used_only_where_reliable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lack: str) -> None:
     class Libc:
         def __init__(self, *_: object, **__: object) -> None:
             if lack != "no such call":
@@ -234,29 +234,27 @@ def test_one_sync_of_all_is_trusted_where_it_can_be(tmp_path: Path, monkeypatch:
                 directory.sync_all()
 
 
-def test_what_vanishes_while_it_is_looked_at_does_not_take_an_id(
-    local: DocsStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_vanishing_directory_takes_no_id(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = local.path("draft", "a1").parent
     (stage / "a1").mkdir(parents=True)
     sub = Directory.sub
 
-    def vanished(directory: Directory, name: str) -> Directory:
+    def remove_and_open(directory: Directory, name: str) -> Directory:
         if name == "a1":
             os.rmdir(stage / "a1")
         return sub(directory, name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Directory, "sub", vanished)
+        patch.setattr(Directory, "sub", remove_and_open)
         assert local.backend.create("draft", "a1", b"{}", {})
 
 
-def test_a_root_that_is_a_link_to_what_is_not_there_is_said(tmp_path: Path) -> None:
+def test_broken_link_as_root_is_reported(tmp_path: Path) -> None:
     (tmp_path / "docs").symlink_to("/nowhere/mounted")
     with pytest.raises(FileNotFoundError, match="a symbolic link to what is not there .is it mounted"):
         DocsStore(tmp_path / "docs").write(draft())
 
 
-def test_another_durability_is_refused() -> None:
+def test_unknown_durability_is_refused() -> None:
     with pytest.raises(ValueError, match=r"durability: expected 'full' or 'none', got 'some'"):
         LocalBackend("docs", durability="some")  # type: ignore[arg-type]

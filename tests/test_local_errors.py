@@ -1,4 +1,4 @@
-"""Calls of the file system that fail, or report a failure that was none."""
+"""File system calls that fail, or that succeed and report a failure."""
 
 from __future__ import annotations
 
@@ -18,30 +18,28 @@ from tests.local_documents import draft, names_in, patch_os
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EEXIST, errno.ENOENT], ids=errno.errorcode.get)
-def test_a_rename_that_was_done_and_reported_failed_is_a_success(
+def test_rename_that_reports_false_failure_is_a_success(
     local: DocsStore, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    def done_and_failed(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+    def rename_and_fail(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
         rename(source, target, **where)
         if target == "a1":
             raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch_os(patch, "rename", done_and_failed)
+        patch_os(patch, "rename", rename_and_fail)
         assert local.write(draft()).outcome is Outcome.CREATED
         assert local.write(draft(raw_text="twice"), if_exists="replace").outcome is Outcome.REPLACED
     assert local.read("draft", "a1", verify=True).raw_text == "twice"
     assert [document.raw_text for document in local.history("draft", "a1")] == ["once"]
 
 
-def test_a_rename_that_finds_nothing_though_all_is_there_is_an_error(
-    local: DocsStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def lost(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+def test_rename_that_finds_no_file_raises(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raise_not_found(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     with monkeypatch.context() as patch:
-        patch_os(patch, "rename", lost)
+        patch_os(patch, "rename", raise_not_found)
         with pytest.raises(FileNotFoundError, match=re.escape(str(local.path("draft", "a1")))):
             local.write(draft())
     assert names_in(local.path("draft", "a1").parent) == []
@@ -59,13 +57,13 @@ def test_a_rename_that_finds_nothing_though_all_is_there_is_an_error(
     ],
     ids=lambda value: errno.errorcode.get(value, ""),
 )
-def test_what_the_file_system_refuses_is_said_with_the_path_and_what_to_do(
+def test_os_error_names_path_and_remedy(
     local: DocsStore, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
 ) -> None:
-    def refused(*_: object, **__: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("docid.store.backends.local.directory.os.mkdir", refused)
+    monkeypatch.setattr("docid.store.backends.local.directory.os.mkdir", refuse)
     path = str(local.path("draft", "a1"))
     with pytest.raises(OSError, match=re.escape(remedy.format(path=path))) as caught:
         local.write(draft())
@@ -76,16 +74,14 @@ def test_what_the_file_system_refuses_is_said_with_the_path_and_what_to_do(
 
 
 @pytest.mark.parametrize("call", ["write", "rename", "mkdir"])
-def test_a_full_disk_is_one_error_with_the_path_and_leaves_nothing(
-    local: DocsStore, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
+def test_full_disk_raises_and_leaves_nothing(local: DocsStore, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     local.write(draft("b2"))
 
-    def full(original: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    def raise_disk_full(original: Callable[..., Any], *args: Any, **options: Any) -> Any:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch_os(patch, call, full)
+        patch_os(patch, call, raise_disk_full)
         with pytest.raises(OSError, match=re.escape(str(local.path("draft", "a1")))) as caught:
             local.write(draft())
     assert caught.value.errno == errno.ENOSPC
@@ -93,32 +89,28 @@ def test_a_full_disk_is_one_error_with_the_path_and_leaves_nothing(
     assert local.write(draft()).outcome is Outcome.CREATED
 
 
-def test_a_part_that_may_not_be_read_is_an_error_with_the_path(
-    local: DocsStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreadable_part_raises_with_path(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     local.write(draft())
 
-    def refused(original: Callable[..., int], path: str, *args: Any, **options: Any) -> int:
+    def refuse(original: Callable[..., int], path: str, *args: Any, **options: Any) -> int:
         if path == "raw.txt":
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return original(path, *args, **options)
 
-    patch_os(monkeypatch, "open", refused)
+    patch_os(monkeypatch, "open", refuse)
     with pytest.raises(PermissionError, match=re.escape(repr(str(local.path("draft", "a1"))))):
         local.read("draft", "a1")
 
 
 @pytest.mark.parametrize("call", ["write", "rename"])
-def test_a_part_that_cannot_be_added_leaves_nothing(
-    local: DocsStore, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
+def test_failed_add_part_leaves_nothing(local: DocsStore, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     path = local.write(draft()).path
 
-    def full(original: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    def raise_disk_full(original: Callable[..., Any], *args: Any, **options: Any) -> Any:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch_os(patch, call, full)
+        patch_os(patch, call, raise_disk_full)
         with pytest.raises(OSError, match=re.escape(str(path))):
             local.add_part("draft", "a1", "parsed", "p")
     assert names_in(path) == ["metadata.json", "raw.txt"]
@@ -126,33 +118,31 @@ def test_a_part_that_cannot_be_added_leaves_nothing(
     assert local.add_part("draft", "a1", "parsed", "p").outcome is Outcome.COMPLETED
 
 
-def test_an_added_part_whose_record_cannot_be_written_leaves_nothing(
-    local: DocsStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_add_part_without_room_for_record_leaves_nothing(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     path = local.write(draft()).path
 
-    def full(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+    def raise_disk_full(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
         if target == "metadata.json":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         rename(source, target, **where)
 
     for _ in range(2):
         with monkeypatch.context() as patch:
-            patch_os(patch, "rename", full)
+            patch_os(patch, "rename", raise_disk_full)
             with pytest.raises(OSError, match="No space left"):
                 local.add_part("draft", "a1", "parsed", "p")
         assert names_in(path) == ["metadata.json", "raw.txt"]
         assert list(local.history("draft", "a1")) == []
 
 
-@pytest.mark.parametrize("seen", [True, False], ids=["seen by name", "seen by its record alone"])
-def test_a_record_that_was_put_in_place_and_reported_failed_is_a_success(
+@pytest.mark.parametrize("seen", [True, False], ids=["stat works", "stat fails"])
+def test_add_part_with_false_failure_is_a_success(
     local: DocsStore, monkeypatch: pytest.MonkeyPatch, seen: bool
 ) -> None:
     local.write(draft())
     done: list[str] = []
 
-    def done_and_failed(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+    def rename_and_fail(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
         rename(source, target, **where)
         if target == "metadata.json":
             done.append(target)
@@ -165,34 +155,32 @@ def test_a_record_that_was_put_in_place_and_reported_failed_is_a_success(
         return stat(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch_os(patch, "rename", done_and_failed)
+        patch_os(patch, "rename", rename_and_fail)
         patch_os(patch, "stat", stat_fails_once)
         assert local.add_part("draft", "a1", "parsed", "p").outcome is Outcome.COMPLETED
     assert local.read("draft", "a1", verify=True).parsed_text == "p"
 
 
-def test_an_added_part_is_not_cleaned_away_while_nothing_can_be_read(
-    local: DocsStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The record is in place, the rename said it failed, and reading fails too: its part has to stay."""
+def test_added_part_stays_if_reads_fail(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record is in place, but its rename reports a failure, and reads fail too: the new part must stay."""
     local.write(draft())
     broken: list[str] = []
 
-    def done_and_failed(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+    def rename_and_fail(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
         rename(source, target, **where)
         if target == "metadata.json":
             broken.append(target)
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    def unreadable(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    def fail_if_broken(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
         if broken:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return call(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch_os(patch, "rename", done_and_failed)
-        patch_os(patch, "read", unreadable)
-        patch_os(patch, "stat", unreadable)
+        patch_os(patch, "rename", rename_and_fail)
+        patch_os(patch, "read", fail_if_broken)
+        patch_os(patch, "stat", fail_if_broken)
         with pytest.raises(OSError, match="Input/output"):
             local.add_part("draft", "a1", "parsed", "p")
     assert local.read("draft", "a1", verify=True).parsed_text == "p"
@@ -200,20 +188,18 @@ def test_an_added_part_is_not_cleaned_away_while_nothing_can_be_read(
 
 
 @pytest.mark.parametrize("failures", [1, 2], ids=["first rename", "second rename"])
-def test_a_replace_that_fails_leaves_the_old_one(
-    local: DocsStore, monkeypatch: pytest.MonkeyPatch, failures: int
-) -> None:
+def test_failed_replace_keeps_old_version(local: DocsStore, monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
     local.write(draft())
     calls: list[str] = []
 
-    def broken(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+    def fail_once(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
         calls.append(source)
         if len(calls) == failures:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         rename(source, target, **where)
 
     with monkeypatch.context() as patch:
-        patch_os(patch, "rename", broken)
+        patch_os(patch, "rename", fail_once)
         with pytest.raises(OSError, match="Input/output"):
             local.write(draft(raw_text="twice"), if_exists="replace")
     assert local.read("draft", "a1", verify=True).raw_text == "once"
@@ -232,81 +218,73 @@ def test_short_reads_are_continued(local: DocsStore, monkeypatch: pytest.MonkeyP
     assert local.read("draft", "a1", verify=True).raw_text == "x" * 1000
 
 
-def test_a_directory_that_cannot_be_synced_after_the_commit_has_an_error_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_sync_after_commit_raises_durability_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = DocsStore(tmp_path / "docs")
     store.write(draft("b2"))
     stage = os.stat(tmp_path / "docs" / "draft")
 
-    def broken(fsync: Callable[[int], None], fd: int) -> None:
+    def fail_for_stage(fsync: Callable[[int], None], fd: int) -> None:
         if os.path.samestat(os.fstat(fd), stage):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         fsync(fd)
 
     with monkeypatch.context() as patch:
-        patch_os(patch, "fsync", broken)
+        patch_os(patch, "fsync", fail_for_stage)
         with pytest.raises(DurabilityUnknown, match="it is there and whole"):
             store.write(draft())
     assert store.write(draft()).outcome is Outcome.UNCHANGED
 
 
-def test_a_create_that_cannot_see_whether_it_got_its_id_says_that_it_is_there(
-    local: DocsStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_check_after_commit_raises_durability_unknown(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     renamed: list[str] = []
 
     def rename(call: Callable[..., None], source: str, target: str, **where: Any) -> None:
         call(source, target, **where)
         renamed.append(target)
 
-    def blind(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    def fail_after_rename(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
         if renamed:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return call(*args, **options)
 
     with monkeypatch.context() as patch:
         patch_os(patch, "rename", rename)
-        patch_os(patch, "stat", blind)
+        patch_os(patch, "stat", fail_after_rename)
         with pytest.raises(DurabilityUnknown, match="what has to follow failed .*Input/output error"):
             local.write(draft("b2"))
     assert local.exists("draft", "b2")
 
 
-def test_a_directory_removed_while_it_is_being_made_is_an_error_with_its_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_directory_removed_during_create_raises_with_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("docid.store.backends.local.backend.os.mkdir", lambda *_: None)
     with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "docs"))):
         LocalBackend(tmp_path / "docs", durability="none").create("draft", "a1", b"{}", {})
 
 
-def test_a_root_that_cannot_be_looked_at_ends_at_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_without_existing_parent_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os.path, "isdir", lambda _: False)
     with pytest.raises(OSError, match="."):
         LocalBackend("/proc/nothing/docs").create("draft", "a1", b"{}", {})
 
 
-def test_a_listing_that_fails_is_an_error_with_the_path(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`os.listdir` of a descriptor names the descriptor in its error."""
+def test_failed_listing_raises_with_path(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error of `os.listdir(fd)` names the descriptor, not the path."""
     (local.path("draft", "a1")).mkdir(parents=True)
 
-    def broken(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO), 3)
 
     with monkeypatch.context() as patch:
-        patch_os(patch, "listdir", broken)
+        patch_os(patch, "listdir", fail)
         with pytest.raises(OSError, match=re.escape(str(local.path("draft", "a1")))):
             local.read("draft", "a1")
     with monkeypatch.context() as patch:
-        patch_os(patch, "scandir", broken)
+        patch_os(patch, "scandir", fail)
         with pytest.raises(OSError, match=re.escape(str(local.path("draft", "a1").parent))):
             list(local.ids("draft"))
 
 
-def test_a_stage_on_another_file_system_than_history_is_not_changed(
-    local: DocsStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stage_and_history_on_two_file_systems_are_refused(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     local.write(draft())
     with monkeypatch.context() as patch:
         patch.setattr(Directory, "is_beside", lambda *_: False)

@@ -1,4 +1,4 @@
-"""Locks, temporary directories and sweeps: writers and changes that meet."""
+"""Locks, temporary directories and sweeps of concurrent writers."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from docid.store.backends.local.locks import _Lock, hold_lock, is_held
 from tests.local_documents import draft, make_sweep, names_in, patch_os
 
 
-def test_a_lock_that_is_swept_away_meanwhile_is_held_by_nobody(tmp_path: Path) -> None:
+def test_missing_lock_file_is_not_held(tmp_path: Path) -> None:
     assert not is_held(Directory(str(tmp_path)), "a1")
 
 
-def test_the_lock_file_of_another_user_is_no_obstacle(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replace_works_with_lock_file_of_another_user(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     local.write(draft())
 
     def only_now(utime: Callable[..., None], where: Any, **options: Any) -> None:
@@ -42,25 +42,25 @@ def test_the_lock_file_of_another_user_is_no_obstacle(local: DocsStore, monkeypa
     assert original is not os.utime
 
 
-def test_a_lock_whose_file_was_swept_away_is_taken_again(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_is_taken_again_if_its_file_was_swept(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     local.write(draft())
     stage = local.path("draft", "a1").parent
-    make_sweep: list[int] = []
+    sweeps: list[int] = []
 
     def sweep(flock: Callable[..., None], fd: int, how: int) -> None:
         flock(fd, how)
-        if not make_sweep:
-            make_sweep.append(fd)
+        if not sweeps:
+            sweeps.append(fd)
             (stage / ".lock-a1").unlink()
 
     original = fcntl.flock
     monkeypatch.setattr("docid.store.backends.local.locks.fcntl.flock", lambda fd, how: sweep(original, fd, how))
     assert local.add_part("draft", "a1", "parsed", "p").outcome is Outcome.COMPLETED
-    assert make_sweep
+    assert sweeps
     assert (stage / ".lock-a1").exists()
 
 
-def test_changes_of_one_document_by_many_threads_are_all_in_its_history(local: DocsStore) -> None:
+def test_history_has_changes_of_all_threads(local: DocsStore) -> None:
     local.write(draft(raw_text="-1"))
     threads = [
         threading.Thread(target=lambda n=n: local.write(draft(raw_text=f"{n}"), if_exists="replace")) for n in range(12)
@@ -90,7 +90,7 @@ print(*won)
 """
 
 
-def test_of_processes_that_race_for_an_id_one_wins(tmp_path: Path) -> None:
+def test_one_of_racing_processes_gets_the_id(tmp_path: Path) -> None:
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", RACE, str(tmp_path / "docs"), f"task-{number}"],
@@ -114,7 +114,7 @@ def test_of_processes_that_race_for_an_id_one_wins(tmp_path: Path) -> None:
     assert len(names_in(tmp_path / "docs" / "draft")) == 100
 
 
-def test_a_temporary_directory_is_locked_while_it_is_written(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_directory_is_locked_during_write(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = local.path("draft", "a1").parent
     probes: list[str] = []
 
@@ -136,10 +136,10 @@ def test_a_temporary_directory_is_locked_while_it_is_written(local: DocsStore, m
 
 
 @pytest.mark.parametrize("moment", ["made", "locked", "filled", "renamed"])
-def test_a_writer_whose_temporary_directory_was_swept_away_starts_again(
+def test_writer_starts_again_if_its_directory_was_swept(
     local: DocsStore, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    """As it can happen between its making and its lock; and later where a lock is local to one client of NFS."""
+    """A sweep may come before the lock is taken, or later if NFS keeps locks local to one client."""
     local.write(draft("b2"))
     stage = local.path("draft", "a1").parent
     sweep = make_sweep(stage, turns=3)
@@ -173,9 +173,7 @@ def test_a_writer_whose_temporary_directory_was_swept_away_starts_again(
 
 
 @pytest.mark.parametrize("moment", ["mkdir", "write"])
-def test_a_writer_that_is_swept_away_all_the_time_says_so(
-    local: DocsStore, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
+def test_writer_that_is_always_swept_raises(local: DocsStore, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     local.write(draft("b2"))
     stage = local.path("draft", "a1").parent
     sweep = make_sweep(stage, turns=1000)
@@ -193,7 +191,7 @@ def test_a_writer_that_is_swept_away_all_the_time_says_so(
     assert names_in(stage) == ["b2"]
 
 
-def test_a_temporary_directory_that_cannot_be_opened_is_removed(
+def test_temporary_directory_that_cannot_be_opened_is_removed(
     local: DocsStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(original: Callable[..., int], path: str, *args: Any, **options: Any) -> int:
@@ -209,9 +207,7 @@ def test_a_temporary_directory_that_cannot_be_opened_is_removed(
     assert names_in(local.path("draft", "a1").parent) == []
 
 
-def test_a_file_system_without_locks_is_written_to_but_not_changed(
-    local: DocsStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_system_without_locks_allows_only_creates(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
@@ -220,13 +216,13 @@ def test_a_file_system_without_locks_is_written_to_but_not_changed(
     with pytest.raises(OSError, match="changing a document needs a file system with locks"):
         local.write(draft(raw_text="twice"), if_exists="replace")
     assert local.read("draft", "a1").raw_text == "once"
-    # A lock that somebody left is no obstacle to a create, nor to a reader.
+    # A leftover lock file blocks neither a create nor a reader.
     (local.path("draft", "a1").parent / ".lock-b2").touch()
     assert not local.exists("draft", "b2")
     assert local.write(draft("b2")).outcome is Outcome.CREATED
 
 
-def test_a_lock_that_is_held_for_ever_does_not_hang_a_reader(local: DocsStore) -> None:
+def test_reader_does_not_wait_for_a_lock(local: DocsStore) -> None:
     local.write(draft())
     held = os.open(local.path("draft", "b2").parent / ".lock-b2", os.O_RDWR | os.O_CREAT)
     fcntl.flock(held, fcntl.LOCK_EX)
@@ -235,7 +231,7 @@ def test_a_lock_that_is_held_for_ever_does_not_hang_a_reader(local: DocsStore) -
     assert not local.exists("draft", "b2")
 
 
-def test_a_lock_that_nobody_knows_any_more_is_given_back(local: DocsStore) -> None:
+def test_garbage_collected_lock_is_released(local: DocsStore) -> None:
     local.write(draft())
     with Directory(str(local.path("draft", "a1").parent)) as stage:
         lock = _Lock(stage, ".lock-a1")
@@ -245,9 +241,7 @@ def test_a_lock_that_nobody_knows_any_more_is_given_back(local: DocsStore) -> No
         assert not is_held(stage, "a1")
 
 
-def test_the_lock_file_of_another_user_is_locked_by_reading_it(
-    local: DocsStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_read_only_lock_file_can_be_locked(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     local.write(draft())
     (local.path("draft", "a1").parent / ".lock-a1").touch()
 
@@ -263,7 +257,7 @@ def test_the_lock_file_of_another_user_is_locked_by_reading_it(
         local.add_part("draft", "b2", "parsed", "p")
 
 
-def test_a_lock_does_not_stay_with_a_process_that_was_forked_meanwhile(local: DocsStore) -> None:
+def test_forked_process_does_not_keep_the_lock(local: DocsStore) -> None:
     local.write(draft())
     with Directory(str(local.path("draft", "a1").parent)) as stage:
         with hold_lock(stage, "a1"):

@@ -1,4 +1,4 @@
-"""A Dagster instance on disk, the pipeline of the tests in it, and definitions in a module of their own."""
+"""A Dagster instance on disk, the pipeline of the tests, and a module with definitions."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from tests.dagster.helpers import Pipeline
 
 @pytest.fixture(scope="session")
 def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home of an instance with nothing in it: a copy is had in a fraction of the time that Dagster takes to make one."""
+    """The directory of an empty instance; copying it is much faster than letting Dagster make one."""
     home = tmp_path_factory.mktemp("dagster")
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     with dg.DagsterInstance.from_config(str(home)) as instance:

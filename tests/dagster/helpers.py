@@ -1,4 +1,4 @@
-"""A pipeline of three stages under Dagster, and what the tests read of a run."""
+"""A Dagster pipeline of three stages, and functions that read the results of a run."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +19,14 @@ from docid.dagster import (
     task_table_asset,
 )
 
-# Dagster's own: SQLAlchemy and pydantic speak of releases to come.
+# Warnings of Dagster itself: deprecations in SQLAlchemy and pydantic, beta features.
 DAGSTER_WARNINGS = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::dagster.BetaWarning"
 )
 
 
 class Model:
-    """Stands in for a model: counts its calls."""
+    """A fake model that records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -38,7 +38,7 @@ class Model:
 
 
 class Pipeline:
-    """Draft, essay and evaluation as assets, in a directory of its own."""
+    """Draft, essay and evaluation as assets, with tables and a store in one directory."""
 
     def __init__(self, root: Path, instance: dg.DagsterInstance) -> None:
         self.root, self.instance, self.model = root, instance, Model()
@@ -113,13 +113,13 @@ class Pipeline:
 
 
 def metadata_of(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
-    """Return what people see of the one document that a run made."""
+    """Return the metadata of the only materialisation of a run."""
     [event] = result.get_asset_materialization_events()
     return {key: value.value for key, value in event.materialization.metadata.items()}
 
 
 def failure(result: dg.ExecuteInProcessResult) -> tuple[str, dict[str, Any]]:
-    """Return what the event log says of the step that failed."""
+    """Return the description and the metadata of the failed step in the event log."""
     assert not result.success
     event = next(each for each in result.all_events if each.event_type_value == "STEP_FAILURE")
     data = event.step_failure_data
@@ -129,7 +129,8 @@ def failure(result: dg.ExecuteInProcessResult) -> tuple[str, dict[str, Any]]:
     return described, {key: value.value for key, value in metadata.items()}
 
 
-def failed_checks(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+def list_failed_checks(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    """Return the codes of each failed check by its name."""
     return {
         each.check_name: each.metadata["codes"].value
         for each in result.get_asset_check_evaluations()

@@ -10,30 +10,30 @@ from docid.core.findings import LEVELS
 from docid.dagster import DocsStoreResource, document_checks, document_partitions, replay_job
 from docid.integrations.dagster import checks
 from docid.integrations.dagster.checks import find_faults
-from tests.dagster.helpers import DAGSTER_WARNINGS, Pipeline, failed_checks, failure
+from tests.dagster.helpers import DAGSTER_WARNINGS, Pipeline, failure, list_failed_checks
 
 pytestmark = DAGSTER_WARNINGS
 
 
-def test_what_the_checks_find(pipeline: Pipeline) -> None:
+def test_checks_find_faults_of_a_document(pipeline: Pipeline) -> None:
     key = pipeline.key("draft")
     check = dg.AssetSelection.checks(pipeline.checks["draft"])
-    assert failed_checks(pipeline.run(check, key)) == {"record": ["missing-document"]}
+    assert list_failed_checks(pipeline.run(check, key)) == {"record": ["missing-document"]}
     pipeline.make("draft")
     path = pipeline.root / "docs" / "draft" / key
     (path / "notes.txt").write_text("x")
-    assert failed_checks(pipeline.run(check, key)) == {"parts": ["unlisted-file"]}
+    assert list_failed_checks(pipeline.run(check, key)) == {"parts": ["unlisted-file"]}
     (path / "notes.txt").unlink()
     (path / "raw.txt").write_text((path / "raw.txt").read_text().swapcase())
-    assert failed_checks(pipeline.run(check, key)) == {"parts": ["hash-mismatch"]}
+    assert list_failed_checks(pipeline.run(check, key)) == {"parts": ["hash-mismatch"]}
     (path / "metadata.json").write_text("{")
-    assert failed_checks(pipeline.run(check, key)) == {"record": ["unreadable-record"]}
+    assert list_failed_checks(pipeline.run(check, key)) == {"record": ["unreadable-record"]}
     message, facts = failure(pipeline.make("draft"))
     assert "cannot be used" in message
     assert "docid repair" in facts["what to do"]
 
 
-def test_a_range_of_partitions_has_checks_of_each(pipeline: Pipeline) -> None:
+def test_range_of_partitions_is_checked_one_by_one(pipeline: Pipeline) -> None:
     keys = [pipeline.key("draft", number) for number in range(3)]
     for number in range(3):
         pipeline.make("draft", number)
@@ -48,15 +48,15 @@ def test_a_range_of_partitions_has_checks_of_each(pipeline: Pipeline) -> None:
         for each in result.get_asset_check_evaluations()
         if not each.passed
     }
-    # A row that has gone does not keep the rest from being looked at.
+    # A deleted row does not stop the checks of the other rows.
     assert found == {
         ("parts", keys[1]): ["unlisted-file"],
         ("parts", None): ["unlisted-file"],
         ("lineage", keys[2]): ["missing-row"],
         ("lineage", None): ["missing-row"],
     }
-    of_parts = dg.AssetCheckKey(dg.AssetKey("draft"), "parts")
-    known = pipeline.instance.event_log_storage.get_asset_check_partition_info([of_parts])
+    parts_check = dg.AssetCheckKey(dg.AssetKey("draft"), "parts")
+    known = pipeline.instance.event_log_storage.get_asset_check_partition_info([parts_check])
     assert {each.partition_key: each.latest_execution_status.value for each in known if each.partition_key} == {
         keys[0]: "SUCCEEDED",
         keys[1]: "FAILED",
@@ -64,7 +64,7 @@ def test_a_range_of_partitions_has_checks_of_each(pipeline: Pipeline) -> None:
     }
 
 
-def test_codes_are_those_of_the_audit_and_three_that_are_documented() -> None:
+def test_codes_are_audit_codes_and_three_documented_ones() -> None:
     root = Path(__file__).parent.parent.parent
     page = (root / "docs" / "dagster.md").read_text(encoding="utf-8")
     codes = set(re.findall(r'"([a-z]+-[a-z-]+)"', Path(checks.__file__).read_text(encoding="utf-8")))
@@ -77,7 +77,7 @@ def test_codes_are_those_of_the_audit_and_three_that_are_documented() -> None:
         assert f"| `{each}` |" in page
 
 
-def test_a_check_of_an_object_says_its_url(tmp_path: Path) -> None:
+def test_check_names_url_of_object(tmp_path: Path) -> None:
     write_tasks(tmp_path / "draft_tasks.csv", [DraftTask(task_id="t", doc_id="there1")])
     docs = DocsStoreResource(root="memory://", tables=str(tmp_path), durability="none")
     for doc_id in ("there1", "other1"):
@@ -106,7 +106,7 @@ def test_a_check_of_an_object_says_its_url(tmp_path: Path) -> None:
     )
 
 
-def test_two_assets_of_a_stage_have_checks_each_and_a_replay_takes_a_key() -> None:
+def test_two_assets_of_a_stage_have_their_own_checks() -> None:
     one, two = (
         dg.AssetsDefinition.from_op(
             dg.op(name=name)(lambda: None), partitions_def=document_partitions("draft"), key_prefix=[name]

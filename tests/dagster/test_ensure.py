@@ -1,4 +1,4 @@
-"""`DocsStoreResource.ensure`: when the model is called, what fails, what is tried again; and replays."""
+"""`DocsStoreResource.ensure`: model calls, failures, retries and replays."""
 
 import subprocess
 import sys
@@ -29,12 +29,12 @@ from docid.dagster import (
     document_partitions,
     register_partitions,
 )
-from tests.dagster.helpers import DAGSTER_WARNINGS, Pipeline, failed_checks, failure, metadata_of
+from tests.dagster.helpers import DAGSTER_WARNINGS, Pipeline, failure, list_failed_checks, metadata_of
 
 pytestmark = DAGSTER_WARNINGS
 
 
-def test_a_document_of_another_parent_is_a_failure_that_says_so(pipeline: Pipeline) -> None:
+def test_document_of_another_parent_fails_the_step(pipeline: Pipeline) -> None:
     pipeline.make("draft")
     key = pipeline.key("essay")
     pipeline.store.write(
@@ -50,14 +50,14 @@ def test_a_document_of_another_parent_is_a_failure_that_says_so(pipeline: Pipeli
     assert key in message
     assert (pipeline.store.read("essay", key), len(pipeline.model.calls)) == (before, 1)
     checked = pipeline.run(dg.AssetSelection.checks(pipeline.checks["essay"]), key)
-    assert failed_checks(checked) == {
+    assert list_failed_checks(checked) == {
         "lineage": ["lineage-conflict"],
         "parent": ["missing-parent"],
         "parts": ["parsed-missing"],
     }
 
 
-def test_a_reply_that_does_not_parse_is_kept_and_fails_a_check(pipeline: Pipeline) -> None:
+def test_unparsable_reply_is_kept_and_fails_a_check(pipeline: Pipeline) -> None:
     for stage in ("draft", "essay"):
         pipeline.make(stage)
     key = pipeline.key("evaluation")
@@ -68,10 +68,10 @@ def test_a_reply_that_does_not_parse_is_kept_and_fails_a_check(pipeline: Pipelin
         result = pipeline.make("evaluation", if_exists="replace")
         assert result.success
         assert "parsed bytes" not in metadata_of(result)
-        assert failed_checks(result) == {"parts": ["parsed-missing"]}
-        # The parsed text of the version before is no longer there.
+        assert list_failed_checks(result) == {"parts": ["parsed-missing"]}
+        # The replaced version's parsed text went to history with it.
         assert not (pipeline.root / "docs" / "evaluation" / key / "parsed.txt").exists()
-    # What is not parsed is not gone on from.
+    # A child needs the parsed text of its parent.
     pipeline.store.write(Document(stage="draft", doc_id=pipeline.key("draft", 1), task_id="t-1", raw_text="not parsed"))
     message, _ = failure(pipeline.make("essay", 1))
     assert "has no parsed text, so nothing can be made from it" in message
@@ -81,21 +81,21 @@ def test_a_reply_that_does_not_parse_is_kept_and_fails_a_check(pipeline: Pipelin
     ("parse", "parts"),
     [
         pytest.param(float, {"raw", "prompt"}, id="a parser that returns a number"),
-        pytest.param(lambda _: "\ud800", {"raw", "prompt"}, id="a parser that returns what is not UTF-8"),
+        pytest.param(lambda _: "\ud800", {"raw", "prompt"}, id="a parser that returns a surrogate"),
     ],
 )
-def test_a_reply_is_kept_whatever_its_parser_returns(pipeline: Pipeline, parse: Any, parts: set[str]) -> None:
+def test_reply_is_kept_if_its_parser_returns_no_text(pipeline: Pipeline, parse: Any, parts: set[str]) -> None:
     for stage in ("draft", "essay"):
         pipeline.make(stage)
     pipeline.parse = parse
     pipeline.model.reply = "7.5"
     result = pipeline.make("evaluation")
     assert result.success
-    assert failed_checks(result) == {"parts": ["parsed-missing"]}
+    assert list_failed_checks(result) == {"parts": ["parsed-missing"]}
     assert set(pipeline.store.open("evaluation", pipeline.key("evaluation")).sizes) == parts
 
 
-def test_a_replay_needs_no_table(pipeline: Pipeline) -> None:
+def test_replay_needs_no_table(pipeline: Pipeline) -> None:
     for stage in ("draft", "essay"):
         pipeline.make(stage)
     for table in (pipeline.root / "tables").iterdir():
@@ -114,7 +114,7 @@ def test_a_replay_needs_no_table(pipeline: Pipeline) -> None:
     assert "draft/gone cannot be replayed" in message
 
 
-def test_a_replay_keeps_the_run_id_and_its_tag_is_true_or_false(pipeline: Pipeline) -> None:
+def test_replay_keeps_run_id_and_checks_its_tag(pipeline: Pipeline) -> None:
     key = pipeline.key("draft")
     texts: dict[str, Any] = {"raw_text": "x", "prompt_text": "p"}
     pipeline.store.write(Document(stage="draft", doc_id=key, task_id="t-0", run_id="r-1", **texts))
@@ -125,7 +125,7 @@ def test_a_replay_keeps_the_run_id_and_its_tag_is_true_or_false(pipeline: Pipeli
     assert "tag docid/replay: expected true or false, got 'True'" in message
 
 
-def test_a_row_that_names_a_source_sends_its_prompt(pipeline: Pipeline) -> None:
+def test_source_doc_id_sends_stored_prompt(pipeline: Pipeline) -> None:
     pipeline.make("draft")
     source = pipeline.key("draft")
     rows = [DraftTask(task_id="again", doc_id="again1", source_doc_id=source)]
@@ -137,7 +137,7 @@ def test_a_row_that_names_a_source_sends_its_prompt(pipeline: Pipeline) -> None:
     assert pipeline.store.read("draft", "again1").prompt_text == "write t-0"
 
 
-def test_what_cannot_become_a_document_is_not_tried_again(pipeline: Pipeline) -> None:
+def test_invalid_document_is_not_retried(pipeline: Pipeline) -> None:
     calls: list[str] = []
     value: list[Any] = []
     prompt: list[Any] = ["p"]
@@ -196,16 +196,16 @@ def test_what_cannot_become_a_document_is_not_tried_again(pipeline: Pipeline) ->
         pytest.param(DocumentBusy("draft", "d1", "docs/draft/d1", "t-1"), 3, id="busy"),
     ],
 )
-def test_what_may_pass_is_tried_again(
+def test_temporary_error_is_retried(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, error: DocidError, tries: int
 ) -> None:
     calls: list[str] = []
 
-    def away(*_: object, **__: object) -> None:
+    def raise_error(*_: object, **__: object) -> None:
         calls.append("asked")
         raise error
 
-    monkeypatch.setattr(DocsStore, "ensure", away)
+    monkeypatch.setattr(DocsStore, "ensure", raise_error)
 
     @dg.asset(
         name="draft",
@@ -227,7 +227,7 @@ def test_what_may_pass_is_tried_again(
     assert len(calls) == tries
 
 
-def test_a_step_that_is_tried_again_keeps_what_it_replaced(pipeline: Pipeline) -> None:
+def test_retried_step_replaces_each_document_once(pipeline: Pipeline) -> None:
     keys = [pipeline.key("draft", number) for number in range(2)]
     for number in range(2):
         pipeline.make("draft", number)
@@ -294,7 +294,7 @@ RACE = textwrap.dedent(
 )
 
 
-def test_of_two_runs_that_race_for_a_partition_one_wins(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+def test_one_of_two_racing_runs_creates_the_document(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     (tmp_path / "draft_tasks.csv").write_text("draft_task_id,doc_id\na,d1\n")
     register_partitions(instance, read_tasks(tmp_path / "draft_tasks.csv", DraftTask))
     commands = [[sys.executable, "-W", "ignore", "-c", RACE, str(tmp_path), str(n), str(time.time())] for n in range(2)]
@@ -308,9 +308,7 @@ def test_of_two_runs_that_race_for_a_partition_one_wins(tmp_path: Path, instance
     assert list(DocsStore(tmp_path / "docs").ids("draft")) == ["d1"]
 
 
-def test_it_works_under_the_default_executor_of_many_processes(
-    tmp_path: Path, module: str, instance: dg.DagsterInstance
-) -> None:
+def test_ensure_works_with_multiprocess_executor(tmp_path: Path, module: str, instance: dg.DagsterInstance) -> None:
     definitions = __import__(module)
     result = dg.materialize([definitions.draft_tasks], instance=instance, resources={"docs": definitions.docs})
     assert result.success

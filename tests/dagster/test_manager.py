@@ -1,4 +1,4 @@
-"""The IO manager: what assets return becomes documents, and children get the texts of their parents."""
+"""The IO manager: it stores the values that assets return, and gives children the texts of their parents."""
 
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,17 @@ from docid.dagster import (
     register_partitions,
 )
 from docid.integrations.dagster.resource import load_row_in_run
-from tests.dagster.helpers import DAGSTER_WARNINGS, Pipeline, failed_checks, failure, metadata_of
+from tests.dagster.helpers import DAGSTER_WARNINGS, Pipeline, failure, list_failed_checks, metadata_of
 
 pytestmark = DAGSTER_WARNINGS
 
 
-def test_documents_land_where_their_rows_say_and_are_not_made_twice(pipeline: Pipeline) -> None:
+def test_assets_store_documents_of_their_rows_once(pipeline: Pipeline) -> None:
     for stage in pipeline.assets:
         for number in range(2):
             result = pipeline.make(stage, number)
             assert result.success
-            assert failed_checks(result) == {}
+            assert list_failed_checks(result) == {}
             assert len(result.get_asset_check_evaluations()) == 4
             key = pipeline.key(stage, number)
             row = load_row_in_run(pipeline.docs, stage, key, {})
@@ -63,7 +63,7 @@ def test_documents_land_where_their_rows_say_and_are_not_made_twice(pipeline: Pi
     assert list(pipeline.store.history("essay", essay.doc_id)) == [before]
 
 
-def test_what_an_asset_may_return(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+def test_return_values_of_assets(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     (tmp_path / "draft_tasks.csv").write_text("draft_task_id,doc_id\na,d1\nb,d2\n")
     docs = DocsStoreResource(root=str(tmp_path / "docs"), tables=str(tmp_path), durability="none")
     store = DocsStore(tmp_path / "docs", durability="none")
@@ -84,7 +84,7 @@ def test_what_an_asset_may_return(tmp_path: Path, instance: dg.DagsterInstance) 
 
     manager = DocsIOManager(docs=docs)
 
-    def managed(if_exists: str) -> DocsIOManager:
+    def make_manager(if_exists: str) -> DocsIOManager:
         options = {"root": docs.root, "tables": docs.tables, "durability": "none"}
         return DocsIOManager(docs=DocsStoreResource(if_exists=if_exists, **options))
 
@@ -104,14 +104,14 @@ def test_what_an_asset_may_return(tmp_path: Path, instance: dg.DagsterInstance) 
     assert metadata_of(run("text"))["outcome"] == "unchanged"
     assert metadata_of(run("other"))["outcome"] == "kept"
     whole = Document(stage="draft", doc_id="d1", task_id="a", raw_text="whole", prompt_text="p")
-    strict = managed("fail")
+    strict = make_manager("fail")
     message, facts = failure(run(whole, documents=strict))
     assert "differs" in message
     assert facts["doc_id"] == "d1"
-    replacing = managed("replace")
+    replacing = make_manager("replace")
     assert metadata_of(run(whole, documents=replacing))["outcome"] == "replaced"
     assert metadata_of(run(store.open("draft", "d1")))["outcome"] == "kept"
-    wrong = managed("overwrite")
+    wrong = make_manager("overwrite")
     assert "if_exists: expected fail, keep, replace, got 'overwrite'" in failure(run("x", documents=wrong))[0]
     assert "the asset returned NoneType; expected text" in failure(run(None))[0]
     assert (
@@ -128,7 +128,7 @@ def test_what_an_asset_may_return(tmp_path: Path, instance: dg.DagsterInstance) 
     assert "has no row with doc id d3; materialise the table again" in failure(run("x", key="d3"))[0]
 
 
-def test_many_partitions_in_one_run(pipeline: Pipeline) -> None:
+def test_one_run_of_many_partitions(pipeline: Pipeline) -> None:
     docs, model = pipeline.docs, pipeline.model
 
     @dg.asset(
@@ -175,7 +175,7 @@ def test_many_partitions_in_one_run(pipeline: Pipeline) -> None:
     assert result.output_for_node("everything") == 3
 
 
-def test_an_input_may_be_the_whole_document_or_ones_own(pipeline: Pipeline) -> None:
+def test_input_may_be_a_whole_document(pipeline: Pipeline) -> None:
     pipeline.make("draft")
     seen: list[Any] = []
 
@@ -219,13 +219,13 @@ def test_an_input_may_be_the_whole_document_or_ones_own(pipeline: Pipeline) -> N
     assert isinstance(seen[1], Document)
     dg.materialize([number], instance=pipeline.instance)
     assert "expected an asset of document_partitions(stage)" in failure(run(wrong, None))[0]
-    # A parent that is not there yet.
+    # The parent does not exist yet.
     message, facts = failure(run(opened, pipeline.key("essay", 1)))
     assert "not in the store" in message or "no document" in message
     assert facts["stage"] == "draft"
 
 
-def test_the_last_of_a_range_is_given_a_dict_too_where_one_is_asked_for(pipeline: Pipeline) -> None:
+def test_input_of_one_partition_is_a_dict_if_annotated(pipeline: Pipeline) -> None:
     pipeline.make("draft", 2)
     seen: list[Any] = []
 
@@ -257,7 +257,7 @@ def test_the_last_of_a_range_is_given_a_dict_too_where_one_is_asked_for(pipeline
     assert seen[2][key].parsed_text == seen[3].parsed_text == seen[4] == text
 
 
-def test_a_document_of_another_lineage_or_store_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_document_of_another_lineage_or_store_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
     key = pipeline.key("draft")
     elsewhere = DocsStore(tmp_path / "elsewhere", durability="none")
     mine: dict[str, Any] = {"stage": "draft", "doc_id": key, "raw_text": "x"}
@@ -283,9 +283,7 @@ def test_a_document_of_another_lineage_or_store_is_refused(pipeline: Pipeline, t
 
 
 @pytest.mark.parametrize("is_legacy", [False, True])
-def test_a_stored_document_without_its_parent_is_refused_unless_its_record_is_older(
-    pipeline: Pipeline, *, is_legacy: bool
-) -> None:
+def test_document_without_its_parent_is_refused_unless_legacy(pipeline: Pipeline, *, is_legacy: bool) -> None:
     pipeline.make("draft")
     key = pipeline.key("essay")
     if is_legacy:
@@ -311,7 +309,7 @@ def test_a_stored_document_without_its_parent_is_refused_unless_its_record_is_ol
         assert f"with parent_doc_id=None; expected '{pipeline.key('draft')}', as in the row" in failure(result)[0]
 
 
-def test_an_io_manager_works_with_a_context_that_a_test_has_built(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+def test_io_manager_works_with_a_built_context(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     (tmp_path / "draft_tasks.csv").write_text("draft_task_id,doc_id\na,d1\n")
     register_partitions(instance, read_tasks(tmp_path / "draft_tasks.csv", DraftTask))
     docs = DocsStoreResource(root=str(tmp_path / "docs"), tables=str(tmp_path), durability="none")

@@ -16,12 +16,12 @@ from docid.dagster import (
     register_partitions,
     task_table_asset,
 )
-from tests.dagster.helpers import DAGSTER_WARNINGS, Pipeline, failed_checks, failure, metadata_of
+from tests.dagster.helpers import DAGSTER_WARNINGS, Pipeline, failure, list_failed_checks, metadata_of
 
 pytestmark = DAGSTER_WARNINGS
 
 
-def test_partitions_are_registered_once_and_in_one_call(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+def test_partitions_are_registered_once(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     rows = [DraftTask(task_id=f"t-{n}", doc_id=f"d{n}") for n in range(25_000)]
     planned = register_partitions(instance, rows, dry_run=True)
     assert instance.get_dynamic_partitions("draft_documents") == []
@@ -34,13 +34,13 @@ def test_partitions_are_registered_once_and_in_one_call(tmp_path: Path, instance
         register_partitions(instance, [DraftTask(task_id="t"), *rows])
     instance.add_dynamic_partitions("essay_documents", ["e2"])
     assert register_partitions(instance, few[3:])["essay"].removed == ("e2",)
-    # A table without rows says of which stage it is.
+    # A table without rows still has a stage.
     (tmp_path / "essay_tasks.csv").write_text("essay_task_id,parent_doc_id,doc_id\n")
     empty = read_tasks(tmp_path / "essay_tasks.csv", EssayTask)
     assert register_partitions(instance, empty) == {"essay": ((), ("e1",), 0)}
 
 
-def test_a_table_that_is_made_again_has_the_same_ids(pipeline: Pipeline) -> None:
+def test_rebuilt_table_has_the_same_ids(pipeline: Pipeline) -> None:
     path = pipeline.root / "tables" / "evaluation_tasks.csv"
     before, keys = path.read_bytes(), pipeline.instance.get_dynamic_partitions("evaluation_documents")
     result = pipeline.run(dg.AssetSelection.assets("evaluation_tasks"))
@@ -55,14 +55,14 @@ def test_a_table_that_is_made_again_has_the_same_ids(pipeline: Pipeline) -> None
     }
 
 
-def test_a_table_asset_refuses_a_second_table_of_its_stage(pipeline: Pipeline) -> None:
+def test_table_asset_refuses_second_table_of_its_stage(pipeline: Pipeline) -> None:
     second = pipeline.root / "tables" / "draft_tasks.csv"
     second.write_text("draft_task_id,doc_id\n")
     message, _ = failure(pipeline.run(dg.AssetSelection.assets("draft_generation_tasks")))
     assert "draft_tasks.csv is a table of stage draft too; expected draft_generation_tasks.csv alone" in message
 
 
-def test_a_table_asset_says_which_rows_are_faulty(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+def test_table_asset_names_faulty_rows(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     docs = DocsStoreResource(root=str(tmp_path / "docs"), tables=str(tmp_path / "tables"))
     table = task_table_asset("draft", lambda _: [DraftTask(task_id="t-1"), DraftTask(task_id=" t-2")])
     message, facts = failure(dg.materialize([table], instance=instance, resources={"docs": docs}, raise_on_error=False))
@@ -71,12 +71,12 @@ def test_a_table_asset_says_which_rows_are_faulty(tmp_path: Path, instance: dg.D
     assert list((tmp_path / "tables").iterdir()) == []
 
 
-def test_a_table_asset_refuses_what_is_no_table_of_its_stage() -> None:
+def test_table_asset_refuses_invalid_name() -> None:
     with pytest.raises(ValueError, match="name: expected draft_tasks or draft_generation_tasks, got 'drafts'"):
         task_table_asset("draft", lambda _: [], name="drafts")
 
 
-def test_a_resource_says_which_table_it_misses(tmp_path: Path) -> None:
+def test_resource_names_missing_table(tmp_path: Path) -> None:
     docs = DocsStoreResource(root=str(tmp_path), tables=str(tmp_path / "none"))
     with pytest.raises(FileNotFoundError, match="no task table of stage draft; expected draft_tasks.csv"):
         docs.table("draft")
@@ -100,16 +100,14 @@ def no_file(table: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "tries", "said"),
+    ("spoil", "tries", "expected"),
     [
         pytest.param(gone, 1, "no task table of stage draft; expected draft_tasks.csv or", id="gone"),
         pytest.param(faulty, 1, "2 problems:\n", id="faulty"),
         pytest.param(no_file, 3, "the table of stage draft cannot be read: ", id="unreadable"),
     ],
 )
-def test_a_table_that_gives_no_row_fails_the_step_and_the_check(
-    pipeline: Pipeline, spoil: Any, tries: int, said: str
-) -> None:
+def test_unusable_table_fails_step_and_check(pipeline: Pipeline, spoil: Any, tries: int, expected: str) -> None:
     assert pipeline.make("draft").success
     spoil(pipeline.root / "tables" / "draft_generation_tasks.csv")
     calls: list[str] = []
@@ -144,18 +142,18 @@ def test_a_table_that_gives_no_row_fails_the_step_and_the_check(
             raise_on_error=False,
         )
         message, facts = failure(result)
-        assert said in message
+        assert expected in message
         assert (spoil is faulty) == ("correct the table" in facts.get("what to do", ""))
         assert len(calls) == tries
 
     checked = pipeline.run(dg.AssetSelection.checks(pipeline.checks["draft"]), pipeline.key("draft"))
     assert checked.success
-    assert failed_checks(checked) == {"lineage": ["missing-row"]}
+    assert list_failed_checks(checked) == {"lineage": ["missing-row"]}
     [lineage] = [each for each in checked.get_asset_check_evaluations() if each.check_name == "lineage"]
-    assert said in str(lineage.description)
+    assert expected in str(lineage.description)
 
 
-def test_a_row_is_looked_up_once_a_step_whatever_becomes_of_its_table(pipeline: Pipeline) -> None:
+def test_step_keeps_its_row_if_the_table_changes(pipeline: Pipeline) -> None:
     for number in range(2):
         pipeline.make("draft", number)
     table = pipeline.root / "tables" / "essay_tasks.csv"
@@ -170,7 +168,7 @@ def test_a_row_is_looked_up_once_a_step_whatever_becomes_of_its_table(pipeline: 
         io_manager_key="documents",
     )
     def essay(context: dg.AssetExecutionContext, docs: DocsStoreResource, draft: str) -> Any:
-        # The table is made anew while the model writes, and the essay gets another parent in it.
+        # The table is rebuilt while the model writes, and gives the essay another parent.
         table.write_text(text.replace(one, two) if one in text else text.replace(two, one))
         answers.append(docs.task(context).parent_doc_id)
         return f"made from {draft}"
@@ -185,12 +183,12 @@ def test_a_row_is_looked_up_once_a_step_whatever_becomes_of_its_table(pipeline: 
     assert answers == [one]
     assert (document.parent_doc_id, document.raw_text) == (one, "made from reply to <write t-0>")
     assert metadata_of(run)["parent_doc_id"] == one
-    # The check goes by the table as it is now.
+    # The check uses the current table.
     result = pipeline.run(dg.AssetSelection.checks(pipeline.checks["essay"]), key)
-    assert failed_checks(result) == {"lineage": ["lineage-conflict"]}
+    assert list_failed_checks(result) == {"lineage": ["lineage-conflict"]}
 
 
-def test_a_table_is_found_where_the_times_of_directories_are_coarse(tmp_path: Path) -> None:
+def test_table_is_found_despite_coarse_directory_times(tmp_path: Path) -> None:
     docs = DocsStoreResource(root="memory://", tables=str(tmp_path))
     for stage in ("draft", "essay"):
         (tmp_path / f"{stage}_tasks.csv").touch()

@@ -1,4 +1,4 @@
-"""`docid register`: the tables that follow from a curated one, and their partitions."""
+"""`docid register`: the tables that it derives from a curated one, and their partitions."""
 
 import subprocess
 import sys
@@ -42,7 +42,9 @@ def register(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
     return code, out, err
 
 
-def test_register(curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]) -> None:
+def test_register_writes_tables_and_partitions(
+    curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
     arguments = (curated, "--output", "out", "--templates", "novelty,kind", "--models", "m-1")
     code, out, _ = register(capfd, *arguments, "--dry-run")
     assert (code, Path("out").exists(), instance.get_dynamic_partitions("draft_documents")) == (0, False, [])
@@ -76,7 +78,7 @@ def test_register(curated: Path, instance: dg.DagsterInstance, capfd: pytest.Cap
     assert "no evaluations: --templates and --models make rows for them\n" in out
 
 
-def test_register_keeps_what_a_table_says_beyond_the_curated_one(
+def test_register_keeps_values_of_existing_tables(
     curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
 ) -> None:
     del instance
@@ -87,13 +89,13 @@ def test_register_keeps_what_a_table_says_beyond_the_curated_one(
         "first,t-1,c-0,large-1,d0,run-1,s-1,d1\n"
         "of another,t-9,c-9,large-9,,,s-9,d2\n"
     )
-    code, said, _ = register(capfd, curated, "--output", out)
+    code, printed, _ = register(capfd, curated, "--output", out)
     assert code == 0
-    assert "gone" not in said
+    assert "gone" not in printed
     one, two = read_tasks(out / "draft_generation_tasks.csv", DraftTask)
     assert (one.extra, one.combo_id, one.generation_model) == ({"note": "first"}, "c-1", "large-1")
     assert (one.doc_run_id, one.doc_salt, one.source_doc_id) == ("run-1", "s-1", None)
-    # Of another task: nothing that its row said is true of this one.
+    # The old row is of another task, so register keeps none of its values.
     assert (two.task_id, two.extra, two.generation_model, two.doc_salt) == ("t-2", {"note": ""}, "", None)
     assert one.columns[:3] == ("note", "draft_task_id", "combo_id")
 
@@ -123,7 +125,7 @@ def test_register_takes_templates_and_models_from_tables(
     assert (code, err) == (2, "docid: --source draft/s2: it was stored without its prompt\n")
 
 
-def test_register_materialises_what_it_is_told(
+def test_register_materialises_named_assets(
     curated: Path, module: str, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
 ) -> None:
     arguments = (curated, "--materialize", "combinations", "draft_tasks")
@@ -159,7 +161,7 @@ def test_register_materialises_what_it_is_told(
         ),
     ],
 )
-def test_what_register_refuses(
+def test_register_refuses_wrong_arguments(
     curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     code, _, err = register(capfd, curated, *arguments, *([] if "--materialize" not in arguments else ["--dry-run"]))
@@ -169,7 +171,7 @@ def test_what_register_refuses(
     assert sorted(path.name for path in curated.parent.iterdir()) == [curated.name]
 
 
-def test_register_looks_before_it_writes(
+def test_register_checks_before_it_writes(
     curated: Path, module: str, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*arguments: object) -> str:
@@ -212,7 +214,7 @@ def test_register_refuses_to_keep_a_row_of_another_lineage(
     assert [path.name for path in Path("out").iterdir()] == ["essay_tasks.csv"]
 
 
-def test_register_takes_definitions_under_two_names_and_from_a_function(
+def test_register_finds_aliased_and_lazy_definitions(
     curated: Path, module: str, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Path("two_names.py").write_text(f"from {module} import defs\nother = defs\n")
@@ -224,7 +226,7 @@ def test_register_takes_definitions_under_two_names_and_from_a_function(
         assert (code, "materialised: combinations\n" in out) == (0, True)
 
 
-def test_register_names_rows_without_ids_before_anything_is_written(
+def test_register_names_rows_without_ids_and_writes_nothing(
     curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
 ) -> None:
     curated.write_text(CURATED.replace(",e2\n", ",\n").replace("t-2__x,d2", "t-2__x,"))
@@ -239,7 +241,7 @@ def test_register_names_rows_without_ids_before_anything_is_written(
     assert (code, "column parent_doc_id: missing from the header" in err) == (2, True)
 
 
-def test_without_dagster_register_says_what_to_install(
+def test_register_without_dagster_says_what_to_install(
     curated: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "dagster", None)
@@ -248,7 +250,7 @@ def test_without_dagster_register_says_what_to_install(
     assert (code, err) == (2, "docid: register needs Dagster: pip install 'docid-store[dagster]'\n")
 
 
-def test_without_dagster_the_module_says_what_to_install() -> None:
+def test_module_without_dagster_says_what_to_install() -> None:
     code = "import sys; sys.modules['dagster'] = None; import docid.dagster"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "ImportError: docid.dagster needs Dagster: pip install 'docid-store[dagster]'" in done.stderr
