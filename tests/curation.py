@@ -18,11 +18,11 @@ def put(store: DocsStore, stage: str, doc_id: str, task_id: str, **more: Any) ->
     return document
 
 
-def list_kinds(notes: Any) -> list[str]:
+def kinds(notes: Any) -> list[str]:
     return [note.kind for note in notes]
 
 
-def fill_with_scores(store: DocsStore) -> DocsStore:
+def judge(store: DocsStore) -> DocsStore:
     """Store two drafts, an essay of each, an essay without a draft, and evaluations of the essays."""
     put(store, "draft", "d1", "t-1", metadata={"combo_id": "c-1", "template_id": "dt", "model_id": "dm"})
     put(store, "draft", "d2", "t-2", metadata={"combo_id": "c-2", "template_id": "dt", "model_id": "dm"})

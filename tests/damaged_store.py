@@ -48,41 +48,41 @@ def find_quarantined(step: Step, root: Path) -> Path:
 
 TEMPORARY = ".tmp-{}-0123456789abcdef"
 
-# Each function below damages the store as its name says, and returns the damaged path, relative to the root.
-# `kill_` leaves the files of a process that was killed during that call.
+# Each function below damages the store and returns the damaged path, relative to the root. `dead_` leaves the files of
+# a process that was killed during that call.
 
 
-def kill_create(root: Path) -> str:
+def dead_create(root: Path) -> str:
     path = root / "draft" / TEMPORARY.format("a1")
     path.mkdir()
     (path / "raw.txt").write_text("half")
     return f"draft/{path.name}"
 
 
-def kill_add_part(root: Path) -> str:
+def dead_add_part(root: Path) -> str:
     (root / "draft" / "good" / "parsed.txt").write_text("p")
     return "draft/good/parsed.txt"
 
 
-def kill_record_swap(root: Path) -> str:
+def dead_swap(root: Path) -> str:
     path = root / "draft" / "good" / TEMPORARY.format("metadata.json")
     path.write_text("{")
     return f"draft/good/{path.name}"
 
 
-def kill_history_entry(root: Path) -> str:
+def dead_entry(root: Path) -> str:
     path = root / ".docid" / "history" / "draft" / "changed" / TEMPORARY.format("20260101T000000.000000Z.json")
     path.write_text("{")
     return str(path.relative_to(root))
 
 
-def add_entry_without_change(root: Path) -> str:
+def entry_of_no_change(root: Path) -> str:
     path = root / ".docid" / "history" / "draft" / "changed" / "20990101T000000.000000Z-0123456789abcdef.json"
     shutil.copy(root / "draft" / "changed" / "metadata.json", path)
     return str(path.relative_to(root))
 
 
-def duplicate_entry(root: Path) -> str:
+def entry_twice(root: Path) -> str:
     directory = root / ".docid" / "history" / "draft" / "changed"
     [record] = directory.glob("*.json")
     path = directory / f"{record.name[:21]}1Z-0123456789abcdef.json"
@@ -96,12 +96,12 @@ def make_uncommitted(root: Path) -> str:
     return "draft/a1"
 
 
-def tear(root: Path) -> str:
+def torn(root: Path) -> str:
     (root / "draft" / "good" / "raw.txt").write_text("on")
     return "draft/good"
 
 
-def break_record(root: Path) -> str:
+def broken(root: Path) -> str:
     (root / "draft" / "good" / "metadata.json").write_text("{")
     return "draft/good"
 
@@ -111,7 +111,7 @@ def misplace(root: Path) -> str:
     return "draft/a1"
 
 
-def make_record_a_directory(root: Path) -> str:
+def odd_record(root: Path) -> str:
     (root / "draft" / "good" / "metadata.json").unlink()
     (root / "draft" / "good" / "metadata.json").mkdir()
     return "draft/good"

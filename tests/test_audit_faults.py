@@ -252,7 +252,7 @@ def _(world: World) -> Any:
     return {world.edit("draft", 2, format="docid/document/2")}
 
 
-@fault("a document removed whose essay exists", NOTHING)
+@fault("a draft removed, its essay kept", NOTHING)
 def _(world: World) -> Any:
     shutil.rmtree(world.document("draft", 2))
     return set()

@@ -76,7 +76,7 @@ def status(page: Any, pattern: str) -> str:
     return str(line.inner_text())
 
 
-def read_names(page: Any) -> list[str]:
+def names(page: Any) -> list[str]:
     return [str(each) for each in page.locator("#tree .name").all_inner_texts()]
 
 
@@ -149,7 +149,7 @@ def test_page_shows_the_whole_record(tmp_path: Path, open_page: Open) -> None:
 
 def test_tree_works_by_keyboard(real: Path, open_page: Open) -> None:
     page = open_page(real)
-    first = read_names(page)
+    first = names(page)
     page.locator("#search").focus()
     for _ in range(3):  # past both buttons
         page.keyboard.press("Tab")
@@ -174,34 +174,34 @@ def test_tree_works_by_keyboard(real: Path, open_page: Open) -> None:
     assert page.evaluate(focused) == first[0]
     page.keyboard.press("Space")
     assert page.locator("#detail h3").inner_text() == first[0]
-    assert read_names(page) == first
+    assert names(page) == first
 
 
 def test_unfold_opens_one_level_at_a_time(real: Path, open_page: Open) -> None:
     page = open_page(real)
-    assert len(read_names(page)) == 15
+    assert len(names(page)) == 15
     page.click("#unfold")
-    assert len(read_names(page)) == 30
+    assert len(names(page)) == 30
     page.click("#unfold")
-    assert len(read_names(page)) == 90
+    assert len(names(page)) == 90
     assert status(page, "in view") == "90 documents are in view."
     page.click("#fold")
-    assert len(read_names(page)) == 15
+    assert len(names(page)) == 15
 
 
 def test_search_shows_matches_with_ancestors(real: Path, open_page: Open) -> None:
     page = open_page(real)
     search(page, "novelty SONNET-4")
     assert status(page, "found") == "15 of 90 documents found."
-    shown = read_names(page)
+    shown = names(page)
     assert len([each for each in shown if each.startswith("evaluation/")]) == 15
     assert len([each for each in shown if each.startswith("draft/")]) == 15
     search(page, "no match")
     status(page, "^0 of 90 documents found")
-    assert read_names(page) == []
+    assert names(page) == []
     page.locator("#search").press("Escape")
     status(page, "at the top")
-    assert len(read_names(page)) == 15
+    assert len(names(page)) == 15
 
 
 def test_finding_links_to_its_document(real: Path, open_page: Open) -> None:
@@ -337,11 +337,11 @@ def test_long_list_is_shown_in_steps(tmp_path: Path, open_page: Open) -> None:
     )
     write_report(tmp_path / "report.html", store)
     page = open_page(tmp_path / "report.html")
-    assert len(read_names(page)) == 200
+    assert len(names(page)) == 200
     page.locator("button.more", has_text="Show 200 more").click()
     assert page.evaluate("document.activeElement.querySelector('.name').textContent") == "draft/d200"
     page.locator("button.more", has_text="Show 50 more").click()
-    assert len(read_names(page)) == 450
+    assert len(names(page)) == 450
     page.evaluate("location.hash = '#draft/d449'")
     page.locator("#detail h3", has_text="d449").wait_for()
 
@@ -409,7 +409,7 @@ def test_match_can_be_unfolded(real: Path, open_page: Open) -> None:
     search(page, draft)
     status(page, "^1 of 90")
     page.locator("#tree .fold").first.click()
-    assert len(read_names(page)) == 2
+    assert len(names(page)) == 2
 
 
 def test_late_search_result_keeps_focus(real: Path, open_page: Open) -> None:
@@ -435,7 +435,7 @@ def test_arrow_keys_reach_show_more_button(tmp_path: Path, open_page: Open) -> N
     page.keyboard.press("ArrowUp")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    assert len(read_names(page)) == 201
+    assert len(names(page)) == 201
     assert page.evaluate("document.activeElement.querySelector('.name').textContent") == "draft/d200"
 
 
@@ -531,8 +531,8 @@ def test_page_of_25_630_documents_is_searched_and_unfolded(large: Path, open_pag
     page.locator("#search").press("Escape")
     status(page, "at the top")
     page.click("#unfold")
-    assert len(read_names(page)) == 110 + 880
-    name = read_names(page)[1]
+    assert len(names(page)) == 110 + 880
+    name = names(page)[1]
     page.locator("#tree .name").nth(1).click()
     assert page.locator("#detail h3").inner_text() == name
     stage, _, doc_id = name.partition("/")

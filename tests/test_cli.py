@@ -257,11 +257,11 @@ def test_show_reports_damaged_part_that_it_does_not_print(
     options: list[str], root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     command = ("show", "--store", str(root), "draft/aa1", *options)
-    undamaged = run(capfd, *command)
-    assert (undamaged[0], undamaged[2]) == (0, "")
+    whole = run(capfd, *command)
+    assert (whole[0], whole[2]) == (0, "")
     (root / "draft" / "aa1" / "raw.txt").unlink()
     code, out, err = run(capfd, *command)
-    assert (code, out) == (2, undamaged[1])
+    assert (code, out) == (2, whole[1])
     assert re.fullmatch(r"docid: draft/aa1 .*: raw\.txt: listed in the record, but not there; .*\n", err)
 
 
@@ -386,9 +386,9 @@ def test_deeply_nested_metadata_is_cut(tables: Path, capfd: pytest.CaptureFixtur
     nested = f"{'[' * 1000}{']' * 1000}"
     (directory / "metadata.json").write_text(f'{{"task_id": "t", "model_id": "m", "a": {nested}}}')
     (directory / "raw.txt").write_text("r")
-    metadata = {"model_id": "m", "a": "(more than 250 deep)"}
-    assert json.loads(run(capfd, "ls", "--store", "old", "--json")[1])["metadata"] == metadata
-    assert json.loads(run(capfd, "show", "--store", "old", "4a", "--json")[1])["metadata"] == metadata
+    said = {"model_id": "m", "a": "(more than 250 deep)"}
+    assert json.loads(run(capfd, "ls", "--store", "old", "--json")[1])["metadata"] == said
+    assert json.loads(run(capfd, "show", "--store", "old", "4a", "--json")[1])["metadata"] == said
     assert "metadata.a       (more than 250 deep)\n" in run(capfd, "show", "--store", "old", "4a")[1]
 
 

@@ -41,7 +41,7 @@ def fill_store(store: DocsStore, number: int = 5) -> None:
     store.add_part("draft", "d1", "parsed", "p")
 
 
-def read_files(root: Path, *, of_documents: bool = True) -> dict[str, bytes]:
+def files(root: Path, *, of_documents: bool = True) -> dict[str, bytes]:
     """Return the files of a local store and their bytes; without history, unless `of_documents` is False."""
     found = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
     return {name: data for name, data in found.items() if not of_documents or name[0] != "."}
@@ -61,7 +61,7 @@ def test_round_trip_keeps_bytes_and_history(local: DocsStore, s3_store: DocsStor
     back = DocsStore(tmp_path / "back", durability="none")
     assert count_outcomes(copy(local, s3_store, verify=True)) == {"copied": 10}
     assert count_outcomes(copy(s3_store, back, verify=True)) == {"copied": 10}
-    assert read_files(tmp_path / "back") == read_files(tmp_path / "docs")
+    assert files(tmp_path / "back") == files(tmp_path / "docs")
     for store in (s3_store, back):
         assert list(store.history("draft", "d1")) == list(local.history("draft", "d1"))
         assert audit(store, verify=True).findings == ()
@@ -75,8 +75,8 @@ def test_round_trip_keeps_real_legacy_store(daydreaming: Path, s3_store: DocsSto
     assert count_outcomes(copy(old, s3_store, verify=True)) == {"copied": 90}
     assert count_outcomes(copy(s3_store, back)) == {"copied": 90}
     kept = ("metadata.json", "raw.txt", "parsed.txt", "prompt.txt")
-    before = {name: data for name, data in read_files(root).items() if name.endswith(kept)}
-    assert read_files(tmp_path / "back") == before
+    before = {name: data for name, data in files(root).items() if name.endswith(kept)}
+    assert files(tmp_path / "back") == before
     assert count_outcomes(copy(old, s3_store)) == {"same": 90}
 
 
@@ -283,7 +283,7 @@ def test_command_copies_between_directory_and_bucket(
     assert run(capfd, docs, url, "--in-flight", 4) == (0, "draft: 5 copied\nessay: 5 copied\n", "")
     assert run(capfd, docs, url, "--stage", "draft") == (0, "draft: 5 same\n", "")
     assert run(capfd, url, tmp_path / "back", "--verify")[0] == 0
-    assert read_files(tmp_path / "back") == read_files(docs)
+    assert files(tmp_path / "back") == files(docs)
     target = DocsStore(url)
     target.write(Document(stage="draft", doc_id="d0", task_id="t-0", raw_text="other"), if_exists="replace")
     code, out, err = run(capfd, docs, url, "--no-history")
@@ -400,15 +400,15 @@ class Unreadable(MemoryBackend):
         self.error = error
         self.call = call
 
-    def load(self, stage: str, doc_id: str, read_files: Collection[str] = ()) -> Stored | None:
+    def load(self, stage: str, doc_id: str, files: Collection[str] = ()) -> Stored | None:
         if self.call == "load" and doc_id == "d1":
             raise self.error
-        return super().load(stage, doc_id, read_files)
+        return super().load(stage, doc_id, files)
 
-    def history(self, stage: str, doc_id: str, read_files: Collection[str] = ()) -> Iterator[Stored]:
+    def history(self, stage: str, doc_id: str, files: Collection[str] = ()) -> Iterator[Stored]:
         if self.call == "history" and doc_id == "d1":
             raise self.error
-        return super().history(stage, doc_id, read_files)
+        return super().history(stage, doc_id, files)
 
 
 @pytest.mark.parametrize("call", ["load", "history"])
@@ -499,7 +499,7 @@ def test_duplicate_stages_and_ids_are_copied_once(local: DocsStore, monkeypatch:
 def test_file_url_names_a_directory(local: DocsStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     fill_store(local)
     assert run(capfd, f"file://{tmp_path}/docs", f"file://{tmp_path}/a%20b")[0] == 0
-    assert read_files(tmp_path / "a b") == read_files(tmp_path / "docs")
+    assert files(tmp_path / "a b") == files(tmp_path / "docs")
     assert "there is no such directory" in run(capfd, "file:///no/such", tmp_path)[2]
     assert main(["ls", "--store", f"file://{tmp_path}/docs", "draft"]) == 0
 
@@ -527,4 +527,4 @@ def test_legacy_document_is_copied_byte_for_byte(local: DocsStore, tmp_path: Pat
     (old / "raw.txt").write_bytes(b"once")
     target = DocsStore(tmp_path / "there", durability="none")
     assert count_outcomes(copy(local, target)) == {"copied": 1}
-    assert read_files(Path(target.root)) == read_files(Path(local.root))
+    assert files(Path(target.root)) == files(Path(local.root))

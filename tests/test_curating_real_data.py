@@ -26,7 +26,7 @@ def hash_files(directory: Path) -> dict[str, str]:
     }
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
+def read(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -75,7 +75,7 @@ def test_curation_from_migrate_to_replay(work: Path, command: Command, capfd: py
     for name in ("draft_generation_tasks.csv", "essay_generation_tasks.csv", "evaluation_tasks.csv"):
         original = (work / "tables" / name).read_bytes()
         assert "linked: 0 (" in command("link", f"tables/{name}")
-        rows = read_csv(work / "tables" / name)
+        rows = read(work / "tables" / name)
         for row in rows:
             row["doc_id"] = ""
             row.update({"parent_doc_id": ""} if "parent_doc_id" in row else {})
@@ -88,15 +88,15 @@ def test_curation_from_migrate_to_replay(work: Path, command: Command, capfd: py
 
     printed = command("scores", "-o", "scores.csv")
     assert printed == ("scores.csv: written\n60 documents of stage evaluation: 4 with a score\n  no parsed text: 56\n")
-    scored = [row for row in read_csv(work / "scores.csv") if row["score"]]
+    scored = [row for row in read(work / "scores.csv") if row["score"]]
     assert [row["score"] for row in scored] == ["7.0"] * 4
     assert all(row["draft_doc_id"] and not row["error"] for row in scored)
 
     printed = command("select", "--scores", "scores.csv", "--top", "3", "-o", "essay_generation_tasks.csv")
     assert "60 evaluations, 4 documents of stage essay with a score (max); 3 selected\n" in printed
     assert "no-score: 56\n" in printed
-    best = read_csv(work / "essay_generation_tasks.csv")
-    expected = {row["doc_id"]: row for row in read_csv(work / "tables/essay_generation_tasks.csv")}
+    best = read(work / "essay_generation_tasks.csv")
+    expected = {row["doc_id"]: row for row in read(work / "tables/essay_generation_tasks.csv")}
     assert [row["doc_id"] for row in best] == sorted(row["parent_doc_id"] for row in scored)[:3]
     for row in best:
         # Every value of the old table, except the one column that no document records.
@@ -122,7 +122,7 @@ def test_curation_from_migrate_to_replay(work: Path, command: Command, capfd: py
 
     printed = command("replay", f"essay/{best[0]['doc_id']}", "-o", "replay.csv")
     assert "1 rows of stage essay" in printed
-    [row] = read_csv(work / "replay.csv")
+    [row] = read(work / "replay.csv")
     assert {key: row[key] for key in best[0] if key != "essay_doc_id"} == {
         key: value for key, value in best[0].items() if key != "essay_doc_id"
     }

@@ -20,7 +20,7 @@ from docid import (
     MissingParent,
     UnreadableDocument,
 )
-from tests.store_documents import ROW, damage, draft, essay, fail_if_called, put_legacy
+from tests.store_documents import ROW, damage, draft, essay, never, put_legacy
 
 
 def test_ensure_makes_missing_and_returns_existing_document(store: DocsStore) -> None:
@@ -33,7 +33,7 @@ def test_ensure_makes_missing_and_returns_existing_document(store: DocsStore) ->
 
     first = store.ensure(ROW, make)
     assert (first.outcome, first.raw_text, first.parsed_text, first.prompt_text) == ("created", "made", "parsed", None)
-    again = store.ensure(ROW, fail_if_called)
+    again = store.ensure(ROW, never)
     assert (again.outcome, again.read()) == ("kept", first.read())
     assert calls == [1]
 
@@ -81,7 +81,7 @@ def test_ensure_refuses_wrong_row_before_it_calls_the_model(
     store.write(draft())
     store.write(essay())
     with pytest.raises(error):
-        store.ensure(row, fail_if_called)
+        store.ensure(row, never)
     assert list(store.ids("essay")) == ["e1"]
     assert list(store.ids("draft")) == ["a1"]
 
@@ -91,13 +91,13 @@ def test_ensure_refuses_damaged_document(store: DocsStore) -> None:
     store.write(draft())
     damage(store, "raw.txt", b"onc")
     with pytest.raises(UnreadableDocument, match="raw.txt: 3 bytes, but the record says 4"):
-        store.ensure(row, fail_if_called)
+        store.ensure(row, never)
 
 
 def test_ensure_reads_again_if_a_size_differs(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write(draft())
     monkeypatch.setattr(store.backend, "sizes", lambda *_: {"raw.txt": 99})  # as of another version
-    assert store.ensure(DraftTask(task_id="t-1", doc_id="a1"), fail_if_called).raw_text == "once"
+    assert store.ensure(DraftTask(task_id="t-1", doc_id="a1"), never).raw_text == "once"
 
 
 @pytest.mark.parametrize(
@@ -177,18 +177,18 @@ def test_source_prompt_returns_prompt_of_source(store: DocsStore) -> None:
 
 def test_ensure_returns_legacy_document_of_known_lineage(store: DocsStore) -> None:
     put_legacy(store, "essay", "e1", {"task_id": "e-1", "parent_doc_id": "a1"}, raw="old")
-    assert store.ensure(ROW, fail_if_called).raw_text == "old"
+    assert store.ensure(ROW, never).raw_text == "old"
     put_legacy(store, "essay", "e2", {"task_id": "e-1"}, raw="old")
     with pytest.raises(UnreadableDocument, match="does not say whose it is.*docid migrate"):
-        store.ensure(attrs.evolve(ROW, doc_id="e2"), fail_if_called)
+        store.ensure(attrs.evolve(ROW, doc_id="e2"), never)
     put_legacy(store, "essay", "e3", {"task_id": "e-1"}, raw="old")
     with pytest.raises(UnreadableDocument, match="does not say whose it is"):
-        store.ensure(attrs.evolve(ROW, doc_id="e3", parent_doc_id=None), fail_if_called)
+        store.ensure(attrs.evolve(ROW, doc_id="e3", parent_doc_id=None), never)
     put_legacy(store, "draft", "d0", {"task_id": "t"}, parsed="p")
     with pytest.raises(UnreadableDocument, match=r"there is no raw\.txt"):
-        store.ensure(DraftTask(task_id="t", doc_id="d0"), fail_if_called)
+        store.ensure(DraftTask(task_id="t", doc_id="d0"), never)
     put_legacy(store, "draft", "d1", {"task_id": "t"}, raw="old")
-    assert store.ensure(DraftTask(task_id="t", doc_id="d1"), fail_if_called).outcome == "kept"
+    assert store.ensure(DraftTask(task_id="t", doc_id="d1"), never).outcome == "kept"
 
 
 def test_equal_document_of_another_writer_is_kept(store: DocsStore) -> None:

@@ -24,7 +24,7 @@ from docid import (
 from docid.backends import MemoryBackend
 from docid.backends.objects import ObjectsBackend
 from docid.curate import Linked, link
-from tests.curation import NOON, list_kinds, put
+from tests.curation import NOON, kinds, put
 
 
 @pytest.fixture
@@ -95,12 +95,12 @@ def test_link_keeps_existing_id_unless_forced(store: DocsStore, tmp_path: Path) 
     path.write_text(before)
     linked = link(path, store)
     assert linked[:5] == (3, 0, 3, 0, 0)
-    assert list_kinds(linked.notes) == ["kept-id"]
+    assert kinds(linked.notes) == ["kept-id"]
     assert "mine kept; the store has new (" in linked.notes[0].message
     assert path.read_text() == before
     linked = link(path, store, force=True)
     assert linked[:3] == (3, 1, 2)
-    assert list_kinds(linked.notes) == ["no-document"]
+    assert kinds(linked.notes) == ["no-document"]
     # The new id does not derive from the salt, so link clears the salt.
     assert path.read_text() == "draft_task_id,doc_salt,doc_id\nt-1,,new\nt-2,,own\nt-3,,gone\n"
 
@@ -122,7 +122,7 @@ def test_link_matches_parent_of_row(store: DocsStore, tmp_path: Path) -> None:
     assert path.read_text() == "essay_task_id,parent_doc_id,doc_id\ne-1,d1,one\n"
     path.write_text("essay_task_id,parent_doc_id,doc_id\ne-1,d3,\n")
     linked = link(path, store)
-    assert (linked.filled, list_kinds(linked.notes)) == (0, ["other-parent"])
+    assert (linked.filled, kinds(linked.notes)) == (0, ["other-parent"])
     assert "made from d2, the row's parent is d3 (--force)" in linked.notes[0].message
     assert link(path, store, force=True).filled == 1
     assert path.read_text() == "essay_task_id,parent_doc_id,doc_id\ne-1,d2,two\n"
@@ -136,7 +136,7 @@ def test_link_uses_each_document_once(store: DocsStore, tmp_path: Path) -> None:
     linked = link(path, store)
     assert (linked.filled, linked.kept) == (1, 1)
     assert [row.doc_id for row in read_tasks(path, DraftTask, reserved=False)] == ["two", "", "", "one"]
-    assert list_kinds(linked.notes) == ["other-documents", "taken", "taken"]
+    assert kinds(linked.notes) == ["other-documents", "taken", "taken"]
     linked = link(path, store, force=True)
     assert [row.doc_id for row in read_tasks(path, DraftTask, reserved=False)] == ["two", "one", "", ""]
 
@@ -159,10 +159,10 @@ def test_link_matches_salt_of_row(store: DocsStore, tmp_path: Path) -> None:
     linked = link(path, store)
     assert [row.doc_id for row in read_tasks(path, DraftTask, reserved=False)] == [ids["b"], ids[None], ids["a"], ""]
     assert [row.doc_salt for row in read_tasks(path, DraftTask, reserved=False)] == ["b", None, "a", "c"]
-    assert list_kinds(linked.notes) == ["other-documents", "other-salt"]
+    assert kinds(linked.notes) == ["other-documents", "other-salt"]
     before = path.read_bytes()
     linked = link(path, store, force=True)
-    assert (linked.filled, list_kinds(linked.notes), path.read_bytes()) == (0, ["other-documents", "taken"], before)
+    assert (linked.filled, kinds(linked.notes), path.read_bytes()) == (0, ["other-documents", "taken"], before)
     # A row reserved with a salt is meant to be another document, so link reports nothing.
     path.write_text(f"draft_task_id,doc_salt,doc_id\nt-1,c,{reserve_doc_id('draft', 't-1', salt='c')}\n")
     assert link(path, store).notes == ()
@@ -172,7 +172,7 @@ def test_invalid_salt_matches_no_document(store: DocsStore, tmp_path: Path) -> N
     put(store, "draft", "one", "t-1")
     path = tmp_path / "draft_tasks.csv"
     path.write_text('draft_task_id,doc_salt,doc_id\nt-1,"a\nb",\n')
-    assert list_kinds(link(path, store).notes) == ["other-salt"]
+    assert kinds(link(path, store).notes) == ["other-salt"]
     assert link(path, store, force=True).filled == 1
     assert path.read_text() == "draft_task_id,doc_salt,doc_id\nt-1,,one\n"
 
@@ -186,7 +186,7 @@ def test_known_parent_is_preferred_to_unknown(local: DocsStore, tmp_path: Path) 
     path.write_text("essay_task_id,parent_doc_id\ne-1,d1\n")
     linked = link(path, local)
     assert path.read_text() == "essay_task_id,parent_doc_id,doc_id\ne-1,d1,fits\n"
-    assert list_kinds(linked.notes) == ["malformed-id", "other-documents"]
+    assert kinds(linked.notes) == ["malformed-id", "other-documents"]
 
 
 def test_note_names_url_of_object(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_link_skips_unusable_documents(local: DocsStore, table: Path) -> None:
     put(local, "essay", "fine", "e-2", parent_doc_id="d1")
     (local.path("essay", "fine") / "odd.txt").write_text("unlisted")
     linked = link(table, local)
-    assert (linked.filled, list_kinds(linked.notes)) == (1, ["torn-document", *["no-document"] * 2, "missing-parent"])
+    assert (linked.filled, kinds(linked.notes)) == (1, ["torn-document", *["no-document"] * 2, "missing-parent"])
 
 
 def test_document_listed_twice_is_linked_once(store: DocsStore, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +261,7 @@ def test_document_listed_twice_is_linked_once(store: DocsStore, table: Path, mon
     names = store.backend.ids
     monkeypatch.setattr(store.backend, "ids", lambda stage: [*names(stage), *names(stage)])
     linked = link(table, store)
-    assert (linked.filled, list_kinds(linked.notes)) == (1, [*["no-document"] * 2, "missing-parent"])
+    assert (linked.filled, kinds(linked.notes)) == (1, [*["no-document"] * 2, "missing-parent"])
 
 
 def test_link_refuses_table_changed_in_the_meantime(

@@ -20,22 +20,22 @@ from docid.core.findings import LEVELS, Finding
 from docid.repair import repair
 from tests.damaged_store import (
     TEMPORARY,
-    add_entry_without_change,
-    break_record,
+    broken,
+    dead_add_part,
+    dead_create,
+    dead_entry,
+    dead_swap,
     draft,
-    duplicate_entry,
     edit_text,
+    entry_of_no_change,
+    entry_twice,
     fill,
     find_quarantined,
     findings,
-    kill_add_part,
-    kill_create,
-    kill_history_entry,
-    kill_record_swap,
-    make_record_a_directory,
     make_uncommitted,
     misplace,
-    tear,
+    odd_record,
+    torn,
     tree,
 )
 
@@ -46,16 +46,16 @@ def root(local: DocsStore, tmp_path: Path) -> Path:
 
 
 FAULTS = [
-    pytest.param(kill_create, "stale-temporary", id="dead create"),
-    pytest.param(kill_add_part, "unlisted-file", id="dead add_part"),
-    pytest.param(kill_record_swap, "stale-temporary", id="dead swap of a record"),
-    pytest.param(kill_history_entry, "stale-temporary", id="dead entry of history"),
-    pytest.param(add_entry_without_change, "stale-temporary", id="entry of a change that was not made"),
-    pytest.param(duplicate_entry, "stale-temporary", id="entry of a change that was made again"),
+    pytest.param(dead_create, "stale-temporary", id="dead create"),
+    pytest.param(dead_add_part, "unlisted-file", id="dead add_part"),
+    pytest.param(dead_swap, "stale-temporary", id="dead swap of a record"),
+    pytest.param(dead_entry, "stale-temporary", id="dead entry of history"),
+    pytest.param(entry_of_no_change, "stale-temporary", id="entry of a change that was not made"),
+    pytest.param(entry_twice, "stale-temporary", id="entry of a change that was made again"),
     pytest.param(make_uncommitted, "uncommitted-directory", id="uncommitted directory"),
-    pytest.param(tear, "torn-document", id="torn document"),
-    pytest.param(break_record, "unreadable-record", id="broken record"),
-    pytest.param(make_record_a_directory, "unreadable-record", id="record that is a directory"),
+    pytest.param(torn, "torn-document", id="torn document"),
+    pytest.param(broken, "unreadable-record", id="broken record"),
+    pytest.param(odd_record, "unreadable-record", id="record that is a directory"),
     pytest.param(misplace, "misplaced-document", id="misplaced document"),
     pytest.param(edit_text, "hash-mismatch", id="edited document"),
 ]
@@ -114,7 +114,7 @@ def test_what_a_writer_may_be_at_is_left_alone(local: DocsStore, root: Path, fau
 
 
 def test_the_id_of_what_was_moved_aside_is_free(local: DocsStore, root: Path) -> None:
-    tear(root)
+    torn(root)
     [step] = repair(local, apply=True, stale_after=0)
     assert find_quarantined(step, root).is_dir()
     assert local.write(draft("good", task_id="t-2")).outcome is Outcome.CREATED
@@ -176,7 +176,7 @@ def test_a_create_that_takes_the_place_of_an_empty_directory_is_not_moved(local:
 def test_a_document_that_was_mended_meanwhile_stays(
     local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tear(root)
+    torn(root)
     steps = iter(repair(local, apply=True, stale_after=0))
     original = DocsStore.scan
 
@@ -224,7 +224,7 @@ def test_an_error_in_one_step_does_not_end_the_others(
     local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_uncommitted(root)
-    path = kill_create(root)
+    path = dead_create(root)
     original = os.rename
 
     def refused(source: Any, *args: Any, **options: Any) -> None:
@@ -243,7 +243,7 @@ def test_an_error_in_one_step_does_not_end_the_others(
 def test_a_rename_that_was_done_and_reported_failed_is_done(
     local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = kill_create(root)
+    path = dead_create(root)
     original = os.rename
 
     def done_and_failed(*args: Any, **options: Any) -> None:
@@ -321,7 +321,7 @@ def test_a_directory_of_somebody_elses_is_left_alone(local: DocsStore, root: Pat
 
 
 def test_a_run_does_not_delete_what_it_moved(local: DocsStore, root: Path) -> None:
-    tear(root)
+    torn(root)
     steps = list(repair(local, apply=True, stale_after=0, purge=True, older_than=0))
     assert [step.action for step in steps] == ["quarantine"]
     assert find_quarantined(steps[0], root).exists()
@@ -331,7 +331,7 @@ def test_nothing_is_done_about_what_changed_since_it_was_seen(local: DocsStore, 
     """Every leftover of the faults above, seen, and then its document replaced or gone."""
     sweeper = local.backend.sweeper()
     assert sweeper is not None
-    for fault in (kill_add_part, tear):
+    for fault in (dead_add_part, torn):
         fault(root)
         [finding] = findings(local)
         assert finding.action is not None

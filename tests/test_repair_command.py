@@ -11,7 +11,7 @@ import pytest
 
 from docid import DocsStore
 from docid.cli import main
-from tests.damaged_store import fill, tear, tree
+from tests.damaged_store import fill, torn, tree
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 def test_the_command_plans_does_and_then_has_nothing_to_do(
     local: DocsStore, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tear(root)
+    torn(root)
     (root / "draft" / "notes.txt").write_text("mine")
     before = tree(root)
     code, out, err = run(capsys, "repair", "--store", root, "--stale-after", "0s")
@@ -54,7 +54,7 @@ def test_the_command_plans_does_and_then_has_nothing_to_do(
 
 
 def test_the_command_tells_programs(local: DocsStore, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tear(root)
+    torn(root)
     code, out, _ = run(capsys, "repair", "--store", root, "--json", "--stale-after", "0s")
     step = json.loads(out)
     assert (code, step["action"], step["path"], step["done"], step["error"]) == (
@@ -74,7 +74,7 @@ def test_the_command_tells_programs(local: DocsStore, root: Path, capsys: pytest
 def test_the_command_fails_where_something_could_not_be_done(
     local: DocsStore, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tear(root)
+    torn(root)
 
     def refused(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -90,7 +90,7 @@ def test_the_command_fails_where_something_could_not_be_done(
 def test_the_command_skips_what_somebody_is_changing(
     local: DocsStore, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tear(root)
+    torn(root)
     with open(root / "draft" / ".lock-good", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         code, out, _ = run(capsys, "repair", "--store", root, "--apply", "--stale-after", "0s")

@@ -13,7 +13,7 @@ import pytest
 from docid import DocsStore, Stages
 from docid.repair import repair
 from docid.store.backends.local.directory import Directory
-from tests.damaged_store import draft, fill, findings, tear
+from tests.damaged_store import draft, fill, findings, torn
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_an_empty_history_goes_with_its_lock(local: DocsStore, root: Path) -> No
 
 
 def test_quarantine_and_history_are_deleted_when_told_and_old_enough(local: DocsStore, root: Path) -> None:
-    tear(root)
+    torn(root)
     [step] = repair(local, apply=True, stale_after=0)
     run = "/".join(step.to.split("/")[:3])
     assert list(repair(local, apply=True, purge=True, history=True)) == []
@@ -73,7 +73,7 @@ def test_history_is_deleted_in_a_stage_that_is_gone(local: DocsStore, root: Path
 
 
 def test_what_cannot_be_deleted_is_said(local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tear(root)
+    torn(root)
     list(repair(local, apply=True, stale_after=0))
 
     def refused(*_: object) -> None:
@@ -127,7 +127,7 @@ def test_an_entry_of_no_time_is_somebody_elses(local: DocsStore, root: Path, sta
 def test_a_purge_that_was_interrupted_is_finished_by_the_next(
     local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tear(root)
+    torn(root)
     list(repair(local, apply=True, stale_after=0))
 
     def interrupted(*_: object) -> None:

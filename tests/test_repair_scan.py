@@ -13,7 +13,7 @@ from docid import DocsStore, StoredDocument, UnreadableDocument
 from docid.core.findings import Finding
 from docid.repair import repair
 from docid.store.backends.local.directory import Directory
-from tests.damaged_store import draft, fill, kill_create, tear
+from tests.damaged_store import dead_create, draft, fill, torn
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def root(local: DocsStore, tmp_path: Path) -> Path:
 def test_a_directory_that_cannot_be_read_is_a_finding_and_does_not_end_the_scan(
     local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tear(root)
+    torn(root)
     original = os.open
 
     def refused(path: Any, *args: Any, **options: Any) -> int:
@@ -47,7 +47,7 @@ def test_a_directory_that_cannot_be_read_is_a_finding_and_does_not_end_the_scan(
 def test_a_name_in_a_stage_that_cannot_be_looked_at_is_a_finding(
     local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kill_create(root)
+    dead_create(root)
 
     def refused(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -112,7 +112,7 @@ def test_older_records_are_scanned_by_the_parts_that_are_there(local: DocsStore)
 def test_what_vanishes_while_it_is_listed_is_passed_over(
     local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kill_create(root)
+    dead_create(root)
     names = Directory.names
 
     def gone(*_: object) -> None:
@@ -143,7 +143,7 @@ def test_texts_that_an_old_record_borrows_are_compared_by_hash(local: DocsStore,
 
 @pytest.mark.parametrize("odd", ["a link", "a file", "a file for the stage's history", "a link for a stage's lock"])
 def test_odd_things_of_docids_own_do_not_hide_the_documents(local: DocsStore, root: Path, odd: str) -> None:
-    tear(root)
+    torn(root)
     if odd == "a link for a stage's lock":
         (root / "draft" / ".lock-aa").symlink_to("nowhere")
         (root / "draft" / ".lock-bb").touch()

@@ -20,12 +20,12 @@ from docid import (
     write_tasks,
 )
 from docid.curate import replay, select
-from tests.curation import fill_with_scores, list_kinds, put, score
+from tests.curation import judge, kinds, put, score
 
 
 @pytest.fixture
 def judged(store: DocsStore) -> DocsStore:
-    return fill_with_scores(store)
+    return judge(store)
 
 
 def test_replay_builds_a_row_that_sends_the_same_prompt(judged: DocsStore, tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_replay_builds_a_row_that_sends_the_same_prompt(judged: DocsStore, tmp_p
     assert isinstance(row, EssayTask)
     assert (row.task_id, row.doc_id, row.parent_doc_id, row.draft_task_id) == ("task-e2", "e2", "d2", "t-2")
     assert judged.source_prompt(row) == "Write."
-    assert list_kinds(rows.notes) == ["gone", "unsaid"]
+    assert kinds(rows.notes) == ["gone", "unsaid"]
     assert write_tasks(tmp_path / "essay_tasks.csv", replay(judged, "essay", ["e1", "e2"])) == 2
     assert [each.doc_id for each in read_tasks(tmp_path / "essay_tasks.csv", EssayTask)] == ["e1", "e2"]
     # What a run with replace writes has the same lineage.
@@ -59,7 +59,7 @@ def test_the_run_that_an_id_was_derived_with_is_known_again(store: DocsStore) ->
     assert (one.doc_run_id, one.source_doc_id) == ("r-1", one.doc_id)
     assert isinstance(other, DraftTask)
     assert (other.doc_run_id, other.source_doc_id) == (None, None)
-    assert list_kinds(rows.notes)[0] == "no-prompt"
+    assert kinds(rows.notes)[0] == "no-prompt"
 
 
 def test_typed_columns_are_read_from_metadata(store: DocsStore) -> None:
@@ -117,8 +117,8 @@ def test_two_documents_of_one_task_are_told_apart(store: DocsStore) -> None:
     put(store, "draft", "d2", "t-1", prompt_text="p")
     rows = replay(store, "draft", ["d1", "d2"], salt="s")
     assert len(list(rows)) == 1
-    assert list_kinds(rows.notes)[0] == "taken"
+    assert kinds(rows.notes)[0] == "taken"
     with pytest.raises(InvalidName, match="a word that means missing"):
         replay(store, "draft", [], salt="nan")
     chosen = select([score("a", "d1", 2.0), score("b", "d2", 1.0)], store, top=2, stage="draft")
-    assert "same-task" in list_kinds(chosen.notes)
+    assert "same-task" in kinds(chosen.notes)

@@ -9,12 +9,12 @@ import pytest
 from docid import DocsStore, InvalidName, Stages, TaskTableError
 from docid.backends import MemoryBackend
 from docid.curate import Score, read_scores, score_columns, scores, write_scores
-from tests.curation import fill_with_scores, put
+from tests.curation import judge, put
 
 
 @pytest.fixture
 def judged(store: DocsStore) -> DocsStore:
-    return fill_with_scores(store)
+    return judge(store)
 
 
 def test_scores_say_what_was_scored_and_what_that_was_made_from(judged: DocsStore) -> None:
@@ -57,7 +57,7 @@ def test_a_score_is_the_number_that_the_parsed_text_is(
 
 
 def test_scores_go_on_past_what_cannot_be_read(local: DocsStore) -> None:
-    judged = fill_with_scores(local)
+    judged = judge(local)
     (judged.path("evaluation", "v1") / "parsed.txt").write_text("9")
     (judged.path("evaluation", "v2") / "metadata.json").write_text("{")
     (judged.path("evaluation", "v3") / "parsed.txt").write_bytes(b"\xff" * 5)

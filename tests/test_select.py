@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from docid import DocsStore, Document, DraftTask, EssayTask, EvaluationTask, InvalidName, Stages, TaskRow
 from docid.backends import MemoryBackend
 from docid.curate import scores, select
-from tests.curation import fill_with_scores, list_kinds, put, score
+from tests.curation import judge, kinds, put, score
 
 
 @pytest.fixture
 def judged(store: DocsStore) -> DocsStore:
-    return fill_with_scores(store)
+    return judge(store)
 
 
 def test_select_makes_rows_of_the_best_with_their_own_ids(judged: DocsStore) -> None:
@@ -57,7 +57,7 @@ def test_how_scores_are_brought_together(
 ) -> None:
     chosen = select(scores(judged), judged, top=9, **options)
     assert [(pick.doc_id, pick.score) for pick in chosen.picks] == picked
-    assert ("other-template" in list_kinds(chosen.notes)) == ("templates" in options)
+    assert ("other-template" in kinds(chosen.notes)) == ("templates" in options)
 
 
 def test_what_is_gone_or_unusable_leaves_its_place_to_the_next(judged: DocsStore) -> None:
@@ -65,7 +65,7 @@ def test_what_is_gone_or_unusable_leaves_its_place_to_the_next(judged: DocsStore
     found = [score("1", "lost", 9), score("2", "old", 8), score("3", "e1", 7), score("4", "e2", 6), score("5", "", 5)]
     chosen = select(found, judged, top=1)
     assert [pick.doc_id for pick in chosen.picks] == ["e1"]
-    assert list_kinds(chosen.notes) == ["no-parent", "gone", "unusable", "below", "unsaid"]
+    assert kinds(chosen.notes) == ["no-parent", "gone", "unusable", "below", "unsaid"]
     assert "does not say its task: docid migrate" in chosen.notes[2].message
 
 

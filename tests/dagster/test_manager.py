@@ -219,7 +219,7 @@ def test_input_may_be_a_whole_document(pipeline: Pipeline) -> None:
     assert isinstance(seen[1], Document)
     dg.materialize([number], instance=pipeline.instance)
     assert "expected an asset of document_partitions(stage)" in failure(run(wrong, None))[0]
-    # The parent does not exist yet.
+    # A parent that is not there yet.
     message, facts = failure(run(opened, pipeline.key("essay", 1)))
     assert "not in the store" in message or "no document" in message
     assert facts["stage"] == "draft"
