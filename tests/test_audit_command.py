@@ -34,7 +34,7 @@ def test_the_command_sums_up_first_and_then_tells_by_code(
         f"files of other names, skipped: 1 ({tables}/models.csv)",
         "",
         "torn-document (error): 1",
-        f"  {path} (task_id='d-1'): raw.txt: 1 bytes, but the record says 10",
+        f"  {path} (task_id='d-1'): raw.txt: 1 byte, but the record says 10",
         "  -> touched in the last 3,600 s, so that a tool may be at it: later, or at once with --stale-after 0s, docid "
         "repair --apply moves it to quarantine; the id is free then, and the next run makes it again",
         "",

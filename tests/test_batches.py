@@ -96,7 +96,7 @@ def test_one_that_cannot_be_stored_does_not_keep_the_others_back(store: DocsStor
     wrong: Any = "no document"
     batch = [draft(1), wrong, Document(stage="poem", doc_id="p1", task_id="t", raw_text=""), draft(2)]
     with pytest.raises(
-        WriteManyError, match=r"^2 of 4 documents were not written \(the others are\):\n  position 1: doc"
+        WriteManyError, match=r"^2 of 4 documents failed \(the others are stored\):\n  position 1: doc"
     ) as e:
         store.write_many(batch)
     assert [type(error) for error in e.value.failures.values()] == [TypeError, InvalidName]
@@ -138,7 +138,7 @@ def test_the_cause_of_a_stream_that_fails_stays(store: DocsStore) -> None:
     with pytest.raises(RuntimeError, match="row 17") as caught:
         store.write_many(documents())
     assert isinstance(caught.value.__cause__, KeyError)
-    assert "1 of 1 documents were not written" in caught.value.__notes__[0]
+    assert "1 of 1 document failed" in caught.value.__notes__[0]
 
 
 def test_a_failure_that_is_kept_does_not_keep_the_texts_of_its_chunk(store: DocsStore) -> None:

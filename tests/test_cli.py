@@ -212,13 +212,13 @@ def test_other_stages_are_declared_by_an_option(tables: Path, capfd: pytest.Capt
         pytest.param(["reserve", "x", "--stages", "a,a"], "each name once", id="stages"),
         pytest.param(["ls"], "expected --store ROOT, or the environment variable DOCID_STORE", id="no store"),
         pytest.param(["ls", "--store", "nowhere"], "no store at nowhere: there is no such directory", id="no root"),
-        pytest.param(["ls", "--store", "docs", "chapter"], "not a stage of this pipeline: 'chapter'", id="ls stage"),
+        pytest.param(["ls", "--store", "docs", "chapter"], "stage 'chapter': not a stage of this pipeline", id="ls stage"),
         pytest.param(["show", "--store", "docs", "zz"], "zz: no document of that name in stage draft", id="unknown"),
         pytest.param(["show", "--store", "docs", "aa"], r"aa: 3 documents begin so: draft/aa1, ", id="ambiguous"),
         pytest.param(
             ["show", "--store", "docs", "aa1"], "aa1: 2 documents of that name: draft/aa1, essay/aa1;", id="two"
         ),
-        pytest.param(["show", "--store", "docs", "../aa1"], "stage: not a stage name: '..'", id="traversal"),
+        pytest.param(["show", "--store", "docs", "../aa1"], "stage '..': not a stage name", id="traversal"),
         pytest.param(["show", "--store", "docs", "essay/.."], "no document of that name", id="dots"),
         pytest.param(["show", "--store", "docs", "essay/aa1", "--prompt"], "has no prompt text, only raw 1", id="part"),
         pytest.param([], "required: COMMAND", id="no command"),
@@ -256,7 +256,7 @@ def test_show_says_that_a_part_is_not_what_its_record_says(root: Path, capfd: py
     assert code == 2
     assert out.endswith("--- parsed ---\nparsed\n")
     assert "draft/aa1 (task_id='t-1')" in err
-    assert "raw.txt: listed in the record, but not there" in err
+    assert "raw.txt: listed in the record, but missing" in err
 
 
 def test_show_says_how_to_come_from_a_task_to_its_document(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -275,7 +275,7 @@ def test_show_says_that_a_part_is_torn_that_it_does_not_print(
     (root / "draft" / "aa1" / "raw.txt").unlink()
     code, out, err = run(capfd, *command)
     assert (code, out) == (2, whole[1])
-    assert re.fullmatch(r"docid: draft/aa1 .*: raw\.txt: listed in the record, but not there; .*\n", err)
+    assert re.fullmatch(r"docid: draft/aa1 .*: raw\.txt: listed in the record, but missing; .*\n", err)
 
 
 def test_show_prints_one_part_as_it_is(root: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -332,7 +332,7 @@ def test_ls_says_what_other_stages_a_store_holds(
     with pytest.raises(SystemExit):
         main(["ls", "--store", str(root)])
     assert (
-        "argument --stages: DOCID_STAGES in the environment: stage: not a stage name: 'Chapter'"
+        "argument --stages: DOCID_STAGES in the environment: stage 'Chapter': not a stage name"
         in capfd.readouterr().err
     )
     with pytest.raises(SystemExit):
@@ -399,10 +399,10 @@ def test_what_an_older_record_nests_too_deeply_is_said(tables: Path, capfd: pyte
     nested = f"{'[' * 1000}{']' * 1000}"
     (directory / "metadata.json").write_text(f'{{"task_id": "t", "model_id": "m", "a": {nested}}}')
     (directory / "raw.txt").write_text("r")
-    said = {"model_id": "m", "a": "(more than 250 deep)"}
+    said = {"model_id": "m", "a": "(more than 250 levels deep)"}
     assert json.loads(run(capfd, "ls", "--store", "old", "--json")[1])["metadata"] == said
     assert json.loads(run(capfd, "show", "--store", "old", "4a", "--json")[1])["metadata"] == said
-    assert "metadata.a       (more than 250 deep)\n" in run(capfd, "show", "--store", "old", "4a")[1]
+    assert "metadata.a       (more than 250 levels deep)\n" in run(capfd, "show", "--store", "old", "4a")[1]
 
 
 def test_the_command_line_runs_inside_of_another_program(root: Path) -> None:

@@ -129,14 +129,14 @@ def test_metadata_too_deep_for_json_is_refused(depth: int) -> None:
     for _ in range(depth - 2):
         deep = [deep]
     assert make(metadata={"a": deep[0]}).metadata if depth == 250 else True
-    with pytest.raises(InvalidDocument, match="^metadata: lists and dicts more than 250 deep"):
+    with pytest.raises(InvalidDocument, match="^metadata: lists and dicts nested more than 250 levels deep"):
         make(metadata={"a": [deep]})
 
 
 def test_metadata_that_holds_itself_is_refused() -> None:
     metadata: dict[str, Any] = {}
     metadata["a"] = metadata["b"] = metadata
-    with pytest.raises(InvalidDocument, match="^metadata: lists and dicts more than 250 deep"):
+    with pytest.raises(InvalidDocument, match="^metadata: lists and dicts nested more than 250 levels deep"):
         make(metadata=metadata)
 
 
@@ -172,7 +172,7 @@ def test_a_key_of_docid_s_own_with_the_same_value_is_dropped() -> None:
 
 @pytest.mark.parametrize("key", OUR_KEYS)
 def test_a_key_of_docid_s_own_with_another_value_is_refused(key: str) -> None:
-    with pytest.raises(InvalidDocument, match=rf"^metadata\.{key}: 'other', a key of docid's own record"):
+    with pytest.raises(InvalidDocument, match=rf"^metadata\.{key}: 'other' under a key that docid uses itself"):
         make(metadata={key: "other"})
 
 
@@ -223,8 +223,8 @@ def test_a_record_gives_the_document_back(document: Document) -> None:
     [
         pytest.param({"format": "docid/document/2"}, "a later docid wrote it", id="later major"),
         pytest.param({"format": "docid/other/1"}, "a later docid wrote it", id="another of docid's formats"),
-        pytest.param({"stage": "essay"}, "its record is that of essay/a1", id="another stage"),
-        pytest.param({"doc_id": "b2"}, "its record is that of draft/b2", id="another id"),
+        pytest.param({"stage": "essay"}, "its record belongs to essay/a1", id="another stage"),
+        pytest.param({"doc_id": "b2"}, "its record belongs to draft/b2", id="another id"),
         pytest.param({"task_id": None}, "task_id is None", id="no task"),
         pytest.param({"parent_doc_id": 7}, "parent_doc_id is 7", id="parent a number"),
         pytest.param({"created_at": "yesterday"}, "created_at|isoformat", id="no time"),
@@ -355,11 +355,11 @@ def test_a_document_takes_identity_and_lineage_from_its_row() -> None:
     assert Document.from_task(row, raw_text="r", run_id="other").run_id == "other"
     with pytest.raises(
         InvalidName,
-        match="^doc_id: the row of task 't' is not reserved.*expected a row that went through reserve_tasks",
+        match="^doc_id '': the row of task 't' is not reserved.*expected a row from reserve_tasks",
     ):
         Document.from_task(DraftTask(task_id="t"), raw_text="")
     for other in ("t", Document.from_task(row, raw_text="r")):
-        with pytest.raises(TypeError, match=f"row: expected a row of a task table .*, got {type(other).__name__}"):
+        with pytest.raises(TypeError, match=f"row: expected a task row .*, got {type(other).__name__}"):
             Document.from_task(other, raw_text="")  # type: ignore[arg-type]
 
 

@@ -268,7 +268,7 @@ def test_a_create_that_cannot_see_whether_it_got_its_id_says_that_it_is_there(
     with monkeypatch.context() as patch:
         failing(patch, "rename", rename)
         failing(patch, "stat", blind)
-        with pytest.raises(DurabilityUnknown, match="what has to follow failed .*Input/output error"):
+        with pytest.raises(DurabilityUnknown, match="a later step failed .*Input/output error"):
             local.write(draft("b2"))
     assert local.exists("draft", "b2")
 

@@ -275,7 +275,7 @@ def test_what_is_written_at_once_beside_faults_is_there_or_told(s3: Moto) -> Non
 
 
 def test_a_document_that_is_not_there_is_no_fault(store: DocsStore) -> None:
-    with pytest.raises(DocumentNotFound, match="nothing at s3://"):
+    with pytest.raises(DocumentNotFound, match="no document at s3://"):
         store.open("draft", "gone")
     assert not store.exists("draft", "gone")
     rows = list(reserve_tasks([DraftTask(task_id="t-1")], DraftTask))

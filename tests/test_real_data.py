@@ -148,7 +148,7 @@ def test_a_parent_of_the_wrong_stage_is_one_clear_error(daydreaming: Path, old_s
     [essay, *_] = read_tasks(daydreaming / "tables/active/essay_generation_tasks.csv", EssayTask)
     row = EssayTask(task_id="of an essay", doc_id="new", parent_doc_id=essay.doc_id)
     with pytest.raises(
-        MissingParent, match="which is not in the store .that id is a document of stage essay"
+        MissingParent, match="is not in the store .that id is in stage essay"
     ) as caught:
         old_store.ensure(row, lambda: pytest.fail("the model was called"))
     assert isinstance(caught.value, DocidError)

@@ -265,7 +265,7 @@ def test_deeply_nested_record_is_cut(store: DocsStore) -> None:
     row = documents_of(page(store).html, "draft")["d1"]
     assert row["cut"] is True
     assert "metadata" not in row
-    assert "more than 200 deep" in store.read("draft", "d1")._repr_html_()
+    assert "more than 200 levels deep" in store.read("draft", "d1")._repr_html_()
 
 
 def test_records_limit_cuts_records(pipeline: Path) -> None:

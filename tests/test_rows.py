@@ -171,7 +171,7 @@ def test_wrong_types_of_rows_and_row_types_are_refused(tmp_path: Path) -> None:
         list(reserve_tasks(rows, DraftTask))
     with pytest.raises(TypeError, match="parents: expected rows of task tables .*, got str; docid.frames"):
         reserve_tasks([], EssayTask, parents=rows)
-    with pytest.raises(TypeError, match="stages: expected Stages, as .*, got str"):
+    with pytest.raises(TypeError, match="stages: expected Stages, such as .*, got str"):
         row_type_of("draft", "draft,essay")  # type: ignore[arg-type]
 
 

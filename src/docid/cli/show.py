@@ -11,7 +11,7 @@ from typing import Any
 from docid.cli.arguments import STORE, Arguments, UsageError, argument, one_of
 from docid.cli.inputs import find_document, open_store
 from docid.cli.output import Output, complain
-from docid.core.document import PART_FILES, Document, Part, shallow, timestamp
+from docid.core.document import PART_FILES, Document, Part, cut_deep_values, timestamp
 from docid.store.stored import StoredDocument
 
 
@@ -51,7 +51,7 @@ def _print_history(arguments: Arguments, out: Output, document: StoredDocument, 
         made = None if version.created_at is None else timestamp(version.created_at)
         if arguments.json:
             facts = {"stage": version.stage, "doc_id": version.doc_id, "created_at": made, "run_id": version.run_id}
-            out.print_json({**facts, "metadata": shallow(version.metadata), "texts": texts})
+            out.print_json({**facts, "metadata": cut_deep_values(version.metadata), "texts": texts})
             continue
         part = arguments.part or ("parsed" if "parsed" in texts else "raw")
         out.print(f"--- {part}, {count} before the one that is there; made {made or 'at a time not known'} ---")
@@ -73,7 +73,7 @@ def list_facts(document: StoredDocument) -> dict[str, Any]:
         "location": document.location,
         "parts": document.sizes,
         "legacy": document.legacy,
-        "metadata": shallow(document.metadata),
+        "metadata": cut_deep_values(document.metadata),
     }
 
 
