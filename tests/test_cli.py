@@ -207,12 +207,14 @@ def test_other_stages_are_declared_by_an_option(tables: Path, capfd: pytest.Capt
             id="stages that are not declared",
         ),
         pytest.param(["reserve", "--stage", "x", "--task-id", "a"], "not a stage of this pipeline", id="no stage"),
-        pytest.param(["reserve", "--stage", "draft", "--task-id", ""], r"task_ids\[0\]: empty", id="empty task"),
-        pytest.param(["reserve", "essay_tasks.csv", "--salt", ""], "salt: empty", id="empty salt"),
+        pytest.param(["reserve", "--stage", "draft", "--task-id", ""], r"task_ids\[0\] '': empty", id="empty task"),
+        pytest.param(["reserve", "essay_tasks.csv", "--salt", ""], "salt '': empty", id="empty salt"),
         pytest.param(["reserve", "x", "--stages", "a,a"], "each name once", id="stages"),
         pytest.param(["ls"], "expected --store ROOT, or the environment variable DOCID_STORE", id="no store"),
         pytest.param(["ls", "--store", "nowhere"], "no store at nowhere: there is no such directory", id="no root"),
-        pytest.param(["ls", "--store", "docs", "chapter"], "stage 'chapter': not a stage of this pipeline", id="ls stage"),
+        pytest.param(
+            ["ls", "--store", "docs", "chapter"], "stage 'chapter': not a stage of this pipeline", id="ls stage"
+        ),
         pytest.param(["show", "--store", "docs", "zz"], "zz: no document of that name in stage draft", id="unknown"),
         pytest.param(["show", "--store", "docs", "aa"], r"aa: 3 documents begin so: draft/aa1, ", id="ambiguous"),
         pytest.param(

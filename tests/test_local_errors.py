@@ -246,7 +246,7 @@ def test_a_directory_that_cannot_be_synced_after_the_commit_has_an_error_of_its_
 
     with monkeypatch.context() as patch:
         failing(patch, "fsync", broken)
-        with pytest.raises(DurabilityUnknown, match="it is there and whole"):
+        with pytest.raises(DurabilityUnknown, match="It is complete"):
             store.write(draft())
     assert store.write(draft()).outcome is Outcome.UNCHANGED
 

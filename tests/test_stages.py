@@ -42,10 +42,10 @@ def test_stages_are_values() -> None:
             "stage essay, parent 'draft': not declared before essay; expected no parent",
             id="unknown parent",
         ),
-        pytest.param({"a": "a"}, "not declared before it", id="its own parent"),
-        pytest.param({"a": "b", "b": "a"}, "not declared before it", id="circle"),
+        pytest.param({"a": "a"}, "not declared before a", id="its own parent"),
+        pytest.param({"a": "b", "b": "a"}, "not declared before a", id="circle"),
         pytest.param({"Draft": None}, "stage 'Draft': not a stage name", id="upper case"),
-        pytest.param({"nul": None}, "no Windows device name", id="device"),
+        pytest.param({"nul": None}, "not a Windows device name", id="device"),
         pytest.param({"../x": None}, "not a stage name", id="path"),
     ],
 )
@@ -69,7 +69,9 @@ def test_a_stage_twice_is_refused() -> None:
 
 
 def test_asking_for_another_stage_names_those_there_are() -> None:
-    with pytest.raises(InvalidName, match="stage 'chapter': not a stage of this pipeline; expected one of draft, essay"):
+    with pytest.raises(
+        InvalidName, match="stage 'chapter': not a stage of this pipeline; expected one of draft, essay"
+    ):
         DEFAULT_STAGES.parent_of("chapter")
     with pytest.raises(InvalidName, match="not a stage name"):
         DEFAULT_STAGES.check("../draft")

@@ -158,7 +158,7 @@ def test_all_faults_of_reserving_are_reported_together() -> None:
 
 @pytest.mark.parametrize(("argument", "value"), [("run_id", ""), ("salt", " s"), ("salt", "nan"), ("run_id", "None")])
 def test_invalid_run_or_salt_is_refused_at_once(argument: str, value: str) -> None:
-    with pytest.raises(InvalidName, match=f"^{argument}: "):
+    with pytest.raises(InvalidName, match=f"^{argument} '"):
         reserve_tasks([], DraftTask, **{argument: value})  # type: ignore[arg-type]
 
 
@@ -172,5 +172,5 @@ def test_reserve_refuses_faulty_row_type() -> None:
     class Odd(TaskRow):
         stage = "Chapter"
 
-    with pytest.raises(InvalidName, match=r"Odd\.stage: not a stage name"):
+    with pytest.raises(InvalidName, match=r"Odd\.stage 'Chapter': not a stage name"):
         reserve_tasks([], Odd)
