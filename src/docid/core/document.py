@@ -120,9 +120,9 @@ def check_metadata(value: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise TypeError(f"metadata: expected a mapping, got {type(value).__name__}")
     copied = dict(value)
-    copy = _as_json(copied)
+    copy = _round_trip(copied)
     if copy is None or copy[0] != copied or is_too_deep(copied):
-        raise InvalidDocument(*_first_fault("metadata", copied))
+        raise InvalidDocument(*_find_fault("metadata", copied))
     return cast("dict[str, Any]", copy[0])
 
 
@@ -146,7 +146,7 @@ def cut_deep_values(metadata: dict[str, Any], depth: int = DEPTH) -> dict[str, A
     return {key: note if is_too_deep(each, depth) else each for key, each in metadata.items()}
 
 
-def _as_json(value: Any) -> tuple[Any] | None:
+def _round_trip(value: Any) -> tuple[Any] | None:
     """Return `value` after a JSON round trip, in a 1-tuple; None if JSON cannot represent it."""
     try:
         return (orjson.loads(orjson.dumps(value)),)
@@ -154,7 +154,7 @@ def _as_json(value: Any) -> tuple[Any] | None:
         return None
 
 
-def _first_fault(path: str, value: Any) -> tuple[str, str]:
+def _find_fault(path: str, value: Any) -> tuple[str, str]:
     """Return the path to the first value that JSON would change, and the fault."""
     if is_too_deep(value):
         return path, f"lists and dicts nested more than {DEPTH} levels deep; expected at most {DEPTH}"
@@ -162,13 +162,13 @@ def _first_fault(path: str, value: Any) -> tuple[str, str]:
         children: list[tuple[str, Any]] = []
         if isinstance(value, dict):
             for key in value:
-                if type(key) is not str or _as_json(key) is None:
+                if type(key) is not str or _round_trip(key) is None:
                     return path, f"the key {quote(key)} cannot be a JSON key; expected str keys"
             children = [(f"{path}.{key}", child) for key, child in value.items()]
         elif isinstance(value, list):
             children = [(f"{path}[{position}]", child) for position, child in enumerate(value)]
         for place, child in children:
-            copy = _as_json(child)
+            copy = _round_trip(child)
             if copy is None or copy[0] != child:
                 path, value = place, child
                 break
@@ -259,8 +259,7 @@ class Document:
         return repeated
 
     def __repr__(self) -> str:
-        parts = "+".join(PART_FILES[part].removesuffix(".txt") for part in self.parts())
-        return f"<Document {self.stage}/{self.doc_id} task_id={quote(self.task_id)} {parts}>"
+        return f"<Document {self.stage}/{self.doc_id} task_id={quote(self.task_id)} {'+'.join(self.parts())}>"
 
     def _repr_html_(self) -> str:
         from docid import _html  # noqa: PLC0415 - only notebooks need it

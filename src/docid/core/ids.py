@@ -215,10 +215,10 @@ def derive(stage: str, task_id: str, run_id: str | None, salt: str | None) -> Do
     return _FIRST_OF_BYTE[digest[0]] + digest[1:16].translate(_REST_OF_BYTE).decode()  # type: ignore[return-value]
 
 
-def _same_character(alphabet: int) -> float:
+def _chance_of_same_character(alphabet: int) -> float:
     """Return the chance that two random bytes give the same character; 256 is not a multiple of `alphabet`."""
     more, rest = divmod(256, alphabet)
     return (rest * (more + 1) ** 2 + (alphabet - rest) * more**2) / 256**2
 
 
-_PAIR_COLLIDES = _same_character(26) * _same_character(36) ** 15
+_PAIR_COLLIDES = _chance_of_same_character(26) * _chance_of_same_character(36) ** 15

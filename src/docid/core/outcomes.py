@@ -34,7 +34,7 @@ class Outcome(StrEnum):
     CREATED = "created"
     """The document is new in the store."""
     UNCHANGED = "unchanged"
-    """The store already had the document, with the same lineage and texts."""
+    """The store already had the document, with the same lineage and texts. docid wrote nothing."""
     KEPT = "kept"
     """The store keeps its document, which has the same lineage and other texts."""
     REPLACED = "replaced"
@@ -141,7 +141,7 @@ def judge(  # noqa: PLR0917 - the new and the stored document
     stage, doc_id = document.stage, document.doc_id
     check_lineage(there, document, stage, doc_id, location)
     differing = tuple(part for part, name in PART_FILES.items() if held.get(name) != parts.get(name))
-    metadata_differs = there.run_id != document.run_id or _as_text(there.metadata) != _as_text(document.metadata)
+    metadata_differs = there.run_id != document.run_id or _to_text(there.metadata) != _to_text(document.metadata)
     result = WriteResult(Outcome.UNCHANGED, stage, doc_id, location)
     if there.legacy and differing:
         raise not_migrated(there, stage, doc_id, location)
@@ -160,11 +160,10 @@ def not_migrated(
     record: Record, stage: str, doc_id: str, location: str, problem: str = "an older system wrote its record"
 ) -> UnreadableDocument:
     """Return the error for a write to a document of an older system."""
-    remedy = "run 'docid migrate' first"
-    return UnreadableDocument(stage, doc_id, location, problem, remedy, record.task_id)
+    return UnreadableDocument(stage, doc_id, location, problem, "run 'docid migrate' first", record.task_id)
 
 
-def _as_text(metadata: dict[str, Any]) -> str:
+def _to_text(metadata: dict[str, Any]) -> str:
     """Return metadata as text, which distinguishes 1, True and 1.0, without the keys that docid uses itself."""
     import json  # noqa: PLC0415 - only needed for an existing document; keeps `import docid` fast
 

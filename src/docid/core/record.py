@@ -41,10 +41,10 @@ class PartEntry(NamedTuple):
     @classmethod
     def from_json(cls, entry: Any) -> PartEntry:
         """Parse an entry of a record; raise KeyError or TypeError if it is not valid."""
-        return cls(_typed(entry, "bytes", int), _typed(entry, "sha256", str))
+        return cls(_get_typed(entry, "bytes", int), _get_typed(entry, "sha256", str))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entry in the form of the record."""
+        """Return the entry as JSON."""
         return {"bytes": self.size, "sha256": self.sha256}
 
     def find_fault(self, data: bytes | None, *, verify: bool = True) -> tuple[str, str] | None:
@@ -107,7 +107,7 @@ class Record(NamedTuple):
         try:
             record = orjson.loads(data)
         except orjson.JSONDecodeError as error:
-            record = _lenient_json(data)
+            record = _parse_leniently(data)
             if not isinstance(record, dict) or str(record.get("format")).startswith("docid/"):
                 raise InvalidDocument(RECORD_FILE, f"not JSON ({error})") from None
         if not isinstance(record, dict):
@@ -123,15 +123,15 @@ class Record(NamedTuple):
             name = f"{record.get('stage')}/{record.get('doc_id')}"
             raise InvalidDocument("doc_id", f"its record belongs to {escape_controls(name[:150])}")
         try:
-            files = {name: PartEntry.from_json(entry) for name, entry in _typed(record, "files", dict).items()}
+            files = {name: PartEntry.from_json(entry) for name, entry in _get_typed(record, "files", dict).items()}
             files[PART_FILES["raw"]]  # required
-            _typed(record, "docid", dict)
+            _get_typed(record, "docid", dict)
             return cls(
                 record,
-                _typed(record, "task_id", str),
-                None if record["parent_doc_id"] is None else _typed(record, "parent_doc_id", str),
-                None if record["run_id"] is None else _typed(record, "run_id", str),
-                check_moment(datetime.fromisoformat(_typed(record, "created_at", str))),
+                _get_typed(record, "task_id", str),
+                None if record["parent_doc_id"] is None else _get_typed(record, "parent_doc_id", str),
+                None if record["run_id"] is None else _get_typed(record, "run_id", str),
+                check_moment(datetime.fromisoformat(_get_typed(record, "created_at", str))),
                 files,
                 False,
             )
@@ -145,14 +145,14 @@ class Record(NamedTuple):
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The caller's own keys. In a legacy record, all keys except a valid task, parent and run."""
+        """The caller's own keys. In a legacy record, all keys except a known task, parent and run."""
         if not self.legacy:
             return {key: value for key, value in self.data.items() if key not in OUR_KEYS}
         lifted = {"task_id": self.task_id, "parent_doc_id": self.parent_doc_id, "run_id": self.run_id}
         return {key: value for key, value in self.data.items() if lifted.get(key) is None}
 
     def in_place_of(self, old: Record) -> Record:
-        """Return this record with the additions of a later docid from the record that it replaces."""
+        """Return this record with the keys that a later docid added to the record it replaces."""
         files = {name: {**entry, **self.data["files"].get(name, {})} for name, entry in old.data["files"].items()}
         return self._replace(data={**self.data, "files": files, "docid": {**old.data["docid"], **self.data["docid"]}})
 
@@ -170,9 +170,9 @@ class Record(NamedTuple):
         return self._replace(data=changed, files={file: files[file] for file in order})
 
     def document(self, stage: str, doc_id: str, texts: Mapping[str, str]) -> Document:
-        """Return the `Document` of this record and its texts, by file name, without validating it."""
+        """Return the `Document` of this record, unvalidated. `texts` maps file names to texts."""
         document = Document.__new__(Document)
-        # Set the fields as unpickling does: the constructor would refuse records of older systems.
+        # Set the fields as unpickling does: the constructor would refuse values from older systems.
         document.__setstate__(  # type: ignore[attr-defined]
             {
                 "stage": stage,
@@ -190,7 +190,7 @@ class Record(NamedTuple):
         return document
 
 
-def _lenient_json(data: bytes) -> Any:
+def _parse_leniently(data: bytes) -> Any:
     """Parse JSON with Python's json module, which accepts NaN, a BOM and lone surrogates; return None if it fails."""
     import json  # noqa: PLC0415 - rarely needed
 
@@ -200,7 +200,7 @@ def _lenient_json(data: bytes) -> Any:
         return None
 
 
-def _typed(record: Any, key: str, kind: type) -> Any:
+def _get_typed(record: Any, key: str, kind: type) -> Any:
     value = record[key]
     if type(value) is not kind:
         raise TypeError(f"{key}: expected {kind.__name__}, got {quote(value)}")
