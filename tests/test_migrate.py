@@ -158,7 +158,7 @@ TASK = '"task_id": "t-1"'
         pytest.param(f'{{{TASK}, "x": 1, "x": 2}}'.encode(), "metadata.json has the key 'x' twice", id="a key twice"),
         pytest.param(f'{{{TASK}, "u": {{"x": 1, "x": 1}}}}'.encode(), "has the key 'x' twice", id="twice inside"),
         pytest.param(f'{{{TASK}, "x": "\\ud800"}}'.encode(), "cannot stand in a record", id="half a surrogate pair"),
-        pytest.param(f'{{{TASK}, "x": {"[" * 900 + "]" * 900}}}'.encode(), "more than 250 levels deep", id="too deep"),
+        pytest.param(f'{{{TASK}, "x": {"[" * 900 + "]" * 900}}}'.encode(), "more than 250 deep", id="too deep"),
         pytest.param({"task_id": 7}, "task_id is 7 in its record; expected text", id="a number as task"),
         pytest.param({"task_id": "a\nb"}, "task_id 'a\\nb': ", id="a task with a newline"),
         pytest.param(
