@@ -27,10 +27,10 @@ from docid.store.backends.names import (
     HISTORY,
     QUARANTINE,
     lock_name,
-    name_of_temporary,
     old_name,
+    parse_entry_time,
+    parse_temporary_name,
     temporary_name,
-    time_of_entry,
 )
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class LocalSweeper(Sweeper):
     def _interim(self, directory: Directory, stage: str, name: str, stale_after: float) -> Iterator[Finding]:
         """Return what a directory under one of docid's interim names is, where nobody is at it."""
         action: _Action
-        doc_id = name_of_temporary(name)
+        doc_id = parse_temporary_name(name)
         if doc_id is not None:
             with probe_lock(directory, name) as is_free:
                 pass  # whoever acts on the finding asks again
@@ -132,9 +132,9 @@ class LocalSweeper(Sweeper):
             later = _read_record(directory, doc_id)
             for name in sorted(names, reverse=True):
                 what = ""
-                if name_of_temporary(name) is not None:
+                if parse_temporary_name(name) is not None:
                     what = "the unfinished entry of a change whose writer died"
-                elif time_of_entry(name) is not None:
+                elif parse_entry_time(name) is not None:
                     is_record = name.endswith(".json")
                     record = history.read(name if is_record else join(name, RECORD_FILE))
                     if is_record and record == later:
@@ -158,7 +158,7 @@ class LocalSweeper(Sweeper):
                     return []
                 what = f"the directory has no {RECORD_FILE}, so it is no document"
                 # With other files in it, it is somebody's who knows what they are.
-                is_ours = all(name in ALL_FILES or name_of_temporary(name) is not None for name in names)
+                is_ours = all(name in ALL_FILES or parse_temporary_name(name) is not None for name in names)
                 can_do: _Action | None = "quarantine" if is_ours else None
                 return [self._finding("uncommitted-directory", stage, doc_id, path, what, can_do)]
             odd = sorted(name for name in names if name != RECORD_FILE and name not in listed)
@@ -182,7 +182,7 @@ class LocalSweeper(Sweeper):
         stage, doc_id, path = finding.stage, finding.doc_id, finding.where.removeprefix(self._below)
         above, name = os.path.split(path)
         with contextlib.suppress(FileNotFoundError), Directory(self._below + stage) as directory:
-            if above == stage and name_of_temporary(name) is not None:
+            if above == stage and parse_temporary_name(name) is not None:
                 # It has no other lock than its own, which a writer that has just made it waits for.
                 with probe_lock(directory, name) as is_free:
                     is_dead = is_free and _is_stale(directory, name, stale_after)
@@ -236,7 +236,7 @@ class LocalSweeper(Sweeper):
         for place in places:
             for name in self._names(place):
                 # What an earlier purge did not come to the end of has a temporary name.
-                put = time_of_entry(name_of_temporary(name) or name)
+                put = parse_entry_time(parse_temporary_name(name) or name)
                 if put is not None and (now - put).total_seconds() >= older_than:
                     with contextlib.suppress(FileNotFoundError):
                         yield join(*place, name), _size(join(self._root, *place, name))
@@ -260,7 +260,7 @@ class LocalSweeper(Sweeper):
                     stack.enter_context(hold_lock(directory, above[-1]))
             around = stack.enter_context(open_below(self._root, above))
             # Out of the way first: half of it is never an entry.
-            doomed = name if name_of_temporary(name) else temporary_name(name)
+            doomed = name if parse_temporary_name(name) else temporary_name(name)
             if doomed != name:
                 around.move(name, doomed)
             status = around.stat(doomed)
@@ -294,7 +294,7 @@ class LocalSweeper(Sweeper):
 
 def _describe_stray(name: str) -> Iterator[tuple[str, str, _Action | None]]:
     """Return what a file in a document is that is none of its parts: the code, what it is, and what can be done."""
-    if name_of_temporary(name) is not None:
+    if parse_temporary_name(name) is not None:
         yield "stale-temporary", "an unfinished file of a writer that died", "quarantine"
     elif name in ALL_FILES:
         what = "a part that the record does not list, so it is not part of the document"
