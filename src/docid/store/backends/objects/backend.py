@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from docid.store.backends.base import NewDocument
 
-_here = threading.local()  # `is_worker` is set in the threads that `each` starts
+_thread = threading.local()  # `is_worker` is set in the threads that `each` starts
 
 
 class ObjectsBackend(Backend):
@@ -97,7 +97,7 @@ class ObjectsBackend(Backend):
 
     def each(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """See `Backend.each`. It reads up to `2 * in_flight` items ahead."""
-        if getattr(_here, "is_worker", False):  # a worker that waited for other workers could block them all
+        if getattr(_thread, "is_worker", False):  # a worker that waited for other workers could block them all
             yield from map(function, items)
             return
         check_process(self.root)
@@ -106,7 +106,7 @@ class ObjectsBackend(Backend):
                 from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only for many documents
 
                 # The threads must not refer to this backend: it would never be freed, and they would never end.
-                begin = partial(setattr, _here, "is_worker", True)
+                begin = partial(setattr, _thread, "is_worker", True)
                 self._threads = ThreadPoolExecutor(self.in_flight, "docid", begin)
             threads = self._threads
         pending: deque[Any] = deque()
@@ -124,11 +124,11 @@ class ObjectsBackend(Backend):
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """See `Backend.create`. One request if the id is free."""
         key, data = document_key(stage, doc_id), pack(record, parts)
-        is_done, there = self._put(key, data, "create")
-        if is_done or there is None:
+        is_done, stored = self._put(key, data, "create")
+        if is_done or stored is None:
             return is_done
         # If the response to a successful put was lost and another change followed, this version is in history.
-        return self._is_later(stage, doc_id, there, record, parts) and self._is_in_history(stage, doc_id, data)
+        return self._is_later(stage, doc_id, stored, record, parts) and self._is_in_history(stage, doc_id, data)
 
     def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
         """See `Backend.create_many`. `in_flight` requests at once."""
@@ -226,10 +226,10 @@ class ObjectsBackend(Backend):
         return False
 
     @staticmethod
-    def _is_later(stage: str, doc_id: str, there: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
+    def _is_later(stage: str, doc_id: str, stored: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """Return whether an object may have replaced a document: it has the same lineage and other texts."""
         try:
-            later, texts = unpack(there)
+            later, texts = unpack(stored)
             old, new = (Record.from_bytes(each, stage, doc_id) for each in (record, later))
         except ValueError:
             return False
@@ -258,17 +258,17 @@ class ObjectsBackend(Backend):
         try:
             self._bucket.put(key, data, mode)
         except VERSION_GONE:
-            there = self._read(key)
+            stored = self._read(key)
         except StoreUnavailable as error:
             # The put may have succeeded although its response was lost, or may succeed later.
-            there = None
+            stored = None
             with contextlib.suppress(StoreUnavailable):
-                there = None if error.refused else self._read(key)
-            if there in {None, old}:
+                stored = None if error.refused else self._read(key)
+            if stored in {None, old}:
                 raise
         else:
-            there = data
-        return there == data, there
+            stored = data
+        return stored == data, stored
 
     def _load(self, key: str, stage: str, doc_id: str) -> tuple[bytes, dict[str, bytes]] | None:
         """Return the record and the parts in the object with this key; None if it does not exist."""
