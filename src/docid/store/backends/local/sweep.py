@@ -99,11 +99,11 @@ class LocalSweeper(Sweeper):
         if doc_id is not None:
             with probe_lock(directory, name) as is_free:
                 pass  # `clear` takes the lock again
-            what, action = "an unfinished document; its writer died", "quarantine"
+            what, action = "an unfinished document whose writer died", "quarantine"
         else:
             doc_id = name.removeprefix(old_name(""))
             is_free = name == old_name(doc_id) and is_doc_id(doc_id) and not is_held(directory, doc_id)
-            what, action = "an interrupted replace; its writer died", "settle"
+            what, action = "an interrupted replace whose writer died", "settle"
         if is_free and _is_stale(directory, name, stale_after):
             yield self._finding("stale-temporary", stage, doc_id, join(stage, name), what, action)
 
@@ -134,12 +134,12 @@ class LocalSweeper(Sweeper):
             for name in sorted(names, reverse=True):
                 what = ""
                 if parse_temporary_name(name) is not None:
-                    what = "an unfinished history entry; its writer died"
+                    what = "an unfinished history entry whose writer died"
                 elif parse_entry_time(name) is not None:
                     is_record = name.endswith(".json")
                     record = history.read(name if is_record else join(name, RECORD_FILE))
                     if is_record and record == later:
-                        what = "the history entry of an unfinished change; its writer died"
+                        what = "the history entry of an unfinished change whose writer died"
                     later = record
                 if what and _is_stale(history, name, stale_after):
                     yield self._finding("stale-temporary", stage, doc_id, join(above, name), what, "quarantine")
@@ -296,7 +296,7 @@ class LocalSweeper(Sweeper):
 def _describe_stray(name: str) -> Iterator[tuple[str, str, _Action | None]]:
     """Yield the code, message and action for a file in a document that is not one of its parts."""
     if parse_temporary_name(name) is not None:
-        yield "stale-temporary", "an unfinished file; its writer died", "quarantine"
+        yield "stale-temporary", "an unfinished file whose writer died", "quarantine"
     elif name in ALL_FILES:
         yield "unlisted-file", "the record does not list this part", "quarantine"
     elif not name.startswith("."):
