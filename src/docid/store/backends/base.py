@@ -60,8 +60,8 @@ class Sweeper(Protocol):
 
         Args:
             stage, doc_id: the document.
-            expected: the record that the caller has read; if the document has another one by now, return no findings.
-                None checks the id for a directory without a record, and reports that directory.
+            expected: the record that the caller has read. If the document has another record now, return no findings.
+                If None, check whether the id is a directory without a record, and report that directory.
             listed: the file names of the document's parts.
             stale_after: age in seconds.
         """
@@ -75,8 +75,8 @@ class Sweeper(Protocol):
         """Carry out the action of a finding, if the finding still holds.
 
         Args:
-            finding: what to act on: `quarantine` moves it aside, `settle` finishes or rolls back its change.
-            run: the name of the directory in quarantine that files are moved to.
+            finding: its action is `quarantine` (move the file or directory) or `settle` (finish or roll back a change).
+            run: the name of the directory in quarantine to move to.
             stale_after: age in seconds.
 
         Returns:
@@ -101,14 +101,13 @@ class Sweeper(Protocol):
 
 
 class Backend(Protocol):
-    """Stores the bytes of documents. Rules such as lineage and overwriting are checked by the store that calls it.
+    """Stores the bytes of documents. The store that calls it checks rules such as lineage and overwriting.
 
     A document is a record (JSON, as bytes) and part files (bytes by file name: `raw.txt`, `parsed.txt`, `prompt.txt`).
     Reads and writes are atomic: even if other threads and processes change a document at the same time, a method sees
     one whole version of it. The store validates stages and doc ids before it passes them.
 
-    Every method may raise `UnreadableDocument`, if something other than a document is stored under the id, and
-    `OSError`.
+    Every method may raise `OSError`, and `UnreadableDocument` if the id holds something other than a document.
 
     Inherit from this class and implement the abstract methods; the others have defaults that you may improve.
 

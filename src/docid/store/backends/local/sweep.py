@@ -54,12 +54,12 @@ class LocalSweeper(Sweeper):
             is_name = DOC_ID.match  # called for millions of names
             for entry in directory.scan():
                 if not (is_name(entry.name) and entry.is_dir(follow_symlinks=False)):
-                    found = self._in_stage(directory, stage, entry, stale_after)
-                    yield from self._or_error(found, stage, "", join(stage, entry.name))
-            found = self._in_histories(directory, stage, stale_after)
-            yield from self._or_error(found, stage, "", join(*HISTORY, stage), _UNREADABLE)
+                    found = self._scan_entry(directory, stage, entry, stale_after)
+                    yield from self._report_error(found, stage, "", join(stage, entry.name))
+            found = self._scan_histories(directory, stage, stale_after)
+            yield from self._report_error(found, stage, "", join(*HISTORY, stage), _UNREADABLE)
 
-    def _or_error(
+    def _report_error(
         self, found: Iterator[Finding], stage: str, doc_id: str, path: str, prefix: str = ""
     ) -> Iterator[Finding]:
         """Yield findings, and one for an error that ends them; a file that vanished is not an error."""
@@ -75,7 +75,7 @@ class LocalSweeper(Sweeper):
     ) -> Finding:
         return Finding(code, stage, doc_id, None, self._below + path, message, "", action)
 
-    def _in_stage(
+    def _scan_entry(
         self, directory: Directory, stage: str, entry: os.DirEntry[str], stale_after: float
     ) -> Iterator[Finding]:
         """Yield the finding for an entry that is not a document, unless a writer may be using it."""
@@ -83,7 +83,7 @@ class LocalSweeper(Sweeper):
         is_directory = entry.is_dir(follow_symlinks=False)
         if name.startswith("."):
             if is_directory:
-                yield from self._interim(directory, stage, name, stale_after)
+                yield from self._scan_interim(directory, stage, name, stale_after)
         elif is_doc_id(name):
             what = "a symbolic link" if entry.is_symlink() else "not a directory"
             yield self._finding("unreadable-record", stage, name, path, f"{what}, so it is not a document")
@@ -92,7 +92,7 @@ class LocalSweeper(Sweeper):
         else:
             yield self._finding("unlisted-file", stage, "", path, "it belongs to no document")
 
-    def _interim(self, directory: Directory, stage: str, name: str, stale_after: float) -> Iterator[Finding]:
+    def _scan_interim(self, directory: Directory, stage: str, name: str, stale_after: float) -> Iterator[Finding]:
         """Yield the finding for a stale temporary directory, or for the old version of an interrupted replace."""
         action: _Action
         doc_id = parse_temporary_name(name)
@@ -107,15 +107,15 @@ class LocalSweeper(Sweeper):
         if is_free and _is_stale(directory, name, stale_after):
             yield self._finding("stale-temporary", stage, doc_id, join(stage, name), what, action)
 
-    def _in_histories(self, directory: Directory, stage: str, stale_after: float) -> Iterator[Finding]:
+    def _scan_histories(self, directory: Directory, stage: str, stale_after: float) -> Iterator[Finding]:
         """Yield the findings for the histories of a stage."""
         with open_below(self._root, (*HISTORY, stage)) as histories:
             for doc_id in filter(is_doc_id, histories.names()):
-                found = self._in_history(directory, histories, stage, doc_id, stale_after)
+                found = self._scan_history(directory, histories, stage, doc_id, stale_after)
                 path = join(*HISTORY, stage, doc_id)
-                yield from self._or_error(found, stage, doc_id, path, _UNREADABLE)
+                yield from self._report_error(found, stage, doc_id, path, _UNREADABLE)
 
-    def _in_history(
+    def _scan_history(
         self, directory: Directory, histories: Directory, stage: str, doc_id: str, stale_after: float
     ) -> Iterator[Finding]:
         """Yield the findings for one history: entries of interrupted changes, or a document that no longer exists."""
@@ -168,7 +168,7 @@ class LocalSweeper(Sweeper):
                 return [
                     self._finding(code, stage, doc_id, join(path, name), what, action)._replace(expected=expected)
                     for name in odd
-                    for code, what, action in _describe_stray(name)
+                    for code, what, action in _classify_stray(name)
                     if action is None or _is_stale(document, name, stale_after)
                 ]
         return []
@@ -293,7 +293,7 @@ class LocalSweeper(Sweeper):
         return count
 
 
-def _describe_stray(name: str) -> Iterator[tuple[str, str, _Action | None]]:
+def _classify_stray(name: str) -> Iterator[tuple[str, str, _Action | None]]:
     """Yield the code, message and action for a file in a document that is not one of its parts."""
     if parse_temporary_name(name) is not None:
         yield "stale-temporary", "an unfinished file whose writer died", "quarantine"

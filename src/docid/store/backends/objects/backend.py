@@ -88,7 +88,7 @@ class ObjectsBackend(Backend):
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._bucket.is_in_memory:
-            raise TypeError(f"{self!r} lives in one process and cannot be pickled")
+            raise TypeError(f"{self!r} lives in one process and cannot be pickled; use a bucket or a local directory")
         return partial(ObjectsBackend, options=self._bucket.options, in_flight=self.in_flight), (self._bucket.given,)
 
     def location(self, stage: str, doc_id: str) -> str:
@@ -135,10 +135,10 @@ class ObjectsBackend(Backend):
         # If a name appears twice, the first document wins.
         first: dict[tuple[str, str], int] = {}
         later = [at for at, each in enumerate(documents) if first.setdefault((each.stage, each.doc_id), at) != at]
-        answers: dict[int, bool | Exception] = {}
+        results: dict[int, bool | Exception] = {}
         for numbers in (list(first.values()), later):
-            answers.update(zip(numbers, super().create_many([documents[at] for at in numbers]), strict=True))
-        return [answers[at] for at in range(len(documents))]
+            results.update(zip(numbers, super().create_many([documents[at] for at in numbers]), strict=True))
+        return [results[at] for at in range(len(documents))]
 
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
         """See `Backend.load`. One request."""
@@ -190,7 +190,7 @@ class ObjectsBackend(Backend):
         same: dict[str, list[str]] = {}
         for name in names:
             same.setdefault(parse_digest(name), []).append(name)
-        for digest, each in sorted(same.items(), key=lambda named: named[1][0], reverse=True):
+        for digest, each in sorted(same.items(), key=lambda pair: pair[1][0], reverse=True):
             # A failed change may delete its copy at this moment.
             versions = (self._load(prefix + name, stage, doc_id) for name in each if digest != known)
             found = next(filter(None, versions), None)
