@@ -292,7 +292,7 @@ def test_a_disk_that_is_full_for_one_is_said_of_that_one(durable: DocsStore, mon
 
     monkeypatch.setattr("docid.store.backends.local.directory.os.write", full)
     with pytest.raises(
-        WriteManyError, match=r"position 1: \[Errno 28\] No space left on device; free bytes or inodes"
+        WriteManyError, match=r"position 1: \[Errno 28\] No space left on device; free disk space or inodes"
     ) as e:
         durable.write_many([draft(0), draft(1, "big"), draft(2)])
     assert list(e.value.failures) == [1]

@@ -50,11 +50,11 @@ def test_a_rename_that_finds_nothing_though_all_is_there_is_an_error(
 @pytest.mark.parametrize(
     ("number", "remedy"),
     [
-        (errno.ENOSPC, "free bytes or inodes"),
+        (errno.ENOSPC, "free disk space or inodes"),
         (errno.EDQUOT, "free some of the user's quota"),
-        (errno.EACCES, "look at the owner and the mode"),
+        (errno.EACCES, "check the owner and the mode"),
         (errno.EROFS, "mount the file system for writing"),
-        (errno.EIO, "look at the disk, in the system's log"),
+        (errno.EIO, "check the disk and the system log"),
         (errno.ENODEV, "No such device: {path!r}"),
     ],
     ids=lambda value: errno.errorcode.get(value, ""),
@@ -310,7 +310,7 @@ def test_a_stage_on_another_file_system_than_history_is_not_changed(
     local.write(draft())
     with monkeypatch.context() as patch:
         patch.setattr(Directory, "is_beside", lambda *_: False)
-        with pytest.raises(OSError, match="have all of a store on one file system"):
+        with pytest.raises(OSError, match="keep the whole store on one file system"):
             local.write(draft(raw_text="twice"), if_exists="replace")
     assert local.read("draft", "a1").raw_text == "once"
     assert names_in(local.path("draft", "a1").parent) == ["a1"]

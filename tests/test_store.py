@@ -538,7 +538,7 @@ def test_wrong_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="stages: expected Stages, such as Stages.chain.*, got dict"):
         DocsStore(tmp_path, stages={"draft": None})  # type: ignore[arg-type]
     for url in ("http://host/x", "s3://key:secret@bucket/x", "s3://bucket/x?versions", "s3://key:se?cret@b/x"):
-        with pytest.raises(ValueError, match="is no URL of an object store") as caught:
+        with pytest.raises(ValueError, match="is not a supported URL") as caught:
             DocsStore(url)
         assert "secret" not in str(caught.value)
         assert "se?cret" not in str(caught.value)
