@@ -140,7 +140,7 @@ APPLY = one_of(
     argument("--apply", "make the changes"),
     argument("--dry-run", "only list the changes (the default)"),
 )
-DOCUMENT = argument("document [STAGE/]ID", "doc id or its unique beginning; without STAGE, all stages are searched")
+DOCUMENT = argument("document [STAGE/]ID", "doc id or a unique prefix of it; without STAGE, docid searches all stages")
 JSON_DOCUMENTS = argument("--json", "print one line of JSON per document")
 
 

@@ -51,7 +51,7 @@ def run(arguments: Arguments, out: Output) -> int:
 ARGUMENTS = (
     argument("--tables DIRECTORY|[STAGE=]TABLE ...", "task tables, for lineage missing from records; may be repeated"),
     APPLY,
-    argument("--assume-utc", "read times without a time zone as UTC; by default such records are left alone"),
+    argument("--assume-utc", "read times without a time zone as UTC; otherwise docid leaves their records alone"),
     JSON_DOCUMENTS,
     *STORE,
 )

@@ -98,7 +98,9 @@ def _follow_up(arguments: Arguments, stage: str, path: str) -> FollowUp:
         if arguments.store:
             document = open_root(arguments, arguments.store).open(of, doc_id)
             if document.prompt_text is None:
-                raise UsageError(f"--source {source}{name_task(document.task_id)}: stored without a prompt")
+                raise UsageError(
+                    f"--source {source}{name_task(document.task_id)}: the document has no stored prompt to send again"
+                )
     templates, models = [], []
     if arguments.templates is not None:
         templates = [Template(*each) for each in _read_list(arguments.templates, ("template_id", "parser"), "active")]

@@ -54,7 +54,7 @@ def run(arguments: Arguments, out: Output) -> int:
 
 
 ARGUMENTS = (
-    argument("documents [STAGE/]ID ...", "documents of one stage: doc ids or their unique beginnings"),
+    argument("documents [STAGE/]ID ...", "documents of one stage: doc ids or unique prefixes"),
     argument("--from [STAGE=]TABLE", "take the documents from the doc_id column of a table", dest="table"),
     *SALT,
     *make_output_arguments("essay_generation_tasks.csv"),

@@ -95,7 +95,7 @@ def _print_filled(  # noqa: PLR0917 - one caller
     if ids and not arguments.dry_run and arguments.salt == RANDOM:
         text += f"; salt {salt}"
     elif not ids and rows and (arguments.salt or arguments.run_id):
-        text += "; no doc_id was empty, so clear the doc_id of rows that need a new one"
+        text += "; every row already has a doc_id: clear the cells that need a new one"
     out.print(text)
 
 

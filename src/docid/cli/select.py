@@ -4,10 +4,10 @@ Write a task table of the documents with the best scores, with their existing id
 skips a document that the store no longer has, and takes the next best.
 
 Examples:
-    # Write the task table of the 30 best essays
-    docid select --scores scores.csv --top 30 --store data/docs -o essay_tasks.csv
+    # Write the task table of the 5 best essays
+    docid select --scores scores.csv --top 5 --store data/docs -o essay_tasks.csv
     # Rank by the mean score of one evaluation template
-    docid select --scores scores.csv --top 5 --templates novelty --aggregate mean
+    docid select --scores scores.csv --top 5 --templates style --aggregate mean
 """
 
 from docid._text import format_count
