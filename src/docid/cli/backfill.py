@@ -4,10 +4,10 @@ Add one key to the metadata of documents, from a column of their task table. doc
 you give --dry-run; a document that has the key keeps its value. Exit code 1 if a document was left alone.
 
 Examples:
-    # Show which essays would get their combo_id from the table
-    docid backfill --set combo_id --from essay_tasks.csv:combo_id --dry-run
-    # Set template_id of the evaluations, from another column
-    docid backfill --set template_id --from evaluation_tasks.csv:template
+    # Add combo_id to essays, from a column of the same name
+    docid backfill --set combo_id --from essay_tasks.csv:combo_id --store docs
+    # Count the drafts that would get a seed
+    docid backfill --set seed --from draft_tasks.csv:seed --store docs --dry-run
 """
 
 from docid.cli.arguments import JSON_DOCUMENTS, STORE, Arguments, UsageError, argument

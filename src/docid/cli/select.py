@@ -5,9 +5,9 @@ skips a document that the store no longer has, and takes the next best.
 
 Examples:
     # Write the task table of the 5 best essays
-    docid select --scores scores.csv --top 5 --store data/docs -o essay_tasks.csv
-    # Rank by the mean score of one evaluation template
-    docid select --scores scores.csv --top 5 --templates style --aggregate mean
+    docid select --scores scores.csv --top 5 --store docs -o essay_tasks.csv
+    # Rank the essays by the mean of their scores, and print the table
+    docid select --scores scores.csv --top 5 --store docs --aggregate mean
 """
 
 from docid._text import format_count
