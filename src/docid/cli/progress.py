@@ -60,7 +60,7 @@ class Progress:
         return self.show if self._is_shown else None
 
     def show(self, what: str, done: int, of: int | None) -> None:
-        """Show that `done` of `of` items are done; `of` is None if the total is not known."""
+        """Show that `done` of `of` items are done; pass None for an unknown total."""
         now = monotonic()
         if what != self._what:
             self.clear()

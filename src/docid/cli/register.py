@@ -40,7 +40,7 @@ def run(arguments: Arguments, out: Output) -> int:
         from docid.integrations.dagster.partitions import register_partitions  # noqa: PLC0415 - as above
     except ImportError as error:
         raise UsageError("register needs Dagster: pip install 'docid-store[dagster]'") from error
-    home = _find_home(arguments)
+    instance_directory = _find_instance(arguments)
     stage, path = find_table(arguments.table, stages)
     follow = _follow_up(arguments, stage, path)
     names = ", ".join(arguments.materialize)
@@ -48,7 +48,7 @@ def run(arguments: Arguments, out: Output) -> int:
     directory = arguments.output or os.path.dirname(path) or "."
     tables = [merge_table(directory, rows, path, stages, keep=arguments.add_only) for rows in follow if rows]
     would = "would be " if arguments.dry_run else ""
-    with _open_instance(dg, home, dry_run=arguments.dry_run) as instance:
+    with _open_instance(dg, instance_directory, dry_run=arguments.dry_run) as instance:
         for file, rows, gone in tables:
             if not arguments.dry_run:
                 os.makedirs(directory, exist_ok=True)
@@ -72,17 +72,18 @@ def run(arguments: Arguments, out: Output) -> int:
     return 0
 
 
-def _find_home(arguments: Arguments) -> str:
-    home: str | None = arguments.dagster_home
-    if not home:
+def _find_instance(arguments: Arguments) -> str:
+    """Return the absolute path of the Dagster instance; check the output directory too."""
+    directory: str | None = arguments.dagster_home
+    if not directory:
         raise UsageError(
             "no Dagster instance given; expected --dagster-home DIR, or the environment variable DAGSTER_HOME"
         )
-    if not os.path.isdir(home):
-        raise UsageError(f"--dagster-home {home}: no such directory")
+    if not os.path.isdir(directory):
+        raise UsageError(f"--dagster-home {directory}: no such directory")
     if arguments.output and os.path.exists(arguments.output) and not os.path.isdir(arguments.output):
         raise UsageError(f"--output {arguments.output}: a file; expected a directory for the tables")
-    return os.path.abspath(home)
+    return os.path.abspath(directory)
 
 
 def _follow_up(arguments: Arguments, stage: str, path: str) -> FollowUp:
@@ -133,14 +134,14 @@ def _read_list(given: str, columns: tuple[str, str], wanted: str) -> list[tuple[
     return found
 
 
-def _open_instance(dg: Any, home: str, *, dry_run: bool) -> Any:
+def _open_instance(dg: Any, directory: str, *, dry_run: bool) -> Any:
     """Return the Dagster instance of a directory; a dry run in an empty directory creates none there."""
-    if dry_run and not os.listdir(home):
+    if dry_run and not os.listdir(directory):
         return dg.DagsterInstance.ephemeral()
     try:
-        return dg.DagsterInstance.from_config(home)
+        return dg.DagsterInstance.from_config(directory)
     except Exception as error:  # of Dagster or of YAML
-        raise UsageError(f"--dagster-home {home}: cannot open the Dagster instance: {_describe(error)}") from error
+        raise UsageError(f"--dagster-home {directory}: cannot open the Dagster instance: {_describe(error)}") from error
 
 
 def _build_job(dg: Any, arguments: Arguments) -> Any:
