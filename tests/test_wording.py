@@ -79,7 +79,10 @@ def test_help_is_as_reviewed(command: str, capsys: pytest.CaptureFixture[str], m
     with pytest.raises(SystemExit):
         main(["--help"] if command == "docid" else [command, "--help"])
     text = capsys.readouterr().out
-    if sys.version_info >= (3, 13):  # argparse names the value of `-o FILE, --output FILE` once, and wraps usage otherwise
+    if sys.version_info >= (
+        3,
+        13,
+    ):  # argparse names the value of `-o FILE, --output FILE` once, and wraps usage otherwise
         assert text.startswith("usage: docid")
         return
     check_snapshot(f"help/{command}.txt", text)
