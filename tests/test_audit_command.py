@@ -31,10 +31,10 @@ def test_audit_prints_summary_then_findings_by_code(
         "draft          2        1        0                -          0          1               0         2",
         "essay          2        2        0                0          0          2               0         0",
         "evaluation     2        2        0                0          0          2               0         0",
-        f"files of other names, skipped: 1 ({tables}/models.csv)",
+        f"ignored (not task tables): 1 file ({tables}/models.csv)",
         "",
         "torn-document (error): 1",
-        f"  {path} (task_id='d-1'): raw.txt: 1 bytes, but the record says 10",
+        f"  {path} (task_id='d-1'): raw.txt: 1 byte, but the record says 10",
         "  -> touched in the last 3,600 s, so that a tool may be at it: later, or at once with --stale-after 0s, docid "
         "repair --apply moves it to quarantine; the id is free then, and the next run makes it again",
         "",
@@ -42,7 +42,7 @@ def test_audit_prints_summary_then_findings_by_code(
         f"  {path.parent}/note .txt: it belongs to no document",
         "  -> look what it is: nothing of docid's needs it",
         "",
-        "1 errors, 1 warnings",
+        "1 error, 1 warning",
     ]
 
 
@@ -59,7 +59,7 @@ def test_audit_prints_first_places_of_each_code(
     out = run(capsys, "audit", "--stages", "draft", f"draft={table}")[1]
     assert "  -> 'docid reserve' fills it\n\n7 errors, 0 warnings\n" in out
     table.write_text("draft_task_id,doc_id\n" + "".join(f"d-{n},\n" for n in range(7)))
-    assert "  … and 2 more (--json or --csv gives all)\n" in run(capsys, "audit", table)[1]
+    assert "  … and 2 more (--json or --csv lists all)\n" in run(capsys, "audit", table)[1]
 
 
 def test_audit_prints_differing_hints_with_their_findings(
@@ -107,7 +107,7 @@ def test_audit_names_directories_of_undeclared_stages(
     root = find_path(full, rows["draft"][0]).parents[1]
     code, _, err = run(capsys, "audit", "--store", root, "--stages", "draft")
     assert code == 0
-    assert err == f"docid: {root} also holds essay, evaluation: no stages of draft; --stages declares others\n"
+    assert err == f"docid: {root} also holds essay, evaluation; --stages has only draft\n"
 
 
 def test_audit_json_says_whether_store_exists(
@@ -126,7 +126,7 @@ def test_audit_json_says_whether_store_exists(
 def test_audit_reports_missing_store_as_empty(tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "audit", tables, "--store", tmp_path / "nowhere")
     assert (code, err) == (0, "")
-    assert f"the store {tmp_path}/nowhere is not there yet: an empty one\n" in out
+    assert f"store {tmp_path}/nowhere does not exist yet; docid treats it as an empty store\n" in out
     assert out.endswith("\n0 errors, 0 warnings\n")
 
 
@@ -139,15 +139,15 @@ def test_audit_works_without_store(tables: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param([], "nothing to audit: expected task tables, --store ROOT, or both", id="nothing"),
+        pytest.param([], "nothing to audit; expected task tables, --store ROOT, or both", id="nothing"),
         pytest.param(["nowhere/draft_tasks.csv"], "nowhere/draft_tasks.csv: no such file or directory", id="path"),
-        pytest.param(["models.csv"], "models.csv: which stage's table? expected the name", id="name"),
+        pytest.param(["models.csv"], "models.csv: not the name of a task table; expected", id="name"),
         pytest.param(["essay=models.csv"], "column essay_task_id: missing from the header", id="header"),
         pytest.param(["draft=unreserved.csv"], "column doc_id: missing from the header", id="not reserved"),
         pytest.param(["draft=empty.csv"], "no header; expected a CSV table", id="empty"),
-        pytest.param(["empty"], "empty: no task table of stage draft, essay, evaluation in it", id="directory"),
-        pytest.param(["twice"], "expected one table of stage draft, got", id="two of a stage"),
-        pytest.param(["--store", "models.csv"], "no store at models.csv: that is no directory", id="file as store"),
+        pytest.param(["empty"], "empty: a directory without task tables; expected", id="directory"),
+        pytest.param(["twice"], "second table of stage draft, after", id="two of a stage"),
+        pytest.param(["--store", "models.csv"], "no store at models.csv: not a directory", id="file as store"),
         pytest.param(["--jobs", "0"], "'0': expected a number of processes", id="no jobs"),
     ],
 )
@@ -191,10 +191,10 @@ def test_audit_escapes_names_that_are_not_utf8(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--csv", "draft_tasks.csv"], "that is a file to be read; expected another file"),
-        (["--csv", "pipe"], "--csv pipe: expected a file, which will be replaced"),
-        (["--csv", ""], "expected a path, got nothing"),
-        (["--store", ""], "expected a path, got nothing"),
+        (["--csv", "draft_tasks.csv"], "the command reads this file; expected another one"),
+        (["--csv", "pipe"], "--csv pipe: a pipe or a device; expected a file"),
+        (["--csv", ""], "empty; expected a path"),
+        (["--store", ""], "empty; expected a path"),
     ],
 )
 def test_audit_refuses_unusable_path_and_writes_nothing(
@@ -269,4 +269,4 @@ def test_audit_refuses_csv_among_documents(
     monkeypatch.chdir(full.root + "/..")
     os.makedirs("docs/.docid", exist_ok=True)
     code, _, err = run(capsys, "audit", "--store", "docs", "--csv", where)
-    assert (code, "among its documents" in err) == (2, True)
+    assert (code, "inside the store" in err) == (2, True)

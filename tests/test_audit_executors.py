@@ -126,4 +126,4 @@ def test_killed_worker_prints_one_line(
     monkeypatch.setattr("concurrent.futures.process.mp.get_context", lambda: get_context("fork"))
     code, out, err = run(capsys, "audit", tables, "--store", full.root, "--jobs", "2")
     assert (code, out) == (2, "")
-    assert err == "docid: a worker process was killed (is the memory full?); expected fewer --jobs\n"
+    assert err == "docid: a worker process was killed, perhaps for lack of memory; use fewer --jobs\n"

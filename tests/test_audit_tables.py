@@ -222,7 +222,7 @@ def test_wrong_arguments_raise(rows: Rows) -> None:
         TypeError, match="tables: expected rows of task tables .*, got str; docid.frames.frame_to_tasks"
     ):
         audit(None, {"draft": ["draft_task_id"]})  # type: ignore[list-item]
-    with pytest.raises(TypeError, match="stages: expected Stages, as .*, got str"):
+    with pytest.raises(TypeError, match="stages: expected Stages, such as .*, got str"):
         audit(None, {}, stages="draft")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="store: expected a DocsStore, a directory or None, got dict"):
         audit({"draft": rows["draft"]})  # type: ignore[arg-type]

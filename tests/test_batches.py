@@ -96,7 +96,7 @@ def test_invalid_document_does_not_stop_the_others(store: DocsStore) -> None:
     wrong: Any = "no document"
     batch = [draft(1), wrong, Document(stage="poem", doc_id="p1", task_id="t", raw_text=""), draft(2)]
     with pytest.raises(
-        WriteManyError, match=r"^2 of 4 documents were not written \(the others are\):\n  position 1: doc"
+        WriteManyError, match=r"^2 of 4 documents failed \(the others are stored\):\n  position 1: doc"
     ) as e:
         store.write_many(batch)
     assert [type(error) for error in e.value.failures.values()] == [TypeError, InvalidName]
@@ -138,7 +138,7 @@ def test_failing_stream_keeps_its_own_cause(store: DocsStore) -> None:
     with pytest.raises(RuntimeError, match="row 17") as caught:
         store.write_many(documents())
     assert isinstance(caught.value.__cause__, KeyError)
-    assert "1 of 1 documents were not written" in caught.value.__notes__[0]
+    assert "1 of 1 document failed" in caught.value.__notes__[0]
 
 
 def test_failures_hold_no_texts_in_memory(store: DocsStore) -> None:
@@ -292,7 +292,7 @@ def test_full_disk_fails_only_its_document(durable: DocsStore, monkeypatch: pyte
 
     monkeypatch.setattr("docid.store.backends.local.directory.os.write", fail_for_big_text)
     with pytest.raises(
-        WriteManyError, match=r"position 1: \[Errno 28\] No space left on device; free bytes or inodes"
+        WriteManyError, match=r"position 1: \[Errno 28\] No space left on device; free disk space or inodes"
     ) as e:
         durable.write_many([draft(0), draft(1, "big"), draft(2)])
     assert list(e.value.failures) == [1]

@@ -102,13 +102,13 @@ def test_reserve_takes_parents_from_another_table(tables: Path, capfd: pytest.Ca
     code, out, _ = run(capfd, "reserve", "essay_tasks.csv", "--run-id", "r1", "--salt", "s")
     assert code == 0
     assert (
-        "filled: 2 doc_id (0 kept), 0 parent_doc_id (0 kept); 2 without parent_doc_id (name the table of stage draft too)"
+        "filled: 2 doc_id (0 kept), 0 parent_doc_id (0 kept); 2 without parent_doc_id (add the table of stage draft)"
         in out
     )
     text = (tables / "essay_tasks.csv").read_text()
     assert text.startswith("essay_task_id,draft_task_id,doc_run_id,doc_salt,doc_id\n1,a,r1,s,")
     code, out, _ = run(capfd, "reserve", "essay_tasks.csv", "--salt", "other")
-    assert (code, "; no id was to be filled: empty the doc_id of those rows" in out) == (0, True)
+    assert (code, "; every row already has a doc_id: clear the cells" in out) == (0, True)
     code, _, err = run(capfd, "reserve", "essay_tasks.csv", "--parents", "draft=draft_generation_tasks.csv")
     assert code == 2
     assert "its row in the parents' table has no doc_id; reserve that table first" in err
@@ -161,10 +161,10 @@ def test_stages_option_declares_other_stages(tables: Path, capfd: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param(["reserve"], "expected either tables, or --stage with --task-id", id="nothing"),
+        pytest.param(["reserve"], "expected either tables or --stage with --task-id", id="nothing"),
         pytest.param(["reserve", "--stage", "draft"], "expected either tables", id="stage alone"),
         pytest.param(["reserve", "--task-id", "a"], "expected either tables", id="task alone"),
-        pytest.param(["reserve", "scores.csv"], "scores.csv: which stage's table?", id="no table's name"),
+        pytest.param(["reserve", "scores.csv"], "scores.csv: not the name of a task table;", id="no table's name"),
         pytest.param(
             ["reserve", "draft_tasks.csv"], "^docid: draft_tasks.csv: No such file or directory$", id="no such table"
         ),
@@ -174,49 +174,49 @@ def test_stages_option_declares_other_stages(tables: Path, capfd: pytest.Capture
             id="another stage's table",
         ),
         pytest.param(
-            ["reserve", "draft_tasks.csv", "draft=x.csv"], "expected one table of stage draft", id="two of one stage"
+            ["reserve", "draft_tasks.csv", "draft=x.csv"], "second table of stage draft, after", id="two of one stage"
         ),
         pytest.param(
             ["reserve", "essay_tasks.csv", "--parents", "essay=x.csv"],
-            "expected one table of stage essay",
+            "second table of stage essay, after",
             id="both ways",
         ),
         pytest.param(
             ["reserve", "essay_tasks.csv", "--parents", "evaluation=x.csv"],
-            "x.csv: none of the tables is of a stage that comes from evaluation",
+            "x.csv: no table to fill has parents of stage evaluation",
             id="parents of nothing",
         ),
-        pytest.param(["reserve", "draft="], "draft=: which stage's table?", id="stage without table"),
+        pytest.param(["reserve", "draft="], "draft=: not the name of a task table;", id="stage without table"),
         pytest.param(
-            ["reserve", "--stage", "draft", "--task-id", "a", "--dry-run"], "are for tables", id="dry run of an id"
+            ["reserve", "--stage", "draft", "--task-id", "a", "--dry-run"], "apply to tables", id="dry run of an id"
         ),
         pytest.param(
             ["reserve", "essay_tasks.csv", "--run", "r"], "unrecognized arguments: --run r", id="abbreviation"
         ),
-        pytest.param(
-            ["ls", "--store", "essay_tasks.csv"], "no store at essay_tasks.csv: that is no dir", id="root a file"
-        ),
-        pytest.param(["show", "--store", "docs", "draft/"], "'draft/' names no document", id="empty id"),
+        pytest.param(["ls", "--store", "essay_tasks.csv"], "no store at essay_tasks.csv: not a dir", id="root a file"),
+        pytest.param(["show", "--store", "docs", "draft/"], "'draft/': no doc id;", id="empty id"),
         pytest.param(
             ["show", "--store", "docs", "o1", "--stages", "draft"],
-            "docs also holds essay: no stages of draft; --stages declares others",
+            "docs also holds essay; --stages has only draft",
             id="stages that are not declared",
         ),
         pytest.param(["reserve", "--stage", "x", "--task-id", "a"], "not a stage of this pipeline", id="no stage"),
-        pytest.param(["reserve", "--stage", "draft", "--task-id", ""], r"task_ids\[0\]: empty", id="empty task"),
-        pytest.param(["reserve", "essay_tasks.csv", "--salt", ""], "salt: empty", id="empty salt"),
+        pytest.param(["reserve", "--stage", "draft", "--task-id", ""], r"task_ids\[0\] '': empty", id="empty task"),
+        pytest.param(["reserve", "essay_tasks.csv", "--salt", ""], "salt '': empty", id="empty salt"),
         pytest.param(["reserve", "x", "--stages", "a,a"], "each name once", id="stages"),
         pytest.param(["ls"], "expected --store ROOT, or the environment variable DOCID_STORE", id="no store"),
-        pytest.param(["ls", "--store", "nowhere"], "no store at nowhere: there is no such directory", id="no root"),
-        pytest.param(["ls", "--store", "docs", "chapter"], "not a stage of this pipeline: 'chapter'", id="ls stage"),
-        pytest.param(["show", "--store", "docs", "zz"], "zz: no document of that name in stage draft", id="unknown"),
-        pytest.param(["show", "--store", "docs", "aa"], r"aa: 3 documents begin so: draft/aa1, ", id="ambiguous"),
+        pytest.param(["ls", "--store", "nowhere"], "no store at nowhere: no such directory", id="no root"),
         pytest.param(
-            ["show", "--store", "docs", "aa1"], "aa1: 2 documents of that name: draft/aa1, essay/aa1;", id="two"
+            ["ls", "--store", "docs", "chapter"], "stage 'chapter': not a stage of this pipeline", id="ls stage"
         ),
-        pytest.param(["show", "--store", "docs", "../aa1"], "stage: not a stage name: '..'", id="traversal"),
-        pytest.param(["show", "--store", "docs", "essay/.."], "no document of that name", id="dots"),
-        pytest.param(["show", "--store", "docs", "essay/aa1", "--prompt"], "has no prompt text, only raw 1", id="part"),
+        pytest.param(["show", "--store", "docs", "zz"], "zz: no such document in stage draft", id="unknown"),
+        pytest.param(["show", "--store", "docs", "aa"], r"aa: matches 3 documents: draft/aa1, ", id="ambiguous"),
+        pytest.param(["show", "--store", "docs", "aa1"], "aa1: matches 2 documents: draft/aa1, essay/aa1;", id="two"),
+        pytest.param(["show", "--store", "docs", "../aa1"], "stage '..': not a stage name", id="traversal"),
+        pytest.param(["show", "--store", "docs", "essay/.."], "no such document", id="dots"),
+        pytest.param(
+            ["show", "--store", "docs", "essay/aa1", "--prompt"], "no prompt text; stored parts: raw 1 byte$", id="part"
+        ),
         pytest.param([], "required: COMMAND", id="no command"),
         pytest.param(["paint"], r"invalid choice: 'paint' \(choose from .*\)\n$", id="no such command"),
         pytest.param(["shwo"], r"invalid choice: 'shwo' \(choose from .*\); did you mean show\?$", id="slip"),
@@ -249,7 +249,7 @@ def test_show_prints_lineage_metadata_and_text(root: Path, capfd: pytest.Capture
 def test_show_of_task_id_says_how_to_get_its_doc_id(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capfd, "show", "--store", str(root), "t-1")
     assert code == 2
-    assert err.endswith("; of a task id 'docid reserve --stage STAGE --task-id ID' prints the doc id\n")
+    assert err.endswith("; 'docid reserve --stage STAGE --task-id ID' prints the doc id of a task\n")
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["--parsed"]])
@@ -262,7 +262,7 @@ def test_show_reports_damaged_part_that_it_does_not_print(
     (root / "draft" / "aa1" / "raw.txt").unlink()
     code, out, err = run(capfd, *command)
     assert (code, out) == (2, whole[1])
-    assert re.fullmatch(r"docid: draft/aa1 .*: raw\.txt: listed in the record, but not there; .*\n", err)
+    assert re.fullmatch(r"docid: draft/aa1 .*: raw\.txt: listed in the record, but missing; .*\n", err)
 
 
 def test_show_prints_part_unchanged(root: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -311,15 +311,15 @@ def test_ls_names_undeclared_stages(
     code, out, err = run(capfd, "ls", "--store", str(root))
     assert (code, out) == (0, "")
     assert err == (
-        f"docid: {root} holds no directory of stage outline, chapter: an empty store; it holds draft, essay: --stages "
-        "declares other stages\n"
+        f"docid: {root} has no directory of stage outline, chapter; docid treats it as an empty store. "
+        "It holds draft, essay (--stages declares other stages)\n"
     )
     assert run(capfd, "ls", "--store", str(root), "--stages", "draft,essay")[2] == ""
     monkeypatch.setenv("DOCID_STAGES", "outline,Chapter")
     with pytest.raises(SystemExit):
         main(["ls", "--store", str(root)])
     assert (
-        "argument --stages: DOCID_STAGES in the environment: stage: not a stage name: 'Chapter'"
+        "argument --stages: DOCID_STAGES in the environment: stage 'Chapter': not a stage name"
         in capfd.readouterr().err
     )
     with pytest.raises(SystemExit):
@@ -340,16 +340,19 @@ def test_directory_that_is_not_a_store_is_reported(
     os.rename("draft_generation_tasks.csv", "tables/draft_tasks.csv")
     run(capfd, "reserve", "tables/draft_tasks.csv")
     code, _, err = run(capfd, *command, "--store", "empty")
-    assert (code, err) == (0, "docid: empty holds no directory of stage draft, essay, evaluation: an empty store\n")
+    assert (code, err) == (
+        0,
+        "docid: empty has no directory of stage draft, essay, evaluation; docid treats it as an empty store\n",
+    )
     code, _, err = run(capfd, *command, "--store", "docs/draft")
-    assert (code, err) == (0, "docid: docs/draft holds documents itself; was its parent directory meant?\n")
+    assert (code, err) == (0, "docid: docs/draft holds documents directly; did you mean its parent directory?\n")
     assert run(capfd, *command, "--store", "docs")[2] == ""
 
 
 def test_copy_reports_source_that_is_not_a_store(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capfd, "copy", "docs/draft", "there")
     assert (code, out) == (0, "no documents\n")
-    assert err == "docid: docs/draft holds documents itself; was its parent directory meant?\n"
+    assert err == "docid: docs/draft holds documents directly; did you mean its parent directory?\n"
 
 
 def test_age_may_be_zero_without_unit(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -386,10 +389,10 @@ def test_deeply_nested_metadata_is_cut(tables: Path, capfd: pytest.CaptureFixtur
     nested = f"{'[' * 1000}{']' * 1000}"
     (directory / "metadata.json").write_text(f'{{"task_id": "t", "model_id": "m", "a": {nested}}}')
     (directory / "raw.txt").write_text("r")
-    said = {"model_id": "m", "a": "(more than 250 deep)"}
+    said = {"model_id": "m", "a": "(more than 250 levels deep)"}
     assert json.loads(run(capfd, "ls", "--store", "old", "--json")[1])["metadata"] == said
     assert json.loads(run(capfd, "show", "--store", "old", "4a", "--json")[1])["metadata"] == said
-    assert "metadata.a       (more than 250 deep)\n" in run(capfd, "show", "--store", "old", "4a")[1]
+    assert "metadata.a       (more than 250 levels deep)\n" in run(capfd, "show", "--store", "old", "4a")[1]
 
 
 def test_main_runs_inside_another_program(root: Path) -> None:
@@ -493,7 +496,7 @@ def test_lineage_prints_a_tree(root: Path, capfd: pytest.CaptureFixture[str]) ->
 def test_lineage_of_ambiguous_prefix_lists_matches(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capfd, "lineage", "--store", str(root), "aa")
     assert (code, out) == (2, "")
-    assert "aa: 3 documents begin so: draft/aa1, draft/aa2, essay/aa1" in err
+    assert "aa: matches 3 documents: draft/aa1, draft/aa2, essay/aa1" in err
     assert run(capfd, "lineage", "--store", str(root), "zz")[0] == 2
 
 
@@ -553,9 +556,9 @@ def test_purge_reports_that_nothing_is_old_enough(
     store.write(Document(stage="draft", doc_id="aa2", task_id="t-2", raw_text="second"), if_exists="replace")
     purge = ("repair", "--store", str(root), "--purge", "--history")
     code, out, err = run(capfd, *purge, *older)
-    assert (code, out, err) == (0, f"nothing put aside is older than {told}\n", "")
+    assert (code, out, err) == (0, f"nothing to purge is older than {told}\n", "")
     assert "1 deleted" in run(capfd, *purge, "--older-than", "0s", "--apply")[1]
-    assert run(capfd, *purge, "--older-than", "0s")[1] == "nothing put aside is older than 0s\n"
+    assert run(capfd, *purge, "--older-than", "0s")[1] == "nothing to purge is older than 0s\n"
 
 
 def test_lineage_warns_of_mermaid_limit(
@@ -564,12 +567,12 @@ def test_lineage_warns_of_mermaid_limit(
     monkeypatch.setattr("docid.cli.lineage._EDGES", 0)
     code, out, err = run(capfd, "lineage", "--store", str(root), "draft/aa1", "--mermaid")
     assert (code, out.splitlines()[0]) == (0, "flowchart TD")
-    assert err == "docid: more than 0 lines: what draws Mermaid may refuse so many\n"
+    assert err == "docid: the chart has more than 0 edges; Mermaid may refuse to draw it\n"
 
 
 def test_show_prints_replaced_versions(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     shown = ("show", "--store", str(root), "draft/aa2", "--history")
-    assert run(capfd, *shown) == (0, "", "docid: draft/aa2 has no earlier versions\n")
+    assert run(capfd, *shown) == (0, "", "docid: draft/aa2 (task_id='t-2') has no earlier versions\n")
     assert run(capfd, *shown, "--json") == (0, "", "")
     store = DocsStore(root, durability="none")
     for text in ("second", "third"):
@@ -577,7 +580,7 @@ def test_show_prints_replaced_versions(root: Path, capfd: pytest.CaptureFixture[
     code, out, _ = run(capfd, *shown)
     lines = out.splitlines()
     assert (code, lines[1], lines[3]) == (0, "second", "no newline")
-    assert lines[0].startswith("--- raw, 1 before the one that is there; made 20")
+    assert lines[0].startswith("--- raw, 1 version before the current one, created 20")
     assert "(no prompt text)" in run(capfd, *shown, "--prompt")[1]
     versions = [json.loads(line) for line in run(capfd, *shown, "--json")[1].splitlines()]
     assert [each["texts"] for each in versions] == [{"raw": "second"}, {"raw": "no newline"}]
@@ -590,7 +593,7 @@ def test_show_prints_version_of_unknown_time(root: Path, capfd: pytest.CaptureFi
     (old / "metadata.json").write_text(json.dumps({"task_id": "t-old"}))
     assert run(capfd, "migrate", "--store", str(root), "--apply")[0] == 0
     code, out, _ = run(capfd, "show", "--store", str(root), "draft/old", "--history")
-    assert (code, out) == (0, "--- raw, 1 before the one that is there; made at a time not known ---\n…\n")
+    assert (code, out) == (0, "--- raw, 1 version before the current one, created at an unknown time ---\n…\n")
 
 
 def test_reserve_prints_json(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -109,7 +109,7 @@ def test_link_fills_ids_and_prints_notes(root: Path, capfd: pytest.CaptureFixtur
             f"  essay_tasks.csv row {n + 1} (task_id='t-{n}__essay'): no document of this task is in the store\n"
             for n in range(3, 8)
         )
-        + "  … and 1 more (--json gives all)\n"
+        + "  … and 1 more (--json lists all)\n"
     )
     assert Path("essay_tasks.csv").read_text() == "essay_task_id\n" + text
     code, out, _ = run(capfd, "link", "essay_tasks.csv", "--json")
@@ -127,7 +127,7 @@ def test_link_fills_ids_and_prints_notes(root: Path, capfd: pytest.CaptureFixtur
     }
     Path("mine.csv").write_text("draft_task_id\nt-1\n")
     code, out, _ = run(capfd, "link", "draft=mine.csv")
-    assert (code, out) == (0, "mine.csv: 1 rows, linked: 1 (0 kept)\n")
+    assert (code, out) == (0, "mine.csv: 1 row, linked: 1 (0 kept)\n")
     assert Path("mine.csv").read_text() == "draft_task_id,doc_id\nt-1,d1\n"
 
 
@@ -196,11 +196,11 @@ def test_select_writes_best_rows(root: Path, capfd: pytest.CaptureFixture[str]) 
     assert "1 selected" in err
     code, out, err = run(capfd, *options[:-1], 9, "--templates", "other, kind", "--aggregate", "mean", "--json")
     assert [json.loads(line)["doc_id"] for line in out.splitlines()] == ["e2", "e1"]
-    assert "fewer than the 9 that were asked for" in err
+    assert "fewer than --top 9" in err
     notes = [json.loads(line)["note"] for line in err.splitlines() if line.startswith("{")]
     assert [note["kind"] for note in notes][:2] == ["unknown-template", "no-score"]
     code, out, err = run(capfd, *options, "--templates", "styel", "-o", "essay_tasks.csv")
-    assert (code, out.splitlines()[0]) == (0, "essay_tasks.csv: nothing to write, left as it is")
+    assert (code, out.splitlines()[0]) == (0, "essay_tasks.csv: not written, because no document was selected")
     assert Path("essay_tasks.csv").read_text() == written
 
 
@@ -228,7 +228,7 @@ def test_replay_of_unusable_document_keeps_table(root: Path, capfd: pytest.Captu
 
 def test_replay_writes_rows(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capfd, "replay", "essay/e1", "--dry-run")
-    assert (code, "--dry-run is about what would be written" in err) == (2, True)
+    assert (code, "--dry-run reports what --output would write" in err) == (2, True)
     code, out, err = run(capfd, "replay", "essay/e1", "e2")
     header, one, two = csv.reader(out.splitlines())
     assert code == 0
@@ -245,12 +245,12 @@ def test_replay_writes_rows(root: Path, capfd: pytest.CaptureFixture[str]) -> No
         "doc_id": "e1",
     }
     assert two[-1] == "e2"
-    assert err.startswith("2 rows of stage essay, from the documents of docs\nthey have the documents' own ids, ")
+    assert err.startswith("2 rows of stage essay, from the documents of docs\nthe rows keep the documents' ids, ")
     Path("old.csv").write_text("doc_id\ne2\nnan\ngone\n")
     arguments = ("replay", "--from", "essay=old.csv", "-o", "essay_tasks.csv", "--salt", "s")
     code, out, _ = run(capfd, *arguments)
     assert code == 0
-    assert "1 rows of stage essay" in out
+    assert "1 row of stage essay" in out
     assert "gone: 1\n  essay/gone: " in out
     written = Path("essay_tasks.csv").read_text()
     assert written.splitlines()[1].endswith(f",e2,s,{reserve_doc_id('essay', 't-2__essay', salt='s')}")
@@ -263,24 +263,24 @@ def test_replay_writes_rows(root: Path, capfd: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param(["replay"], "expected either documents, or --from TABLE", id="replay of nothing"),
+        pytest.param(["replay"], "expected either documents or --from TABLE", id="replay of nothing"),
         pytest.param(["replay", "d1", "--from", "x_tasks.csv"], "expected either", id="replay of both"),
-        pytest.param(["replay", "d1", "e1"], "documents of the stages draft, essay; expected one", id="two stages"),
-        pytest.param(["replay", "q"], "q: no document of that name in stage", id="no such document"),
+        pytest.param(["replay", "d1", "e1"], "documents of stages draft, essay; expected one", id="two stages"),
+        pytest.param(["replay", "q"], "q: no such document in stage", id="no such document"),
         pytest.param(
             ["replay", "--from", "draft=bad.csv"], "bad.csv row 2, column doc_id: 'D1'; not a doc id", id="id"
         ),
-        pytest.param(["replay", "--from", "bad.csv"], "bad.csv: which stage's table?", id="no stage"),
-        pytest.param(["replay", "d1", "-o", "docs"], "--output docs: that is a directory", id="a directory"),
-        pytest.param(["replay", "d1", "-o", ""], "--output: expected a path, got nothing", id="no path"),
+        pytest.param(["replay", "--from", "bad.csv"], "bad.csv: not the name of a task table;", id="no stage"),
+        pytest.param(["replay", "d1", "-o", "docs"], "--output docs: a directory; expected a file", id="a directory"),
+        pytest.param(["replay", "d1", "-o", ""], "--output: empty; expected a path", id="no path"),
         pytest.param(["replay", "d1", "-o", "x", "--json"], "expected one of the two", id="json and output"),
         pytest.param(["scores", "--store", "nowhere"], "no store at nowhere", id="no store"),
         pytest.param(["scores", "--stage", "chapter"], "chapter", id="no such stage"),
         pytest.param(
-            ["scores", "-o", "no/where.csv", "--dry-run"], "there is no directory no; make", id="plan of no place"
+            ["scores", "-o", "no/where.csv", "--dry-run"], "directory no does not exist; create", id="plan of no place"
         ),
         pytest.param(
-            ["replay", "--from", "draft=ok.csv", "-o", "ok.csv"], "that is a file to be read", id="over its own"
+            ["replay", "--from", "draft=ok.csv", "-o", "ok.csv"], "the command reads this file", id="over its own"
         ),
         pytest.param(["migrate", "--tables", "none"], "none: no such file or directory", id="no such tables"),
         pytest.param(["scores", "-o", "no/where.csv"], "no/where.csv", id="no directory for the output"),
@@ -290,14 +290,14 @@ def test_replay_writes_rows(root: Path, capfd: pytest.CaptureFixture[str]) -> No
             ["select", "--scores", "bad.csv", "--top", "1"], "column parent_doc_id: missing", id="no scores in it"
         ),
         pytest.param(
-            ["select", "--scores", "s.csv", "--top", "1", "-o", "s.csv"], "that is a file to be read", id="over it"
+            ["select", "--scores", "s.csv", "--top", "1", "-o", "s.csv"], "the command reads this file", id="over it"
         ),
         pytest.param(
             ["select", "--scores", "s.csv", "--top", "1", "--templates", ","], "--templates: expected", id="none"
         ),
-        pytest.param(["link", "bad.csv"], "bad.csv: which stage's table?", id="link without a stage"),
+        pytest.param(["link", "bad.csv"], "bad.csv: not the name of a task table;", id="link without a stage"),
         pytest.param(["link", "draft=bad.csv"], "column draft_task_id: missing", id="link of no table"),
-        pytest.param(["migrate", "--tables", "docs"], "docs: no task table of stage", id="no tables"),
+        pytest.param(["migrate", "--tables", "docs"], "docs: a directory without task tables;", id="no tables"),
         pytest.param(["migrate", "--apply", "--dry-run"], "not allowed with argument", id="both"),
         pytest.param(
             ["backfill", "--set", "k", "--from", "x_tasks.csv"], "expected [STAGE=]TABLE:COLUMN", id="no column"
@@ -345,16 +345,16 @@ def test_migrate_plans_then_applies(old: Path, capfd: pytest.CaptureFixture[str]
     assert out == (
         "differs     docs/draft/o1 (task_id='o-1'): task_id is 'o-1' in its record, which stays, and 'o-9' in the table\n"
         "left alone  docs/draft/o3 (task_id='o-3'): files is 1 in its record, and that key is docid's own; rename it\n"
-        "draft: 5 documents: 2 to migrate, 2 current already, 1 left alone\n"
-        "essay: 2 documents: 0 to migrate, 2 current already, 0 left alone\n"
-        "evaluation: 4 documents: 0 to migrate, 4 current already, 0 left alone\n"
+        "draft: 5 documents: 2 to migrate, 2 already current, 1 left alone\n"
+        "essay: 2 documents: 0 to migrate, 2 already current, 0 left alone\n"
+        "evaluation: 4 documents: 0 to migrate, 4 already current, 0 left alone\n"
         "  created_at from the time of raw.txt: 2\n"
         "  task_id from the table: 1\n"
-        "nothing was changed: --apply does it\n"
+        "dry run: --apply makes these changes\n"
     )
     assert (old / "draft/o1/metadata.json").read_bytes() == before
     code, out, _ = run(capfd, "migrate", "--tables", "tables", "--apply")
-    assert (code, "draft: 5 documents: 2 migrated, 2 current already, 1 left alone\n" in out) == (1, True)
+    assert (code, "draft: 5 documents: 2 migrated, 2 already current, 1 left alone\n" in out) == (1, True)
     assert "--apply" not in out
     code, out, _ = run(capfd, "migrate", "--json")
     facts = {each["doc_id"]: each for each in map(json.loads, out.splitlines())}
@@ -376,14 +376,14 @@ def test_backfill_sets_missing_values(old: Path, capfd: pytest.CaptureFixture[st
         1,
         "left alone  docs/draft/o1 (task_id='o-1'): its record was written by an older system; 'docid migrate' brings "
         "it to this format\n"
-        "origin from draft_tasks.csv, column model: 1 would be set, 0 have it already, 1 without a value in the table, "
-        "1 not in the store, 0 rows without doc_id, 1 left alone\n",
+        "origin from draft_tasks.csv, column model: 1 would be set, 0 already set, 1 without a value in the table, "
+        "1 not in the store, 0 without doc_id, 1 left alone\n",
     )
     run(capfd, "migrate", "--apply")
     code, out, _ = run(capfd, *arguments)
-    assert (code, "2 set, 0 have it already" in out) == (0, True)
+    assert (code, "2 set, 0 already set" in out) == (0, True)
     code, out, _ = run(capfd, *arguments)
-    assert (code, "0 set, 2 have it already" in out) == (0, True)
+    assert (code, "0 set, 2 already set" in out) == (0, True)
     table.write_text(table.read_text().replace("t-1,d1,m", "t-1,d1,other"))
     code, out, _ = run(capfd, *arguments)
     assert "differs     docs/draft/d1 (task_id='t-1'): origin is 'm', which stays, and 'other' in the table\n" in out

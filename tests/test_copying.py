@@ -277,7 +277,7 @@ def test_command_copies_between_directory_and_bucket(
     docs, url = tmp_path / "docs", s3.bucket()
     assert run(capfd, docs, url, "--dry-run") == (
         0,
-        "draft: 5 copied\nessay: 5 copied\nnothing was written (--dry-run)\n",
+        "draft: 5 copied\nessay: 5 copied\ndry run: no document was copied\n",
         "",
     )
     assert run(capfd, docs, url, "--in-flight", 4) == (0, "draft: 5 copied\nessay: 5 copied\n", "")
@@ -291,7 +291,7 @@ def test_command_copies_between_directory_and_bucket(
     assert out.splitlines() == [
         f"conflict: draft/d0 (task_id='t-0'): {url}/draft/d0.json has other texts than {docs}/draft/d0, and is no "
         "earlier version of it that is known",
-        "draft: 4 same, 1 conflict",
+        "draft: 4 same, 1 in conflict",
         "essay: 5 same",
     ]
     code, out, _ = run(capfd, docs, url, "--json")
@@ -301,19 +301,19 @@ def test_command_copies_between_directory_and_bucket(
     assert run(capfd, tmp_path / "none", url) == (
         2,
         "",
-        f"docid: no store at {tmp_path / 'none'}: there is no such directory\n",
+        f"docid: no store at {tmp_path / 'none'}: no such directory\n",
     )
     (tmp_path / "file").write_text("")
-    assert "that is no directory" in run(capfd, docs, tmp_path / "file")[2]
+    assert "not a directory" in run(capfd, docs, tmp_path / "file")[2]
     with pytest.raises(SystemExit):
         run(capfd, docs, url, "--in-flight", 0)
-    assert "--in-flight: '0': expected a number of requests, 1 or more" in capfd.readouterr().err
+    assert "--in-flight: '0': expected a number of requests, at least 1" in capfd.readouterr().err
     assert run(capfd, "s3://no-such-bucket/x", tmp_path / "y")[0] == 2
     (tmp_path / "empty").mkdir()
     assert run(capfd, tmp_path / "empty", url) == (
         0,
         "no documents\n",
-        f"docid: {tmp_path}/empty holds no directory of stage draft, essay, evaluation: an empty store\n",
+        f"docid: {tmp_path}/empty has no directory of stage draft, essay, evaluation; docid treats it as an empty store\n",
     )
 
 
@@ -342,7 +342,7 @@ def test_other_commands_accept_a_url(
     assert command("repair") == "nothing to repair\n"
     command("scores", "-o", "scores.csv")
     assert Path("scores.csv").read_text().startswith("doc_id")
-    assert "1 rows of stage draft" in command("replay", "draft/d1", "-o", "draft_tasks.csv")
+    assert "1 row of stage draft" in command("replay", "draft/d1", "-o", "draft_tasks.csv")
     Path("essay_tasks.csv").write_text("essay_task_id,doc_id,parent_doc_id\nt-1__x,,\n")
     command("link", "essay_tasks.csv")
     assert "t-1__x,e1,d1" in Path("essay_tasks.csv").read_text()
@@ -356,7 +356,7 @@ def test_other_commands_accept_a_url(
     assert DocsStore(url).read("draft", "old", verify=True).task_id == "t-old"
     assert not DocsStore(url).open("draft", "old").legacy
     assert main(["ls", "--store", "memory://", "draft"]) == 2
-    assert "empty in every process; expected a directory" in capfd.readouterr().err
+    assert "a memory store ends with its process; expected a directory" in capfd.readouterr().err
     monkeypatch.setitem(sys.modules, "obstore", None)
     for module in ("bucket", "backend"):
         monkeypatch.delitem(sys.modules, f"docid.store.backends.objects.{module}", raising=False)
@@ -500,7 +500,7 @@ def test_file_url_names_a_directory(local: DocsStore, tmp_path: Path, capfd: pyt
     fill_store(local)
     assert run(capfd, f"file://{tmp_path}/docs", f"file://{tmp_path}/a%20b")[0] == 0
     assert files(tmp_path / "a b") == files(tmp_path / "docs")
-    assert "there is no such directory" in run(capfd, "file:///no/such", tmp_path)[2]
+    assert "no such directory" in run(capfd, "file:///no/such", tmp_path)[2]
     assert main(["ls", "--store", f"file://{tmp_path}/docs", "draft"]) == 0
 
 

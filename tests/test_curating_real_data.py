@@ -63,9 +63,9 @@ def test_curation_from_migrate_to_replay(work: Path, command: Command, capfd: py
     texts = {name: digest for name, digest in hash_files(work / "docs").items() if name.endswith(".txt")}
     printed = command("migrate", "--apply")
     assert printed == (
-        "draft: 15 documents: 15 migrated, 0 current already, 0 left alone\n"
-        "essay: 15 documents: 15 migrated, 0 current already, 0 left alone\n"
-        "evaluation: 60 documents: 60 migrated, 0 current already, 0 left alone\n"
+        "draft: 15 documents: 15 migrated, 0 already current, 0 left alone\n"
+        "essay: 15 documents: 15 migrated, 0 already current, 0 left alone\n"
+        "evaluation: 60 documents: 60 migrated, 0 already current, 0 left alone\n"
         "  created_at from the time of raw.txt: 90\n"
     )
     assert {name: digest for name, digest in hash_files(work / "docs").items() if name.endswith(".txt")} == texts
@@ -121,7 +121,7 @@ def test_curation_from_migrate_to_replay(work: Path, command: Command, capfd: py
     assert "0 errors" in printed
 
     printed = command("replay", f"essay/{best[0]['doc_id']}", "-o", "replay.csv")
-    assert "1 rows of stage essay" in printed
+    assert "1 row of stage essay" in printed
     [row] = read(work / "replay.csv")
     assert {key: row[key] for key in best[0] if key != "essay_doc_id"} == {
         key: value for key, value in best[0].items() if key != "essay_doc_id"
@@ -148,7 +148,7 @@ def test_migrated_records_keep_every_value(work: Path, command: Command) -> None
 def test_backfill_copies_values_from_table(work: Path, command: Command) -> None:
     command("migrate", "--apply")
     printed = command("backfill", "--set", "combo_id", "--from", "tables/essay_generation_tasks.csv:combo_id")
-    assert "15 set, 0 have it already" in printed
+    assert "15 set, 0 already set" in printed
     store = DocsStore("docs")
     assert {each.metadata["combo_id"] for each in store.documents("essay")} == {"combo_v1_5fb53e9e18fc"}
     assert command("audit", "tables", "--verify").endswith("\n0 errors, 0 warnings\n")

@@ -59,15 +59,15 @@ def test_document_defaults_are_empty_and_created_now() -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        pytest.param({"stage": "Draft"}, InvalidName, "^stage: not a stage name", id="stage"),
-        pytest.param({"doc_id": ".."}, InvalidName, "^doc_id: not a doc id", id="doc id"),
-        pytest.param({"doc_id": "nul"}, InvalidName, "^doc_id: not a doc id", id="device"),
-        pytest.param({"doc_id": "A1"}, InvalidName, "^doc_id: not a doc id", id="case twin"),
-        pytest.param({"parent_doc_id": "a/b"}, InvalidName, "^parent_doc_id: not a doc id", id="parent"),
+        pytest.param({"stage": "Draft"}, InvalidName, "^stage 'Draft': not a stage name", id="stage"),
+        pytest.param({"doc_id": ".."}, InvalidName, r"^doc_id '\.\.': not a doc id", id="doc id"),
+        pytest.param({"doc_id": "nul"}, InvalidName, "^doc_id 'nul': not a doc id", id="device"),
+        pytest.param({"doc_id": "A1"}, InvalidName, "^doc_id 'A1': not a doc id", id="case twin"),
+        pytest.param({"parent_doc_id": "a/b"}, InvalidName, "^parent_doc_id 'a/b': not a doc id", id="parent"),
         pytest.param({"parent_doc_id": 7}, TypeError, "^parent_doc_id: expected a str, got int", id="parent type"),
-        pytest.param({"task_id": ""}, InvalidName, "^task_id: empty", id="task empty"),
+        pytest.param({"task_id": ""}, InvalidName, "^task_id '': empty", id="task empty"),
         pytest.param({"task_id": None}, TypeError, "^task_id: expected a str, got NoneType", id="task None"),
-        pytest.param({"run_id": " r"}, InvalidName, "^run_id: white space", id="run"),
+        pytest.param({"run_id": " r"}, InvalidName, "^run_id ' r': leading or trailing white space", id="run"),
         pytest.param({"raw_text": None}, TypeError, "^raw_text: expected a str", id="no text"),
         pytest.param({"raw_text": b"bytes"}, TypeError, "^raw_text: expected a str, got bytes", id="bytes"),
         pytest.param({"parsed_text": 7.0}, TypeError, "^parsed_text: expected a str, got float", id="number"),
@@ -81,7 +81,7 @@ def test_document_defaults_are_empty_and_created_now() -> None:
         pytest.param(
             {"created_at": datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))},
             InvalidDocument,
-            "^created_at: .* no year from 1 to 9999 in UTC",
+            "^created_at: .* expected a year from 1 to 9999 in UTC",
             id="before the first year",
         ),
         pytest.param({"metadata": [("a", 1)]}, TypeError, "^metadata: expected a mapping", id="pairs"),
@@ -129,14 +129,14 @@ def test_metadata_too_deep_for_json_is_refused(depth: int) -> None:
     for _ in range(depth - 2):
         deep = [deep]
     assert make(metadata={"a": deep[0]}).metadata if depth == 250 else True
-    with pytest.raises(InvalidDocument, match="^metadata: lists and dicts more than 250 deep"):
+    with pytest.raises(InvalidDocument, match="^metadata: lists and dicts nested more than 250 levels deep"):
         make(metadata={"a": [deep]})
 
 
 def test_recursive_metadata_is_refused() -> None:
     metadata: dict[str, Any] = {}
     metadata["a"] = metadata["b"] = metadata
-    with pytest.raises(InvalidDocument, match="^metadata: lists and dicts more than 250 deep"):
+    with pytest.raises(InvalidDocument, match="^metadata: lists and dicts nested more than 250 levels deep"):
         make(metadata=metadata)
 
 
@@ -172,7 +172,7 @@ def test_reserved_key_with_equal_value_is_dropped() -> None:
 
 @pytest.mark.parametrize("key", OUR_KEYS)
 def test_reserved_key_with_other_value_is_refused(key: str) -> None:
-    with pytest.raises(InvalidDocument, match=rf"^metadata\.{key}: 'other', a key of docid's own record"):
+    with pytest.raises(InvalidDocument, match=rf"^metadata\.{key}: 'other' under a key that docid uses itself"):
         make(metadata={key: "other"})
 
 
@@ -223,19 +223,25 @@ def test_record_round_trip_keeps_the_document(document: Document) -> None:
     [
         pytest.param({"format": "docid/document/2"}, "a later docid wrote it", id="later major"),
         pytest.param({"format": "docid/other/1"}, "a later docid wrote it", id="another of docid's formats"),
-        pytest.param({"stage": "essay"}, "its record is that of essay/a1", id="another stage"),
-        pytest.param({"doc_id": "b2"}, "its record is that of draft/b2", id="another id"),
-        pytest.param({"task_id": None}, "task_id is None", id="no task"),
-        pytest.param({"parent_doc_id": 7}, "parent_doc_id is 7", id="parent a number"),
+        pytest.param({"stage": "essay"}, "its record belongs to essay/a1", id="another stage"),
+        pytest.param({"doc_id": "b2"}, "its record belongs to draft/b2", id="another id"),
+        pytest.param({"task_id": None}, "task_id: expected str, got None", id="no task"),
+        pytest.param({"parent_doc_id": 7}, "parent_doc_id: expected str, got 7", id="parent a number"),
         pytest.param({"created_at": "yesterday"}, "created_at|isoformat", id="no time"),
         pytest.param({"created_at": "2026-11-23T12:00:00"}, "no time zone", id="time without zone"),
-        pytest.param({"created_at": "0001-01-01T00:00:00+14:00"}, "in no year", id="time before the first year"),
-        pytest.param({"files": []}, "files is", id="files a list"),
+        pytest.param(
+            {"created_at": "0001-01-01T00:00:00+14:00"},
+            "expected a year from 1 to 9999",
+            id="time before the first year",
+        ),
+        pytest.param({"files": []}, "files: expected dict", id="files a list"),
         pytest.param({"files": {}}, "raw.txt", id="no raw.txt"),
-        pytest.param({"files": {"raw.txt": 7}}, "not a record", id="entry a number"),
-        pytest.param({"files": {"raw.txt": {"bytes": "4", "sha256": "x"}}}, "bytes is '4'", id="size a text"),
+        pytest.param({"files": {"raw.txt": 7}}, "not a docid/document/1 record", id="entry a number"),
+        pytest.param(
+            {"files": {"raw.txt": {"bytes": "4", "sha256": "x"}}}, "bytes: expected int, got '4'", id="size a text"
+        ),
         pytest.param({"files": {"raw.txt": {"bytes": 4}}}, "sha256", id="no hash"),
-        pytest.param({"docid": None}, "docid is None", id="no docid"),
+        pytest.param({"docid": None}, "docid: expected dict, got None", id="no docid"),
     ],
 )
 def test_invalid_or_foreign_record_is_refused(change: dict[str, Any], message: str) -> None:
@@ -355,11 +361,11 @@ def test_from_task_takes_identity_and_lineage() -> None:
     assert Document.from_task(row, raw_text="r", run_id="other").run_id == "other"
     with pytest.raises(
         InvalidName,
-        match="^doc_id: the row of task 't' is not reserved.*expected a row that went through reserve_tasks",
+        match="^doc_id '': the row of task 't' is not reserved.*expected a row from reserve_tasks",
     ):
         Document.from_task(DraftTask(task_id="t"), raw_text="")
     for other in ("t", Document.from_task(row, raw_text="r")):
-        with pytest.raises(TypeError, match=f"row: expected a row of a task table .*, got {type(other).__name__}"):
+        with pytest.raises(TypeError, match=f"row: expected a task row .*, got {type(other).__name__}"):
             Document.from_task(other, raw_text="")  # type: ignore[arg-type]
 
 

@@ -120,8 +120,8 @@ def test_content_conflict_names_remedy() -> None:
 
 def test_table_error_shows_ten_problems_and_the_total() -> None:
     message = str(EXAMPLES[-1])
-    assert message.startswith("4000 problems:\n  t.csv row 0: wrong\n")
-    assert message.endswith("\n  … and 3990 more")
+    assert message.startswith("4,000 problems:\n  t.csv row 0: wrong\n")
+    assert message.endswith("\n  … and 3,990 more")
     assert message.count("\n") == 11
     assert str(EXAMPLES[-2]) == "t.csv row 12, column parent_doc_id: missing; expected the doc id of a draft"
 
@@ -143,7 +143,7 @@ def test_problem_prints_place_value_and_expectation(problem: Problem, text: str)
 
 def test_write_many_error_shows_ten_failures_and_the_total() -> None:
     message = str(WriteManyError([None] * 300, {number: OSError(28, "No space left") for number in range(100, 300)}))
-    assert message.startswith("200 of 300 documents were not written (the others are):\n  position 100: [Errno 28]")
+    assert message.startswith("200 of 300 documents failed (the others are stored):\n  position 100: [Errno 28]")
     assert message.endswith("… and 190 more")
     assert message.count("\n") == 11
 

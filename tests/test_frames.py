@@ -314,7 +314,7 @@ def test_parents_of_an_unknown_stage_are_refused(make: Make) -> None:
         ValueError, match=r"expected None, or stages that say .* 'chapter' comes from, as stages=Stages"
     ):
         reserve_frame(frame, stage="chapter", parents={"o": "o1"})
-    with pytest.raises(TypeError, match="stages: expected Stages, as .*, got str"):
+    with pytest.raises(TypeError, match="stages: expected Stages, such as .*, got str"):
         reserve_frame(frame, stage="chapter", stages="outline,chapter")  # type: ignore[arg-type]
     stages = Stages.chain("outline", "chapter")
     reserved = reserve_frame(frame, stage="chapter", parents={"o": "o1"}, stages=stages)
@@ -624,7 +624,7 @@ def test_odd_legacy_records_fit_into_a_frame(local: DocsStore, library: Any) -> 
     assert column(frame, "created_at") == [None]
     (directory / "metadata.json").write_text(f'{{"a": {"[" * 1000}{"]" * 1000}, "b": [1]}}')
     frame = documents_to_frame(local, "draft", backend=library)
-    assert (column(frame, "a"), column(frame, "b")) == (["(more than 250 deep)"], ["[1]"])
+    assert (column(frame, "a"), column(frame, "b")) == (["(more than 250 levels deep)"], ["[1]"])
 
 
 def test_scores_become_a_frame(store: DocsStore, library: Any) -> None:

@@ -56,7 +56,7 @@ def test_link_as_stage_or_document_is_refused(tmp_path: Path) -> None:
     (tmp_path / "docs" / "draft").symlink_to(tmp_path / "elsewhere")
     store = DocsStore(tmp_path / "docs")
     for act in (lambda: store.write(draft("b2")), lambda: store.read("draft", "a1")):
-        with pytest.raises(UnreadableDocument, match=r"draft is a symbolic link; link the store's root instead"):
+        with pytest.raises(UnreadableDocument, match=r"draft is a symbolic link; replace it by a directory"):
             act()
     (tmp_path / "docs" / "draft").unlink()
     store.write(draft("b2"))
@@ -75,7 +75,7 @@ def test_link_as_part_is_not_followed(local: DocsStore, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("none")
     (path / "raw.txt").unlink()
     (path / "raw.txt").symlink_to(tmp_path / "secret")
-    with pytest.raises(UnreadableDocument, match=r"raw\.txt is no file"):
+    with pytest.raises(UnreadableDocument, match=r"raw\.txt is not a file"):
         local.read("draft", "a1")
 
 
@@ -120,7 +120,7 @@ def test_open_pipe_as_record_is_refused(local: DocsStore) -> None:
     pipe = os.open(path / "metadata.json", os.O_RDWR | os.O_NONBLOCK)
     for data in (b"", b"{", b"x" * 65_536):
         os.write(pipe, data)
-        with pytest.raises(UnreadableDocument, match=r"metadata\.json is no file"):
+        with pytest.raises(UnreadableDocument, match=r"metadata\.json is not a file"):
             local.read("draft", "a1")
     os.close(pipe)
 
@@ -133,7 +133,7 @@ def test_other_entry_is_reported_and_left_alone(local: DocsStore, kind: str) -> 
     path = local.path("draft", "a1")
     put_other_entry(kind, path)
     for act in (lambda: local.write(draft()), lambda: local.read("draft", "a1"), lambda: local.open("draft", "a1")):
-        with pytest.raises(UnreadableDocument, match=r"no directory|no metadata\.json|is no file") as caught:
+        with pytest.raises(UnreadableDocument, match=r"not a directory|no metadata\.json|is not a file") as caught:
             act()
         assert str(path) in str(caught.value)
     assert not local.exists("draft", "a1")
@@ -157,13 +157,13 @@ def test_file_as_stage_is_reported(local: DocsStore, tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "draft").write_text("")
     for act in (lambda: local.write(draft()), lambda: local.read("draft", "a1")):
-        with pytest.raises(UnreadableDocument, match="draft is no directory; look what it is"):
+        with pytest.raises(UnreadableDocument, match="draft is not a directory; check what it is"):
             act()
 
 
 def test_file_as_root_is_reported(tmp_path: Path) -> None:
     (tmp_path / "docs").write_text("")
-    with pytest.raises(UnreadableDocument, match=re.escape(f"{tmp_path / 'docs'} is no directory")):
+    with pytest.raises(UnreadableDocument, match=re.escape(f"{tmp_path / 'docs'} is not a directory")):
         DocsStore(tmp_path / "docs").write(draft())
 
 
@@ -251,7 +251,7 @@ def test_vanishing_directory_takes_no_id(local: DocsStore, monkeypatch: pytest.M
 
 def test_broken_link_as_root_is_reported(tmp_path: Path) -> None:
     (tmp_path / "docs").symlink_to("/nowhere/mounted")
-    with pytest.raises(FileNotFoundError, match="a symbolic link to what is not there .is it mounted"):
+    with pytest.raises(FileNotFoundError, match="a symbolic link to a missing directory .is it mounted"):
         DocsStore(tmp_path / "docs").write(draft())
 
 

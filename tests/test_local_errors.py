@@ -48,11 +48,11 @@ def test_rename_that_finds_no_file_raises(local: DocsStore, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("number", "remedy"),
     [
-        (errno.ENOSPC, "free bytes or inodes"),
+        (errno.ENOSPC, "free disk space or inodes"),
         (errno.EDQUOT, "free some of the user's quota"),
-        (errno.EACCES, "look at the owner and the mode"),
+        (errno.EACCES, "check the owner and the mode"),
         (errno.EROFS, "mount the file system for writing"),
-        (errno.EIO, "look at the disk, in the system's log"),
+        (errno.EIO, "check the disk and the system log"),
         (errno.ENODEV, "No such device: {path!r}"),
     ],
     ids=lambda value: errno.errorcode.get(value, ""),
@@ -230,7 +230,7 @@ def test_failed_sync_after_commit_raises_durability_unknown(tmp_path: Path, monk
 
     with monkeypatch.context() as patch:
         patch_os(patch, "fsync", fail_for_stage)
-        with pytest.raises(DurabilityUnknown, match="it is there and whole"):
+        with pytest.raises(DurabilityUnknown, match="It is complete"):
             store.write(draft())
     assert store.write(draft()).outcome is Outcome.UNCHANGED
 
@@ -250,7 +250,7 @@ def test_failed_check_after_commit_raises_durability_unknown(local: DocsStore, m
     with monkeypatch.context() as patch:
         patch_os(patch, "rename", rename)
         patch_os(patch, "stat", fail_after_rename)
-        with pytest.raises(DurabilityUnknown, match="what has to follow failed .*Input/output error"):
+        with pytest.raises(DurabilityUnknown, match="a later step failed .*Input/output error"):
             local.write(draft("b2"))
     assert local.exists("draft", "b2")
 
@@ -288,7 +288,7 @@ def test_stage_and_history_on_two_file_systems_are_refused(local: DocsStore, mon
     local.write(draft())
     with monkeypatch.context() as patch:
         patch.setattr(Directory, "is_beside", lambda *_: False)
-        with pytest.raises(OSError, match="have all of a store on one file system"):
+        with pytest.raises(OSError, match="keep the whole store on one file system"):
             local.write(draft(raw_text="twice"), if_exists="replace")
     assert local.read("draft", "a1").raw_text == "once"
     assert names_in(local.path("draft", "a1").parent) == ["a1"]

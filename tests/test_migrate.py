@@ -160,12 +160,12 @@ TASK = '"task_id": "t-1"'
         pytest.param(f'{{{TASK}, "x": "\\ud800"}}'.encode(), "cannot stand in a record", id="half a surrogate pair"),
         pytest.param(f'{{{TASK}, "x": {"[" * 900 + "]" * 900}}}'.encode(), "more than 250 deep", id="too deep"),
         pytest.param({"task_id": 7}, "task_id is 7 in its record; expected text", id="a number as task"),
-        pytest.param({"task_id": "a\nb"}, "task_id: ", id="a task with a newline"),
+        pytest.param({"task_id": "a\nb"}, "task_id 'a\\nb': ", id="a task with a newline"),
         pytest.param(
             {"task_id": "t", "parent_doc_id": "d1"}, "parent_doc_id is 'd1', and stage draft has no", id="a parent"
         ),
         pytest.param({"task_id": "t", "run_id": 7}, "run_id: ", id="a number as run"),
-        pytest.param({"task_id": "t", "run_id": "a\0"}, "run_id: ", id="a run with NUL"),
+        pytest.param({"task_id": "t", "run_id": "a\0"}, "run_id 'a\\x00': ", id="a run with NUL"),
         pytest.param({"task_id": "t", "format": "v1"}, "format is 'v1' in its record, and that key is", id="format"),
         pytest.param({"task_id": "t", "files": []}, "files is [] in its record", id="files"),
         pytest.param({"task_id": "t", "docid": 0}, "docid is 0 in its record", id="docid"),
@@ -189,7 +189,7 @@ def test_what_cannot_be_decided_is_left_alone_with_the_reason(local: DocsStore, 
 
 def test_a_parent_that_is_no_doc_id_is_left_alone(local: DocsStore) -> None:
     old(local, "essay", "e1", {"task_id": "t", "parent_doc_id": "../d1"})
-    assert "parent_doc_id: not a doc id" in only(local).message
+    assert "parent_doc_id '../d1': not a doc id" in only(local).message
 
 
 def test_keys_that_say_the_same_and_a_time_with_a_zone_are_kept(local: DocsStore) -> None:

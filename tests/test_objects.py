@@ -100,9 +100,9 @@ def test_what_an_object_cannot_hold_is_refused(record: bytes, parts: dict[str, b
     [
         pytest.param(b"", "not JSON", id="empty"),
         pytest.param(b"{", "not JSON", id="torn"),
-        pytest.param(b"[]", "no 'texts' in it", id="a list"),
-        pytest.param(b"{}", "no 'texts' in it", id="no texts"),
-        pytest.param(b'{"texts": {"raw.txt": 1}}', "no 'texts' in it", id="texts that are none"),
+        pytest.param(b"[]", "with the key 'texts'", id="a list"),
+        pytest.param(b"{}", "with the key 'texts'", id="no texts"),
+        pytest.param(b'{"texts": {"raw.txt": 1}}', "with the key 'texts'", id="texts that are none"),
     ],
 )
 def test_an_object_that_is_no_document_is_a_finding_and_can_be_repaired(data: bytes, message: str) -> None:
@@ -278,6 +278,6 @@ def test_texts_that_the_record_does_not_list_are_found(store: DocsStore) -> None
     obstore.put(backend._bucket.store, "draft/d1.json", orjson.dumps(whole, option=orjson.OPT_INDENT_2))
     [finding] = audit(store).findings
     assert (finding.code, finding.where) == ("unlisted-file", store.location("draft", "d1"))
-    assert "a text 'parsed.txt' that its record does not list" in finding.message
+    assert "the record does not list the text 'parsed.txt'" in finding.message
     assert store.read("draft", "d1").parsed_text is None
     assert [step.action for step in repair(store, apply=True, stale_after=0)] == ["leave"]

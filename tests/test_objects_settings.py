@@ -73,7 +73,7 @@ def test_a_forked_child_of_a_process_that_used_it_is_told_so(store: DocsStore) -
         child.join(60)
         assert child.exitcode == 0
         answers[method] = queue.get()
-    assert "forked from one that has used an object store" in answers["fork"]
+    assert "forked from one that used an object store" in answers["fork"]
     assert "start workers with 'spawn'" in answers["fork"]
     assert answers["spawn"] == "once"
 
@@ -123,7 +123,7 @@ def test_a_store_that_was_made_before_a_fork_is_made_again(s3: Moto, monkeypatch
         assert list(backend.ids("draft")) == []
         assert backend._bucket.store is not before
     monkeypatch.setattr(bucket, "_used_by", -1)
-    with pytest.raises(StoreUnavailable, match="forked from one that has used an object store"):
+    with pytest.raises(StoreUnavailable, match="forked from one that used an object store"):
         backend.load("draft", "d1")
     with pytest.raises(StoreUnavailable, match="forked"):
         list(backend.each(str, [1]))

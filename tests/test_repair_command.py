@@ -37,7 +37,7 @@ def test_the_command_plans_does_and_then_has_nothing_to_do(
         "left alone   draft/notes.txt: unlisted-file: it belongs to no document; look what it is: nothing of "
         "docid's needs it",
         "to move      draft/good (task_id='t-1'): raw.txt: 2 bytes, but the record says 4",
-        "1 to move, 1 left alone; nothing was changed: --apply does it",
+        "1 to move, 1 left alone; dry run: --apply makes these changes",
     ]
     assert tree(root) == before
     code, out, _ = run(capsys, "repair", "--store", root, "--apply", "--stale-after", "0s")
@@ -105,7 +105,10 @@ def test_the_command_says_where_a_store_has_other_stages(
 ) -> None:
     code, out, err = run(capsys, "repair", "--store", root, "--stages", "outline")
     assert (code, out) == (0, "nothing to repair\n")
-    assert "holds no directory of stage outline: an empty store; it holds draft: --stages declares other stages" in err
+    assert (
+        "has no directory of stage outline; docid treats it as an empty store. It holds draft (--stages declares other stages)"
+        in err
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,8 +116,8 @@ def test_the_command_says_where_a_store_has_other_stages(
     [
         (["--history"], "expected --purge with them"),
         (["--older-than", "3d"], "expected --purge with them"),
-        (["--stale-after", "soon"], "'soon': expected a number with s, m, h or d behind it"),
-        (["--purge", "--older-than", "30"], "'30': expected a number with s, m, h or d"),
+        (["--stale-after", "soon"], "'soon': expected a number followed by s, m, h or d"),
+        (["--purge", "--older-than", "30"], "'30': expected a number followed by s, m, h or d"),
     ],
 )
 def test_wrong_arguments_are_said(

@@ -265,7 +265,7 @@ def test_deeply_nested_record_is_cut(store: DocsStore) -> None:
     row = documents_of(page(store).html, "draft")["d1"]
     assert row["cut"] is True
     assert "metadata" not in row
-    assert "more than 200 deep" in store.read("draft", "d1")._repr_html_()
+    assert "more than 200 levels deep" in store.read("draft", "d1")._repr_html_()
 
 
 def test_records_limit_cuts_records(pipeline: Path) -> None:
@@ -473,7 +473,7 @@ def test_command_writes_the_page_and_prints_a_summary(here: Path, capfd: pytest.
         "report.html: written, 0.0 MB",
         "7 of 7 documents, 13 of 13 texts",
         "0 errors, 0 warnings; 2 scores",
-        "files of other names, skipped: 1",
+        "ignored (not task tables): 1 file",
     ]
     assert "raw of t-0" in (here / "report.html").read_text("utf-8")
     code, out, _ = run(capfd, *options, "--json", "--documents", 3, "--texts", "1k", "--title", "x", "--verify")
@@ -492,20 +492,22 @@ def test_command_prints_the_page_to_a_pipe(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     code, out, err = run(capfd, "report")
     assert (code, out) == (2, "")
-    assert "expected --output FILE, or a pipe" in err
+    assert "expected --output FILE or a pipe" in err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param(["-o", ""], "expected a path, got nothing", id="nothing"),
-        pytest.param(["-o", "tables"], "that is a directory", id="a directory"),
-        pytest.param(["-o", "nowhere/x.html"], "there is no directory nowhere", id="nowhere"),
-        pytest.param(["--tables", "tables", "-o", "tables/draft_tasks.csv"], "that is a file to be read", id="a table"),
-        pytest.param(["-o", "docs/draft/x.html"], "among its documents", id="in the store"),
-        pytest.param(["-o", "docs/.docid/x.html"], "among its documents", id="beside its history"),
-        pytest.param(["--in-flight", "0"], "expected a number of requests, 1 or more", id="no request"),
-        pytest.param(["--stale-after", "1"], "expected a number with s, m, h or d", id="an age"),
+        pytest.param(["-o", ""], "empty; expected a path", id="nothing"),
+        pytest.param(["-o", "tables"], "a directory; expected a file", id="a directory"),
+        pytest.param(["-o", "nowhere/x.html"], "directory nowhere does not exist", id="nowhere"),
+        pytest.param(
+            ["--tables", "tables", "-o", "tables/draft_tasks.csv"], "the command reads this file", id="a table"
+        ),
+        pytest.param(["-o", "docs/draft/x.html"], "inside the store", id="in the store"),
+        pytest.param(["-o", "docs/.docid/x.html"], "inside the store", id="beside its history"),
+        pytest.param(["--in-flight", "0"], "expected a number of requests, at least 1", id="no request"),
+        pytest.param(["--stale-after", "1"], "expected a number followed by s, m, h or d", id="an age"),
         pytest.param(["--dry-run"], "expected --output with them", id="nothing to write"),
         pytest.param(["--json"], "expected --output with them", id="two things to print"),
         pytest.param(["--texts", "5T"], "expected a number of bytes, such as 5M", id="a size"),
@@ -543,7 +545,7 @@ def test_unwritable_directory_is_refused_first(
     monkeypatch.setattr("docid.cli.report.page", lambda *_, **__: pytest.fail("the page was made"))
     monkeypatch.setattr("docid.cli.inputs.os.access", lambda *_: False)
     code, _, err = run(capfd, "report", "-o", "x.html")
-    assert (code, err) == (2, "docid: --output x.html: nothing can be written in .; expected another place\n")
+    assert (code, err) == (2, "docid: --output x.html: directory . is not writable; expected another path\n")
 
 
 def test_store_that_cannot_be_listed_has_a_page(here: Path, capfd: pytest.CaptureFixture[str]) -> None:

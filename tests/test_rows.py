@@ -56,7 +56,7 @@ def test_cell_returns_text_of_column(tmp_path: Path) -> None:
 
 
 def test_extra_refuses_columns_of_fields() -> None:
-    with pytest.raises(InvalidName, match="extra: a field of the row already: 'combo_id'"):
+    with pytest.raises(InvalidName, match="extra 'combo_id': a field of the row already"):
         EssayTask(task_id="t", extra={"combo_id": "x"})
 
 
@@ -64,7 +64,7 @@ def test_extra_refuses_columns_of_fields() -> None:
     ("body", "message"),
     [
         pytest.param({}, "NoStage: expected stage = '…' in the class", id="no stage"),
-        pytest.param({"stage": "Chapter"}, "NoStage.stage: not a stage name", id="no stage name"),
+        pytest.param({"stage": "Chapter"}, "NoStage.stage 'Chapter': not a stage name", id="no stage name"),
         pytest.param(
             {"stage": "x", "a": attrs.field(type=list)}, "field a: expected the type str, int, float or bool", id="list"
         ),
@@ -171,7 +171,7 @@ def test_wrong_types_of_rows_and_row_types_are_refused(tmp_path: Path) -> None:
         list(reserve_tasks(rows, DraftTask))
     with pytest.raises(TypeError, match="parents: expected rows of task tables .*, got str; docid.frames"):
         reserve_tasks([], EssayTask, parents=rows)
-    with pytest.raises(TypeError, match="stages: expected Stages, as .*, got str"):
+    with pytest.raises(TypeError, match="stages: expected Stages, such as .*, got str"):
         row_type_of("draft", "draft,essay")  # type: ignore[arg-type]
 
 

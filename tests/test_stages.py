@@ -39,13 +39,13 @@ def test_stages_are_values() -> None:
         pytest.param({}, "at least one stage", id="none"),
         pytest.param(
             {"essay": "draft"},
-            "the parent of stage 'essay': not declared before it: 'draft'; expected no parent",
+            "stage essay, parent 'draft': not declared before essay; expected no parent",
             id="unknown parent",
         ),
-        pytest.param({"a": "a"}, "not declared before it", id="its own parent"),
-        pytest.param({"a": "b", "b": "a"}, "not declared before it", id="circle"),
-        pytest.param({"Draft": None}, "stage: not a stage name: 'Draft'", id="upper case"),
-        pytest.param({"nul": None}, "no Windows device name", id="device"),
+        pytest.param({"a": "a"}, "not declared before a", id="its own parent"),
+        pytest.param({"a": "b", "b": "a"}, "not declared before a", id="circle"),
+        pytest.param({"Draft": None}, "stage 'Draft': not a stage name", id="upper case"),
+        pytest.param({"nul": None}, "not a Windows device name", id="device"),
         pytest.param({"../x": None}, "not a stage name", id="path"),
     ],
 )
@@ -55,7 +55,7 @@ def test_what_is_no_pipeline_is_refused(parents: dict[str, str | None], message:
 
 
 def test_what_is_no_mapping_is_refused() -> None:
-    with pytest.raises(TypeError, match="expected a mapping of stage to parent .or Stages.chain., got list"):
+    with pytest.raises(TypeError, match="expected a mapping of stage to parent stage .or Stages.chain., got list"):
         Stages(["draft", "essay"])  # type: ignore[arg-type]
 
 
@@ -69,7 +69,9 @@ def test_a_stage_twice_is_refused() -> None:
 
 
 def test_asking_for_another_stage_names_those_there_are() -> None:
-    with pytest.raises(InvalidName, match="not a stage of this pipeline: 'chapter'; expected one of draft, essay"):
+    with pytest.raises(
+        InvalidName, match="stage 'chapter': not a stage of this pipeline; expected one of draft, essay"
+    ):
         DEFAULT_STAGES.parent_of("chapter")
     with pytest.raises(InvalidName, match="not a stage name"):
         DEFAULT_STAGES.check("../draft")

@@ -177,7 +177,7 @@ def test_what_is_no_document_is_refused(store: DocsStore) -> None:
     with pytest.raises(TypeError, match=r"expected a Document, got StoredDocument; its read\(\) gives one"):
         store.write(stored)  # type: ignore[arg-type]
     assert store.write(stored.read()).outcome is Outcome.UNCHANGED
-    with pytest.raises(TypeError, match=r"row: expected a row of a task table \(TaskRow\), got str"):
+    with pytest.raises(TypeError, match=r"row: expected a task row \(TaskRow\), got str"):
         store.ensure("a1", draft)  # type: ignore[arg-type]
 
 
@@ -211,11 +211,11 @@ def test_one_id_in_two_stages_is_two_documents(store: DocsStore) -> None:
 
 
 def test_a_document_without_its_parent_is_refused_and_nothing_is_written(store: DocsStore) -> None:
-    with pytest.raises(MissingParent, match="names the parent draft/a1, which is not in the store") as caught:
+    with pytest.raises(MissingParent, match="its parent draft/a1 is not in the store") as caught:
         store.write(essay())
     assert (caught.value.parent_stage, caught.value.parent_doc_id, caught.value.found_in) == ("draft", "a1", ())
     assert isinstance(caught.value, LookupError)
-    with pytest.raises(MissingParent, match="has no parent_doc_id; expected the doc id of a document of stage 'draft'"):
+    with pytest.raises(MissingParent, match="has no parent_doc_id; expected the doc id of a document of stage draft"):
         store.write(essay(parent=None))
     assert not store.exists("essay", "e1")
     assert store.write(essay(), require_parent=False).outcome is Outcome.CREATED
@@ -225,9 +225,9 @@ def test_a_document_without_its_parent_is_refused_and_nothing_is_written(store: 
 def test_a_parent_of_the_wrong_stage_is_named_as_such(store: DocsStore) -> None:
     store.write(draft("a1"))
     store.write(essay("e1"))
-    with pytest.raises(MissingParent, match=r"that id is a document of stage essay, which is not the parent's stage"):
+    with pytest.raises(MissingParent, match=r"is not in the store .that id is in stage essay"):
         store.write(essay("e2", parent="e1"))
-    with pytest.raises(MissingParent, match="of stage draft"):
+    with pytest.raises(MissingParent, match="that id is in stage draft"):
         store.write(Document(stage="evaluation", doc_id="v1", task_id="v", raw_text="", parent_doc_id="a1"))
 
 
@@ -397,11 +397,11 @@ def test_an_open_document_that_is_gone_says_so() -> None:
 
 
 DAMAGE = [
-    pytest.param("raw.txt", None, "raw.txt: listed in the record, but not there", False, id="file gone"),
+    pytest.param("raw.txt", None, "raw.txt: listed in the record, but missing", False, id="file gone"),
     pytest.param("raw.txt", b"onc", "raw.txt: 3 bytes, but the record says 4", False, id="cut short"),
     pytest.param("raw.txt", b"", "raw.txt: 0 bytes, but the record says 4", False, id="emptied"),
     pytest.param("parsed.txt", b"\xff", "parsed.txt: (byte 0 is not UTF-8|its SHA-256|2 bytes)", False, id="not UTF-8"),
-    pytest.param("raw.txt", b"ONCE", "raw.txt: its SHA-256 is not the one in the record", True, id="one bit"),
+    pytest.param("raw.txt", b"ONCE", "raw.txt: its SHA-256 differs from the record", True, id="one bit"),
     pytest.param("metadata.json", b"{", "metadata.json: not JSON", False, id="record torn"),
     pytest.param(
         "metadata.json",
@@ -413,7 +413,7 @@ DAMAGE = [
     pytest.param(
         "metadata.json",
         b'{"format": "docid/document/1", "stage": "draft", "doc_id": "b2"}',
-        "its record is that of draft/b2",
+        "its record belongs to draft/b2",
         False,
         id="record of another document",
     ),
@@ -489,9 +489,7 @@ def test_a_write_to_an_older_document_is_unchanged_or_refused(store: DocsStore, 
     result = store.write(essay(parsed_text="p"), if_exists=policy)
     assert (result.outcome, result.metadata_differs) == (Outcome.UNCHANGED, True)
     for other in (essay(raw_text="y", parsed_text="p"), essay()):
-        with pytest.raises(
-            UnreadableDocument, match="older system; bring the store to this format first: docid migrate"
-        ):
+        with pytest.raises(UnreadableDocument, match="an older system wrote its record; run 'docid migrate' first"):
             store.write(other, if_exists=policy)
     with pytest.raises(LineageConflict):
         store.write(essay(task_id="e-2", parsed_text="p"), if_exists=policy)
@@ -537,10 +535,10 @@ def test_wrong_settings_are_refused(tmp_path: Path) -> None:
             DocsStore(root)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="root: empty"):
         DocsStore("")
-    with pytest.raises(TypeError, match="stages: expected Stages, as Stages.chain.*, got dict"):
+    with pytest.raises(TypeError, match="stages: expected Stages, such as Stages.chain.*, got dict"):
         DocsStore(tmp_path, stages={"draft": None})  # type: ignore[arg-type]
     for url in ("http://host/x", "s3://key:secret@bucket/x", "s3://bucket/x?versions", "s3://key:se?cret@b/x"):
-        with pytest.raises(ValueError, match="is no URL of an object store") as caught:
+        with pytest.raises(ValueError, match="is not a supported URL") as caught:
             DocsStore(url)
         assert "secret" not in str(caught.value)
         assert "se?cret" not in str(caught.value)
@@ -580,7 +578,7 @@ def test_a_writer_that_is_never_let_through_gives_up_with_an_error() -> None:
     backend = NeverYet()
     store = DocsStore(backend)
     told = (
-        "draft/a1 (task_id='t-1') at memory://draft/a1 was not written: others changed it each time it was tried; try"
+        "draft/a1 (task_id='t-1') at memory://draft/a1 was not written: other writers changed it at every attempt; try"
     )
     with pytest.raises(DocumentBusy, match=re.escape(told)):
         store.write(draft())

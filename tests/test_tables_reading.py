@@ -177,7 +177,7 @@ HEADER = "essay_task_id,parent_doc_id,doc_id,combo_id\n"
             HEADER + ",p1,e1,x\n t,p1,e2,x\nnan,p1,e3,x\n",
             [
                 "row 2, column essay_task_id: empty; expected the task's id",
-                "row 3, column essay_task_id: ' t'; white space at an end; expected the text without it",
+                "row 3, column essay_task_id: ' t'; leading or trailing white space; expected the text without it",
                 "row 4, column essay_task_id: 'nan'; empty; expected the task's id",
             ],
             id="no task id",
@@ -185,14 +185,14 @@ HEADER = "essay_task_id,parent_doc_id,doc_id,combo_id\n"
         pytest.param(
             HEADER + "t-1,..,../x,x\nt-2,P1,12345E7,x\n",
             [
-                "row 2, column parent_doc_id: '..'; not a doc id; expected 1 to 64 of a-z, 0-9, _ and -, the first a "
-                "letter or digit, and no Windows device name",
-                "row 2, column doc_id: '../x'; not a doc id; expected 1 to 64 of a-z, 0-9, _ and -, the first a "
-                "letter or digit, and no Windows device name",
-                "row 3, column parent_doc_id: 'P1'; not a doc id; expected 1 to 64 of a-z, 0-9, _ and -, the first a "
-                "letter or digit, and no Windows device name",
-                "row 3, column doc_id: '12345E7'; not a doc id; expected 1 to 64 of a-z, 0-9, _ and -, the first a "
-                "letter or digit, and no Windows device name",
+                "row 2, column parent_doc_id: '..'; not a doc id; expected 1 to 64 of a-z, 0-9, _ and -, starting "
+                "with a letter or digit, not a Windows device name",
+                "row 2, column doc_id: '../x'; not a doc id; expected 1 to 64 of a-z, 0-9, _ and -, starting "
+                "with a letter or digit, not a Windows device name",
+                "row 3, column parent_doc_id: 'P1'; not a doc id; expected 1 to 64 of a-z, 0-9, _ and -, starting "
+                "with a letter or digit, not a Windows device name",
+                "row 3, column doc_id: '12345E7'; not a doc id; expected 1 to 64 of a-z, 0-9, _ and -, starting "
+                "with a letter or digit, not a Windows device name",
             ],
             id="no doc ids",
         ),
@@ -275,7 +275,7 @@ def test_stream_stops_at_first_fault_and_raises_all_at_end(tmp_path: Path) -> No
 
 def test_first_thousand_faults_are_kept_and_all_counted(tmp_path: Path) -> None:
     path = table(tmp_path, "draft_task_id,doc_id\n" + "t,..\n" * 2500)
-    with pytest.raises(TaskTableError, match="^2500 problems:") as caught:
+    with pytest.raises(TaskTableError, match="^2,500 problems:") as caught:
         list(read_tasks(path, DraftTask))
     assert (len(caught.value.problems), caught.value.count) == (1000, 2500)
 

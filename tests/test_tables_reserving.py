@@ -142,23 +142,23 @@ def test_all_faults_of_reserving_are_reported_together() -> None:
         EssayTask(task_id="cafe\u0301", draft_task_id="same"),
     ]
     assert reserve_problems(rows, EssayTask, parents=parents) == [
-        "row 1, column essay_task_id: ' x'; white space at an end; expected the text without it",
+        "row 1, column essay_task_id: ' x'; leading or trailing white space; expected the text without it",
         "row 2, column draft_task_id: 'twice'; the task id of more than one row of the parents' table; expected "
         "parent_doc_id set by hand",
         "row 3, column draft_task_id: 'none'; empty; expected the task id of the parent, to find its doc id by",
         "row 4, column draft_task_id: 'other'; not a task id of the parents' table; expected one of them",
         "row 5, column draft_task_id: 'empty'; its row in the parents' table has no doc_id; reserve that table first",
-        "row 6, column doc_salt: ' s'; white space at an end; expected the text without it",
-        "row 7, column doc_run_id: 'r\\n'; control character U+000A; expected text of one line without any",
+        "row 6, column doc_salt: ' s'; leading or trailing white space; expected the text without it",
+        "row 7, column doc_run_id: 'r\\n'; control character U+000A; expected one line of text without control characters",
         "row 9, column draft_task_id: 'odd'; its parent's doc_id '../x' is no doc id",
-        r"row 10, column essay_task_id: 'cafe\u0301'; not in NFC; expected the text, or its table, saved in Unicode "
+        r"row 10, column essay_task_id: 'cafe\u0301'; not in NFC; expected the text, or its table, in Unicode "
         "normal form NFC (unicodedata.normalize('NFC', text))",
     ]
 
 
 @pytest.mark.parametrize(("argument", "value"), [("run_id", ""), ("salt", " s"), ("salt", "nan"), ("run_id", "None")])
 def test_invalid_run_or_salt_is_refused_at_once(argument: str, value: str) -> None:
-    with pytest.raises(InvalidName, match=f"^{argument}: "):
+    with pytest.raises(InvalidName, match=f"^{argument} '"):
         reserve_tasks([], DraftTask, **{argument: value})  # type: ignore[arg-type]
 
 
@@ -172,5 +172,5 @@ def test_reserve_refuses_faulty_row_type() -> None:
     class Odd(TaskRow):
         stage = "Chapter"
 
-    with pytest.raises(InvalidName, match=r"Odd\.stage: not a stage name"):
+    with pytest.raises(InvalidName, match=r"Odd\.stage 'Chapter': not a stage name"):
         reserve_tasks([], Odd)

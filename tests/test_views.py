@@ -164,7 +164,7 @@ def test_long_text_is_cut() -> None:
     html = held._repr_html_()
     assert len(html) < 8_000
     assert "raw (10,000,000 characters)" in html
-    assert "… and 9,998,000 characters more" in html
+    assert "… and 9,998,000 more characters" in html
     assert len(repr(document(task_id="t" * 10_000))) < 200
 
 

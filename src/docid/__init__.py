@@ -1,4 +1,4 @@
-"""docid: names for a pipeline's documents before they exist, and a store that keeps them under those names."""
+"""docid: a crash-safe file store for LLM pipelines, which names each document before it exists."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from docid.tables.rows import DraftTask, EssayTask, EvaluationTask, TaskRow
     from docid.tables.tasks import read_tasks, write_tasks
 else:
-    # Imported when first used: they cost a third of `import docid`, and ids and the store do not need them.
+    # Imported at first use: they take a third of the time of `import docid`, and ids and the store do not need them.
     _LATER = {
         "AuditReport": "docid.operations.audit",
         "DraftTask": "docid.tables.rows",

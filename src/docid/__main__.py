@@ -1,4 +1,4 @@
-"""`python -m docid`: the command line."""
+"""Run the command line: `python -m docid`."""
 
 from __future__ import annotations
 

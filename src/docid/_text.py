@@ -1,17 +1,17 @@
-"""Text for people: quoting and escaping for messages."""
+"""Text for messages: quoting, escaping and counting."""
 
 from __future__ import annotations
 
 import re
 from unicodedata import is_normalized
 
-_STEERING = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+_CONTROLS = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 
 
 def quote(value: object, limit: int = 80) -> str:
-    """Return `repr(value)`, cut in the middle to `limit` characters, for a message of one line.
+    """Return `repr(value)` for a one-line message, shortened in the middle to `limit` characters.
 
-    Text that is not in NFC is escaped, because it looks like the text that is.
+    Text that is not in NFC is escaped, because it looks the same as its NFC form.
     """
     text = repr(value)
     if not is_normalized("NFC", text):
@@ -20,21 +20,21 @@ def quote(value: object, limit: int = 80) -> str:
 
 
 def escape_controls(text: str, keep: str = "") -> str:
-    r"""Return a text with escapes for characters that steer a terminal or turn the order of characters.
+    r"""Escape the characters that control a terminal or change the direction of text.
 
     Args:
         text: the text.
-        keep: such characters that stay as they are.
+        keep: control characters to leave unescaped.
 
     Example:
         >>> print(escape_controls("essay \u202e txt"))
         essay \u202e txt
     """
-    return re.sub(_STEERING, lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
+    return re.sub(_CONTROLS, lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
 
 
 def escape_surrogates(text: str) -> str:
-    r"""Return a text that UTF-8 can hold: lone surrogates, as in an old record or an odd file name, are escaped.
+    r"""Escape lone surrogates, which UTF-8 cannot encode. Old records and undecodable file names have them.
 
     Example:
         >>> print(escape_surrogates("half \ud800"))
@@ -44,12 +44,12 @@ def escape_surrogates(text: str) -> str:
 
 
 def name_task(task_id: object) -> str:
-    """Return ` (task_id=…)` for a message; nothing where the task is not known."""
+    """Return ` (task_id=…)` for a message, or an empty text if the task is unknown."""
     return "" if task_id is None else f" (task_id={quote(task_id)})"
 
 
 def format_count(number: int, noun: str) -> str:
-    """Return a number with its noun, for people.
+    """Return a number and its noun, in the plural unless the number is 1.
 
     Example:
         >>> format_count(1, "row"), format_count(1200, "row")

@@ -1,4 +1,4 @@
-"""Public import path of `copy`."""
+"""Public import path of `copy`. See `docs/moving.md`."""
 
 from __future__ import annotations
 

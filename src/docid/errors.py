@@ -1,15 +1,15 @@
-"""The errors that docid raises on purpose.
+"""The exceptions that docid raises.
 
-Each is a `DocidError`, mixed with `ValueError`, `LookupError` or `OSError` where that is natural. The message is for
-people; the same facts are attributes, for programs. All of them pickle, for worker pools. Besides these docid raises
-`TypeError` and `ValueError` for a wrong argument, and the `OSError` of the file system, with the path and what to do.
+Each one derives from `DocidError`, and from `ValueError`, `LookupError` or `OSError` if one of them fits. The message
+is for people; its facts are also attributes. All exceptions pickle, so they cross process pools. docid also raises
+`TypeError` and `ValueError` for a wrong argument, and the `OSError` of the file system, with the path.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, dataclass_transform
 
-from docid._text import name_task, quote
+from docid._text import format_count, name_task, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,22 +31,22 @@ __all__ = [
     "UnreadableDocument",
 ]
 
-LISTED = 10  # faults that a message lists
+LISTED = 10  # a message lists at most this many faults
 
 
 def _rebuild(cls: type[DocidError], args: tuple[object, ...], facts: dict[str, Any]) -> DocidError:
     error = cls.__new__(cls, *args)
-    error.args = args  # an OSError's come from its own __init__
+    error.args = args  # OSError sets its args in its own __init__
     error.__dict__.update(facts)
     return error
 
 
 @dataclass_transform(eq_default=False)
 class DocidError(Exception):
-    """The base of docid's errors: `except DocidError` catches them and nothing else.
+    """The base class of docid's exceptions: `except DocidError` catches all of them and nothing else.
 
-    A subclass declares its facts as annotated attributes, with defaults, and makes the message of them. It is called
-    with these facts, in their order or by keyword, as a dataclass is.
+    A subclass declares its facts as annotated attributes, with optional defaults, and builds its message from them.
+    Call it like a dataclass: with the facts in order, or by keyword.
 
     Example:
         >>> issubclass(InvalidName, DocidError), issubclass(InvalidName, ValueError)
@@ -59,7 +59,7 @@ class DocidError(Exception):
         cls._facts = (*cls._facts, *(name for name in cls.__annotations__ if name not in cls._facts))
 
     def __init__(self, *values: object, **facts: object) -> None:
-        if not self._facts:  # the base itself, or a subclass with a text alone
+        if not self._facts:  # DocidError itself, or a subclass that takes only a text
             super().__init__(*values)
             return
         if len(values) > len(self._facts) or not facts.keys() <= set(self._facts):
@@ -68,25 +68,25 @@ class DocidError(Exception):
         super().__init__(self._describe())
 
     def _describe(self) -> str:
-        """Return the message: what is wrong, where, what was expected, what to do."""
+        """Return the message: the fault and its place, the expected value, and a remedy."""
         return ""
 
     def __reduce__(self) -> tuple[Callable[..., DocidError], tuple[object, ...]]:
-        # The default would call the class with the message alone; it is called with facts.
+        # Exception.__reduce__ would call the class with the message, but the class takes facts.
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
 class InvalidName(DocidError, ValueError):
-    """A text that may not be used as a stage, a doc id, a task id, a run id or a salt.
+    """A text is not a valid stage, doc id, task id, run id or salt.
 
     Attributes:
-        argument: which argument it was given for.
-        value: the text itself.
-        problem, expected: what is wrong with it, and what would be right.
+        argument: the argument that received the text.
+        value: the text.
+        problem, expected: the fault, and a description of valid texts.
 
     Example:
         >>> print(InvalidName("task_id", "", "empty", "some text"))
-        task_id: empty: ''; expected some text
+        task_id '': empty; expected some text
     """
 
     argument: str
@@ -95,18 +95,18 @@ class InvalidName(DocidError, ValueError):
     expected: str
 
     def _describe(self) -> str:
-        return f"{self.argument}: {self.problem}: {quote(self.value)}; expected {self.expected}"
+        return f"{self.argument} {quote(self.value)}: {self.problem}; expected {self.expected}"
 
 
 class DuplicateTaskId(DocidError, ValueError):
-    """One task id given twice, where each stands for a document of its own.
+    """A task id appears twice in a list that needs one document per task.
 
     Attributes:
-        task_id, positions: the task id, and its first two positions, counted from 0.
+        task_id, positions: the task id and its first two positions, counted from 0.
 
     Example:
         >>> print(DuplicateTaskId("t-1", (0, 2)))
-        task_ids: the same task id at positions 0 and 2 (counted from 0): 't-1'; expected each task id once, ...
+        task_ids: 't-1' appears at positions 0 and 2 (counted from 0); expected each task id once, ...
     """
 
     task_id: str
@@ -115,17 +115,17 @@ class DuplicateTaskId(DocidError, ValueError):
     def _describe(self) -> str:
         first, second = self.positions
         return (
-            f"task_ids: the same task id at positions {first} and {second} (counted from 0): {quote(self.task_id)}; "
-            f"expected each task id once, since equal task ids have one doc id"
+            f"task_ids: {quote(self.task_id)} appears at positions {first} and {second} (counted from 0); "
+            f"expected each task id once, because equal task ids get the same doc id"
         )
 
 
 class InvalidDocument(DocidError, ValueError):
-    """A `Document` that cannot be made or stored as it was given.
+    """A `Document` has an invalid field, or cannot be stored.
 
     Attributes:
-        field: which field of the document, with the path into metadata (`metadata.usage.cost`).
-        problem: what is wrong with it, and what would be right.
+        field: the field of the document; inside metadata, its path (`metadata.usage.cost`).
+        problem: the fault, and the expected value.
 
     Example:
         >>> print(InvalidDocument("created_at", "2026-01-31T12:00:00 has no time zone; expected one, such as UTC"))
@@ -140,7 +140,7 @@ class InvalidDocument(DocidError, ValueError):
 
 
 class _StoredDocumentError(DocidError):
-    """The base of errors about one document of a store: which one, and where it is."""
+    """The base class of errors about one document of a store: its name and its location."""
 
     stage: str
     doc_id: str
@@ -148,18 +148,18 @@ class _StoredDocumentError(DocidError):
 
 
 class LineageConflict(_StoredDocumentError):
-    """The id is taken by a document of another lineage: another task id or another parent.
+    """The id belongs to a document of another lineage: another task id or another parent.
 
-    No policy overwrites it. Give the new row an id of its own (`reserve_doc_id(…, salt=…)`).
+    docid never overwrites another lineage. Give the new row its own id: `reserve_doc_id(…, salt=…)`.
 
     Attributes:
-        stage, doc_id, task_id, parent_doc_id: of the document that was to be written.
-        stored_task_id, stored_parent_doc_id: of the document that holds the id.
-        location: where that document is.
+        stage, doc_id, task_id, parent_doc_id: the new document.
+        stored_task_id, stored_parent_doc_id: the lineage of the stored document.
+        location: where the stored document is.
 
     Example:
         >>> print(LineageConflict("draft", "d1", "docs/draft/d1", "t-2", None, "t-1", None))
-        draft/d1 is taken by another lineage: docs/draft/d1 holds task_id='t-1', parent_doc_id=None; this is ...
+        draft/d1 (task_id='t-2', parent_doc_id=None) was not written: docs/draft/d1 belongs to another lineage ...
     """
 
     task_id: str | None
@@ -169,24 +169,23 @@ class LineageConflict(_StoredDocumentError):
 
     def _describe(self) -> str:
         return (
-            f"{self.stage}/{self.doc_id} is taken by another lineage: {self.location} holds "
-            f"task_id={quote(self.stored_task_id)}, parent_doc_id={self.stored_parent_doc_id!r}; this is "
-            f"task_id={quote(self.task_id)}, parent_doc_id={self.parent_doc_id!r}. Nothing was written; reserve "
-            f"another id for this row (a salt gives one)"
+            f"{self.stage}/{self.doc_id} (task_id={quote(self.task_id)}, parent_doc_id={self.parent_doc_id!r}) was not "
+            f"written: {self.location} belongs to another lineage (task_id={quote(self.stored_task_id)}, "
+            f"parent_doc_id={self.stored_parent_doc_id!r}); give the row a salt to reserve another id"
         )
 
 
 class ContentConflict(_StoredDocumentError):
-    """The id holds a document of the same lineage with other text, and the policy was to fail.
+    """The store has a document of the same lineage with other text, and `if_exists` is `fail`.
 
     Attributes:
-        stage, doc_id, location, task_id: the stored document, and where it is.
+        stage, doc_id, location, task_id: the stored document and its location.
         parts: the parts that differ (`raw`, `parsed`, `prompt`).
-        missing_parts: the parts that it lacks; where these are all that differs, `add_part` adds them.
+        missing_parts: the parts that the stored document lacks. If no other part differs, `add_part` adds them.
 
     Example:
         >>> print(ContentConflict("draft", "d1", "docs/draft/d1", "t-1", ("raw",), ()))
-        draft/d1 (task_id='t-1') is already at docs/draft/d1 and differs in raw. Nothing was written; ...
+        draft/d1 (task_id='t-1') was not written: the document at docs/draft/d1 differs in raw; ...
     """
 
     task_id: str | None
@@ -196,25 +195,25 @@ class ContentConflict(_StoredDocumentError):
     def _describe(self) -> str:
         names = ", ".join(self.parts)
         if self.parts == self.missing_parts:
-            wrong, remedy = f"without {names}", f"store.add_part({self.stage!r}, {self.doc_id!r}, …) completes it"
+            wrong, remedy = f"has no {names} text", f"store.add_part({self.stage!r}, {self.doc_id!r}, …) completes it"
         else:
-            wrong = f"and differs in {names}"
-            remedy = "write(…, if_exists='keep') leaves the stored one, if_exists='replace' puts it into history"
-        where = f"{self.stage}/{self.doc_id}{name_task(self.task_id)} is already at {self.location}"
-        return f"{where} {wrong}. Nothing was written; {remedy}"
+            wrong = f"differs in {names}"
+            remedy = "write(…, if_exists='keep') keeps it, if_exists='replace' moves it to history"
+        name = f"{self.stage}/{self.doc_id}{name_task(self.task_id)}"
+        return f"{name} was not written: the document at {self.location} {wrong}; {remedy}"
 
 
 class MissingParent(DocidError, LookupError):
-    """The parent that a document names is not in the store under the parent's stage.
+    """The parent of a document is not in the store.
 
     Attributes:
-        stage, doc_id, task_id: the document that was to be written.
-        parent_stage, parent_doc_id: the parent it needs; `parent_doc_id` is None where it names none.
-        found_in: the other stages that hold a document of that id.
+        stage, doc_id, task_id: the document that was not written.
+        parent_stage, parent_doc_id: its parent; `parent_doc_id` may be None.
+        found_in: the other stages that have a document with the parent's id.
 
     Example:
         >>> print(MissingParent("essay", "e1", "t-1", "draft", "d1"))
-        essay/e1 (task_id='t-1') names the parent draft/d1, which is not in the store. Nothing was written; ...
+        essay/e1 (task_id='t-1') was not written: its parent draft/d1 is not in the store; write the parent first, ...
     """
 
     stage: str
@@ -226,28 +225,27 @@ class MissingParent(DocidError, LookupError):
 
     def _describe(self) -> str:
         if self.parent_doc_id is None:
-            wrong = f"has no parent_doc_id; expected the doc id of a document of stage {self.parent_stage!r}"
+            wrong = "it has no parent_doc_id"
+            remedy = f"expected the doc id of a document of stage {self.parent_stage}, or require_parent=False"
         else:
-            wrong = f"names the parent {self.parent_stage}/{self.parent_doc_id}, which is not in the store"
+            wrong = f"its parent {self.parent_stage}/{self.parent_doc_id} is not in the store"
+            remedy = "write the parent first, or pass require_parent=False"
         if self.found_in:
-            wrong += f" (that id is a document of stage {', '.join(self.found_in)}, which is not the parent's stage)"
-        return (
-            f"{self.stage}/{self.doc_id}{name_task(self.task_id)} {wrong}. Nothing was written; "
-            f"write the parent first, or pass require_parent=False"
-        )
+            wrong += f" (that id is in stage {', '.join(self.found_in)})"
+        return f"{self.stage}/{self.doc_id}{name_task(self.task_id)} was not written: {wrong}; {remedy}"
 
 
 class DocumentNotFound(_StoredDocumentError, LookupError):
-    """No document of that stage and id is in the store.
+    """The store has no document with this stage and id.
 
     Attributes:
-        stage, doc_id, location: what was asked for, and where it would be.
-        found_in: the other stages that hold a document of that id.
-        wanted_by: what names the document, if docid looked for it by itself.
+        stage, doc_id, location: the document, and where docid expected it.
+        found_in: the other stages that have a document with this id.
+        wanted_by: the reference that names the document, if you did not ask for it directly.
 
     Example:
         >>> print(DocumentNotFound("essay", "d1", "docs/essay/d1", ("draft",)))
-        essay/d1 is not in the store: nothing at docs/essay/d1; that id is in stage draft
+        essay/d1 is not in the store: no document at docs/essay/d1; that id is in stage draft
     """
 
     found_in: tuple[str, ...] = ()
@@ -256,23 +254,23 @@ class DocumentNotFound(_StoredDocumentError, LookupError):
     def _describe(self) -> str:
         hint = f"; that id is in stage {', '.join(self.found_in)}" if self.found_in else ""
         hint += f"; {self.wanted_by} names it" if self.wanted_by else ""
-        return f"{self.stage}/{self.doc_id} is not in the store: nothing at {self.location}{hint}"
+        return f"{self.stage}/{self.doc_id} is not in the store: no document at {self.location}{hint}"
 
 
 class UnreadableDocument(_StoredDocumentError):
-    """Something stands where the document should be, and it is no whole document.
+    """A stored document is incomplete, damaged or in a format that this docid cannot use.
 
     Attributes:
-        stage, doc_id, location: the document, and where it is.
-        problem: what was found.
+        stage, doc_id, location: the document and its location.
+        problem: the fault.
         remedy: what to do about it.
-        task_id: the task it answers; None where no record says it.
-        code: the code of the finding that `DocsStore.scan` makes of it.
+        task_id: its task; None if the record does not name one.
+        code: the code of the finding that `DocsStore.scan` reports for it.
         repairable: whether `docid repair` can move it to quarantine.
 
     Example:
-        >>> print(UnreadableDocument("draft", "d1", "docs/draft/d1", "there is no raw.txt", task_id="t-1"))
-        draft/d1 (task_id='t-1') at docs/draft/d1 cannot be used: there is no raw.txt; see what 'docid repair' ...
+        >>> print(UnreadableDocument("draft", "d1", "docs/draft/d1", "raw.txt is missing", task_id="t-1"))
+        draft/d1 (task_id='t-1') at docs/draft/d1 cannot be used: raw.txt is missing; run 'docid repair' to see ...
     """
 
     problem: str
@@ -284,65 +282,64 @@ class UnreadableDocument(_StoredDocumentError):
     def _describe(self) -> str:
         if not self.remedy:
             self.repairable = True
-            self.remedy = "see what 'docid repair' plans for it; nothing was changed"
+            self.remedy = "run 'docid repair' to see a repair plan"
         name = f"{self.stage}/{self.doc_id}" if self.doc_id else f"stage {self.stage!r}"
         return f"{name}{name_task(self.task_id)} at {self.location} cannot be used: {self.problem}; {self.remedy}"
 
 
 class DocumentBusy(_StoredDocumentError):
-    """Other writers changed the document at every try of this write, so docid gave up. Nothing of it was written.
+    """Other writers changed the document at every attempt, so docid gave up and wrote nothing.
 
     Attributes:
-        stage, doc_id, location, task_id: the document, and where it is; `task_id` is None where that is not known.
+        stage, doc_id, location, task_id: the document and its location; `task_id` may be None.
 
     Example:
         >>> print(DocumentBusy("draft", "d1", "docs/draft/d1", "t-1"))
-        draft/d1 (task_id='t-1') at docs/draft/d1 was not written: others changed it each time it was tried; try again
+        draft/d1 (task_id='t-1') at docs/draft/d1 was not written: other writers changed it at every attempt; try again
     """
 
     task_id: str | None
 
     def _describe(self) -> str:
         where = f"{self.stage}/{self.doc_id}{name_task(self.task_id)} at {self.location}"
-        return f"{where} was not written: others changed it each time it was tried; try again"
+        return f"{where} was not written: other writers changed it at every attempt; try again"
 
 
 class DurabilityUnknown(_StoredDocumentError):
-    """The document is in the store, whole, but the file system could not say that it would survive a power cut.
+    """The document was written completely, but it may not survive a power failure: the file system reported an error.
 
     Attributes:
-        stage, doc_id, location: the document, and where it is.
-        problem: what the file system said.
+        stage, doc_id, location: the document and its location.
+        problem: the error of the file system.
 
     Example:
         >>> print(DurabilityUnknown("draft", "d1", "docs/draft/d1", "[Errno 5] Input/output error"))
-        draft/d1 was written to docs/draft/d1, but what has to follow failed ([Errno 5] Input/output error): it ...
+        draft/d1 was written to docs/draft/d1, but a later step failed ([Errno 5] Input/output error). It is ...
     """
 
     problem: str
 
     def _describe(self) -> str:
         return (
-            f"{self.stage}/{self.doc_id} was written to {self.location}, but what has to follow failed "
-            f"({self.problem}): it is there and whole, and may be gone after a power cut; look at the disk (writing it "
-            f"again finds it, and syncs nothing)"
+            f"{self.stage}/{self.doc_id} was written to {self.location}, but a later step failed ({self.problem}). "
+            f"It is complete, but may be lost in a power failure; check the disk. Writing it again does not sync it"
         )
 
 
 class StoreUnavailable(DocidError, OSError):
-    """A store at a URL did not do what it was asked: network, credentials, limits; no fault of a document.
+    """An object store did not do what docid asked: a network, credentials or quota error, not a damaged document.
 
-    Where a write fails so, the document is there whole or not at all.
+    A failed write is complete or absent, never partial.
 
     Attributes:
-        action, location: what was to be done (`read`, `write`, `list`, `delete`, `use`), and where.
-        problem: what is wrong. Of the service's answer only its status and code are shown: the rest may be secret.
+        action, location: what docid tried (`read`, `write`, `list`, `delete`, `use`), and where.
+        problem: the fault. It includes only the status and code of the service's answer: the rest may hold secrets.
         remedy: what to do.
-        refused: the service said no, so that nothing was done; otherwise the answer may have been lost.
+        refused: True if the service refused the request and did nothing; False if its answer may have been lost.
 
     Example:
-        >>> print(StoreUnavailable("read", "s3://docs/draft/d1.json", "no whole answer came", "look at the network"))
-        cannot read s3://docs/draft/d1.json: no whole answer came; look at the network
+        >>> print(StoreUnavailable("read", "s3://docs/draft/d1.json", "the connection was lost", "check the network"))
+        cannot read s3://docs/draft/d1.json: the connection was lost; check the network
     """
 
     action: str
@@ -359,12 +356,12 @@ class Problem(NamedTuple):
     """One fault in a task table.
 
     Attributes:
-        file: the table's path as it was given; empty for rows that come from no file.
-        row: the row as a spreadsheet numbers it, the header being row 1; for rows of no file, the position counted
-            from 1; None for the table as a whole.
-        column: the column, or None where the fault is the row's as a whole.
-        value: the text that was found there.
-        expected: what is wrong and what would be right.
+        file: the path of the table as you gave it; empty for rows that do not come from a file.
+        row: the row number as in a spreadsheet: the header is row 1. For rows that do not come from a file, the
+            position counted from 1. None if the fault concerns the whole table.
+        column: the column; None if the fault concerns the whole row.
+        value: the text of the cell.
+        expected: the fault, and the expected value.
     """
 
     file: str
@@ -382,11 +379,11 @@ class Problem(NamedTuple):
 
 
 class TaskTableError(DocidError, ValueError):
-    """A task table with faults, all of them reported together.
+    """A task table has faults. docid reports all of them together.
 
     Attributes:
         problems: the first 1,000 faults, as `Problem`.
-        count: how many there are in all.
+        count: the number of all faults.
 
     Example:
         >>> print(TaskTableError([Problem("draft_tasks.csv", 12, "doc_id", "", "missing")]))
@@ -401,5 +398,5 @@ class TaskTableError(DocidError, ValueError):
         self.count = self.count or len(self.problems)
         lines = [str(problem) for problem in self.problems[:LISTED]]
         if self.count > LISTED:
-            lines.append(f"… and {self.count - LISTED} more")
-        return lines[0] if self.count == 1 else "\n  ".join([f"{self.count} problems:", *lines])
+            lines.append(f"… and {self.count - LISTED:,} more")
+        return lines[0] if self.count == 1 else "\n  ".join([f"{format_count(self.count, 'problem')}:", *lines])

@@ -1,4 +1,4 @@
-"""Public import path of the data frame functions (extra `frames`)."""
+"""Public import path of the data frame functions (extra `frames`). See `docs/seeing.md`."""
 
 from __future__ import annotations
 

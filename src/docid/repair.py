@@ -1,4 +1,4 @@
-"""Public import path of `repair`."""
+"""Public import path of `repair`. See `docs/repair.md`."""
 
 from __future__ import annotations
 

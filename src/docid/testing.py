@@ -1,6 +1,6 @@
-"""For tests: a suite that every backend must pass, and Hypothesis strategies for documents.
+"""Test helpers: a test suite for backends, and Hypothesis strategies for documents.
 
-Needs the extra `testing`: `pip install 'docid-store[testing]'`.
+Requires the extra `testing`: `pip install 'docid-store[testing]'`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ try:
     import pytest
     from hypothesis import HealthCheck, given, settings
     from hypothesis import strategies as st
-except ImportError as error:  # pragma: no cover  - tested in an environment of its own
+except ImportError as error:  # pragma: no cover  - tested in a separate environment
     raise ImportError("docid.testing needs pytest and hypothesis: pip install 'docid-store[testing]'") from error
 
 from attrs import evolve
@@ -36,17 +36,17 @@ __all__ = ["BackendTests", "contents", "documents", "metadata", "moments", "new_
 _TEXT = st.characters(exclude_categories=["Cs"])
 _LINE_ENDS = ("\r\n", "\r", "\n\n", "\x85\u2028", "a\r\nb\rc\n")
 _FRAGILE = ("", *_LINE_ENDS, "a\x00b", "\ufeffmark", "x\x1a", "  b \t", "\U0001f40b")
-# Every backend runs the suite in a class of its own, with a new backend for each test.
+# Each backend runs the suite in its own class, with a new backend for each test.
 _EXPECTED = (HealthCheck.differing_executors, HealthCheck.function_scoped_fixture, HealthCheck.too_slow)
 
 
 def contents() -> st.SearchStrategy[str]:
-    """Return texts to store: any that UTF-8 can hold, often one that writing in text mode would change."""
+    """Return texts for documents: any text that UTF-8 can encode, often one that text mode would change."""
     return st.text(_TEXT) | st.sampled_from(_FRAGILE)
 
 
 def metadata() -> st.SearchStrategy[dict[str, Any]]:
-    """Return metadata for documents: JSON objects without docid's own keys."""
+    """Return metadata for documents: JSON objects without the keys that docid uses."""
     leaves: st.SearchStrategy[Any] = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(_TEXT)
     leaves |= st.floats(allow_nan=False, allow_infinity=False)
     values: st.SearchStrategy[Any] = st.recursive(
@@ -59,11 +59,11 @@ def metadata() -> st.SearchStrategy[dict[str, Any]]:
 
 def moments() -> st.SearchStrategy[datetime]:
     """Return times for `created_at`, in UTC."""
-    return st.datetimes(datetime(1000, 1, 2), datetime(9998, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001 - given there
+    return st.datetimes(datetime(1000, 1, 2), datetime(9998, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001 - Hypothesis adds the time zone
 
 
 def documents(**fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Document]:
-    """Return documents of stage `draft`, with few ids and task ids, so that some collide; `fixed` replaces fields."""
+    """Return documents of stage `draft`; few ids and task ids, so that some collide. `fixed` overrides fields."""
     fields: dict[str, st.SearchStrategy[Any]] = {
         "stage": st.just("draft"),
         "doc_id": st.sampled_from(["a1", "b2"]),
@@ -79,13 +79,13 @@ def documents(**fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Document]:
 
 
 def new_document(doc_id: str = "a1", stage: str = "draft", **fields: Any) -> NewDocument:
-    """Return a document as a backend receives it: its name, its record and its part files, as bytes.
+    """Return a document in the form that a backend receives: its name, and the bytes of its record and part files.
 
-    Two calls with the same arguments return different records, as two writers would: each has its own nonce.
+    Each call returns a record with a new nonce, so equal arguments give different records.
 
     Args:
         doc_id, stage: its name.
-        fields: fields of `Document`; defaults: task id `t-1`, raw text `once`.
+        fields: other fields of `Document`; the task id defaults to `t-1`, the raw text to `once`.
 
     Example:
         >>> from docid.backends import MemoryBackend
@@ -101,14 +101,14 @@ def new_document(doc_id: str = "a1", stage: str = "draft", **fields: Any) -> New
 
 
 class BackendTests:
-    """The tests that every backend must pass. What yours promises beyond this needs tests of its own.
+    """The tests that every backend must pass. Add your own tests for further guarantees of your backend.
 
     Inherit from this class and define the fixture `backend`::
 
         class TestMyBackend(BackendTests):
             @pytest.fixture
             def backend(self, tmp_path):
-                return MyBackend(tmp_path)  # empty, and another one for each test
+                return MyBackend(tmp_path)  # a new, empty backend for each test
     """
 
     @pytest.fixture
@@ -122,13 +122,13 @@ class BackendTests:
         assert backend.load("draft", "a1") == (new.record, {})
         assert backend.load("draft", "a1", ("parsed.txt",)) == (new.record, {"parsed.txt": b""})
 
-    def test_load_sizes_and_listing_leave_out_missing_parts(self, backend: Backend) -> None:
+    def test_load_sizes_and_listing_omit_missing_parts(self, backend: Backend) -> None:
         assert (backend.sizes("draft", "a1", ALL_FILES), backend.listing("draft", "a1")) == ({}, None)
         new = _create(backend, raw_text="é", parsed_text="")
         assert backend.load("draft", "a1", ALL_FILES) == (new.record, {"raw.txt": "é".encode(), "parsed.txt": b""})
         assert backend.sizes("draft", "a1", ALL_FILES) == {"raw.txt": 2, "parsed.txt": 0}
         assert backend.sizes("draft", "a1", ("raw.txt", "prompt.txt")) == {"raw.txt": 2}
-        # None asks the caller to load the document, which a backend may always do.
+        # A backend may always return None: the caller then loads the document.
         assert backend.listing("draft", "a1") in (None, (new.record, {"raw.txt": 2, "parsed.txt": 0}))
 
     def test_create_keeps_an_existing_document(self, backend: Backend) -> None:
@@ -151,13 +151,13 @@ class BackendTests:
             _check_stored(backend, new)
         assert backend.location("draft", "a1") != backend.location("essay", "a1")
 
-    def test_location_names_the_document_and_creates_nothing(self, backend: Backend) -> None:
+    def test_location_names_document_without_creating_it(self, backend: Backend) -> None:
         assert backend.location("draft", "a1").startswith(backend.root.rstrip("/"))
         for place in (backend.location("draft", "a1"), str(backend.path("draft", "a1"))):
             assert place.replace("\\", "/").rsplit(".json", 1)[0].endswith("draft/a1")
         assert backend.load("draft", "a1") is None
 
-    def test_amend_adds_parts_and_moves_the_old_record_to_history(self, backend: Backend) -> None:
+    def test_amend_adds_parts_and_keeps_old_record_in_history(self, backend: Backend) -> None:
         first, second = _create(backend), new_document(metadata={"k": 1})
         third = new_document(metadata={"k": 1}, parsed_text="p")
         assert _amend(backend, first, second)
@@ -169,7 +169,7 @@ class BackendTests:
         assert backend.sizes("draft", "a1", ALL_FILES) == {"raw.txt": 4, "parsed.txt": 1}
         assert list(backend.ids("draft")) == ["a1"]
 
-    def test_replace_moves_the_whole_old_version_to_history(self, backend: Backend) -> None:
+    def test_replace_keeps_old_version_in_history(self, backend: Backend) -> None:
         old, new = _create(backend, parsed_text="p", prompt_text="q"), new_document(raw_text="twice")
         _create(backend, "b2")
         assert _replace(backend, old, new)
@@ -181,7 +181,7 @@ class BackendTests:
         known = backend.with_history("draft")
         assert known is None or "a1" in known
 
-    def test_history_gives_the_latest_version_first(self, backend: Backend) -> None:
+    def test_history_lists_newest_version_first(self, backend: Backend) -> None:
         versions = [_create(backend, raw_text="0"), *(new_document(raw_text=f"{number}") for number in (1, 2, 3))]
         for old, new in pairwise(versions):
             assert _replace(backend, old, new)
@@ -189,7 +189,7 @@ class BackendTests:
         for doc_id in ("b2", "a", "a10", "a1-"):
             assert list(backend.history("draft", doc_id, ALL_FILES)) == []
 
-    def test_history_keeps_the_texts_of_each_version(self, backend: Backend) -> None:
+    def test_history_keeps_texts_of_each_version(self, backend: Backend) -> None:
         first, second = _create(backend, raw_text="1"), new_document(raw_text="1", metadata={"k": 1})
         third, fourth = new_document(raw_text="2"), new_document(raw_text="2", parsed_text="p")
         assert _amend(backend, first, second)
@@ -198,7 +198,7 @@ class BackendTests:
         found = [(each.record, each.parts["raw.txt"]) for each in backend.history("draft", "a1", ALL_FILES)]
         assert found == [(each.record, each.parts["raw.txt"]) for each in (third, second, first)]
 
-    def test_changes_are_refused_unless_the_record_is_the_expected_one(self, backend: Backend) -> None:
+    def test_changes_require_the_expected_record(self, backend: Backend) -> None:
         old, other, new = new_document(), new_document(), new_document(raw_text="twice", parsed_text="p")
         assert not _amend(backend, old, new)
         assert not _replace(backend, old, new)
@@ -209,7 +209,7 @@ class BackendTests:
         _check_stored(backend, old)
         _check_history(backend)
 
-    def test_whole_documents_need_no_settling_and_no_sweeping(self, backend: Backend) -> None:
+    def test_settle_and_sweeper_ignore_complete_documents(self, backend: Backend) -> None:
         old, new = _create(backend), new_document(raw_text="twice")
         _replace(backend, old, new)
         assert not backend.settle("draft", "a1")
@@ -221,7 +221,7 @@ class BackendTests:
             _check_stored(backend, new)
             _check_history(backend, old)
 
-    def test_create_many_answers_for_each_document(self, backend: Backend) -> None:
+    def test_create_many_reports_each_document(self, backend: Backend) -> None:
         assert backend.create_many([]) == []
         _create(backend, task_id="t-0")
         many = [*map(new_document, ("a1", "b2", "c3", "b2")), new_document("e1", stage="essay")]
@@ -243,19 +243,19 @@ class BackendTests:
         done = backend.create_many([new_document("a1"), new_document("b2"), new_document("c3")])
         if not calls:
             assert done == [True, True, True]
-            pytest.skip("create_many of this backend does not call create, so the test cannot make it fail")
+            pytest.skip("create_many of this backend does not call create, so this test cannot inject an error")
         assert (done[0], done[2]) == (True, True)
         assert isinstance(done[1], OSError)
 
-    def test_one_of_several_threads_creates_or_replaces_a_document(self, backend: Backend) -> None:
+    def test_only_one_thread_creates_or_replaces_a_document(self, backend: Backend) -> None:
         old = _check_one_wins(backend, "raw_text", lambda new: backend.create(*new))
         _check_one_wins(backend, "raw_text", partial(_replace, backend, old))
         _check_history(backend, old)
 
-    def test_one_of_several_threads_amends_a_version(self, backend: Backend) -> None:
+    def test_only_one_thread_amends_a_version(self, backend: Backend) -> None:
         _check_one_wins(backend, "parsed_text", partial(_amend, backend, _create(backend)))
 
-    def test_readers_see_whole_versions(self, backend: Backend) -> None:
+    def test_readers_see_complete_versions(self, backend: Backend) -> None:
         versions = [new_document(raw_text=f"{number}" * 500, parsed_text=f"{number}" * 500) for number in range(30)]
         whole = {version.record: version.parts for version in versions}
         backend.create(*versions[0])
@@ -278,24 +278,24 @@ class BackendTests:
 
     @settings(suppress_health_check=_EXPECTED, deadline=None)
     @given(document=documents(task_id=st.just("t-1")))
-    def test_any_document_is_read_as_it_was_written(self, backend: Backend, document: Document) -> None:
+    def test_any_document_reads_back_unchanged(self, backend: Backend, document: Document) -> None:
         store = DocsStore(backend)
         store.write(document, if_exists="replace")
         found = store.read("draft", document.doc_id, verify=True)
-        # A store does not write an equal document again, so the stored one keeps its time.
+        # A store does not rewrite an equal document, so the stored one keeps its time.
         assert found.created_at is not None
         assert evolve(document, created_at=found.created_at) == found
 
 
 def _create(backend: Backend, doc_id: str = "a1", **fields: Any) -> NewDocument:
-    """Create a document, which must be new; return it."""
+    """Create a new document and return it."""
     new = new_document(doc_id, **fields)
     assert backend.create(*new)
     return new
 
 
 def _amend(backend: Backend, old: NewDocument, new: NewDocument) -> bool:
-    """Amend `old` with the record of `new` and the parts that `old` does not have."""
+    """Amend `old` with the record of `new` and the parts that `old` lacks."""
     added = {name: data for name, data in new.parts.items() if name not in old.parts}
     return backend.amend(old.stage, old.doc_id, old.record, new.record, added)
 
@@ -309,12 +309,12 @@ def _check_stored(backend: Backend, document: NewDocument) -> None:
 
 
 def _check_history(backend: Backend, *versions: NewDocument) -> None:
-    """Check that draft a1 has exactly these old versions, the latest first."""
+    """Check that draft a1 has exactly these old versions, newest first."""
     assert list(backend.history("draft", "a1", ALL_FILES)) == [(each.record, each.parts) for each in versions]
 
 
 def _check_one_wins(backend: Backend, field: str, write: Callable[[NewDocument], bool]) -> NewDocument:
-    """Write eight versions at the same time; check that one write succeeds and its version is stored; return it."""
+    """Write eight versions concurrently, check that exactly one write succeeds, and return its version."""
     rivals = [new_document(**{field: f"{number}" * 1000}) for number in range(8)]
     done = _run_together([partial(write, new) for new in rivals])
     assert done.count(True) == 1
@@ -324,7 +324,7 @@ def _check_one_wins(backend: Backend, field: str, write: Callable[[NewDocument],
 
 
 def _run_together(actions: list[Callable[[], bool]]) -> list[bool]:
-    """Run each action in its own thread, all started together; return their results or raise the first error."""
+    """Run each action in its own thread, started together; return the results or raise the first error."""
     barrier = threading.Barrier(len(actions))
 
     def run(action: Callable[[], bool]) -> bool:

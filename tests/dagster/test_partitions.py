@@ -66,7 +66,7 @@ def test_table_asset_names_faulty_rows(tmp_path: Path, instance: dg.DagsterInsta
     docs = DocsStoreResource(root=str(tmp_path / "docs"), tables=str(tmp_path / "tables"))
     table = task_table_asset("draft", lambda _: [DraftTask(task_id="t-1"), DraftTask(task_id=" t-2")])
     message, facts = failure(dg.materialize([table], instance=instance, resources={"docs": docs}, raise_on_error=False))
-    assert "row 2, column draft_task_id: ' t-2'; white space at an end" in message
+    assert "row 2, column draft_task_id: ' t-2'; leading or trailing white space" in message
     assert "correct the table, or what builds its rows" in facts["what to do"]
     assert list((tmp_path / "tables").iterdir()) == []
 

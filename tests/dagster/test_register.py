@@ -74,8 +74,8 @@ def test_register_writes_tables_and_partitions(
     code, out, _ = register(capfd, *arguments, "--add-only", "--salt", "random")
     assert "out/essay_generation_tasks.csv: 4 rows, written; partitions of essay: 1 added, 0 removed, 3 kept\n" in out
     code, out, _ = register(capfd, curated, "--output", "out")
-    assert "partitions of essay: 0 added, 3 removed, 1 kept\n  3 rows of the table that was there gone (--add-" in out
-    assert "no evaluations: --templates and --models make rows for them\n" in out
+    assert "partitions of essay: 0 added, 3 removed, 1 kept\n  3 rows of the earlier table removed (--add-" in out
+    assert "no evaluation rows; --templates and --models add them\n" in out
 
 
 def test_register_keeps_values_of_existing_tables(
@@ -122,7 +122,10 @@ def test_register_takes_templates_and_models_from_tables(
         "s1"
     }
     code, _, err = register(capfd, *arguments, "--source", "draft/s2")
-    assert (code, err) == (2, "docid: --source draft/s2: it was stored without its prompt\n")
+    assert (code, err) == (
+        2,
+        "docid: --source draft/s2 (task_id='s2'): the document has no stored prompt to send again\n",
+    )
 
 
 def test_register_materialises_named_assets(
@@ -143,21 +146,23 @@ def test_register_materialises_named_assets(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param(["--dagster-home", ""], "which Dagster instance? expected --dagster-home DIR", id="no home"),
-        pytest.param(["--dagster-home", "none"], "--dagster-home none: there is no such directory", id="no such home"),
+        pytest.param(["--dagster-home", ""], "no Dagster instance given; expected --dagster-home DIR", id="no home"),
+        pytest.param(["--dagster-home", "none"], "--dagster-home none: no such directory", id="no such home"),
         pytest.param(["--templates", "a"], "--templates and --models: expected both", id="templates alone"),
-        pytest.param(["--templates", ",", "--models", "m"], ",: expected ids, separated by commas", id="no template"),
+        pytest.param(["--templates", ",", "--models", "m"], ",: expected ids separated by commas", id="no template"),
         pytest.param(["--source", "d1"], "--source d1: expected STAGE/ID", id="source without stage"),
         pytest.param(["--source", "draft/D1"], "not a doc id", id="source that is no id"),
         pytest.param(["--source", "draft/gone", "--store", "docs"], "no store at docs", id="no such store"),
         pytest.param(["--source", "draft/gone", "--store", "."], "draft/gone is not in", id="source that is not there"),
-        pytest.param(["--materialize", "x"], "whose assets? expected --module MODULE", id="no module"),
+        pytest.param(["--materialize", "x"], "no definitions found; expected --module MODULE", id="no module"),
         pytest.param(["--materialize", "x", "--module", "no_such_module"], "--module no_such_module: ", id="not there"),
         pytest.param(
             ["--output", "best/essay_generation_tasks.csv"], "a file; expected a directory", id="output is a file"
         ),
         pytest.param(
-            ["--materialize", "x", "--module", "docid"], "0 Definitions in it; expected one", id="no definitions"
+            ["--materialize", "x", "--module", "docid"],
+            "found 0 Definitions objects; expected one",
+            id="no definitions",
         ),
     ],
 )
@@ -189,11 +194,11 @@ def test_register_checks_before_it_writes(
     curated.write_text(CURATED.replace(",e2\n", ",e1\n").replace("t-2__x,d2,e2", "t-2__x,d2,e1"))
     assert "both have doc id e1" in refuse()
     curated.write_text(CURATED.splitlines(keepends=True)[0])
-    assert "no rows in it" in refuse()
+    assert "no rows to register" in refuse()
     curated.write_text(CURATED)
     Path("broken").mkdir()
     Path("broken/dagster.yaml").write_text("]")
-    assert "not a Dagster instance that can be used" in refuse("--dagster-home", "broken")
+    assert "cannot open the Dagster instance" in refuse("--dagster-home", "broken")
     Path("empty").mkdir()
     code, out, _ = register(capfd, curated, "--dagster-home", "empty", "--dry-run")
     assert (code, "3 would be added" in out, list(Path("empty").iterdir())) == (0, True, [])

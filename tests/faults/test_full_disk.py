@@ -72,7 +72,7 @@ def test_a_full_disk_gives_errors_and_no_half_documents(tmp_path: Path, kind: st
                 failures = [error] if isinstance(error, OSError) else error.failures.values()
                 for failure in failures:
                     fine = (
-                        isinstance(failure, OSError) and failure.errno == errno.ENOSPC and "free bytes" in str(failure)
+                        isinstance(failure, OSError) and failure.errno == errno.ENOSPC and "free disk" in str(failure)
                     )
                     tally.check("other errors", fine, repr(failure))
             except Exception as error:  # noqa: BLE001 - counted

@@ -66,7 +66,7 @@ def test_without_permission_the_path_and_what_to_do_are_said(root: Path) -> None
 
     [told] = gather([as_nobody])
     for what, text in told.items():
-        assert text.startswith("PermissionError: [Errno 13] Permission denied; look at the owner and the mode"), what
+        assert text.startswith("PermissionError: [Errno 13] Permission denied; check the owner and the mode"), what
         assert str(root) in text
 
 

@@ -1,18 +1,18 @@
 # pyright: strict
 # ruff: noqa: B023, E402, I001, T201
-"""The Python code of README.md, as a user has it in a file of their own; checked by mypy and pyright, and not run."""
+"""The Python code of README.md, as users copy it into a file; mypy and pyright check it, and it is not run."""
 
 from docid import Document, DocsStore, DraftTask, reserve_tasks
 
 
 def draft(row: DraftTask) -> Document:
-    return Document.from_task(row, raw_text=f"What a model says to {row.task_id}")
+    return Document.from_task(row, raw_text=f"A model's reply to {row.task_id}")  # call your model here
 
 
 store = DocsStore("docs")
-rows = [DraftTask(task_id="tides__large-1"), DraftTask(task_id="moss__large-1")]
-for row in reserve_tasks(rows, DraftTask):  # the row alone gives the id
-    stored = store.ensure(row, lambda: draft(row))  # called only where nothing is there
+tasks = [DraftTask(task_id="tides__large-1"), DraftTask(task_id="moss__large-1")]
+for row in reserve_tasks(tasks, DraftTask):  # derives each row's doc id from the row alone
+    stored = store.ensure(row, lambda: draft(row))  # calls draft() only if the document does not exist
     print(row.doc_id, stored.outcome, stored.path)
 
 import attrs
@@ -23,7 +23,7 @@ class OutlineTask(TaskRow):
     stage = "outline"
 
 
-@attrs.frozen(kw_only=True)  # where a row has columns of its own
+@attrs.frozen(kw_only=True)  # needed for a row with columns of its own
 class ChapterTask(TaskRow):
     stage, parent_stage = "chapter", "outline"
     words: int = 1000

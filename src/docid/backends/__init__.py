@@ -1,4 +1,4 @@
-"""Public import path of the backends: the `Backend` protocol, and the backends that the core brings."""
+"""Public import path of the `Backend` protocol and of the built-in backends."""
 
 from __future__ import annotations
 

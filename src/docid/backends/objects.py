@@ -1,4 +1,4 @@
-"""Public import path of the object store backend (extra `objects`)."""
+"""Public import path of the object store backend (extra `objects`). See `docs/objects.md`."""
 
 from __future__ import annotations
 

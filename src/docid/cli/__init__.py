@@ -1,7 +1,17 @@
-"""The command `docid`: the only place that reads arguments, prints, and sets an exit code.
+"""The command line: read the arguments, run the command, return its exit code.
 
-Exit codes: 0 fine; 1 an audit found something at `--fail-on`, or a command that changes files could not do all of it;
-2 wrong usage or unreadable input, which standard error says without a traceback; 130 interrupted (Ctrl-C).
+Name the documents of a pipeline before they exist, then check and use the stored ones. A store is a directory or a
+bucket; the credentials of a bucket come from the environment. Exit codes: 0 success; 1 an audit found faults, or a
+command could not make all changes; 2 wrong usage or unreadable input; 130 interrupted.
+
+Examples:
+    # Fill doc_id and parent_doc_id in two task tables
+    docid reserve draft_generation_tasks.csv essay_generation_tasks.csv
+    # Check the tables and the store before a run
+    docid audit data/2_tasks --store data/docs
+    # List the stored essays, then print one by the start of its doc id
+    docid ls essay --store data/docs
+    docid show essay/uu5r --store data/docs
 """
 
 import argparse
@@ -9,17 +19,20 @@ import io
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from inspect import cleandoc
+from shutil import get_terminal_size
 from typing import NoReturn
 
 from docid._version import __version__
 from docid.cli.arguments import UsageError
-from docid.cli.output import Output, complain, discard
+from docid.cli.output import Output, discard, print_stderr
 from docid.errors import DocidError
 
-# The modules of the commands, in the order of `docid --help`.
+# The command modules, in the order of `docid --help`.
 _COMMANDS = "reserve show ls lineage audit report repair link scores select replay migrate backfill copy register"
 
 
@@ -27,16 +40,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
     Args:
-        argv: the arguments behind the program's name; those of the process if None.
+        argv: the arguments after the program name; None takes those of the process.
     """
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the caller (>&-): nobody reads what is printed
+        if getattr(sys, name) is None:  # closed by the caller (>&-)
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal that cannot show a character is no reason to stop.
+        # Escape characters that the terminal's encoding lacks, instead of failing.
         sys.stdout.reconfigure(errors="backslashreplace")
-    arguments, unknown = _build_parser().parse_known_args(argv)
-    if unknown:  # reported with the usage of the command that was given them
+    arguments, unknown = build_parser().parse_known_args(argv)
+    if unknown:  # the command's own parser prints the usage
         arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     out = Output(sys.stdout, as_json=getattr(arguments, "json", False))
     code = 0
@@ -45,20 +58,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = arguments.run(arguments, out)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has gone (docid ls | head): nobody is left to tell. Python would complain at exit otherwise.
+        # The reader has closed the pipe (docid ls | head). Without this, Python complains at exit.
         discard(sys.stdout)
     except (DocidError, OSError, ValueError, UsageError) as error:
-        complain(error)
+        print_stderr(error)
         return 2
     except KeyboardInterrupt:
-        complain("interrupted")
-        return 130  # as shells have it: 128 and the number of the signal
+        print_stderr("interrupted")
+        return 130  # the shells' convention: 128 plus the signal number
     return code
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong, with the nearest of the choices if one is near, and exit."""
+        """Print a usage error with the closest valid choice, and exit."""
         wrong = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message)
         if wrong is not None:
             for near in get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), 1, 0.7):
@@ -66,24 +79,42 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
-def _build_parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands, with help from their docstrings."""
+    _, description, examples = _split_docstring(__doc__)
     parser = _Parser(
         allow_abbrev=False,
         prog="docid",
-        description="Name a pipeline's documents before they exist, and look at what is stored.",
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"docid {__version__}")
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in _COMMANDS.split():
-        command = import_module(f"docid.cli.{name}")
-        first, _, rest = (command.__doc__ or "").partition("\n\n")
-        verb = verbs.add_parser(
+        module = import_module(f"docid.cli.{name}")
+        summary, description, examples = _split_docstring(module.__doc__)
+        command = commands.add_parser(
             name,
             allow_abbrev=False,
-            help=first.partition(": ")[2].removesuffix("."),
-            description=" ".join(rest.split()),
+            help=summary,
+            description=description,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        for add in command.ARGUMENTS:
-            add(verb)
-        verb.set_defaults(run=command.run, parser=verb)
+        for add in module.ARGUMENTS:
+            add(command)
+        command.set_defaults(run=module.run, parser=command)
     return parser
+
+
+def _split_docstring(docstring: str | None) -> tuple[str, str, str]:
+    """Return summary, description and examples of a module; the description is wrapped to the terminal.
+
+    `docid.cli.arguments` states the convention. Under `python -OO` all three are empty.
+    """
+    first, _, rest = cleandoc(docstring or "").partition("\n\n")
+    description, _, examples = rest.partition("\n\nExamples:\n")
+    wrapped = textwrap.fill(" ".join(description.split()), get_terminal_size().columns - 2)
+    lines = textwrap.indent(textwrap.dedent(examples), "  ")
+    return first.partition(": ")[2].removesuffix("."), wrapped, f"examples:\n{lines}" if lines else ""

@@ -1,8 +1,12 @@
-"""How a command declares its arguments, and the arguments that several commands take.
+"""How a command declares its arguments, and the arguments that several commands share.
 
-A module of a command has a docstring: its first line ends with what `docid --help` says of it, the rest is what `docid
-COMMAND --help` says. It has `ARGUMENTS`, in the order of its help, and `run(arguments, out)`, which returns the exit
-code.
+Each command is a module with three things:
+
+- A docstring. After a colon, its first line has the summary that `docid --help` prints. The middle is the description
+  in `docid COMMAND --help`: two to four short sentences on the result, the changes and exit code 1. The last paragraph
+  is `Examples:` with two indented examples, each a comment line and the command line below it, under 77 columns.
+- `ARGUMENTS`, in the order of the help.
+- `run(arguments, out)`, which returns the exit code.
 """
 
 import argparse
@@ -14,26 +18,27 @@ from urllib.parse import unquote
 
 from docid.core.stages import DEFAULT_STAGES, Stages
 
-RANDOM = "random"  # the --salt that is a fresh one for each run
+RANDOM = "random"  # this --salt asks for a fresh salt
 AGE_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _DEFAULT_STAGES = ",".join(DEFAULT_STAGES)
 Arguments = argparse.Namespace
-Argument = Callable[[Any], object]  # adds an argument to a parser, or to a group of one
+Argument = Callable[[Any], object]  # adds an argument to a parser or an argument group
 
 
 class UsageError(Exception):
-    """Wrong usage that argparse cannot see."""
+    """Wrong usage that argparse cannot detect."""
 
 
 def argument(spec: str, text: str, *, variable: str = "", **options: Any) -> Argument:
-    """Return an argument.
+    """Return a function that adds one argument to a parser.
 
     Args:
-        spec: how manuals write it: `--json` is a flag, `-o --output FILE` takes a value, `--fail-on {error,warning}`
-            one of these values, `--task-id TEXT ...` may be repeated, `tables TABLE ...` is positional.
-        text: its help.
-        variable: the environment variable that holds its default, read anew in each run.
-        options: what else `add_argument` takes.
+        spec: the argument as manuals write it: `--json` is a flag, `-o --output FILE` takes a value,
+            `--fail-on {error,warning}` takes one of these values, `--task-id TEXT ...` may be repeated, and
+            `tables TABLE ...` is positional.
+        text: the help text.
+        variable: the environment variable with the default, read on each run.
+        options: more options of `add_argument`.
     """
     first, *words = spec.split()
     names = [first, *(word for word in words if word.startswith("-"))]
@@ -66,7 +71,7 @@ def one_of(*arguments: Argument) -> Argument:
 
 
 def parse_stages(text: str) -> Stages:
-    """Return the stages of --stages, or of DOCID_STAGES."""
+    """Return the stages of --stages or DOCID_STAGES."""
     try:
         return Stages.parse(text)
     except ValueError as error:
@@ -75,7 +80,7 @@ def parse_stages(text: str) -> Stages:
 
 
 def parse_root(text: str) -> str:
-    """Return the root of a store as it was given; of a file:// URL the directory."""
+    """Return the root of a store; a file:// URL becomes its directory."""
     return unquote(text.removeprefix("file://")) if text.startswith("file:///") else text
 
 
@@ -83,16 +88,16 @@ def parse_age(text: str) -> float:
     """Return an age such as 30d in seconds."""
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd])", "0s" if text == "0" else text)
     if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number with s, m, h or d behind it, such as 30d or 12h")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number followed by s, m, h or d, such as 30d or 12h")
     return float(found[1]) * AGE_UNITS[found[2]]
 
 
-def expect_number(what: str, least: int = 1) -> Callable[[str], int]:
-    """Return a type of arguments: a number of these, so many at least."""
+def expect_number(noun: str, minimum: int = 1) -> Callable[[str], int]:
+    """Return an argument type: an integer of at least `minimum`."""
 
     def parse(text: str) -> int:
-        if not re.fullmatch("[0-9]{1,9}", text) or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected a number of {what}, {least} or more")
+        if not re.fullmatch("[0-9]{1,9}", text) or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a number of {noun}, at least {minimum}")
         return int(text)
 
     return parse
@@ -100,20 +105,17 @@ def expect_number(what: str, least: int = 1) -> Callable[[str], int]:
 
 STAGES = argument(
     "--stages LIST",
-    "the stages in order, each from the one before unless its parent is named as STAGE:PARENT "
-    f"(default: the environment variable DOCID_STAGES, or {_DEFAULT_STAGES})",
+    "the stages in order, each made from the one before it, or from PARENT if written as STAGE:PARENT "
+    f"(default: $DOCID_STAGES, or {_DEFAULT_STAGES})",
     type=parse_stages,
     default=_DEFAULT_STAGES,
     variable="DOCID_STAGES",
 )
-IN_FLIGHT = argument(
-    "--in-flight N", "requests to an object store at once (default: 32)", type=expect_number("requests")
-)
+IN_FLIGHT = argument("--in-flight N", "concurrent requests to a bucket (default: 32)", type=expect_number("requests"))
 STORE = (
     argument(
         "--store ROOT",
-        "the store: a directory, or the URL of an object store, s3://bucket/prefix, whose credentials and "
-        "endpoint come from the environment (default: the environment variable DOCID_STORE)",
+        "the store: a directory, or a bucket URL such as s3://bucket/docs (default: $DOCID_STORE)",
         type=parse_root,
         variable="DOCID_STORE",
     ),
@@ -121,30 +123,31 @@ STORE = (
     STAGES,
 )
 SALT = (
-    argument("--run-id TEXT", "derive the ids for this run alone"),
+    argument("--run-id TEXT", "derive ids that belong to this run only"),
     argument(
         "--salt TEXT|random",
-        "derive other ids for the same tasks; 'random' is a fresh salt of 64 bits for the whole batch",
+        "derive different ids for the same tasks; 'random' draws one 64-bit salt for the whole command",
     ),
 )
-VERIFY = argument("--verify", "also compare the SHA-256 of every part with its record")
+VERIFY = argument("--verify", "also read every part and compare its SHA-256 with the record")
 STALE_AFTER = argument(
     "--stale-after AGE",
-    "temporary and uncommitted directories touched in this time may be a writer's (default: 1h)",
+    "skip unfinished directories changed less than AGE ago (30m, 12h, 2d): a writer may still use them (default: 1h)",
     type=parse_age,
     default="1h",
 )
 APPLY = one_of(
-    argument("--apply", "do it; without this nothing is changed"),
-    argument("--dry-run", "say what would be done (the default)"),
+    argument("--apply", "make the changes"),
+    argument("--dry-run", "only list the changes (the default)"),
 )
-JSON_DOCUMENTS = argument("--json", "print one line of JSON a document")
+DOCUMENT = argument("document [STAGE/]ID", "doc id or a unique prefix of it; without STAGE, docid searches all stages")
+JSON_DOCUMENTS = argument("--json", "print one line of JSON per document")
 
 
 def make_output_arguments(example: str) -> tuple[Argument, ...]:
-    """Return the options that say where a table goes, such as `example`."""
+    """Return the options for where to write a table; `example` is a file name for the help."""
     return (
-        argument("-o --output FILE", f"write the table to FILE ({example}), replacing it (default: print it)"),
-        argument("--dry-run", "say what would be written to --output; write nothing"),
-        argument("--json", "print one line of JSON a row instead"),
+        argument("-o --output FILE", f"write or replace FILE, such as {example} (default: print the table)"),
+        argument("--dry-run", "report what --output would write, without writing it"),
+        argument("--json", "print one line of JSON per row"),
     )

@@ -1,9 +1,14 @@
-"""`docid audit`: look whether tables are safe to run, and whether a store is whole.
+"""`docid audit`: check that task tables are safe to run and a store is undamaged.
 
-Look at task tables, at a store, or at both against each other, and say all that is wrong. Nothing is written. In a
-directory the task tables are known by their names (<stage>_generation_tasks.csv or <stage>_tasks.csv, also .gz);
-files of other names are skipped and counted. A store that is not there yet is an empty one. Exit code 1 if there is
-something at --fail-on, 2 if a table cannot be read.
+Check task tables, a store, or both against each other, and report every fault; docid changes nothing. In a directory,
+it reads the files named <stage>_generation_tasks.csv or <stage>_tasks.csv, also .gz. A store that does not exist yet
+counts as empty. Exit code 1 if a finding reaches --fail-on.
+
+Examples:
+    # Check all tables of a directory against the store before a run
+    docid audit data/2_tasks --store data/docs
+    # Compare every byte of a store with its records, in 4 processes
+    docid audit --store data/docs --verify --jobs 4
 """
 
 from __future__ import annotations
@@ -14,10 +19,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from docid._text import name_task
+from docid._text import format_count, name_task
 from docid.cli.arguments import STALE_AFTER, STORE, VERIFY, Arguments, UsageError, argument, expect_number
 from docid.cli.inputs import check_output, find_tables, hint_at_other_stages, is_url, open_root
-from docid.cli.output import Output, is_replaced, join_few
+from docid.cli.output import Output, format_summary, is_replaced, join_few
 from docid.core.findings import FIELDS, LABELS, LEVELS
 from docid.errors import TaskTableError
 from docid.operations.audit import AuditReport, audit
@@ -29,20 +34,20 @@ if TYPE_CHECKING:
 
 
 def run(arguments: Arguments, out: Output) -> int:
-    """Audit tables and a store, and print the findings; return 1 where some are at --fail-on."""
+    """Audit tables and a store, and print the findings; return 1 if one reaches --fail-on."""
     root: str | None = arguments.store
     tables, others = find_tables(arguments.tables, arguments.stages)
     if root == "":
-        raise UsageError("--store: expected a path, got nothing (is a variable not set?)")
+        raise UsageError("--store: empty; expected a path (is a shell variable unset?)")
     if root is None and not tables:
-        raise UsageError("nothing to audit: expected task tables, --store ROOT, or both; see docid audit --help")
+        raise UsageError("nothing to audit; expected task tables, --store ROOT, or both (see docid audit --help)")
     store = None if root is None else open_root(arguments, root, new=True)
     if store is not None:
         hint_at_other_stages(store)
     if arguments.csv is not None:
         check_output("--csv", arguments.csv, store, tables.values())
         if not is_replaced(arguments.csv):
-            raise UsageError(f"--csv {arguments.csv}: expected a file, which will be replaced")
+            raise UsageError(f"--csv {arguments.csv}: a pipe or a device; expected a file")
     report = _audit(store, tables, arguments, out)
     if arguments.csv:
         with TableWriter(arguments.csv, Shape()) as writer:
@@ -75,31 +80,31 @@ def _audit(store: DocsStore | None, tables: dict[str, str], arguments: Arguments
     except TaskTableError as error:
         if any(problem.row not in {None, 1} for problem in error.problems):
             raise
-        # A file that is no such table is one line, whatever columns it lacks.
+        # One line is enough for a file that is not a task table of this stage.
         more = f" (and {error.count - 1} more like it)" if error.count > 1 else ""
         raise UsageError(f"{error.problems[0]}{more}") from None
 
 
 @contextmanager
 def _workers(arguments: Arguments) -> Iterator[Executor | None]:
-    """Return an executor of --jobs processes; None for one."""
+    """Return an executor of --jobs processes; None for one process."""
     if arguments.jobs == 1:
         yield None
         return
-    import multiprocessing  # noqa: PLC0415 - slow to import, and for this alone
+    import multiprocessing  # noqa: PLC0415 - slow to import
     from concurrent.futures import BrokenExecutor, ProcessPoolExecutor  # noqa: PLC0415 - as above
 
-    # An object store cannot be used in a process that was forked from one that uses it.
+    # A forked process cannot use the object store client of its parent.
     context = multiprocessing.get_context("spawn") if is_url(arguments.store or "") else None
     try:
         with ProcessPoolExecutor(arguments.jobs, context) as executor:
             yield executor
     except BrokenExecutor as error:
-        raise UsageError("a worker process was killed (is the memory full?); expected fewer --jobs") from error
+        raise UsageError("a worker process was killed, perhaps for lack of memory; use fewer --jobs") from error
 
 
 def _describe_store(report: AuditReport, root: str | None) -> dict[str, Any] | None:
-    """Return where the store is, and whether there is one: a directory of a stage, in a bucket a document."""
+    """Return the store's location, and whether it has a directory of a stage (in a bucket: a document)."""
     if root is None:
         return None
     if is_url(root):
@@ -108,7 +113,7 @@ def _describe_store(report: AuditReport, root: str | None) -> dict[str, Any] | N
 
 
 def _print_report(report: AuditReport, root: str | None, out: Output, others: list[str]) -> None:
-    """Print the summary, then the findings by code, the first few of each."""
+    """Print the counts by stage, then the first few findings of each code."""
     number = Counter(finding.stage for finding in report.findings)
     lines = [("stage", *LABELS.values(), "findings")]
     for stage, facts in report.stages.items():
@@ -116,9 +121,9 @@ def _print_report(report: AuditReport, root: str | None, out: Output, others: li
         lines.append((stage, *values, f"{number[stage]:,}"))
     out.print_table(lines)
     if root and not is_url(root) and not os.path.lexists(root):
-        out.print(f"the store {root} is not there yet: an empty one")
+        out.print(f"store {root} does not exist yet; docid treats it as an empty store")
     if others:
-        out.print(f"files of other names, skipped: {len(others)} ({join_few(others)})")
+        out.print(f"ignored (not task tables): {format_count(len(others), 'file')} ({join_few(others)})")
     for code, findings in report.by_code().items():
         out.print()
         out.print_heading(f"{code} ({LEVELS[code]}): {len(findings):,}", LEVELS[code])
@@ -126,22 +131,22 @@ def _print_report(report: AuditReport, root: str | None, out: Output, others: li
         texts = [f"{each.where}{name_task(each.task_id)}: {each.message}" for each in findings]
         if len(hints) > 1:
             texts = [f"{text}; {each.hint}" for text, each in zip(texts, findings, strict=True)]
-        out.print_few(texts, " (--json or --csv gives all)")
-        if len(hints) == 1:  # all of them share it
+        out.print_few(texts, " (--json or --csv lists all)")
+        if len(hints) == 1:
             out.print(f"  -> {hints.pop()}")
     summary = report.summary()
     out.print()
     level = "error" if summary["errors"] else "warning" if summary["warnings"] else ""
-    out.print_heading(f"{summary['errors']:,} errors, {summary['warnings']:,} warnings", level)
+    out.print_heading(format_summary(summary), level)
 
 
 ARGUMENTS = (
-    argument("tables [STAGE=]TABLE|DIRECTORY ...", "task tables, or directories of them"),
+    argument("tables [STAGE=]TABLE|DIRECTORY ...", "task tables, or directories with task tables"),
     VERIFY,
-    argument("--fail-on {error,warning}", "what makes the exit code 1 (default: error)", default="error"),
-    argument("--json", "print one line of JSON a finding, the summary last"),
-    argument("--csv FILE", "also write the findings to this file, as CSV"),
-    argument("--jobs N", "work in N processes (default: 1)", type=expect_number("processes"), default=1),
+    argument("--fail-on {error,warning}", "the lowest level that gives exit code 1 (default: error)", default="error"),
+    argument("--json", "print one line of JSON per finding, then one for the summary"),
+    argument("--csv FILE", "also write the findings to FILE, as CSV"),
+    argument("--jobs N", "use N processes to check documents (default: 1)", type=expect_number("processes"), default=1),
     STALE_AFTER,
     *STORE,
 )

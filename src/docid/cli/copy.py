@@ -1,8 +1,14 @@
-"""`docid copy`: copy the documents of one store into another: between directories and buckets, byte for byte.
+"""`docid copy`: copy documents between stores, directories or buckets.
 
-Copy the documents of one store, with their history, into another. Each may be a directory or the URL of an object
-store. What is there already is left alone: a copy that was interrupted is run again, and goes on. Documents whose
-name is taken in the other store by another one, and damaged ones, are listed and left out; the exit code is 1 then.
+Copy the documents of one store into another, byte for byte and with their history. docid skips documents that the
+target already has, so run an interrupted copy again to complete it. It does not copy damaged documents, or documents
+whose id belongs to another document in the target. Exit code 1 if a document was not copied.
+
+Examples:
+    # Copy a store into a bucket, and read every copy back
+    docid copy data/docs s3://bucket/docs --verify
+    # Show which essays a copy from the bucket would bring
+    docid copy s3://bucket/docs data/docs --stage essay --dry-run
 """
 
 from typing import Any
@@ -14,9 +20,11 @@ from docid.cli.output import Output, format_counts
 from docid.core.findings import Change
 from docid.operations.copy import copy
 
+_WORDS = {"copied": "copied", "updated": "updated", "same": "same", "conflict": "in conflict", "refused": "refused"}
+
 
 def run(arguments: Arguments, out: Output) -> int:
-    """Copy a store, and say how many documents were copied; return 1 where some could not be."""
+    """Copy a store, and print the number of documents by outcome; return 1 if some were not copied."""
     source = open_root(arguments, arguments.source)
     target = open_root(arguments, arguments.target, new=True)
     hint_at_other_stages(source)
@@ -30,29 +38,29 @@ def run(arguments: Arguments, out: Output) -> int:
     )
     counts = out.print_changes(source, documents, _describe)
     for stage in dict.fromkeys(stage for stage, _ in counts):
-        words = {each: each for each in ("copied", "updated", "same", "conflict", "refused") if counts[stage, each]}
+        words = {outcome: word for outcome, word in _WORDS.items() if counts[stage, outcome]}
         out.print(f"{stage}: {format_counts(counts, stage, words)}")
     if not counts:
         out.print("no documents")
     elif arguments.dry_run:
-        out.print("nothing was written (--dry-run)")
+        out.print("dry run: no document was copied")
     return 1 if any(outcome in {"conflict", "refused"} for _, outcome in counts) else 0
 
 
 def _describe(copied: Change) -> tuple[dict[str, Any], list[str]]:
-    """Return what --json and the lines say of a document."""
+    """Return the JSON facts and the printed lines of one document."""
     line = f"{copied.outcome}: {copied.stage}/{copied.doc_id}{name_task(copied.task_id)}: {copied.message}"
     return copied.to_dict("outcome", "stage", "doc_id", "task_id", "message"), [line] if copied.message else []
 
 
 ARGUMENTS = (
-    argument("source FROM", "a store: its directory, or its URL", type=parse_root),
-    argument("target TO", "another one, which need not be there yet", type=parse_root),
-    argument("--stage STAGE", "copy this stage alone; may be repeated (default: all)", action="append"),
-    argument("--no-history", "leave out the versions that were replaced"),
-    argument("--verify", "read each copy back, and compare the SHA-256 of every part with its record"),
+    argument("source FROM", "the store to copy: its directory or bucket URL", type=parse_root),
+    argument("target TO", "the store to fill, created if missing", type=parse_root),
+    argument("--stage STAGE", "copy only this stage; may be repeated (default: all stages)", action="append"),
+    argument("--no-history", "copy only the current version of each document"),
+    argument("--verify", "read each copy back, and compare the SHA-256 of every part with the record"),
     IN_FLIGHT,
-    argument("--dry-run", "say what would be done; write nothing"),
+    argument("--dry-run", "list the copies without making them"),
     JSON_DOCUMENTS,
     STAGES,
 )

@@ -1,19 +1,25 @@
-"""`docid lineage`: show what a document was made from, and what was made from it.
+"""`docid lineage`: show the ancestors and descendants of a document.
 
-Show a document with its ancestors and its descendants as a tree, as the records name them. Descendants are found in
-one pass over the records of the stages below. The id may be cut short where that is unique.
+Print a tree of a document, the documents it was made from, and the documents made from it. To find descendants, docid
+reads every record of the later stages. It changes nothing.
+
+Examples:
+    # Show the draft of an essay and its evaluations
+    docid lineage essay/uu5r --store data/docs
+    # Print only the ancestors, as a Mermaid chart for a Markdown page
+    docid lineage essay/uu5r --store data/docs --ancestors --mermaid
 """
 
-from docid.cli.arguments import STORE, Arguments, argument, one_of
+from docid.cli.arguments import DOCUMENT, STORE, Arguments, argument, one_of
 from docid.cli.inputs import find_document, open_store
-from docid.cli.output import Output, complain, cut_list
+from docid.cli.output import Output, cut_list, print_stderr
 
-_EDGES = 500  # as many as Mermaid draws by default
+_EDGES = 500  # the most edges that Mermaid draws by default
 
 
 def run(arguments: Arguments, out: Output) -> int:
     """Print the tree of a document."""
-    out.stops_unread = True
+    out.ends_with_pipe = True
     store = open_store(arguments)
     stage, doc_id = find_document(store, arguments.document)
     lineage = store.lineage(stage, doc_id, descendants=not arguments.ancestors)
@@ -23,20 +29,20 @@ def run(arguments: Arguments, out: Output) -> int:
     if arguments.mermaid:
         out.print_text(lineage.to_mermaid())
         if len(lineage.descendants) + len(lineage.ancestors) > _EDGES:
-            complain(f"more than {_EDGES} lines: what draws Mermaid may refuse so many")
+            print_stderr(f"the chart has more than {_EDGES} edges; Mermaid may refuse to draw it")
     else:
         out.print_tree(lineage)
     for text in cut_list([f"not read: {each}" for each in lineage.findings], " ('docid audit' lists all)"):
-        complain(text)
+        print_stderr(text)
     return 0
 
 
 ARGUMENTS = (
-    argument("document [STAGE/]ID", "the document; without a stage all stages are searched"),
-    argument("--ancestors", "show the ancestors alone, which costs no pass"),
+    DOCUMENT,
+    argument("--ancestors", "show only the ancestors, without reading later stages"),
     one_of(
-        argument("--mermaid", "print the tree as a Mermaid flowchart, for a document"),
-        argument("--json", "print one line of JSON"),
+        argument("--mermaid", "print the tree as a Mermaid flowchart"),
+        argument("--json", "print the tree as one line of JSON"),
     ),
     *STORE,
 )

@@ -1,6 +1,13 @@
 """`docid ls`: list the documents of a store.
 
-List documents, one a line: stage/id, task id, parent, when made, parts. Unordered.
+Print one line per document, unordered: stage/id, task id, parent, creation time and parts. docid changes nothing. Exit
+code 2 if a document cannot be read; the list goes on.
+
+Examples:
+    # List all essays
+    docid ls essay --store data/docs
+    # List the names of all documents
+    docid ls --store data/docs --ids
 """
 
 from functools import partial
@@ -8,15 +15,15 @@ from typing import Any
 
 from docid.cli.arguments import JSON_DOCUMENTS, STORE, Arguments, argument, one_of
 from docid.cli.inputs import hint_at_other_stages, open_store
-from docid.cli.output import Output, complain
+from docid.cli.output import Output, print_stderr
 from docid.cli.show import list_facts
 from docid.errors import DocidError
 from docid.store.docs_store import DocsStore
 
 
 def run(arguments: Arguments, out: Output) -> int:
-    """Print one line a document; one that cannot be read does not end the list."""
-    out.stops_unread = True
+    """Print one line per document; go on after a document that cannot be read."""
+    out.ends_with_pipe = True
     store = open_store(arguments)
     code = 0
     if not arguments.stage:
@@ -27,9 +34,9 @@ def run(arguments: Arguments, out: Output) -> int:
                 for doc_id in store.ids(stage):
                     out.print(f"{stage}/{doc_id}")
                 continue
-            for facts in store.backend.each(partial(_look, store, stage), store.ids(stage)):
+            for facts in store.backend.each(partial(_try_list_facts, store, stage), store.ids(stage)):
                 if isinstance(facts, Exception):
-                    complain(facts)
+                    print_stderr(facts)
                     code = 2
                     continue
                 out.print_json(facts)
@@ -38,13 +45,13 @@ def run(arguments: Arguments, out: Output) -> int:
         except BrokenPipeError:
             raise
         except (DocidError, OSError) as error:
-            complain(error)
+            print_stderr(error)
             code = 2
     return code
 
 
-def _look(store: DocsStore, stage: str, doc_id: str) -> dict[str, Any] | Exception:
-    """Return the facts of a document, or why it cannot be read."""
+def _try_list_facts(store: DocsStore, stage: str, doc_id: str) -> dict[str, Any] | Exception:
+    """Return the facts of a document, or the error if it cannot be read."""
     try:
         return list_facts(store.open(stage, doc_id))
     except (DocidError, OSError) as error:
@@ -53,6 +60,6 @@ def _look(store: DocsStore, stage: str, doc_id: str) -> dict[str, Any] | Excepti
 
 ARGUMENTS = (
     argument("stage STAGE ...", "the stages to list (default: all of --stages)"),
-    one_of(argument("--ids", "print stage/id alone, without opening a document"), JSON_DOCUMENTS),
+    one_of(argument("--ids", "print only stage/id, without opening documents"), JSON_DOCUMENTS),
     *STORE,
 )

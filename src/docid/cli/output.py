@@ -1,6 +1,6 @@
-"""All that commands print: lines, JSON, tables, headings, trees, written tables; and complaints on standard error.
+"""All output of the commands: lines, JSON, tables, headings, trees, written tables, and messages on standard error.
 
-On a terminal tables, headings and trees are drawn by rich (extra `cli`), which honours `NO_COLOR`.
+On a terminal, rich (extra `cli`) draws tables, headings and trees; it honours `NO_COLOR`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import attrs
 
-from docid._text import escape_controls, name_task
+from docid._text import escape_controls, format_count, name_task
 from docid.cli.arguments import Arguments
 from docid.cli.progress import Progress, find_console
 from docid.core.findings import Change
@@ -30,67 +30,67 @@ from docid.tables.tasks import write_tasks
 if TYPE_CHECKING:
     from rich.console import Console
 
-FEW = 5  # findings of one code, names in a list
+FEW = 5  # the findings of one code, or the names in a list, that are printed
 _STYLES = {"error": "bold red", "warning": "bold yellow"}
 
 
 @attrs.define
 class Output:
-    """Prints for one command. What is printed first removes the progress from the screen.
+    """The output of one command. Each print first removes the progress from the screen.
 
     Attributes:
-        stream: standard output, or standard error where a table goes to standard output.
+        stream: standard output, or standard error when a table goes to standard output.
         as_json: print facts as JSON, and no lines for people.
-        stops_unread: raise BrokenPipeError when nobody reads any more (`docid ls | head`); otherwise print to nowhere
-            from then on.
+        ends_with_pipe: raise BrokenPipeError when the reader closes the pipe (`docid ls | head`). Otherwise the command
+            finishes its work and discards the rest of its output.
         progress: the progress of the command.
     """
 
     stream: TextIO
     as_json: bool = False
-    stops_unread: bool = False
+    ends_with_pipe: bool = False
     progress: Progress = attrs.field(factory=Progress)
 
-    def on_stderr(self, *, as_json: bool = False) -> Output:
-        """Return the output that says on standard error what was done."""
+    def to_stderr(self, *, as_json: bool = False) -> Output:
+        """Return a copy that prints on standard error."""
         return attrs.evolve(self, stream=sys.stderr, as_json=as_json)
 
     def print(self, text: str = "") -> None:
-        """Print one line of text that cannot steer a terminal; nothing with --json."""
+        """Print one line with control characters escaped; do nothing with --json."""
         if not self.as_json:
-            self._emit(printable(text).replace("\n", " "))
+            self._emit(escape_text(text).replace("\n", " "))
 
     def print_json(self, facts: dict[str, Any]) -> None:
-        """Print facts as one line of JSON; nothing without --json."""
+        """Print facts as one line of JSON; do nothing without --json."""
         if self.as_json:
             self._emit(_format_json(facts))
 
     def print_text(self, text: str) -> None:
-        """Print lines of text that cannot steer a terminal, as UTF-8."""
-        self.print_bytes(printable(text if text.endswith("\n") else f"{text}\n").encode())
+        """Print lines of text as UTF-8, with control characters escaped."""
+        self.print_bytes(escape_text(text if text.endswith("\n") else f"{text}\n").encode())
 
     def print_bytes(self, data: bytes) -> None:
-        """Print UTF-8 as it is, whatever the terminal's encoding and line ends."""
+        """Print UTF-8 unchanged, whatever the terminal's encoding and line ends."""
         self.progress.clear()
         buffer = getattr(self.stream, "buffer", None)
-        if buffer is None:  # a caller of main() in a notebook, say
+        if buffer is None:  # main() called in a notebook, for example
             print(data.decode(), end="", file=self.stream)
         else:
             self.stream.flush()
             buffer.write(data)
 
     def print_heading(self, text: str, level: str = "") -> None:
-        """Print a line above others: on a terminal an `error` red, a `warning` yellow, anything else bold."""
+        """Print a heading: on a terminal red for level `error`, yellow for `warning`, otherwise bold."""
         if console := self._find_console():
             console.print(text, style=_STYLES.get(level, "bold"), soft_wrap=True)
         else:
             self._emit(text)
 
     def print_table(self, lines: Sequence[Sequence[str]]) -> None:
-        """Print lines in columns, the header first; the first column to the left, the others to the right."""
+        """Print lines in columns, the header first. The first column is aligned left, the others right."""
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         console = self._find_console()
-        # rich puts three blanks between columns, and would break words where a table does not fit.
+        # rich puts three blanks between columns, and breaks words if the table does not fit.
         if console is not None and sum(widths) + 3 * len(widths) + 1 <= console.width:
             from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - an extra
             from rich.table import Table  # noqa: PLC0415 - as above
@@ -116,19 +116,19 @@ class Output:
             if console is None:
                 self._emit(f"{before}{relative}{mark}")
                 continue
-            # A line wider than the terminal is broken there, not cut.
+            # soft_wrap: the terminal wraps a long line; rich would cut it.
             rest = str(relative).removeprefix(relative.name) + mark
             console.print(before, style="dim", end="", soft_wrap=True)
             console.print(relative.name, style="bold reverse" if mark else "bold", end="", soft_wrap=True)
             console.print(rest, style="red" if relative.problem else "", soft_wrap=True)
 
     def print_few(self, texts: Sequence[str], hint: str = "", limit: int = FEW) -> None:
-        """Print the first few of a list, and how many more there are; the hint says where they are."""
+        """Print the first few texts and the number of others; the hint says how to list them."""
         for text in cut_list(texts, hint, limit):
             self.print(f"  {text}")
 
     def print_notes(self, notes: Sequence[Note], *, as_json: bool = False) -> None:
-        """Print what was left out, by kind, the first few of each; or all, as lines of JSON."""
+        """Print the first few notes of each kind, or all as lines of JSON."""
         if as_json:
             for note in notes:
                 self._emit(_format_json({"note": note._asdict()}))
@@ -137,7 +137,7 @@ class Output:
             of_kind = [note for note in notes if note.kind == kind]
             self.print(f"{kind}: {sum(note.number for note in of_kind):,}")
             texts = [f"{note.where}{name_task(note.task_id)}: {note.message}" for note in of_kind]
-            self.print_few(texts, " (--json gives all)")
+            self.print_few(texts, " (--json lists all)")
 
     def print_changes(
         self,
@@ -145,7 +145,7 @@ class Output:
         changes: Iterable[Change],
         describe: Callable[[Change], tuple[dict[str, Any], list[str]]],
     ) -> Counter[tuple[str, str]]:
-        """Print each document as the JSON or the lines of `describe`; return how many have each outcome, by stage."""
+        """Print each change as `describe` says; return the number of changes by stage and outcome."""
         counts: Counter[tuple[str, str]] = Counter()
         for change in changes:
             counts[change.stage, change.outcome] += 1
@@ -157,24 +157,24 @@ class Output:
         return counts
 
     def put_rows(self, arguments: Arguments, rows: Iterable[TaskRow], row_type: type[TaskRow]) -> Output:
-        """Write task rows to where the options say; return where to say what was done."""
+        """Write or print task rows as the options say; return the output for the summary."""
         return self.put_table(
             arguments, map(format_cells, rows), lambda path: write_tasks(path, rows, row_type=row_type)
         )
 
     def put_table(self, arguments: Arguments, rows: Iterable[dict[str, Any]], write: Callable[[str], object]) -> Output:
-        """Write a table to where the options say; return where to say what was done.
+        """Write or print a table as the options say; return the output for the summary.
 
         Args:
             arguments: the options of `make_output_arguments`.
-            rows: the rows, for JSON.
-            write: writes the table to a path.
+            rows: the rows for --json.
+            write: a function that writes the table to a path.
         """
         output: str | None = arguments.output
         if arguments.json:
             for row in rows:
                 self.print_json(row)
-            return self.on_stderr()
+            return self.to_stderr()
         is_file = output is not None and is_replaced(output)
         done = "replaced" if output is not None and os.path.lexists(output) else "written"
         if output and is_file and not arguments.dry_run:
@@ -188,7 +188,7 @@ class Output:
                 elif not is_file:
                     Path(output).write_bytes(path.read_bytes())
         if not is_file:
-            return self.on_stderr()
+            return self.to_stderr()
         self.print(f"{output}: {'would be ' if arguments.dry_run else ''}{done}")
         return self
 
@@ -201,13 +201,13 @@ class Output:
         try:
             print(text, file=self.stream)
         except BrokenPipeError:
-            if self.stops_unread:
+            if self.ends_with_pipe:
                 raise
             discard(self.stream)
 
 
 def _format_json(facts: dict[str, Any]) -> str:
-    """Return facts as JSON. It knows no NaN, which an older record may hold: that is null. An error is its text."""
+    """Return facts as JSON. NaN, which an old record may hold, becomes null; an error becomes its text."""
     try:
         return json.dumps(facts, allow_nan=False, default=str)
     except ValueError:
@@ -215,7 +215,7 @@ def _format_json(facts: dict[str, Any]) -> str:
 
 
 def describe_change(change: Change) -> tuple[dict[str, Any], list[str]]:
-    """Return what --json and the lines say of a record that was migrated, or got a key."""
+    """Return the JSON facts and the printed lines of one change by `migrate` or `backfill`."""
     facts = change.to_dict()
     name = f"{change.location}{name_task(change.task_id)}"
     lines = [f"left alone  {name}: {change.message}"] if change.outcome == "leave" else []
@@ -225,39 +225,44 @@ def describe_change(change: Change) -> tuple[dict[str, Any], list[str]]:
 
 
 def format_counts(counts: Mapping[tuple[str, str], int], stage: str, words: Mapping[str, str]) -> str:
-    """Return how many documents of a stage have each outcome."""
+    """Return the number of changes of a stage for each outcome; `words` maps outcomes to printed words."""
     return ", ".join(f"{counts[stage, outcome]:,} {word}" for outcome, word in words.items())
 
 
-def complain(what: object) -> None:
-    """Print on standard error what is wrong, or good to know; of an error of the system the file, but no number."""
-    text = str(what)
-    if isinstance(what, OSError) and not isinstance(what, DocidError) and what.strerror:
-        text = f"{os.fsdecode(what.filename)}: {what.strerror}" if what.filename else what.strerror
-    print(f"docid: {printable(text)}", file=sys.stderr)
+def format_summary(counts: Mapping[str, Any]) -> str:
+    """Return the errors and warnings of an audit's summary, such as `1 error, 2 warnings`."""
+    return f"{format_count(counts['errors'], 'error')}, {format_count(counts['warnings'], 'warning')}"
+
+
+def print_stderr(message: object) -> None:
+    """Print a message or an exception on standard error; an error of the system without its number."""
+    text = str(message)
+    if isinstance(message, OSError) and not isinstance(message, DocidError) and message.strerror:
+        text = f"{os.fsdecode(message.filename)}: {message.strerror}" if message.filename else message.strerror
+    print(f"docid: {escape_text(text)}", file=sys.stderr)
 
 
 def discard(stream: TextIO) -> None:
-    """Send what is printed from now on to nowhere: its reader is gone."""
+    """Send the rest of a stream to the null device, because its reader is gone."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def printable(text: str) -> str:
-    """Return a text with escapes for what would steer a terminal, or turn the order of characters."""
+def escape_text(text: str) -> str:
+    """Return a text with escapes for characters that control a terminal or reorder text."""
     return escape_controls(text.replace("\r\n", "\n"), keep="\n\t\u061c\u200e\u200f")  # the marks of right-to-left text
 
 
 def cut_list(texts: Sequence[str], hint: str = "", limit: int = FEW) -> list[str]:
-    """Return the first few of a list, and how many more there are."""
+    """Return the first few texts, then a line with the number of others."""
     more = len(texts) - limit
     return [*texts[:limit], *([f"… and {more:,} more{hint}"] if more > 0 else [])]
 
 
 def join_few(names: Sequence[str]) -> str:
-    """Return the first few names of a list, separated by commas."""
+    """Return the first few names, separated by commas."""
     return ", ".join(names[:FEW]) + (", …" if len(names) > FEW else "")
 
 
 def is_replaced(path: str) -> bool:
-    """Return whether a file is put in the place of what is there; a pipe or a device is written to."""
+    """Return whether writing replaces or creates a file, instead of writing to a pipe or a device."""
     return os.path.isfile(path) or not os.path.exists(path)

@@ -1,4 +1,4 @@
-"""Progress on standard error, for a terminal alone: a bar where rich is installed, one line elsewhere."""
+"""Progress on a terminal's standard error: a bar if rich is installed, otherwise one line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SETTLE = 1.0  # seconds after which a rate means something
 
 
 def find_console(stream: TextIO) -> Console | None:
-    """Return rich's console for a terminal; None for a pipe or a file, and where rich is not installed."""
+    """Return rich's console; None if the stream is not a terminal or rich is not installed."""
     if not stream.isatty():
         return None
     try:
@@ -33,15 +33,15 @@ def find_console(stream: TextIO) -> Console | None:
 
 
 class Progress:
-    """Shows how far a command is, how fast it goes, and how long the rest will take.
+    """Shows how far a command is, its rate and the time left. The end of a `with` block removes it from the screen.
 
-    It does nothing where standard error is no terminal. It is gone at the end of a `with` block.
+    It prints nothing unless standard error is a terminal.
     """
 
     def __init__(self) -> None:
         self._is_shown = sys.stderr.isatty()
         self._bar: Bar | None = None
-        self._width = 0  # of the line that is on the screen
+        self._width = 0  # of the line on the screen
         self._what = ""
         self._started = self._updated = 0.0
         self._first = 0
@@ -56,11 +56,11 @@ class Progress:
 
     @property
     def callback(self) -> Callable[[str, int, int | None], object] | None:
-        """What a function takes as `progress`: None where nobody looks."""
+        """The `progress` argument for functions; None unless standard error is a terminal."""
         return self.show if self._is_shown else None
 
     def show(self, what: str, done: int, of: int | None) -> None:
-        """Show on the terminal that `done` of `of` things are done."""
+        """Show that `done` of `of` items are done; pass None for an unknown total."""
         now = monotonic()
         if what != self._what:
             self.clear()
@@ -76,19 +76,19 @@ class Progress:
             from rich.progress import Progress as Bar  # noqa: PLC0415 - as above
 
             columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[pace]}"))
-            # Output does not go through the bar: it has streams of its own.
+            # Output clears the bar itself before it prints.
             bar = Bar(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
             bar.add_task(escape_controls(what), total=of, completed=done, pace=pace)
             bar.start()
             self._bar = bar
         else:
-            # What is longer than the terminal is wide would stay behind.
+            # A longer line would wrap, and `clear` would leave its first part on the screen.
             line = f"{escape_controls(what)}: {pace}"[: get_terminal_size().columns - 1]
             print(f"\r{line:<{self._width}}", end="", file=sys.stderr, flush=True)
             self._width = max(self._width, len(line))
 
     def count_document(self, store: DocsStore, stage: str) -> None:
-        """Show that one document more of a stage is done."""
+        """Show that one more document of a stage is done."""
         if not self._is_shown:
             return
         if stage not in self._totals:
@@ -100,7 +100,7 @@ class Progress:
         self.show(f"documents of stage {stage}", self._done[stage], self._totals[stage])
 
     def clear(self) -> None:
-        """Remove it from the screen: something else is about to be printed."""
+        """Remove the progress from the screen, so that something else can be printed."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -110,7 +110,7 @@ class Progress:
 
 
 def _format_pace(done: int, of: int | None, new: int, seconds: float) -> str:
-    """Return how much is done, how fast it goes, and how long the rest will take."""
+    """Return the items done, the rate, and the time left."""
     text = f"{done:,}" + (f" of {of:,}" if of is not None else "")
     if seconds < _SETTLE or new <= 0:
         return text

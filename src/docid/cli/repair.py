@@ -1,8 +1,14 @@
-"""`docid repair`: clear away what dead writers left, and documents that cannot be used.
+"""`docid repair`: move damaged documents and leftovers of dead writers to quarantine.
 
-Say what there is to repair in a store, and with --apply do it: unfinished documents of writers that died, interrupted
-replaces, documents that are torn or lie in the wrong place. Nothing is deleted: what is in the way is moved to
-ROOT/.docid/quarantine, until --purge. Safe beside writers. Exit code 1 if something could not be done.
+List the repairs of a store: unfinished documents of dead writers, interrupted replaces, and documents that are damaged
+or in the wrong place. With --apply, docid finishes or rolls back the replaces, and moves the rest to
+ROOT/.docid/quarantine; only --purge deletes. Writers may keep running. Exit code 1 if a repair failed.
+
+Examples:
+    # Move damaged documents and leftovers to quarantine
+    docid repair --store data/docs --apply
+    # Delete quarantined documents and replaced versions after 90 days
+    docid repair --store data/docs --purge --history --older-than 90d --apply
 """
 
 from collections import Counter
@@ -14,7 +20,7 @@ from docid.cli.output import Output
 from docid.core.findings import Finding
 from docid.operations.repair import repair
 
-# What was done, and what would be.
+# The words for each action, done and planned.
 _VERBS = {
     "quarantine": ("moved", "to move"),
     "settle": ("settled", "to settle"),
@@ -24,9 +30,9 @@ _VERBS = {
 
 
 def run(arguments: Arguments, out: Output) -> int:
-    """Repair a store, or say what would be done; return 1 where something failed."""
+    """Repair a store or list the repairs; return 1 if one failed."""
     if not arguments.purge and (arguments.history or arguments.older_than is not None):
-        raise UsageError("--history and --older-than say what --purge deletes; expected --purge with them")
+        raise UsageError("--history and --older-than limit what --purge deletes; expected --purge with them")
     store = open_store(arguments)
     hint_at_other_stages(store)
     older_than = parse_age("30d") if arguments.older_than is None else arguments.older_than
@@ -55,17 +61,17 @@ def run(arguments: Arguments, out: Output) -> int:
     return 1 if counts["failed"] else 0
 
 
-def _summarize(counts: Counter[str], purged: float | None, *, apply: bool) -> str:
-    """Return what was done, or would be; `purged` is the age of what was to be deleted, in seconds."""
+def _summarize(counts: Counter[str], purge_age: float | None, *, apply: bool) -> str:
+    """Return the number of repairs by action; `purge_age` is the age limit of --purge, in seconds."""
     some = [f"{counts[action]:,} {verbs[not apply]}" for action, verbs in _VERBS.items() if counts[action]]
     some += [f"{counts[state]:,} {state}" for state in ("skipped", "failed") if counts[state]]
-    if purged is not None and not counts["purge"] + counts["failed"]:
-        unit = next((each for each, size in AGE_UNITS.items() if purged and purged % size == 0), "s")
-        some.append(f"nothing put aside is older than {purged / AGE_UNITS[unit]:g}{unit}")
+    if purge_age is not None and not counts["purge"] + counts["failed"]:
+        unit = next((each for each, size in AGE_UNITS.items() if purge_age and purge_age % size == 0), "s")
+        some.append(f"nothing to purge is older than {purge_age / AGE_UNITS[unit]:g}{unit}")
     if not some:
         return "nothing to repair"
     pending = not apply and any(counts[action] for action in ("quarantine", "settle", "purge"))
-    return ", ".join(some) + ("; nothing was changed: --apply does it" if pending else "")
+    return ", ".join(some) + ("; dry run: --apply makes these changes" if pending else "")
 
 
 ARGUMENTS = (
@@ -73,17 +79,18 @@ ARGUMENTS = (
     VERIFY,
     argument(
         "--stale-after AGE",
-        "what was touched in this time may belong to a writer, and is left alone (default: 1h)",
+        "skip unfinished and damaged documents changed less than AGE ago (30m, 12h, 2d): a writer may still use them "
+        "(default: 1h)",
         type=parse_age,
         default="1h",
     ),
-    argument("--purge", "delete what earlier runs moved to quarantine"),
-    argument("--history", "with --purge: delete replaced versions too, of these stages"),
+    argument("--purge", "also delete old entries of the quarantine"),
+    argument("--history", "with --purge: also delete replaced versions of the stages in --stages"),
     argument(
         "--older-than AGE",
-        "with --purge: only what was put aside longer ago than this: 30d, 12h, 0s (default: 30d)",
+        "with --purge: delete only entries quarantined or replaced more than AGE ago (default: 30d)",
         type=parse_age,
     ),
-    argument("--json", "print one line of JSON a step"),
+    argument("--json", "print one line of JSON per repair"),
     *STORE,
 )

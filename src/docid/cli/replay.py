@@ -1,9 +1,17 @@
-"""`docid replay`: build the task rows of stored documents, to run them again.
+"""`docid replay`: build task rows that run stored documents again.
 
-Build task rows from stored documents alone, so that each can be run again exactly: source_doc_id names the document
-whose prompt is sent again. With --run-id or --salt the rows have ids of their own.
+Build a task table from stored documents, without their old tables. In each row, source_doc_id names the document whose
+prompt the run sends again. The rows keep the documents' ids, so that a run can replace them; --run-id or --salt gives
+new ids. docid changes no document.
+
+Examples:
+    # Print the row of one essay under a new id
+    docid replay essay/uu5r --store data/docs --salt again
+    # Rebuild a table from the doc ids in it
+    docid replay --from essay_tasks.csv --store data/docs -o new/essay_tasks.csv
 """
 
+from docid._text import format_count
 from docid.cli.arguments import SALT, STORE, Arguments, UsageError, argument, make_output_arguments
 from docid.cli.inputs import check_table_output, choose_salt, find_document, find_table, open_store
 from docid.cli.output import Output
@@ -13,10 +21,10 @@ from docid.tables.csvfile import Faults, read_columns
 
 
 def run(arguments: Arguments, out: Output) -> int:
-    """Write the table of rows, and say how many there are."""
-    out.stops_unread = True
+    """Write the table of rows, and print their number."""
+    out.ends_with_pipe = True
     if bool(arguments.documents) == bool(arguments.table):
-        raise UsageError("expected either documents, or --from TABLE; see docid replay --help")
+        raise UsageError("expected either documents or --from TABLE; see docid replay --help")
     store = open_store(arguments)
     check_table_output(arguments, store, [arguments.table.rpartition("=")[2]] if arguments.table else [])
     if arguments.table:
@@ -29,27 +37,25 @@ def run(arguments: Arguments, out: Output) -> int:
         faults.raise_any()
         doc_ids = [doc_id for _, doc_id in cells]
     else:
-        # Opened before a table is replaced: one that cannot be used is an error.
+        # Open all documents first: an unusable one must not leave a half-written table.
         documents = [store.open(*find_document(store, name)) for name in arguments.documents]
         stages = sorted({document.stage for document in documents})
         if len(stages) > 1:
-            raise UsageError(f"documents of the stages {', '.join(stages)}; expected one stage, as a table has one")
+            raise UsageError(f"documents of stages {', '.join(stages)}; expected one stage, because a table has one")
         stage, doc_ids = stages[0], [document.doc_id for document in documents]
     replayed = replay(store, stage, doc_ids, run_id=arguments.run_id, salt=choose_salt(arguments))
     rows = list(replayed)
     out = out.put_rows(arguments, rows, replayed.row_type)
-    out.print(f"{len(rows):,} rows of stage {stage}, from the documents of {arguments.store}")
+    out.print(f"{format_count(len(rows), 'row')} of stage {stage}, from the documents of {arguments.store}")
     if rows and not arguments.run_id and not arguments.salt:
-        out.print(
-            "they have the documents' own ids, which a run finds done; with --salt they are documents beside them"
-        )
+        out.print("the rows keep the documents' ids, so a run finds them done; --salt gives new ids")
     out.print_notes(replayed.notes, as_json=arguments.json)
     return 0
 
 
 ARGUMENTS = (
-    argument("documents [STAGE/]ID ...", "documents of one stage"),
-    argument("--from [STAGE=]TABLE", "the documents in a table's doc_id column", dest="table"),
+    argument("documents [STAGE/]ID ...", "documents of one stage: doc ids or unique prefixes"),
+    argument("--from [STAGE=]TABLE", "take the documents from the doc_id column of a table", dest="table"),
     *SALT,
     *make_output_arguments("essay_generation_tasks.csv"),
     *STORE,

@@ -1,8 +1,14 @@
-"""`docid report`: make a page that shows a store: coverage, findings, scores, lineage, records and texts.
+"""`docid report`: write an HTML page of a store: progress, findings, scores, lineage and texts.
 
-Make one page of HTML that shows a store, and the task tables that go with it: how many rows are written, what is
-wrong, how scores are spread, and the documents by lineage, with records and texts. It needs no network and no server:
-open the file. What there is no room for is linked.
+Write one HTML page that shows a store and its task tables: rows written and pending, audit findings, the distribution
+of scores, and the documents by lineage with their texts. Open the file in a browser; it needs no network and no
+server. The page links to texts that do not fit.
+
+Examples:
+    # Write a page of a store and its tables
+    docid report --store data/docs --tables data/2_tasks -o report.html
+    # Embed up to 20 MB of texts, and check every hash
+    docid report --store data/docs --texts 20M --verify -o report.html
 """
 
 import os
@@ -11,9 +17,10 @@ import sys
 from argparse import ArgumentTypeError
 from pathlib import Path
 
+from docid._text import format_count
 from docid.cli.arguments import STALE_AFTER, STORE, VERIFY, Arguments, UsageError, argument, expect_number
 from docid.cli.inputs import check_output, find_tables, hint_at_other_stages, open_store
-from docid.cli.output import Output, is_replaced
+from docid.cli.output import Output, format_summary, is_replaced
 from docid.integrations.report.gathering import Limits
 from docid.integrations.report.rendering import page, write_page
 
@@ -21,18 +28,18 @@ _LIMITS = Limits()
 
 
 def run(arguments: Arguments, out: Output) -> int:
-    """Write the page, and say what it holds."""
+    """Write the page, and print its size and contents."""
     output: str | None = arguments.output
     store = open_store(arguments)
     tables, others = find_tables(arguments.tables, store.stages)
     if output is not None:
         check_output("--output", output, store, tables.values())
     elif arguments.dry_run or arguments.json:
-        raise UsageError("--dry-run and --json are about a page that is written; expected --output with them")
+        raise UsageError("--dry-run and --json report what --output writes; expected --output with them")
     elif sys.stdout.isatty():
-        raise UsageError("a page of HTML is nothing for a terminal; expected --output FILE, or a pipe")
+        raise UsageError("docid does not print HTML on a terminal; expected --output FILE or a pipe")
     hint_at_other_stages(store)
-    # A pipe or a device is written to, and its page has links from here.
+    # A page for a pipe or a device has links relative to the working directory.
     is_file = output is not None and is_replaced(output)
     made = page(
         store,
@@ -50,7 +57,7 @@ def run(arguments: Arguments, out: Output) -> int:
         out.print_bytes(html)
         return 0
     if not is_file:
-        out = out.on_stderr(as_json=out.as_json)  # standard output may be where the page goes
+        out = out.to_stderr(as_json=out.as_json)  # --output may be standard output
     if is_file and not arguments.dry_run:
         write_page(output, made)
     elif not arguments.dry_run:
@@ -58,10 +65,11 @@ def run(arguments: Arguments, out: Output) -> int:
     summary = made.audit.summary()
     out.print_json({"output": output, "dry_run": arguments.dry_run, **made.summary(), "skipped": others})
     out.print(f"{output}: {'would be ' if arguments.dry_run else ''}written, {len(html) / 1e6:.1f} MB")
-    out.print(f"{made.shown:,} of {made.documents:,} documents, {made.texts:,} of {made.texts_there:,} texts")
-    out.print(f"{summary['errors']:,} errors, {summary['warnings']:,} warnings; {made.scores:,} scores")
+    documents, texts = format_count(made.documents, "document"), format_count(made.texts_there, "text")
+    out.print(f"{made.shown:,} of {documents}, {made.texts:,} of {texts}")
+    out.print(f"{format_summary(summary)}; {format_count(made.scores, 'score')}")
     if others:
-        out.print(f"files of other names, skipped: {len(others)}")
+        out.print(f"ignored (not task tables): {format_count(len(others), 'file')}")
     return 0
 
 
@@ -73,25 +81,25 @@ def _parse_size(text: str) -> int:
 
 
 ARGUMENTS = (
-    argument("--tables DIRECTORY|[STAGE=]TABLE ...", "task tables, for what is written and pending; may be repeated"),
-    argument("-o --output FILE", "write the page to FILE, replacing it (default: print it)"),
-    argument("--title TEXT", "the heading (default: docid report)"),
+    argument("--tables DIRECTORY|[STAGE=]TABLE ...", "task tables to compare with the store; may be repeated"),
+    argument("-o --output FILE", "write or replace FILE (default: print the page)"),
+    argument("--title TEXT", "the page's heading (default: docid report)"),
     argument("--score-stage STAGE", "the stage whose parsed texts are scores (default: the last of --stages)"),
     VERIFY,
     argument(
         "--texts SIZE",
-        "how many bytes of texts the page holds: 5M, 500k, 0 (default: 5M)",
+        "embed at most SIZE bytes of texts: 500k, 20M, 0 (default: 5M)",
         type=_parse_size,
         default=_LIMITS.texts,
     ),
     argument(
         "--documents N",
-        f"how many documents it holds (default: {_LIMITS.documents:,})",
+        f"show at most N documents (default: {_LIMITS.documents:,})",
         type=expect_number("documents", 0),
         default=_LIMITS.documents,
     ),
     STALE_AFTER,
-    argument("--dry-run", "say what the page would hold; write nothing"),
-    argument("--json", "with --output: say what it holds as one line of JSON"),
+    argument("--dry-run", "report the page's contents without writing it"),
+    argument("--json", "with --output: print the page's contents as one line of JSON"),
     *STORE,
 )

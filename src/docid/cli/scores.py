@@ -1,12 +1,19 @@
-"""`docid scores`: gather the scores of evaluations in a table.
+"""`docid scores`: collect the scores of evaluations in a table.
 
-Make a table of the numbers that the parsed texts of a stage are, one row a document, sorted by doc id, with what each
-was made from. A document without a number has the reason in the column error.
+Write a table with the score of each evaluation: the number in its parsed text, with the ids of its ancestors. It has
+one row per document, sorted by doc id. If a document has no score, the column error has the reason.
+
+Examples:
+    # Write the scores of all evaluations
+    docid scores --store data/docs -o scores.csv
+    # Print the scores as JSON, for another program
+    docid scores --store data/docs --json
 """
 
 from collections import Counter
 from collections.abc import Iterator
 
+from docid._text import format_count
 from docid.cli.arguments import STORE, Arguments, argument, make_output_arguments
 from docid.cli.inputs import check_table_output, hint_at_other_stages, open_store
 from docid.cli.output import Output
@@ -14,8 +21,8 @@ from docid.operations.curate.scores import Score, find_score_stage, score_column
 
 
 def run(arguments: Arguments, out: Output) -> int:
-    """Write the table of scores, and say how many there are."""
-    out.stops_unread = True
+    """Write the table of scores, and print their number."""
+    out.ends_with_pipe = True
     store = open_store(arguments)
     check_table_output(arguments, store)
     stage = find_score_stage(store, arguments.stage)
@@ -30,7 +37,7 @@ def run(arguments: Arguments, out: Output) -> int:
     found = count()
     rows = ({**score.texts(), "score": score.score} for score in found)
     out = out.put_table(arguments, rows, lambda path: write_scores(path, found, columns))
-    out.print(f"{errors.total():,} documents of stage {stage}: {errors.pop('', 0):,} with a score")
+    out.print(f"{format_count(errors.total(), 'document')} of stage {stage}: {errors.pop('', 0):,} with a score")
     for error, number in errors.most_common():
         out.print(f"  {error}: {number:,}")
     hint_at_other_stages(store)
@@ -38,7 +45,7 @@ def run(arguments: Arguments, out: Output) -> int:
 
 
 ARGUMENTS = (
-    argument("--stage STAGE", "the stage of the evaluations (default: the last of --stages)"),
+    argument("--stage STAGE", "stage of the evaluations (default: the last of --stages)"),
     *make_output_arguments("scores.csv"),
     *STORE,
 )

@@ -1,23 +1,30 @@
 """`docid show`: print one document.
 
-Print a document's lineage and metadata, and its parsed text (the raw one where nothing was parsed). The id may be cut
-short where that is unique.
+Print the lineage, metadata and parsed text of a document, or its raw text if it has no parsed text. docid changes
+nothing. Exit code 2 if the document is damaged.
+
+Examples:
+    # Print an essay by the start of its doc id
+    docid show essay/uu5r --store data/docs
+    # Print only its prompt
+    docid show essay/uu5r --store data/docs --prompt
 """
 
 import json
 from collections.abc import Iterable
 from typing import Any
 
-from docid.cli.arguments import STORE, Arguments, UsageError, argument, one_of
+from docid._text import format_count, name_task
+from docid.cli.arguments import DOCUMENT, STORE, Arguments, UsageError, argument, one_of
 from docid.cli.inputs import find_document, open_store
-from docid.cli.output import Output, complain
-from docid.core.document import PART_FILES, Document, Part, shallow, timestamp
+from docid.cli.output import Output, print_stderr
+from docid.core.document import PART_FILES, Document, Part, cut_deep_values, timestamp
 from docid.store.stored import StoredDocument
 
 
 def run(arguments: Arguments, out: Output) -> int:
     """Print a document, one of its parts, or its earlier versions."""
-    out.stops_unread = True
+    out.ends_with_pipe = True
     store = open_store(arguments)
     document = store.open(*find_document(store, arguments.document))
     if arguments.history:
@@ -25,8 +32,8 @@ def run(arguments: Arguments, out: Output) -> int:
     if arguments.part is not None:
         text = document.text(arguments.part)
         if text is None:
-            name, parts = f"{document.stage}/{document.doc_id}", _format_parts(document)
-            raise UsageError(f"{name} has no {arguments.part} text, only {parts}")
+            name = f"{document.stage}/{document.doc_id}{name_task(document.task_id)}"
+            raise UsageError(f"{name}: no {arguments.part} text; stored parts: {_format_parts(document)}")
         out.print_bytes(text.encode())
     elif arguments.json:
         out.print_json(list_facts(document))
@@ -39,30 +46,31 @@ def run(arguments: Arguments, out: Output) -> int:
         out.print_text(f"\n--- {part} ---")
         out.print_text(document.raw_text if part == "raw" else document.text(part) or "")
     out.stream.flush()
-    document.read()  # the sizes of the parts that were not printed, too
+    document.read()  # also check the sizes of the parts that were not printed
     return 0
 
 
 def _print_history(arguments: Arguments, out: Output, document: StoredDocument, versions: Iterable[Document]) -> int:
-    """Print the versions that others have replaced."""
+    """Print the replaced versions of a document."""
     count = 0
     for count, version in enumerate(versions, 1):
         texts = version.parts()
         made = None if version.created_at is None else timestamp(version.created_at)
         if arguments.json:
             facts = {"stage": version.stage, "doc_id": version.doc_id, "created_at": made, "run_id": version.run_id}
-            out.print_json({**facts, "metadata": shallow(version.metadata), "texts": texts})
+            out.print_json({**facts, "metadata": cut_deep_values(version.metadata), "texts": texts})
             continue
         part = arguments.part or ("parsed" if "parsed" in texts else "raw")
-        out.print(f"--- {part}, {count} before the one that is there; made {made or 'at a time not known'} ---")
+        age = f"{format_count(count, 'version')} before the current one"
+        out.print(f"--- {part}, {age}, created {made or 'at an unknown time'} ---")
         out.print_text(texts.get(part, f"(no {part} text)"))
     if not count and not arguments.json:
-        complain(f"{document.stage}/{document.doc_id} has no earlier versions")
+        print_stderr(f"{document.stage}/{document.doc_id}{name_task(document.task_id)} has no earlier versions")
     return 0
 
 
 def list_facts(document: StoredDocument) -> dict[str, Any]:
-    """Return what is known of a document without its texts."""
+    """Return the facts of a document, without its texts."""
     return {
         "stage": document.stage,
         "doc_id": document.doc_id,
@@ -73,26 +81,26 @@ def list_facts(document: StoredDocument) -> dict[str, Any]:
         "location": document.location,
         "parts": document.sizes,
         "legacy": document.legacy,
-        "metadata": shallow(document.metadata),
+        "metadata": cut_deep_values(document.metadata),
     }
 
 
 def _format_parts(document: StoredDocument) -> str:
-    """Return its parts and their sizes."""
-    return ", ".join(f"{part} {size:,} bytes" for part, size in document.sizes.items())
+    """Return the parts of a document and their sizes."""
+    return ", ".join(f"{part} {format_count(size, 'byte')}" for part, size in document.sizes.items())
 
 
 ARGUMENTS = (
-    argument("document [STAGE/]ID", "the document; without a stage all stages are searched"),
+    DOCUMENT,
     one_of(
         *(
             argument(
-                f"--{part}", f"print the {part} text alone, as it is", action="store_const", const=part, dest="part"
+                f"--{part}", f"print only the {part} text, unchanged", action="store_const", const=part, dest="part"
             )
             for part in PART_FILES
         ),
         argument("--json", "print the record as one line of JSON"),
     ),
-    argument("--history", "print the versions that were replaced instead, the latest first"),
+    argument("--history", "print the replaced versions instead, the latest first"),
     *STORE,
 )

@@ -1,1 +1,1 @@
-"""What a document is: ids, stages, documents, records, outcomes and findings. Pure rules without I/O."""
+"""The rules of docid: ids, stages, documents, records, outcomes and findings. No module here does I/O."""

@@ -1,4 +1,4 @@
-"""What a document is: a frozen value, checked when it is made, and the task row that it is made for."""
+"""Documents: a frozen value that is validated when you create it, and the fields that it takes from a task row."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 FORMAT = "docid/document/1"
 
 PART_FILES = {"raw": "raw.txt", "parsed": "parsed.txt", "prompt": "prompt.txt"}
-"""The file of each part of a document. `raw` is always there, the others where there is one."""
+"""The file name of each part. Every document has `raw`; `parsed` and `prompt` are optional."""
 
 ALL_FILES = tuple(PART_FILES.values())
 
 OUR_KEYS = ("format", "stage", "doc_id", "task_id", "parent_doc_id", "run_id", "created_at", "files", "docid")
-"""The top-level keys of a record that are not the caller's, for ever; whatever comes later goes under `docid`."""
+"""The top-level keys of a record that docid uses. This list never grows: later additions go under `docid`."""
 
 Part = Literal["raw", "parsed", "prompt"]
-"""A text of a document."""
+"""The name of a part: one text of a document."""
 
-DEPTH = 250  # levels of lists and dicts in metadata; orjson writes 254
-DEPTH_SHOWN = 200  # the same, in a notebook
+DEPTH = 250  # levels of nested lists and dicts in metadata; orjson can write 254
+DEPTH_SHOWN = 200  # levels that a notebook shows
 
 
 class _Task(Protocol):
-    """The identity and lineage of a task row, apart from its stage."""
+    """The identity and lineage of a task row, except its stage."""
 
     @property
     def doc_id(self) -> str: ...
@@ -58,36 +58,36 @@ class _StageOfRow(_Task, Protocol):
     def stage(self) -> str: ...
 
 
-# What a document takes from a task row. Two protocols, because pyright keeps class variables and properties apart:
-# `stage: ClassVar[str] = "outline"` matches the first only, a plain `stage = "outline"` the second only.
+# A task row, as far as a document needs it. pyright distinguishes class variables from properties, so there are two
+# protocols: `stage: ClassVar[str] = "outline"` matches only the first, `stage = "outline"` only the second.
 TaskLike = _StageOfClass | _StageOfRow
 
 
 def require_doc_id(row: TaskLike) -> DocId:
-    """Return the doc id of a row; raise InvalidName where it has none yet, TypeError for what is no row."""
+    """Return the doc id of a row; raise InvalidName if the row is not reserved, and TypeError unless it is a row."""
     if not hasattr(row, "doc_run_id"):
-        raise TypeError(f"row: expected a row of a task table (TaskRow), got {type(row).__name__}")
+        raise TypeError(f"row: expected a task row (TaskRow), got {type(row).__name__}")
     if row.doc_id == "":
         problem = f"the row of task {quote(row.task_id)} is not reserved"
-        raise InvalidName("doc_id", "", problem, "a row that went through reserve_tasks or 'docid reserve'")
+        raise InvalidName("doc_id", "", problem, "a row from reserve_tasks or 'docid reserve'")
     return check_doc_id(row.doc_id)
 
 
-def source_of(row: Any) -> str:
-    """Return the `source_doc_id` of a row, a field of its type or another column; empty where there is none."""
+def get_source_doc_id(row: Any) -> str:
+    """Return the `source_doc_id` of a row, from a field or an extra column, or an empty text."""
     source: str | None = getattr(row, "source_doc_id", None)
     return source or str(getattr(row, "extra", {}).get("source_doc_id", ""))
 
 
-def file_of(part: str) -> str:
-    """Return the file of a part; raise ValueError for any other text."""
+def get_part_file(part: str) -> str:
+    """Return the file name of a part; raise ValueError for an unknown part."""
     if part not in PART_FILES:
         raise ValueError(f"part: expected one of {', '.join(PART_FILES)}, got {part!r}")
     return PART_FILES[part]
 
 
 def check_content(text: str, argument: str) -> str:
-    """Return `text`; raise InvalidDocument where it has a lone surrogate, which UTF-8 cannot hold."""
+    """Return `text`; raise InvalidDocument if it has a lone surrogate, which UTF-8 cannot encode."""
     if not isinstance(text, str):
         raise TypeError(f"{argument}: expected a str, got {type(text).__name__}")
     if not text.isascii():
@@ -97,13 +97,13 @@ def check_content(text: str, argument: str) -> str:
             raise InvalidDocument(
                 argument,
                 f"character {error.start} is the lone surrogate U+{ord(text[error.start]):04X}, which UTF-8 "
-                f"cannot hold; expected text without any",
+                f"cannot encode; expected text without surrogates",
             ) from None
     return plain(text)
 
 
 def check_moment(value: datetime) -> datetime:
-    """Return a moment in UTC; raise InvalidDocument where it has no time zone, or no year from 1 to 9999 in UTC."""
+    """Return a moment in UTC; raise InvalidDocument if it has no time zone, or its year in UTC is not 1 to 9999."""
     if not isinstance(value, datetime):
         raise TypeError(f"created_at: expected a datetime, got {type(value).__name__}")
     if value.tzinfo is None:
@@ -111,98 +111,100 @@ def check_moment(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise InvalidDocument("created_at", f"{value.isoformat()} is in no year from 1 to 9999 in UTC") from None
+        problem = f"{value.isoformat()} is out of range; expected a year from 1 to 9999 in UTC"
+        raise InvalidDocument("created_at", problem) from None
 
 
 def check_metadata(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of `value`; raise InvalidDocument, with the path of the first fault, unless JSON gives it back."""
+    """Return a copy of `value`; raise InvalidDocument with the path of the first value that JSON would change."""
     if not isinstance(value, Mapping):
         raise TypeError(f"metadata: expected a mapping, got {type(value).__name__}")
     copied = dict(value)
-    copy = _as_json(copied)
+    copy = _round_trip(copied)
     if copy is None or copy[0] != copied or is_too_deep(copied):
-        raise InvalidDocument(*_first_fault("metadata", copied))
+        raise InvalidDocument(*_find_fault("metadata", copied))
     return cast("dict[str, Any]", copy[0])
 
 
 def is_too_deep(value: Any, depth: int = DEPTH) -> bool:
-    """Return whether lists and dicts stand in each other deeper than this: than a record may have them."""
+    """Return whether lists and dicts are nested more than `depth` levels deep."""
     level = [value]
     for _ in range(depth):
         children = (child for each in level for child in (each.values() if isinstance(each, dict) else each))
-        # Each once: what holds itself would double with every level.
+        # Count each object once: a list that contains itself twice would double at every level.
         level = list({id(child): child for child in children if isinstance(child, (dict, list))}.values())
         if not level:
             return False
     return True
 
 
-def shallow(metadata: dict[str, Any], depth: int = DEPTH) -> dict[str, Any]:
-    """Return metadata as the standard library can write it: values that are nested deeper are cut."""
+def cut_deep_values(metadata: dict[str, Any], depth: int = DEPTH) -> dict[str, Any]:
+    """Return metadata that the standard library can write: a note replaces each value that is nested too deep."""
     if not is_too_deep(metadata, depth):
         return metadata
-    return {key: f"(more than {depth} deep)" if is_too_deep(each, depth) else each for key, each in metadata.items()}
+    note = f"(more than {depth} levels deep)"
+    return {key: note if is_too_deep(each, depth) else each for key, each in metadata.items()}
 
 
-def _as_json(value: Any) -> tuple[Any] | None:
-    """Return a 1-tuple of `value` as it comes back from JSON; None where JSON cannot hold it at all."""
+def _round_trip(value: Any) -> tuple[Any] | None:
+    """Return `value` after a JSON round trip, in a 1-tuple; None if JSON cannot represent it."""
     try:
         return (orjson.loads(orjson.dumps(value)),)
     except (TypeError, ValueError):
         return None
 
 
-def _first_fault(path: str, value: Any) -> tuple[str, str]:
-    """Return the path to what JSON does not give back equal in `value`, and what is wrong with it."""
+def _find_fault(path: str, value: Any) -> tuple[str, str]:
+    """Return the path to the first value that JSON would change, and the fault."""
     if is_too_deep(value):
-        return path, f"lists and dicts more than {DEPTH} deep; expected less"
+        return path, f"lists and dicts nested more than {DEPTH} levels deep; expected at most {DEPTH}"
     while True:
         children: list[tuple[str, Any]] = []
         if isinstance(value, dict):
             for key in value:
-                if type(key) is not str or _as_json(key) is None:
-                    return path, f"the key {quote(key)}; expected keys of text"
+                if type(key) is not str or _round_trip(key) is None:
+                    return path, f"the key {quote(key)} cannot be a JSON key; expected str keys"
             children = [(f"{path}.{key}", child) for key, child in value.items()]
         elif isinstance(value, list):
             children = [(f"{path}[{position}]", child) for position, child in enumerate(value)]
         for place, child in children:
-            copy = _as_json(child)
+            copy = _round_trip(child)
             if copy is None or copy[0] != child:
                 path, value = place, child
                 break
         else:
             return path, (
-                f"{quote(value)} of type {type(value).__name__} does not come back equal from JSON; expected text, "
-                f"finite numbers (integers of 64 bits), booleans, None, and lists and dicts of these"
+                f"{quote(value)} of type {type(value).__name__} changes in a JSON round trip; expected text, finite "
+                f"numbers (integers up to 64 bits), booleans, None, and lists and dicts of these"
             )
 
 
 @frozen(kw_only=True, repr=False)
 class Document:
-    r"""A document of a pipeline: its name, its lineage and its texts. A frozen value, compared by value.
+    r"""A document of a pipeline: its name, lineage and texts. A frozen value, compared by value.
 
-    Texts are kept as they are: no strip, no newline change. Everything is checked when the value is made, so
-    that a store has nothing left to refuse but what it already holds.
+    Texts stay exactly as you pass them: docid neither strips them nor changes newlines. The constructor validates
+    all fields, so a store refuses a document only because of its lineage or an existing document.
 
     Attributes:
         stage: the stage that made it.
         doc_id: its name, unique in its stage.
-        task_id: the task it answers; None only where it was read from a record of an older system without one.
-        raw_text: what the model wrote, whole.
-        parent_doc_id: the document of the parent stage that it was made from; None where there is none.
-        parsed_text: what was parsed out of the raw text; None where nothing was.
-        prompt_text: what the model was sent; None where it was not kept.
-        run_id: the run that made it, if it is to be known; not part of the lineage.
-        metadata: the caller's own keys, a JSON object; a copy is taken. A key of docid's own record may be
-            repeated with the same value and is dropped.
-        created_at: when it was made, with a time zone (kept as UTC, microseconds); now if not given. None only
-            where it was read from a record of an older system.
+        task_id: the task it answers. None only if it was read from an older system's record without a task id.
+        raw_text: the complete output of the model.
+        parent_doc_id: the document of the parent stage that it was made from; None if its stage has no parent.
+        parsed_text: the text that you parsed from the raw text, or None.
+        prompt_text: the prompt that you sent to the model; None if you do not keep it.
+        run_id: the run that made it; optional, and not part of the lineage.
+        metadata: your own keys, a JSON object, which is copied. It may repeat a key of docid's record with the
+            same value; docid drops the copy.
+        created_at: when it was made, with a time zone (stored in UTC with microseconds); now by default. None only
+            if it was read from an older system's record.
 
     Raises:
-        InvalidName: a stage, doc id, task id or run id that may not be one (a `ValueError`).
-        InvalidDocument: text with a lone surrogate; metadata that JSON does not give back equal, or that has a
-            key of docid's own with another value; a time without zone (a `ValueError`).
-        TypeError: a value of the wrong type.
+        InvalidName: the stage, doc id, task id or run id is not valid (a `ValueError`).
+        InvalidDocument: a text has a lone surrogate; the metadata changes in a JSON round trip, or gives a key of
+            docid's record another value; the time has no zone (a `ValueError`).
+        TypeError: a value has the wrong type.
 
     Example:
         >>> document = Document(stage="draft", doc_id="a1", task_id="t-1", raw_text="Once upon a time\n")
@@ -223,7 +225,7 @@ class Document:
     created_at: datetime | None = field(factory=lambda: datetime.now(UTC), converter=check_moment)
 
     def __attrs_post_init__(self) -> None:
-        # Checked in the order of the fields; what comes out is a plain str, also of an enum member.
+        # In the order of the fields. Each check returns a plain str, even for an enum member.
         put = partial(object.__setattr__, self)
         put("stage", check_stage(self.stage))
         put("doc_id", check_doc_id(self.doc_id))
@@ -244,30 +246,28 @@ class Document:
         """Return the keys of `own` that the metadata repeats with the same value.
 
         Raises:
-            InvalidDocument: one has another value, or is a key of docid's that only the store gives a value.
+            InvalidDocument: a key has another value, or only the store may set it.
         """
         repeated = sorted(self.metadata.keys() & set(OUR_KEYS))
         for key in repeated:
             if key not in own or self.metadata[key] != own[key]:
                 raise InvalidDocument(
                     f"metadata.{key}",
-                    f"{quote(self.metadata[key])}, a key of docid's own record; expected another key"
+                    f"{quote(self.metadata[key])} under a key that docid uses itself; expected another key"
                     + (f", or the document's own value {own[key]!r}" if key in own else ""),
                 )
         return repeated
 
     def __repr__(self) -> str:
-        parts = "+".join(PART_FILES[part].removesuffix(".txt") for part in self.parts())
-        return f"<Document {self.stage}/{self.doc_id} task_id={quote(self.task_id)} {parts}>"
+        return f"<Document {self.stage}/{self.doc_id} task_id={quote(self.task_id)} {'+'.join(self.parts())}>"
 
     def _repr_html_(self) -> str:
-        from docid import _html  # noqa: PLC0415 - for notebooks alone
+        from docid import _html  # noqa: PLC0415 - only notebooks need it
 
         title = _html.heading("Document", self.stage, self.doc_id)
         facts = _html.describe_document(document_facts(self))
-        return _html.box(
-            title, facts, *_html.fold_parts(self.parts()), _html.fold_metadata(shallow(self.metadata, DEPTH_SHOWN))
-        )
+        metadata = _html.fold_metadata(cut_deep_values(self.metadata, DEPTH_SHOWN))
+        return _html.box(title, facts, *_html.fold_parts(self.parts()), metadata)
 
     @classmethod
     def from_task(
@@ -281,15 +281,15 @@ class Document:
         metadata: Mapping[str, Any] | None = None,
         created_at: datetime | None = None,
     ) -> Document:
-        """Return the document of a task row: identity and lineage from the row, the rest as given.
+        """Return the document of a task row, which provides its identity and lineage.
 
         Args:
-            row: a reserved row (`doc_id` is set).
+            row: a reserved row: its `doc_id` is set.
             raw_text, parsed_text, prompt_text, metadata, created_at: as for the class.
-            run_id: as for the class; the row's `doc_run_id` if not given.
+            run_id: as for the class; by default the row's `doc_run_id`.
 
         Raises:
-            InvalidName: the row's `doc_id` is empty or no doc id: reserve the row first.
+            InvalidName: the row's `doc_id` is empty (reserve the row first) or not a doc id.
             InvalidDocument, TypeError: as for the class.
         """
         return cls(
@@ -306,7 +306,7 @@ class Document:
         )
 
     def parts(self) -> dict[str, str]:
-        """Return the texts that this document has, by part: `raw`, `parsed`, `prompt`, in this order."""
+        """Return the texts by part, in the order `raw`, `parsed`, `prompt`, without missing parts."""
         texts = {"raw": self.raw_text, "parsed": self.parsed_text, "prompt": self.prompt_text}
         return {part: text for part, text in texts.items() if text is not None}
 
@@ -319,22 +319,22 @@ class Document:
         if_exists: Literal["fail", "keep", "replace"] = "fail",
         require_parent: bool = True,
     ) -> Path:
-        """Write this document below `docs_root` and return its directory.
+        """Write this document to the store at `docs_root` and return its directory.
 
-        The short form of `DocsStore(docs_root, …).write(document, …)`, with the same guarantees and errors.
+        This is short for `DocsStore(docs_root, …).write(document, …)`, with the same guarantees and errors.
 
         Args:
             docs_root, durability: as for `DocsStore`.
-            stages: as for `DocsStore`; the default ones if not given.
+            stages: as for `DocsStore`; by default `DEFAULT_STAGES`.
             if_exists, require_parent: as for `DocsStore.write`.
         """
-        from docid.store.docs_store import DocsStore  # noqa: PLC0415 - the store stands on this module
+        from docid.store.docs_store import DocsStore  # noqa: PLC0415 - the store imports this module
 
         store = DocsStore(docs_root, stages=stages or DEFAULT_STAGES, durability=durability)
         return store.write(self, if_exists=if_exists, require_parent=require_parent).path
 
     def own_keys(self) -> dict[str, Any]:
-        """Return docid's own keys of the record of this document, but for its files."""
+        """Return docid's own keys of this document's record, except `files` and `docid`."""
         return {
             "format": FORMAT,
             "stage": self.stage,
@@ -347,12 +347,12 @@ class Document:
 
 
 def timestamp(moment: datetime) -> str:
-    """Return a moment as the record holds it: ISO 8601, UTC, microseconds, `Z`."""
+    """Return a moment in the format of the record: ISO 8601 in UTC, with microseconds and `Z`."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def document_facts(document: Any) -> dict[str, str | None]:
-    """Return what people want to know of a document beside its name, as text: of a `Document` or a `StoredDocument`."""
+    """Return the lineage, run and time of a `Document` or a `StoredDocument`, as text for people."""
     created_at: datetime | None = document.created_at
     return {
         "task_id": document.task_id,

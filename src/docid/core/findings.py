@@ -1,4 +1,4 @@
-"""What an operation reports: findings with stable codes, changes of documents, and what an audit counts."""
+"""The reports of operations: findings with stable codes, changes of documents, and counts of an audit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["FIELDS", "LABELS", "LEVELS", "Change", "Finding", "Progress", "StageFacts"]
 
 FIELDS = ("code", "level", "stage", "doc_id", "task_id", "where", "message", "hint")
-"""What programs are told of a finding, in this order."""
+"""The fields of a finding in JSON, in this order."""
 
 LEVELS: dict[str, Literal["error", "warning"]] = {
     "duplicate-doc-id": "error",
@@ -35,28 +35,28 @@ LEVELS: dict[str, Literal["error", "warning"]] = {
     "uncommitted-directory": "warning",
     "unlisted-file": "warning",
 }
-"""Every code there is, and its level; an `error` is about a row that cannot be run, or a document not to be used."""
+"""Every code and its level. An `error` means a row that cannot run, or a document that must not be used."""
 
 CopyOutcome = Literal["copied", "updated", "same", "conflict", "refused"]
 MigrateOutcome = Literal["migrate", "set", "current", "leave", "absent", "empty", "unnamed"]
 ChangeOutcome = CopyOutcome | MigrateOutcome
-"""What became of a document. See `Change`."""
+"""The outcome of an operation for one document. See `Change`."""
 
 
 class Finding(NamedTuple):
-    """Something that is wrong in a store or a table, where, and what to do about it.
+    """A fault in a store or a task table: its location, and what to do about it.
 
     Attributes:
-        code: what kind of fault it is, one of `LEVELS`; stable, for programs.
-        stage: the stage it is in.
-        doc_id: the document it is about, or lies beside; empty where it is about none.
-        task_id: the task of that document, where it is known.
-        where: the path, or file and row.
-        message: what is wrong.
-        hint: what to do about it; empty where the message says it.
-        action: what `docid repair` does: `quarantine` moves it aside, `settle` finishes or rolls back an interrupted
-            replace, None leaves it to people.
-        expected: the record beside it; repair does nothing where another one is there by now.
+        code: the kind of fault, one of `LEVELS`; stable, for programs.
+        stage: the stage.
+        doc_id: the document with the fault, or next to it; empty if no document is involved.
+        task_id: the task of that document, if it is known.
+        where: the path, or the file and row.
+        message: the fault.
+        hint: what to do about it; empty if the message says so.
+        action: what `docid repair` does: `quarantine` moves the file or document aside, `settle` finishes or rolls
+            back an interrupted replace, and None means that you must decide.
+        expected: the document's record at the time of the scan; repair does nothing if it has changed since.
 
     Example:
         >>> finding = Finding("torn-document", "draft", "d1", "t-1", "docs/draft/d1", "no raw.txt", "docid repair")
@@ -76,16 +76,16 @@ class Finding(NamedTuple):
 
     @classmethod
     def of(cls, error: UnreadableDocument) -> Finding:
-        """Return the finding about a document that cannot be used; the error's remedy is the hint."""
+        """Return the finding for a document that cannot be used. The remedy of the error becomes the hint."""
         return cls(error.code, error.stage, error.doc_id, error.task_id, error.location, error.problem, error.remedy)
 
     @property
     def level(self) -> Literal["error", "warning"]:
-        """`error` or `warning`."""
+        """The level of the code: `error` or `warning`."""
         return LEVELS[self.code]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the finding as JSON takes it; of a name on a disk that is no UTF-8 the odd bytes are escaped."""
+        """Return the finding for JSON. Bytes of file names that are not UTF-8 are escaped."""
         values = {key: getattr(self, key) for key in FIELDS}
         return {key: escape_surrogates(value) if isinstance(value, str) else value for key, value in values.items()}
 
@@ -97,22 +97,22 @@ class Finding(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What an operation did to one document, or would do: the result of copy, migrate and backfill.
+    """The result of copy, migrate or backfill for one document: what it did, or would do.
 
     Attributes:
-        outcome: of copy: `copied` (new in the target), `updated` (an earlier version was there), `same` (it was there,
-            byte for byte), `conflict` (another document has its id), `refused` (it is damaged, or the target cannot
-            hold it). Of migrate and backfill: `migrate` (it gets a record of the current format), `set` (it gets a
-            key), `current` (nothing to do), `leave` (it cannot be done), `absent` (no such document), `empty` (the
-            table has no value for it), `unnamed` (a row of the table has no doc id).
+        outcome: for copy: `copied` (new in the target), `updated` (the target had an earlier version), `same` (the
+            target has the same bytes), `conflict` (another document has the id), `refused` (the document is damaged,
+            or the target cannot store it). For migrate and backfill: `migrate` (the record gets the current format),
+            `set` (the record gets a key), `current` (up to date), `leave` (not possible), `absent` (not in the
+            store), `empty` (the table has no value for it), `unnamed` (a row of the table has no doc id).
         stage, doc_id: the document.
-        task_id: its task, where that is known.
-        location: where it is; for a copy, in the target.
-        message: what was set or left out, or why nothing was done.
-        done: whether something was written; false in a plan.
-        warning: what differs between the document and the table; the document's value stays.
-        error: the error behind the message, if there is one.
-        sources: where the values come from that the old record did not have.
+        task_id: its task, if it is known.
+        location: where it is; for copy, in the target.
+        message: the keys that were set or skipped, or the reason why the document did not change.
+        done: whether docid wrote the document; False in a plan.
+        warning: a difference between the document and the table; the document keeps its value.
+        error: the exception that caused the outcome, if any.
+        sources: the origin of each value that the old record lacked.
 
     Example:
         >>> change = Change("conflict", "draft", "d1", "t-1", "docs/draft/d1", "it has other texts")
@@ -132,24 +132,24 @@ class Change(NamedTuple):
     sources: tuple[str, ...] = ()
 
     def to_dict(self, *fields: str) -> dict[str, Any]:
-        """Return these fields as JSON takes them, or all of them."""
+        """Return these fields for JSON; by default all of them."""
         values = {**self._asdict(), "error": None if self.error is None else str(self.error)}
         return {key: values[key] for key in fields or self._fields}
 
 
 class StageFacts(NamedTuple):
-    """What an audit counted in one stage; None where it was not looked at.
+    """The counts of an audit for one stage; None if the audit did not read the table or the store.
 
     Attributes:
-        rows: the rows of its table.
-        written: those whose document is in the store, of the row's lineage.
-        pending: those whose document is not there: a run makes it.
-        parents_pending: those whose parent is reserved, and not there yet.
-        underived: those whose doc id does not come from the row's task, run id and salt.
+        rows: the rows of the table.
+        written: rows whose document is in the store, with the lineage of the row.
+        pending: rows whose document is not in the store; the next run makes it.
+        parents_pending: rows whose parent is reserved but not in the store.
+        underived: rows whose doc id is not derived from their task, run id and salt.
         documents: the documents in the store.
-        parsed_missing: those of them without a parsed text.
+        parsed_missing: documents without a parsed text.
 
-    A row with a finding of its own may be neither written nor pending.
+    A row with a finding may be neither written nor pending.
     """
 
     rows: int | None
@@ -162,7 +162,7 @@ class StageFacts(NamedTuple):
 
 
 LABELS = {name: name.replace("_", " ") for name in StageFacts._fields}
-"""What the counts of `StageFacts` are called in tables for people."""
+"""The names of the `StageFacts` counts in tables for people."""
 
 Progress = Callable[[str, int, int | None], object]
-"""A progress callback: what is looked at, how much of it is done, and of how much (None where unknown)."""
+"""A progress callback. It receives the current step, the number of items done, and the total (None if unknown)."""

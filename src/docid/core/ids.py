@@ -1,7 +1,7 @@
-"""The names of documents: the `docid/1` scheme, pure functions without I/O.
+"""Deriving and checking doc ids: the `docid/1` scheme. This module does no I/O.
 
-The derivation is specified in `docs/ids.md` and frozen. Which texts are refused depends on the Python in one case: its
-Unicode data decides what is in NFC.
+`docs/ids.md` specifies the derivation, which never changes. The check for NFC depends on the Unicode data of the Python
+version.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 DocId = NewType("DocId", str)
-"""A text that is known to be a doc id, as `reserve_doc_id` gives it or `is_doc_id` has checked it."""
+"""A text that is a valid doc id: `reserve_doc_id` returned it, or `is_doc_id` accepted it."""
 
 SCHEME = "docid/1"
 
@@ -31,34 +31,34 @@ _REST = b"0123456789abcdefghijklmnopqrstuvwxyz"
 _FIRST_OF_BYTE = [_FIRST[byte % 26] for byte in range(256)]
 _REST_OF_BYTE = bytes(_REST[byte % 36] for byte in range(256))
 
-# Names that Windows gives to devices, in every directory; compared in lower case, as all our names are.
+# Windows reserves these names in every directory. It ignores case, but docid's names are lower case anyway.
 _DEVICES = "con|prn|aux|nul|com[0-9]|lpt[0-9]"
 _STAGE = re.compile(rf"(?!(?:{_DEVICES})\Z)[a-z][a-z0-9_-]{{0,63}}\Z")
 DOC_ID = re.compile(rf"(?!(?:{_DEVICES})\Z)[a-z0-9][a-z0-9_-]{{0,63}}\Z")
-_STAGE_EXPECTED = "1 to 64 of a-z, 0-9, _ and -, the first a letter, and no Windows device name"
-DOC_ID_EXPECTED = "1 to 64 of a-z, 0-9, _ and -, the first a letter or digit, and no Windows device name"
+_STAGE_EXPECTED = "1 to 64 of a-z, 0-9, _ and -, starting with a letter, not a Windows device name"
+DOC_ID_EXPECTED = "1 to 64 of a-z, 0-9, _ and -, starting with a letter or digit, not a Windows device name"
 
-# The white space of docid/1: fixed here, since what str.strip takes off is not the same set.
+# The white space of docid/1. The scheme fixes this set; str.strip uses a different one.
 _BLANKS = "\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
-# Patterns as text, compiled when they are first needed: most names never get there.
+# Patterns as text: `re` compiles them at first use, and most names never need them.
 _BLANK_AT_AN_END = rf"\A[{_BLANKS}]|[{_BLANKS}]\Z"
 _CONTROL = "[\x00-\x1f\x7f-\x9f]"
 _SURROGATE = "[\ud800-\udfff]"
-_NFC_EXPECTED = "the text, or its table, saved in Unicode normal form NFC (unicodedata.normalize('NFC', text))"
+_NFC_EXPECTED = "the text, or its table, in Unicode normal form NFC (unicodedata.normalize('NFC', text))"
 
 
 def plain(text: str) -> str:
-    """Return `text` as a `str` and nothing else: an enum member, say, prints as another text than it equals."""
+    """Return `text` as a plain `str`. A subclass, such as an enum, may print as another text."""
     return text if type(text) is str else str.__str__(text)
 
 
-@lru_cache(maxsize=256)  # a pipeline has a few stages and asks about them for every row
+@lru_cache(maxsize=256)  # a pipeline has few stages and checks one for every row
 def _is_stage(stage: str) -> bool:
     return _STAGE.match(stage) is not None
 
 
 def check_stage(stage: str, argument: str = "stage") -> str:
-    """Return `stage`; raise InvalidName if it may not name a stage, TypeError if it is no `str`."""
+    """Return `stage`; raise InvalidName unless it is a stage name, and TypeError unless it is a `str`."""
     if not isinstance(stage, str):
         raise TypeError(f"{argument}: expected a str, got {type(stage).__name__}")
     if not _is_stage(stage):
@@ -67,7 +67,7 @@ def check_stage(stage: str, argument: str = "stage") -> str:
 
 
 def check_doc_id(doc_id: str, argument: str = "doc_id") -> DocId:
-    """Return `doc_id`; raise InvalidName if it may not name a document, TypeError if it is no `str`."""
+    """Return `doc_id`; raise InvalidName unless it is a doc id, and TypeError unless it is a `str`."""
     if not isinstance(doc_id, str):
         raise TypeError(f"{argument}: expected a str, got {type(doc_id).__name__}")
     if not DOC_ID.match(doc_id):
@@ -76,19 +76,19 @@ def check_doc_id(doc_id: str, argument: str = "doc_id") -> DocId:
 
 
 def is_missing(text: str) -> bool:
-    """Return whether the text of an id's cell means that there is no id: blank, `nan`, `null` or `none`."""
+    """Return whether a cell means a missing id: it is blank, `nan`, `null` or `none`."""
     return text.strip().lower() in {"", "nan", "null", "none"}
 
 
 def refuse_text(names: object, argument: str, kind: str) -> None:
-    """Raise TypeError for one text where several are expected: its characters would be taken for them."""
+    """Raise TypeError if `names` is one text: a loop would treat its characters as names."""
     if isinstance(names, str):
         raise TypeError(f"{argument}: expected an iterable of {kind}, got the str {quote(names)}")
 
 
 def check_text(text: str, argument: str) -> str:
-    """Return `text`; raise InvalidName if it may be no task id, run id or salt, TypeError if it is no `str`."""
-    # Nearly every real name is printable ASCII, where only blanks at the ends can be wrong.
+    """Return `text`; raise InvalidName unless it is a task id, run id or salt, and TypeError unless it is a `str`."""
+    # Fast path: in printable ASCII, as in almost all names, only leading or trailing white space can be wrong.
     if type(text) is str and text.isascii() and text.isprintable() and text.strip() == text != "":
         return text
     if not isinstance(text, str):
@@ -97,18 +97,19 @@ def check_text(text: str, argument: str) -> str:
         expected = "some text" if argument.startswith("task_id") else "some text, or None"
         raise InvalidName(argument, text, "empty", expected)
     if re.search(_BLANK_AT_AN_END, text):
-        raise InvalidName(argument, text, "white space at an end", "the text without it")
+        raise InvalidName(argument, text, "leading or trailing white space", "the text without it")
     if found := re.search(_CONTROL, text):
-        raise InvalidName(argument, text, f"control character U+{ord(found[0]):04X}", "text of one line without any")
+        expected = "one line of text without control characters"
+        raise InvalidName(argument, text, f"control character U+{ord(found[0]):04X}", expected)
     if found := re.search(_SURROGATE, text):
-        raise InvalidName(argument, text, f"lone surrogate U+{ord(found[0]):04X}", "text that UTF-8 can hold")
+        raise InvalidName(argument, text, f"lone surrogate U+{ord(found[0]):04X}", "text that UTF-8 can encode")
     if not is_normalized("NFC", text):
         raise InvalidName(argument, text, "not in NFC", _NFC_EXPECTED)
     return plain(text)
 
 
 def check_run_and_salt(run_id: str | None, salt: str | None) -> None:
-    """Raise InvalidName if a run id or salt is given that `check_text` refuses."""
+    """Check a run id and a salt with `check_text`; both may be None."""
     if run_id is not None:
         check_text(run_id, "run_id")
     if salt is not None:
@@ -116,23 +117,23 @@ def check_run_and_salt(run_id: str | None, salt: str | None) -> None:
 
 
 def reserve_doc_id(stage: str, task_id: str, run_id: str | None = None, salt: str | None = None) -> DocId:
-    """Return the doc id of a task: 16 characters, derived from the arguments alone.
+    """Derive the doc id of a task: 16 characters that depend only on the arguments.
 
-    The same arguments give the same id on every platform and in every release (scheme `docid/1`); different
-    ones give different ids up to a chance that `collision_probability` states. Nothing is stored.
+    The same arguments give the same id on every platform and in every release (scheme `docid/1`). Different arguments
+    give different ids, except with the chance that `collision_probability` returns. docid stores nothing.
 
     Args:
         stage: the stage that makes the document, `[a-z][a-z0-9_-]{0,63}`.
-        task_id: the task, any one-line text in NFC without blanks at its ends.
-        run_id: a run whose documents shall not be shared with other runs; None to share them.
-        salt: any text that tells otherwise equal tasks apart.
+        task_id: the task: one line of text in NFC, without leading or trailing white space.
+        run_id: the run, if runs must not share documents; None to share them.
+        salt: a text that distinguishes otherwise equal tasks.
 
     Returns:
-        A letter and 15 of `0-9a-z`.
+        A letter and 15 characters of `0-9a-z`.
 
     Raises:
-        InvalidName: an argument that the scheme refuses (a `ValueError`); the message names it.
-        TypeError: an argument that is no `str`, nor None where that is allowed.
+        InvalidName: an argument is not valid (a `ValueError`); the message names it.
+        TypeError: an argument is not a `str` (`run_id` and `salt` may be None).
 
     Example:
         >>> reserve_doc_id("draft", "combo-1__outline-v2__sonnet-4")
@@ -149,12 +150,12 @@ def reserve_doc_id(stage: str, task_id: str, run_id: str | None = None, salt: st
 def reserve_doc_ids(
     stage: str, task_ids: Iterable[str], *, run_id: str | None = None, salt: str | None = None
 ) -> list[DocId]:
-    """Return the doc ids of many tasks of one stage, in their order: as `reserve_doc_id` gives them one by one.
+    """Derive the doc ids of many tasks of one stage, in order, as `reserve_doc_id` does for one.
 
     Raises:
-        DuplicateTaskId: two task ids are equal (a `ValueError`); the message says at which positions.
-        InvalidName: an argument that the scheme refuses; the message says at which position.
-        TypeError: an argument that is no `str`; or one `str` where many were expected.
+        DuplicateTaskId: two task ids are equal (a `ValueError`); the message gives their positions.
+        InvalidName: an argument is not valid; for a task id the message gives its position.
+        TypeError: an argument is not a `str`, or `task_ids` is one `str`.
 
     Example:
         >>> reserve_doc_ids("draft", ["a", "b"])
@@ -172,9 +173,9 @@ def reserve_doc_ids(
 
 
 def is_doc_id(text: object) -> TypeGuard[DocId]:
-    """Return whether `text` may name a document: 1 to 64 of `[a-z0-9_-]`, first a letter or digit, no device name.
+    """Return whether `text` is a doc id: 1 to 64 of `a-z`, `0-9`, `_` and `-`, starting with a letter or digit.
 
-    This admits what `reserve_doc_id` gives and the ids of other systems.
+    Windows device names are not doc ids. Ids of other systems are doc ids if they follow this rule.
 
     Example:
         >>> is_doc_id("dyqgt4ths788xgx8"), is_doc_id("4a2wetfbrppa1fta"), is_doc_id(".."), is_doc_id("nul")
@@ -184,13 +185,13 @@ def is_doc_id(text: object) -> TypeGuard[DocId]:
 
 
 def collision_probability(n: int) -> float:
-    """Return the chance that `n` different tasks have any two doc ids equal.
+    """Return the probability that at least two of `n` different tasks get the same doc id.
 
-    It is `1 - exp(-n (n - 1) / 2 / 2**82.2)`, the birthday bound with the collision entropy of the scheme (the
-    slight unevenness of its characters included); 9e-14 for a million tasks, 9e-8 for 10⁹.
+    It is the birthday bound `1 - exp(-n (n - 1) / 2 / 2**82.2)`: 9e-14 for a million tasks, 9e-8 for 10⁹. The 82.2
+    bits are the collision entropy of the scheme, whose characters are slightly uneven.
 
     Args:
-        n: how many documents, not negative.
+        n: the number of tasks, 0 or more.
 
     Raises:
         ValueError: `n` is negative.
@@ -200,24 +201,24 @@ def collision_probability(n: int) -> float:
         '9.0e-14'
     """
     if n < 0:
-        raise ValueError(f"n: expected a number of documents, got {n}")
-    # Past 10¹⁸ it is 1.0 in a float, and the product soon is no float any more.
+        raise ValueError(f"n: expected 0 or more, got {n}")
+    # From 10¹⁸ on the result rounds to 1.0, and a much larger n would overflow a float.
     return -expm1(-n * (n - 1) / 2 * _PAIR_COLLIDES) if n < 10**18 else 1.0
 
 
 def derive(stage: str, task_id: str, run_id: str | None, salt: str | None) -> DocId:
-    """Return what `reserve_doc_id` does, of arguments that were checked."""
-    # An array of strings and nulls has one RFC 8785 form, and orjson writes it. Every argument has its own place in it
-    # and null differs from any text, so no two different arguments share a payload.
+    """Derive a doc id as `reserve_doc_id` does, from arguments that are already checked."""
+    # An array of strings and nulls has one RFC 8785 form, and orjson writes it. Each argument has its own position, and
+    # null differs from any text, so different arguments never share a payload.
     digest = sha256(dumps((SCHEME, stage, task_id, run_id, salt))).digest()
-    # A call of DocId, which only returns its argument, would cost a tenth of the whole.
+    # Calling DocId, which only returns its argument, would add a tenth to the time.
     return _FIRST_OF_BYTE[digest[0]] + digest[1:16].translate(_REST_OF_BYTE).decode()  # type: ignore[return-value]
 
 
-def _same_character(alphabet: int) -> float:
-    """Return the chance that two random bytes give one character: 256 is no multiple of 26 nor of 36."""
+def _chance_of_same_character(alphabet: int) -> float:
+    """Return the chance that two random bytes give the same character; 256 is not a multiple of `alphabet`."""
     more, rest = divmod(256, alphabet)
     return (rest * (more + 1) ** 2 + (alphabet - rest) * more**2) / 256**2
 
 
-_PAIR_COLLIDES = _same_character(26) * _same_character(36) ** 15
+_PAIR_COLLIDES = _chance_of_same_character(26) * _chance_of_same_character(36) ** 15

@@ -1,4 +1,4 @@
-"""The outcomes of a write, and the table that decides them. Pure rules, over what was loaded."""
+"""The outcomes of a write, and the rules that decide between them. This module does no I/O."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import evolve, frozen
 
+from docid._text import format_count
 from docid.core.document import OUR_KEYS, PART_FILES
 from docid.core.lineage_rules import check_lineage
 from docid.errors import LISTED, ContentConflict, DocidError, UnreadableDocument
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from docid.core.record import Record
 
 Policy = Literal["fail", "keep", "replace"]
-"""What a write does where other text of the same lineage is there."""
+"""What a write does if the stored document has the same lineage and other text."""
 
 
 class Outcome(StrEnum):
-    """What became of a write. There are no others: everything else is an error.
+    """The outcome of a write. A write has one of these outcomes or raises an error.
 
     Example:
         >>> Outcome.CREATED == "created", f"{Outcome.CREATED}"
@@ -31,28 +32,27 @@ class Outcome(StrEnum):
     """
 
     CREATED = "created"
-    """Nothing was there; the document is."""
+    """The document is new in the store."""
     UNCHANGED = "unchanged"
-    """The same lineage and the same texts were there; nothing was written."""
+    """The store already had the document, with the same lineage and texts. docid wrote nothing."""
     KEPT = "kept"
-    """The same lineage with other texts was there, and stays."""
+    """The store keeps its document, which has the same lineage and other texts."""
     REPLACED = "replaced"
-    """The document took the place of another version, which is in history."""
+    """The document replaced the stored version, which is now in history."""
     COMPLETED = "completed"
-    """A part was added that the document was written without."""
+    """The stored document received a part that it lacked."""
 
 
 @frozen(repr=False)
 class WriteResult:
-    """What a write did.
+    """The result of a write.
 
     Attributes:
         outcome: created, unchanged, kept, replaced or completed.
         stage, doc_id: the document.
         location: where it is, as text; `path` is the same as a `pathlib.Path`.
-        metadata_differs: whether the stored run id or metadata differ from those given; they were left unchanged.
-        missing_parts: the parts that the stored document lacks, where nothing else differs: `store.add_part` adds
-            them.
+        metadata_differs: whether the stored run id or metadata differ from yours; the stored values did not change.
+        missing_parts: the parts that the stored document lacks, if no other part differs. `store.add_part` adds them.
 
     Example:
         >>> from docid import DocsStore, Document
@@ -75,11 +75,11 @@ class WriteResult:
         return f"<WriteResult {self.outcome} {self.stage}/{self.doc_id} at {self.location}{','.join(notes)}>"
 
     def _repr_html_(self) -> str:
-        from docid import _html  # noqa: PLC0415 - for notebooks alone
+        from docid import _html  # noqa: PLC0415 - only notebooks need it
 
         notes = []
         if self.metadata_differs:
-            notes.append(("metadata", "differs from what is stored; if_exists='replace' writes it"))
+            notes.append(("metadata", "differs from the stored metadata; if_exists='replace' writes it"))
         if self.missing_parts:
             names = _html.text(", ".join(self.missing_parts))
             notes.append(("missing parts", f"{names}: store.add_part adds them"))
@@ -88,18 +88,18 @@ class WriteResult:
 
     @property
     def path(self) -> Path:
-        """Where it is."""
-        from pathlib import Path  # noqa: PLC0415 - importing it is a tenth of what importing docid costs
+        """The location as a path."""
+        from pathlib import Path  # noqa: PLC0415 - it would add a tenth to the time of `import docid`
 
         return Path(self.location)
 
 
 class WriteManyError(DocidError):
-    """Some of the documents of `DocsStore.write_many` were not written. The others were.
+    """`DocsStore.write_many` failed for some documents. It wrote the others.
 
     Attributes:
-        results: what became of each document, by position; None where it was not written.
-        failures: what was raised for the others: the error by position, counted from 0.
+        results: the result of each document, in order; None for a document that failed.
+        failures: the error of each document that failed, by its position, counted from 0.
 
     Example:
         >>> from docid import DocsStore, Document
@@ -117,14 +117,15 @@ class WriteManyError(DocidError):
 
     def _describe(self) -> str:
         self.results = tuple(self.results)
-        lines = [f"{len(self.failures)} of {len(self.results)} documents were not written (the others are):"]
+        total = format_count(len(self.results), "document")
+        lines = [f"{len(self.failures):,} of {total} failed (the others are stored):"]
         lines += [f"position {number}: {error}" for number, error in list(self.failures.items())[:LISTED]]
         if len(self.failures) > LISTED:
-            lines.append(f"… and {len(self.failures) - LISTED} more")
+            lines.append(f"… and {len(self.failures) - LISTED:,} more")
         return "\n  ".join(lines)
 
 
-def judge(  # noqa: PLR0917 - what to write, and what is there
+def judge(  # noqa: PLR0917 - the new and the stored document
     document: Document,
     parts: Mapping[str, bytes],
     there: Record,
@@ -132,15 +133,15 @@ def judge(  # noqa: PLR0917 - what to write, and what is there
     location: str,
     if_exists: Policy,
 ) -> tuple[WriteResult, tuple[str, ...]]:
-    """Return the result of a write by the table of outcomes, and which parts differ. `replaced` is still to be done.
+    """Return the result of a write and the parts that differ. The caller carries out the outcome `replaced`.
 
-    `parts` are the part files of the document to write, `held` those of the document that is there. It raises what
-    `DocsStore.write` does.
+    `parts` are the part files of the new document, `there` and `held` the record and the part files of the stored
+    one. Raises the same errors as `DocsStore.write`.
     """
     stage, doc_id = document.stage, document.doc_id
     check_lineage(there, document, stage, doc_id, location)
     differing = tuple(part for part, name in PART_FILES.items() if held.get(name) != parts.get(name))
-    metadata_differs = there.run_id != document.run_id or _as_text(there.metadata) != _as_text(document.metadata)
+    metadata_differs = there.run_id != document.run_id or _to_text(there.metadata) != _to_text(document.metadata)
     result = WriteResult(Outcome.UNCHANGED, stage, doc_id, location)
     if there.legacy and differing:
         raise not_migrated(there, stage, doc_id, location)
@@ -156,15 +157,14 @@ def judge(  # noqa: PLR0917 - what to write, and what is there
 
 
 def not_migrated(
-    record: Record, stage: str, doc_id: str, location: str, problem: str = "its record was written by an older system"
+    record: Record, stage: str, doc_id: str, location: str, problem: str = "an older system wrote its record"
 ) -> UnreadableDocument:
     """Return the error for a write to a document of an older system."""
-    remedy = "bring the store to this format first: docid migrate"
-    return UnreadableDocument(stage, doc_id, location, problem, remedy, record.task_id)
+    return UnreadableDocument(stage, doc_id, location, problem, "run 'docid migrate' first", record.task_id)
 
 
-def _as_text(metadata: dict[str, Any]) -> str:
-    """Return metadata as text, which tells 1 from True and 1.0; a key of docid's own in an older record is left out."""
-    import json  # noqa: PLC0415 - where a document exists already: importing docid has to cost little
+def _to_text(metadata: dict[str, Any]) -> str:
+    """Return metadata as text, which distinguishes 1, True and 1.0, without the keys that docid uses itself."""
+    import json  # noqa: PLC0415 - only needed for an existing document; keeps `import docid` fast
 
     return json.dumps({key: value for key, value in metadata.items() if key not in OUR_KEYS}, sort_keys=True)

@@ -1,6 +1,6 @@
-"""The record that stands beside a document's texts: the file `metadata.json`, format `docid/document/1`.
+"""The record of a document: the file `metadata.json` next to its texts, in the format `docid/document/1`.
 
-The format is specified in `docs/formats.md`. Records of an older system, without docid's `format`, are read too.
+`docs/formats.md` specifies the format. docid also reads records of an older system, which have no `format` of docid's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from docid._text import escape_controls, quote
+from docid._text import escape_controls, format_count, quote
 from docid.core.document import ALL_FILES, FORMAT, OUR_KEYS, PART_FILES, Document, check_metadata, check_moment
 from docid.errors import InvalidDocument
 
@@ -23,41 +23,41 @@ RECORD_FILE = "metadata.json"
 
 
 def nonce() -> str:
-    """Return a text that no other write uses: 16 hexadecimal digits."""
+    """Return a random text that is unique to one write: 16 hexadecimal digits."""
     return os.urandom(8).hex()
 
 
 class PartEntry(NamedTuple):
-    """What a record says of one part file: its size in bytes and the SHA-256 of its bytes, in hex."""
+    """The entry of one part file in a record: its size in bytes and its SHA-256 in hex."""
 
     size: int
     sha256: str
 
     @classmethod
     def of(cls, data: bytes) -> PartEntry:
-        """Return the entry of these bytes."""
+        """Return the entry for a file with these bytes."""
         return cls(len(data), sha256(data).hexdigest())
 
     @classmethod
     def from_json(cls, entry: Any) -> PartEntry:
-        """Return an entry of a record; raise KeyError or TypeError if it is none."""
-        return cls(_typed(entry, "bytes", int), _typed(entry, "sha256", str))
+        """Parse an entry of a record; raise KeyError or TypeError if it is not valid."""
+        return cls(_get_typed(entry, "bytes", int), _get_typed(entry, "sha256", str))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entry as it stands in the record."""
+        """Return the entry as JSON."""
         return {"bytes": self.size, "sha256": self.sha256}
 
     def find_fault(self, data: bytes | None, *, verify: bool = True) -> tuple[str, str] | None:
-        """Return what is wrong with the bytes of a file, as code and text; None where nothing is.
+        """Return the code and description of a fault in the bytes of a file, or None.
 
-        `data` is None where there is no such file. With `verify` the hash counts as well as the size.
+        `data` is None for a missing file. With `verify`, compare the hash as well as the size.
         """
         if data is None:
-            return "torn-document", "listed in the record, but not there"
+            return "torn-document", "listed in the record, but missing"
         if len(data) != self.size:
-            return "torn-document", f"{len(data)} bytes, but the record says {self.size}"
+            return "torn-document", f"{format_count(len(data), 'byte')}, but the record says {self.size:,}"
         if verify and sha256(data).hexdigest() != self.sha256:
-            return "hash-mismatch", "its SHA-256 is not the one in the record"
+            return "hash-mismatch", "its SHA-256 differs from the record"
         return None
 
 
@@ -65,10 +65,10 @@ class Record(NamedTuple):
     """The record of a stored document, `metadata.json`.
 
     Attributes:
-        data: the whole JSON object, as it is stored.
+        data: the complete JSON object, as stored.
         task_id, parent_doc_id, run_id, created_at: as in `Document`. In a legacy record None means unknown.
-        files: the entries of the part files by name; a legacy record has none.
-        legacy: whether an older system wrote it (no `format` of docid's).
+        files: the entries of the part files by name; empty in a legacy record.
+        legacy: whether an older system wrote it, without a `format` of docid's.
     """
 
     data: dict[str, Any]
@@ -81,14 +81,14 @@ class Record(NamedTuple):
 
     @classmethod
     def from_document(cls, document: Document, nonce: str) -> tuple[Record, dict[str, bytes]]:
-        """Return the record to store for a document, and the bytes of its part files by file name.
+        """Return the record of a document, and the bytes of its part files by file name.
 
-        A writer knows its own record by the `nonce`.
+        A writer recognizes its own record by the `nonce`.
         """
         contents = {PART_FILES[part]: text.encode() for part, text in document.parts().items()}
         files = {name: PartEntry.of(content) for name, content in contents.items()}
         own = document.own_keys()
-        # A frozen value holds a dict that is not: what was put there since is looked at again.
+        # The document is frozen, but its metadata dict is not. The caller may have changed it, so check it again.
         metadata = check_metadata(document.metadata)
         document.find_repeated_keys(own)
         listed = {name: entry.to_json() for name, entry in files.items()}
@@ -98,15 +98,16 @@ class Record(NamedTuple):
 
     @classmethod
     def from_bytes(cls, data: bytes, stage: str, doc_id: str) -> Record:
-        """Return the record that was stored as `data` for the document `stage`/`doc_id`.
+        """Parse the stored record of the document `stage`/`doc_id`.
 
         Raises:
-            InvalidDocument: it is no record, one of a later major version, or the record of another document.
+            InvalidDocument: the bytes are not a record, the record has a later major version, or it belongs to
+                another document.
         """
         try:
             record = orjson.loads(data)
         except orjson.JSONDecodeError as error:
-            record = _lenient_json(data)
+            record = _parse_leniently(data)
             if not isinstance(record, dict) or str(record.get("format")).startswith("docid/"):
                 raise InvalidDocument(RECORD_FILE, f"not JSON ({error})") from None
         if not isinstance(record, dict):
@@ -117,48 +118,49 @@ class Record(NamedTuple):
                 known = {key: value for key, value in record.items() if isinstance(value, str) and value}
                 lineage = known.get("task_id"), known.get("parent_doc_id"), known.get("run_id")
                 return cls(record, *lineage, None, {}, True)
-            raise InvalidDocument("format", f"{quote(kind)}, which is not {FORMAT!r}: a later docid wrote it")
+            raise InvalidDocument("format", f"expected {FORMAT!r}, got {quote(kind)}: a later docid wrote it")
         if record.get("stage") != stage or record.get("doc_id") != doc_id:
             name = f"{record.get('stage')}/{record.get('doc_id')}"
-            raise InvalidDocument("doc_id", f"its record is that of {escape_controls(name[:150])}")
+            raise InvalidDocument("doc_id", f"its record belongs to {escape_controls(name[:150])}")
         try:
-            files = {name: PartEntry.from_json(entry) for name, entry in _typed(record, "files", dict).items()}
-            files[PART_FILES["raw"]]  # always there
-            _typed(record, "docid", dict)
+            files = {name: PartEntry.from_json(entry) for name, entry in _get_typed(record, "files", dict).items()}
+            files[PART_FILES["raw"]]  # required
+            _get_typed(record, "docid", dict)
             return cls(
                 record,
-                _typed(record, "task_id", str),
-                None if record["parent_doc_id"] is None else _typed(record, "parent_doc_id", str),
-                None if record["run_id"] is None else _typed(record, "run_id", str),
-                check_moment(datetime.fromisoformat(_typed(record, "created_at", str))),
+                _get_typed(record, "task_id", str),
+                None if record["parent_doc_id"] is None else _get_typed(record, "parent_doc_id", str),
+                None if record["run_id"] is None else _get_typed(record, "run_id", str),
+                check_moment(datetime.fromisoformat(_get_typed(record, "created_at", str))),
                 files,
                 False,
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise InvalidDocument(RECORD_FILE, f"not a record of {FORMAT}: {error}") from None
+            problem = f"missing key {error}" if isinstance(error, KeyError) else error
+            raise InvalidDocument(RECORD_FILE, f"not a {FORMAT} record: {problem}") from None
 
     def to_bytes(self) -> bytes:
-        """Return the record as it is stored: one JSON object, UTF-8, indented by two."""
+        """Return the bytes to store: one JSON object in UTF-8, indented by two spaces."""
         return orjson.dumps(self.data, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The caller's own keys. Of a legacy record: all but the lineage and run that are understood."""
+        """The caller's own keys. In a legacy record, all keys except a known task, parent and run."""
         if not self.legacy:
             return {key: value for key, value in self.data.items() if key not in OUR_KEYS}
         lifted = {"task_id": self.task_id, "parent_doc_id": self.parent_doc_id, "run_id": self.run_id}
         return {key: value for key, value in self.data.items() if lifted.get(key) is None}
 
     def in_place_of(self, old: Record) -> Record:
-        """Return this record with what a later docid has put into the one whose texts it takes over."""
+        """Return this record with the keys that a later docid added to the record it replaces."""
         files = {name: {**entry, **self.data["files"].get(name, {})} for name, entry in old.data["files"].items()}
         return self._replace(data={**self.data, "files": files, "docid": {**old.data["docid"], **self.data["docid"]}})
 
     def with_part(self, name: str, data: bytes, nonce: str) -> Record:
-        """Return this record with one more part file; all other keys as they were."""
+        """Return this record with another part file and a new nonce."""
         entry = PartEntry.of(data)
         files, listed = {**self.files, name: entry}, {**self.data["files"], name: entry.to_json()}
-        # As in a new record: the parts of this release in their order, then those of a later one.
+        # The order of a new record: known parts first, then the parts that a later release added.
         order = [file for file in ALL_FILES if file in files] + [file for file in files if file not in ALL_FILES]
         changed = {
             **self.data,
@@ -168,9 +170,9 @@ class Record(NamedTuple):
         return self._replace(data=changed, files={file: files[file] for file in order})
 
     def document(self, stage: str, doc_id: str, texts: Mapping[str, str]) -> Document:
-        """Return the `Document` of this record and its texts, by file name. What was stored is not checked again."""
+        """Return the `Document` of this record, unvalidated. `texts` maps file names to texts."""
         document = Document.__new__(Document)
-        # As unpickling does it: the constructor would refuse what an older system wrote.
+        # Set the fields as unpickling does: the constructor would refuse values from older systems.
         document.__setstate__(  # type: ignore[attr-defined]
             {
                 "stage": stage,
@@ -188,9 +190,9 @@ class Record(NamedTuple):
         return document
 
 
-def _lenient_json(data: bytes) -> Any:
-    """Return what Python's own json reads, and JSON does not know: NaN, a BOM, half a surrogate pair."""
-    import json  # noqa: PLC0415 - seldom needed
+def _parse_leniently(data: bytes) -> Any:
+    """Parse JSON with Python's json module, which accepts NaN, a BOM and lone surrogates; return None if it fails."""
+    import json  # noqa: PLC0415 - rarely needed
 
     try:
         return json.loads(data.decode("utf-8-sig"))
@@ -198,8 +200,8 @@ def _lenient_json(data: bytes) -> Any:
         return None
 
 
-def _typed(record: Any, key: str, kind: type) -> Any:
+def _get_typed(record: Any, key: str, kind: type) -> Any:
     value = record[key]
     if type(value) is not kind:
-        raise TypeError(f"{key} is {quote(value)}")
+        raise TypeError(f"{key}: expected {kind.__name__}, got {quote(value)}")
     return value

@@ -1,4 +1,4 @@
-"""Which stage of a pipeline comes from which."""
+"""The stages of a pipeline and their parents."""
 
 from __future__ import annotations
 
@@ -17,30 +17,31 @@ if TYPE_CHECKING:
 def _check_parents(parents: Mapping[str, str | None]) -> dict[str, str | None]:
     if not isinstance(parents, Mapping):
         raise TypeError(
-            f"stages: expected a mapping of stage to parent (or Stages.chain), got {type(parents).__name__}"
+            f"stages: expected a mapping of stage to parent stage (or Stages.chain), got {type(parents).__name__}"
         )
     if not parents:
         raise ValueError("stages: expected at least one stage")
     declared: dict[str, str | None] = {}
     for stage, parent in parents.items():
-        stage = check_stage(stage)  # noqa: PLW2901 - as plain text
+        stage = check_stage(stage)  # noqa: PLW2901 - a plain str
         if parent is not None and parent not in declared:
-            # One rule keeps out unknown parents, a stage that is its own parent, and circles.
-            known = ", ".join(declared) or "no parent for the first"
-            raise InvalidName(f"the parent of stage {stage!r}", parent, "not declared before it", known)
+            # One rule refuses unknown parents, a stage that is its own parent, and cycles.
+            known = f"one of {', '.join(declared)}" if declared else "no parent for the first stage"
+            raise InvalidName(f"stage {stage}, parent", parent, f"not declared before {stage}", known)
         declared[stage] = None if parent is None else plain(parent)
     return declared
 
 
 @frozen
 class Stages:
-    """The stages of a pipeline, each with the stage that its documents are made from.
+    """The stages of a pipeline, each with its parent stage.
 
-    A mapping of stage to parent stage, or to None for a stage whose documents have no parent. A parent is
-    declared before its children; iteration gives the stages in that order.
+    Takes a mapping of stage to parent stage; None means that documents of the stage have no parent. Declare a
+    parent before its children. Iteration follows the order of declaration.
 
     Raises:
-        InvalidName: a name that is no stage name, or a parent that was not declared before (a `ValueError`).
+        InvalidName: a name is not a stage name, or a parent is not declared before its child (a `ValueError`).
+        ValueError: the mapping is empty.
 
     Example:
         >>> stages = Stages({"outline": None, "chapter": "outline", "review": "chapter", "blurb": "outline"})
@@ -56,11 +57,11 @@ class Stages:
 
     @classmethod
     def chain(cls, *names: str) -> Stages:
-        """Return stages that each come from the one before.
+        """Return stages in a chain: the parent of each stage is the one before it.
 
         Raises:
-            InvalidName: a name that is no stage name.
-            ValueError: a name given twice, or none at all.
+            InvalidName: a name is not a stage name.
+            ValueError: a name appears twice, or you pass no name.
         """
         if len(set(names)) != len(names):
             raise ValueError(f"stages: expected each name once, got {', '.join(names)}")
@@ -68,14 +69,14 @@ class Stages:
 
     @classmethod
     def parse(cls, text: str) -> Stages:
-        """Return the stages of a short text, as the command line takes it.
+        """Parse the text form of stages, as in `--stages`.
 
-        Stages stand in order, separated by commas. Each comes from the one before it, unless a colon names
-        its parent; nothing behind the colon says that it has none.
+        Commas separate the stages. The parent of a stage is the one before it, unless a colon and a name
+        follow. A colon without a name means no parent.
 
         Raises:
-            InvalidName: a name that is no stage name, or a parent that was not declared before.
-            ValueError: a name given twice, or none at all.
+            InvalidName: a name is not a stage name, or a parent is not declared before its child.
+            ValueError: a name appears twice.
 
         Example:
             >>> Stages.parse("outline,chapter,blurb:outline,notes:")
@@ -92,32 +93,32 @@ class Stages:
         return cls(parents)
 
     def parent_of(self, stage: str) -> str | None:
-        """Return the stage that documents of `stage` are made from; None where they have no parent.
+        """Return the parent stage of `stage`, or None if its documents have no parent.
 
         Raises:
-            InvalidName: `stage` is none of these stages.
+            InvalidName: `stage` is not one of these stages.
         """
         return self._parents[self.check(stage)]
 
     def children_of(self, stage: str) -> tuple[str, ...]:
-        """Return the stages whose documents are made from documents of `stage`.
+        """Return the stages whose parent is `stage`.
 
         Raises:
-            InvalidName: `stage` is none of these stages.
+            InvalidName: `stage` is not one of these stages.
         """
         self.check(stage)
         return tuple(child for child, parent in self._parents.items() if parent == stage)
 
     def check(self, stage: str) -> str:
-        """Return `stage` if it is one of these.
+        """Return `stage` if it is one of these stages.
 
         Raises:
-            InvalidName: it is none of them.
-            TypeError: it is no `str`.
+            InvalidName: it is not.
+            TypeError: it is not a `str`.
         """
         if not isinstance(stage, str) or stage not in self._parents:
             check_stage(stage)
-            expected = f"one of {', '.join(self._parents)}, or others declared (stages=…, --stages)"
+            expected = f"one of {', '.join(self._parents)}; declare others with stages=… or --stages"
             raise InvalidName("stage", stage, "not a stage of this pipeline", expected)
         return plain(stage)
 
@@ -135,9 +136,9 @@ class Stages:
 
 
 def check_stages(stages: Stages) -> Stages:
-    """Return `stages`; raise TypeError if they are something else, as a list of names."""
+    """Return `stages`; raise TypeError unless they are `Stages`."""
     if not isinstance(stages, Stages):
-        raise TypeError(f"stages: expected Stages, as Stages.chain('draft', 'essay'), got {type(stages).__name__}")
+        raise TypeError(f"stages: expected Stages, such as Stages.chain('draft'), got {type(stages).__name__}")
     return stages
 
 

@@ -17,7 +17,7 @@ except ImportError as error:  # pragma: no cover  - tested in an environment wit
     raise ImportError("docid.frames needs narwhals: pip install 'docid-store[frames]'") from error
 
 from docid._text import escape_surrogates, quote
-from docid.core.document import PART_FILES, shallow
+from docid.core.document import PART_FILES, cut_deep_values
 from docid.core.findings import FIELDS
 from docid.core.ids import check_stage, is_missing, reserve_doc_ids
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
@@ -378,7 +378,7 @@ def documents_to_frame(
             if isinstance(error, StoreUnavailable) or not skip_unreadable:
                 raise
             continue
-        found = shallow(document.metadata)
+        found = cut_deep_values(document.metadata)
         row["metadata"] = found if metadata is None else {key: found.get(key) for key in metadata}
         rows[document.doc_id] = row | {name: getattr(document, name) for name in _DOCUMENT_FIELDS}
     in_order = [rows[doc_id] for doc_id in sorted(rows)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import evolve
 
-from docid.core.document import ALL_FILES, Document, check_content, file_of, require_doc_id, source_of
+from docid.core.document import ALL_FILES, Document, check_content, get_part_file, get_source_doc_id, require_doc_id
 from docid.core.ids import check_doc_id, check_text, is_missing
 from docid.core.lineage_rules import check_lineage, find_differences, find_unsaid, is_other_lineage
 from docid.core.outcomes import Outcome, WriteResult, not_migrated
@@ -400,7 +400,7 @@ class DocsStore:
             UnreadableDocument, InvalidName, InvalidDocument, DocumentBusy, DurabilityUnknown, OSError: as for `write`.
             ValueError: no such part.
         """
-        name, data = file_of(part), check_content(text, "text").encode()
+        name, data = get_part_file(part), check_content(text, "text").encode()
         stage, doc_id = self._check_name(stage, doc_id)
         task_id: str | None = None
         for _ in range(TURNS):
@@ -429,7 +429,7 @@ class DocsStore:
             UnreadableDocument: it was stored without its prompt, or cannot be read.
             InvalidName: what it names is no doc id.
         """
-        source = source_of(row)
+        source = get_source_doc_id(row)
         if is_missing(source):
             return None
         wanted_by = f"the source_doc_id of {row.stage} task {row.task_id!r}"

@@ -6,7 +6,15 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from docid._text import quote
-from docid.core.document import ALL_FILES, DEPTH_SHOWN, PART_FILES, Document, document_facts, file_of, shallow
+from docid.core.document import (
+    ALL_FILES,
+    DEPTH_SHOWN,
+    PART_FILES,
+    Document,
+    cut_deep_values,
+    document_facts,
+    get_part_file,
+)
 from docid.core.record import Record
 from docid.errors import DocidError, DocumentNotFound, InvalidDocument, UnreadableDocument
 
@@ -104,7 +112,7 @@ class StoredDocument:
             facts += _html.fold_parts(self.read().parts())
         except (DocidError, OSError) as error:
             facts.append(_html.element("div", f"cannot be read: {_html.text(str(error))}", role="alert"))
-        return _html.box(title, *facts, _html.fold_metadata(shallow(self.metadata, DEPTH_SHOWN)))
+        return _html.box(title, *facts, _html.fold_metadata(cut_deep_values(self.metadata, DEPTH_SHOWN)))
 
     @property
     def path(self) -> Path:
@@ -159,7 +167,7 @@ class StoredDocument:
             ValueError: no such part.
             UnreadableDocument, DocumentNotFound: as for `read`.
         """
-        name = file_of(part)
+        name = get_part_file(part)
         return self._texts((name,), verify=verify).get(name)
 
     def read(self, *, verify: bool = False) -> Document:

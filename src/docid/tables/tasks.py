@@ -8,7 +8,7 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 from attrs import define, field
 
-from docid.core.document import source_of
+from docid.core.document import get_source_doc_id
 from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.errors import Problem, TaskTableError
 from docid.tables.csvfile import (
@@ -124,7 +124,10 @@ def list_lineages(rows: Iterable[TaskRow], stage: str) -> Iterator[tuple[int, Ro
     for number, row in number_rows(rows):
         check_row(row, "tables", stage)
         parent = row.parent_doc_id or ""
-        yield number, (row.task_id, row.doc_id, parent, source_of(row), row.doc_run_id or "", row.doc_salt or "")
+        yield (
+            number,
+            (row.task_id, row.doc_id, parent, get_source_doc_id(row), row.doc_run_id or "", row.doc_salt or ""),
+        )
 
 
 def number_rows(rows: Iterable[Row]) -> Iterator[tuple[int, Row]]:

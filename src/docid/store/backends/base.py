@@ -1,4 +1,4 @@
-"""The backend protocol: atomic primitives on whole documents."""
+"""The backend protocol: atomic operations on whole documents."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 TURNS = 100
-"""What meets another writer, or a sweep, at every turn looks again this often before it gives up."""
+"""How often an operation is tried, if other writers or a sweep interfere each time, before it fails."""
 
 
 def join_location(root: str, *names: str) -> str:
-    """Return the location of what has these names, stage and document, below the root of a backend."""
+    """Return the location below a root: of a stage, or of a stage and a document."""
     return (root if root.endswith("/") else f"{root}/") + "/".join(names)
 
 
 class Stored(NamedTuple):
-    """One version of a stored document: the bytes of its record, and of the part files that were asked for."""
+    """One version of a stored document: its record, and the requested part files by name."""
 
     record: bytes
     parts: dict[str, bytes]
 
 
 class NewDocument(NamedTuple):
-    """A document that is to be created: its name, the bytes of its record, and of its part files by file name."""
+    """A document to create: its name, its record, and its part files by name."""
 
     stage: str
     doc_id: str
@@ -42,69 +42,81 @@ class NewDocument(NamedTuple):
 
 
 class Sweeper(Protocol):
-    """Finds and clears what dead writers left in a backend. All of it is safe beside live writers.
+    """Finds and clears files that dead writers left in a backend. Every method is safe while writers are at work.
 
-    What was touched in the last `stale_after` seconds may belong to a writer, and is passed over. Its findings have no
-    hint: `docid.store.scanning` adds it.
+    Anything changed in the last `stale_after` seconds may belong to a writer, so the sweeper ignores it. It leaves the
+    hint of its findings empty; `docid.store.scanning` adds one.
     """
 
-    def leftovers(self, stage: str, stale_after: float) -> Iterator[Finding]:  # noqa: ARG002 - for one that has them
-        """Return findings about files and directories of a stage that belong to no document."""
+    def leftovers(self, stage: str, stale_after: float) -> Iterator[Finding]:  # noqa: ARG002 - the default finds none
+        """Return a finding for each file or directory of a stage that belongs to no document."""
         return iter(())
 
     @abstractmethod
     def strays(
         self, stage: str, doc_id: str, expected: bytes | None, listed: Collection[str], stale_after: float
     ) -> list[Finding]:
-        """Return the files in a document that are none of its parts, which are `listed`.
+        """Return a finding for each file in a document that is not one of its parts.
 
-        With `expected` None: the directory at an id itself, where it has no record.
+        Args:
+            stage, doc_id: the document.
+            expected: the record that the caller has read. If the document has another record now, return no findings.
+                If None, check whether the id is a directory without a record, and report that directory.
+            listed: the file names of the document's parts.
+            stale_after: age in seconds.
         """
 
     @abstractmethod
     def is_stale(self, stage: str, doc_id: str, stale_after: float) -> bool:
-        """Return whether nobody has touched a document, or what stands in its place, for so many seconds."""
+        """Return whether a document, readable or not, has not changed for `stale_after` seconds."""
 
     @abstractmethod
     def clear(self, finding: Finding, run: str, stale_after: float) -> str | None:
-        """Do the action of a finding, if it still holds; `run` is a name that what is moved aside is found under.
+        """Carry out the action of a finding, if the finding still holds.
+
+        Args:
+            finding: its action is `quarantine` (move the file or directory) or `settle` (finish or roll back a change).
+            run: the name of the directory in quarantine to move to.
+            stale_after: age in seconds.
 
         Returns:
-            Where it is now, relative to the root; empty where it is nowhere. None where nothing was to be done.
+            The new path, relative to the root; empty if no file was moved. None if the finding no longer holds.
         """
 
     @abstractmethod
     def list_discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
-        """Return what `discard` would delete: the path, relative to the root, and its size in bytes.
+        """Yield the path, relative to the root, and the size in bytes of each entry that `discard` may delete.
 
-        Only what was put aside more than `older_than` seconds ago; also replaced versions, in the stages of `history`.
+        These are the entries of quarantine and, for the stages in `history`, replaced versions. Each was moved there
+        at least `older_than` seconds ago.
         """
 
     @abstractmethod
     def discard(self, path: str) -> None:
-        """Delete what `discarded` returned."""
+        """Delete an entry that `list_discarded` returned."""
 
-    def tidy(self, stage: str, stale_after: float) -> int:  # noqa: ARG002 - for one that has locks
-        """Remove the lock files of a stage that nobody has held for so many seconds; return how many."""
+    def tidy(self, stage: str, stale_after: float) -> int:  # noqa: ARG002 - the default has no locks
+        """Remove lock files that were not held for `stale_after` seconds; return how many."""
         return 0
 
 
 class Backend(Protocol):
-    """Keeps the bytes of documents, and keeps them whole. The store states the rules.
+    """Stores the bytes of documents. The store that calls it checks rules such as lineage and overwriting.
 
-    A document is a record (bytes of JSON) and part files (bytes, by file name: `raw.txt`, `parsed.txt`,
-    `prompt.txt`). Every method sees one version of a document, never half of one or a mix of two, also beside
-    other threads and processes. Stages and doc ids are checked before they come here.
+    A document is a record (JSON, as bytes) and part files (bytes by file name: `raw.txt`, `parsed.txt`, `prompt.txt`).
+    Reads and writes are atomic: even if other threads and processes change a document at the same time, a method sees
+    one whole version of it. The store validates stages and doc ids before it passes them.
 
-    Every method may raise `UnreadableDocument` where something stands that is no document, and `OSError`.
+    Every method may raise `OSError`, and `UnreadableDocument` if the id holds something other than a document.
 
-    A class that inherits from this one gets defaults of all methods that are not abstract; a backend may do better.
+    Inherit from this class and implement the abstract methods; the others have defaults that you may improve.
 
     Attributes:
         root: the text before the stage in every location: a directory, `s3://bucket/prefix`, `memory://`.
-        together: how many documents `create_many` is best given at once. In a directory each is held open: every system
-            allows that many.
-        loads_whole: whether `load` costs the same with all part files as with none: then they are loaded together.
+        together: how many documents to pass to `create_many` at once. A local backend opens a descriptor for each;
+            every system allows 100.
+        loads_whole: whether `load` costs the same with all part files as with none. If so, the store always requests
+            all of them.
     """
 
     root: str
@@ -112,108 +124,124 @@ class Backend(Protocol):
     loads_whole: bool = False
 
     def location(self, stage: str, doc_id: str) -> str:
-        """Return where the document is or would be, as text, without looking."""
+        """Return the location of a document, whether or not it exists; do no I/O."""
         return join_location(self.root, stage, doc_id)
 
     def path(self, stage: str, doc_id: str) -> Path:
-        """Return the location as a path; where a backend has no files, a mere name."""
+        """Return the location as a path. Unless the backend is a directory, no file is at that path."""
         from pathlib import Path  # noqa: PLC0415 - importing it is a tenth of what importing docid costs
 
         return Path(self.location(stage, doc_id))
 
     def each(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Apply a function to each item, and return the results in order, as a stream.
+        """Call a function with each item, and yield the results in order.
 
-        A backend over a network does many at once, in threads, and takes as many items before their turn.
+        A backend over a network makes many calls at once, in threads, and reads `items` that far ahead.
         """
         return map(function, items)
 
     def exists(self, stage: str, doc_id: str) -> bool:
-        """Return whether a document is there; what it holds is not looked at."""
+        """Return whether a document exists; its contents are not checked."""
         return self.load(stage, doc_id) is not None
 
     @abstractmethod
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
-        """Store a new document, whole, and return True; return False and change nothing if the id is taken."""
+        """Store a new document and return True. If the id is taken, change nothing and return False.
+
+        If several callers create one id at the same time, one of them gets True.
+        """
 
     def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
-        """Create documents; return for each what `create` would, or the error that it would raise.
+        """Create documents; return, in their order, the result of `create` for each, or the error it would raise.
 
-        Each is atomic on its own; they become visible in any order. What a backend can do at less cost for many, it
-        does here; this default calls `create` for each.
+        Each document is atomic on its own, and they become visible in any order. This default calls `create` for
+        each; override it if your backend can create many at a lower cost.
         """
 
         def create(document: NewDocument) -> bool | Exception:
             try:
                 return self.create(*document)
-            except Exception as error:  # noqa: BLE001 - also what a backend raises that is neither
+            except Exception as error:  # noqa: BLE001 - a backend may raise any error of its own
                 return error
 
         return list(self.each(create, documents))
 
     @abstractmethod
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
-        """Return the record, and those of the part files in `parts` that are there; None if there is no document."""
+        """Return the record and the part files named in `parts`; None if the document does not exist.
+
+        Missing part files are left out. Part files that the record does not list may be returned; the store ignores
+        them.
+        """
 
     def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
-        """Return the sizes in bytes of those of the part files in `parts` that are there.
+        """Return the sizes in bytes of the part files named in `parts`; missing files are left out.
 
-        This default reads them; a backend that knows their sizes does better.
+        This default reads the files; override it if your backend knows their sizes.
         """
         found = self.load(stage, doc_id, parts)
         return {} if found is None else {name: len(data) for name, data in found.parts.items()}
 
     def listing(self, stage: str, doc_id: str) -> tuple[bytes, dict[str, int]] | None:
-        """Return the record, and by name the sizes in bytes of all that lies beside it: for a look at millions.
+        """Return the record, and the sizes in bytes of all other files of the document by name.
 
-        None where there is no document, and where a closer look is needed. What differs from the record may be that
-        of another version: whoever finds it so looks again with `load`.
+        A scan calls this for each document of a stage, so it should be fast. It may return None even if the document
+        exists; the caller then calls `load`. If another process changes the document, the sizes may belong to another
+        version than the record; a caller that finds a difference calls `load`, too.
         """
         found = self.load(stage, doc_id)
         return None if found is None else (found.record, self.sizes(stage, doc_id, PART_FILES.values()))
 
-    def last_modified(self, stage: str, doc_id: str) -> float | None:  # noqa: ARG002 - for a backend that knows
-        """Return when the raw text of a document was last written, in seconds since 1970; None where that is not known.
+    def last_modified(self, stage: str, doc_id: str) -> float | None:  # noqa: ARG002 - the default does not know
+        """Return when the raw text was last written, in seconds since 1970 UTC; None if unknown.
 
-        For what older systems stored without a time.
+        docid uses this time for documents of older systems, whose records have none.
         """
         return None
 
     @abstractmethod
     def amend(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
-        """Store a new record, and part files beside those that are there, which stay as they are.
+        """Add part files to a document, replace its record and return True. Its other part files stay unchanged.
 
-        The old record goes to history. Return False and change nothing if the record that is there is not
-        `expected`.
+        The old record goes to history. If the stored record is not `expected`, or the document does not exist, change
+        nothing and return False.
         """
 
     @abstractmethod
     def replace(self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
-        """Store another version of a document in place of the one that is there, which goes to history, whole.
+        """Replace a document by a new version and return True. The old version goes to history, with its part files.
 
-        Return False and change nothing if the record that is there is not `expected`.
+        If the stored record is not `expected`, or the document does not exist, change nothing and return False.
         """
 
-    def settle(self, stage: str, doc_id: str) -> bool:  # noqa: ARG002 - for a backend that has something to settle
-        """Finish or roll back a change that was interrupted; return whether there was one."""
+    def settle(self, stage: str, doc_id: str) -> bool:  # noqa: ARG002 - the default leaves no change half done
+        """Finish or roll back an interrupted change; return whether there was one."""
         return False
 
     @abstractmethod
     def ids(self, stage: str) -> Iterator[str]:
-        """Return the doc ids of a stage, as a stream, in no order, without opening documents."""
+        """Yield the doc ids of a stage, in any order, without opening documents.
 
-    def check(self, record: bytes, parts: Mapping[str, bytes]) -> None:  # noqa: ARG002 - for a backend that cannot
-        """Refuse what this backend cannot hold, by `InvalidDocument`; most can hold any bytes."""
+        A document that exists throughout the listing is never missed. If it is changed during the listing, its id may
+        appear twice.
+        """
+
+    def check(self, record: bytes, parts: Mapping[str, bytes]) -> None:  # noqa: ARG002 - the default stores any bytes
+        """Raise `InvalidDocument` if this backend cannot store these bytes."""
         return
 
-    def with_history(self, stage: str) -> Container[str] | None:  # noqa: ARG002 - for a backend that knows
-        """Return the doc ids of a stage that have a history, and maybe others; None where that is not known."""
+    def with_history(self, stage: str) -> Container[str] | None:  # noqa: ARG002 - the default does not know
+        """Return a container of the doc ids that have a history; it may hold others too. None if unknown."""
         return None
 
     @abstractmethod
     def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
-        """Return what `amend` and `replace` have put aside for an id, the latest first."""
+        """Yield the versions that `amend` and `replace` moved to history, the latest first.
+
+        Each has the part files named in `parts`, as in `load`. A version before an `amend` may also have the files
+        that were added to it.
+        """
 
     def sweeper(self) -> Sweeper | None:
-        """Return what finds and clears away what was left over; None for a backend in which nothing can be."""
+        """Return the sweeper of this backend; None if writers leave nothing to clear."""
         return None

@@ -1,4 +1,4 @@
-"""Documents in memory: for tests and notebooks, and the reference for other backends."""
+"""The memory backend: for tests and notebooks, and the reference for other backends."""
 
 # ruff: noqa: D102 - the docstrings are those of `Backend`, which help() shows
 from __future__ import annotations
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class MemoryBackend(Backend):
-    """Documents in the memory of this process; two stores that are given one `MemoryBackend` share them.
+    """A backend in the memory of this process. Stores with the same `MemoryBackend` share its documents.
 
-    Safe beside other threads. It does not pickle: another process would get a copy and think it the original.
+    It is safe to use from several threads. It does not pickle, because another process would get a copy.
 
     Example:
         >>> from docid import DocsStore

@@ -1,4 +1,4 @@
-"""The names on a file system beside the documents: of locks, of what is being changed, of history and quarantine."""
+"""Names of files that are not documents: locks, temporary directories, history and quarantine."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from docid.core.record import nonce
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-HISTORY = (".docid", "history")  # below the root; then the stage, the doc id, and the entries
-QUARANTINE = (".docid", "quarantine")  # below the root; then the run of repair, and the path that something had
-CHANGE_NAMES = (".old-", ".lock-")  # how names begin beside a document that is being changed, or once was
+HISTORY = (".docid", "history")  # below the root; followed by the stage, the doc id and the entry
+QUARANTINE = (".docid", "quarantine")  # below the root; followed by the run of repair and the original path
+CHANGE_NAMES = (".old-", ".lock-")  # prefixes of names that a change of a document makes
 _ENTRY = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{16}(\.json)?")
 _TEMPORARY = re.compile(r"\.tmp-(.+)-[0-9a-f]{16}")
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
@@ -25,31 +25,31 @@ def lock_name(doc_id: str) -> str:
 
 
 def old_name(doc_id: str) -> str:
-    """Return the name that a document has, in its stage directory, while a replace moves the new one in place."""
+    """Return the interim name of an old version, in its stage directory, while a replace moves the new one in."""
     return f".old-{doc_id}"
 
 
 def temporary_name(name: str) -> str:
-    """Return a name that no other writer uses, for what is to become `name` or was it."""
+    """Return a unique temporary name for a file or directory."""
     return f".tmp-{name}-{nonce()}"
 
 
-def name_of_temporary(name: str) -> str | None:
-    """Return what a temporary name was made for; None for another name."""
+def parse_temporary_name(name: str) -> str | None:
+    """Return the name that a temporary name was made for; None if it is not a temporary name."""
     found = _TEMPORARY.fullmatch(name)
     return found[1] if found else None
 
 
 def entry_name(names: Iterable[str]) -> str:
-    """Return a name for an entry beside `names`, behind all that are there even if the clock went back."""
+    """Return a name for a new entry that sorts after all entries in `names`, even if the clock was set back."""
     now = datetime.now(UTC)
-    if times := [time for name in names if (time := time_of_entry(name)) is not None]:
+    if times := [time for name in names if (time := parse_entry_time(name)) is not None]:
         now = max(now, max(times) + timedelta(microseconds=1))
     return f"{now.strftime(_STAMP)}-{nonce()}"
 
 
-def time_of_entry(name: str) -> datetime | None:
-    """Return when an entry of history, or a run of repair, was put there; None for what is somebody else's."""
+def parse_entry_time(name: str) -> datetime | None:
+    """Return when an entry of history, or a run of repair, was made; None if the name is not docid's."""
     if not _ENTRY.fullmatch(name):
         return None
     try:
@@ -60,5 +60,5 @@ def time_of_entry(name: str) -> datetime | None:
 
 
 def entries(names: Iterable[str]) -> list[str]:
-    """Return those of `names` that are entries, the earliest first."""
-    return sorted(name for name in names if time_of_entry(name) is not None)
+    """Return the entries among `names`, the earliest first."""
+    return sorted(name for name in names if parse_entry_time(name) is not None)

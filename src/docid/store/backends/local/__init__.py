@@ -1,1 +1,1 @@
-"""The local backend: a directory for each document. `docs/internals.md` describes its protocol."""
+"""The local backend: one directory per document. `docs/internals.md` describes each step."""

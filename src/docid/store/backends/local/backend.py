@@ -1,10 +1,10 @@
-"""Documents on a file system: a directory each, built aside and renamed into place.
+"""The local backend: one directory per document, built under a temporary name and renamed into place.
 
-A document is the directory `<root>/<stage>/<doc_id>/` with its part files and `metadata.json`. A new one is built under
-a temporary name in the stage directory and becomes visible by one rename, which fails where a document is already. So
-a reader sees all of a document or nothing, and of many writers one wins.
+A document is the directory `<root>/<stage>/<doc_id>/` with its part files and `metadata.json`. docid builds a new one
+under a temporary name in the stage directory, and makes it visible by one rename, which fails if the document exists.
+So a reader sees a whole document or none, and one of several writers wins.
 
-`docs/internals.md` tells the protocol step by step: what a crash after each step leaves, and why each sync is there.
+`docs/internals.md` describes each step, what a crash after it leaves, and why each sync is needed.
 """
 
 # ruff: noqa: D102 - the docstrings are those of `Backend`, which help() shows
@@ -25,7 +25,7 @@ from docid.errors import DocidError, UnreadableDocument
 from docid.store.backends.base import TURNS, Backend, Stored
 from docid.store.backends.local.commit import Place, commit_new, commit_version, settle
 from docid.store.backends.local.directory import Directory, explain, explain_errors, make_below, open_below
-from docid.store.backends.local.locks import Temporary, hold_lock, is_held
+from docid.store.backends.local.locks import SWEPT, Temporary, hold_lock, is_held
 from docid.store.backends.local.sweep import LocalSweeper
 from docid.store.backends.names import CHANGE_NAMES, HISTORY, entries, entry_name, lock_name, old_name
 
@@ -34,20 +34,20 @@ if TYPE_CHECKING:
 
     from docid.store.backends.base import NewDocument
 
-_CLOCK_STEP = 2_000_000_000  # ns; the clocks of file systems go in steps, of two seconds at the most
+_CLOCK_STEP = 2_000_000_000  # ns; file systems store times in steps of up to two seconds
 
 
 class LocalBackend(Backend):
-    """Documents in directories below a root, on a file system of this machine or a mounted one.
+    """A backend in directories below a root, on a local or mounted file system.
 
     Args:
-        root: the directory of the stages; need not exist yet, and may be a symbolic link.
-        durability: `"full"`: when a write returns, the document survives a power cut (every file and directory
-            is synced). `"none"`: it survives the end of the process, not a power cut: faster, for what is
-            made again easily. Whole or absent it is in both.
+        root: the directory that holds the stages. It does not need to exist, and may be a symbolic link.
+        durability: with `"full"`, a document survives a power cut once its write returns (docid syncs every file and
+            directory). With `"none"`, it survives the end of the process, but maybe not a power cut. This is faster;
+            use it for documents that are easy to make again. Both keep each document whole or absent.
 
     Raises:
-        ValueError: another durability.
+        ValueError: `durability` has another value.
     """
 
     def __init__(self, root: str | os.PathLike[str], *, durability: Literal["full", "none"] = "full") -> None:
@@ -69,7 +69,7 @@ class LocalBackend(Backend):
         with explain_errors(self.root, stage, doc_id), make_below(self.root, (stage,), sync=self._sync) as directory:
             place = Place(directory, self.root, stage, doc_id, self._sync)
             for _ in range(TURNS):
-                # Where it is there nothing is built. Whether it is not is seen again at the rename.
+                # If the id is taken, save the work. The rename checks it again.
                 if place.is_taken():
                     return False
                 with Temporary(directory, doc_id) as temporary:
@@ -83,22 +83,22 @@ class LocalBackend(Backend):
                     if created:
                         place.sync_commit(directory)
                     return created
-            raise OSError(errno.EBUSY, "swept away again and again while it was written")
+            raise OSError(errno.EBUSY, SWEPT)
 
     def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
-        """See `Backend.create_many`. On a local Linux file system all are made durable by one sync of it.
+        """See `Backend.create_many`. On a local Linux file system, one sync makes all documents durable.
 
-        Whether that can be had is asked before anything is written. Only where that sync fails are documents written
-        twice.
+        docid checks whether the file system supports this before it writes. Only if that sync fails, it writes the
+        documents a second time.
         """
         results = self._create_together(documents) if self._sync and len(documents) > 1 else {}
         one_by_one = super().create_many([each for number, each in enumerate(documents) if number not in results])
         return [results[number] if number in results else one_by_one.pop(0) for number in range(len(documents))]
 
     def _create_together(self, documents: Sequence[NewDocument]) -> dict[int, bool | Exception]:
-        """Build documents, sync the file system once, commit each; return what became of each, by number.
+        """Build documents, sync the file system once, commit each; return the results by number.
 
-        What cannot be done so is left out, for `create`, which says by itself what is wrong with one.
+        Documents that fail before the commit are left out: `create` tries them again and raises their errors.
         """
         with contextlib.ExitStack() as stack:
             directories: dict[str, Directory | None] = {}
@@ -124,7 +124,7 @@ class LocalBackend(Backend):
                 for directory in {place.stage: place.directory for place, *_ in built.values()}.values():
                     directory.sync_all()
             except OSError:
-                return taken  # `create` syncs each of the others by itself, and says what fails
+                return taken  # `create` writes and syncs each of the others on its own
             return taken | _commit_all(built)
 
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
@@ -132,7 +132,7 @@ class LocalBackend(Backend):
             with Directory(self._below + stage) as directory:
                 return Place(directory, self.root, stage, doc_id, self._sync).find(parts)
         except FileNotFoundError:
-            return None  # the stage
+            return None  # the stage does not exist
         except OSError as error:
             raise explain(error, self.root, stage, doc_id) from error
 
@@ -145,7 +145,7 @@ class LocalBackend(Backend):
 
     def listing(self, stage: str, doc_id: str) -> tuple[bytes, dict[str, int]] | None:
         sizes = {}
-        # What cannot be read, a closer look says.
+        # If the document cannot be read, `load` raises the error.
         with contextlib.suppress(OSError), Directory(self.location(stage, doc_id)) as document:
             record = document.read(RECORD_FILE)
             for name in document.names():
@@ -163,7 +163,7 @@ class LocalBackend(Backend):
         return None
 
     def ids(self, stage: str) -> Iterator[str]:
-        """See `Backend.ids`. A document that is replaced meanwhile is among the names, and may be there twice."""
+        """See `Backend.ids`. If a document is replaced in the meantime, its id may appear twice."""
         with explain_errors(self.root, stage):
             place = self._open_place(stage, "")
             if place is not None:
@@ -171,7 +171,7 @@ class LocalBackend(Backend):
                     yield from _list_ids(place.directory)
 
     def with_history(self, stage: str) -> Container[str]:
-        """See `Backend.with_history`: looked at when it is asked for, not before."""
+        """See `Backend.with_history`. Each `in` checks the disk."""
         return _WithHistory(join(self.root, *HISTORY, stage), join(self.root, stage))
 
     def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
@@ -180,13 +180,13 @@ class LocalBackend(Backend):
             place = self._open_place(stage, doc_id)
             if place is not None:
                 with place.directory:
-                    # The version that is being replaced, or whose replace was interrupted, is not in history yet.
+                    # During a replace, or if one was interrupted, the old version is not in history yet.
                     old = place.read(place.old, parts)
                     if old is not None and place.directory.exists(doc_id):
                         yield old
                         later = old
                     else:
-                        # Loaded before history is listed: whatever takes its place meanwhile puts it there.
+                        # Load it before listing history: a version that is replaced in between is then in history.
                         with contextlib.suppress(UnreadableDocument, NotADirectoryError):
                             later = place.find(parts)
             try:
@@ -209,8 +209,8 @@ class LocalBackend(Backend):
                         document.swap_in(name, data, sync=self._sync)
                 except OSError:
                     if not place.holds(record):
-                        # Cleaned up only where the old record is seen to be there: where nothing can be read now,
-                        # the new one may be in place, and then these files are its own.
+                        # Clean up only if the old record can be read. Otherwise the new one may be in place, and
+                        # these files belong to it.
                         if place.holds(expected):
                             for left, name in ((history, entry), *((document, name) for name in parts)):
                                 with contextlib.suppress(OSError):
@@ -223,7 +223,7 @@ class LocalBackend(Backend):
         with explain_errors(self.root, stage, doc_id), self._change(stage, doc_id, expected) as place:
             if place is None:
                 return False
-            # History is opened first: what cannot be put aside is not replaced.
+            # Open history first: if the old version cannot be kept, do not replace it.
             with place.make_history() as history, Temporary(place.directory, doc_id) as temporary:
                 if not place.directory.is_beside(history):
                     raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), history.path)
@@ -235,14 +235,14 @@ class LocalBackend(Backend):
                         return False
                     raise
                 place.sync_commit(place.directory)
-                # The new version is in place. Where the old one cannot be moved now, the next change does it, and
-                # history finds it where it is.
+                # The replace has succeeded. If the old version cannot be moved now, the next change moves it, and
+                # `history` reads it under its interim name.
                 with contextlib.suppress(OSError):
                     place.retire_old(history)
             return True
 
     def settle(self, stage: str, doc_id: str) -> bool:
-        # One call where there is nothing to do, which is nearly always.
+        # In nearly every case there is nothing to settle, and this one call shows it.
         if not os.path.lexists(join(self.root, stage, old_name(doc_id))):
             return False
         with explain_errors(self.root, stage, doc_id), self._lock_place(stage, doc_id) as place:
@@ -252,7 +252,7 @@ class LocalBackend(Backend):
         return LocalSweeper(self.root, self.settle, sync=self._sync)
 
     def _open_place(self, stage: str, doc_id: str) -> Place | None:
-        """Open the place of a document; None where its stage has no directory."""
+        """Open the place of a document; return None if the stage does not exist."""
         try:
             return Place(Directory(self._below + stage), self.root, stage, doc_id, self._sync)
         except FileNotFoundError:
@@ -260,7 +260,7 @@ class LocalBackend(Backend):
 
     @contextlib.contextmanager
     def _lock_place(self, stage: str, doc_id: str) -> Iterator[Place | None]:
-        """Open the place of a document and hold its lock; yield None where its stage has no directory."""
+        """Open the place of a document and hold its lock; yield None if the stage does not exist."""
         place = self._open_place(stage, doc_id)
         if place is None:
             yield None
@@ -270,7 +270,7 @@ class LocalBackend(Backend):
 
     @contextlib.contextmanager
     def _change(self, stage: str, doc_id: str, expected: bytes) -> Iterator[Place | None]:
-        """Hold the lock of a document for a change; yield its place, None where its record is not the expected one."""
+        """Lock a document for a change; yield its place, or None if it does not have the expected record."""
         with self._lock_place(stage, doc_id) as place:
             found = None
             if place is not None:
@@ -280,7 +280,7 @@ class LocalBackend(Backend):
 
 
 class _WithHistory:
-    """The documents of a stage that have a history, or an interim name: one that was replaced is there already."""
+    """The doc ids of a stage that have a history, or an old version under its interim name."""
 
     def __init__(self, history: str, stage: str) -> None:
         self._history = history
@@ -292,7 +292,7 @@ class _WithHistory:
 
 
 def _commit_all(built: Mapping[int, tuple[Place, Temporary, bytes]]) -> dict[int, bool | Exception]:
-    """Rename documents to their ids, then sync each stage directory once. One that a sweep took away is left out."""
+    """Rename documents to their ids and sync each stage directory once; leave out those that a sweep moved away."""
     results: dict[int, bool | Exception] = {}
     for number, (place, temporary, record) in built.items():
         try:
@@ -311,10 +311,10 @@ def _commit_all(built: Mapping[int, tuple[Place, Temporary, bytes]]) -> dict[int
 
 
 def _list_ids(directory: Directory) -> Iterator[str]:
-    """Return the doc ids in a stage directory, as a stream; one that is replaced meanwhile may be there twice."""
+    """Yield the doc ids in a stage directory. If a document is replaced in the meantime, its id may appear twice."""
 
     def find_changed_id(entry: os.DirEntry[str]) -> str:
-        """Return the doc id in a name beside the documents, which a change has made; empty for another name."""
+        """Return the doc id in the name of a lock file or an old version; empty for other names."""
         return entry.name.partition("-")[2] if entry.name.startswith(CHANGE_NAMES) else ""
 
     started = time.time_ns()
@@ -327,8 +327,8 @@ def _list_ids(directory: Directory) -> Iterator[str]:
             if entry.name in changed:
                 seen.add(entry.name)
             yield entry.name
-    # A replace renames, and a listing that passes by at that moment may miss the name. Its lock file says when it was
-    # held last; where names have come since the listing began, it may be among them.
+    # A listing may miss a document that a replace renames at that moment. The time of its lock file shows when it was
+    # last held. If names have been added since the listing began, its lock file may be one of them.
     status = directory.stat(".")
     if status is None or status.st_mtime_ns >= started - _CLOCK_STEP:
         changed.update(map(find_changed_id, directory.scan()))
@@ -336,32 +336,32 @@ def _list_ids(directory: Directory) -> Iterator[str]:
 
 
 def _is_missed(directory: Directory, doc_id: str, started: int) -> bool:
-    """Return whether a listing that started then (in ns) may have passed by a document while it was replaced."""
-    there = directory.exists(doc_id)
-    if not there and directory.exists(old_name(doc_id)):
+    """Return whether a listing that began at `started` (ns) may have missed a document because it was replaced."""
+    exists = directory.exists(doc_id)
+    if not exists and directory.exists(old_name(doc_id)):
         return True
-    # Whether it is held is asked before its time: a change sets the time before it gives the lock back.
+    # Check the lock before its time: a change sets the time before it releases the lock.
     held = is_held(directory, doc_id)
     lock = directory.stat(lock_name(doc_id))
     just_now = held or (lock is not None and lock.st_mtime_ns >= started)
-    return just_now and (there or directory.exists(doc_id) or directory.exists(old_name(doc_id)))
+    return just_now and (exists or directory.exists(doc_id) or directory.exists(old_name(doc_id)))
 
 
 def _read_entries(history: Directory, later: Stored | None, parts: Collection[str]) -> Iterator[Stored]:
-    """Return the versions in a history, the latest first; `later` is the one that follows the latest of them."""
+    """Yield the versions in a history, the latest first; `later` is the version that follows them."""
     known = None if later is None else later.record
-    # Where only the record changed, the parts are those of the next later version.
+    # If only the record was changed, the parts are those of the next later version.
     contents = {} if later is None else later.parts
     for name in reversed(entries(history.names())):
         record = None
         if name.endswith(".json"):
             record = history.read(name)
         else:
-            # A purge may take it away at this moment.
+            # A purge may delete it at this moment.
             with contextlib.suppress(FileNotFoundError, NotADirectoryError), history.sub(name) as old:
                 contents = old.read_all((RECORD_FILE, *parts))
                 record = contents.pop(RECORD_FILE, None)
-        # An equal record is the one before, whose change was interrupted or has been put here since.
+        # An equal record is the same version: its change was interrupted, or it moved here during the listing.
         if record is not None and record != known:
             known = record
             yield Stored(record, contents)

@@ -1,7 +1,7 @@
-"""One document in its stage directory: its names there, what they hold, and the renames that commit.
+"""The names of one document in its stage directory, and the renames that commit a version.
 
-A create takes no lock: its rename fails where a document is. A replace holds the document's lock, and leaves the id
-without a directory for an instant; a create that renames into that instant withdraws. Each function says how.
+A create takes no lock: its rename fails if the document exists. A replace holds the document's lock and leaves a short
+gap in which the id has no directory. A create that renames its directory into this gap withdraws it again.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from docid.store.backends.local.directory import Directory
     from docid.store.backends.local.locks import Temporary
 
-# What a rename onto a directory that is not empty (ENOTEMPTY, on XFS EEXIST) or onto a file says.
+# The errors of a rename onto a directory that is not empty (ENOTEMPTY, on XFS EEXIST), or onto a file.
 _TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
-_LOOKS = 3  # at a document whose lock file is there and free, before it counts as absent
+_TRIES = 3  # how often a document with a free lock file is searched for before it counts as absent
 
 
 class Place(NamedTuple):
-    """The place of a document in its open stage directory; with `sync` changes of it are made durable."""
+    """A document's names in its open stage directory. With `sync`, changes are durable."""
 
     directory: Directory
     root: str
@@ -41,14 +41,14 @@ class Place(NamedTuple):
 
     @property
     def old(self) -> str:
-        """The interim name: that of the old version, while a replace moves the new one in place."""
+        """The interim name of the old version while a replace moves the new one in."""
         return old_name(self.doc_id)
 
     def read(self, name: str, parts: Collection[str] = ()) -> Stored | None:
-        """Return what the directory of that name holds, read by one descriptor, so that all is of one version.
+        """Read the document in the directory of this name, through one descriptor, so that all is of one version.
 
-        None if the directory does not exist or is empty: an empty one claims nothing, since a rename replaces it. A
-        directory without a document raises `UnreadableDocument`, anything else NotADirectoryError.
+        Return None if the directory does not exist or is empty; an empty one does not take the id, since a rename
+        replaces it. Raise `UnreadableDocument` if it holds no document, NotADirectoryError if it is not a directory.
         """
         try:
             document = self.directory.sub(name)
@@ -58,33 +58,33 @@ class Place(NamedTuple):
             try:
                 contents = document.read_all((RECORD_FILE, *parts))
             except IsADirectoryError as error:
-                problem = f"{error.filename} is no file"
+                problem = f"{error.filename} is not a file"
                 raise UnreadableDocument(self.stage, self.doc_id, document.path, problem) from None
             if RECORD_FILE in contents:
                 return Stored(contents.pop(RECORD_FILE), contents)
             if not document.names():
                 return None
-            problem, code = f"the directory has no {RECORD_FILE}, so it is no document", "uncommitted-directory"
+            problem, code = f"the directory has no {RECORD_FILE}, so it is not a document", "uncommitted-directory"
             raise UnreadableDocument(self.stage, self.doc_id, document.path, problem, code=code)
 
     def find(self, parts: Collection[str] = ()) -> Stored | None:
-        """Return the document, under its id or its interim name; None if it is under neither."""
-        looks = 0
+        """Read the document under its id or its interim name; return None if neither exists."""
+        tries = 0
         for _ in range(TURNS):
             found = self.read(self.doc_id, parts) or self.read(self.old, parts)
             if found is not None:
                 return found
-            # A replace may have renamed it from the second name to the first meanwhile. Then its lock file is there;
-            # one that nobody holds may be of a replace that was over a moment ago.
+            # In the meantime a replace may have renamed it from the second name to the first. Then its lock file
+            # exists, and may be free if the replace has just ended.
             if not self.directory.exists(lock_name(self.doc_id)):
                 return None
-            looks += not is_held(self.directory, self.doc_id)
-            if looks == _LOOKS:
+            tries += not is_held(self.directory, self.doc_id)
+            if tries == _TRIES:
                 return None
         return None
 
     def is_taken(self) -> bool:
-        """Return whether what stands at the id claims it: an empty directory does not."""
+        """Return whether the id is taken, by a directory that is not empty or by another kind of file."""
         try:
             with self.directory.sub(self.doc_id) as document:
                 return bool(document.names())
@@ -94,56 +94,56 @@ class Place(NamedTuple):
             return True
 
     def holds(self, record: bytes) -> bool:
-        """Return whether the document has this record, which a nonce makes one of a kind; False where it is unseen."""
+        """Return whether the document has this record, which is unique by its nonce; False if it cannot be read."""
         with contextlib.suppress(OSError), self.directory.sub(self.doc_id) as document:
             return document.read(RECORD_FILE) == record
         return False
 
     def make_history(self) -> Directory:
-        """Open the directory of its history, after making what is missing of it."""
+        """Make the directory of its history, if missing, and open it."""
         return make_below(self.root, (*HISTORY, self.stage, self.doc_id), sync=self.sync)
 
     def retire_old(self, history: Directory) -> None:
-        """Move the version that was replaced from its interim name into history."""
+        """Move the replaced version from its interim name into history."""
         self.directory.move(self.old, entry_name(history.names()), history)
         self.sync_names(history)
         self.sync_names(self.directory)
 
     def sync_names(self, directory: Directory) -> None:
-        """Make durable what was renamed in a directory, if that is asked for."""
+        """Make renames in a directory durable, if `sync` is set."""
         if self.sync:
             directory.sync()
 
     def sync_commit(self, directory: Directory) -> None:
-        """Make the rename durable that has committed the document, or raise `DurabilityUnknown`."""
+        """Make the rename that committed the document durable, or raise `DurabilityUnknown`."""
         try:
             self.sync_names(directory)
         except OSError as error:
             raise self.durability_unknown(error) from error
 
     def durability_unknown(self, error: OSError) -> DurabilityUnknown:
-        """Return the error that the document is there, and may not survive a power cut."""
+        """Return the error for a document that is stored, but may not survive a power cut."""
         return DurabilityUnknown(self.stage, self.doc_id, join(self.directory.path, self.doc_id), str(error))
 
 
 def commit_new(place: Place, temporary: Temporary, record: bytes) -> bool:
-    """Rename a whole new document to its id; return False where the id is taken."""
+    """Rename the directory of a new document to its id; return False if the id is taken."""
     directory = place.directory
-    # A document under its interim name keeps its id; an empty directory claims nothing, here too. Looked for before the
-    # rename, so that no reader sees the new one meanwhile; and after it, so that it is true.
+    # A document under its interim name keeps its id, unless the directory is empty. Check this before the rename, so
+    # that readers rarely see a new document that withdraws, and again after it, because only then it is certain.
     if directory.exists(place.old) and not directory.remove_empty(place.old):
         return False
     try:
         directory.rename(temporary.name, place.doc_id)
     except OSError as error:
-        # NFS may report a rename that was done as failed, so what is there decides.
+        # NFS may report a successful rename as failed, so the stored record decides.
         if not place.holds(record):
             if error.errno in _TAKEN:
                 return False
             raise
     temporary.is_moved = True
-    # A replace may have moved a document aside at that moment, and the id belongs to that one. It holds the lock as
-    # long as the old version has its interim name; after that, what has the id decides.
+    # A replace may have just renamed an old version to its interim name, and the id belongs to that document. The
+    # replace holds the lock while the interim name exists. After that, the directory under the id decides.
     try:
         if directory.exists(place.old):
             with hold_lock(directory, place.doc_id):
@@ -154,19 +154,19 @@ def commit_new(place: Place, temporary: Temporary, record: bytes) -> bool:
 
 
 def _keep_or_withdraw(place: Place, temporary: Temporary) -> bool:
-    """Return whether a new document keeps the id that it was renamed to; withdraw it where another one has the id."""
+    """Return whether a new document keeps its id; withdraw it if the id belongs to another document."""
     directory = place.directory
     if temporary.is_at(place.doc_id):
         if not directory.exists(place.old):
-            return True  # others may have added to it by now
-        # It has come between the renames of a replace that died.
+            return True  # other writers may have changed it in the meantime
+        # It was renamed into the gap of a replace that died.
         directory.move(place.doc_id, temporary.name)
         temporary.is_moved = False
-        # Where the old version cannot be moved back, readers find it under its interim name.
+        # If this fails, readers find the old version under its interim name.
         with contextlib.suppress(OSError):
             directory.move(place.old, place.doc_id)
         return False
-    # It was replaced already, or a replace that has the id put it out.
+    # Either it was created and has been replaced in the meantime, or the replace that owns the id removed it.
     if temporary.is_at(place.old):
         return True
     try:
@@ -178,7 +178,7 @@ def _keep_or_withdraw(place: Place, temporary: Temporary) -> bool:
 
 
 def commit_version(place: Place, temporary: Temporary, record: bytes) -> None:
-    """Move the document to its interim name and rename a new version to the id, under the lock; or do neither."""
+    """Rename the old version to its interim name and the new one to the id, or change nothing. Needs the lock."""
     directory = place.directory
     try:
         directory.move(place.doc_id, place.old)
@@ -189,14 +189,14 @@ def commit_version(place: Place, temporary: Temporary, record: bytes) -> None:
                 if not place.holds(record):
                     if error.errno not in _TAKEN:
                         raise
-                    # A create took the id in that instant. It waits for our lock, and sees that it lost the id.
+                    # A create used the gap. It waits for our lock, and then finds that it has lost the id.
                     moved = temporary_name(place.doc_id)
                     directory.move(place.doc_id, moved)
                     directory.remove(moved)
                     continue
             temporary.is_moved = True
     except OSError:
-        # Where that fails, readers find the old version under its interim name, and the next change moves it back.
+        # If this fails, readers find the old version under its interim name, and the next change moves it back.
         with contextlib.suppress(OSError):
             if not directory.exists(place.doc_id):
                 directory.move(place.old, place.doc_id)
@@ -204,7 +204,7 @@ def commit_version(place: Place, temporary: Temporary, record: bytes) -> None:
 
 
 def settle(place: Place) -> bool:
-    """Finish or roll back a replace that was interrupted, under the lock; return whether there was one."""
+    """Finish or roll back an interrupted replace; return whether there was one. Needs the lock."""
     directory = place.directory
     if not directory.exists(place.old) or directory.remove_empty(place.old):
         return False
@@ -213,7 +213,7 @@ def settle(place: Place) -> bool:
             with place.make_history() as history:
                 place.retire_old(history)
             return True
-        # A create of another lineage, killed before it saw that the id is taken: it has reported no success.
+        # A create of another lineage used the gap and was killed before it could withdraw. It reported no success.
         directory.move(place.doc_id, temporary_name(place.doc_id))
     directory.move(place.old, place.doc_id)
     place.sync_names(directory)
@@ -221,15 +221,15 @@ def settle(place: Place) -> bool:
 
 
 def _is_replaced(place: Place) -> bool:
-    """Return whether what has the id is a later version of the document under the interim name."""
+    """Return whether the directory under the id is a later version of the one under the interim name."""
     records = []
     for name in (place.old, place.doc_id):
         try:
             with place.directory.sub(name) as document:
                 records.append(Record.from_bytes(document.read(RECORD_FILE) or b"", place.stage, place.doc_id))
         except (InvalidDocument, NotADirectoryError, IsADirectoryError) as error:
-            # The record of a later docid is its business. What is no document goes to history, as the old one; as
-            # the new one it does not count.
+            # If the old one is unreadable, it goes to history. If the new one is unreadable, it counts only if a later
+            # docid has written its record.
             return name != place.doc_id or getattr(error, "field", "") == "format"
     old, new = records
     return not is_other_lineage(old, new)

@@ -1,6 +1,7 @@
-"""An open directory, the calls on names in it, and their errors with the whole path and a remedy.
+"""An open directory, calls on names in it, and their errors with the full path and a remedy.
 
-Names are used relative to a descriptor where the platform can do that: nobody can exchange the directory on the way.
+Names are relative to a descriptor, if the platform supports that, so that no other process can exchange the directory
+between two calls.
 """
 
 from __future__ import annotations
@@ -23,30 +24,30 @@ if sys.platform != "win32":  # pragma: no branch
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-# Windows has no descriptors of directories, so names are joined to paths there, and it lacks some of the flags.
+# Windows has no descriptors of directories, so names are joined to paths there. It also lacks some of the flags.
 _HAS_DIR_FD = os.open in os.supports_dir_fd
 _COMMON = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINK = _COMMON | getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_LINK
-# Non-blocking, so that a pipe which somebody left under our name does not hang the reader.
+# Non-blocking, so that a pipe under the name of a file does not block the reader.
 READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _NO_LINK
 LOCK = os.O_RDWR | os.O_CREAT | _NO_LINK
-# What opening a symbolic link or a socket says, or reading a directory, or a pipe that somebody has open.
+# The errors of opening a symbolic link or a socket, and of reading a directory or an open pipe.
 _NO_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EAGAIN})
 _CHUNK = 65_536  # bytes; most files are shorter
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON
 
-# ext2 to ext4, XFS, btrfs, F2FS, ZFS, tmpfs: as statfs(2) names them.
+# The types of ext2 to ext4, XFS, btrfs, F2FS, ZFS and tmpfs in statfs(2).
 _SYNCED_AS_A_WHOLE = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x2FC12FC1, 0x01021994})
 
 
 class Directory:
-    """An open directory, for a `with`. Its methods do what the functions of `os` of these names do with names in it."""
+    """An open directory. Its methods work as the functions of `os` with the same names, on names in the directory."""
 
     __slots__ = ("_prefix", "fd", "path")
 
     def __init__(self, name: str, parent: Directory | None = None) -> None:
-        """Open a path, or a name in `parent`; raise NotADirectoryError where it is something else, or a link."""
+        """Open a path, or a name in `parent`; raise NotADirectoryError if it is a link or another kind of file."""
         self.fd: int | None = None
         self.path: str = name if parent is None else f"{parent.path}{os.sep}{name}"
         self._prefix = "" if _HAS_DIR_FD else join(self.path, "")
@@ -57,7 +58,7 @@ class Directory:
         try:
             self.fd = os.open(name, _DIRECTORY, dir_fd=None if parent is None else parent.fd)
         except OSError as error:
-            # ELOOP is what O_NOFOLLOW says of a link; Linux says ENOTDIR because of O_DIRECTORY.
+            # For a link, O_NOFOLLOW gives ELOOP; on Linux, O_DIRECTORY gives ENOTDIR.
             if error.errno in {errno.ELOOP, errno.ENOTDIR}:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.path) from None
             raise
@@ -66,17 +67,17 @@ class Directory:
         return self
 
     def close(self, *_: object) -> None:
-        """Close it. What was done in it is done, even where closing it fails."""
+        """Close it. Ignore errors: the work in it is done."""
         fd = self.fd
         if fd is not None and fd >= 0:
             self.fd = -1
-            try:  # noqa: SIM105 - every read and write comes by, and this is a tenth of opening a document
+            try:  # noqa: SIM105 - `suppress` would take a tenth of the time of opening a document
                 os.close(fd)
             except OSError:
                 pass
 
     __exit__ = close
-    # At the latest when nothing refers to it any more: an interrupt (Ctrl-C) may come at any line.
+    # An interrupt (Ctrl-C) may come at any line, before the `with`.
     __del__ = close
 
     def open(self, name: str, flags: int) -> int:
@@ -84,30 +85,30 @@ class Directory:
         return os.open(self._prefix + name, flags, 0o666, dir_fd=self.fd)
 
     def sync(self) -> None:
-        """Make what was renamed, made and removed in it durable."""
+        """Make all renamed, new and removed names in it durable."""
         if self.fd is not None:  # pragma: no branch  - Windows has no sync of directories
             _fsync(self.fd)
 
     def can_sync_all(self) -> bool:
-        """Return whether `sync_all` makes everything on this file system durable. It is cheap: nothing is written.
+        """Return whether `sync_all` makes everything on this file system durable. This check writes nothing.
 
-        True where syncfs(2) reports what could not be written (Linux 5.8 or later), on file systems where it does
-        what fsync of every file does. On others it may return before the data has gone further than a daemon.
+        It is true if syncfs(2) reports write errors (Linux 5.8 or later), and if it does the same as fsync of every
+        file on this type of file system. On others, syncfs may return while the data is still in another process.
         """
         if sys.platform != "linux" or self.fd is None:  # pragma: no cover  - tested on Linux
             return False
-        import ctypes  # noqa: PLC0415 - for batches alone
+        import ctypes  # noqa: PLC0415 - only for batches
 
         version = re.match(r"(\d+)\.(\d+)", os.uname().release)
         libc = ctypes.CDLL(None)
         if version is None or tuple(map(int, version.groups())) < (5, 8) or not hasattr(libc, "syncfs"):
             return False
-        status = ctypes.create_string_buffer(512)  # struct statfs is 120 bytes, its first word is the kind
+        status = ctypes.create_string_buffer(512)  # struct statfs has 120 bytes and begins with the type
         return not libc.fstatfs(self.fd, status) and ctypes.c_long.from_buffer(status).value in _SYNCED_AS_A_WHOLE
 
     def sync_all(self) -> None:
-        """Make all that was written to its file system durable, where `can_sync_all`."""
-        import ctypes  # noqa: PLC0415 - for batches alone
+        """Make all data on its file system durable. Requires `can_sync_all`."""
+        import ctypes  # noqa: PLC0415 - only for batches
 
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.syncfs(self.fd):
@@ -123,12 +124,12 @@ class Directory:
         os.mkdir(self._prefix + name, dir_fd=self.fd)
 
     def rename(self, name: str, new: str, to: Directory | None = None) -> None:
-        """Rename, within it or to another one."""
+        """Rename a name in it, within the directory or into another one."""
         to = to or self
-        os.rename(self._prefix + name, to._prefix + new, src_dir_fd=self.fd, dst_dir_fd=to.fd)  # noqa: SLF001 - of this class
+        os.rename(self._prefix + name, to._prefix + new, src_dir_fd=self.fd, dst_dir_fd=to.fd)  # noqa: SLF001 - the same class
 
     def move(self, name: str, new: str, to: Directory | None = None) -> None:
-        """Rename what nobody else renames; a rename that was done and is reported as failed, as on NFS, is done."""
+        """Rename a name that no other process renames. On NFS, a rename that succeeds may be reported as failed."""
         to = to or self
         try:
             self.rename(name, new, to)
@@ -140,34 +141,35 @@ class Directory:
                 raise
 
     def stat(self, name: str) -> os.stat_result | None:
-        """Return the status of what has that name, a link itself; None where nothing has. `.` is the directory."""
+        """Return the status of a name, of a link itself; None if it does not exist. `.` is the directory."""
         try:
             return os.stat(self._prefix + name, dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
     def exists(self, name: str) -> bool:
-        """Return whether something has that name, a link that leads nowhere included."""
+        """Return whether a name exists, even if it is a link to a missing file."""
         return self.stat(name) is not None
 
     def is_beside(self, other: Directory) -> bool:
-        """Return whether a rename can go from one to the other: both are on one file system."""
-        here, there = (os.stat(each.path if each.fd is None else each.fd).st_dev for each in (self, other))
-        return here == there
+        """Return whether both are on one file system, so that a rename between them is possible."""
+        devices = {os.stat(each.path if each.fd is None else each.fd).st_dev for each in (self, other)}
+        return len(devices) == 1
 
     def read(self, name: str) -> bytes | None:
-        """Return the bytes of a file; None where there is none. See `read_all`."""
+        """Return the bytes of a file; None if it does not exist. See `read_all`."""
         return self.read_all((name,)).get(name)
 
     def read_all(self, names: Iterable[str]) -> dict[str, bytes]:
-        """Return the bytes of these files, without missing ones; IsADirectoryError for one that is not a file."""
+        """Return the bytes of the existing files by name; raise IsADirectoryError if one is not a regular file."""
         found: dict[str, bytes] = {}
         for name in names:
             try:
                 fd = os.open(self._prefix + name, READ, dir_fd=self.fd)
                 try:
                     chunks = [os.read(fd, _CHUNK)]
-                    # To ask what it is costs more than to read it: what is no file gives nothing, an error, or no end.
+                    # fstat costs more than a read, so it is called only in doubt: reading anything but a file gives no
+                    # bytes, an error, or more and more bytes.
                     if not 0 < len(chunks[0]) < _CHUNK and not stat.S_ISREG(os.fstat(fd).st_mode):
                         raise IsADirectoryError(errno.EISDIR, "")
                     while chunk := os.read(fd, 8 * len(chunks[0])):
@@ -184,7 +186,7 @@ class Directory:
         return found
 
     def write(self, name: str, data: bytes, *, sync: bool) -> None:
-        """Write a new file."""
+        """Write a new file; raise FileExistsError if the name exists."""
         fd = self.open(name, _WRITE)
         try:
             rest = memoryview(data)
@@ -196,7 +198,7 @@ class Directory:
             os.close(fd)
 
     def swap_in(self, name: str, data: bytes, *, sync: bool) -> None:
-        """Put a file in place by one rename, over one of that name if there is one."""
+        """Write a file under a temporary name and rename it, over an existing file of that name."""
         temporary = temporary_name(name)
         try:
             self.write(temporary, data, sync=sync)
@@ -211,7 +213,7 @@ class Directory:
         os.unlink(self._prefix + name, dir_fd=self.fd)
 
     def scan(self) -> Iterator[os.DirEntry[str]]:
-        """Return the entries as a stream."""
+        """Yield the entries."""
         with os.scandir(self.path if self.fd is None else self.fd) as entries:
             yield from entries
 
@@ -220,7 +222,7 @@ class Directory:
         return os.listdir(self.path if self.fd is None else self.fd)
 
     def remove_empty(self, name: str) -> bool:
-        """Remove a directory if it is empty and that is possible; return whether it was."""
+        """Try to remove an empty directory; return whether it was removed."""
         try:
             os.rmdir(self._prefix + name, dir_fd=self.fd)
         except OSError:
@@ -228,7 +230,7 @@ class Directory:
         return True
 
     def remove(self, name: str) -> None:
-        """Remove a directory of ours and the files in it, as far as that goes: it is cleaning up."""
+        """Remove a temporary directory and its files. Ignore errors: a repair finds the rest."""
         with contextlib.suppress(OSError), self.sub(name) as directory:
             for file in directory.names():
                 directory.unlink(file)
@@ -236,9 +238,9 @@ class Directory:
 
 
 def _fsync(fd: int) -> None:
-    """Make what was written through a descriptor durable."""
+    """Make all data that was written through a descriptor durable."""
     if sys.platform == "darwin":  # pragma: no cover  - tested on Linux
-        # There fsync goes as far as the drive, which may keep it in a cache of its own.
+        # On macOS, fsync only moves the data to the drive, which may keep it in its cache.
         with contextlib.suppress(OSError):
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
             return
@@ -246,7 +248,7 @@ def _fsync(fd: int) -> None:
 
 
 def open_below(root: str, names: Sequence[str]) -> Directory:
-    """Open a directory below a root, which alone may be reached through symbolic links."""
+    """Open a directory below a root. Only the root may be a symbolic link."""
     directory = Directory(join(root, names[0]))
     for name in names[1:]:
         with directory as above:
@@ -255,7 +257,7 @@ def open_below(root: str, names: Sequence[str]) -> Directory:
 
 
 def make_below(root: str, names: Sequence[str], *, sync: bool) -> Directory:
-    """Open a directory below a root, after making it and what is missing above it; with `sync` that is durable."""
+    """Make a directory below a root, with its missing parents, and open it. With `sync`, make them durable."""
     try:
         return open_below(root, names)
     except FileNotFoundError:
@@ -269,17 +271,17 @@ def make_below(root: str, names: Sequence[str], *, sync: bool) -> Directory:
         with contextlib.suppress(FileExistsError):
             above.mkdir(names[-1])
         if sync:
-            # Also where another process made it just now: it may not have come to its own sync yet.
+            # Sync even if another process made the directory: its own sync may not be done yet.
             above.sync()
         return above.sub(names[-1])
 
 
 def _make(path: str, *, sync: bool) -> None:
-    """Make a directory, and those above it."""
+    """Make a directory and its missing parents."""
     if os.path.isdir(path):
         return
     if os.path.islink(path):
-        raise FileNotFoundError(errno.ENOENT, "a symbolic link to what is not there (is it mounted?)", path)
+        raise FileNotFoundError(errno.ENOENT, "a symbolic link to a missing directory (is it mounted?)", path)
     above = os.path.dirname(path) or os.curdir
     if above != path:
         _make(above, sync=sync)
@@ -290,37 +292,39 @@ def _make(path: str, *, sync: bool) -> None:
             parent.sync()
 
 
-_RUN_AGAIN = "nothing is half written, so that it can be run again"
+_RUN_AGAIN = "no document is half written, so you can run it again"
 _REMEDIES = {
-    errno.ENOSPC: f"free bytes or inodes (df, df -i); {_RUN_AGAIN}",
+    errno.ENOSPC: f"free disk space or inodes (df, df -i); {_RUN_AGAIN}",
     errno.EDQUOT: f"free some of the user's quota; {_RUN_AGAIN}",
-    errno.EFBIG: f"raise the limit on the size of files (ulimit -f); {_RUN_AGAIN}",
-    errno.EACCES: "look at the owner and the mode of the directories on this path: this user may not do that here",
-    errno.EPERM: "look at the owner and the attributes of the directories on this path: this user may not do that here",
+    errno.EFBIG: f"raise the limit on file sizes (ulimit -f); {_RUN_AGAIN}",
+    errno.EACCES: "check the owner and the mode of the directories on this path",
+    errno.EPERM: "check the owner and the attributes of the directories on this path",
     errno.EROFS: "mount the file system for writing, or use another root",
-    errno.EIO: f"look at the disk, in the system's log; {_RUN_AGAIN}",
+    errno.EIO: f"check the disk and the system log; {_RUN_AGAIN}",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
-    errno.EXDEV: "have all of a store on one file system: a version is put aside by a rename",
+    errno.EXDEV: "keep the whole store on one file system: docid renames old versions into history",
     errno.ENOLCK: "changing a document needs a file system with locks (flock)",
     errno.EOPNOTSUPP: "changing a document needs a file system with locks (flock)",
 }
 
 
 def explain(error: OSError, root: str, stage: str, doc_id: str = "") -> Exception:
-    """Return an error with the whole path and a remedy: calls relative to a descriptor do not know the path.
+    """Return an error with the full path, which calls relative to a descriptor do not know, and a remedy.
 
-    An `UnreadableDocument` where something else stands where a directory was expected. Without a `doc_id` the error is
-    about the stage.
+    It is an `UnreadableDocument` if a path is not a directory. Without a `doc_id`, the error is about the stage.
     """
     location, path = join(root, stage, doc_id).rstrip(os.sep), error.filename
     if not isinstance(path, str) or not os.path.dirname(path):
         path = location
     if isinstance(error, NotADirectoryError):
         if os.path.islink(path):
-            problem, remedy = f"{path} is a symbolic link", "link the store's root instead, which may be one"
+            problem, remedy = (
+                f"{path} is a symbolic link",
+                "replace it by a directory; only the store's root may be a link",
+            )
         else:
-            problem = f"{path if os.path.isdir(root) else root} is no directory"
-            remedy = "look what it is, and move it aside"
+            problem = f"{path if os.path.isdir(root) else root} is not a directory"
+            remedy = "check what it is, and move it away"
         return UnreadableDocument(stage, doc_id, location, problem, remedy)
     advice = _REMEDIES.get(error.errno or 0)
     return OSError(error.errno, f"{error.strerror}; {advice}" if advice else error.strerror, path)
@@ -328,7 +332,7 @@ def explain(error: OSError, root: str, stage: str, doc_id: str = "") -> Exceptio
 
 @contextlib.contextmanager
 def explain_errors(root: str, stage: str, doc_id: str = "") -> Iterator[None]:
-    """Raise every `OSError` of a `with` as `explain` tells it."""
+    """Raise each `OSError` of a `with` block as the error that `explain` returns."""
     try:
         yield
     except OSError as error:

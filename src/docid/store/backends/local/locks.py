@@ -1,7 +1,7 @@
-"""The locks that keep changes, writers and sweeps apart, and the locked directory that a document is built in.
+"""Locks between changes, writers and sweeps, and the locked temporary directory for a new document.
 
-Every lock is a `flock`, which ends with its process. Where several machines mount a file system it may be local to
-each of them, so a sweep asks for an age as well.
+Every lock is a `flock`, which ends with its process. If several machines mount a file system, a lock may be local to
+one machine, so a sweep also requires a minimum age.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from docid.store.backends.base import TURNS
 from docid.store.backends.local.directory import LOCK, READ
 from docid.store.backends.names import lock_name, temporary_name
 
-# Windows has no flock: changes of one document by two processes at once are not kept apart there.
+# Windows has no flock: there, two processes must not change one document at the same time.
 if sys.platform != "win32":  # pragma: no branch
     import fcntl
 
@@ -29,10 +29,14 @@ if TYPE_CHECKING:
     from docid.store.backends.local.directory import Directory
 
 
-class _Lock:
-    """An open lock file, closed at the latest when nothing refers to it any more.
+SWEPT = f"a repair moved its temporary directory away {TURNS} times; run the repair with a longer --stale-after"
+"""The message of a writer that gives up because of a sweep."""
 
-    An interrupt (Ctrl-C) may come at any line; a lock that is never given back would block the document.
+
+class _Lock:
+    """An open lock file. It is closed at the latest when it is garbage collected.
+
+    An interrupt (Ctrl-C) may come at any line, and a lock that is never released would block the document.
     """
 
     __slots__ = ("fd",)
@@ -44,7 +48,7 @@ class _Lock:
         except PermissionError:
             if not directory.exists(name):
                 raise
-            # Another user's: on a local file system reading is enough to lock it.
+            # The file belongs to another user. On a local file system, read access is enough to lock it.
             self.fd = directory.open(name, READ)
 
     def close(self) -> None:
@@ -57,7 +61,7 @@ class _Lock:
 
 @contextlib.contextmanager
 def hold_lock(directory: Directory, doc_id: str, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the exclusive lock of a document; yield False without it, where another holds it and `wait` is false."""
+    """Hold the exclusive lock of a document; yield False if another process holds it and `wait` is false."""
     name = lock_name(doc_id)
     while True:
         lock = _Lock(directory, name)
@@ -66,15 +70,15 @@ def hold_lock(directory: Directory, doc_id: str, *, wait: bool = True) -> Iterat
             if not _flock(fd, wait=wait):
                 yield False
                 return
-            # A sweep may have removed the file while we waited; then others lock another one.
+            # A sweep may have removed the file in the meantime; then other processes lock a new one.
             status = directory.stat(name)
             if status is None or not os.path.samestat(status, os.fstat(fd)):
                 continue
             try:
                 yield True
             finally:
-                # Only a hint for listings: it must not hide what became of the change. The lock file may be another
-                # user's, who alone may set any time but now.
+                # The time is only a hint for listings: an error here must not hide the result of the change. If the
+                # file belongs to another user, only the current time can be set.
                 now = time.time_ns()
                 where = fd if os.utime in os.supports_fd else join(directory.path, name)
                 with contextlib.suppress(OSError):
@@ -89,11 +93,11 @@ def hold_lock(directory: Directory, doc_id: str, *, wait: bool = True) -> Iterat
 
 @contextlib.contextmanager
 def probe_lock(directory: Directory, name: str) -> Iterator[bool]:
-    """Open a temporary directory and take its lock; yield whether it was free: nobody is writing it."""
+    """Try to lock a temporary directory; yield whether its lock was free, so that no writer uses it."""
     with directory.sub(name) as temporary:
         free = True
         if temporary.fd is not None:  # pragma: no branch  - Windows
-            # A file system without locks: then its age alone keeps a sweep away.
+            # On a file system without locks, only the age keeps a sweep away.
             with contextlib.suppress(OSError):
                 free = _flock(temporary.fd, wait=False)
         try:
@@ -104,7 +108,7 @@ def probe_lock(directory: Directory, name: str) -> Iterator[bool]:
 
 
 def is_held(directory: Directory, doc_id: str) -> bool:
-    """Return whether somebody holds the lock of a document now; where that cannot be seen, nobody does."""
+    """Return whether a process holds the lock of a document; False if that cannot be determined."""
     with contextlib.suppress(OSError):
         fd = directory.open(lock_name(doc_id), READ)
         try:
@@ -115,7 +119,7 @@ def is_held(directory: Directory, doc_id: str) -> bool:
 
 
 def _flock(fd: int, *, is_shared: bool = False, wait: bool = True) -> bool:
-    """Lock an open file; return False where another's lock forbids it and `wait` is false."""
+    """Lock an open file; return False if another process holds the lock and `wait` is false."""
     if sys.platform != "win32":  # pragma: no branch
         how = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
         try:
@@ -126,23 +130,23 @@ def _flock(fd: int, *, is_shared: bool = False, wait: bool = True) -> bool:
 
 
 def _unlock(fd: int) -> None:
-    """Give a lock back. A process that was forked meanwhile has the file open too: closing it would not do that."""
+    """Release a lock. Closing the file is not enough: a forked child may have it open, too."""
     if sys.platform != "win32":  # pragma: no branch
         with contextlib.suppress(OSError):
             fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 def _close(fd: int) -> None:
-    """Give a lock back, and close its file. What was done under it is done, whatever that says."""
+    """Release a lock and close its file. Ignore errors: the work under the lock is done."""
     _unlock(fd)
     with contextlib.suppress(OSError):
         os.close(fd)
 
 
 class Temporary:
-    """A new directory under a name of its own in a stage, locked so that no sweep takes it. For a `with`.
+    """A new, locked temporary directory in a stage, which no sweep moves. Use it in a `with` statement.
 
-    Behind the `with` it is gone, unless it was moved to where it belongs: then `is_moved` is set.
+    At the end of the `with`, it is removed unless `is_moved` was set.
     """
 
     __slots__ = ("_directory", "_stage", "is_moved", "name")
@@ -156,18 +160,18 @@ class Temporary:
             try:
                 self._directory = stage.sub(self.name)
             except FileNotFoundError:
-                continue  # a sweep came between
+                continue  # a sweep moved it
             except BaseException:
                 stage.remove_empty(self.name)
                 raise
-            # A sweep may have it at this moment, and have moved it away when we get the lock. Whether it is still
-            # under its name, which nobody else makes, the rename to the id tells (`was_swept`).
+            # A sweep may hold the lock now, and move the directory before we get it. The rename to the id then fails
+            # (`was_swept`), because no other process makes a directory of this name.
             if self._directory.fd is not None:  # pragma: no branch
-                # A file system without locks: then its age alone keeps a sweep away.
+                # On a file system without locks, only the age keeps a sweep away.
                 with contextlib.suppress(OSError):
                     _flock(self._directory.fd, is_shared=True)
             return
-        raise OSError(errno.EBUSY, "taken away again and again while it was made", join(stage.path, self.name))
+        raise OSError(errno.EBUSY, SWEPT, join(stage.path, self.name))
 
     def __enter__(self) -> Self:
         return self
@@ -178,19 +182,19 @@ class Temporary:
         self._directory.close()
 
     def fill(self, record: bytes, parts: Mapping[str, bytes], *, sync: bool) -> None:
-        """Write a document into it, the record last; with `sync` it is durable then, but for its own name."""
+        """Write a document into it, the record last. With `sync`, all but the directory's own name is durable."""
         for name, data in {**parts, RECORD_FILE: record}.items():
             self._directory.write(name, data, sync=sync)
         if sync:
             self._directory.sync()
 
     def is_at(self, name: str, directory: Directory | None = None) -> bool:
-        """Return whether it has this name now, in its stage directory or in another one."""
+        """Return whether it has this name now, in its stage directory or in `directory`."""
         if self._directory.fd is None:  # pragma: no cover  - Windows
             return True
         status = (directory or self._stage).stat(name)
         return status is not None and os.path.samestat(status, os.fstat(self._directory.fd))
 
     def was_swept(self) -> bool:
-        """Return whether it has been taken away from under its name."""
+        """Return whether a sweep has moved it away."""
         return not self.is_moved and not self._stage.exists(self.name)

@@ -1,8 +1,8 @@
-"""What writers leave on a file system when they die, and how it is cleared away beside those that live.
+"""The sweeper of the local backend: finds files of dead writers and moves them to quarantine.
 
-A lock tells whether a writer lives, so everything is moved under its lock. Where locks are local to each client of a
-mounted file system the age alone tells, so it is asked for in every case. Nothing is deleted here but empty
-directories, locks that nobody needs, and what `discard` is told to.
+A lock shows whether a writer is alive, so the sweeper moves files only under their lock. On a mounted file system,
+locks may be local to each client, so the sweeper also requires a minimum age. It deletes only empty directories, unused
+lock files, and the entries that `discard` is called with.
 """
 
 # ruff: noqa: D102 - the docstrings are those of `Sweeper`
@@ -27,20 +27,21 @@ from docid.store.backends.names import (
     HISTORY,
     QUARANTINE,
     lock_name,
-    name_of_temporary,
     old_name,
+    parse_entry_time,
+    parse_temporary_name,
     temporary_name,
-    time_of_entry,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
 _Action = Literal["quarantine", "settle"]
+_UNREADABLE = "history cannot be read: "
 
 
 class LocalSweeper(Sweeper):
-    """Finds and clears away what was left over below the root of a `LocalBackend`, whose `settle` it is given."""
+    """The sweeper of a `LocalBackend`; `settle` is the method of that backend."""
 
     def __init__(self, root: str, settle: Callable[[str, str], bool], *, sync: bool) -> None:
         self._root = root
@@ -50,74 +51,74 @@ class LocalSweeper(Sweeper):
 
     def leftovers(self, stage: str, stale_after: float) -> Iterator[Finding]:
         with contextlib.suppress(FileNotFoundError), Directory(self._below + stage) as directory:
-            is_name = DOC_ID.match  # a call for each of millions
+            is_name = DOC_ID.match  # called for millions of names
             for entry in directory.scan():
                 if not (is_name(entry.name) and entry.is_dir(follow_symlinks=False)):
-                    found = self._in_stage(directory, stage, entry, stale_after)
-                    yield from self._or_error(found, stage, "", join(stage, entry.name))
-            found = self._in_histories(directory, stage, stale_after)
-            yield from self._or_error(found, stage, "", join(*HISTORY, stage), "history cannot be read: ")
+                    found = self._scan_entry(directory, stage, entry, stale_after)
+                    yield from self._report_error(found, stage, "", join(stage, entry.name))
+            found = self._scan_histories(directory, stage, stale_after)
+            yield from self._report_error(found, stage, "", join(*HISTORY, stage), _UNREADABLE)
 
-    def _or_error(
-        self, found: Iterator[Finding], stage: str, doc_id: str, path: str, said: str = ""
+    def _report_error(
+        self, found: Iterator[Finding], stage: str, doc_id: str, path: str, prefix: str = ""
     ) -> Iterator[Finding]:
-        """Return findings, and one for the error that ends them; what has vanished is none."""
+        """Yield findings, and one for an error that ends them; a file that vanished is not an error."""
         try:
             yield from found
         except FileNotFoundError:
             return
         except OSError as error:
-            yield self._finding("unreadable-record", stage, doc_id, path, f"{said}{error}")
+            yield self._finding("unreadable-record", stage, doc_id, path, f"{prefix}{error}")
 
-    def _finding(  # noqa: PLR0917 - what is found, and where
+    def _finding(  # noqa: PLR0917 - the facts of a finding
         self, code: str, stage: str, doc_id: str, path: str, message: str, action: _Action | None = None
     ) -> Finding:
         return Finding(code, stage, doc_id, None, self._below + path, message, "", action)
 
-    def _in_stage(
+    def _scan_entry(
         self, directory: Directory, stage: str, entry: os.DirEntry[str], stale_after: float
     ) -> Iterator[Finding]:
-        """Return the finding about an entry beside the documents; docid's own count once no writer uses them."""
+        """Yield the finding for an entry that is not a document, unless a writer may be using it."""
         name, path = entry.name, join(stage, entry.name)
         is_directory = entry.is_dir(follow_symlinks=False)
         if name.startswith("."):
             if is_directory:
-                yield from self._interim(directory, stage, name, stale_after)
+                yield from self._scan_interim(directory, stage, name, stale_after)
         elif is_doc_id(name):
-            what = "a symbolic link" if entry.is_symlink() else "no directory"
-            yield self._finding("unreadable-record", stage, name, path, f"{what}, so it is no document")
+            what = "a symbolic link" if entry.is_symlink() else "not a directory"
+            yield self._finding("unreadable-record", stage, name, path, f"{what}, so it is not a document")
         elif is_directory and directory.exists(join(name, RECORD_FILE)):
-            yield self._finding("malformed-id", stage, "", path, "a document under a name that is no doc id")
+            yield self._finding("malformed-id", stage, "", path, "the name of this document is not a doc id")
         else:
             yield self._finding("unlisted-file", stage, "", path, "it belongs to no document")
 
-    def _interim(self, directory: Directory, stage: str, name: str, stale_after: float) -> Iterator[Finding]:
-        """Return what a directory under one of docid's interim names is, where nobody is at it."""
+    def _scan_interim(self, directory: Directory, stage: str, name: str, stale_after: float) -> Iterator[Finding]:
+        """Yield the finding for a stale temporary directory, or for the old version of an interrupted replace."""
         action: _Action
-        doc_id = name_of_temporary(name)
+        doc_id = parse_temporary_name(name)
         if doc_id is not None:
             with probe_lock(directory, name) as is_free:
-                pass  # whoever acts on the finding asks again
-            what, action = "an unfinished document that no writer holds", "quarantine"
+                pass  # `clear` takes the lock again
+            what, action = "an unfinished document whose writer died", "quarantine"
         else:
             doc_id = name.removeprefix(old_name(""))
             is_free = name == old_name(doc_id) and is_doc_id(doc_id) and not is_held(directory, doc_id)
-            what, action = "a version that was being replaced when its writer died", "settle"
+            what, action = "an interrupted replace whose writer died", "settle"
         if is_free and _is_stale(directory, name, stale_after):
             yield self._finding("stale-temporary", stage, doc_id, join(stage, name), what, action)
 
-    def _in_histories(self, directory: Directory, stage: str, stale_after: float) -> Iterator[Finding]:
-        """Return what lies in the history of a stage, and histories that cannot be read."""
+    def _scan_histories(self, directory: Directory, stage: str, stale_after: float) -> Iterator[Finding]:
+        """Yield the findings for the histories of a stage."""
         with open_below(self._root, (*HISTORY, stage)) as histories:
             for doc_id in filter(is_doc_id, histories.names()):
-                found = self._in_history(directory, histories, stage, doc_id, stale_after)
+                found = self._scan_history(directory, histories, stage, doc_id, stale_after)
                 path = join(*HISTORY, stage, doc_id)
-                yield from self._or_error(found, stage, doc_id, path, "history cannot be read: ")
+                yield from self._report_error(found, stage, doc_id, path, _UNREADABLE)
 
-    def _in_history(
+    def _scan_history(
         self, directory: Directory, histories: Directory, stage: str, doc_id: str, stale_after: float
     ) -> Iterator[Finding]:
-        """Return what interrupted changes left in the history of a document, or that the document is gone."""
+        """Yield the findings for one history: entries of interrupted changes, or a document that no longer exists."""
         above = join(*HISTORY, stage, doc_id)
         with histories.sub(doc_id) as history:
             names = history.names()
@@ -126,19 +127,19 @@ class LocalSweeper(Sweeper):
             if names and not directory.exists(doc_id) and not directory.exists(old_name(doc_id)):
                 # The next document of this id may be of another lineage.
                 if _is_stale(histories, doc_id, stale_after):
-                    what = "the history of a document that is gone"
+                    what = "the history of a document that no longer exists"
                     yield self._finding("unlisted-file", stage, doc_id, above, what, "quarantine")
                 return
             later = _read_record(directory, doc_id)
             for name in sorted(names, reverse=True):
                 what = ""
-                if name_of_temporary(name) is not None:
-                    what = "the unfinished entry of a change whose writer died"
-                elif time_of_entry(name) is not None:
+                if parse_temporary_name(name) is not None:
+                    what = "an unfinished history entry whose writer died"
+                elif parse_entry_time(name) is not None:
                     is_record = name.endswith(".json")
                     record = history.read(name if is_record else join(name, RECORD_FILE))
                     if is_record and record == later:
-                        what = "the entry of a change that was not made, its writer died"
+                        what = "the history entry of an unfinished change whose writer died"
                     later = record
                 if what and _is_stale(history, name, stale_after):
                     yield self._finding("stale-temporary", stage, doc_id, join(above, name), what, "quarantine")
@@ -156,24 +157,24 @@ class LocalSweeper(Sweeper):
             if RECORD_FILE not in names:
                 if expected is not None or not _is_stale(directory, doc_id, stale_after):
                     return []
-                what = f"the directory has no {RECORD_FILE}, so it is no document"
-                # With other files in it, it is somebody's who knows what they are.
-                is_ours = all(name in ALL_FILES or name_of_temporary(name) is not None for name in names)
+                what = f"the directory has no {RECORD_FILE}, so it is not a document"
+                # If it has other files, docid did not make it.
+                is_ours = all(name in ALL_FILES or parse_temporary_name(name) is not None for name in names)
                 can_do: _Action | None = "quarantine" if is_ours else None
                 return [self._finding("uncommitted-directory", stage, doc_id, path, what, can_do)]
             odd = sorted(name for name in names if name != RECORD_FILE and name not in listed)
-            # Looked at in this order: a part that a writer adds now is unlisted until its record is there.
+            # Keep this order: a part that a writer is adding is unlisted until its record is written.
             if odd and not is_held(directory, doc_id) and _read_record(directory, doc_id) == expected:
                 return [
                     self._finding(code, stage, doc_id, join(path, name), what, action)._replace(expected=expected)
                     for name in odd
-                    for code, what, action in _describe_stray(name)
+                    for code, what, action in _classify_stray(name)
                     if action is None or _is_stale(document, name, stale_after)
                 ]
         return []
 
     def is_stale(self, stage: str, doc_id: str, stale_after: float) -> bool:
-        """See `Sweeper.is_stale`: nobody, a tool that knows no locks included, has touched any of its files."""
+        """See `Sweeper.is_stale`. The age of every file counts, for tools that do not take locks."""
         with contextlib.suppress(OSError), open_below(self._root, (stage, doc_id)) as document:
             return all(_is_stale(document, name, stale_after) for name in (".", *document.names()))
         return False
@@ -182,26 +183,26 @@ class LocalSweeper(Sweeper):
         stage, doc_id, path = finding.stage, finding.doc_id, finding.where.removeprefix(self._below)
         above, name = os.path.split(path)
         with contextlib.suppress(FileNotFoundError), Directory(self._below + stage) as directory:
-            if above == stage and name_of_temporary(name) is not None:
-                # It has no other lock than its own, which a writer that has just made it waits for.
+            if above == stage and parse_temporary_name(name) is not None:
+                # A temporary directory is its own lock. A writer that has just made it waits for this lock.
                 with probe_lock(directory, name) as is_free:
-                    is_dead = is_free and _is_stale(directory, name, stale_after)
-                    return self._quarantine(path, run) if is_dead else None
+                    is_stale = is_free and _is_stale(directory, name, stale_after)
+                    return self._quarantine(path, run) if is_stale else None
             with hold_lock(directory, doc_id, wait=False) as is_free:
                 if is_free and finding.action == "quarantine" and not directory.exists(old_name(doc_id)):
                     if path == join(stage, doc_id):
                         return self._clear_document(directory, finding, run, stale_after)
-                    is_again = path == join(*HISTORY, stage, doc_id) and directory.exists(doc_id)
-                    if not is_again and finding.expected in {None, _read_record(directory, doc_id)}:
+                    is_in_use = path == join(*HISTORY, stage, doc_id) and directory.exists(doc_id)
+                    if not is_in_use and finding.expected in {None, _read_record(directory, doc_id)}:
                         return self._quarantine(path, run)
             if is_free and finding.action == "settle" and self._settle(stage, doc_id):
                 return ""
         return None
 
     def _clear_document(self, directory: Directory, finding: Finding, run: str, stale_after: float) -> str | None:
-        """Move what stands at an id aside, under its lock."""
+        """Move the directory or file under an id to quarantine. Needs the lock."""
         stage, doc_id = finding.stage, finding.doc_id
-        # An empty directory claims nothing: a create may put its document in its place at any moment.
+        # An empty directory does not take the id: a create may replace it at any moment.
         if directory.remove_empty(doc_id):
             return ""
         record = None
@@ -209,14 +210,14 @@ class LocalSweeper(Sweeper):
             record = document.read(RECORD_FILE)
         if record != finding.expected or not self.is_stale(stage, doc_id, stale_after):
             return None
-        # Its history is of its lineage; the next document of this id may be of another one. It goes first: where
-        # only one of the two can be moved, the next run finds the other.
+        # Move the history, too: the next document of this id may have another lineage. Move it first: if the second
+        # move fails, the next run finds the document.
         with contextlib.suppress(FileNotFoundError):
             self._quarantine(join(*HISTORY, stage, doc_id), run)
         return self._quarantine(join(stage, doc_id), run)
 
     def _quarantine(self, path: str, run: str) -> str:
-        """Move what is at a path to where it is found again; return that path, relative to the root."""
+        """Move a path to quarantine; return the new path, relative to the root."""
         *above, name = path.split(os.sep)
         with open_below(self._root, above) as directory:
             if not directory.exists(name):
@@ -235,20 +236,20 @@ class LocalSweeper(Sweeper):
             places += [(*HISTORY, stage, doc_id) for doc_id in self._names((*HISTORY, stage))]
         for place in places:
             for name in self._names(place):
-                # What an earlier purge did not come to the end of has a temporary name.
-                put = time_of_entry(name_of_temporary(name) or name)
-                if put is not None and (now - put).total_seconds() >= older_than:
+                # An entry that an earlier purge did not finish has a temporary name.
+                moved = parse_entry_time(parse_temporary_name(name) or name)
+                if moved is not None and (now - moved).total_seconds() >= older_than:
                     with contextlib.suppress(FileNotFoundError):
                         yield join(*place, name), _size(join(self._root, *place, name))
 
     def _names(self, path: Sequence[str]) -> list[str]:
-        """Return the names in a directory below the root; none where it is not there, or no directory."""
+        """Return the names in a directory below the root; none if it does not exist or is not a directory."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), open_below(self._root, path) as directory:
             return sorted(directory.names())
         return []
 
     def discard(self, path: str) -> None:
-        import shutil  # noqa: PLC0415 - for this alone
+        import shutil  # noqa: PLC0415 - only used here
 
         *above, name = path.split(os.sep)
         is_history = tuple(above[: len(HISTORY)]) == HISTORY
@@ -259,8 +260,8 @@ class LocalSweeper(Sweeper):
                     directory = stack.enter_context(Directory(self._below + above[-2]))
                     stack.enter_context(hold_lock(directory, above[-1]))
             around = stack.enter_context(open_below(self._root, above))
-            # Out of the way first: half of it is never an entry.
-            doomed = name if name_of_temporary(name) else temporary_name(name)
+            # Rename it first, so that a half-deleted entry is never read.
+            doomed = name if parse_temporary_name(name) else temporary_name(name)
             if doomed != name:
                 around.move(name, doomed)
             status = around.stat(doomed)
@@ -269,7 +270,7 @@ class LocalSweeper(Sweeper):
             else:
                 around.unlink(doomed)
             if is_history:
-                # What is empty now, up to the directory of all history.
+                # Remove the directories of the document and of the stage if they are empty now.
                 for path_above in (above, above[:-1]):
                     with contextlib.suppress(OSError):
                         os.rmdir(join(self._root, *path_above))
@@ -281,10 +282,10 @@ class LocalSweeper(Sweeper):
                 doc_id = name.removeprefix(lock_name(""))
                 if name != lock_name(doc_id) or not is_doc_id(doc_id) or not _is_stale(directory, name, stale_after):
                     continue
-                # One lock that cannot be opened is no reason to leave the others.
+                # If one lock file cannot be opened, go on with the others.
                 with contextlib.suppress(OSError), hold_lock(directory, doc_id, wait=False) as is_free:
                     if is_free and not directory.exists(old_name(doc_id)):
-                        # An empty history is what a change leaves that got no further.
+                        # A change that failed early leaves an empty history.
                         with contextlib.suppress(OSError), open_below(self._root, (*HISTORY, stage)) as histories:
                             histories.remove_empty(doc_id)
                         directory.unlink(name)
@@ -292,25 +293,24 @@ class LocalSweeper(Sweeper):
         return count
 
 
-def _describe_stray(name: str) -> Iterator[tuple[str, str, _Action | None]]:
-    """Return what a file in a document is that is none of its parts: the code, what it is, and what can be done."""
-    if name_of_temporary(name) is not None:
-        yield "stale-temporary", "an unfinished file of a writer that died", "quarantine"
+def _classify_stray(name: str) -> Iterator[tuple[str, str, _Action | None]]:
+    """Yield the code, message and action for a file in a document that is not one of its parts."""
+    if parse_temporary_name(name) is not None:
+        yield "stale-temporary", "an unfinished file whose writer died", "quarantine"
     elif name in ALL_FILES:
-        what = "a part that the record does not list, so it is not part of the document"
-        yield "unlisted-file", what, "quarantine"
+        yield "unlisted-file", "the record does not list this part", "quarantine"
     elif not name.startswith("."):
-        yield "unlisted-file", "no part of the document", None
+        yield "unlisted-file", "not a part of the document", None
 
 
 def _is_stale(directory: Directory, name: str, seconds: float) -> bool:
-    """Return whether something has that name, and nobody has touched or renamed it for so long."""
+    """Return whether a name exists and has not been changed or renamed for this time."""
     status = directory.stat(name)
     return status is not None and (seconds <= 0 or time.time() - max(status.st_mtime, status.st_ctime) >= seconds)
 
 
 def _read_record(directory: Directory, doc_id: str) -> bytes | None:
-    """Return the record of a document; None where there is none that can be read."""
+    """Return the record of a document; None if it cannot be read."""
     with contextlib.suppress(OSError):
         for name in (doc_id, old_name(doc_id)):
             with contextlib.suppress(FileNotFoundError), directory.sub(name) as document:

@@ -1,1 +1,1 @@
-"""The object store backend (extra `objects`): one object for each document."""
+"""The object store backend (extra `objects`): one object per document."""

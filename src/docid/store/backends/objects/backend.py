@@ -1,8 +1,8 @@
-"""Documents in an object store, one object each: S3, Google Cloud Storage, Azure, over obstore.
+"""The object store backend, over obstore: S3, Google Cloud Storage, Azure.
 
-A document is `<prefix>/<stage>/<doc_id>.json`: its record, as a local backend keeps it in `metadata.json`, and in the
-same JSON object the `texts` of its parts by file name. One conditional put is the whole commit, so there is nothing to
-lock and nothing to sweep. Needs the extra `objects`: `pip install 'docid-store[objects]'`.
+A document is one object, `<prefix>/<stage>/<doc_id>.json`: its record with one more key, `texts`, the text of each part
+by file name. One conditional put is the commit, so there are no locks and no temporary files. Needs the extra
+`objects`: `pip install 'docid-store[objects]'`.
 """
 
 # ruff: noqa: D102 - the docstrings are those of `Backend`, which help() shows
@@ -21,14 +21,14 @@ from docid.store.backends.base import Backend, R, Stored, T
 from docid.store.backends.names import HISTORY
 from docid.store.backends.objects.bucket import VERSION_GONE, Bucket, check_process
 from docid.store.backends.objects.format import (
-    digest_in,
-    digest_of,
-    doc_id_of,
+    document_key,
     history_entries,
     history_name,
-    history_of,
-    key_of,
+    history_prefix,
     pack,
+    parse_digest,
+    parse_doc_id,
+    short_digest,
     unpack,
 )
 from docid.store.backends.objects.sweep import ObjectsSweeper
@@ -39,28 +39,28 @@ if TYPE_CHECKING:
 
     from docid.store.backends.base import NewDocument
 
-_here = threading.local()  # whether this thread is one that works for `each`, of any backend
+_thread = threading.local()  # `is_worker` is set in the threads that `each` starts
 
 
 class ObjectsBackend(Backend):
-    """One object a document, in a bucket or a container.
+    """A backend in a bucket or a container, with one object per document.
 
-    Safe beside any number of other writers on any machines, where the service honours conditional puts (S3, Google
-    Cloud Storage, Azure and most that speak S3 do). What was acknowledged is as durable as the service makes it.
+    It is safe with any number of writers on any machines, if the service supports conditional puts (S3, Google Cloud
+    Storage, Azure and most services with the S3 API do). A finished write is as durable as the service makes it.
 
-    It cannot be used in a process that was forked from one that has used it; start workers with `spawn`. It pickles:
-    to workers goes what it was made from, options too. Credentials that come from the environment do not travel.
+    A process that was forked from one that used this backend cannot use it; start workers with `spawn`. It pickles with
+    its URL and options. Credentials from the environment are not pickled.
 
     Args:
-        store: a URL, `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`; `memory://` is a fresh one
-            in this process. Or a store of `obstore.store`.
-        options: what `obstore.store.from_url` takes beside the URL (`endpoint`, `region`, `client_options`,
-            `retry_config`, …); what is not given comes from the environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`
-            and so on). Never shown.
-        in_flight: how many requests are under way at once in work on many documents.
+        store: a URL: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, or `memory://` for a new
+            store in this process. Or a store from `obstore.store`.
+        options: arguments for `obstore.store.from_url` (`endpoint`, `region`, `client_options`, `retry_config`, …).
+            obstore reads missing ones from the environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` and so on). docid
+            never shows them.
+        in_flight: how many requests to send at once when an operation is about many documents.
 
     Raises:
-        ValueError: no such URL, or an option that obstore does not know.
+        ValueError: the URL is not supported, obstore does not know an option, or `in_flight` is below 1.
 
     Example:
         >>> from docid import DocsStore, Document
@@ -77,7 +77,7 @@ class ObjectsBackend(Backend):
         if in_flight < 1:
             raise ValueError(f"in_flight: expected 1 or more, got {in_flight}")
         self.in_flight = in_flight
-        self.together = 20 * in_flight  # at the end of a batch some requests wait for the slowest
+        self.together = 20 * in_flight  # larger batches wait less often for their slowest request
         self._threads: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._bucket = Bucket(store, dict(options or {}))
@@ -88,25 +88,25 @@ class ObjectsBackend(Backend):
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._bucket.is_in_memory:
-            raise TypeError(f"{self!r} lives in one process and cannot be pickled")
+            raise TypeError(f"{self!r} lives in one process and cannot be pickled; use a bucket or a local directory")
         return partial(ObjectsBackend, options=self._bucket.options, in_flight=self.in_flight), (self._bucket.given,)
 
     def location(self, stage: str, doc_id: str) -> str:
         """Return the URL of the object."""
-        return self._bucket.locate(key_of(stage, doc_id))
+        return self._bucket.locate(document_key(stage, doc_id))
 
     def each(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """See `Backend.each`: twice `in_flight` items are held."""
-        if getattr(_here, "is_worker", False):  # what a worker asks for, it does itself
+        """See `Backend.each`. It reads up to `2 * in_flight` items ahead."""
+        if getattr(_thread, "is_worker", False):  # a worker that waited for other workers could block them all
             yield from map(function, items)
             return
         check_process(self.root)
         with self._lock:
             if self._threads is None:
-                from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - for work on many alone
+                from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only for many documents
 
-                # Nothing that a thread holds may hold this backend, or neither would ever end.
-                begin = partial(setattr, _here, "is_worker", True)
+                # The threads must not refer to this backend: it would never be freed, and they would never end.
+                begin = partial(setattr, _thread, "is_worker", True)
                 self._threads = ThreadPoolExecutor(self.in_flight, "docid", begin)
             threads = self._threads
         pending: deque[Any] = deque()
@@ -122,46 +122,46 @@ class ObjectsBackend(Backend):
                 future.cancel()
 
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
-        """See `Backend.create`. One request, where the id is free."""
-        key, data = key_of(stage, doc_id), pack(record, parts)
-        is_done, there = self._put(key, data, "create")
-        if is_done or there is None:
+        """See `Backend.create`. One request if the id is free."""
+        key, data = document_key(stage, doc_id), pack(record, parts)
+        is_done, stored = self._put(key, data, "create")
+        if is_done or stored is None:
             return is_done
-        # Or it was done, its answer lost, and another change has come since: then it is in history.
-        return self._is_later(stage, doc_id, there, record, parts) and self._is_in_history(stage, doc_id, data)
+        # If the response to a successful put was lost and another change followed, this version is in history.
+        return self._is_later(stage, doc_id, stored, record, parts) and self._is_in_history(stage, doc_id, data)
 
     def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
-        """See `Backend.create_many`: `in_flight` requests at once."""
-        # Of a name that is there twice the first one is first.
+        """See `Backend.create_many`. `in_flight` requests at once."""
+        # If a name appears twice, the first document wins.
         first: dict[tuple[str, str], int] = {}
         later = [at for at, each in enumerate(documents) if first.setdefault((each.stage, each.doc_id), at) != at]
-        answers: dict[int, bool | Exception] = {}
+        results: dict[int, bool | Exception] = {}
         for numbers in (list(first.values()), later):
-            answers.update(zip(numbers, super().create_many([documents[at] for at in numbers]), strict=True))
-        return [answers[at] for at in range(len(documents))]
+            results.update(zip(numbers, super().create_many([documents[at] for at in numbers]), strict=True))
+        return [results[at] for at in range(len(documents))]
 
     def load(self, stage: str, doc_id: str, parts: Collection[str] = ()) -> Stored | None:
         """See `Backend.load`. One request."""
-        found = self._read(key_of(stage, doc_id), stage, doc_id)
+        found = self._load(document_key(stage, doc_id), stage, doc_id)
         if found is None:
             return None
         record, texts = found
         return Stored(record, {name: texts[name] for name in parts if name in texts})
 
     def exists(self, stage: str, doc_id: str) -> bool:
-        """See `Backend.exists`. One request, of which no text comes back."""
-        key = key_of(stage, doc_id)
+        """See `Backend.exists`. One request, which transfers no text."""
+        key = document_key(stage, doc_id)
         try:
             self._bucket.head(key)
         except FileNotFoundError:
-            # The answer to this request does not say whether the bucket is there.
+            # A HEAD response does not show whether the bucket exists. A GET does.
             return self._bucket.get(key) is not None
         return True
 
     def listing(self, stage: str, doc_id: str) -> tuple[bytes, dict[str, int]] | None:
         """See `Backend.listing`. One request."""
         with contextlib.suppress(UnreadableDocument, OSError):
-            if (found := self._read(key_of(stage, doc_id), stage, doc_id)) is not None:
+            if (found := self._load(document_key(stage, doc_id), stage, doc_id)) is not None:
                 record, texts = found
                 return record, {name: len(data) for name, data in texts.items()}
         return None
@@ -173,26 +173,26 @@ class ObjectsBackend(Backend):
         return self._swap(stage, doc_id, expected, record, parts, keep=False)
 
     def ids(self, stage: str) -> Iterator[str]:
-        """See `Backend.ids`. One request a thousand."""
+        """See `Backend.ids`. One request per 1,000 documents."""
         names = self._bucket.names_below(f"{stage}/")
-        yield from (doc_id for name in names if (doc_id := doc_id_of(name)) is not None)
+        yield from (doc_id for name in names if (doc_id := parse_doc_id(name)) is not None)
 
     def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
-        """See `Backend.history`. The latest is the one whose time, by the clock of who replaced it, is the latest."""
-        place = history_of(stage, doc_id)
-        names = self._entries(place)
+        """See `Backend.history`. Versions are sorted by the clocks of the writers that replaced them."""
+        prefix = history_prefix(stage, doc_id)
+        names = self._list_history(prefix)
         if not names:
             return
-        # A change puts the old version there before it is made: one that was not made, or lost to another, leaves a
-        # version that is still the current one, or there twice. Its digest is in its name, and the first one counts.
-        current = self._data(key_of(stage, doc_id))
-        known = "" if current is None else digest_of(current)
+        # A change copies the old version to history first. If it then fails, the copy is of the current version, or
+        # the second one of an old version. The digest in the name tells; of two copies the first one counts.
+        current = self._read(document_key(stage, doc_id))
+        known = "" if current is None else short_digest(current)
         same: dict[str, list[str]] = {}
         for name in names:
-            same.setdefault(digest_in(name), []).append(name)
-        for digest, each in sorted(same.items(), key=lambda named: named[1][0], reverse=True):
-            # A change that was not made takes its own away, at this moment maybe.
-            versions = (self._read(place + name, stage, doc_id) for name in each if digest != known)
+            same.setdefault(parse_digest(name), []).append(name)
+        for digest, each in sorted(same.items(), key=lambda pair: pair[1][0], reverse=True):
+            # A failed change may delete its copy at this moment.
+            versions = (self._load(prefix + name, stage, doc_id) for name in each if digest != known)
             found = next(filter(None, versions), None)
             if found is not None:
                 record, texts = found
@@ -210,72 +210,72 @@ class ObjectsBackend(Backend):
     def _swap(
         self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes], *, keep: bool
     ) -> bool:
-        key, place = key_of(stage, doc_id), history_of(stage, doc_id)
+        key = document_key(stage, doc_id)
         old = self._bucket.get(key)
         if old is None:
             return False
-        there, texts = self._unpack(stage, doc_id, old.data)
-        if there != expected:
+        current, texts = self._unpack(stage, doc_id, old.data)
+        if current != expected:
             return False
         new = pack(record, {**(texts if keep else {}), **parts})
-        put_aside = self._put_aside(place, old.data)
+        copy = self._put_aside(history_prefix(stage, doc_id), old.data)
         is_done, _ = self._put(key, new, old.version, old.data)
         if is_done or self._is_in_history(stage, doc_id, new):
             return True
-        self._bucket.delete(put_aside)  # another change was first, and has put it aside itself
+        self._bucket.delete(copy)  # another change was first, and has made its own copy
         return False
 
     @staticmethod
-    def _is_later(stage: str, doc_id: str, there: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
-        """Return whether an object may have taken the place of a document: the same lineage, and other texts."""
+    def _is_later(stage: str, doc_id: str, stored: bytes, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        """Return whether an object may have replaced a document: it has the same lineage and other texts."""
         try:
-            later, texts = unpack(there)
+            later, texts = unpack(stored)
             old, new = (Record.from_bytes(each, stage, doc_id) for each in (record, later))
         except ValueError:
             return False
         return texts != parts and not is_other_lineage(old, new)
 
-    def _put_aside(self, place: str, data: bytes) -> str:
-        """Put a version into history, before its change; return where: a name of its own.
+    def _put_aside(self, prefix: str, data: bytes) -> str:
+        """Copy a version to history and return the key of the copy.
 
-        Also where another change has put it aside already: that one takes its own away if it is not made.
+        The copy is needed even if another change has made one: if that change fails, it deletes its own.
         """
-        key = place + history_name(self._entries(place), data)
+        key = prefix + history_name(self._list_history(prefix), data)
         self._bucket.put(key, data, "overwrite")
         return key
 
-    def _entries(self, place: str) -> list[str]:
-        """Return the names in a place of history, the earliest first."""
-        return history_entries(self._bucket.names_below(place))
+    def _list_history(self, prefix: str) -> list[str]:
+        """Return the names of the versions below a prefix, the earliest first."""
+        return history_entries(self._bucket.names_below(prefix))
 
     def _is_in_history(self, stage: str, doc_id: str, data: bytes) -> bool:
-        """Return whether a version is in history: what a change takes the place of is there before it is made."""
-        digest = digest_of(data)
-        return any(digest_in(name) == digest for name in self._entries(history_of(stage, doc_id)))
+        """Return whether a version is in history: every change copies the old version there first."""
+        digest = short_digest(data)
+        return any(parse_digest(name) == digest for name in self._list_history(history_prefix(stage, doc_id)))
 
     def _put(self, key: str, data: bytes, mode: Any, old: bytes | None = None) -> tuple[bool, bytes | None]:
-        """Put a version where `mode` allows it; return whether that was done, and what is there instead of `old`."""
+        """Put a version if `mode` allows it; return whether it is stored now, and the stored object."""
         try:
             self._bucket.put(key, data, mode)
         except VERSION_GONE:
-            there = self._data(key)
+            stored = self._read(key)
         except StoreUnavailable as error:
-            # It may have been done, and only its answer lost; or it may be done yet.
-            there = None
+            # The put may have succeeded although its response was lost, or may succeed later.
+            stored = None
             with contextlib.suppress(StoreUnavailable):
-                there = None if error.refused else self._data(key)
-            if there in {None, old}:
+                stored = None if error.refused else self._read(key)
+            if stored in {None, old}:
                 raise
         else:
-            there = data
-        return there == data, there
+            stored = data
+        return stored == data, stored
 
-    def _read(self, key: str, stage: str, doc_id: str) -> tuple[bytes, dict[str, bytes]] | None:
-        """Return the record and the parts of a version of a document; None where there is none."""
-        data = self._data(key)
+    def _load(self, key: str, stage: str, doc_id: str) -> tuple[bytes, dict[str, bytes]] | None:
+        """Return the record and the parts in the object with this key; None if it does not exist."""
+        data = self._read(key)
         return None if data is None else self._unpack(stage, doc_id, data)
 
-    def _data(self, key: str) -> bytes | None:
+    def _read(self, key: str) -> bytes | None:
         found = self._bucket.get(key)
         return None if found is None else found.data
 

@@ -1,4 +1,4 @@
-"""What is cleared away in an object store: objects that cannot be used, and what was put aside long ago."""
+"""Repair and purge of an object store."""
 
 # ruff: noqa: D102 - the docstrings are those of `Sweeper`
 from __future__ import annotations
@@ -12,7 +12,7 @@ from docid.core.record import nonce
 from docid.store.backends.base import Sweeper
 from docid.store.backends.names import HISTORY, QUARANTINE
 from docid.store.backends.objects.bucket import VERSION_GONE
-from docid.store.backends.objects.format import key_of, unpack
+from docid.store.backends.objects.format import document_key, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -24,7 +24,7 @@ _TOMBSTONE_AGE = 300.0  # seconds
 
 
 class ObjectsSweeper(Sweeper):
-    """Writers leave nothing behind in an object store: what there is to do is about documents."""
+    """The sweeper of `ObjectsBackend`. Writers leave no files, so it has no leftovers, only damaged documents."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
@@ -35,10 +35,10 @@ class ObjectsSweeper(Sweeper):
         doc_id: str,
         expected: bytes | None,
         listed: Collection[str],
-        stale_after: float,  # noqa: ARG002 - nobody is at an object
+        stale_after: float,  # noqa: ARG002 - a put is atomic
     ) -> list[Finding]:
-        """See `Sweeper.strays`: texts that the record does not list."""
-        key = key_of(stage, doc_id)
+        """See `Sweeper.strays`. These are texts that the record does not list."""
+        key = document_key(stage, doc_id)
         try:
             found = self._bucket.get(key)
             record, texts = (None, {}) if found is None else unpack(found.data)
@@ -46,22 +46,24 @@ class ObjectsSweeper(Sweeper):
             return []
         if record is None or record != expected:
             return []
-        where, names = self._bucket.locate(key), sorted(name for name in texts if name not in listed)
-        problem = "a text {!r} that its record does not list"
-        return [Finding("unlisted-file", stage, doc_id, None, where, problem.format(name), "") for name in names]
+        where = self._bucket.locate(key)
+        return [
+            Finding("unlisted-file", stage, doc_id, None, where, f"the record does not list the text {name!r}", "")
+            for name in sorted(texts.keys() - set(listed))
+        ]
 
     def is_stale(self, stage: str, doc_id: str, stale_after: float) -> bool:
-        """See `Sweeper.is_stale`; the time is the service's."""
+        """See `Sweeper.is_stale`. The time is from the service."""
         try:
-            meta = self._bucket.head(key_of(stage, doc_id))
+            meta = self._bucket.head(document_key(stage, doc_id))
         except FileNotFoundError:
             return True
         return _age(meta) >= stale_after
 
     def clear(self, finding: Finding, run: str, stale_after: float) -> str | None:
-        """See `Sweeper.clear`. An object store has no move: it is put aside, and then deleted."""
+        """See `Sweeper.clear`. An object store cannot move: copy to quarantine, then delete."""
         bucket, stage, doc_id = self._bucket, finding.stage, finding.doc_id
-        key = key_of(stage, doc_id)
+        key = document_key(stage, doc_id)
         found = bucket.get(key)
         if found is None:
             return None
@@ -70,13 +72,13 @@ class ObjectsSweeper(Sweeper):
             record, _ = unpack(found.data)
         if finding.expected not in {None, record}:
             return None
-        # Another repair that is between its tombstone and its deletion is given time.
+        # Another repair may be between its tombstone and its deletion: give it time.
         if not self.is_stale(stage, doc_id, max(stale_after, _TOMBSTONE_AGE if _TOMBSTONE in found.data else 0)):
             return None
         to = "/".join((*QUARANTINE, run, key))
         bucket.put(to, found.data, "overwrite")
-        # A deletion has no condition. A tombstone has: it takes the place of this object and no other, and keeps the
-        # id from being given away until it is deleted.
+        # A delete cannot be conditional, but a put can. So first replace exactly this version by a tombstone, which
+        # keeps the id taken until the delete.
         try:
             bucket.put(key, b'{"%b": "%b"}\n' % (_TOMBSTONE, nonce().encode()), found.version)
         except VERSION_GONE:
@@ -86,10 +88,9 @@ class ObjectsSweeper(Sweeper):
         return to
 
     def list_discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
-        """See `Sweeper.list_discarded`; the time is the service's."""
-        places = ["/".join(QUARANTINE), *("/".join((*HISTORY, stage)) for stage in history)]
-        for place in places:
-            listed = self._bucket.entries_below(place + "/")
+        """See `Sweeper.list_discarded`. The time is from the service."""
+        for names in (QUARANTINE, *((*HISTORY, stage) for stage in history)):
+            listed = self._bucket.entries_below("/".join(names) + "/")
             yield from ((path, meta["size"]) for path, meta in listed if _age(meta) >= older_than)
 
     def discard(self, path: str) -> None:
