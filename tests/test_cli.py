@@ -389,9 +389,9 @@ def test_deeply_nested_metadata_is_cut(tables: Path, capfd: pytest.CaptureFixtur
     nested = f"{'[' * 1000}{']' * 1000}"
     (directory / "metadata.json").write_text(f'{{"task_id": "t", "model_id": "m", "a": {nested}}}')
     (directory / "raw.txt").write_text("r")
-    said = {"model_id": "m", "a": "(more than 250 levels deep)"}
-    assert json.loads(run(capfd, "ls", "--store", "old", "--json")[1])["metadata"] == said
-    assert json.loads(run(capfd, "show", "--store", "old", "4a", "--json")[1])["metadata"] == said
+    metadata = {"model_id": "m", "a": "(more than 250 levels deep)"}
+    assert json.loads(run(capfd, "ls", "--store", "old", "--json")[1])["metadata"] == metadata
+    assert json.loads(run(capfd, "show", "--store", "old", "4a", "--json")[1])["metadata"] == metadata
     assert "metadata.a       (more than 250 levels deep)\n" in run(capfd, "show", "--store", "old", "4a")[1]
 
 
@@ -545,18 +545,18 @@ def test_repair_accepts_dry_run_but_not_with_apply(root: Path, capfd: pytest.Cap
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "age"),
     [([], "30d"), (["1.5h"], "90m"), (["48h"], "2d"), (["5h"], "5h"), (["90s"], "90s"), (["0.5s"], "0.5s")],
 )
 def test_purge_reports_that_nothing_is_old_enough(
-    given: list[str], told: str, root: Path, capfd: pytest.CaptureFixture[str]
+    given: list[str], age: str, root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     older = [f"--older-than={each}" for each in given]
     store = DocsStore(root, durability="none")
     store.write(Document(stage="draft", doc_id="aa2", task_id="t-2", raw_text="second"), if_exists="replace")
     purge = ("repair", "--store", str(root), "--purge", "--history")
     code, out, err = run(capfd, *purge, *older)
-    assert (code, out, err) == (0, f"nothing to purge is older than {told}\n", "")
+    assert (code, out, err) == (0, f"nothing to purge is older than {age}\n", "")
     assert "1 deleted" in run(capfd, *purge, "--older-than", "0s", "--apply")[1]
     assert run(capfd, *purge, "--older-than", "0s")[1] == "nothing to purge is older than 0s\n"
 

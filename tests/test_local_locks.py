@@ -194,15 +194,15 @@ def test_writer_that_is_always_swept_raises(local: DocsStore, monkeypatch: pytes
 def test_temporary_directory_that_cannot_be_opened_is_removed(
     local: DocsStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(original: Callable[..., int], path: str, *args: Any, **options: Any) -> int:
+    def refuse(original: Callable[..., int], path: str, *args: Any, **options: Any) -> int:
         if str(path).startswith(".tmp-"):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return original(path, *args, **options)
 
     with monkeypatch.context() as patch:
-        patch_os(patch, "open", refused)
-        told = f"Too many open files; raise the limit on open files (ulimit -n): {str(local.path('draft', 'a1'))!r}"
-        with pytest.raises(OSError, match=re.escape(told)):
+        patch_os(patch, "open", refuse)
+        message = f"Too many open files; raise the limit on open files (ulimit -n): {str(local.path('draft', 'a1'))!r}"
+        with pytest.raises(OSError, match=re.escape(message)):
             local.write(draft())
     assert names_in(local.path("draft", "a1").parent) == []
 
@@ -245,12 +245,12 @@ def test_read_only_lock_file_can_be_locked(local: DocsStore, monkeypatch: pytest
     local.write(draft())
     (local.path("draft", "a1").parent / ".lock-a1").touch()
 
-    def refused(original: Callable[..., int], path: str, flags: int, *args: Any, **options: Any) -> int:
+    def refuse(original: Callable[..., int], path: str, flags: int, *args: Any, **options: Any) -> int:
         if str(path).startswith(".lock-") and flags & os.O_RDWR:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return original(path, flags, *args, **options)
 
-    patch_os(monkeypatch, "open", refused)
+    patch_os(monkeypatch, "open", refuse)
     assert local.add_part("draft", "a1", "parsed", "p").outcome is Outcome.COMPLETED
     local.write(draft("b2"))
     with pytest.raises(PermissionError, match="check the owner"):

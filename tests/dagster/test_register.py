@@ -146,16 +146,20 @@ def test_register_materialises_named_assets(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param(["--dagster-home", ""], "no Dagster instance given; expected --dagster-home DIR", id="no home"),
-        pytest.param(["--dagster-home", "none"], "--dagster-home none: no such directory", id="no such home"),
+        pytest.param(
+            ["--dagster-home", ""], "no Dagster instance given; expected --dagster-home DIR", id="no instance"
+        ),
+        pytest.param(["--dagster-home", "none"], "--dagster-home none: no such directory", id="no such instance"),
         pytest.param(["--templates", "a"], "--templates and --models: expected both", id="templates alone"),
         pytest.param(["--templates", ",", "--models", "m"], ",: expected ids separated by commas", id="no template"),
         pytest.param(["--source", "d1"], "--source d1: expected STAGE/ID", id="source without stage"),
-        pytest.param(["--source", "draft/D1"], "not a doc id", id="source that is no id"),
+        pytest.param(["--source", "draft/D1"], "not a doc id", id="invalid source"),
         pytest.param(["--source", "draft/gone", "--store", "docs"], "no store at docs", id="no such store"),
-        pytest.param(["--source", "draft/gone", "--store", "."], "draft/gone is not in", id="source that is not there"),
+        pytest.param(["--source", "draft/gone", "--store", "."], "draft/gone is not in", id="missing source"),
         pytest.param(["--materialize", "x"], "no definitions found; expected --module MODULE", id="no module"),
-        pytest.param(["--materialize", "x", "--module", "no_such_module"], "--module no_such_module: ", id="not there"),
+        pytest.param(
+            ["--materialize", "x", "--module", "no_such_module"], "--module no_such_module: ", id="no such module"
+        ),
         pytest.param(
             ["--output", "best/essay_generation_tasks.csv"], "a file; expected a directory", id="output is a file"
         ),
