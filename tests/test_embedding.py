@@ -114,8 +114,8 @@ def test_prefect_caches_by_doc_id(tmp_path: Path, tables: dict[str, Path]) -> No
         assert str(ids) in again
 
         # Without the cache the store decides: it refuses the changed row, and Prefect does not retry the task.
-        taken = tables["essay"].read_text(encoding="utf-8").replace("e-0", "e-9")
-        tables["essay"].write_text(taken, encoding="utf-8")
+        changed = tables["essay"].read_text(encoding="utf-8").replace("e-0", "e-9")
+        tables["essay"].write_text(changed, encoding="utf-8")
         refused = run(tmp_path, "essays.py", fails=True, env={**environment, "PREFECT_TASKS_REFRESH_CACHE": "true"})
         assert "LineageConflict" in refused
         assert "Retry 1/2" not in refused
@@ -165,12 +165,12 @@ def find_used_names(code: str) -> list[tuple[str, str]]:
         for alias in node.names
     ]
     modules = {name: module for module, name in imported}
-    asked = [
+    attributes = [
         (f"{modules[node.value.id]}.{node.value.id}", node.attr)
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules
     ]
-    return imported + asked
+    return imported + attributes
 
 
 def exists(place: str, name: str) -> bool:

@@ -163,7 +163,7 @@ def test_listing_during_a_replace_has_the_document(local: DocsStore, monkeypatch
     monkeypatch.setattr("docid.store.backends.local.backend.os.scandir", Scan)
 
     changes: list[Callable[[], object]] = [lambda: None, lambda: None]
-    assert sorted(local.ids("draft")) == ["b2"]  # without an old version a1 counts as removed
+    assert sorted(local.ids("draft")) == ["b2"]  # nothing changed between the listings, so a1 counts as removed
     changes = [lambda: None, lambda: local.write(draft(raw_text="thrice"), if_exists="replace")]
     assert sorted(local.ids("draft")) == ["a1", "b2"]
     held = os.open(stage / ".lock-a1", os.O_RDWR)
