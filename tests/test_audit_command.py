@@ -73,7 +73,7 @@ def test_hints_that_differ_stand_with_their_findings(
     (find_path(full, rows["draft"][1]) / "metadata.json").write_text("{")
     code, out, _ = run(capsys, "audit", "--store", path.parents[1])
     assert code == 1
-    assert "a later docid wrote it; open it with a later docid\n" in out
+    assert "a later docid wrote it; upgrade docid to read it\n" in out
     assert "  -> " not in out
 
 

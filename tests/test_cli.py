@@ -476,7 +476,7 @@ def test_an_older_document_without_its_raw_text_is_an_error(tables: Path, capfd:
     (tables / "old" / "draft" / "4a" / "metadata.json").write_text('{"task_id": "t", "score": NaN}')
     code, out, err = run(capfd, "show", "--store", "old", "4a")
     assert code == 2
-    assert "there is no raw.txt" in err
+    assert "raw.txt is missing" in err
     assert "metadata.score   NaN" in out
     assert json.loads(run(capfd, "ls", "--store", "old", "--json")[1])["metadata"] == {"score": None}
 

@@ -227,7 +227,7 @@ def test_documents_that_cannot_be_used_are_left_alone(local: DocsStore) -> None:
         **dict.fromkeys(("d1", "d2", "d3", "d4"), "leave"),
         "d5": "migrate",
     }
-    assert "there is no raw.txt" in changes["d1"].message
+    assert "raw.txt is missing" in changes["d1"].message
     assert "parsed.txt: byte 0 is not UTF-8" in changes["d2"].message
     assert list(local.open("draft", "d5").record["files"]) == ["raw.txt"]
 

@@ -288,7 +288,7 @@ def test_a_document_that_is_moved_takes_its_history_with_it(local: DocsStore, ro
     local.write(other)
     local.write(attrs.evolve(other, raw_text="again"), if_exists="replace")
     assert [old.task_id for old in local.history("draft", "changed")] == ["t-2"]
-    with pytest.raises(UnreadableDocument, match="another document has taken its place"):
+    with pytest.raises(UnreadableDocument, match="another document replaced it"):
         opened.read()
     run = root / "/".join(step.to.split("/")[:3])
     assert len(list((run / ".docid" / "history" / "draft" / "changed").iterdir())) == 2
