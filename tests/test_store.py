@@ -504,7 +504,7 @@ def test_a_document_read_from_an_older_record_is_not_written_as_it_is(store: Doc
     put_legacy(store, "draft", "a1", {"task_id": "t"}, raw="old")
     put_legacy(store, "draft", "a2", {}, raw="old")
     other = DocsStore(MemoryBackend())
-    with pytest.raises(InvalidDocument, match="^created_at: unknown"):
+    with pytest.raises(InvalidDocument, match="^created_at: None, because"):
         other.write(store.read("draft", "a1"))
     with pytest.raises(InvalidDocument, match="^task_id: unknown"):
         other.write(store.read("draft", "a2"))
