@@ -239,7 +239,7 @@ def test_damaged_rows_are_all_told(tmp_path: Path, capsys: pytest.CaptureFixture
     code, out, err = run(capsys, "audit", table)
     assert (code, out) == (2, "")
     assert err.splitlines()[1:] == [
-        f"  {table} row 2: 1 cells; expected 2, as in the header",
+        f"  {table} row 2: 1 cell; expected 2, as in the header",
         f"  {table} row 3: 3 cells; expected 2, as in the header",
     ]
 

@@ -22,7 +22,7 @@ _MANUAL_HINTS = {
 _HINT_QUARANTINE = "run 'docid repair --apply' to move it to quarantine; the next run creates it again"
 _REMEDIES = {
     "hash-mismatch": _HINT_QUARANTINE.replace("--apply", "--verify --apply"),
-    "misplaced-document": "move it to the place that its record names, or run 'docid repair --apply' to quarantine it",
+    "misplaced-document": "move it to the name in its record, or run 'docid repair --apply' to move it to quarantine",
 }
 _HINT_READABLE = "make sure that docid can read it"
 
@@ -122,7 +122,9 @@ def examine(
 
 
 def _report_unreadable(backend: Backend, stage: str, doc_id: str, error: OSError) -> Finding:
-    return Finding("unreadable-record", stage, doc_id, None, backend.location(stage, doc_id), str(error), _HINT_READABLE)
+    return Finding(
+        "unreadable-record", stage, doc_id, None, backend.location(stage, doc_id), str(error), _HINT_READABLE
+    )
 
 
 def _load_whole(backend: Backend, stage: str, doc_id: str) -> StoredDocument | None:
