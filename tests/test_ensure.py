@@ -105,7 +105,7 @@ def test_ensure_looks_twice_where_a_size_seems_wrong(store: DocsStore, monkeypat
 )
 def test_ensure_refuses_a_made_document_of_another_identity(store: DocsStore, change: dict[str, Any]) -> None:
     store.write(draft())
-    with pytest.raises(InvalidDocument, match=r"make\(\) returned .*; expected the row's"):
+    with pytest.raises(InvalidDocument, match=r"make\(\) returned .*; expected .*, as in the row of task"):
         store.ensure(ROW, lambda: attrs.evolve(essay(), **change))
     assert list(store.ids("essay")) == []
 

@@ -129,7 +129,7 @@ def test_an_interrupted_replace_is_finished_or_rolled_back(local: DocsStore, roo
     assert list(repair(local)) == []  # a moment ago: its writer may be at it
     [finding] = findings(local)
     assert (finding.code, finding.doc_id) == ("stale-temporary", "changed")
-    assert "to finish it or roll it back" in finding.hint
+    assert "to finish or roll back the change" in finding.hint
     [step] = repair(local, stale_after=0, apply=True)
     assert (step.action, step.path, step.done, step.to) == ("settle", "draft/.old-changed", True, "")
     assert local.read("draft", "changed").raw_text == ("thrice" if in_place else "twice")

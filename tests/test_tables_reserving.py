@@ -77,7 +77,7 @@ def test_wrong_parents_are_refused(tmp_path: Path) -> None:
         reserve_tasks([], EssayTask, parents="draft_tasks.csv")  # type: ignore[arg-type]
     rows = read_tasks(table(tmp_path, "essay_task_id\nt\n"), EssayTask, reserved=False)
     with pytest.raises(
-        TaskTableError, match="row 1, column draft_task_id: missing from the header; expected it, to find"
+        TaskTableError, match="row 1, column draft_task_id: missing from the header; docid needs it to find"
     ):
         reserve_tasks(rows, EssayTask, parents={})
 

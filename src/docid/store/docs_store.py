@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import evolve
 
+from docid._text import quote
 from docid.core.document import ALL_FILES, Document, check_content, file_of, require_doc_id, source_of
 from docid.core.ids import check_doc_id, check_text, is_missing
 from docid.core.lineage_rules import check_lineage, find_differences, find_unsaid, is_other_lineage
@@ -230,7 +231,7 @@ class DocsStore:
                 # An earlier document of another lineage may have used the id. Its versions do not count.
                 if later is not None and is_other_lineage(version.facts, later.facts):
                     return
-                # Compare hashes: next to an old record may be the texts of a later version.
+                # Compare hashes: the texts next to an old record may belong to a later version.
                 yield version.read(verify=True)
             except UnreadableDocument as error:
                 problem = f"the fault is in an old version, not in the current document: {error.problem}"
@@ -280,7 +281,7 @@ class DocsStore:
             MissingParent: the parent is not in the store.
             UnreadableDocument: the stored document is damaged, or you must migrate it first.
             InvalidDocument: the document has no task id, or names a parent although its stage has none.
-            InvalidName: the store has no such stage.
+            InvalidName: the store has no such stage, or `parent_doc_id` is not a doc id.
             DocumentBusy: other writers changed the document at every attempt; docid wrote nothing.
             DurabilityUnknown: the document is written, but the file system cannot confirm that it survives a power cut.
             OSError: the file system failed; no part of the document is visible.
@@ -293,8 +294,9 @@ class DocsStore:
         """Write many documents, each one atomically.
 
         docid takes 100 documents at a time (more for an object store), so a stream of any length needs little memory.
-        A parent may come earlier in the same stream. If the stream itself raises an error, docid first writes the
-        documents before it, then raises that error. Its cause is a `WriteManyError` if some of these writes failed.
+        A document's parent may come earlier in the same stream. If the stream itself raises an error, docid first
+        writes the documents before it, then raises that error. Its cause is a `WriteManyError` if some of these writes
+        failed.
 
         An object store gets many requests at once. On a local Linux file system (ext4, XFS, btrfs, F2FS, ZFS, tmpfs;
         Linux 5.8 or later), one sync makes 100 documents durable, at a fraction of the cost of 100 calls of `write`.
@@ -350,20 +352,23 @@ class DocsStore:
             return stored
         if stored is not None and stored.legacy:
             raise not_migrated(stored.facts, stage, doc_id, stored.location)
-        self._writer.check_parent(stage, row.parent_doc_id)
+        self._writer.check_parent(stage, row.parent_doc_id, task_id)
         if row.doc_run_id is not None:
             check_text(row.doc_run_id, "doc_run_id")
         if require_parent and (missing := self._writer.find_missing_parent(stage, doc_id, task_id, row.parent_doc_id)):
             raise missing
         document: object = make()
         if not isinstance(document, Document):
-            problem = f"make() returned {type(document).__name__}; expected a Document of task {task_id!r}"
+            problem = f"make() returned {type(document).__name__}; expected a Document of task {quote(task_id)}"
             raise InvalidDocument("document", problem)
         wrong = [name for name in ("stage", "doc_id") if getattr(document, name) != getattr(row, name)]
         wrong += find_differences(document, row, legacy=False)
         if wrong:
             made, expected = getattr(document, wrong[0]), getattr(row, wrong[0])
-            raise InvalidDocument(wrong[0], f"make() returned {made!r}; expected the row's {expected!r}")
+            problem = (
+                f"make() returned {quote(made)}; expected {quote(expected)}, as in the row of task {quote(task_id)}"
+            )
+            raise InvalidDocument(wrong[0], problem)
         result, stored = self._writer.put(document, if_exists, require_parent=require_parent)
         stored.outcome = result.outcome
         if if_exists == "keep" and result.outcome is Outcome.UNCHANGED:  # another writer wrote the same text first
@@ -433,7 +438,7 @@ class DocsStore:
         source = source_of(row)
         if is_missing(source):
             return None
-        wanted_by = f"the source_doc_id of {row.stage} task {row.task_id!r}"
+        wanted_by = f"the source_doc_id of {row.stage} task {quote(row.task_id)}"
         document = self._find(*self._check_name(row.stage, source), ALL_FILES, wanted_by)
         prompt = document.prompt_text
         if prompt is None:

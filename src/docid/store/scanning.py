@@ -11,7 +11,7 @@ from docid.store.stored import StoredDocument
 
 _ACTION_HINTS = {
     "quarantine": "run 'docid repair --apply' to move it to quarantine",
-    "settle": "run 'docid repair --apply' to finish it or roll it back",
+    "settle": "run 'docid repair --apply' to finish or roll back the change",
 }
 _HINT_BLOCKED = "check what it is, and move it elsewhere: docid cannot write a document here"
 _MANUAL_HINTS = {
@@ -19,10 +19,10 @@ _MANUAL_HINTS = {
     "uncommitted-directory": _HINT_BLOCKED,
     "unlisted-file": "check what it is; docid does not need it",
 }
-_HINT_QUARANTINE = "run 'docid repair --apply' to move it to quarantine; the next run creates it again"
+_HINT_QUARANTINE = f"{_ACTION_HINTS['quarantine']}; the next run creates it again"
 _REMEDIES = {
     "hash-mismatch": _HINT_QUARANTINE.replace("--apply", "--verify --apply"),
-    "misplaced-document": "move it to the name in its record, or run 'docid repair --apply' to move it to quarantine",
+    "misplaced-document": f"move it to the place named in its record, or {_ACTION_HINTS['quarantine']}",
 }
 _HINT_READABLE = "make sure that docid can read it"
 

@@ -117,7 +117,7 @@ class StoredDocument:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The metadata that the writer gave."""
+        """The caller's metadata, without docid's own keys."""
         return self.facts.metadata
 
     @property
@@ -226,7 +226,7 @@ class StoredDocument:
         return texts
 
     def _has(self, files: Collection[str]) -> bool:
-        """Return whether `files` are loaded, as far as the document has them."""
+        """Return whether all of `files` that the document has are loaded."""
         if set(files) <= set(self._loaded):
             return True
         return not self.legacy and all(name in self.stored.parts for name in files if name in self.facts.files)

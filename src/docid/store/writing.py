@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 
+from docid._text import name_task
 from docid.core.document import ALL_FILES, Document
 from docid.core.ids import check_doc_id
 from docid.core.outcomes import Outcome, Policy, WriteManyError, WriteResult, judge
@@ -81,13 +82,13 @@ class Writer(NamedTuple):
             raise failed
         return cast("list[WriteResult]", results)
 
-    def check_parent(self, stage: str, parent_doc_id: str | None) -> None:
+    def check_parent(self, stage: str, parent_doc_id: str | None, task_id: str) -> None:
         """Raise InvalidName unless the parent is a doc id, InvalidDocument if its stage has no parent stage."""
         if parent_doc_id is None:
             return
         check_doc_id(parent_doc_id, "parent_doc_id")
         if self.stages.parent_of(stage) is None:
-            problem = f"{parent_doc_id!r}, but stage {stage!r} has no parent; expected None"
+            problem = f"{parent_doc_id!r}, but stage {stage!r} has no parent; expected None{name_task(task_id)}"
             raise InvalidDocument("parent_doc_id", problem)
 
     def find_missing_parent(
@@ -116,7 +117,7 @@ class Writer(NamedTuple):
         if document.task_id is None or document.created_at is None:
             missing = "task_id" if document.task_id is None else "created_at"
             raise InvalidDocument(missing, "None, because the document comes from an older system's record; set it")
-        self.check_parent(stage, document.parent_doc_id)
+        self.check_parent(stage, document.parent_doc_id, document.task_id)
         record, parts = Record.from_document(document, nonce())
         return StoredDocument(self.backend, stage, document.doc_id, Stored(record.to_bytes(), parts), ALL_FILES, record)
 

@@ -301,7 +301,7 @@ class TableWriter:
         if self._gz:
             import gzip  # noqa: PLC0415 - as above
 
-            # No name and time, so that equal tables give equal files.
+            # Leave out name and time, so that equal tables give equal files.
             self._stream = gzip.GzipFile("", "wb", fileobj=self._new.stream, mtime=0)
         self._header = dict.fromkeys(header)
         if self._shape.bom or header[0].startswith("\ufeff"):

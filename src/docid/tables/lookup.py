@@ -1,4 +1,4 @@
-"""Find rows of a task table by doc id, many times, but read the table once."""
+"""Find rows of a task table by doc id: read the table once, for many lookups."""
 
 from __future__ import annotations
 

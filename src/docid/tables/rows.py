@@ -25,13 +25,13 @@ class TaskRow:
     """One row of a task table: a document that the pipeline will make.
 
     Declare a subclass for each stage. Set `stage`, and `parent_stage` if the stage has a parent. Add the stage's own
-    columns as fields of type `str`, `int`, `float` or `bool`, optionally `| None`. A field without a default is a
-    required column. To name a column unlike its field, use `attrs.field(metadata={"column": "its name"})`.
+    columns as fields of type `str`, `int`, `float` or `bool`; each may be `| None`. A field without a default is a
+    required column. To give a field another column name, use `attrs.field(metadata={"column": "its name"})`.
 
     Attributes:
         task_id: the task (column `<stage>_task_id`).
         doc_id: the id of its document; empty until reserved.
-        parent_doc_id: the parent of its document; None until reserved, and if the stage has no parent.
+        parent_doc_id: the parent of its document; None until reserved, or if the stage has no parent.
         doc_run_id, doc_salt: the run id and salt from which docid derived `doc_id`, if any.
         extra: all other columns, as text.
         columns: the columns of the row's file, in order; ignored in comparisons.

@@ -74,7 +74,7 @@ def read_tasks(path: str | os.PathLike[str], row_type: type[Row], *, reserved: b
         path: the table.
         row_type: the `TaskRow` subclass of the table's stage.
         reserved: require a `doc_id` in every row, and a `parent_doc_id` if the stage has a parent. With False, these
-            cells or columns may be missing.
+            cells may be empty, and their columns missing.
 
     Raises:
         TaskTableError: faults in the header, at once; faults in rows, at the end.
