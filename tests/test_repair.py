@@ -70,7 +70,7 @@ def test_what_is_wrong_is_found_planned_and_moved_aside_once(
     before = tree(root)
     [finding] = findings(local, verify=True)
     assert (finding.code, finding.level, finding.where) == (code, LEVELS[code], str(root / path))
-    assert "' to move it to quarantine" in finding.hint
+    assert "--apply' to move it to quarantine" in finding.hint
     assert finding.to_dict()["code"] == code
     [plan] = repair(local, stale_after=0, verify=True)
     assert (plan.action, plan.path, plan.done, plan.to) == ("quarantine", path, False, "")
