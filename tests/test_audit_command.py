@@ -35,12 +35,12 @@ def test_the_command_sums_up_first_and_then_tells_by_code(
         "",
         "torn-document (error): 1",
         f"  {path} (task_id='d-1'): raw.txt: 1 byte, but the record says 10",
-        "  -> touched in the last 3,600 s, so that a tool may be at it: later, or at once with --stale-after 0s, docid "
-        "repair --apply moves it to quarantine; the id is free then, and the next run makes it again",
+        "  -> it changed in the last 3,600 s, so a tool may still be writing it. Wait, or add --stale-after 0s; then run "
+        "'docid repair --apply' to move it to quarantine; the next run creates it again",
         "",
         "unlisted-file (warning): 1",
         f"  {path.parent}/note .txt: it belongs to no document",
-        "  -> look what it is: nothing of docid's needs it",
+        "  -> check what it is; docid does not need it",
         "",
         "1 error, 1 warning",
     ]
@@ -73,7 +73,7 @@ def test_hints_that_differ_stand_with_their_findings(
     (find_path(full, rows["draft"][1]) / "metadata.json").write_text("{")
     code, out, _ = run(capsys, "audit", "--store", path.parents[1])
     assert code == 1
-    assert "a later docid wrote it; open it with a later docid\n" in out
+    assert "a later docid wrote it; upgrade docid to read it\n" in out
     assert "  -> " not in out
 
 
@@ -95,7 +95,7 @@ def test_the_command_tells_programs(
     cell = '"{}"'.format(where.replace('"', '""')) if {",", '"'} & set(where) else where
     assert listed.read_text("utf-8").splitlines() == [
         "code,level,stage,doc_id,task_id,where,message,hint",
-        f"unlisted-file,warning,draft,,,{cell},it belongs to no document,look what it is: nothing of docid's needs it",
+        f"unlisted-file,warning,draft,,,{cell},it belongs to no document,check what it is; docid does not need it",
     ]
     assert run(capsys, "audit", tables, "--store", root)[0] == 0
     assert run(capsys, "audit", tables, "--store", root, "--verify", "--jobs", "2")[0] == 0
@@ -239,7 +239,7 @@ def test_damaged_rows_are_all_told(tmp_path: Path, capsys: pytest.CaptureFixture
     code, out, err = run(capsys, "audit", table)
     assert (code, out) == (2, "")
     assert err.splitlines()[1:] == [
-        f"  {table} row 2: 1 cells; expected 2, as in the header",
+        f"  {table} row 2: 1 cell; expected 2, as in the header",
         f"  {table} row 3: 3 cells; expected 2, as in the header",
     ]
 

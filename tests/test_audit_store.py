@@ -462,7 +462,7 @@ def test_an_older_record_that_does_not_say_whose_it_is_counts_as_no_rows_documen
     assert finding.message.endswith(f"and does not say its {unsaid}: a run refuses it")
     assert "docid migrate --tables" in finding.hint
     assert (report.stages[stage].written, report.stages[stage].pending) == (len(rows[stage]) - 1, 0)
-    with pytest.raises(UnreadableDocument, match="does not say whose it is"):
+    with pytest.raises(UnreadableDocument, match="does not name its task or parent"):
         full.ensure(row, lambda: make_document(row))
 
 

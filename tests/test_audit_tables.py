@@ -220,9 +220,7 @@ def test_wrong_arguments_are_refused(rows: Rows) -> None:
     for tables in ("tables", [("draft", "draft_tasks.csv")], []):
         with pytest.raises(TypeError, match=r"tables: expected a table by stage, as \{'draft': path\}, got (str|list)"):
             audit(None, tables)  # type: ignore[arg-type]
-    with pytest.raises(
-        TypeError, match="tables: expected rows of task tables .*, got str; docid.frames.frame_to_tasks"
-    ):
+    with pytest.raises(TypeError, match="tables: expected rows of task tables .*, got str; read_tasks"):
         audit(None, {"draft": ["draft_task_id"]})  # type: ignore[list-item]
     with pytest.raises(TypeError, match="stages: expected Stages, such as .*, got str"):
         audit(None, {}, stages="draft")  # type: ignore[arg-type]

@@ -33,7 +33,9 @@ def test_what_is_no_store_or_several_names_is_said(store: DocsStore, table: Path
         lambda: select([], path, top=1, stage="essay"),
         lambda: repair(path),
     ):
-        with pytest.raises(TypeError, match=r"store: expected a DocsStore, got str; DocsStore\(…\) is that of a dir"):
+        with pytest.raises(
+            TypeError, match=r"store: expected a DocsStore, got str; DocsStore\(…\) makes one from a dir"
+        ):
             call()
     with pytest.raises(TypeError, match="source: expected a DocsStore, got str"):
         copy(path, store)

@@ -105,7 +105,7 @@ def test_ensure_looks_twice_where_a_size_seems_wrong(store: DocsStore, monkeypat
 )
 def test_ensure_refuses_a_made_document_of_another_identity(store: DocsStore, change: dict[str, Any]) -> None:
     store.write(draft())
-    with pytest.raises(InvalidDocument, match=r"make\(\) returned .*; expected the row's"):
+    with pytest.raises(InvalidDocument, match=r"make\(\) returned .*; expected .*, as in the row of task"):
         store.ensure(ROW, lambda: attrs.evolve(essay(), **change))
     assert list(store.ids("essay")) == []
 
@@ -166,7 +166,7 @@ def test_a_source_doc_id_gives_that_document_s_prompt(store: DocsStore) -> None:
         store.source_prompt(attrs.evolve(row, source_doc_id="zz"))
     with pytest.raises(
         UnreadableDocument,
-        match="draft/a2 .* stored without its prompt, and the source_doc_id of draft task 't-3' names it",
+        match="draft/a2 .* stored without its prompt, but the source_doc_id of draft task 't-3' names it",
     ):
         store.source_prompt(attrs.evolve(row, source_doc_id="a2"))
     with pytest.raises(InvalidName):
@@ -177,13 +177,13 @@ def test_ensure_hands_out_an_older_document_if_it_says_whose_it_is(store: DocsSt
     put_legacy(store, "essay", "e1", {"task_id": "e-1", "parent_doc_id": "a1"}, raw="old")
     assert store.ensure(ROW, never).raw_text == "old"
     put_legacy(store, "essay", "e2", {"task_id": "e-1"}, raw="old")
-    with pytest.raises(UnreadableDocument, match="does not say whose it is.*docid migrate"):
+    with pytest.raises(UnreadableDocument, match="does not name its task or parent.*docid migrate"):
         store.ensure(attrs.evolve(ROW, doc_id="e2"), never)
     put_legacy(store, "essay", "e3", {"task_id": "e-1"}, raw="old")
-    with pytest.raises(UnreadableDocument, match="does not say whose it is"):
+    with pytest.raises(UnreadableDocument, match="does not name its task or parent"):
         store.ensure(attrs.evolve(ROW, doc_id="e3", parent_doc_id=None), never)
     put_legacy(store, "draft", "d0", {"task_id": "t"}, parsed="p")
-    with pytest.raises(UnreadableDocument, match=r"there is no raw\.txt"):
+    with pytest.raises(UnreadableDocument, match=r"raw\.txt is missing"):
         store.ensure(DraftTask(task_id="t", doc_id="d0"), never)
     put_legacy(store, "draft", "d1", {"task_id": "t"}, raw="old")
     assert store.ensure(DraftTask(task_id="t", doc_id="d1"), never).outcome == "kept"

@@ -278,7 +278,7 @@ def test_rows_that_move_while_documents_are_looked_for_are_not_mistaken(
 
     monkeypatch.setattr(store.backend, "ids", ids)
     before = sorted(table.read_text())
-    with pytest.raises(TaskTableError, match="changed by somebody else since its rows were read"):
+    with pytest.raises(TaskTableError, match="changed by another process after docid read it"):
         link(table, store)
     assert sorted(table.read_text()) == before
 
@@ -286,7 +286,7 @@ def test_rows_that_move_while_documents_are_looked_for_are_not_mistaken(
 def test_link_needs_to_know_the_stage(store: DocsStore, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("draft_task_id\nt-1\n")
-    with pytest.raises(ValueError, match=r"rows\.csv: which stage's table\?"):
+    with pytest.raises(ValueError, match=r"rows\.csv: the name does not show the stage"):
         link(path, store)
     assert link(path, store, row_type=DraftTask).rows == 1
     with pytest.raises(InvalidName):

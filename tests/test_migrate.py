@@ -227,7 +227,7 @@ def test_documents_that_cannot_be_used_are_left_alone(local: DocsStore) -> None:
         **dict.fromkeys(("d1", "d2", "d3", "d4"), "leave"),
         "d5": "migrate",
     }
-    assert "there is no raw.txt" in changes["d1"].message
+    assert "raw.txt is missing" in changes["d1"].message
     assert "parsed.txt: byte 0 is not UTF-8" in changes["d2"].message
     assert list(local.open("draft", "d5").record["files"]) == ["raw.txt"]
 
@@ -378,7 +378,7 @@ def test_backfill_refuses_what_cannot_be_meant(store: DocsStore, table: Path, tm
         backfill(store, "k", table, "modle")
     other = tmp_path / "rows.csv"
     other.write_text("draft_task_id,doc_id,v\nt-1,d1,x\nt-2,D2,x\nt-3,d3,x\n")
-    with pytest.raises(ValueError, match="which stage's table"):
+    with pytest.raises(ValueError, match="the name does not show the stage"):
         backfill(store, "k", other, "v")
     with pytest.raises(TaskTableError, match="row 3, column doc_id: 'D2'; not a doc id"):
         backfill(store, "k", other, "v", stage="draft")

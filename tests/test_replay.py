@@ -118,7 +118,7 @@ def test_two_documents_of_one_task_are_told_apart(store: DocsStore) -> None:
     rows = replay(store, "draft", ["d1", "d2"], salt="s")
     assert len(list(rows)) == 1
     assert kinds(rows.notes)[0] == "taken"
-    with pytest.raises(InvalidName, match="a word that means missing"):
+    with pytest.raises(InvalidName, match="read this word as missing"):
         replay(store, "draft", [], salt="nan")
     chosen = select([score("a", "d1", 2.0), score("b", "d2", 1.0)], store, top=2, stage="draft")
     assert "same-task" in kinds(chosen.notes)
