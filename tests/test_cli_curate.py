@@ -177,7 +177,7 @@ def test_select(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
         "below: 1\n"
         "  essay/e1: its score 4.0 is not among the best 1\n"
         "unsaid: 1\n"
-        "  column generation_model_name: left empty in 1 rows: the documents do not say it\n"
+        "  column generation_model_name: empty in 1 row: the documents have no value for it\n"
     )
     written = Path("essay_tasks.csv").read_text()
     assert written == (
