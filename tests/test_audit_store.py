@@ -440,7 +440,7 @@ def test_a_record_of_another_task_under_the_rows_own_id_may_have_been_edited(ful
     assert draft.doc_id == reserve_doc_id("draft", draft.task_id)
     edit_record(find_path(full, draft), task_id="other")
     [finding] = [each for each in audit(full, rows).findings if each.code == "lineage-conflict"]
-    assert finding.hint.startswith("docid refuses to write this row: correct the record if it was edited, because")
+    assert finding.hint.startswith("docid refuses to write this row: correct the record if it was edited (the doc id")
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,6 @@ def test_what_is_selected_is_never_worse_than_what_is_not(found: list[tuple[str,
 
 def test_a_template_that_nothing_is_of_is_said(judged: DocsStore) -> None:
     chosen = select(scores(judged), judged, top=1, templates=["styel"])
-    assert chosen.notes[0].message == "no score has template 'styel'; the scores have kind, strict"
+    assert chosen.notes[0].message == "no score has template 'styel'; expected one of kind, strict"
     chosen = select([score("v", "e1", 1.0)], judged, top=1, templates=["styel"])
     assert "docid backfill --set template_id" in chosen.notes[0].message

@@ -80,9 +80,9 @@ class _Versions(NamedTuple):
     def last(self) -> StoredDocument:
         return self.versions[-1]
 
-    def find(self, there: Stored | None) -> int | None:
-        """Return the last position of the version that the target holds; None if it holds another."""
-        return next((at for at in reversed(range(len(self.versions))) if self.versions[at].stored == there), None)
+    def find(self, stored: Stored | None) -> int | None:
+        """Return the position of a stored version, the last one if it repeats; None if it is not among them."""
+        return next((at for at in reversed(range(len(self.versions))) if self.versions[at].stored == stored), None)
 
 
 class _Copy(NamedTuple):
@@ -125,8 +125,8 @@ class _Copy(NamedTuple):
         if self.dry_run:
             return {each.last.doc_id: self._report(each, "copied") for each in new}
         done: dict[str, Change] = {}
-        asked = [each.versions[0] for each in new]
-        answers = self.target.create_many([NewDocument(each.stage, each.doc_id, *each.stored) for each in asked])
+        first = [each.versions[0] for each in new]
+        answers = self.target.create_many([NewDocument(each.stage, each.doc_id, *each.stored) for each in first])
         for each, answer in zip(new, answers, strict=True):
             if isinstance(answer, UnreadableDocument):
                 done[each.last.doc_id] = self._report(each, "conflict", str(answer))
@@ -141,15 +141,15 @@ class _Copy(NamedTuple):
         """Update the target's document to the last version; report a conflict unless it is an earlier one."""
         last = each.last
         try:
-            there = self.target.load(last.stage, last.doc_id, ALL_FILES)
-            at = each.find(there)
+            current = self.target.load(last.stage, last.doc_id, ALL_FILES)
+            at = each.find(current)
             if at is None and not self.history:
                 # The target may hold an earlier version, which only the source's history has.
                 again = self._load(last.stage, last.doc_id, None)
                 each = again if isinstance(again, _Versions) else each
-                at = each.find(there)
+                at = each.find(current)
             if at is None:
-                return self._report(each, "conflict", self._describe_difference(last, there))
+                return self._report(each, "conflict", self._describe_difference(last, current))
             later = each.versions[at + 1 :] if self.history else each.versions[at + 1 :][-1:]
             if not later:
                 return self._report(each, "same" if outcome == "updated" else outcome)
@@ -226,15 +226,15 @@ class _Copy(NamedTuple):
         where = self.target.location(last.stage, last.doc_id)
         return Change(outcome, last.stage, last.doc_id, last.task_id, where, message or each.message, done)
 
-    def _describe_difference(self, last: StoredDocument, there: Stored | None) -> str:
+    def _describe_difference(self, last: StoredDocument, current: Stored | None) -> str:
         """Return how the target's document differs; None means that another writer changed it."""
         where = self.target.location(last.stage, last.doc_id)
-        if there is None:
+        if current is None:
             return f"{where}: another writer changed it during the copy; copy it again"
-        record, other = last.facts, StoredDocument(self.target, last.stage, last.doc_id, there).facts
+        record, other = last.facts, StoredDocument(self.target, last.stage, last.doc_id, current).facts
         if is_same_lineage(record, other.task_id, other.parent_doc_id) is not True:
             own = describe_lineage(record)
             return f"{where} has {describe_lineage(other)}; expected {own}, as in {last.location}"
-        if last.stored.parts == there.parts:
+        if last.stored.parts == current.parts:
             return f"{where} has the same texts as {last.location}, but another record"
         return f"{where} has other texts than {last.location}, and is not an earlier version of it"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from docid._text import quote
+from docid._text import name_task, quote
 from docid.core.document import ALL_FILES, DEPTH, FORMAT, OUR_KEYS, is_too_deep, timestamp
 from docid.core.findings import Change, ChangeOutcome
 from docid.core.ids import DOC_ID_EXPECTED, check_doc_id, check_text, is_doc_id, is_missing
@@ -340,7 +340,7 @@ def _read_values(path: str, stage: str, column: str) -> list[tuple[str, str, str
                 faults.add(number, "doc_id", doc_id, f"not a doc id; expected {DOC_ID_EXPECTED}")
             other, other_value = first.setdefault(doc_id, (number, value))
             if doc_id and other_value != value:
-                wrong = f"differs from row {other} for the document {doc_id}; expected one value per document"
+                wrong = f"differs from row {other} for the document {doc_id}{name_task(task_id)}; expected one value"
                 faults.add(number, column, value, wrong)
             elif not doc_id or other == number:
                 rows.append((task_id, doc_id, value))

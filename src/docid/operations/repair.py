@@ -58,7 +58,7 @@ def repair(
         verify: also compare the SHA-256 of every part with the record.
         stale_after: an age in seconds. Newer files may belong to a writer or a copying tool, and stay. On a local file
             system locks also show which writers of docid are dead; on a shared one only the age does.
-        purge: delete what earlier runs moved to quarantine.
+        purge: delete entries that earlier runs moved to quarantine.
         history: with `purge`: also delete replaced versions of documents in the store's stages.
         older_than: with `purge`: delete only entries that were quarantined or replaced more than N seconds ago.
 
@@ -81,7 +81,7 @@ def repair(
         (False, [])
     """
     if history and not purge:
-        raise ValueError("history: replaced versions are deleted by a purge only; expected purge=True too")
+        raise ValueError("history: works only with a purge; expected purge=True too")
     sweeper = check_store(store).backend.sweeper()
     steps = _repair_stages(store, sweeper, apply=apply, verify=verify, stale_after=stale_after)
     if sweeper is None or not purge:
@@ -95,12 +95,12 @@ def _repair_stages(
     store: DocsStore, sweeper: Sweeper | None, *, apply: bool, verify: bool, stale_after: float
 ) -> Iterator[Step]:
     run = entry_name(())
-    below = join_location(store.backend.root, "")
+    prefix = join_location(store.backend.root, "")
     for stage in store.stages:
         for finding in store.scan(stage, verify=verify, stale_after=stale_after):
             if not isinstance(finding, Finding):
                 continue
-            path = finding.where.removeprefix(below)
+            path = finding.where.removeprefix(prefix)
             if sweeper is None or finding.action is None:
                 message = f"{finding.code}: {finding.message}; {finding.hint}"
                 yield Step("leave", path, message, finding=finding)

@@ -229,7 +229,7 @@ class RowChecks:
                 remedy = "correct the row, or empty its doc_id, set a doc_salt and run 'docid reserve'"
                 if held["task_id"] != task_id and _is_derived(self.stage, row):
                     remedy = (
-                        f"correct the record if it was edited, because the doc id derives from this row; or {remedy}"
+                        f"correct the record if it was edited (the doc id derives from this row); otherwise {remedy}"
                     )
                 hint = f"docid refuses to write this row: {remedy}"
                 self._add("lineage-conflict", number, "doc_id", row, message, hint)

@@ -19,7 +19,7 @@ from docid.tables.rows import TaskRow, row_type_of
 from docid.tables.tasks import TaskRows, infer_stage, read_tasks, write_tasks
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
-_NONE = "no document of this task is in the store"
+_NO_DOCUMENT = "no document of this task is in the store"
 
 
 class Linked(NamedTuple):
@@ -102,7 +102,7 @@ def link(
     found, notes = _find_candidates(store, row_type.stage, {row.task_id for _, row in numbered})
     rows = [_Row(number, row, found[row.task_id], force=force) for number, row in numbered]
     linker = _Linker(path, notes, force)
-    linker.choose_all(rows)
+    linker.assign_all(rows)
     linked = linker.report(rows, store)
     if not dry_run and (linked.filled or linked.parents_filled):
         filled = ("parent_doc_id", "doc_id") if row_type.parent_stage else ("doc_id",)
@@ -159,7 +159,7 @@ class _Linker:
     force: bool
     holders: dict[str, int] = attrs.Factory(dict)  # the number of the row that has a doc id
 
-    def choose_all(self, rows: list[_Row]) -> None:
+    def assign_all(self, rows: list[_Row]) -> None:
         """Assign the documents named by a run id and salt first, then the newest to the other rows."""
         for each in rows:
             if not each.is_open:
@@ -170,12 +170,12 @@ class _Linker:
                     kept = f"keeps {doc_id}; the store has {_format(found)}. Use --force to replace it"
                     self._note("kept-id", each, kept)
                 elif not found and self.force:
-                    self._note("no-document", each, _NONE)
+                    self._note("no-document", each, _NO_DOCUMENT)
         left = []
         for each in rows:
             own = each.find(each.derived) if each.is_open else None
             if own is not None and self._fits(each.row, own) and own.doc_id not in self.holders:
-                self._give(each, own)
+                self._assign(each, own)
             elif each.is_open:
                 left.append(each)
         for each in left:
@@ -191,24 +191,24 @@ class _Linker:
             fitting.sort(key=lambda candidate: candidate.parent_doc_id != row.parent_doc_id)
         free = [candidate for candidate in fitting if candidate.doc_id not in self.holders]
         if not found:
-            self._note("no-document", each, _NONE)
+            self._note("no-document", each, _NO_DOCUMENT)
         elif not fitting:
             parents = f"its parent is {found[0].parent_doc_id}, the row has {row.parent_doc_id}"
             self._note("other-parent", each, f"not linked to {found[0]}: {parents}. Use --force to link it")
         elif each.derived is not None and not self.force:
-            problem = "the row's doc_run_id and doc_salt give another id. Run 'docid reserve' to fill it"
+            problem = "the row's doc_run_id and doc_salt give another id. Run 'docid reserve' to fill it in"
             self._note("other-salt", each, f"not linked to {_format(fitting)}: {problem}")
         elif not free:
             self._note(
                 "taken", each, f"other rows have {_format(fitting)}. Give this row a doc_salt to make another document"
             )
         else:
-            self._give(each, free[0])
+            self._assign(each, free[0])
 
     def _fits(self, row: TaskRow, candidate: _Candidate) -> bool:
         return self.force or not contradicts(candidate.parent_doc_id, row.parent_doc_id)
 
-    def _give(self, each: _Row, chosen: _Candidate) -> None:
+    def _assign(self, each: _Row, chosen: _Candidate) -> None:
         self.holders[chosen.doc_id] = each.number
         each.chosen = chosen
         others = [candidate for candidate in each.found if candidate is not chosen]

@@ -141,7 +141,7 @@ def _build_rows(
                 notes.append(Note("taken", where, row.task_id, message))
                 continue
         yield number, row
-    builder.note_unsaid()
+    builder.note_empty_columns()
 
 
 class Ancestors:
@@ -183,7 +183,7 @@ class RowBuilder:
         self.notes: list[Note] = []
         self._schema = schema_of(row_type)
         self._ancestors = Ancestors(store)
-        self._unsaid: Counter[str] = Counter()
+        self._empty: Counter[str] = Counter()
 
     def open(self, doc_id: str) -> tuple[str, StoredDocument | Exception]:
         """Return a doc id with its document, or with the error of opening it."""
@@ -205,9 +205,9 @@ class RowBuilder:
             self.notes.append(Note(kind, f"{self.row_type.stage}/{doc_id}", None, str(error)))
             return None
 
-    def note_unsaid(self) -> None:
+    def note_empty_columns(self) -> None:
         """Note each column for which some documents had no value."""
-        for column, count in self._unsaid.items():
+        for column, count in self._empty.items():
             message = f"empty in {format_count(count, 'row')}: the documents have no value for it"
             self.notes.append(Note("unsaid", f"column {column}", None, message))
 
@@ -235,7 +235,7 @@ class RowBuilder:
                 pass
             if column.required:
                 raise ValueError(f"its record has no {column.name}, which the row needs")
-            self._unsaid[column.name] += 1
+            self._empty[column.name] += 1
         try:
             derived = document.run_id and reserve_doc_id(document.stage, task_id, document.run_id)
         except InvalidName:

@@ -352,7 +352,7 @@ def _group_scores(
         else:
             found.setdefault(score.parent_doc_id, []).append(score.score)
     first = ", ".join(sorted(each for each in known if each)[:20])
-    hint = f"the scores have {first}" if first else "the scores have no template; docid backfill --set template_id"
+    hint = f"expected one of {first}" if first else "no score has any. Add it with docid backfill --set template_id"
     for template in templates:
         if template not in known:
             message = f"no score has template {template!r}; {hint}"
@@ -378,11 +378,11 @@ def _pick(builder: RowBuilder, ranked: list[Pick], top: int) -> list[tuple[Pick,
         if row is None:
             continue
         if (other := tasks.setdefault(row.task_id, where)) != where:
-            message = f"same task as {other}; only parent_doc_id will distinguish the rows of their children"
+            message = f"same task as {other}; rows made from them differ only by parent_doc_id"
             builder.notes.append(Note("same-task", where, row.task_id, message))
         column, source = _LEGACY.get(row.stage, ("", ""))
         if column and column not in schema_of(builder.row_type).names:
             row = attrs.evolve(row, extra={**row.extra, column: row.cell(source)})
         chosen.append((pick._replace(task_id=row.task_id), row))
-    builder.note_unsaid()
+    builder.note_empty_columns()
     return chosen
