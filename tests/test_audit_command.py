@@ -57,7 +57,7 @@ def test_the_command_tells_the_first_few_places_of_a_code(
     assert "malformed-id (error): 4\n" in out
     assert f"  {table} row 3, column doc_id (task_id='d-1'): empty\n" in out
     out = run(capsys, "audit", "--stages", "draft", f"draft={table}")[1]
-    assert "  -> 'docid reserve' fills it\n\n7 errors, 0 warnings\n" in out
+    assert "  -> run 'docid reserve' to fill it\n\n7 errors, 0 warnings\n" in out
     table.write_text("draft_task_id,doc_id\n" + "".join(f"d-{n},\n" for n in range(7)))
     assert "  … and 2 more (--json or --csv lists all)\n" in run(capsys, "audit", table)[1]
 

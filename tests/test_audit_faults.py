@@ -115,7 +115,7 @@ def _(world: World) -> Any:
     return {world.set("essay", 3, parent_doc_id=world.rows("essay")[4]["doc_id"])}
 
 
-@fault("an essay row's parent set to an id that is nowhere", "missing-parent of essay, lineage-conflict of essay")
+@fault("an essay row's parent set to an unknown id", "missing-parent of essay, lineage-conflict of essay")
 def _(world: World) -> Any:
     return {world.set("essay", 3, parent_doc_id="nowhere")}
 
@@ -160,7 +160,7 @@ def _(world: World) -> Any:
     return {"", world.set("evaluation", 8, doc_id=doc_id.upper())}
 
 
-@fault("a blank behind a task id", "malformed-id of draft")
+@fault("a space after a task id", "malformed-id of draft")
 def _(world: World) -> Any:
     return {world.set("draft", 8, draft_task_id=world.rows("draft")[8]["draft_task_id"] + " ")}
 
@@ -250,7 +250,7 @@ def _(world: World) -> Any:
     return {world.edit("draft", 2, format="docid/document/2")}
 
 
-@fault("a document removed whose essay is there", NOTHING)
+@fault("a draft removed, its essay kept", NOTHING)
 def _(world: World) -> Any:
     shutil.rmtree(world.document("draft", 2))
     return set()
@@ -278,7 +278,7 @@ def _(world: World) -> Any:
     return {"renamed"}
 
 
-@fault("a document renamed to what is no doc id", "malformed-id of essay")
+@fault("a document renamed to an invalid doc id", "malformed-id of essay")
 def _(world: World) -> Any:
     path = world.document("essay", 6)
     path.rename(path.with_name("Renamed"))

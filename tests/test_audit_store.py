@@ -431,8 +431,8 @@ def test_a_conflict_says_what_differs_and_not_what_is_equal(full: DocsStore, row
     essay, other = rows["essay"][0], rows["draft"][1].doc_id
     [finding] = audit(full, change_row(rows, "essay", 0, parent_doc_id=other)).findings
     held, said = f"parent_doc_id={essay.parent_doc_id!r}", f"parent_doc_id={other!r}"
-    assert finding.message == f"{find_path(full, essay)} holds {held}; the row says {said}"
-    assert finding.hint.startswith("correct the row")
+    assert finding.message == f"{find_path(full, essay)} has {held}; the row has {said}"
+    assert finding.hint.startswith("docid refuses to write this row: correct the row")
 
 
 def test_a_record_of_another_task_under_the_rows_own_id_may_have_been_edited(full: DocsStore, rows: Rows) -> None:
@@ -440,7 +440,7 @@ def test_a_record_of_another_task_under_the_rows_own_id_may_have_been_edited(ful
     assert draft.doc_id == reserve_doc_id("draft", draft.task_id)
     edit_record(find_path(full, draft), task_id="other")
     [finding] = [each for each in audit(full, rows).findings if each.code == "lineage-conflict"]
-    assert finding.hint.startswith("the id is the row's own, so the record may have been edited: if so correct it;")
+    assert finding.hint.startswith("docid refuses to write this row: correct the record if it was edited (the doc id")
 
 
 @pytest.mark.parametrize(
@@ -459,7 +459,7 @@ def test_an_older_record_that_does_not_say_whose_it_is_counts_as_no_rows_documen
     report = audit(full, rows)
     [finding] = report.findings
     assert (finding.code, finding.doc_id) == ("legacy-record", row.doc_id)
-    assert finding.message.endswith(f"and does not say its {unsaid}: a run refuses it")
+    assert finding.message.endswith(f"it lacks {unsaid}, so a run refuses it")
     assert "docid migrate --tables" in finding.hint
     assert (report.stages[stage].written, report.stages[stage].pending) == (len(rows[stage]) - 1, 0)
     with pytest.raises(UnreadableDocument, match="does not name its task or parent"):
@@ -469,7 +469,7 @@ def test_an_older_record_that_does_not_say_whose_it_is_counts_as_no_rows_documen
 def test_verify_says_that_an_older_record_has_no_hashes(full: DocsStore, rows: Rows) -> None:
     (find_path(full, rows["draft"][0]) / "metadata.json").write_text('{"task_id": "d-1"}')
     [finding] = audit(full, rows, verify=True).findings
-    assert finding.message == "its record was written by an older system, and has no hashes to compare"
+    assert finding.message == "its record was written by an older system and has no hashes to verify"
 
 
 def test_a_pipeline_of_other_stages_is_audited(tmp_path: Path) -> None:

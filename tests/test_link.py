@@ -84,7 +84,7 @@ def test_where_no_time_is_known_a_document_with_one_is_newer(table: Path) -> Non
     backend.create("essay", "aaa", b'{"task_id": "e-1"}', {"raw.txt": b"x"})
     put(store, "essay", "bbb", "e-1", parent_doc_id="d1")
     linked = link(table, store)
-    assert "not to aaa (no time known)" in linked.notes[0].message
+    assert "not to aaa (unknown time)" in linked.notes[0].message
 
 
 def test_link_keeps_an_id_that_is_set_unless_forced(store: DocsStore, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_link_keeps_an_id_that_is_set_unless_forced(store: DocsStore, tmp_path: 
     linked = link(path, store)
     assert linked[:5] == (3, 0, 3, 0, 0)
     assert kinds(linked.notes) == ["kept-id"]
-    assert "mine kept; the store has new (" in linked.notes[0].message
+    assert "keeps mine; the store has new (" in linked.notes[0].message
     assert path.read_text() == before
     linked = link(path, store, force=True)
     assert linked[:3] == (3, 1, 2)
@@ -123,7 +123,7 @@ def test_a_row_with_a_parent_is_linked_to_a_document_of_that_parent(store: DocsS
     path.write_text("essay_task_id,parent_doc_id,doc_id\ne-1,d3,\n")
     linked = link(path, store)
     assert (linked.filled, kinds(linked.notes)) == (0, ["other-parent"])
-    assert "made from d2, the row's parent is d3 (--force)" in linked.notes[0].message
+    assert "its parent is d2, the row has d3. Use --force" in linked.notes[0].message
     assert link(path, store, force=True).filled == 1
     assert path.read_text() == "essay_task_id,parent_doc_id,doc_id\ne-1,d2,two\n"
 

@@ -139,7 +139,7 @@ def test_an_audit() -> None:
     assert "AuditReport · 25 errors, 0 warnings" in text
     assert "missing-doc-id (error): 25" in text
     assert "… and 5 more" in text
-    assert "'docid reserve' fills it" in text
+    assert "run 'docid reserve' to fill it" in text
     assert "AuditReport · no errors, 0 warnings" in seen(audit(None))
     assert repr(report) == "<AuditReport 25 errors, 0 warnings: missing-doc-id 25>"
 
