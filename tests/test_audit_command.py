@@ -35,12 +35,12 @@ def test_audit_prints_summary_then_findings_by_code(
         "",
         "torn-document (error): 1",
         f"  {path} (task_id='d-1'): raw.txt: 1 byte, but the record says 10",
-        "  -> touched in the last 3,600 s, so that a tool may be at it: later, or at once with --stale-after 0s, docid "
-        "repair --apply moves it to quarantine; the id is free then, and the next run makes it again",
+        "  -> it changed in the last 3,600 s, so a tool may still be writing it. Wait, or add --stale-after 0s; then run "
+        "'docid repair --apply' to move it to quarantine; the next run creates it again",
         "",
         "unlisted-file (warning): 1",
         f"  {path.parent}/note .txt: it belongs to no document",
-        "  -> look what it is: nothing of docid's needs it",
+        "  -> check what it is; docid does not need it",
         "",
         "1 error, 1 warning",
     ]
@@ -57,7 +57,7 @@ def test_audit_prints_first_places_of_each_code(
     assert "malformed-id (error): 4\n" in out
     assert f"  {table} row 3, column doc_id (task_id='d-1'): empty\n" in out
     out = run(capsys, "audit", "--stages", "draft", f"draft={table}")[1]
-    assert "  -> 'docid reserve' fills it\n\n7 errors, 0 warnings\n" in out
+    assert "  -> run 'docid reserve' to fill it\n\n7 errors, 0 warnings\n" in out
     table.write_text("draft_task_id,doc_id\n" + "".join(f"d-{n},\n" for n in range(7)))
     assert "  … and 2 more (--json or --csv lists all)\n" in run(capsys, "audit", table)[1]
 
@@ -73,7 +73,7 @@ def test_audit_prints_differing_hints_with_their_findings(
     (find_path(full, rows["draft"][1]) / "metadata.json").write_text("{")
     code, out, _ = run(capsys, "audit", "--store", path.parents[1])
     assert code == 1
-    assert "a later docid wrote it; open it with a later docid\n" in out
+    assert "a later docid wrote it; upgrade docid to read it\n" in out
     assert "  -> " not in out
 
 
@@ -95,7 +95,7 @@ def test_audit_writes_json_and_csv(
     cell = '"{}"'.format(where.replace('"', '""')) if {",", '"'} & set(where) else where
     assert listed.read_text("utf-8").splitlines() == [
         "code,level,stage,doc_id,task_id,where,message,hint",
-        f"unlisted-file,warning,draft,,,{cell},it belongs to no document,look what it is: nothing of docid's needs it",
+        f"unlisted-file,warning,draft,,,{cell},it belongs to no document,check what it is; docid does not need it",
     ]
     assert run(capsys, "audit", tables, "--store", root)[0] == 0
     assert run(capsys, "audit", tables, "--store", root, "--verify", "--jobs", "2")[0] == 0
@@ -237,7 +237,7 @@ def test_audit_reports_every_damaged_row(tmp_path: Path, capsys: pytest.CaptureF
     code, out, err = run(capsys, "audit", table)
     assert (code, out) == (2, "")
     assert err.splitlines()[1:] == [
-        f"  {table} row 2: 1 cells; expected 2, as in the header",
+        f"  {table} row 2: 1 cell; expected 2, as in the header",
         f"  {table} row 3: 3 cells; expected 2, as in the header",
     ]
 

@@ -428,8 +428,8 @@ def test_conflict_names_only_differing_fields(full: DocsStore, rows: Rows) -> No
     essay, other = rows["essay"][0], rows["draft"][1].doc_id
     [finding] = audit(full, change_row(rows, "essay", 0, parent_doc_id=other)).findings
     held, said = f"parent_doc_id={essay.parent_doc_id!r}", f"parent_doc_id={other!r}"
-    assert finding.message == f"{find_path(full, essay)} holds {held}; the row says {said}"
-    assert finding.hint.startswith("correct the row")
+    assert finding.message == f"{find_path(full, essay)} has {held}; the row has {said}"
+    assert finding.hint.startswith("docid refuses to write this row: correct the row")
 
 
 def test_conflict_under_derived_id_suggests_edited_record(full: DocsStore, rows: Rows) -> None:
@@ -437,7 +437,7 @@ def test_conflict_under_derived_id_suggests_edited_record(full: DocsStore, rows:
     assert draft.doc_id == reserve_doc_id("draft", draft.task_id)
     edit_record(find_path(full, draft), task_id="other")
     [finding] = [each for each in audit(full, rows).findings if each.code == "lineage-conflict"]
-    assert finding.hint.startswith("the id is the row's own, so the record may have been edited: if so correct it;")
+    assert finding.hint.startswith("docid refuses to write this row: correct the record if it was edited (the doc id")
 
 
 @pytest.mark.parametrize(
@@ -456,17 +456,17 @@ def test_legacy_record_without_lineage_does_not_count_as_written(
     report = audit(full, rows)
     [finding] = report.findings
     assert (finding.code, finding.doc_id) == ("legacy-record", row.doc_id)
-    assert finding.message.endswith(f"and does not say its {unsaid}: a run refuses it")
+    assert finding.message.endswith(f"it lacks {unsaid}, so a run refuses it")
     assert "docid migrate --tables" in finding.hint
     assert (report.stages[stage].written, report.stages[stage].pending) == (len(rows[stage]) - 1, 0)
-    with pytest.raises(UnreadableDocument, match="does not say whose it is"):
+    with pytest.raises(UnreadableDocument, match="does not name its task or parent"):
         full.ensure(row, lambda: make_document(row))
 
 
 def test_verify_reports_legacy_record_without_hashes(full: DocsStore, rows: Rows) -> None:
     (find_path(full, rows["draft"][0]) / "metadata.json").write_text('{"task_id": "d-1"}')
     [finding] = audit(full, rows, verify=True).findings
-    assert finding.message == "its record was written by an older system, and has no hashes to compare"
+    assert finding.message == "its record was written by an older system and has no hashes to verify"
 
 
 def test_audit_accepts_other_stages(tmp_path: Path) -> None:

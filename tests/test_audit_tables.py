@@ -150,7 +150,7 @@ def test_missing_values_are_missing_ids(rows: Rows, tmp_path: Path) -> None:
         ("missing-parent-id", " row 3, column parent_doc_id"),
         ("missing-parent-id", " row 4, column parent_doc_id"),
     ]
-    assert report.findings[0].message == "'none', which means missing"
+    assert report.findings[0].message == "'none' counts as empty"
 
 
 def test_run_id_or_salt_separates_rows_of_one_task() -> None:
@@ -216,11 +216,11 @@ def test_wrong_arguments_raise(rows: Rows) -> None:
     with pytest.raises(TypeError, match=r"tables\['draft'\]: expected a path or rows, got int"):
         audit(None, {"draft": 7})  # type: ignore[dict-item]
     for tables in ("tables", [("draft", "draft_tasks.csv")], []):
-        with pytest.raises(TypeError, match=r"tables: expected a table by stage, as \{'draft': path\}, got (str|list)"):
+        with pytest.raises(
+            TypeError, match=r"tables: expected a mapping of stages to tables, as \{'draft': path\}, got (str|list)"
+        ):
             audit(None, tables)  # type: ignore[arg-type]
-    with pytest.raises(
-        TypeError, match="tables: expected rows of task tables .*, got str; docid.frames.frame_to_tasks"
-    ):
+    with pytest.raises(TypeError, match="tables: expected rows of task tables .*, got str; read_tasks"):
         audit(None, {"draft": ["draft_task_id"]})  # type: ignore[list-item]
     with pytest.raises(TypeError, match="stages: expected Stages, such as .*, got str"):
         audit(None, {}, stages="draft")  # type: ignore[arg-type]
@@ -229,7 +229,7 @@ def test_wrong_arguments_raise(rows: Rows) -> None:
 
 
 def test_directory_as_table_raises(tmp_path: Path) -> None:
-    with pytest.raises(IsADirectoryError, match="a directory; expected the table of stage draft"):
+    with pytest.raises(IsADirectoryError, match="is a directory; expected the task table of stage draft"):
         audit(None, {"draft": tmp_path})
 
 

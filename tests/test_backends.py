@@ -179,7 +179,7 @@ def test_backend_without_root_is_refused() -> None:
     class Shelf(ThirdPartyBackend):
         root = None  # type: ignore[assignment]
 
-    problem = "root: the backend Shelf has no attribute `root`; expected the text before the stage in its locations"
+    problem = "root: the backend Shelf has no attribute `root`; expected the prefix of its locations as text"
     with pytest.raises(TypeError, match=problem):
         DocsStore(Shelf())
 

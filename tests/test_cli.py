@@ -111,7 +111,7 @@ def test_reserve_takes_parents_from_another_table(tables: Path, capfd: pytest.Ca
     assert (code, "; every row already has a doc_id: clear the cells" in out) == (0, True)
     code, _, err = run(capfd, "reserve", "essay_tasks.csv", "--parents", "draft=draft_generation_tasks.csv")
     assert code == 2
-    assert "its row in the parents' table has no doc_id; reserve that table first" in err
+    assert "has no doc_id in the parents' table; reserve that table first" in err
     assert (tables / "essay_tasks.csv").read_text() == text
     run(capfd, "reserve", "draft=draft_generation_tasks.csv")
     code, out, _ = run(capfd, "reserve", "essay_tasks.csv", "--parents", "draft_generation_tasks.csv")
@@ -122,7 +122,7 @@ def test_reserve_writes_no_table_if_one_is_faulty(tables: Path, capfd: pytest.Ca
     (tables / "essay_tasks.csv").write_text("essay_task_id,draft_task_id\n1,a\n2,none-such\n")
     code, out, err = run(capfd, "reserve", "draft_generation_tasks.csv", "essay_tasks.csv")
     assert (code, out) == (2, "")
-    assert "row 3, column draft_task_id: 'none-such'; not a task id of the parents' table" in err
+    assert "row 3, column draft_task_id: 'none-such'; not in the parents' table" in err
     assert (tables / "draft_generation_tasks.csv").read_text() == DRAFTS
 
 
@@ -466,7 +466,7 @@ def test_legacy_document_without_raw_text_is_an_error(tables: Path, capfd: pytes
     (tables / "old" / "draft" / "4a" / "metadata.json").write_text('{"task_id": "t", "score": NaN}')
     code, out, err = run(capfd, "show", "--store", "old", "4a")
     assert code == 2
-    assert "there is no raw.txt" in err
+    assert "raw.txt is missing" in err
     assert "metadata.score   NaN" in out
     assert json.loads(run(capfd, "ls", "--store", "old", "--json")[1])["metadata"] == {"score": None}
 

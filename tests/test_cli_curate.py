@@ -181,7 +181,7 @@ def test_select_writes_best_rows(root: Path, capfd: pytest.CaptureFixture[str]) 
         "below: 1\n"
         "  essay/e1: its score 4.0 is not among the best 1\n"
         "unsaid: 1\n"
-        "  column generation_model_name: left empty in 1 rows: the documents do not say it\n"
+        "  column generation_model_name: empty in 1 row: the documents have no value for it\n"
     )
     written = Path("essay_tasks.csv").read_text()
     assert written == (
@@ -305,9 +305,7 @@ def test_replay_writes_rows(root: Path, capfd: pytest.CaptureFixture[str]) -> No
         pytest.param(
             ["backfill", "--set", "k", "--from", "draft=bad.csv:"], "expected [STAGE=]TABLE:", id="empty column"
         ),
-        pytest.param(
-            ["backfill", "--set", "stage", "--from", "draft=bad.csv:x"], "expected a key of metadata", id="ours"
-        ),
+        pytest.param(["backfill", "--set", "stage", "--from", "draft=bad.csv:x"], "expected a metadata key", id="ours"),
     ],
 )
 def test_wrong_usage_prints_one_line(
@@ -343,11 +341,11 @@ def test_migrate_plans_then_applies(old: Path, capfd: pytest.CaptureFixture[str]
     code, out, err = run(capfd, "migrate", "--tables", "tables", "--dry-run")
     assert (code, "docs also holds other" in err) == (1, True)
     assert out == (
-        "differs     docs/draft/o1 (task_id='o-1'): task_id is 'o-1' in its record, which stays, and 'o-9' in the table\n"
-        "left alone  docs/draft/o3 (task_id='o-3'): files is 1 in its record, and that key is docid's own; rename it\n"
-        "draft: 5 documents: 2 to migrate, 2 already current, 1 left alone\n"
-        "essay: 2 documents: 0 to migrate, 2 already current, 0 left alone\n"
-        "evaluation: 4 documents: 0 to migrate, 4 already current, 0 left alone\n"
+        "differs     docs/draft/o1 (task_id='o-1'): task_id is 'o-1' in its record (kept), and 'o-9' in the table\n"
+        "left alone  docs/draft/o3 (task_id='o-3'): files is 1 in its record, but docid reserves this key; rename it\n"
+        "draft: 5 documents: 2 to migrate, 2 current already, 1 left alone\n"
+        "essay: 2 documents: 0 to migrate, 2 current already, 0 left alone\n"
+        "evaluation: 4 documents: 0 to migrate, 4 current already, 0 left alone\n"
         "  created_at from the time of raw.txt: 2\n"
         "  task_id from the table: 1\n"
         "dry run: --apply makes these changes\n"
@@ -374,10 +372,10 @@ def test_backfill_sets_missing_values(old: Path, capfd: pytest.CaptureFixture[st
     code, out, _ = run(capfd, *arguments, "--dry-run")
     assert (code, out) == (
         1,
-        "left alone  docs/draft/o1 (task_id='o-1'): its record was written by an older system; 'docid migrate' brings "
-        "it to this format\n"
-        "origin from draft_tasks.csv, column model: 1 would be set, 0 already set, 1 without a value in the table, "
-        "1 not in the store, 0 without doc_id, 1 left alone\n",
+        "left alone  docs/draft/o1 (task_id='o-1'): its record was written by an older system; run 'docid "
+        "migrate --apply' first\n"
+        "origin from draft_tasks.csv, column model: 1 would be set, 0 have it already, 1 without a value in the table, "
+        "1 not in the store, 0 rows without doc_id, 1 left alone\n",
     )
     run(capfd, "migrate", "--apply")
     code, out, _ = run(capfd, *arguments)
@@ -386,7 +384,10 @@ def test_backfill_sets_missing_values(old: Path, capfd: pytest.CaptureFixture[st
     assert (code, "0 set, 2 already set" in out) == (0, True)
     table.write_text(table.read_text().replace("t-1,d1,m", "t-1,d1,other"))
     code, out, _ = run(capfd, *arguments)
-    assert "differs     docs/draft/d1 (task_id='t-1'): origin is 'm', which stays, and 'other' in the table\n" in out
+    assert (
+        "differs     docs/draft/d1 (task_id='t-1'): origin is 'm' in its record (kept), and 'other' in the table\n"
+        in out
+    )
     code, out, _ = run(capfd, *arguments, "--json")
     assert [json.loads(line)["action"] for line in out.splitlines()] == ["current", "empty", "current", "absent"]
 

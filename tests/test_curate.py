@@ -33,7 +33,9 @@ def test_wrong_argument_types_raise(store: DocsStore, table: Path) -> None:
         lambda: select([], path, top=1, stage="essay"),
         lambda: repair(path),
     ):
-        with pytest.raises(TypeError, match=r"store: expected a DocsStore, got str; DocsStore\(…\) is that of a dir"):
+        with pytest.raises(
+            TypeError, match=r"store: expected a DocsStore, got str; DocsStore\(…\) makes one from a dir"
+        ):
             call()
     with pytest.raises(TypeError, match="source: expected a DocsStore, got str"):
         copy(path, store)
@@ -55,11 +57,11 @@ def test_follow_up_refuses_unusable_rows() -> None:
         follow_up([DraftTask(task_id="t", doc_id="d1")])
     with pytest.raises(ValueError, match="task 'e-1' lacks doc_id, parent_doc_id or draft_task_id"):
         follow_up([attrs.evolve(essay, draft_task_id="")])
-    with pytest.raises(ValueError, match="the rows of d1 disagree"):
+    with pytest.raises(ValueError, match="rows with parent_doc_id d1 disagree"):
         follow_up([essay, attrs.evolve(essay, doc_id="e2", combo_id="other")])
     last = EvaluationTask(task_id="v-1", doc_id="v1", parent_doc_id="e1", essay_task_id="e-1")
     assert follow_up([last]).parents == [EssayTask(task_id="e-1", doc_id="e1")]
-    with pytest.raises(ValueError, match="no stage comes from evaluation"):
+    with pytest.raises(ValueError, match="no stage has the parent stage evaluation"):
         follow_up([last], templates=[Template("t")], models=[Model("m")])
 
 

@@ -107,7 +107,7 @@ def test_ensure_reads_again_if_a_size_differs(store: DocsStore, monkeypatch: pyt
 )
 def test_ensure_refuses_result_of_another_identity(store: DocsStore, change: dict[str, Any]) -> None:
     store.write(draft())
-    with pytest.raises(InvalidDocument, match=r"make\(\) returned .*; expected the row's"):
+    with pytest.raises(InvalidDocument, match=r"make\(\) returned .*; expected .*, as in the row of task"):
         store.ensure(ROW, lambda: attrs.evolve(essay(), **change))
     assert list(store.ids("essay")) == []
 
@@ -168,7 +168,7 @@ def test_source_prompt_returns_prompt_of_source(store: DocsStore) -> None:
         store.source_prompt(attrs.evolve(row, source_doc_id="zz"))
     with pytest.raises(
         UnreadableDocument,
-        match="draft/a2 .* stored without its prompt, and the source_doc_id of draft task 't-3' names it",
+        match="draft/a2 .* stored without its prompt, but the source_doc_id of draft task 't-3' names it",
     ):
         store.source_prompt(attrs.evolve(row, source_doc_id="a2"))
     with pytest.raises(InvalidName):
@@ -179,13 +179,13 @@ def test_ensure_returns_legacy_document_of_known_lineage(store: DocsStore) -> No
     put_legacy(store, "essay", "e1", {"task_id": "e-1", "parent_doc_id": "a1"}, raw="old")
     assert store.ensure(ROW, never).raw_text == "old"
     put_legacy(store, "essay", "e2", {"task_id": "e-1"}, raw="old")
-    with pytest.raises(UnreadableDocument, match="does not say whose it is.*docid migrate"):
+    with pytest.raises(UnreadableDocument, match="does not name its task or parent.*docid migrate"):
         store.ensure(attrs.evolve(ROW, doc_id="e2"), never)
     put_legacy(store, "essay", "e3", {"task_id": "e-1"}, raw="old")
-    with pytest.raises(UnreadableDocument, match="does not say whose it is"):
+    with pytest.raises(UnreadableDocument, match="does not name its task or parent"):
         store.ensure(attrs.evolve(ROW, doc_id="e3", parent_doc_id=None), never)
     put_legacy(store, "draft", "d0", {"task_id": "t"}, parsed="p")
-    with pytest.raises(UnreadableDocument, match=r"there is no raw\.txt"):
+    with pytest.raises(UnreadableDocument, match=r"raw\.txt is missing"):
         store.ensure(DraftTask(task_id="t", doc_id="d0"), never)
     put_legacy(store, "draft", "d1", {"task_id": "t"}, raw="old")
     assert store.ensure(DraftTask(task_id="t", doc_id="d1"), never).outcome == "kept"

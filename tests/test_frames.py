@@ -212,11 +212,11 @@ def test_reserving_again_keeps_ids(make: Make) -> None:
 
 
 def test_rows_with_the_same_doc_id_are_refused(make: Make) -> None:
-    with pytest.raises(TaskTableError, match=r"comes to the doc id \w+, as row 1 does") as error:
+    with pytest.raises(TaskTableError, match=r"same doc id \w+ as row 1") as error:
         reserve_frame(make({"draft_task_id": ["a", "b", "a", "b"]}), stage="draft")
     assert problems(error) == [(3, "draft_task_id"), (4, "draft_task_id")]
     frame = make({"draft_task_id": ["a", "b", "c"], "doc_id": [None, "d1", "d1"]})
-    with pytest.raises(TaskTableError, match=r"comes to the doc id d1, as row 2 does") as error:
+    with pytest.raises(TaskTableError, match=r"same doc id d1 as row 2") as error:
         reserve_frame(frame, stage="draft")
     assert problems(error) == [(3, "doc_id")]
 
@@ -332,7 +332,9 @@ def test_misspelt_columns_are_refused(make: Make) -> None:
 
 def test_path_instead_of_rows_is_refused() -> None:
     rows: Any = "draft_tasks.csv"
-    with pytest.raises(TypeError, match="rows: expected rows of task tables .*, got str; .*, read_tasks of a file"):
+    with pytest.raises(
+        TypeError, match="rows: expected rows of task tables .*, got str; read_tasks makes them from a file"
+    ):
         tasks_to_frame(rows)
 
 
@@ -486,7 +488,9 @@ def test_decimals_are_numbers(kind: str) -> None:
 
 
 def test_missing_column_is_reported_at_once(make: Make) -> None:
-    with pytest.raises(TaskTableError, match=r"^column draft_task_id: missing from the frame; is 'draft_task' meant"):
+    with pytest.raises(
+        TaskTableError, match=r"^column draft_task_id: missing from the frame; is 'draft_task' misspelled"
+    ):
         frame_to_tasks(make({"draft_task": ["a"]}), DraftTask, reserved=False)
 
 

@@ -156,7 +156,7 @@ def test_permission_error_is_a_finding(local: DocsStore, monkeypatch: pytest.Mon
     monkeypatch.setattr(LocalBackend, "load", refuse)
     found = local.lineage("draft", "d1")
     assert [(each.code, each.doc_id, each.hint) for each in found.findings] == [
-        ("unreadable-record", "e0", "see to it that it can be read")
+        ("unreadable-record", "e0", "make sure that docid can read it")
     ]
     assert "Permission denied" in local.lineage("evaluation", "v0a").ancestors[0].problem
 
@@ -198,7 +198,7 @@ def test_legacy_records_are_followed(local: DocsStore) -> None:
     assert ids(local.lineage("draft", "d1").descendants) == ["essay/e1"]
     assert local.lineage("essay", "e2").ancestors == ()
     assert str(local.lineage("evaluation", "v1")).splitlines() == [
-        "essay/'No Id'  (no doc id)",
+        "essay/'No Id'  (not a doc id)",
         "└── evaluation/v1  <",
     ]
 

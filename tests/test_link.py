@@ -84,7 +84,7 @@ def test_known_time_is_newer_than_unknown(table: Path) -> None:
     backend.create("essay", "aaa", b'{"task_id": "e-1"}', {"raw.txt": b"x"})
     put(store, "essay", "bbb", "e-1", parent_doc_id="d1")
     linked = link(table, store)
-    assert "not to aaa (no time known)" in linked.notes[0].message
+    assert "not to aaa (unknown time)" in linked.notes[0].message
 
 
 def test_link_keeps_existing_id_unless_forced(store: DocsStore, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_link_keeps_existing_id_unless_forced(store: DocsStore, tmp_path: Path) 
     linked = link(path, store)
     assert linked[:5] == (3, 0, 3, 0, 0)
     assert kinds(linked.notes) == ["kept-id"]
-    assert "mine kept; the store has new (" in linked.notes[0].message
+    assert "keeps mine; the store has new (" in linked.notes[0].message
     assert path.read_text() == before
     linked = link(path, store, force=True)
     assert linked[:3] == (3, 1, 2)
@@ -123,7 +123,7 @@ def test_link_matches_parent_of_row(store: DocsStore, tmp_path: Path) -> None:
     path.write_text("essay_task_id,parent_doc_id,doc_id\ne-1,d3,\n")
     linked = link(path, store)
     assert (linked.filled, kinds(linked.notes)) == (0, ["other-parent"])
-    assert "made from d2, the row's parent is d3 (--force)" in linked.notes[0].message
+    assert "its parent is d2, the row has d3. Use --force" in linked.notes[0].message
     assert link(path, store, force=True).filled == 1
     assert path.read_text() == "essay_task_id,parent_doc_id,doc_id\ne-1,d2,two\n"
 
@@ -278,7 +278,7 @@ def test_link_refuses_table_changed_in_the_meantime(
 
     monkeypatch.setattr(store.backend, "ids", ids)
     before = sorted(table.read_text())
-    with pytest.raises(TaskTableError, match="changed by somebody else since its rows were read"):
+    with pytest.raises(TaskTableError, match="changed by another process after docid read it"):
         link(table, store)
     assert sorted(table.read_text()) == before
 
@@ -286,7 +286,7 @@ def test_link_refuses_table_changed_in_the_meantime(
 def test_link_needs_a_stage(store: DocsStore, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("draft_task_id\nt-1\n")
-    with pytest.raises(ValueError, match=r"rows\.csv: which stage's table\?"):
+    with pytest.raises(ValueError, match=r"rows\.csv: the name does not show the stage"):
         link(path, store)
     assert link(path, store, row_type=DraftTask).rows == 1
     with pytest.raises(InvalidName):

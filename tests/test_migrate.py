@@ -108,10 +108,10 @@ def test_what_a_record_does_not_say_comes_from_the_table(local: DocsStore, tmp_p
         "created_at from the time of raw.txt",
     )
     assert changes["e2"].warning == (
-        "task_id is 'e-2' in its record, which stays, and 'other' in the table; "
-        "parent_doc_id is 'd1' in its record, which stays, and 'd9' in the table"
+        "task_id is 'e-2' in its record (kept), and 'other' in the table; "
+        "parent_doc_id is 'd1' in its record (kept), and 'd9' in the table"
     )
-    assert changes["e3"].message == "neither its record nor a table says its parent_doc_id"
+    assert changes["e3"].message == "neither its record nor a table has its parent_doc_id"
     assert local.open("essay", "e1").record["docid"]["migrated"] == {
         "task_id": "table",
         "parent_doc_id": "table",
@@ -131,10 +131,10 @@ def test_a_table_that_contradicts_itself_decides_nothing(local: DocsStore, tmp_p
     table.write_text("draft_task_id,doc_id\nt-1,d1\nt-2,d1\nt-1,d1\nt-2,d2\nt-2,d2\nt-3,d3\nt-4,d3\nnan,d4\n t-5,d5\n")
     one, two, three, four, five = migrate(local, {"draft": table})
     assert one.outcome == "leave"
-    assert one.message == "its record does not say its task_id, and two rows of the table differ about it"
+    assert one.message == "its record has no task_id, and two rows of the table disagree about it"
     assert (two.outcome, two.task_id) == ("migrate", "t-2")
     assert (three.outcome, three.task_id) == ("migrate", "t-3")
-    assert (four.outcome, four.message) == ("leave", "neither its record nor a table says its task_id")
+    assert (four.outcome, four.message) == ("leave", "neither its record nor a table has its task_id")
     assert (five.outcome, five.message.endswith("(from the table)")) == ("leave", True)
     with pytest.raises(InvalidName):
         migrate(local, {"chapter": table})
@@ -148,25 +148,29 @@ TASK = '"task_id": "t-1"'
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        pytest.param(b"{}", "neither its record nor a table says its task_id", id="no task"),
-        pytest.param(f'{{{TASK}, "x": NaN}}'.encode(), "metadata.json holds NaN, which is no JSON", id="NaN"),
-        pytest.param(f'{{{TASK}, "x": [-Infinity]}}'.encode(), "holds -Infinity", id="infinity"),
+        pytest.param(b"{}", "neither its record nor a table has its task_id", id="no task"),
+        pytest.param(f'{{{TASK}, "x": NaN}}'.encode(), "metadata.json contains NaN, which is not valid JSON", id="NaN"),
+        pytest.param(f'{{{TASK}, "x": [-Infinity]}}'.encode(), "contains -Infinity", id="infinity"),
         pytest.param(
-            f'{{{TASK}, "x": 1e999}}'.encode(), "x is inf in its record, which would not come back", id="1e999"
+            f'{{{TASK}, "x": 1e999}}'.encode(), "x is inf in its record, and cannot be stored unchanged", id="1e999"
         ),
-        pytest.param(f'{{{TASK}, "x": {2**64}}}'.encode(), "its values cannot stand in a record", id="past 64 bits"),
+        pytest.param(
+            f'{{{TASK}, "x": {2**64}}}'.encode(), "its values cannot be stored in a record", id="past 64 bits"
+        ),
         pytest.param(f'{{{TASK}, "x": 1, "x": 2}}'.encode(), "metadata.json has the key 'x' twice", id="a key twice"),
         pytest.param(f'{{{TASK}, "u": {{"x": 1, "x": 1}}}}'.encode(), "has the key 'x' twice", id="twice inside"),
-        pytest.param(f'{{{TASK}, "x": "\\ud800"}}'.encode(), "cannot stand in a record", id="half a surrogate pair"),
+        pytest.param(
+            f'{{{TASK}, "x": "\\ud800"}}'.encode(), "cannot be stored in a record", id="half a surrogate pair"
+        ),
         pytest.param(f'{{{TASK}, "x": {"[" * 900 + "]" * 900}}}'.encode(), "more than 250 deep", id="too deep"),
         pytest.param({"task_id": 7}, "task_id is 7 in its record; expected text", id="a number as task"),
         pytest.param({"task_id": "a\nb"}, "task_id 'a\\nb': ", id="a task with a newline"),
         pytest.param(
-            {"task_id": "t", "parent_doc_id": "d1"}, "parent_doc_id is 'd1', and stage draft has no", id="a parent"
+            {"task_id": "t", "parent_doc_id": "d1"}, "parent_doc_id 'd1', but stage draft has no", id="a parent"
         ),
         pytest.param({"task_id": "t", "run_id": 7}, "run_id: ", id="a number as run"),
-        pytest.param({"task_id": "t", "run_id": "a\0"}, "run_id 'a\\x00': ", id="a run with NUL"),
-        pytest.param({"task_id": "t", "format": "v1"}, "format is 'v1' in its record, and that key is", id="format"),
+        pytest.param({"task_id": "t", "run_id": "a\0"}, "run_id: ", id="a run with NUL"),
+        pytest.param({"task_id": "t", "format": "v1"}, "format is 'v1' in its record, but docid", id="format"),
         pytest.param({"task_id": "t", "files": []}, "files is [] in its record", id="files"),
         pytest.param({"task_id": "t", "docid": 0}, "docid is 0 in its record", id="docid"),
         pytest.param({"task_id": "t", "stage": "essay"}, "stage is 'essay' in its record", id="another stage"),
@@ -174,7 +178,7 @@ TASK = '"task_id": "t-1"'
         pytest.param({"task_id": "t", "created_at": 1e9}, "created_at is 1000000000.0 in its record", id="seconds"),
         pytest.param({"task_id": "t", "created_at": "noon"}, "created_at is 'noon' in its record", id="no time"),
         pytest.param({"task_id": "t", "created_at": "0001-01-01T00:00:00+01:00"}, "created_at is", id="before year 1"),
-        pytest.param({"task_id": "t", "created_at": "2025-01-01"}, "without time zone; --assume-utc", id="no zone"),
+        pytest.param({"task_id": "t", "created_at": "2025-01-01"}, "without time zone; use --assume-utc", id="no zone"),
     ],
 )
 def test_what_cannot_be_decided_is_left_alone_with_the_reason(local: DocsStore, record: Any, reason: str) -> None:
@@ -204,7 +208,7 @@ def test_keys_that_say_the_same_and_a_time_with_a_zone_are_kept(local: DocsStore
 
 def test_a_time_without_zone_may_be_taken_for_utc(local: DocsStore) -> None:
     old(local, "draft", "d1", {"task_id": "t-1", "created_at": "2025-01-01T10:00:00"})
-    assert only(local, apply=True, assume_utc=True).sources == ("created_at taken for UTC",)
+    assert only(local, apply=True, assume_utc=True).sources == ("created_at read as UTC",)
     document = local.open("draft", "d1")
     assert document.created_at == datetime(2025, 1, 1, 10, tzinfo=UTC)
     assert document.record["docid"]["migrated"] == {"created_at": "2025-01-01T10:00:00, taken for UTC"}
@@ -227,7 +231,7 @@ def test_documents_that_cannot_be_used_are_left_alone(local: DocsStore) -> None:
         **dict.fromkeys(("d1", "d2", "d3", "d4"), "leave"),
         "d5": "migrate",
     }
-    assert "there is no raw.txt" in changes["d1"].message
+    assert "raw.txt is missing" in changes["d1"].message
     assert "parsed.txt: byte 0 is not UTF-8" in changes["d2"].message
     assert list(local.open("draft", "d5").record["files"]) == ["raw.txt"]
 
@@ -237,7 +241,10 @@ def test_without_a_file_time_nothing_says_when() -> None:
     backend.create("draft", "d1", b'{"task_id": "t"}', {"raw.txt": b"x"})
     backend.create("draft", "d2", b'{"task_id": "t", "created_at": "2025-01-01T10:00:00Z"}', {"raw.txt": b"x"})
     one, two = migrate(DocsStore(backend), apply=True)
-    assert (one.outcome, one.message) == ("leave", "neither its record nor a file says when it was made")
+    assert (one.outcome, one.message) == (
+        "leave",
+        "its record has no created_at, and the store has no file time for it",
+    )
     assert two.done
 
 
@@ -268,13 +275,13 @@ def test_others_at_the_same_documents(tmp_path: Path) -> None:
     old(store, "draft", "d1", {"task_id": "t"})
     old(store, "draft", "vanished", {"task_id": "t"})
     backend.refusals = 1000
-    assert only(store, apply=True).message == "others change it all the time; try again"
+    assert only(store, apply=True).message == "other processes keep changing it; try again"
     backend.refusals = 100
     change = only(store, apply=True)
     assert (change.outcome, change.done) == ("leave", False)
     assert isinstance(change.error, OSError)
     backend.gone = True
-    assert only(store, apply=True).message == "it was changed at this moment; run it again"
+    assert only(store, apply=True).message == "another process changed it during the run; run it again"
     backend.gone, backend.refusals = False, 3
     assert only(store, apply=True).done
 
@@ -361,9 +368,9 @@ def test_backfill_adds_a_key_where_it_is_missing(store: DocsStore, table: Path) 
     ]
     assert [each._replace(done=False) for each in changes] == planned
     assert changes[0].message == "model_id='m-1'"
-    assert changes[1].warning == "model_id is 'own', which stays, and 'm-2' in the table"
-    assert changes[3].message == "it is a document of task 'other'; the table says 't-4'"
-    assert "'docid migrate'" in changes[5].message
+    assert changes[1].warning == "model_id is 'own' in its record (kept), and 'm-2' in the table"
+    assert changes[3].message == "its task is 'other'; the table has 't-4'"
+    assert "'docid migrate --apply'" in changes[5].message
     assert store.open("draft", "d1").metadata == {"n": 1, "model_id": "m-1"}
     assert store.read("draft", "d1", verify=True).raw_text == "x"
     again = list(backfill(store, "model_id", table, "model"))
@@ -372,13 +379,13 @@ def test_backfill_adds_a_key_where_it_is_missing(store: DocsStore, table: Path) 
 
 def test_backfill_refuses_what_cannot_be_meant(store: DocsStore, table: Path, tmp_path: Path) -> None:
     for key in ("task_id", "docid", "", " ", "a\nb", "\udcff"):
-        with pytest.raises(ValueError, match="expected a key of metadata"):
+        with pytest.raises(ValueError, match="expected a metadata key"):
             backfill(store, key, table, "model")
     with pytest.raises(TaskTableError, match="column modle: missing from the header; the columns are draft_task_id, "):
         backfill(store, "k", table, "modle")
     other = tmp_path / "rows.csv"
     other.write_text("draft_task_id,doc_id,v\nt-1,d1,x\nt-2,D2,x\nt-3,d3,x\n")
-    with pytest.raises(ValueError, match="which stage's table"):
+    with pytest.raises(ValueError, match="the name does not show the stage"):
         backfill(store, "k", other, "v")
     with pytest.raises(TaskTableError, match="row 3, column doc_id: 'D2'; not a doc id"):
         backfill(store, "k", other, "v", stage="draft")
@@ -398,6 +405,6 @@ def test_a_record_that_somebody_edited_is_not_made_worse(local: DocsStore, table
     change = next(backfill(local, "model_id", table, "model"))
     assert (change.outcome, change.message) == (
         "leave",
-        f"n is {2**70} in its record, which would not come back equal",
+        f"n is {2**70} in its record, and cannot be stored unchanged",
     )
     assert path.read_bytes() == before

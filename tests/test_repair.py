@@ -70,7 +70,7 @@ def test_what_is_wrong_is_found_planned_and_moved_aside_once(
     before = tree(root)
     [finding] = findings(local, verify=True)
     assert (finding.code, finding.level, finding.where) == (code, LEVELS[code], str(root / path))
-    assert "--apply moves it to quarantine" in finding.hint
+    assert "--apply' to move it to quarantine" in finding.hint
     assert finding.to_dict()["code"] == code
     [plan] = repair(local, stale_after=0, verify=True)
     assert (plan.action, plan.path, plan.done, plan.to) == ("quarantine", path, False, "")
@@ -129,7 +129,7 @@ def test_an_interrupted_replace_is_finished_or_rolled_back(local: DocsStore, roo
     assert list(repair(local)) == []  # a moment ago: its writer may be at it
     [finding] = findings(local)
     assert (finding.code, finding.doc_id) == ("stale-temporary", "changed")
-    assert "finishes that, or rolls it back" in finding.hint
+    assert "to finish or roll back the change" in finding.hint
     [step] = repair(local, stale_after=0, apply=True)
     assert (step.action, step.path, step.done, step.to) == ("settle", "draft/.old-changed", True, "")
     assert local.read("draft", "changed").raw_text == ("thrice" if in_place else "twice")
@@ -288,7 +288,7 @@ def test_a_document_that_is_moved_takes_its_history_with_it(local: DocsStore, ro
     local.write(other)
     local.write(attrs.evolve(other, raw_text="again"), if_exists="replace")
     assert [old.task_id for old in local.history("draft", "changed")] == ["t-2"]
-    with pytest.raises(UnreadableDocument, match="another document has taken its place"):
+    with pytest.raises(UnreadableDocument, match="another document replaced it"):
         opened.read()
     run = root / "/".join(step.to.split("/")[:3])
     assert len(list((run / ".docid" / "history" / "draft" / "changed").iterdir())) == 2
@@ -300,7 +300,7 @@ def test_a_document_that_is_being_copied_here_is_left_alone(local: DocsStore, ro
     [step] = repair(local, apply=True)
     assert (step.action, step.done) == ("leave", False)
     assert (
-        "touched in the last 3,600 s, so that a tool may be at it: later, or at once with --stale-after 0s"
+        "it changed in the last 3,600 s, so a tool may still be writing it. Wait, or add --stale-after 0s; then"
         in step.message
     )
     assert tree(root) == before

@@ -34,8 +34,8 @@ def test_the_command_plans_does_and_then_has_nothing_to_do(
     code, out, err = run(capsys, "repair", "--store", root, "--stale-after", "0s")
     assert (code, err) == (0, "")
     assert out.splitlines() == [
-        "left alone   draft/notes.txt: unlisted-file: it belongs to no document; look what it is: nothing of "
-        "docid's needs it",
+        "left alone   draft/notes.txt: unlisted-file: it belongs to no document; check what it is; docid does "
+        "not need it",
         "to move      draft/good (task_id='t-1'): raw.txt: 2 bytes, but the record says 4",
         "1 to move, 1 left alone; dry run: --apply makes these changes",
     ]

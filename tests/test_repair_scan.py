@@ -137,7 +137,9 @@ def test_texts_that_an_old_record_borrows_are_compared_by_hash(local: DocsStore,
         _ = opened.raw_text
     shutil.rmtree(root / "draft" / "b2")
     local.write(draft("b2", raw_text="evil"))
-    with pytest.raises(UnreadableDocument, match="a version in its history, not the document itself: raw.txt: its SHA"):
+    with pytest.raises(
+        UnreadableDocument, match="the fault is in an old version, not in the current document: raw.txt: its SHA"
+    ):
         list(local.history("draft", "b2"))
 
 

@@ -77,7 +77,7 @@ def test_typed_columns_are_read_from_metadata(store: DocsStore) -> None:
         Draft(task_id="t-a", doc_id="a", words=9, hot=True, weight=None, extra={"source_doc_id": "a"})
     ]
     assert [(note.kind, note.where) for note in rows.notes] == [("unusable", "draft/b"), ("unsaid", "column weight")]
-    assert "does not say words, which such a row has to have" in rows.notes[0].message
+    assert "has no words, which the row needs" in rows.notes[0].message
 
 
 def test_the_nearest_of_the_ancestors_says_a_column(store: DocsStore) -> None:
@@ -103,10 +103,10 @@ def test_what_no_table_can_hold_is_no_row(store: DocsStore) -> None:
     found = {row.doc_id: row for row in rows}
     assert sorted(found) == ["d2", "d3", "d4"]
     assert found["d4"].cell("combo_id") == "\\ud800x"
-    assert rows.notes[0].message.startswith("its draft_task_id is 'none', which no table can hold")
+    assert rows.notes[0].message.startswith("its draft_task_id is 'none', which a table cannot hold")
     essays = replay(store, "essay", ["e1"])
     assert list(essays) == []
-    assert "does not say its parent" in essays.notes[0].message
+    assert "has no parent_doc_id" in essays.notes[0].message
     plain = DocsStore(store.backend, stages=Stages.chain("draft", "other"))
     [row] = replay(plain, "draft", ["d3"], row_type=TaskRow.of("draft"))
     assert row.extra == {}
@@ -118,7 +118,7 @@ def test_two_documents_of_one_task_are_told_apart(store: DocsStore) -> None:
     rows = replay(store, "draft", ["d1", "d2"], salt="s")
     assert len(list(rows)) == 1
     assert kinds(rows.notes)[0] == "taken"
-    with pytest.raises(InvalidName, match="a word that means missing"):
+    with pytest.raises(InvalidName, match="read this word as missing"):
         replay(store, "draft", [], salt="nan")
     chosen = select([score("a", "d1", 2.0), score("b", "d2", 1.0)], store, top=2, stage="draft")
     assert "same-task" in kinds(chosen.notes)

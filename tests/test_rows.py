@@ -56,15 +56,15 @@ def test_cell_returns_text_of_column(tmp_path: Path) -> None:
 
 
 def test_extra_refuses_columns_of_fields() -> None:
-    with pytest.raises(InvalidName, match="extra 'combo_id': a field of the row already"):
+    with pytest.raises(InvalidName, match="extra: also a field of the row: 'combo_id'"):
         EssayTask(task_id="t", extra={"combo_id": "x"})
 
 
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        pytest.param({}, "NoStage: expected stage = '…' in the class", id="no stage"),
-        pytest.param({"stage": "Chapter"}, "NoStage.stage 'Chapter': not a stage name", id="no stage name"),
+        pytest.param({}, "NoStage: no stage; add stage = '…' to the class", id="no stage"),
+        pytest.param({"stage": "Chapter"}, "NoStage.stage: not a stage name", id="no stage name"),
         pytest.param(
             {"stage": "x", "a": attrs.field(type=list)}, "field a: expected the type str, int, float or bool", id="list"
         ),
@@ -78,7 +78,7 @@ def test_extra_refuses_columns_of_fields() -> None:
         ),
         pytest.param(
             {"stage": "x", "a": attrs.field(type=str, metadata={"column": "doc_id"})},
-            "a column of its own for each field",
+            "two fields share a column",
             id="a column twice",
         ),
     ],
@@ -162,14 +162,16 @@ def test_wrong_types_of_rows_and_row_types_are_refused(tmp_path: Path) -> None:
         lambda: write_tasks(tmp_path / "x.csv", [DraftTask(task_id="t")], row_type=not_a_type),
         lambda: read_tasks(table(tmp_path, "a\n"), str),  # type: ignore[type-var]
     ):
-        with pytest.raises(TypeError, match="row_type: expected a class of rows, as EssayTask or row_type_of"):
+        with pytest.raises(
+            TypeError, match="row_type: expected a subclass of TaskRow, such as EssayTask or row_type_of"
+        ):
             call()
     rows: Any = ["draft_task_id"]
-    with pytest.raises(TypeError, match="rows: expected rows of task tables .*, got str; docid.frames.frame_to_tasks"):
+    with pytest.raises(TypeError, match="rows: expected rows of task tables .*, got str; read_tasks"):
         write_tasks(tmp_path / "x.csv", rows)
-    with pytest.raises(TypeError, match="rows: expected rows of task tables .*, got str; .*, read_tasks of a file"):
+    with pytest.raises(TypeError, match="rows: expected rows of task tables .*, got str; read_tasks"):
         list(reserve_tasks(rows, DraftTask))
-    with pytest.raises(TypeError, match="parents: expected rows of task tables .*, got str; docid.frames"):
+    with pytest.raises(TypeError, match="parents: expected rows of task tables .*, got str; read_tasks"):
         reserve_tasks([], EssayTask, parents=rows)
     with pytest.raises(TypeError, match="stages: expected Stages, such as .*, got str"):
         row_type_of("draft", "draft,essay")  # type: ignore[arg-type]

@@ -150,7 +150,7 @@ def test_a_faulty_table_of_scores_is_told_whole(tmp_path: Path) -> None:
     with pytest.raises(TaskTableError, match="separated by ';'"):
         read_scores(path)
     path.write_bytes(b"parent_doc_id,score,score\n")
-    with pytest.raises(TaskTableError, match="column score: there twice"):
+    with pytest.raises(TaskTableError, match="column score: repeated"):
         read_scores(path)
     path.write_bytes(b"parent_doc_id,score\n\xff,1\n")
     with pytest.raises(TaskTableError, match="not UTF-8"):
@@ -159,5 +159,5 @@ def test_a_faulty_table_of_scores_is_told_whole(tmp_path: Path) -> None:
 
 def test_a_stage_named_parent_has_no_column_of_its_own(store: DocsStore) -> None:
     odd = DocsStore(store.backend, stages=Stages.chain("parent", "child", "verdict"))
-    with pytest.raises(ValueError, match="'parent' names a column parent_doc_id"):
+    with pytest.raises(ValueError, match="'parent' would have the column parent_doc_id"):
         score_columns(odd)

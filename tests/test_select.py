@@ -66,7 +66,7 @@ def test_what_is_gone_or_unusable_leaves_its_place_to_the_next(judged: DocsStore
     chosen = select(found, judged, top=1)
     assert [pick.doc_id for pick in chosen.picks] == ["e1"]
     assert kinds(chosen.notes) == ["no-parent", "gone", "unusable", "below", "unsaid"]
-    assert "does not say its task: docid migrate" in chosen.notes[2].message
+    assert "has no task_id; run 'docid migrate'" in chosen.notes[2].message
 
 
 def test_select_of_other_stages() -> None:
@@ -107,7 +107,7 @@ def test_select_refuses_what_cannot_be_meant(judged: DocsStore) -> None:
         select([], judged, top=1, aggregate="sum")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expected rows of stage 'essay', got DraftTask of 'draft'"):
         select([], judged, top=1, row_type=DraftTask)
-    with pytest.raises(ValueError, match="stage 'draft' comes from none"):
+    with pytest.raises(ValueError, match="the last stage 'draft' has no parent"):
         select([], DocsStore(MemoryBackend(), stages=Stages.chain("draft")), top=1)
     with pytest.raises(InvalidName):
         select([], judged, top=1, stage="chapter")
@@ -135,6 +135,6 @@ def test_what_is_selected_is_never_worse_than_what_is_not(found: list[tuple[str,
 
 def test_a_template_that_nothing_is_of_is_said(judged: DocsStore) -> None:
     chosen = select(scores(judged), judged, top=1, templates=["styel"])
-    assert chosen.notes[0].message == "none is of template 'styel'; the scores are of kind, strict"
+    assert chosen.notes[0].message == "no score has template 'styel'; expected one of kind, strict"
     chosen = select([score("v", "e1", 1.0)], judged, top=1, templates=["styel"])
     assert "docid backfill --set template_id" in chosen.notes[0].message

@@ -122,7 +122,7 @@ HEADER = "essay_task_id,parent_doc_id,doc_id,combo_id\n"
         pytest.param("\n\n", [": no header; expected a CSV table with the column essay_task_id"], id="blank lines"),
         pytest.param(
             "essay_taks_id,parent_doc_id,doc_id\n",
-            ["row 1, column essay_task_id: missing from the header; is 'essay_taks_id' meant for it?"],
+            ["row 1, column essay_task_id: missing from the header; is 'essay_taks_id' misspelled?"],
             id="misspelt column",
         ),
         pytest.param(
@@ -141,30 +141,30 @@ HEADER = "essay_task_id,parent_doc_id,doc_id,combo_id\n"
         ),
         pytest.param(
             "essay_task_id,parent_doc_id,doc_id,doc_id\n",
-            ["row 1, column doc_id: there twice; expected each column once"],
+            ["row 1, column doc_id: repeated; expected each column once"],
             id="column twice",
         ),
         pytest.param(
             b"essay_task_id,parent_doc_id,doc_id,caf\xe9\n",
-            ["row 1: 'essay_task_id,parent_doc_id,doc_id,caf\\udce9'; not UTF-8; expected the table saved as UTF-8"],
+            ["row 1: 'essay_task_id,parent_doc_id,doc_id,caf\\udce9'; not UTF-8; save the table as UTF-8"],
             id="latin-1 header",
         ),
         pytest.param(
             (HEADER + "t-1,p1,e1,x\n").encode("utf-16"),
-            [": UTF-16; expected the table saved as UTF-8 (of a spreadsheet: 'CSV UTF-8')"],
+            [": UTF-16; save the table as UTF-8 (in a spreadsheet: 'CSV UTF-8')"],
             id="utf-16",
         ),
         pytest.param(
             b"\xfe\xff" + (HEADER.replace(",", "\t") + '"t-1"\tp1\te1\tx\n').replace("\n", "\r\n").encode("utf-16-be"),
-            [": UTF-16; expected the table saved as UTF-8 (of a spreadsheet: 'CSV UTF-8')"],
+            [": UTF-16; save the table as UTF-8 (in a spreadsheet: 'CSV UTF-8')"],
             id="utf-16, tabs and the other order of bytes",
         ),
         pytest.param(
             HEADER.encode() + b"t-1,p1,e1,caf\xe9\nt-2,p1,e2,x\nt-\xfc,p1,e3,\xdf\n",
             [
-                "row 2, column combo_id: 'caf\\udce9'; not UTF-8; expected the table saved as UTF-8",
-                "row 4, column essay_task_id: 't-\\udcfc'; not UTF-8; expected the table saved as UTF-8",
-                "row 4, column combo_id: '\\udcdf'; not UTF-8; expected the table saved as UTF-8",
+                "row 2, column combo_id: 'caf\\udce9'; not UTF-8; save the table as UTF-8",
+                "row 4, column essay_task_id: 't-\\udcfc'; not UTF-8; save the table as UTF-8",
+                "row 4, column combo_id: '\\udcdf'; not UTF-8; save the table as UTF-8",
             ],
             id="latin-1 cells",
         ),
@@ -176,9 +176,9 @@ HEADER = "essay_task_id,parent_doc_id,doc_id,combo_id\n"
         pytest.param(
             HEADER + ",p1,e1,x\n t,p1,e2,x\nnan,p1,e3,x\n",
             [
-                "row 2, column essay_task_id: empty; expected the task's id",
-                "row 3, column essay_task_id: ' t'; leading or trailing white space; expected the text without it",
-                "row 4, column essay_task_id: 'nan'; empty; expected the task's id",
+                "row 2, column essay_task_id: empty; expected a task id",
+                "row 3, column essay_task_id: ' t'; white space at an end; expected the text without it",
+                "row 4, column essay_task_id: 'nan'; empty; expected a task id",
             ],
             id="no task id",
         ),
@@ -211,18 +211,18 @@ HEADER = "essay_task_id,parent_doc_id,doc_id,combo_id\n"
         ),
         pytest.param(
             'essay_task_id,"a"b\nt-1,x\n',
-            ["row 1: not CSV: ',' expected after '\"'; expected quotes closed, and doubled inside of quotes"],
+            ["row 1: not CSV: ',' expected after '\"'; close every quote, and double quotes inside quoted cells"],
             id="header that is no CSV",
         ),
         pytest.param(
             HEADER + 't-1,p1,e1,"open\nt-2,p1,e2,x\n',
-            ["row 2: not CSV: unexpected end of data; expected quotes closed, and doubled inside of quotes"],
+            ["row 2: not CSV: unexpected end of data; close every quote, and double quotes inside quoted cells"],
             id="quote never closed",
         ),
         pytest.param(
             HEADER + 't-1,p1,e1,"a"b\nt-2,p1,e2\n',
             [
-                "row 2: not CSV: ',' expected after '\"'; expected quotes closed, and doubled inside of quotes",
+                "row 2: not CSV: ',' expected after '\"'; close every quote, and double quotes inside quoted cells",
                 "row 3: 3 cells; expected 4, as in the header",
             ],
             id="text behind a quote",
@@ -257,7 +257,7 @@ def test_field_without_default_is_required_column(tmp_path: Path) -> None:
 
     path = table(tmp_path, "note_task_id,texts\nt,x\n")
     [problem] = problems_of(path, Needed, reserved=False)
-    assert problem == "row 1, column text: missing from the header; is 'texts' meant for it?"
+    assert problem == "row 1, column text: missing from the header; is 'texts' misspelled?"
 
 
 def test_stream_stops_at_first_fault_and_raises_all_at_end(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_missing_or_damaged_file_raises(tmp_path: Path) -> None:
     whole = gzip.compress(("draft_task_id,doc_id\n" + "".join(f"task {n},d{n}\n" for n in range(9999))).encode())
     cut = tmp_path / "cut.csv.gz"
     cut.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(TaskTableError, match="not gzip: .*expected a whole file"):
+    with pytest.raises(TaskTableError, match="not gzip: .*expected a complete gzip file"):
         list(read_tasks(cut, DraftTask))
     spoilt = bytearray(whole)
     spoilt[len(whole) // 2 : len(whole) // 2 + 40] = b"x" * 40
@@ -330,13 +330,13 @@ def test_misspelled_column_is_refused(tmp_path: Path, header: str, column: str, 
     with pytest.raises(TaskTableError) as caught:
         read_tasks(path, DraftTask, reserved=False)
     assert [str(each) for each in caught.value.problems] == [
-        f"{path} row 1, column {column}: missing from the header; is {misspelt!r} meant for it?"
+        f"{path} row 1, column {column}: missing from the header; is {misspelt!r} misspelled?"
     ]
 
 
 def test_misspelled_source_is_refused_in_any_row_type(tmp_path: Path) -> None:
     for row_type in (DraftTask, TaskRow.of("draft")):
-        with pytest.raises(TaskTableError, match="column source_doc_id: .* is 'Source_Doc_ID' meant for it"):
+        with pytest.raises(TaskTableError, match="column source_doc_id: .* is 'Source_Doc_ID' misspelled"):
             read_tasks(table(tmp_path, "draft_task_id,Source_Doc_ID\nt-1,d1\n"), row_type, reserved=False)
 
 

@@ -66,18 +66,18 @@ def test_parents_are_found_by_task_id() -> None:
 def test_wrong_parents_are_refused(tmp_path: Path) -> None:
     chapter = TaskRow.of("chapter", "outline")
     misspelt = read_tasks(table(tmp_path, "chapter_task_id,outline_taskid\nt,o\n", "m.csv"), chapter, reserved=False)
-    with pytest.raises(TaskTableError, match="missing from the header; is 'outline_taskid' meant for it"):
+    with pytest.raises(TaskTableError, match="missing from the header; is 'outline_taskid' misspelled"):
         reserve_tasks(misspelt, chapter, parents={})
     path = table(tmp_path, "chapter_task_id,Outline Task ID,parent_doc_id\nt,o,\n", "n.csv")
-    with pytest.raises(TaskTableError, match="row 1, column outline_task_id: .*; is 'Outline Task ID' meant for it"):
+    with pytest.raises(TaskTableError, match="row 1, column outline_task_id: .*; is 'Outline Task ID' misspelled"):
         reserve_tasks(read_tasks(path, chapter, reserved=False), chapter, parents={"o": "o1"})
     with pytest.raises(ValueError, match="parents: expected rows of stage 'draft', got a row of stage 'essay'"):
         reserve_tasks([], EssayTask, parents=[EssayTask(task_id="e")])
-    with pytest.raises(TypeError, match="parents: expected rows of task tables .* read_tasks of a file"):
+    with pytest.raises(TypeError, match="parents: expected rows of task tables .* read_tasks makes them from a file"):
         reserve_tasks([], EssayTask, parents="draft_tasks.csv")  # type: ignore[arg-type]
     rows = read_tasks(table(tmp_path, "essay_task_id\nt\n"), EssayTask, reserved=False)
     with pytest.raises(
-        TaskTableError, match="row 1, column draft_task_id: missing from the header; expected it, to find"
+        TaskTableError, match="row 1, column draft_task_id: missing from the header; docid needs it to find"
     ):
         reserve_tasks(rows, EssayTask, parents={})
 
@@ -92,18 +92,18 @@ def test_duplicate_ids_are_refused_and_both_rows_named(tmp_path: Path) -> None:
     path = table(tmp_path, "draft_task_id\na\nb\n\na\n", "draft_tasks.csv")
     doc_id = reserve_doc_id("draft", "a")
     before = path.read_bytes()
-    expected = f"{path} row 5, column draft_task_id: 'a'; comes to the doc id {doc_id}, as row 2 does; expected one row a document: remove one, or give it a doc_salt"
+    expected = f"{path} row 5, column draft_task_id: 'a'; same doc id {doc_id} as row 2; expected one row per document. Remove this row, or set its doc_salt"
     assert reserve_problems(read_tasks(path, DraftTask, reserved=False), DraftTask) == [expected]
     with pytest.raises(TaskTableError):
         write_tasks(path, reserve_tasks(read_tasks(path, DraftTask, reserved=False), DraftTask))
     assert path.read_bytes() == before
     assert reserve_problems([DraftTask(task_id="x", doc_id=doc_id), DraftTask(task_id="a")], DraftTask) == [
-        f"row 2, column draft_task_id: 'a'; comes to the doc id {doc_id}, as row 1 does; expected one row a document: "
-        "remove one, or give it a doc_salt"
+        f"row 2, column draft_task_id: 'a'; same doc id {doc_id} as row 1; expected one row per document. "
+        "Remove this row, or set its doc_salt"
     ]
     assert reserve_problems([DraftTask(task_id="x", doc_id="d"), DraftTask(task_id="y", doc_id="d")], DraftTask) == [
-        "row 2, column doc_id: 'd'; comes to the doc id d, as row 1 does; expected one row a document: remove one, or "
-        "empty its doc_id (and, if its task is the same, give it a doc_salt)"
+        "row 2, column doc_id: 'd'; same doc id d as row 1; expected one row per document. Remove this row, or "
+        "empty its doc_id (and set doc_salt, if its task is the same)"
     ]
 
 
@@ -142,16 +142,15 @@ def test_all_faults_of_reserving_are_reported_together() -> None:
         EssayTask(task_id="cafe\u0301", draft_task_id="same"),
     ]
     assert reserve_problems(rows, EssayTask, parents=parents) == [
-        "row 1, column essay_task_id: ' x'; leading or trailing white space; expected the text without it",
-        "row 2, column draft_task_id: 'twice'; the task id of more than one row of the parents' table; expected "
-        "parent_doc_id set by hand",
-        "row 3, column draft_task_id: 'none'; empty; expected the task id of the parent, to find its doc id by",
-        "row 4, column draft_task_id: 'other'; not a task id of the parents' table; expected one of them",
-        "row 5, column draft_task_id: 'empty'; its row in the parents' table has no doc_id; reserve that table first",
-        "row 6, column doc_salt: ' s'; leading or trailing white space; expected the text without it",
-        "row 7, column doc_run_id: 'r\\n'; control character U+000A; expected one line of text without control characters",
-        "row 9, column draft_task_id: 'odd'; its parent's doc_id '../x' is no doc id",
-        r"row 10, column essay_task_id: 'cafe\u0301'; not in NFC; expected the text, or its table, in Unicode "
+        "row 1, column essay_task_id: ' x'; white space at an end; expected the text without it",
+        "row 2, column draft_task_id: 'twice'; has several doc ids in the parents' table; set parent_doc_id yourself",
+        "row 3, column draft_task_id: 'none'; empty; expected the parent's task id",
+        "row 4, column draft_task_id: 'other'; not in the parents' table; expected a task id from it",
+        "row 5, column draft_task_id: 'empty'; has no doc_id in the parents' table; reserve that table first",
+        "row 6, column doc_salt: ' s'; white space at an end; expected the text without it",
+        "row 7, column doc_run_id: 'r\\n'; control character U+000A; expected text of one line without any",
+        "row 9, column draft_task_id: 'odd'; its doc_id in the parents' table, '../x', is not a doc id",
+        r"row 10, column essay_task_id: 'cafe\u0301'; not in NFC; expected the text, or its table, saved in Unicode "
         "normal form NFC (unicodedata.normalize('NFC', text))",
     ]
 

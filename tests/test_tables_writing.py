@@ -148,7 +148,7 @@ def test_concurrent_change_of_table_is_not_overwritten(
     rows = reserve_tasks(read_tasks(path, NoteTask, reserved=False), NoteTask)
     change(path)
     after = path.read_bytes() if path.exists() else None
-    with pytest.raises(TaskTableError, match=r"link\.csv.*changed by somebody else"):
+    with pytest.raises(TaskTableError, match=r"link\.csv.*changed by another process"):
         write_tasks(link, rows)
     assert (path.read_bytes() if path.exists() else None) == after
     assert not [each for each in tmp_path.iterdir() if each.name.startswith(".tmp-")]
@@ -205,7 +205,7 @@ def test_table_without_rows_keeps_its_header(tmp_path: Path) -> None:
     assert copy.read_bytes() == path.read_bytes()
     write_tasks(copy, [], row_type=NoteTask)
     assert copy.read_bytes() == b"note_task_id,doc_id\n"
-    with pytest.raises(ValueError, match="rows: none, so the header is unknown; pass row_type or like"):
+    with pytest.raises(ValueError, match="rows: no rows, so the header is unknown; pass row_type or like"):
         write_tasks(tmp_path / "new.csv", [])
     assert not (tmp_path / "new.csv").exists()
 
@@ -213,7 +213,7 @@ def test_table_without_rows_keeps_its_header(tmp_path: Path) -> None:
 def test_failed_write_keeps_old_table_and_leaves_no_file(tmp_path: Path) -> None:
     path = table(tmp_path, "draft_task_id,doc_id\na,d1\nb,d2\nc\n")
     before = path.read_bytes()
-    with pytest.raises(TaskTableError, match="1 cells; expected 2"):
+    with pytest.raises(TaskTableError, match="1 cell; expected 2"):
         write_tasks(path, read_tasks(path, DraftTask))
     with pytest.raises(TaskTableError, match=r"row 3, column combo_id: '\\ud800'; expected text that UTF-8 can hold"):
         write_tasks(path, [DraftTask(task_id="a"), DraftTask(task_id="b", combo_id="\ud800")])
@@ -229,9 +229,9 @@ def test_failed_write_keeps_old_table_and_leaves_no_file(tmp_path: Path) -> None
         ({"weight": float("nan")}, "row 2, column weight: 'nan'; expected a number, or nothing"),
         ({"title": None}, "row 2, column Chapter title: 'None'; expected text"),
         ({"title": ["a"]}, "row 2, column Chapter title: \"['a']\"; expected text"),
-        ({"task_id": 3}, "row 2, column chapter_task_id: '3'; expected the task's id"),
-        ({"task_id": ""}, "row 2, column chapter_task_id: empty; expected the task's id"),
-        ({"task_id": "t "}, "row 2, column chapter_task_id: 't '; leading or trailing white space"),
+        ({"task_id": 3}, "row 2, column chapter_task_id: '3'; expected a task id"),
+        ({"task_id": ""}, "row 2, column chapter_task_id: empty; expected a task id"),
+        ({"task_id": "t "}, "row 2, column chapter_task_id: 't '; white space at an end"),
         ({"doc_id": ".."}, "row 2, column doc_id: '..'; not a doc id"),
     ],
 )
@@ -347,6 +347,8 @@ def test_permission_error_explains_new_file_in_directory(tmp_path: Path, monkeyp
         raise PermissionError(13, "Permission denied", "…")
 
     monkeypatch.setattr("docid.tables.csvfile.open", refused, raising=False)
-    with pytest.raises(PermissionError, match="a new file is made in its directory, and takes its place") as caught:
+    with pytest.raises(
+        PermissionError, match="docid must be able to create a temporary file in the same directory"
+    ) as caught:
         write_tasks(tmp_path / "x.csv", [DraftTask(task_id="t")])
     assert caught.value.filename == str(tmp_path / "x.csv")

@@ -118,8 +118,8 @@ def test_the_root_of_a_store_is_told_as_it_was_given(tmp_path: Path, monkeypatch
 def test_a_store_with_many_documents_is_not_counted_to_the_end(
     store: DocsStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("docid.store.docs_store._COUNTED", 2)
-    monkeypatch.setattr("docid.store.docs_store._ASKED", 2)
+    monkeypatch.setattr("docid.store.docs_store._COUNT_LIMIT", 2)
+    monkeypatch.setattr("docid.store.docs_store._COUNT_LIMIT_REMOTE", 2)
     store.write_many(document(doc_id=f"d{number}", task_id=f"t-{number}") for number in range(3))
     assert "more than 2" in seen(store)
 
@@ -139,7 +139,7 @@ def test_an_audit() -> None:
     assert "AuditReport · 25 errors, 0 warnings" in text
     assert "missing-doc-id (error): 25" in text
     assert "… and 5 more" in text
-    assert "'docid reserve' fills it" in text
+    assert "run 'docid reserve' to fill it" in text
     assert "AuditReport · no errors, 0 warnings" in seen(audit(None))
     assert repr(report) == "<AuditReport 25 errors, 0 warnings: missing-doc-id 25>"
 

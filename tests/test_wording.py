@@ -48,9 +48,9 @@ def list_texts(node: ast.AST) -> Iterator[str]:
             yield text
         if isinstance(node, ast.Constant):
             return
-        children = [value for value in node.values if isinstance(value, ast.FormattedValue)]
-        for child in children:
-            yield from list_texts(child.value)
+        for value in node.values:
+            if isinstance(value, ast.FormattedValue):
+                yield from list_texts(value.value)
         return
     for child in ast.iter_child_nodes(node):
         if not (isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)):

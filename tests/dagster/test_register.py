@@ -219,7 +219,7 @@ def test_register_refuses_to_keep_a_row_of_another_lineage(
     Path("out/essay_tasks.csv").write_text("essay_task_id,parent_doc_id,doc_id\nt-9__x,d9,e1\n")
     code, _, err = register(capfd, curated, "--output", "out", "--add-only")
     assert code == 2
-    assert "its row of e1 has task 't-9__x', parent d9; the new one has task 't-1__x', parent d1" in err
+    assert "its row of e1 has task 't-9__x', parent d9; the new row has task 't-1__x', parent d1" in err
     assert [path.name for path in Path("out").iterdir()] == ["essay_tasks.csv"]
 
 

@@ -1,1 +1,1 @@
-"""Work on whole stores and tables: audit, repair, copy, migrate and curation."""
+"""Operations on whole stores and tables: audit, repair, copy, migrate and curate."""

@@ -5,6 +5,7 @@ from collections.abc import Container, Iterable, Iterator
 from itertools import islice, pairwise
 from typing import NamedTuple
 
+from docid._text import format_count
 from docid.core.document import ALL_FILES
 from docid.core.findings import Change, ChangeOutcome
 from docid.core.ids import refuse_text
@@ -25,28 +26,28 @@ def copy(
     verify: bool = False,
     dry_run: bool = False,
 ) -> Iterator[Change]:
-    """Copy the documents of one store into another, and yield what becomes of each.
+    """Copy documents from one store into another, and yield the outcome for each.
 
-    Records, of older systems too, texts and history stay the same. A document that the target has already is left
-    alone, so you run an interrupted copy again and it goes on. A document is in the target whole or not at all, and
-    never overwrites another one. Before a copy, sizes and SHA-256 are compared with the record.
+    Records, texts and history stay the same byte for byte, also in records of older systems. Each document is created
+    atomically, after its sizes and SHA-256 are compared with its record. A copy never overwrites another document.
+    Run an interrupted copy again to continue it: documents already in the target are skipped.
 
     Args:
-        source: where the documents are; nothing changes there.
-        target: where they go.
-        only: names of the stages to copy; by default all of the source, parents first.
-        history: also copy the versions that were replaced.
-        verify: read each copy back, and compare the SHA-256 of every part with its record.
-        dry_run: report what would be done; write nothing.
+        source: the store to copy from; it is not changed.
+        target: the store to copy to.
+        only: names of the stages to copy; by default all stages of the source, parents first.
+        history: also copy replaced versions.
+        verify: read each copy back and compare it with the source.
+        dry_run: report the outcomes without writing.
 
     Returns:
-        A stream, one `Change` a document; its outcome is copied, updated, same, conflict or refused.
+        A stream with one `Change` per document; its outcome is copied, updated, same, conflict or refused.
 
     Raises:
-        InvalidName: a stage that one of the stores does not have.
-        ValueError: source and target are one directory, or one lies in the other.
-        OSError: a stage cannot be listed, a store does not answer, or the target cannot be written; what was copied
-            before stays. A document that cannot be read is refused, and the others are copied.
+        InvalidName: one of the stores lacks a stage.
+        ValueError: source and target are the same directory, or one contains the other.
+        OSError: a stage cannot be listed, a store does not answer, or the target cannot be written. Documents copied
+            before stay. An unreadable document is refused, and does not stop the others.
 
     Example:
         >>> from docid import DocsStore, Document
@@ -64,13 +65,13 @@ def copy(
     if isinstance(source.backend, LocalBackend) and isinstance(target.backend, LocalBackend):
         here, there = (os.path.join(os.path.realpath(each.root), "") for each in (source, target))
         if here.startswith(there) or there.startswith(here):
-            raise ValueError(f"target: {target.root} and {source.root} are one, or one inside the other; expected two")
+            raise ValueError(f"target: {target.root} and {source.root} overlap; expected two separate directories")
     job = _Copy(source.backend, target.backend, history, verify, dry_run)
     return (change for stage in names for change in job.copy_stage(stage))
 
 
 class _Versions(NamedTuple):
-    """The versions of a document to copy, the earliest first, and a message if its history is incomplete."""
+    """The versions of a document to copy, earliest first, and a message if the history is incomplete."""
 
     versions: list[StoredDocument]
     message: str = ""
@@ -79,13 +80,13 @@ class _Versions(NamedTuple):
     def last(self) -> StoredDocument:
         return self.versions[-1]
 
-    def find(self, there: Stored | None) -> int | None:
-        """Return the position of the version that the target holds, the latest such; None if it holds another."""
-        return next((at for at in reversed(range(len(self.versions))) if self.versions[at].stored == there), None)
+    def find(self, stored: Stored | None) -> int | None:
+        """Return the position of a stored version, the last one if it repeats; None if it is not among them."""
+        return next((at for at in reversed(range(len(self.versions))) if self.versions[at].stored == stored), None)
 
 
 class _Copy(NamedTuple):
-    """A copy from one backend to another, with the options of `copy`."""
+    """A copy between two backends, with the options of `copy`."""
 
     source: Backend
     target: Backend
@@ -96,15 +97,15 @@ class _Copy(NamedTuple):
     def copy_stage(self, stage: str) -> Iterator[Change]:
         """Copy the documents of a stage."""
         with_history = self.source.with_history(stage) if self.history else ()
-        # In an empty stage no document needs a look first: one that appears meanwhile makes `create` return False.
+        # In an empty stage no document exists yet. If one appears during the copy, `create_many` returns False for it.
         is_new = next(iter(self.target.ids(stage)), None) is None
         loaded = self.source.each(lambda doc_id: self._load(stage, doc_id, with_history), self.source.ids(stage))
         while chunk := list(islice(loaded, self.target.together)):
             yield from self._copy_chunk(stage, [each for each in chunk if each is not None], is_new=is_new)
 
     def _copy_chunk(self, stage: str, chunk: list[_Versions | Change], *, is_new: bool) -> Iterator[Change]:
-        """Copy some documents: create those that the target lacks together, then compare and update the rest."""
-        # A document that is replaced while its stage is listed may be listed twice.
+        """Create the documents that the target lacks in one call, then compare and update the rest."""
+        # A document that is replaced during the listing may be listed twice.
         found = {each.last.doc_id: each for each in chunk if isinstance(each, _Versions)}
         exists = [False] * len(found) if is_new else self.target.each(lambda doc_id: self._exists(stage, doc_id), found)
         done = self._create([each for each, is_there in zip(found.values(), exists, strict=True) if not is_there])
@@ -120,12 +121,12 @@ class _Copy(NamedTuple):
                 yield done.pop(each.last.doc_id)
 
     def _create(self, new: list[_Versions]) -> dict[str, Change]:
-        """Create the first version of each document, and put the others after it; leave out those that exist."""
+        """Create the first version of each document, then add its later ones; skip existing documents."""
         if self.dry_run:
             return {each.last.doc_id: self._report(each, "copied") for each in new}
         done: dict[str, Change] = {}
-        asked = [each.versions[0] for each in new]
-        answers = self.target.create_many([NewDocument(each.stage, each.doc_id, *each.stored) for each in asked])
+        first = [each.versions[0] for each in new]
+        answers = self.target.create_many([NewDocument(each.stage, each.doc_id, *each.stored) for each in first])
         for each, answer in zip(new, answers, strict=True):
             if isinstance(answer, UnreadableDocument):
                 done[each.last.doc_id] = self._report(each, "conflict", str(answer))
@@ -137,18 +138,18 @@ class _Copy(NamedTuple):
         return done
 
     def _update(self, each: _Versions, outcome: ChangeOutcome = "updated") -> Change:
-        """Bring the target's document up to the last version, if it is one of them."""
+        """Update the target's document to the last version; report a conflict unless it is an earlier one."""
         last = each.last
         try:
-            there = self.target.load(last.stage, last.doc_id, ALL_FILES)
-            at = each.find(there)
+            current = self.target.load(last.stage, last.doc_id, ALL_FILES)
+            at = each.find(current)
             if at is None and not self.history:
-                # It may be an earlier version, which only the history knows.
+                # The target may hold an earlier version, which only the source's history has.
                 again = self._load(last.stage, last.doc_id, None)
                 each = again if isinstance(again, _Versions) else each
-                at = each.find(there)
+                at = each.find(current)
             if at is None:
-                return self._report(each, "conflict", self._describe_difference(last, there))
+                return self._report(each, "conflict", self._describe_difference(last, current))
             later = each.versions[at + 1 :] if self.history else each.versions[at + 1 :][-1:]
             if not later:
                 return self._report(each, "same" if outcome == "updated" else outcome)
@@ -159,7 +160,7 @@ class _Copy(NamedTuple):
         return self._report(each, "conflict", self._describe_difference(last, None))
 
     def _put(self, old: StoredDocument, new: StoredDocument) -> bool:
-        """Replace a version by the next one; return False if the target holds another one by now."""
+        """Replace a version with the next one; return False if another writer changed the target's document."""
         stage, doc_id, before, after = new.stage, new.doc_id, old.stored, new.stored
         if before.parts.items() <= after.parts.items():
             added = {name: data for name, data in after.parts.items() if name not in before.parts}
@@ -173,7 +174,7 @@ class _Copy(NamedTuple):
             return True  # `_update` reports it
 
     def _load(self, stage: str, doc_id: str, with_history: Container[str] | None) -> _Versions | Change | None:
-        """Return the versions of a document, checked against their records; None if it has vanished."""
+        """Return the versions of a document, checked against their records; None if it vanished."""
         version = None
         try:
             version = StoredDocument.load(self.source, stage, doc_id, ALL_FILES)
@@ -183,7 +184,7 @@ class _Copy(NamedTuple):
         except StoreUnavailable:
             raise  # the document is neither missing nor damaged
         except (UnreadableDocument, InvalidDocument, OSError) as error:
-            # A document that may not be read, or is on a bad block, does not stop the others.
+            # One unreadable document, for example on a bad disk block, does not stop the others.
             task_id = None if version is None else version.task_id
             return Change("refused", stage, doc_id, task_id, self.target.location(stage, doc_id), str(error))
         versions, later, message = [last], version, ""
@@ -192,48 +193,48 @@ class _Copy(NamedTuple):
                 for stored in self.source.history(stage, doc_id, ALL_FILES):
                     later = without_later_parts(StoredDocument(self.source, stage, doc_id, stored, ALL_FILES), later)
                     if is_other_lineage(version.facts, later.facts):
-                        break  # the id was another document's before
+                        break  # earlier versions belong to another document
                     versions.insert(0, self._check(later))
         except StoreUnavailable:
             raise
         except (UnreadableDocument, InvalidDocument, OSError) as error:
             problem = error if isinstance(error, OSError) else error.problem
-            message = f"copied without its history before {len(versions)} versions: {problem}"
+            message = f"history incomplete, {format_count(len(versions), 'version')} copied: {problem}"
         return _Versions(versions, message)
 
     def _check(self, version: StoredDocument) -> StoredDocument:
-        """Return a version with its parts only, checked against its record and for the target."""
+        """Return a version without stray files; raise if it does not match its record or the target cannot hold it."""
         if unknown := [name for name in version.facts.files if name not in ALL_FILES]:
-            problem = f"its record lists {', '.join(unknown)}, which this docid does not know"
-            raise version.unreadable(problem, "copy it with a later docid")
+            problem = f"its record lists {', '.join(unknown)}, which this version of docid does not know"
+            raise version.unreadable(problem, "copy it with a later version of docid")
         version.read(verify=True)
         stored = Stored(version.stored.record, version.contents(ALL_FILES, verify=False))
-        if version.legacy:  # every backend can hold what docid wrote
+        if version.legacy:  # every backend accepts docid's own records
             self.target.check(*stored)
         return version.with_stored(stored, ALL_FILES)
 
     def _verify(self, each: _Versions) -> Change | None:
-        """Return a refusal if the target does not give the document back as it was written."""
+        """Return a refusal if the target returns other data than the copy wrote; otherwise None."""
         last = each.last
         if self.target.load(last.stage, last.doc_id, ALL_FILES) == last.stored:
             return None
         where = self.target.location(last.stage, last.doc_id)
-        return self._report(each, "refused", f"{where}: what was written does not come back as it was")
+        return self._report(each, "refused", f"{where} differs from the data that the copy wrote")
 
     def _report(self, each: _Versions, outcome: ChangeOutcome, message: str = "") -> Change:
         last, done = each.last, outcome in {"copied", "updated"} and not self.dry_run
         where = self.target.location(last.stage, last.doc_id)
         return Change(outcome, last.stage, last.doc_id, last.task_id, where, message or each.message, done)
 
-    def _describe_difference(self, last: StoredDocument, there: Stored | None) -> str:
-        """Return how the target's document differs; with None, that another writer changed it."""
+    def _describe_difference(self, last: StoredDocument, current: Stored | None) -> str:
+        """Return how the target's document differs; None means that another writer changed it."""
         where = self.target.location(last.stage, last.doc_id)
-        if there is None:
+        if current is None:
             return f"{where}: another writer changed it during the copy; copy it again"
-        record, other = last.facts, StoredDocument(self.target, last.stage, last.doc_id, there).facts
+        record, other = last.facts, StoredDocument(self.target, last.stage, last.doc_id, current).facts
         if is_same_lineage(record, other.task_id, other.parent_doc_id) is not True:
             own = describe_lineage(record)
-            return f"{where} holds {describe_lineage(other)}; expected {own}, of {last.location}"
-        if last.stored.parts == there.parts:
-            return f"{where} has the same texts, and a record that differs from that of {last.location}"
-        return f"{where} has other texts than {last.location}, and is no earlier version of it that is known"
+            return f"{where} has {describe_lineage(other)}; expected {own}, as in {last.location}"
+        if last.stored.parts == current.parts:
+            return f"{where} has the same texts as {last.location}, but another record"
+        return f"{where} has other texts than {last.location}, and is not an earlier version of it"

@@ -1,4 +1,4 @@
-"""Fill the ids of a task table on disk, in place."""
+"""Fill the empty ids of a task table on disk."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ from docid.tables.tasks import read_tasks, write_tasks
 
 
 class Filled(NamedTuple):
-    """How many rows a table has, how many of its ids were filled, and how many rows still have no `parent_doc_id`."""
+    """The number of rows, of ids filled, and of rows still without a `parent_doc_id` (`orphans`)."""
 
     rows: int
     doc_ids: int
@@ -29,9 +29,9 @@ def fill_table(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Filled:
-    """Fill the empty ids of a task table, in place and atomically; what is set is kept.
+    """Fill the empty ids of a task table in place, atomically; keep ids already set.
 
-    A table in which nothing is to be filled is not written. The run id, salt and parents are those of `reserve_tasks`.
+    Arguments are those of `reserve_tasks`. docid does not write a table without empty ids.
     """
     before, after = _Count(), _Count()
     table = read_tasks(path, row_type, reserved=False)
@@ -49,13 +49,13 @@ def fill_table(
 
 
 class _Count:
-    """Counts rows that pass by, and how many of them have no id yet."""
+    """Counts the rows of a stream, and their empty ids."""
 
     def __init__(self) -> None:
         self.rows = self.ids = self.parents = 0
 
     def watch(self, rows: Iterable[TaskRow], what: str, of: int | None, progress: Progress | None) -> Iterator[TaskRow]:
-        """Yield the rows, and report progress after each."""
+        """Yield the rows, and report progress after each one."""
         for row in rows:
             self.rows += 1
             self.ids += not row.doc_id

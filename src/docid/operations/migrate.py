@@ -1,4 +1,4 @@
-"""`migrate` and `backfill`: bring records to the current format and complete them, each in one atomic swap."""
+"""`migrate` and `backfill`: convert and complete records, each in one atomic swap."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from docid._text import quote
+from docid._text import name_task, quote
 from docid.core.document import ALL_FILES, DEPTH, FORMAT, OUR_KEYS, is_too_deep, timestamp
 from docid.core.findings import Change, ChangeOutcome
 from docid.core.ids import DOC_ID_EXPECTED, check_doc_id, check_text, is_doc_id, is_missing
@@ -25,7 +25,7 @@ from docid.tables.tasks import infer_stage
 
 
 class _Undecided(Exception):
-    """Why a record cannot become another one."""
+    """The reason why docid leaves a record alone."""
 
 
 def _swap_record(
@@ -37,9 +37,9 @@ def _swap_record(
     *,
     apply: bool,
 ) -> Change:
-    """Put the planned record in the place of a document's; or say why that cannot be done.
+    """Replace the record of a document with the planned one; return the outcome, or the reason why not.
 
-    A plan is the new record, or None if nothing changes, and the change with what there is to say.
+    `plan` returns the new record, or None to keep the old one, and the change with its messages.
     """
     change = Change("leave", stage, doc_id, None, store.backend.location(stage, doc_id))
     try:
@@ -49,14 +49,14 @@ def _swap_record(
                 return change._replace(outcome="absent", message="not in the store")
             change = change._replace(task_id=version.task_id, message="")
             if is_too_deep(version.record):
-                raise _Undecided(f"lists and dicts more than {DEPTH} deep")  # noqa: TRY301 - reported as the others are
+                raise _Undecided(f"its record nests lists and dicts more than {DEPTH} deep")  # noqa: TRY301 - caught with the others
             data, change = plan(version, change)
             if data is None:
                 return change._replace(outcome="current")
             record = _to_bytes(version, data)
             if not apply or store.backend.amend(stage, doc_id, version.stored.record, record, {}):
                 return change._replace(outcome=outcome, task_id=data["task_id"], done=apply)
-        raise _Undecided("others change it all the time; try again")  # noqa: TRY301 - reported as the others are
+        raise _Undecided("other processes keep changing it; try again")  # noqa: TRY301 - caught with the others
     except _Undecided as reason:
         return change._replace(message=str(reason))
     except (DocidError, OSError) as error:
@@ -64,21 +64,21 @@ def _swap_record(
 
 
 def _to_bytes(version: StoredDocument, data: dict[str, Any]) -> bytes:
-    """Return a new record as it is stored, if every value of the old one comes back equal."""
+    """Return the bytes of a new record; raise unless they keep every value of the old one."""
     old = _parse_exactly(version.stored.record)
     try:
         record = version.facts._replace(data=data).to_bytes()
         again = Record.from_bytes(record, version.stage, version.doc_id)
     except (TypeError, ValueError) as error:
-        raise _Undecided(f"its values cannot stand in a record: {error}") from None
+        raise _Undecided(f"its values cannot be stored in a record: {error}") from None
     for key, value in old.items():
         if key not in OUR_KEYS and json.dumps(again.data.get(key)) != json.dumps(value):
-            raise _Undecided(f"{key} is {quote(value)} in its record, which would not come back equal")
+            raise _Undecided(f"{key} is {quote(value)} in its record, and cannot be stored unchanged")
     return record
 
 
 def _parse_exactly(record: bytes) -> dict[str, Any]:
-    """Return the values of a record exactly as they stand, numbers of any size; refuse what no reader gives back."""
+    """Return the exact values of a record, numbers of any size; refuse repeated keys and invalid JSON."""
 
     def refuse_repeated_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -89,9 +89,9 @@ def _parse_exactly(record: bytes) -> dict[str, Any]:
         return values
 
     def refuse_constant(text: str) -> Any:
-        raise _Undecided(f"{RECORD_FILE} holds {text}, which is no JSON")
+        raise _Undecided(f"{RECORD_FILE} contains {text}, which is not valid JSON")
 
-    # It was read as JSON before, and is not too deep.
+    # Safe to parse: `_swap_record` has read it as JSON and checked its depth.
     text = record.decode("utf-8-sig")
     return dict(json.loads(text, object_pairs_hook=refuse_repeated_keys, parse_constant=refuse_constant))
 
@@ -103,29 +103,31 @@ def migrate(
     apply: bool = False,
     assume_utc: bool = False,
 ) -> Iterator[Change]:
-    """Bring the records that an older system wrote to the current format, in place; plan it, or do it.
+    """Convert the records of an older system to the current format in place; plan it, or do it with `apply`.
 
-    Only the record of a document changes, by one atomic swap: killed at any point, a second run finishes. The old
-    record stays in history. Every key of the caller's keeps its value. A second run changes nothing.
+    Only records change, each by one atomic swap, and the old record stays in history. If the run is killed, a second
+    run finishes it. Keys of the caller keep their values.
 
-    A new record takes its task id and parent from the old one, or else from the table, and its time from the old one,
-    or else from the file `raw.txt`; `docid.migrated` says which. A record that cannot be decided is left alone, with
-    the reason. So is a record whose values would not come back equal (NaN, integers past 64 bits, a key twice).
+    The task id and parent come from the old record, or else from the table. The time comes from the old record, or
+    else from the file time of `raw.txt`. The new record lists the added values and their sources under
+    `docid.migrated`. An incomplete record, or one whose values cannot be stored unchanged (NaN, integers over 64 bits,
+    repeated keys), is left alone, with the reason.
 
-    Stop the older system first: it knows nothing of locks.
+    Stop the older system first: it does not use docid's locks.
 
     Args:
         store: the store.
-        tables: task tables, by stage, for lineage that a record does not say; rows are found by `doc_id`.
-        apply: do it; otherwise nothing is changed.
-        assume_utc: take a `created_at` without time zone for UTC; otherwise such a record is left alone.
+        tables: task tables by stage, for lineage that records lack; rows are found by `doc_id`.
+        apply: change the records; otherwise only plan.
+        assume_utc: treat a `created_at` without time zone as UTC; otherwise the record is left alone.
 
     Returns:
-        A stream, one `Change` a document, in the order of stages and doc ids. The names of one stage are held.
+        A stream with one `Change` per document, in the order of stages and doc ids. Memory holds the doc ids of one
+        stage.
 
     Raises:
         TaskTableError: a table is faulty.
-        InvalidName: a table of a stage that is none of the store's.
+        InvalidName: the store lacks the stage of a table.
         OSError: a table or a stage cannot be read.
 
     Example:
@@ -149,11 +151,11 @@ def migrate(
 
 
 _Lineage = tuple[str | None, str | None]
-"""The task id and parent that a table has for a doc id."""
+"""The task id and parent of a doc id in a table."""
 
 
 def _read_lineages(path: str, stage: str) -> dict[str, _Lineage | None]:
-    """Return what a table has for each doc id; None if two of its rows differ."""
+    """Return the lineage of each doc id of a table; None if its rows disagree."""
     found: dict[str, _Lineage | None] = {}
     for _, (task_id, doc_id, parent) in read_columns(path, (f"{stage}_task_id", "doc_id"), ("parent_doc_id",)):
         if not is_missing(doc_id):
@@ -170,7 +172,7 @@ def _migrate(
             if finding.level == "error":
                 message = f"{finding.code}: {finding.message}; {finding.hint}"
                 yield Change("leave", stage, finding.doc_id, finding.task_id, finding.where, message)
-        # Listed first: a document that changes while its stage is listed may be listed twice.
+        # Listing ends before the first change: a document that changes during the listing may be listed twice.
         for doc_id in sorted(set(store.ids(stage))):
             row = known.get(stage, {}).get(doc_id, (None, None))
             plan = partial(_plan_upgrade, store=store, row=row, assume_utc=assume_utc)
@@ -182,7 +184,7 @@ def _migrate(
 def _plan_upgrade(
     version: StoredDocument, change: Change, store: DocsStore, row: _Lineage | None, *, assume_utc: bool
 ) -> tuple[dict[str, Any] | None, Change]:
-    """Return the record of an older system's document in the current format."""
+    """Plan the record of an older system in the current format."""
     if not version.legacy:
         return None, change
     old = _parse_exactly(version.stored.record)
@@ -190,11 +192,11 @@ def _plan_upgrade(
     expected = {"stage": version.stage, "doc_id": version.doc_id}
     for key in ("format", "files", "docid", "stage", "doc_id"):
         if own[key] is not None and own[key] != expected.get(key):
-            raise _Undecided(f"{key} is {quote(own[key])} in its record, and that key is docid's own; rename it")
+            raise _Undecided(f"{key} is {quote(own[key])} in its record, but docid reserves this key; rename it")
     loaded = StoredDocument.load(store.backend, version.stage, version.doc_id, ALL_FILES)
     if loaded is None or loaded.stored.record != version.stored.record:
-        raise _Undecided("it was changed at this moment; run it again")
-    loaded.read()  # whole, and text: damage is reported first
+        raise _Undecided("another process changed it during the run; run it again")
+    loaded.read()  # raises if a part is damaged
     has_parent = store.stages.parent_of(version.stage) is not None
     lineage, from_table = _complete_lineage(version, own, row, has_parent=has_parent)
     created_at, time_source, time_message = _find_time(store, version, own["created_at"], assume_utc=assume_utc)
@@ -213,7 +215,7 @@ def _plan_upgrade(
     task_id, parent = row or (None, None)
     differing = find_contradictions(version.facts, task_id, parent if has_parent else None)
     warning = "; ".join(
-        f"{key} is {quote(kept)} in its record, which stays, and {quote(in_table)} in the table"
+        f"{key} is {quote(kept)} in its record (kept), and {quote(in_table)} in the table"
         for key, (kept, in_table) in differing.items()
     )
     sources = (*(f"{key} from the table" for key in from_table), *((time_message,) if time_message else ()))
@@ -223,21 +225,23 @@ def _plan_upgrade(
 def _complete_lineage(
     version: StoredDocument, own: dict[str, Any], row: _Lineage | None, *, has_parent: bool
 ) -> tuple[Record, list[str]]:
-    """Return a record whose lineage is complete and valid, and which of its keys come from the table."""
+    """Return a record with complete, valid lineage, and the keys that come from the table."""
     for key in ("task_id", "parent_doc_id"):
         if own[key] is not None and not isinstance(own[key], str):
             raise _Undecided(f"{key} is {quote(own[key])} in its record; expected text")
     in_table: dict[str, str | None] = dict(zip(("task_id", "parent_doc_id"), row or (None, None), strict=True))
-    unsaid = find_unsaid(version.facts, has_parent=has_parent)
-    taken: dict[str, Any] = {key: in_table[key] for key in unsaid if in_table[key] is not None}
+    missing = find_unsaid(version.facts, has_parent=has_parent)
+    taken: dict[str, Any] = {key: in_table[key] for key in missing if in_table[key] is not None}
     lineage = version.facts._replace(**taken)
     if not has_parent and lineage.parent_doc_id is not None:
-        problem = f"parent_doc_id is {quote(lineage.parent_doc_id)}, and stage {version.stage} has no parent"
+        problem = (
+            f"its record has parent_doc_id {quote(lineage.parent_doc_id)}, but stage {version.stage} has no parent"
+        )
         raise _Undecided(problem)
     for key in find_unsaid(lineage, has_parent=has_parent):
         if row is None:
-            raise _Undecided(f"its record does not say its {key}, and two rows of the table differ about it")
-        raise _Undecided(f"neither its record nor a table says its {key}")
+            raise _Undecided(f"its record has no {key}, and two rows of the table disagree about it")
+        raise _Undecided(f"neither its record nor a table has its {key}")
     try:
         check_text(lineage.task_id or "", "task_id")
         if lineage.parent_doc_id is not None:
@@ -251,11 +255,11 @@ def _complete_lineage(
 
 
 def _find_time(store: DocsStore, version: StoredDocument, text: Any, *, assume_utc: bool) -> tuple[str, str, str]:
-    """Return when a document was made, and the source of that, for the record and for people; empty if the record."""
+    """Return a creation time, and its source for the record and for people; both empty if the record has one."""
     if text is None:
         moment = file_time(store, version.stage, version.doc_id)
         if moment is None:
-            raise _Undecided("neither its record nor a file says when it was made")
+            raise _Undecided("its record has no created_at, and the store has no file time for it")
         return timestamp(moment), "raw.txt", "created_at from the time of raw.txt"
     try:
         moment = datetime.fromisoformat(text)
@@ -265,8 +269,8 @@ def _find_time(store: DocsStore, version: StoredDocument, text: Any, *, assume_u
     except (ValueError, TypeError, OverflowError):
         raise _Undecided(f"created_at is {quote(text)} in its record; expected a time in ISO 8601") from None
     if not assume_utc:
-        raise _Undecided(f"created_at is {quote(text)}, without time zone; --assume-utc takes it for UTC")
-    return timestamp(moment.replace(tzinfo=UTC)), f"{text}, taken for UTC", "created_at taken for UTC"
+        raise _Undecided(f"created_at is {quote(text)}, without time zone; use --assume-utc if it is UTC")
+    return timestamp(moment.replace(tzinfo=UTC)), f"{text}, taken for UTC", "created_at read as UTC"
 
 
 def backfill(
@@ -278,27 +282,27 @@ def backfill(
     stage: str | None = None,
     dry_run: bool = False,
 ) -> Iterator[Change]:
-    r"""Add one key to the metadata of documents that lack it, from a column of their task table.
+    r"""Add a metadata key to documents that lack it, from a column of their task table.
 
-    Only the record changes, by one atomic swap; the old one stays in history. A document that has the key keeps its
-    value, also where the table has another. A document of another task than the row's is left alone. So is a record of
-    an older system: migrate it first. A second run changes nothing.
+    Only records change, each by one atomic swap, and the old record stays in history. A document that has the key
+    keeps its value, even if the table has another. A document of another task than its row is left alone, and so is
+    a record of an older system: migrate it first.
 
     Args:
         store: the store.
-        key: the key, for example `template_id`, `model_id` or `combo_id`; none of docid's own.
-        table: the table's path; documents are found by its column `doc_id`.
-        column: the column that holds the values; they are set as text.
+        key: the key to add, for example `template_id`, `model_id` or `combo_id`; not a key that docid reserves.
+        table: the path of the table; its column `doc_id` names the documents.
+        column: the column with the values, which are stored as text.
         stage: the stage of the table; by default the one in its name.
-        dry_run: change nothing.
+        dry_run: report the outcomes without changing records.
 
     Returns:
-        A stream, one `Change` for each document or row without `doc_id`, in the table's order.
+        A stream with one `Change` per document, or per row without `doc_id`, in the order of the table.
 
     Raises:
-        ValueError: one of docid's own keys, or an empty one; a name that says no stage.
-        TaskTableError: the table is faulty, or has two values for one document. Nothing is changed then.
-        InvalidName: none of the store's stages.
+        ValueError: the key is empty or reserved, or the name of the table has no stage.
+        TaskTableError: the table is faulty, or has two values for one document. No record changes.
+        InvalidName: the store lacks the stage.
         OSError: the table cannot be read.
 
     Example:
@@ -317,7 +321,7 @@ def backfill(
         {'model_id': 'm-1'}
     """
     if key in OUR_KEYS or not key.strip() or re.search("[\ud800-\udfff\n]", key):
-        raise ValueError(f"key: {key!r}; expected a key of metadata, none of {', '.join(OUR_KEYS)}")
+        raise ValueError(f"key: {key!r}; expected a metadata key other than {', '.join(OUR_KEYS)}")
     check_store(store)
     path = os.fspath(table)
     stage = infer_stage(path, store.stages) if stage is None else store.stages.check(stage)
@@ -325,7 +329,7 @@ def backfill(
 
 
 def _read_values(path: str, stage: str, column: str) -> list[tuple[str, str, str]]:
-    """Return task id, doc id and value of each row; all rows are checked before anything is changed."""
+    """Return the task id, doc id and value of each row, after all rows are checked."""
     faults = Faults(path)
     rows: list[tuple[str, str, str]] = []
     first: dict[str, tuple[int, str]] = {}
@@ -334,9 +338,9 @@ def _read_values(path: str, stage: str, column: str) -> list[tuple[str, str, str
             doc_id, value = ("" if is_missing(each) else each for each in (cell, text))
             if doc_id and not is_doc_id(doc_id):
                 faults.add(number, "doc_id", doc_id, f"not a doc id; expected {DOC_ID_EXPECTED}")
-            other, there = first.setdefault(doc_id, (number, value))
-            if doc_id and there != value:
-                wrong = f"another value for the document {doc_id} than in row {other}; expected one"
+            other, other_value = first.setdefault(doc_id, (number, value))
+            if doc_id and other_value != value:
+                wrong = f"differs from row {other} for the document {doc_id}{name_task(task_id)}; expected one value"
                 faults.add(number, column, value, wrong)
             elif not doc_id or other == number:
                 rows.append((task_id, doc_id, value))
@@ -353,7 +357,9 @@ def _backfill(
         if not doc_id:
             yield Change("unnamed", stage, "", task_id, "", "its row has no doc_id")
         elif not value:
-            yield Change("empty", stage, doc_id, task_id, store.backend.location(stage, doc_id), "no value for it")
+            yield Change(
+                "empty", stage, doc_id, task_id, store.backend.location(stage, doc_id), "the table has no value for it"
+            )
         else:
             plan = partial(_plan_key, task_id=task_id, key=key, value=value)
             yield _swap_record(store, stage, doc_id, "set", plan, apply=apply)
@@ -362,15 +368,15 @@ def _backfill(
 def _plan_key(
     version: StoredDocument, change: Change, task_id: str, key: str, value: str
 ) -> tuple[dict[str, Any] | None, Change]:
-    """Return the record of a document with one more key."""
+    """Plan the record of a document with one more key."""
     record = version.facts
     if record.legacy:
-        raise _Undecided("its record was written by an older system; 'docid migrate' brings it to this format")
+        raise _Undecided("its record was written by an older system; run 'docid migrate --apply' first")
     if contradicts(record.task_id, task_id):
-        raise _Undecided(f"it is a document of task {quote(record.task_id)}; the table says {quote(task_id)}")
+        raise _Undecided(f"its task is {quote(record.task_id)}; the table has {quote(task_id)}")
     if key not in record.data:
         own = {**record.data["docid"], "nonce": nonce()}
         return {**record.data, "docid": own, key: value}, change._replace(message=f"{key}={value!r}")
-    there = record.data[key]
-    differs = f"{key} is {quote(there)}, which stays, and {quote(value)} in the table"
-    return None, change._replace(warning="" if there == value else differs)
+    stored = record.data[key]
+    differs = f"{key} is {quote(stored)} in its record (kept), and {quote(value)} in the table"
+    return None, change._replace(warning="" if stored == value else differs)

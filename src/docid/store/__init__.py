@@ -1,1 +1,1 @@
-"""The store: writing, reading and scanning documents, over a backend."""
+"""The store: write, read and scan documents through a backend."""

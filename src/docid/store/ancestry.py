@@ -1,4 +1,4 @@
-"""The lineage of a document: look up its ancestors, and find its descendants in one pass."""
+"""The lineage of a document: load its ancestors, and find its descendants in one pass."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from attrs import field, frozen
 
-from docid._text import escape_controls, quote
+from docid._text import escape_controls, format_count, quote
 from docid.core.findings import Finding
 from docid.core.ids import is_doc_id
 from docid.core.stages import Stages
@@ -21,13 +21,13 @@ __all__ = ["Lineage", "Relative", "lineage"]
 
 
 class Relative(NamedTuple):
-    """A document in a lineage, as far as its record says.
+    """A document in a lineage, as its record describes it.
 
     Attributes:
         stage, doc_id: the document.
-        task_id: its task; None where that is not known.
-        parent_doc_id: the document it was made from; None if it has no parent, or the parent is not known.
-        problem: why it cannot be read, for example `not in the store`; empty if it can.
+        task_id: its task; None if unknown.
+        parent_doc_id: the document it was made from; None if it has no parent, or the parent is unknown.
+        problem: why docid cannot read it, for example `not in the store`; otherwise empty.
     """
 
     stage: str
@@ -50,13 +50,13 @@ class Relative(NamedTuple):
 class Lineage:
     r"""A document with its ancestors and descendants, as their records name them. See `DocsStore.lineage`.
 
-    Printed it is a tree, the document marked with `<`.
+    `print` shows it as a tree and marks the document with `<`.
 
     Attributes:
-        document: the document that was asked for.
-        ancestors: its parent, the parent of that, and so on; the last one may have a problem.
+        document: the document whose lineage this is.
+        ancestors: its parent, its parent's parent, and so on; the last one may have a problem.
         descendants: the documents made from it, directly or not, sorted by stage, task id and doc id.
-        findings: records that cannot be read; they may be those of further descendants.
+        findings: records that docid could not read; they may belong to more descendants.
         stages: the stages of the pipeline.
 
     Example:
@@ -84,7 +84,7 @@ class Lineage:
     _children: dict[tuple[str | None, str | None], list[Relative]] = field(init=False, eq=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
-        # Each ancestor is shown with the one child that leads to the document.
+        # Each ancestor has one child here: the one that leads to the document.
         for child, parent in pairwise((self.document, *self.ancestors)):
             self._children[parent.stage, parent.doc_id] = [child]
         for child in self.descendants:
@@ -92,22 +92,22 @@ class Lineage:
 
     @property
     def root(self) -> Relative:
-        """The earliest ancestor, or the document itself where it has none."""
+        """The earliest ancestor, or the document itself if it has none."""
         return self.ancestors[-1] if self.ancestors else self.document
 
     def children_of(self, relative: Relative) -> tuple[Relative, ...]:
-        """Return the documents made from this one; for an ancestor only the child that leads to the document."""
+        """Return the documents made from this one; for an ancestor, only the child that leads to the document."""
         return tuple(self._children.get((relative.stage, relative.doc_id), ()))
 
     def __repr__(self) -> str:
-        counts = f"{len(self.ancestors):,} ancestors, {len(self.descendants):,} descendants"
-        return f"<Lineage of {self.document.name}: {counts}>"
+        ancestors = format_count(len(self.ancestors), "ancestor")
+        return f"<Lineage of {self.document.name}: {ancestors}, {format_count(len(self.descendants), 'descendant')}>"
 
     def __str__(self) -> str:
         return "\n".join(f"{guides}{relative}{self.mark(relative)}" for guides, relative in self.lines())
 
     def lines(self) -> Iterator[tuple[str, Relative]]:
-        """Return the documents from the top, each after the lines that lead to it in the tree."""
+        """Iterate over the tree from the root down: the lines drawn before a document, and the document."""
 
         def walk(relative: Relative, first: str, others: str) -> Iterator[tuple[str, Relative]]:
             yield first, relative
@@ -119,18 +119,18 @@ class Lineage:
         return walk(self.root, "", "")
 
     def mark(self, relative: Relative) -> str:
-        """Return the mark after the document that was asked for; empty for others."""
+        """Return the mark of the document itself; empty for its relatives."""
         return "  <" if relative is self.document else ""
 
     def to_mermaid(self) -> str:
-        """Return the tree as a Mermaid flowchart, the document with a thick line around it."""
+        """Return the tree as a Mermaid flowchart, with a thick border around the document."""
         everyone = (*reversed(self.ancestors), self.document, *self.descendants)
         numbers = {(each.stage, each.doc_id): f"d{number}" for number, each in enumerate(everyone)}
         labels, arrows = [], []
         for each in everyone:
             own = numbers[each.stage, each.doc_id]
             text = "\n".join(escape_controls(text) for text in (each.name, each.task_id, each.problem) if text)
-            # Every character that could end the label, or be markup, stands as an entity.
+            # Escape every character that could end the label or act as markup.
             label = re.sub(r"[^\w ./\n-]", lambda found: f"#{ord(found[0])};", text).replace("\n", "<br>")
             labels.append(f'    {own}["{label}"]')
             arrows += [f"    {own} --> {numbers[child.stage, child.doc_id]}" for child in self.children_of(each)]
@@ -138,7 +138,7 @@ class Lineage:
         return "\n".join(["flowchart TD", *labels, *arrows, style, ""])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON takes it: `document`, `ancestors`, `descendants`, `findings`."""
+        """Return a dict for JSON: `document`, `ancestors`, `descendants`, `findings`."""
         return {
             "document": self.document._asdict(),
             "ancestors": [each._asdict() for each in self.ancestors],
@@ -167,7 +167,7 @@ def _to_relative(version: StoredDocument) -> Relative:
 
 def _load_relative(backend: Backend, stage: str, doc_id: str) -> Relative:
     if not is_doc_id(doc_id):
-        return Relative(stage, quote(doc_id), None, None, "no doc id")
+        return Relative(stage, quote(doc_id), None, None, "not a doc id")
     found = try_load(backend, stage, doc_id)
     if isinstance(found, Finding):
         return Relative(stage, doc_id, found.task_id, None, found.message)
@@ -175,7 +175,7 @@ def _load_relative(backend: Backend, stage: str, doc_id: str) -> Relative:
 
 
 def _find_descendants(backend: Backend, stages: Stages, document: Relative) -> Iterator[Relative | Finding]:
-    """Go once through the records of each stage that descendants may be in, parents first."""
+    """Yield descendants, parents first, in one pass over the records of each stage that may hold them."""
     known: dict[str | None, set[str]] = {document.stage: {document.doc_id}}
     for stage in stages:
         parents = known.get(stages.parent_of(stage))
@@ -185,11 +185,12 @@ def _find_descendants(backend: Backend, stages: Stages, document: Relative) -> I
         try:
             for found in backend.each(partial(try_load, backend, stage), backend.ids(stage)):
                 if isinstance(found, Finding):
-                    # A directory without a record is no document, and nothing was made from it.
+                    # A directory without a record is not a document, so it has no parent.
                     if found.code != "uncommitted-directory":
                         yield found
                 elif found is not None and found.parent_doc_id in parents:
-                    children[found.doc_id] = _to_relative(found)  # a document that is replaced now may come twice
+                    # By id: a document that is being replaced may be listed twice.
+                    children[found.doc_id] = _to_relative(found)
         except UnreadableDocument as error:
             yield report_unlisted(backend, stage, error)
         known[stage] = set(children)

@@ -1,4 +1,4 @@
-"""The store: writing and reading documents, over a backend that keeps their bytes."""
+"""The store: write and read documents through a backend."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import evolve
 
+from docid._text import quote
 from docid.core.document import ALL_FILES, Document, check_content, get_part_file, get_source_doc_id, require_doc_id
 from docid.core.ids import check_doc_id, check_text, is_missing
 from docid.core.lineage_rules import check_lineage, find_differences, find_unsaid, is_other_lineage
@@ -40,31 +41,30 @@ if TYPE_CHECKING:
     from docid.store.backends.base import Backend
 
 
-_COUNTED = 10_000  # documents of a stage that a notebook counts
-_ASKED = 1_000  # the same over a network: one request
+_COUNT_LIMIT = 10_000  # a notebook counts this many documents per stage
+_COUNT_LIMIT_REMOTE = 1_000  # the same over a network: one request
 
 
 class DocsStore:
-    """A store of documents: `<root>/<stage>/<doc_id>/`, or the same in another backend.
+    """A store of documents, in the directories `<root>/<stage>/<doc_id>/` or in another backend.
 
-    Any number of stores, threads and processes may use one root. A store pickles, for worker pools, where its backend
-    does.
+    Any number of stores, threads and processes can share one root. You can pickle a store for worker pools if its
+    backend can be pickled.
 
     Args:
-        root: the directory of the stages, which need not exist yet; or the URL of an object store, `s3://bucket/prefix`,
-            `gs://bucket/prefix`, `az://container/prefix` (extra `objects`), `memory://` or `file:///directory`; or a
-            `Backend`.
+        root: a directory, which need not exist yet; an object store's URL (`s3://bucket/prefix`, `gs://bucket/prefix`
+            or `az://container/prefix`; install the extra `objects`); `memory://`; `file:///directory`; or a `Backend`.
         stages: the stages of the pipeline.
-        durability: `"full"`: what is written survives a power cut. `"none"`: it survives the end of the process, and
-            costs a tenth. With both it is whole or absent. For a directory; elsewhere the service decides.
-        options: for a URL, what `obstore.store.from_url` takes beside it: `endpoint`, `region`, `client_options` and
-            so on. What is not given comes from the environment.
-        in_flight: for a URL, how many requests are under way at once in work on many documents; 32 if not given.
+        durability: for a directory. With `"full"`, a written document survives a power cut. With `"none"`, it survives
+            the end of the process, and a write takes a tenth of the time. Either way it is whole or absent.
+        options: for an object store: keyword arguments of `obstore.store.from_url`, such as `endpoint`, `region` and
+            `client_options`. The environment supplies the rest.
+        in_flight: for an object store: how many requests run at once when docid works on many documents; default 32.
 
     Raises:
-        ValueError: another durability; a URL or options that obstore does not know.
-        TypeError: `root` or `stages` is nothing of the above.
-        ImportError: a URL, and obstore is not installed.
+        ValueError: `durability`, the URL or an option is not supported.
+        TypeError: `root` or `stages` has the wrong type.
+        ImportError: `root` is an object store's URL, and obstore is not installed.
 
     Example:
         >>> from docid import Document, DocsStore, reserve_doc_id
@@ -90,10 +90,10 @@ class DocsStore:
         if isinstance(root, (str, os.PathLike)):
             self.backend: Backend = _open_backend(root, durability, options, in_flight)
         elif options is not None or in_flight is not None:
-            raise ValueError("options, in_flight: expected None with a Backend, which has its own")
+            raise ValueError("options, in_flight: expected None with a Backend; set them in the Backend itself")
         elif callable(getattr(root, "create", None)):
             if not isinstance(getattr(root, "root", None), str):
-                problem = "has no attribute `root`; expected the text before the stage in its locations"
+                problem = "has no attribute `root`; expected the prefix of its locations as text"
                 raise TypeError(f"root: the backend {type(root).__name__} {problem}, such as 'shelf://library'")
             self.backend = root
         else:
@@ -116,45 +116,45 @@ class DocsStore:
     def _count(self, stage: str) -> str:
         from docid import _html  # noqa: PLC0415 - as above
 
-        most = _ASKED if self.backend.loads_whole else _COUNTED
+        limit = _COUNT_LIMIT_REMOTE if self.backend.loads_whole else _COUNT_LIMIT
         try:
-            count = sum(1 for _ in islice(self.ids(stage), most + 1))
+            count = sum(1 for _ in islice(self.ids(stage), limit + 1))
         except (DocidError, OSError) as error:
             return f"cannot be listed: {_html.text(str(error))}"
-        return f"more than {most:,}" if count > most else f"{count:,}"
+        return f"more than {limit:,}" if count > limit else f"{count:,}"
 
     @property
     def root(self) -> str:
-        """Where the store is, as text: its directory, or the URL of its prefix."""
+        """The store's directory or URL, as text."""
         return self.backend.root
 
     def path(self, stage: str, doc_id: str) -> Path:
-        """Return where a document is or would be, without looking. Of an object in a bucket `location` is the URL.
+        """Return the path of a document, whether or not it exists. For the URL of an object, use `location`.
 
         Raises:
-            InvalidName: none of the store's stages, or no doc id.
+            InvalidName: the store has no such stage, or `doc_id` is not a doc id.
         """
         return self.backend.path(*self._check_name(stage, doc_id))
 
     def location(self, stage: str, doc_id: str) -> str:
-        """Return the same as text: a path, or the URL of an object. Raises as `path` does."""
+        """Return the location of a document as text: a path, or the URL of an object. Raises as `path` does."""
         return self.backend.location(*self._check_name(stage, doc_id))
 
     def exists(self, stage: str, doc_id: str) -> bool:
-        """Return whether a committed document of that name exists; its record is not read. Raises as `path` does."""
+        """Return whether the store holds this document, without reading its record. Raises as `path` does."""
         return exists(self.backend, *self._check_name(stage, doc_id))
 
     def open(self, stage: str, doc_id: str, *, verify: bool = False) -> StoredDocument:
-        """Return a document with its record loaded, its texts to be read when asked for.
+        """Open a document: load its record now, and its texts when you access them.
 
         Args:
-            stage, doc_id: its name.
-            verify: read its parts now, and compare sizes and SHA-256 with the record's.
+            stage, doc_id: the document.
+            verify: read all parts now, and compare their sizes and SHA-256 with the record.
 
         Raises:
-            DocumentNotFound: it is not there (a `LookupError`).
-            UnreadableDocument: something stands there that is no whole document.
-            InvalidName: none of the store's stages, or no doc id.
+            DocumentNotFound: the store does not hold the document (a `LookupError`).
+            UnreadableDocument: the document is damaged or incomplete.
+            InvalidName: the store has no such stage, or `doc_id` is not a doc id.
         """
         document = self._find(*self._check_name(stage, doc_id))
         if verify:
@@ -162,31 +162,32 @@ class DocsStore:
         return document
 
     def read(self, stage: str, doc_id: str, *, verify: bool = False) -> Document:
-        """Return a document whole, as it was written. Raises as `open` does.
+        """Read a document with all its texts. Raises as `open` does.
 
-        docid compares the sizes of its parts with the record, and with `verify` their SHA-256 too.
+        docid compares the size of each part with the record; with `verify`, also its SHA-256.
         """
-        # Record and texts by one call of the backend are of one version, whatever others write meanwhile.
+        # One call of the backend returns one version, even if another process writes at the same time.
         return self._find(*self._check_name(stage, doc_id), ALL_FILES).read(verify=verify)
 
     def ids(self, stage: str) -> Iterator[str]:
-        """Return the doc ids of a stage as a stream, in no order, opening nothing.
+        """Iterate over the doc ids of a stage, in no particular order, without opening documents.
 
-        Directories without a record are among them. What another process replaces meanwhile may come twice.
+        Directories without a record are included. A document that another process replaces during the iteration may
+        appear twice.
 
         Raises:
-            InvalidName: none of the store's stages.
+            InvalidName: the store has no such stage.
         """
         return self.backend.ids(self.stages.check(stage))
 
     def documents(self, stage: str) -> Iterator[StoredDocument]:
-        """Return the documents of a stage as a stream, in no order, each with its record loaded.
+        """Iterate over the documents of a stage, in no particular order, each with its record loaded.
 
-        Documents that vanish during the listing are left out; one that is replaced may come twice.
+        docid skips documents that are removed during the iteration. A document that is replaced may appear twice.
 
         Raises:
-            UnreadableDocument: a document that cannot be read; the stream ends there.
-            InvalidName: none of the store's stages.
+            UnreadableDocument: a document cannot be read; the iteration ends there.
+            InvalidName: the store has no such stage.
         """
         documents = self.backend.each(lambda doc_id: self._load(stage, doc_id), self.ids(stage))
         return (document for document in documents if document is not None)
@@ -194,29 +195,29 @@ class DocsStore:
     def scan(
         self, stage: str, *, verify: bool = False, stale_after: float = 3600.0
     ) -> Iterator[StoredDocument | Finding]:
-        """Return what `documents` does, and what is wrong in the stage as findings instead of errors.
+        """Iterate over the documents of a stage, and yield a finding for each fault instead of raising an error.
 
-        A stream, in no order; one faulty document, or a directory that cannot be read, does not end it.
+        A damaged document or an unreadable directory does not end the iteration.
 
         Args:
             stage: the stage.
-            verify: compare the SHA-256 of every part with its record's, not only its size.
-            stale_after: seconds; temporary and uncommitted directories younger than this may belong to a writer, and
-                are passed over.
+            verify: compare the SHA-256 of every part with the record, not only its size.
+            stale_after: seconds. docid skips temporary and uncommitted directories younger than this, because they may
+                belong to a running writer.
 
         Raises:
-            InvalidName: none of the store's stages.
+            InvalidName: the store has no such stage.
         """
         from docid.store.scanning import scan  # noqa: PLC0415 - not needed to read and write
 
         return scan(self.backend, self.stages.check(stage), verify=verify, stale_after=stale_after)
 
     def history(self, stage: str, doc_id: str) -> Iterator[Document]:
-        """Return the versions of a document that others have replaced, the latest first.
+        """Iterate over the replaced versions of a document, latest first.
 
         Raises:
-            UnreadableDocument: a version that cannot be read; the stream ends there.
-            InvalidName: none of the store's stages, or no doc id.
+            UnreadableDocument: a version cannot be read; the iteration ends there.
+            InvalidName: the store has no such stage, or `doc_id` is not a doc id.
         """
         return self._history(*self._check_name(stage, doc_id))
 
@@ -227,33 +228,33 @@ class DocsStore:
         for stored in self.backend.history(stage, doc_id, ALL_FILES):
             try:
                 version = without_later_parts(StoredDocument(self.backend, stage, doc_id, stored, ALL_FILES), later)
-                # What is left of another lineage that had the id is none of this document's versions.
+                # An earlier document of another lineage may have used the id. Its versions do not count.
                 if later is not None and is_other_lineage(version.facts, later.facts):
                     return
-                # By hash: the texts of an old record may be those of a later version.
+                # Compare hashes: the texts next to an old record may belong to a later version.
                 yield version.read(verify=True)
             except UnreadableDocument as error:
-                problem = f"a version in its history, not the document itself: {error.problem}"
-                remedy = "docid repair --purge --history deletes old versions"
+                problem = f"the fault is in an old version, not in the current document: {error.problem}"
+                remedy = "'docid repair --purge --history' deletes old versions"
                 where = stage, doc_id, error.location
                 raise UnreadableDocument(*where, problem, remedy, error.task_id, error.code) from None
             later = version
 
     def lineage(self, stage: str, doc_id: str, *, descendants: bool = True) -> Lineage:
-        """Return what a document was made from, and what was made from it, as the records say. Texts are not read.
+        """Find the ancestors and descendants of a document in the records, without reading texts.
 
         Args:
             stage, doc_id: the document.
-            descendants: look for them, in one pass over the records of all stages that come from this one; with False
-                return the ancestors alone.
+            descendants: also find the descendants, in one pass over the records of all stages derived from this one.
+                With False, return only the ancestors.
 
         Returns:
-            A `Lineage`; a parent that is not in the store, and records that cannot be read, are noted in it.
+            A `Lineage`. It includes missing parents and unreadable records, each with its problem.
 
         Raises:
-            DocumentNotFound: it is not there (a `LookupError`).
-            UnreadableDocument: its own record cannot be read.
-            InvalidName: none of the store's stages, or no doc id.
+            DocumentNotFound: the store does not hold the document (a `LookupError`).
+            UnreadableDocument: the document's own record cannot be read.
+            InvalidName: the store has no such stage, or `doc_id` is not a doc id.
             OSError: a stage cannot be listed.
         """
         from docid.store.ancestry import lineage  # noqa: PLC0415 - not needed to read and write
@@ -261,53 +262,55 @@ class DocsStore:
         return lineage(self._find(*self._check_name(stage, doc_id)), self.stages, descendants=descendants)
 
     def write(self, document: Document, *, if_exists: Policy = "fail", require_parent: bool = True) -> WriteResult:
-        """Write a document, whole or not at all.
+        """Write a document atomically: readers see the whole document or none of it.
 
         Args:
-            document: what to write.
-            if_exists: what to do where the id holds a document of the same lineage with other text: `fail`, `keep`
-                it, or `replace` it, the old one going to history. Where only run id or metadata differ, `replace`
-                writes the record alone, and the others write nothing.
+            document: the document.
+            if_exists: what to do if the id already holds other text of the same lineage. `fail` raises
+                `ContentConflict`, `keep` keeps the stored document, `replace` moves it to history and writes the new
+                one. If only the run id or metadata differ, `replace` updates the record alone; `fail` and `keep` write
+                nothing.
             require_parent: refuse a document whose parent is not in the store.
 
         Returns:
             A `WriteResult`: created, unchanged, kept or replaced.
 
         Raises:
-            LineageConflict: the id is taken by another task id or parent; under every policy.
+            LineageConflict: the id belongs to another task id or parent; no policy overwrites it.
             ContentConflict: the id holds other text of the same lineage, and `if_exists` is `fail`.
             MissingParent: the parent is not in the store.
-            UnreadableDocument: the id holds no whole document, or one that must be migrated first.
-            InvalidDocument: a parent in a stage that has none, or no task id.
-            InvalidName: none of the store's stages.
-            DocumentBusy: others changed the document each time it was tried; nothing was written.
-            DurabilityUnknown: written, but the file system failed to say that it would survive a power cut.
-            OSError: the file system refused; nothing of the document is visible.
+            UnreadableDocument: the stored document is damaged, or you must migrate it first.
+            InvalidDocument: the document has no task id, or names a parent although its stage has none.
+            InvalidName: the store has no such stage, or `parent_doc_id` is not a doc id.
+            DocumentBusy: other writers changed the document at every attempt; docid wrote nothing.
+            DurabilityUnknown: the document is written, but the file system cannot confirm that it survives a power cut.
+            OSError: the file system failed; no part of the document is visible.
         """
         return self._writer.put(document, if_exists, require_parent=require_parent)[0]
 
     def write_many(
         self, documents: Iterable[Document], *, if_exists: Policy = "fail", require_parent: bool = True
     ) -> list[WriteResult]:
-        """Write many documents, each whole or not at all.
+        """Write many documents, each one atomically.
 
-        docid takes 100 at a time, more to an object store, so that a stream of any length needs little memory. A
-        document's parent may stand earlier among them. Where the stream itself fails, docid writes what it gave before
-        and then raises its error (from a `WriteManyError`, where some could not be written).
+        docid takes 100 documents at a time (more for an object store), so a stream of any length needs little memory.
+        A document's parent may come earlier in the same stream. If the stream itself raises an error, docid first
+        writes the documents before it, then raises that error. Its cause is a `WriteManyError` if some of these writes
+        failed.
 
         An object store gets many requests at once. On a local Linux file system (ext4, XFS, btrfs, F2FS, ZFS, tmpfs;
-        Linux 5.8 or later) one sync makes each hundred durable, at a fraction of what as many `write` cost. Elsewhere,
-        and with `durability="none"`, it costs as much as they do.
+        Linux 5.8 or later), one sync makes 100 documents durable, at a fraction of the cost of 100 calls of `write`.
+        Elsewhere, and with `durability="none"`, the cost is the same.
 
         Args:
-            documents: what to write.
-            if_exists, require_parent: as for `write`, for each of them.
+            documents: the documents.
+            if_exists, require_parent: as for `write`, for each document.
 
         Returns:
-            What became of each, in their order.
+            The result of each document, in order.
 
         Raises:
-            WriteManyError: some could not be written; the others are. It carries all results and errors.
+            WriteManyError: some documents could not be written; the others were. It carries all results and errors.
         """
         return self._writer.put_many(documents, if_exists, require_parent=require_parent)
 
@@ -319,25 +322,25 @@ class DocsStore:
         if_exists: Literal["keep", "replace"] = "keep",
         require_parent: bool = True,
     ) -> StoredDocument:
-        """Return the document of a task row; call `make` only if it does not exist, so that nothing is paid for twice.
+        """Return the document of a task row; call `make` only if the document does not exist.
 
-        Lineage and parent are checked before `make` is called. Where two callers make one document at once, both get
-        the one that was written first.
+        A rerun therefore repeats no model call. docid checks lineage and parent before it calls `make`. If two callers
+        make the same document at once, both get the version that was written first.
 
         Args:
             row: a reserved task row.
-            make: called without arguments where nothing is there; returns the `Document` of this row
-                (`Document.from_task(row, …)`).
-            if_exists: `replace` makes another text where one is there too, which goes to history.
-            require_parent: refuse, before `make` is called, a row whose parent is not in the store.
+            make: a function without arguments that returns the row's `Document` (`Document.from_task(row, …)`).
+            if_exists: `keep` returns an existing document. `replace` calls `make` even if a document exists, and moves
+                the old version to history.
+            require_parent: refuse a row whose parent is not in the store, before the call of `make`.
 
         Returns:
-            The stored document; its `outcome` says `created` or `kept`; with `replace` also `replaced` or `unchanged`.
+            The stored document. Its `outcome` is `created` or `kept`; with `replace` also `replaced` or `unchanged`.
 
         Raises:
-            LineageConflict: the id is taken by another task id or parent.
+            LineageConflict: the id belongs to another task id or parent.
             MissingParent: the parent is not in the store.
-            InvalidDocument: what `make` returned is no `Document` of the row's identity and lineage (a `ValueError`).
+            InvalidDocument: `make` did not return a `Document` with the row's ids and parent (a `ValueError`).
             UnreadableDocument, InvalidName, DocumentBusy, DurabilityUnknown, OSError: as for `write`.
         """
         if if_exists not in {"keep", "replace"}:
@@ -349,56 +352,59 @@ class DocsStore:
             return stored
         if stored is not None and stored.legacy:
             raise not_migrated(stored.facts, stage, doc_id, stored.location)
-        self._writer.check_parent(stage, row.parent_doc_id)
+        self._writer.check_parent(stage, row.parent_doc_id, task_id)
         if row.doc_run_id is not None:
             check_text(row.doc_run_id, "doc_run_id")
         if require_parent and (missing := self._writer.find_missing_parent(stage, doc_id, task_id, row.parent_doc_id)):
             raise missing
         document: object = make()
         if not isinstance(document, Document):
-            problem = f"make() returned {type(document).__name__}; expected a Document of task {task_id!r}"
+            problem = f"make() returned {type(document).__name__}; expected a Document of task {quote(task_id)}"
             raise InvalidDocument("document", problem)
         wrong = [name for name in ("stage", "doc_id") if getattr(document, name) != getattr(row, name)]
         wrong += find_differences(document, row, legacy=False)
         if wrong:
             made, expected = getattr(document, wrong[0]), getattr(row, wrong[0])
-            raise InvalidDocument(wrong[0], f"make() returned {made!r}; expected the row's {expected!r}")
+            problem = (
+                f"make() returned {quote(made)}; expected {quote(expected)}, as in the row of task {quote(task_id)}"
+            )
+            raise InvalidDocument(wrong[0], problem)
         result, stored = self._writer.put(document, if_exists, require_parent=require_parent)
         stored.outcome = result.outcome
-        if if_exists == "keep" and result.outcome is Outcome.UNCHANGED:  # another writer has made the same text
+        if if_exists == "keep" and result.outcome is Outcome.UNCHANGED:  # another writer wrote the same text first
             stored.outcome = Outcome.KEPT
         return stored
 
     def _find_stored(self, row: TaskLike, stage: str, doc_id: str) -> StoredDocument | None:
-        """Return the stored document of a row; None where there is none, an error where the row cannot have it."""
+        """Return the row's stored document, or None; raise an error if the id holds another lineage."""
         stored = self._load(stage, doc_id)
         if stored is not None and self.backend.settle(stage, doc_id):
-            stored = self._load(stage, doc_id)  # it may not be the one that stays
+            stored = self._load(stage, doc_id)  # settling may have rolled back this version
         if stored is not None:
             same = check_lineage(stored.facts, row, stage, doc_id, stored.location)
             has_parent = self.stages.parent_of(stage) is not None
             if same is None or find_unsaid(stored.facts, has_parent=has_parent):
-                problem = "its record, of an older system, does not say whose it is"
+                problem = "its record, written by an older system, does not name its task or parent"
                 raise not_migrated(stored.facts, stage, doc_id, stored.location, problem)
             stored.check(verify=False)
         return stored
 
     def add_part(self, stage: str, doc_id: str, part: Part, text: str) -> WriteResult:
-        """Add a part that a document was written without, as a parsed text. A part that is there is never changed.
+        """Add a part that a document lacks, such as a parsed text. Existing parts never change.
 
         Args:
             stage, doc_id: the document.
-            part: `parsed` or `prompt` (`raw` is always there).
-            text: its text.
+            part: `parsed` or `prompt` (every document has `raw`).
+            text: the part's text.
 
         Returns:
-            A `WriteResult`: completed, or unchanged where the part is there with this text.
+            A `WriteResult`: completed, or unchanged if the part already exists with this text.
 
         Raises:
-            DocumentNotFound: there is no such document.
-            ContentConflict: the part is there with other text.
+            DocumentNotFound: the store does not hold the document.
+            ContentConflict: the part already exists with other text.
             UnreadableDocument, InvalidName, InvalidDocument, DocumentBusy, DurabilityUnknown, OSError: as for `write`.
-            ValueError: no such part.
+            ValueError: unknown part.
         """
         name, data = get_part_file(part), check_content(text, "text").encode()
         stage, doc_id = self._check_name(stage, doc_id)
@@ -419,25 +425,25 @@ class DocsStore:
         raise DocumentBusy(stage, doc_id, self.backend.location(stage, doc_id), task_id)
 
     def source_prompt(self, row: TaskLike) -> str | None:
-        """Return the prompt to send again for a row with `source_doc_id`: that of the stored document it names.
+        """Return the stored prompt of the document that a row names in `source_doc_id`, to send it again.
 
-        None for a row without one, whose prompt is to be rendered. A row of any stage may have it, as a field or as a
-        column of its own.
+        Returns None for a row without `source_doc_id`: render its prompt. A row of any stage may have
+        `source_doc_id`, as a field or an extra column.
 
         Raises:
-            DocumentNotFound: no such document in the row's stage.
-            UnreadableDocument: it was stored without its prompt, or cannot be read.
-            InvalidName: what it names is no doc id.
+            DocumentNotFound: the row's stage has no such document.
+            UnreadableDocument: the document cannot be read, or was stored without its prompt.
+            InvalidName: `source_doc_id` is not a doc id.
         """
         source = get_source_doc_id(row)
         if is_missing(source):
             return None
-        wanted_by = f"the source_doc_id of {row.stage} task {row.task_id!r}"
+        wanted_by = f"the source_doc_id of {row.stage} task {quote(row.task_id)}"
         document = self._find(*self._check_name(row.stage, source), ALL_FILES, wanted_by)
         prompt = document.prompt_text
         if prompt is None:
-            problem = f"it was stored without its prompt, and {wanted_by} names it to send that again"
-            raise document.unreadable(problem, "name another source_doc_id, or none")
+            problem = f"it was stored without its prompt, but {wanted_by} names it"
+            raise document.unreadable(problem, "name another document, or leave source_doc_id empty")
         return prompt
 
     @property
@@ -448,13 +454,13 @@ class DocsStore:
         return self.stages.check(stage), check_doc_id(doc_id)
 
     def _load(self, stage: str, doc_id: str, files: Collection[str] = ()) -> StoredDocument | None:
-        files = ALL_FILES if self.backend.loads_whole else files  # they come with it anyway
+        files = ALL_FILES if self.backend.loads_whole else files  # they cost nothing more
         return StoredDocument.load(self.backend, stage, doc_id, files)
 
     def _find(self, stage: str, doc_id: str, files: Collection[str] = (), wanted_by: str = "") -> StoredDocument:
         document = self._load(stage, doc_id, files)
         if document is None:
-            location, found_in = self.backend.location(stage, doc_id), self._writer.stages_with(doc_id)
+            location, found_in = self.backend.location(stage, doc_id), self._writer.find_stages(doc_id)
             raise DocumentNotFound(stage, doc_id, location, found_in, wanted_by)
         return document
 
@@ -462,10 +468,10 @@ class DocsStore:
 def _open_backend(
     root: str | os.PathLike[str], durability: Literal["full", "none"], options: Any, in_flight: int | None
 ) -> Backend:
-    """Return the backend that a directory or a URL names. The arguments are those of `DocsStore`."""
+    """Return the backend for the arguments of `DocsStore`."""
     name = os.fspath(root)
     if not name:
-        raise ValueError("root: empty; expected a directory ('.' for the current one)")
+        raise ValueError("root: empty; expected a directory ('.' is the current one)")
     scheme, is_url, rest = name.partition("://")
     if is_url and scheme not in {"file", "memory"}:
         from docid.store.backends.objects.backend import ObjectsBackend  # noqa: PLC0415 - an extra
@@ -473,7 +479,7 @@ def _open_backend(
         return ObjectsBackend(name, options=options, **({} if in_flight is None else {"in_flight": in_flight}))
     if options is not None or in_flight is not None:
         kind = "" if scheme == "memory" else "the directory "
-        raise ValueError(f"options, in_flight: expected None with {kind}{name!r}; they are for an object store")
+        raise ValueError(f"options, in_flight: expected None with {kind}{name!r}; only object stores take them")
     if name == "memory://":
         return MemoryBackend()
     if is_url and scheme == "memory":
@@ -485,13 +491,13 @@ def _open_backend(
             raise ValueError(f"root: expected file:///directory, got {name!r}")
         return LocalBackend(unquote(rest), durability=durability)
     if name.startswith(("s3:/", "s3a:/", "gs:/", "az:/", "abfs:/", "abfss:/", "memory:/", "file:/")):
-        raise ValueError("root: a URL with one slash, as a pathlib.Path makes of it; expected the URL as text")
+        raise ValueError("root: a URL with one slash, as pathlib.Path writes it; pass the URL as a str")
     return LocalBackend(root, durability=durability)
 
 
 def check_store(store: object, argument: str = "store") -> DocsStore:
     """Return `store`; raise TypeError unless it is a DocsStore."""
     if not isinstance(store, DocsStore):
-        hint = "; DocsStore(…) is that of a directory" if isinstance(store, (str, os.PathLike)) else ""
+        hint = "; DocsStore(…) makes one from a directory" if isinstance(store, (str, os.PathLike)) else ""
         raise TypeError(f"{argument}: expected a DocsStore, got {type(store).__name__}{hint}")
     return store

@@ -9,48 +9,47 @@ from docid.errors import DocumentNotFound, StoreUnavailable, UnreadableDocument
 from docid.store.backends.base import Backend, Stored, Sweeper, join_location
 from docid.store.stored import StoredDocument
 
-_HINTS = {
-    "quarantine": "docid repair --apply moves it to quarantine",
-    "settle": "docid repair --apply finishes that, or rolls it back",
+_ACTION_HINTS = {
+    "quarantine": "run 'docid repair --apply' to move it to quarantine",
+    "settle": "run 'docid repair --apply' to finish or roll back the change",
 }
-_IN_THE_WAY = "look what it is, and move it away: no document can be written there"
-_LEFT_TO_PEOPLE = {
-    "malformed-id": "rename it to the doc id that its record names: under this name nothing finds it",
-    "uncommitted-directory": _IN_THE_WAY,
-    "unlisted-file": "look what it is: nothing of docid's needs it",
+_HINT_BLOCKED = "check what it is, and move it elsewhere: docid cannot write a document here"
+_MANUAL_HINTS = {
+    "malformed-id": "rename it to the doc id in its record: docid cannot find it under this name",
+    "uncommitted-directory": _HINT_BLOCKED,
+    "unlisted-file": "check what it is; docid does not need it",
 }
-_FREED = "docid repair --apply moves it to quarantine; the id is free then, and the next run makes it again"
+_HINT_QUARANTINE = f"{_ACTION_HINTS['quarantine']}; the next run creates it again"
 _REMEDIES = {
-    "hash-mismatch": _FREED.replace("--apply", "--verify --apply"),
-    "misplaced-document": "move it to where its record names; docid repair --apply moves it to quarantine",
+    "hash-mismatch": _HINT_QUARANTINE.replace("--apply", "--verify --apply"),
+    "misplaced-document": f"move it to the place named in its record, or {_ACTION_HINTS['quarantine']}",
 }
-_READABLE = "see to it that it can be read"
-_PARTS = frozenset(ALL_FILES)
+_HINT_READABLE = "make sure that docid can read it"
 
 
 def scan(
     backend: Backend, stage: str, *, verify: bool = False, stale_after: float = 3600.0, is_strict: bool = False
 ) -> Iterator[StoredDocument | Finding]:
-    """Return the documents of a stage, and a finding for each fault in it. See `DocsStore.scan`.
+    """Yield the documents of a stage, and a finding for each fault. See `DocsStore.scan`.
 
-    With `is_strict` an OSError is raised where the stage cannot be listed, or a store does not answer: for work that
-    takes a document it does not see for missing.
+    With `is_strict`, raise an OSError if the stage cannot be listed or the store does not answer. A caller that treats
+    an unseen document as missing needs this.
     """
 
-    def look(doc_id: str) -> list[StoredDocument | Finding]:
+    def examine_one(doc_id: str) -> list[StoredDocument | Finding]:
         return list(examine(backend, stage, doc_id, verify=verify, stale_after=stale_after, is_strict=is_strict))
 
-    def look_at_all() -> Iterator[StoredDocument | Finding]:
+    def examine_all() -> Iterator[StoredDocument | Finding]:
         yield from find_leftovers(backend, stage, stale_after=stale_after, is_strict=is_strict)
         try:
-            for found in backend.each(look, backend.ids(stage)):
+            for found in backend.each(examine_one, backend.ids(stage)):
                 yield from found
         except (UnreadableDocument, OSError) as error:
             yield report_unlisted(backend, stage, error, is_strict=is_strict)
 
     known: set[tuple[str, str]] = set()
-    for found in look_at_all():
-        # A document that is replaced or repaired during the listing may be listed twice.
+    for found in examine_all():
+        # A document that is replaced or repaired during the scan may be listed twice.
         if isinstance(found, StoredDocument):
             yield found
         elif (found.code, found.where) not in known:
@@ -59,7 +58,7 @@ def scan(
 
 
 def find_leftovers(backend: Backend, stage: str, *, stale_after: float, is_strict: bool = False) -> Iterator[Finding]:
-    """Return findings for files that belong to no document, or one for a stage that cannot be listed."""
+    """Yield findings for files that belong to no document, or one finding if the stage cannot be listed."""
     sweeper = backend.sweeper()
     try:
         if sweeper is not None:
@@ -70,15 +69,15 @@ def find_leftovers(backend: Backend, stage: str, *, stale_after: float, is_stric
 
 
 def report_unlisted(backend: Backend, stage: str, error: Exception, *, is_strict: bool = False) -> Finding:
-    """Return the finding for a stage that cannot be listed; with `is_strict` raise an OSError."""
+    """Return the finding for a stage that cannot be listed; with `is_strict`, raise an OSError instead."""
     where, message = join_location(backend.root, stage), f"the stage cannot be listed: {error}"
     if is_strict:
         raise error if isinstance(error, StoreUnavailable) else OSError(f"{where}: {message}")
-    return Finding("unreadable-record", stage, "", None, where, message, "see to it that the stage can be listed")
+    return Finding("unreadable-record", stage, "", None, where, message, "make sure that docid can list the stage")
 
 
 def try_load(backend: Backend, stage: str, doc_id: str) -> StoredDocument | Finding | None:
-    """Return a document with its record; a finding where that cannot be read; None where there is no document."""
+    """Load a document's record; return a finding if it cannot be read, None if the document does not exist."""
     try:
         return StoredDocument.load(backend, stage, doc_id)
     except UnreadableDocument as error:
@@ -92,9 +91,9 @@ def try_load(backend: Backend, stage: str, doc_id: str) -> StoredDocument | Find
 def examine(
     backend: Backend, stage: str, doc_id: str, *, verify: bool, stale_after: float, is_strict: bool = False
 ) -> Iterator[StoredDocument | Finding]:
-    """Check one document: return it, or a finding for its fault; and a finding for each file that is not a part of it.
+    """Check one document: yield it or a finding for its fault, and a finding for each file that does not belong to it.
 
-    Returns nothing if there is no document, or a writer may still be at work on it.
+    Yields nothing if the document does not exist, or if a writer may still be working on it.
     """
     sweeper = backend.sweeper()
     try:
@@ -109,13 +108,13 @@ def examine(
             record = version.stored.record
             listed = ALL_FILES if version.legacy else tuple(version.facts.files)
         if sweeper is not None:
-            # Without a version the document has vanished, or this is an empty directory.
+            # Without a version, the document has just been removed, or the directory is empty.
             for leftover in sweeper.strays(stage, doc_id, record, listed, stale_after):
                 yield _with_hint(backend, leftover, None if version is None else version.task_id)
     except UnreadableDocument as error:
         yield from _examine_fault(backend, sweeper, error, stale_after)
     except DocumentNotFound:
-        return  # it has vanished
+        return  # removed in the meantime
     except OSError as error:
         if is_strict and isinstance(error, StoreUnavailable):
             raise
@@ -123,11 +122,13 @@ def examine(
 
 
 def _report_unreadable(backend: Backend, stage: str, doc_id: str, error: OSError) -> Finding:
-    return Finding("unreadable-record", stage, doc_id, None, backend.location(stage, doc_id), str(error), _READABLE)
+    return Finding(
+        "unreadable-record", stage, doc_id, None, backend.location(stage, doc_id), str(error), _HINT_READABLE
+    )
 
 
 def _load_whole(backend: Backend, stage: str, doc_id: str) -> StoredDocument | None:
-    """Return a document that one listing shows to be whole and alone in its place; a scan asks millions of times."""
+    """Return a document if one listing shows that it is whole and has no extra files: the fast path of a scan."""
     listing = backend.listing(stage, doc_id)
     if listing is None:
         return None
@@ -138,14 +139,14 @@ def _load_whole(backend: Backend, stage: str, doc_id: str) -> StoredDocument | N
         return None
     files = version.facts.files
     if version.legacy:
-        return version if PART_FILES["raw"] in sizes and _PARTS.issuperset(sizes) else None
+        return version if PART_FILES["raw"] in sizes and sizes.keys() <= set(ALL_FILES) else None
     return version if sizes == {name: entry.size for name, entry in files.items()} else None
 
 
 def _examine_fault(
     backend: Backend, sweeper: Sweeper | None, error: UnreadableDocument, stale_after: float
 ) -> Iterator[Finding]:
-    """Return the finding for an unusable document; nothing if a writer may still be at work on it."""
+    """Yield the finding for an unusable document; nothing if a writer may still be working on it."""
     stage, doc_id, finding = error.stage, error.doc_id, Finding.of(error)
     if sweeper is not None and error.code == "uncommitted-directory":
         for stray in sweeper.strays(stage, doc_id, None, (), stale_after):
@@ -154,7 +155,7 @@ def _examine_fault(
     if sweeper is None or not error.repairable:
         yield finding
         return
-    hint = _REMEDIES.get(error.code, _FREED)
+    hint = _REMEDIES.get(error.code, _HINT_QUARANTINE)
     if sweeper.is_stale(stage, doc_id, stale_after):
         stored = None
         with contextlib.suppress(UnreadableDocument, OSError):
@@ -163,14 +164,14 @@ def _examine_fault(
         where = backend.location(stage, doc_id)
         yield finding._replace(where=where, hint=hint, action="quarantine", expected=record)
     else:
-        wait = f"touched in the last {stale_after:,.0f} s, so that a tool may be at it"
-        yield finding._replace(hint=f"{wait}: later, or at once with --stale-after 0s, {hint}")
+        wait = f"it changed in the last {stale_after:,.0f} s, so a tool may still be writing it"
+        yield finding._replace(hint=f"{wait}. Wait, or add --stale-after 0s; then {hint}")
 
 
 def _with_hint(backend: Backend, finding: Finding, task_id: str | None = None) -> Finding:
-    """Add the task, and the hint what to do, to a finding of a sweeper."""
+    """Add the task id and a hint to a sweeper's finding."""
     if finding.action is not None:
-        return finding._replace(task_id=task_id, hint=_HINTS[finding.action])
-    is_in_the_way = finding.where == backend.location(finding.stage, finding.doc_id)
-    hint = _LEFT_TO_PEOPLE.get(finding.code, _IN_THE_WAY if is_in_the_way else _READABLE)
+        return finding._replace(task_id=task_id, hint=_ACTION_HINTS[finding.action])
+    is_blocking = finding.where == backend.location(finding.stage, finding.doc_id)
+    hint = _MANUAL_HINTS.get(finding.code, _HINT_BLOCKED if is_blocking else _HINT_READABLE)
     return finding._replace(task_id=task_id, hint=hint)

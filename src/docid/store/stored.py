@@ -29,18 +29,17 @@ if TYPE_CHECKING:
 
 
 class StoredDocument:
-    """A document in a store: its record is loaded, its texts are read when they are asked for.
+    """A document in a store. Its record is loaded; docid reads its texts when you access them.
 
-    It stays the version that was opened: where another version replaces it, its texts are read from history.
+    It remains the version that you opened. If another version replaces it, docid reads its texts from history.
 
     Attributes:
-        stage, doc_id: its name.
-        task_id, parent_doc_id, run_id, created_at: as for `Document`; None also where a record of an older system does
-            not say.
-        record: the whole record, as it is stored.
-        legacy: whether its record was written by an older system, without docid's `format`.
-        outcome: how `DocsStore.ensure` came by it, an `Outcome`; None from elsewhere.
-        backend, stored, facts: the backend, the bytes that it gave, and the parsed record.
+        stage, doc_id: the name of the document.
+        task_id, parent_doc_id, run_id, created_at: as for `Document`; None also if an older system's record lacks them.
+        record: the whole record, as stored.
+        legacy: whether an older system wrote the record, without docid's `format`.
+        outcome: the `Outcome` of `DocsStore.ensure`; None if another method returned the document.
+        backend, stored, facts: the backend, the bytes that it returned, and the parsed record.
 
     Example:
         >>> from docid import DocsStore, Document
@@ -65,10 +64,10 @@ class StoredDocument:
         loaded: Collection[str] = (),
         facts: Record | None = None,
     ) -> None:
-        """Take the bytes that a backend gave for the part files in `loaded`, and the record where it is parsed already.
+        """Take the bytes that a backend loaded: the record, and the part files named in `loaded`.
 
         Raises:
-            UnreadableDocument: it is no record, or that of another document.
+            UnreadableDocument: the record is malformed, or belongs to another document.
         """
         self.backend = backend
         self.stage = stage
@@ -88,14 +87,14 @@ class StoredDocument:
         try:
             return Record.from_bytes(data, self.stage, self.doc_id)
         except InvalidDocument as error:
-            remedy = "open it with a later docid" if error.field == "format" else ""
+            remedy = "upgrade docid to read it" if error.field == "format" else ""
             code = "misplaced-document" if error.field == "doc_id" else "unreadable-record"
             problem = error.problem if error.field == "doc_id" else str(error)
             raise UnreadableDocument(self.stage, self.doc_id, self.location, problem, remedy, code=code) from None
 
     @classmethod
     def load(cls, backend: Backend, stage: str, doc_id: str, files: Collection[str] = ()) -> StoredDocument | None:
-        """Return the document of that name, with these part files; None if there is none."""
+        """Load a document with these part files; return None if it does not exist."""
         stored = backend.load(stage, doc_id, files)
         return None if stored is None else cls(backend, stage, doc_id, stored, files)
 
@@ -116,22 +115,22 @@ class StoredDocument:
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """The location as a path."""
         return self.backend.path(self.stage, self.doc_id)
 
     @property
     def location(self) -> str:
-        """The same as text: a path, or the URL of an object."""
+        """The location as text: a path, or the URL of an object."""
         return self.backend.location(self.stage, self.doc_id)
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The caller's own keys of the record."""
+        """The caller's metadata, without docid's own keys."""
         return self.facts.metadata
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The sizes of its parts in bytes, by part: `raw`, and `parsed` and `prompt` where there are such."""
+        """The size of each stored part in bytes: `raw`, and perhaps `parsed` and `prompt`."""
         if self.legacy:
             found = self.backend.sizes(self.stage, self.doc_id, ALL_FILES)
         else:
@@ -140,7 +139,7 @@ class StoredDocument:
 
     @property
     def raw_text(self) -> str:
-        """What the model wrote, whole. Raises as `read` does."""
+        """The whole answer of the model. Raises as `read` does."""
         text = self.text("raw")
         if text is None:
             raise self._no_raw_text()
@@ -148,23 +147,23 @@ class StoredDocument:
 
     @property
     def parsed_text(self) -> str | None:
-        """What was parsed out of the raw text; None where nothing was. Raises as `read` does."""
+        """The text parsed from the raw text; None if none was stored. Raises as `read` does."""
         return self.text("parsed")
 
     @property
     def prompt_text(self) -> str | None:
-        """What the model was sent; None where it was not kept. Raises as `read` does."""
+        """The prompt sent to the model; None if none was stored. Raises as `read` does."""
         return self.text("prompt")
 
     def text(self, part: Part, *, verify: bool = False) -> str | None:
-        """Read and return one part; None where the document has none.
+        """Read one part; return None if the document does not have it.
 
         Args:
             part: `raw`, `parsed` or `prompt`.
-            verify: compare its SHA-256 with the record's, not only its size.
+            verify: compare its SHA-256 with the record, not only its size.
 
         Raises:
-            ValueError: no such part.
+            ValueError: unknown part.
             UnreadableDocument, DocumentNotFound: as for `read`.
         """
         name = get_part_file(part)
@@ -174,12 +173,12 @@ class StoredDocument:
         """Read all parts and return the `Document`.
 
         Args:
-            verify: compare their SHA-256 with the record's, not only their sizes.
+            verify: compare their SHA-256 with the record, not only their sizes.
 
         Raises:
-            UnreadableDocument: a part cannot be read or is not what the record says; or another document has taken
-                the place of this one, and it is not in history.
-            DocumentNotFound: it is gone.
+            UnreadableDocument: a part cannot be read or does not match the record; or another document replaced this
+                one, and history does not hold it.
+            DocumentNotFound: the document was removed.
         """
         texts = self._texts(ALL_FILES, verify=verify)
         if PART_FILES["raw"] not in texts:
@@ -187,10 +186,10 @@ class StoredDocument:
         return self.facts.document(self.stage, self.doc_id, texts)
 
     def contents(self, files: Collection[str], *, verify: bool) -> dict[str, bytes]:
-        """Return those of the loaded `files` that belong to the document.
+        """Return the bytes of loaded `files` that belong to the document.
 
         Raises:
-            UnreadableDocument: one is missing, has another size or, with `verify`, another SHA-256.
+            UnreadableDocument: a file is missing, or its size (with `verify`, its SHA-256) does not match the record.
         """
         parts = self.stored.parts
         if self.legacy:
@@ -202,13 +201,13 @@ class StoredDocument:
         return {name: parts[name] for name in files if name in self.facts.files}
 
     def check(self, *, verify: bool) -> None:
-        """Raise as `read` does, but compare only the sizes of its parts unless `verify`."""
+        """Check all parts and raise as `read` does; unless `verify`, compare only their sizes."""
         if not verify and not self._has(ALL_FILES):
             listed = {name: entry.size for name, entry in self.facts.files.items() if name in ALL_FILES}
             sizes = self.backend.sizes(self.stage, self.doc_id, ALL_FILES if self.legacy else list(listed))
             if PART_FILES["raw"] in sizes if self.legacy else sizes == listed:
                 return
-            # Another version may be taking its place: the error is about one version.
+            # A writer may be replacing the document: load one version, and report an error only about that.
             again = StoredDocument.load(self.backend, self.stage, self.doc_id, ALL_FILES)
             if again is None:
                 raise DocumentNotFound(self.stage, self.doc_id, self.location)
@@ -217,11 +216,11 @@ class StoredDocument:
         self.read(verify=verify)
 
     def unreadable(self, problem: str, remedy: str = "", code: str = "unreadable-record") -> UnreadableDocument:
-        """Return the error that says what is wrong with this document."""
+        """Return an error about this document."""
         return UnreadableDocument(self.stage, self.doc_id, self.location, problem, remedy, self.task_id, code)
 
     def with_stored(self, stored: Stored, loaded: Collection[str]) -> StoredDocument:
-        """Return the same version with other bytes of its parts."""
+        """Return the same version with other part bytes."""
         return StoredDocument(self.backend, self.stage, self.doc_id, stored, loaded, self.facts)
 
     def _texts(self, files: Collection[str], *, verify: bool) -> dict[str, str]:
@@ -235,15 +234,15 @@ class StoredDocument:
         return texts
 
     def _has(self, files: Collection[str]) -> bool:
-        """Return whether those part files were loaded that it has."""
+        """Return whether all of `files` that the document has are loaded."""
         if set(files) <= set(self._loaded):
             return True
         return not self.legacy and all(name in self.stored.parts for name in files if name in self.facts.files)
 
     def _with_files(self, files: Collection[str]) -> tuple[StoredDocument, bool]:
-        """Return this version with these part files, and whether it comes from history.
+        """Return this version with these part files, and whether docid found it in history.
 
-        There the texts of an old record may be those of a later version: their hashes have to be compared.
+        In history, the files next to an old record may belong to a later version, so the caller compares hashes.
         """
         if self._has(files):
             return self, False
@@ -259,16 +258,16 @@ class StoredDocument:
                     later = StoredDocument(self.backend, self.stage, self.doc_id, stored)
                 return without_later_parts(self.with_stored(version, files), later), True
             stored = version
-        raise self.unreadable("another document has taken its place since it was opened", "open it again")
+        raise self.unreadable("another document replaced it after it was opened", "open it again")
 
     def _no_raw_text(self) -> UnreadableDocument:
-        return self.unreadable(f"there is no {PART_FILES['raw']}", code="torn-document")
+        return self.unreadable(f"{PART_FILES['raw']} is missing", code="torn-document")
 
 
 def without_later_parts(version: StoredDocument, later: StoredDocument | None) -> StoredDocument:
-    """Return a version from history without the parts that its document has got since.
+    """Return a version from history without parts that were added later.
 
-    The record of an older system does not list its parts; the record that replaced it when it was migrated does.
+    An older system's record does not list its parts. The record that replaced it during migration does.
     """
     if not version.legacy or later is None or later.legacy:
         return version

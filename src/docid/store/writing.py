@@ -1,10 +1,11 @@
-"""Writing documents: checks, the parent, the table of outcomes, and many documents together."""
+"""Write documents: check them, find their parent, decide the outcome, and write many together."""
 
 from __future__ import annotations
 
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 
+from docid._text import name_task
 from docid.core.document import ALL_FILES, Document
 from docid.core.ids import check_doc_id
 from docid.core.outcomes import Outcome, Policy, WriteManyError, WriteResult, judge
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class Writer(NamedTuple):
-    """Writes documents into a backend by the rules of `DocsStore.write`."""
+    """Writes documents to a backend by the rules of `DocsStore.write`."""
 
     backend: Backend
     stages: Stages
 
     def put(self, document: Document, if_exists: Policy, *, require_parent: bool) -> tuple[WriteResult, StoredDocument]:
-        """Write a document; return with the result the version that is there now. See `DocsStore.write`."""
+        """Write a document; return the result and the version now stored. See `DocsStore.write`."""
         _check_policy(if_exists)
         new = self._prepare(document)
         stage, doc_id, stored = new.stage, new.doc_id, new.stored
@@ -34,21 +35,21 @@ class Writer(NamedTuple):
         if require_parent:
             missing = self.find_missing_parent(stage, doc_id, cast("str", new.task_id), new.parent_doc_id)
         for _ in range(TURNS):
-            # Tried first: mostly the id is free, and looking for it costs as much as half of writing it.
+            # Create first: usually the id is free, and a check costs half as much as the write.
             if missing is None and self.backend.create(stage, doc_id, *stored):
                 return WriteResult(Outcome.CREATED, stage, doc_id, new.location), new
-            there = StoredDocument.load(self.backend, stage, doc_id, ALL_FILES)
-            if there is None or self.backend.settle(stage, doc_id):
-                if there is None and missing is not None:
+            current = StoredDocument.load(self.backend, stage, doc_id, ALL_FILES)
+            if current is None or self.backend.settle(stage, doc_id):
+                if current is None and missing is not None:
                     raise missing
-                continue  # what was loaded may not be what stays
-            held = there.contents(ALL_FILES, verify=True)
-            result, differing = judge(document, stored.parts, there.facts, held, there.location, if_exists)
+                continue  # settling may have rolled back the loaded version
+            contents = current.contents(ALL_FILES, verify=True)
+            result, differing = judge(document, stored.parts, current.facts, contents, current.location, if_exists)
             if result.outcome is not Outcome.REPLACED:
-                return result, there
+                return result, current
             if missing is not None:
                 raise missing
-            if (written := self._put_in_place(new, there, has_new_texts=bool(differing))) is not None:
+            if (written := self._replace_version(new, current, has_new_texts=bool(differing))) is not None:
                 return result, written
         raise DocumentBusy(stage, doc_id, new.location, document.task_id)
 
@@ -63,7 +64,7 @@ class Writer(NamedTuple):
             chunk: list[Document] = []
             try:
                 chunk.extend(islice(waiting, self.backend.together))
-            except BaseException as error:  # noqa: BLE001 - raised below, when what came before it is written
+            except BaseException as error:  # noqa: BLE001 - raised below, after the documents before it are written
                 ended = error
             if not chunk:
                 break
@@ -81,53 +82,53 @@ class Writer(NamedTuple):
             raise failed
         return cast("list[WriteResult]", results)
 
-    def check_parent(self, stage: str, parent_doc_id: str | None) -> None:
-        """Raise InvalidName for a parent that is no doc id, InvalidDocument for one in a stage without parent."""
+    def check_parent(self, stage: str, parent_doc_id: str | None, task_id: str) -> None:
+        """Raise InvalidName unless the parent is a doc id, InvalidDocument if its stage has no parent stage."""
         if parent_doc_id is None:
             return
         check_doc_id(parent_doc_id, "parent_doc_id")
         if self.stages.parent_of(stage) is None:
-            problem = f"{parent_doc_id!r}, but stage {stage!r} has no parent; expected None"
+            problem = f"{parent_doc_id!r}, but stage {stage!r} has no parent; expected None{name_task(task_id)}"
             raise InvalidDocument("parent_doc_id", problem)
 
     def find_missing_parent(
         self, stage: str, doc_id: str, task_id: str, parent_doc_id: str | None
     ) -> MissingParent | None:
-        """Return the error for a document whose parent is not in the store; None where nothing is missing."""
+        """Return the error to raise if the parent is not in the store; otherwise None."""
         parent_stage = self.stages.parent_of(stage)
         if parent_stage is None:
             return None
         if parent_doc_id is not None and self.backend.exists(parent_stage, parent_doc_id):
             return None
-        found_in = self.stages_with(parent_doc_id) if parent_doc_id is not None else ()
+        found_in = self.find_stages(parent_doc_id) if parent_doc_id is not None else ()
         return MissingParent(stage, doc_id, task_id, parent_stage, parent_doc_id, found_in)
 
-    def stages_with(self, doc_id: str) -> tuple[str, ...]:
-        """Return the stages that hold a document of that id."""
+    def find_stages(self, doc_id: str) -> tuple[str, ...]:
+        """Return the stages that hold a document with this id."""
         return tuple(stage for stage in self.stages if exists(self.backend, stage, doc_id))
 
     def _prepare(self, document: Document) -> StoredDocument:
-        """Return the version that a document is to become; raise an error if it cannot be stored here."""
+        """Return the version to store for a document; raise an error if this store cannot hold it."""
         given: object = document
         if not isinstance(given, Document):
-            hint = "; its read() gives one" if isinstance(given, StoredDocument) else ""
+            hint = "; pass its read()" if isinstance(given, StoredDocument) else ""
             raise TypeError(f"document: expected a Document, got {type(given).__name__}{hint}")
         stage = self.stages.check(document.stage)
         if document.task_id is None or document.created_at is None:
             missing = "task_id" if document.task_id is None else "created_at"
-            raise InvalidDocument(missing, "unknown, as it was read from an older system's record; expected one")
-        self.check_parent(stage, document.parent_doc_id)
+            raise InvalidDocument(missing, "None, because the document comes from an older system's record; set it")
+        self.check_parent(stage, document.parent_doc_id, document.task_id)
         record, parts = Record.from_document(document, nonce())
         return StoredDocument(self.backend, stage, document.doc_id, Stored(record.to_bytes(), parts), ALL_FILES, record)
 
-    def _put_in_place(
-        self, new: StoredDocument, there: StoredDocument, *, has_new_texts: bool
+    def _replace_version(
+        self, new: StoredDocument, current: StoredDocument, *, has_new_texts: bool
     ) -> StoredDocument | None:
-        """Replace what is there; return what was written, or None where another writer changed it meanwhile."""
-        stage, doc_id, expected = new.stage, new.doc_id, there.stored.record
+        """Replace the current version; return the new one, or None if another writer changed the document first."""
+        stage, doc_id, expected = new.stage, new.doc_id, current.stored.record
         if has_new_texts:
             return new if self.backend.replace(stage, doc_id, expected, *new.stored) else None
-        merged = new.facts.in_place_of(there.facts)
+        merged = new.facts.in_place_of(current.facts)
         stored = Stored(merged.to_bytes(), new.stored.parts)
         if not self.backend.amend(stage, doc_id, expected, stored.record, {}):
             return None
@@ -136,13 +137,13 @@ class Writer(NamedTuple):
     def _put_chunk(
         self, documents: Sequence[Document], if_exists: Policy, *, require_parent: bool
     ) -> list[WriteResult | Exception]:
-        """Write some documents together; return the result or the error of each."""
+        """Write a chunk of documents; return the result or error of each."""
         answers: dict[int, WriteResult | Exception] = {}
         new: dict[int, StoredDocument] = {}
         for number, document in enumerate(documents):
             try:
                 new[number] = self._prepare(document)
-            except Exception as error:  # noqa: BLE001 - also what a backend raises
+            except Exception as error:  # noqa: BLE001 - a backend may raise any error
                 answers[number] = _without_frames(error)
 
         def put(number: int) -> WriteResult | Exception:
@@ -151,37 +152,38 @@ class Writer(NamedTuple):
             except Exception as error:  # noqa: BLE001 - as above
                 return _without_frames(error)
 
-        # A parent counts if it stands before its child, wherever the stream is cut into chunks.
-        place: dict[tuple[str, str | None], int] = {}
+        # A parent counts only if it comes before its child, so the result does not depend on the chunk size.
+        positions: dict[tuple[str, str | None], int] = {}
         for number, each in new.items():
-            place.setdefault((each.stage, each.doc_id), number)
+            positions.setdefault((each.stage, each.doc_id), number)
         for number, each in list(new.items()):
-            if require_parent and place.get(self._parent_name(each), number) > number:
+            if require_parent and positions.get(self._parent_name(each), number) > number:
                 answers[number] = put(number)
                 del new[number]
-        # Stage by stage, parents first: a parent may be written with its children.
+        # Stage by stage, parents first: a chunk may hold a parent and its children.
         for stage in self.stages:
             first: dict[str, int] = {}
             of_stage = [number for number, each in new.items() if each.stage == stage]
-            again = [number for number in of_stage if first.setdefault(new[number].doc_id, number) != number]
+            repeated = [number for number in of_stage if first.setdefault(new[number].doc_id, number) != number]
             together = {number: new[number] for number in first.values()}
             answers.update(self._create_together(together, put, require_parent=require_parent))
-            # A second document of one id is judged against the first.
-            answers.update((number, put(number)) for number in again)
+            # If an id repeats, docid compares the later document with the first, as separate writes would.
+            answers.update((number, put(number)) for number in repeated)
         return [answers[number] for number in range(len(documents))]
 
     def _create_together(
         self, new: Mapping[int, StoredDocument], put: Callable[[int], WriteResult | Exception], *, require_parent: bool
     ) -> Iterator[tuple[int, WriteResult | Exception]]:
-        """Create documents of one stage together; `put` those whose id is taken, or whose parent is missing."""
+        """Create documents of one stage together; `put` each one whose id is taken or whose parent is missing."""
         orphans = self._find_orphans(new) if require_parent else []
-        # A document that exists already needs no parent: put looks for it.
+        # `put` accepts a document that already exists, even without a parent.
         yield from zip(orphans, self.backend.each(put, orphans), strict=True)
-        asked = {number: each for number, each in new.items() if number not in set(orphans)}
-        given = [NewDocument(each.stage, each.doc_id, *each.stored) for each in asked.values()]
-        created = self.backend.create_many(given)
+        others = {number: each for number, each in new.items() if number not in set(orphans)}
+        created = self.backend.create_many(
+            [NewDocument(each.stage, each.doc_id, *each.stored) for each in others.values()]
+        )
         taken = []
-        for (number, each), answer in zip(asked.items(), created, strict=True):
+        for (number, each), answer in zip(others.items(), created, strict=True):
             if isinstance(answer, Exception):
                 yield number, _without_frames(answer)
             elif answer:
@@ -191,13 +193,13 @@ class Writer(NamedTuple):
         yield from zip(taken, self.backend.each(put, taken), strict=True)
 
     def _find_orphans(self, new: Mapping[int, StoredDocument]) -> list[int]:
-        """Return the numbers of those documents whose parent does not exist, or cannot be looked for."""
+        """Return the numbers of documents whose parent does not exist, or cannot be checked."""
 
         def has_parent(name: tuple[str, str | None]) -> bool:
             stage, doc_id = name
             try:
                 return doc_id is not None and self.backend.exists(stage, doc_id)
-            except Exception:  # noqa: BLE001 - each document that needs it meets the error again, and raises it
+            except Exception:  # noqa: BLE001 - `put` checks the parent again, and raises the error
                 return False
 
         parents = {number: self._parent_name(each) for number, each in new.items() if self.stages.parent_of(each.stage)}
@@ -210,7 +212,7 @@ class Writer(NamedTuple):
 
 
 def exists(backend: Backend, stage: str, doc_id: str) -> bool:
-    """Return whether a document exists; what stands there and is none does not count."""
+    """Return whether a document exists; False if something else occupies its place."""
     try:
         return backend.exists(stage, doc_id)
     except UnreadableDocument:
@@ -223,7 +225,7 @@ def _check_policy(if_exists: object) -> None:
 
 
 def _without_frames(error: Exception) -> Exception:
-    """Return an error without the frames of its traceback, which hold the texts of a whole chunk."""
+    """Return an error without its traceback frames, which would keep the texts of a whole chunk in memory."""
     cause: BaseException | None = error
     while cause is not None:
         cause.__traceback__ = cause.__context__ = None

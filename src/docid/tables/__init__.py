@@ -1,1 +1,1 @@
-"""Task tables: rows, reading and writing them as CSV, reserving their ids, and finding them by doc id."""
+"""Task tables: read and write rows as CSV, reserve their ids, and find them by doc id."""

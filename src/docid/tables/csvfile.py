@@ -1,4 +1,4 @@
-"""CSV files: reading them with every fault and its row, and replacing them atomically."""
+"""CSV files: read them and report every fault with its row, and replace them atomically."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import stat
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-from docid._text import escape_controls
+from docid._text import escape_controls, format_count
 from docid.errors import Problem, TaskTableError
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 _PROBLEM_LIMIT = 1000
-_NOT_UTF8 = "not UTF-8; expected the table saved as UTF-8"
+_NOT_UTF8 = "not UTF-8; save the table as UTF-8"
 
 
 class Faults:
-    """The faults of a table: all are counted, the first 1,000 are kept."""
+    """The faults of a table: the count of all, and the first 1,000."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -30,13 +30,13 @@ class Faults:
         self.count = 0
 
     def add(self, row: int | None, column: str | None, value: str, expected: str) -> None:
-        """Note one fault, as `Problem` describes it."""
+        """Note one fault. See `Problem`."""
         self.count += 1
         if self.count <= _PROBLEM_LIMIT:
             self.problems.append(Problem(self.file, row, column, value, expected))
 
     def take_over(self, error: TaskTableError) -> None:
-        """Note the faults of an error too."""
+        """Note the faults of an error."""
         self.problems = [*self.problems, *error.problems][:_PROBLEM_LIMIT]
         self.count += error.count
 
@@ -47,46 +47,46 @@ class Faults:
 
 
 def open_table(file: str, *, bom: bool = False) -> io.TextIOBase:
-    """Open a table for reading, as text without its BOM (unless `bom`); gzip where the name ends in `.gz`.
+    """Open a table as text, without its BOM unless `bom`; if the name ends in `.gz`, decompress it.
 
     Bytes that are not UTF-8 become lone surrogates, so that a fault can name their cell.
     """
     encoding = "utf-8" if bom else "utf-8-sig"
     if file.endswith(".gz"):
-        import gzip  # noqa: PLC0415 - only where it is needed
+        import gzip  # noqa: PLC0415 - seldom needed
 
         return gzip.open(file, "rt", encoding=encoding, errors="surrogateescape", newline="")
     return open(file, encoding=encoding, errors="surrogateescape", newline="")
 
 
 FileState = tuple[int, int, int, int]
-"""The identity and content of a file: device, inode, size in bytes, time of the last change in nanoseconds."""
+"""The state of a file: device, inode, size in bytes, time of the last change in nanoseconds."""
 
 
 def get_state(file: str) -> FileState:
-    """Return the state of a file; raise OSError if there is none."""
+    """Return the state of a file; raise OSError if it does not exist."""
     found = os.stat(file)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def check_unchanged(file: str, seen: FileState) -> None:
-    """Raise a `TaskTableError` if a file changed since its rows were read: writing them would undo that change."""
+    """Raise a `TaskTableError` if a file changed after its rows were read: writing them would undo the change."""
     with contextlib.suppress(FileNotFoundError):
         if get_state(file) == seen:
             return
-    wrong = "changed by somebody else since its rows were read; nothing was written: do it again with what it is now"
+    wrong = "changed by another process after docid read it. docid did not replace it; read it again and retry"
     raise TaskTableError([Problem(file, None, None, "", wrong)])
 
 
 def read_records(file: str, faults: Faults) -> Iterator[tuple[int, list[str]]]:
-    """Yield the records of a table with their numbers, from 1, the header first. See `parse_records`."""
+    """Yield the records of a table with their numbers; the header is record 1. See `parse_records`."""
     with open_table(file) as stream:
         yield from parse_records(stream, faults)
 
 
 def parse_records(stream: Iterable[str], faults: Faults) -> Iterator[tuple[int, list[str]]]:
-    """Yield the records of CSV text with their numbers, from 1; note as a fault what is not CSV or not gzip."""
-    # The csv module limits a cell to 131,072 characters. A table that docid wrote has to be readable again.
+    """Yield the records of CSV text with their numbers from 1; note a fault for invalid CSV or gzip."""
+    # The csv module limits a cell to 131,072 characters, but docid must be able to read every table that it writes.
     csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
     reader = csv.reader(stream, strict=True)
     number = 0
@@ -97,24 +97,25 @@ def parse_records(stream: Iterable[str], faults: Faults) -> Iterator[tuple[int, 
         except StopIteration:
             return
         except csv.Error as error:
-            faults.add(number, None, "", f"not CSV: {error}; expected quotes closed, and doubled inside of quotes")
+            faults.add(number, None, "", f"not CSV: {error}; close every quote, and double quotes inside quoted cells")
         except (EOFError, OSError, zlib.error) as error:
-            # gzip raises an OSError without errno for a file that is no gzip file. Nothing can be read after that.
+            # For a file that is not gzip, gzip raises an OSError without errno. No more can be read after it.
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            faults.add(number, None, "", f"not gzip: {error}; expected a whole file")
+            faults.add(number, None, "", f"not gzip: {error}; expected a complete gzip file")
             return
         else:
-            if cells:  # a blank line is no row
+            if cells:  # skip blank lines
                 yield number, cells
 
 
 def read_columns(
     file: str, needed: Sequence[str], optional: Sequence[str] = ()
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Read some columns of a table as a stream of row numbers and cells, empty for a missing column of `optional`.
+    """Return an iterator over row numbers and the cells of some columns; a missing `optional` column has empty cells.
 
-    It raises a `TaskTableError` at once where a column of `needed` is missing, and at the end for damaged rows.
+    Raises:
+        TaskTableError: a `needed` column is missing, at once; damaged rows, at the end.
     """
     faults = Faults(file)
     records = read_records(file, faults)
@@ -130,8 +131,8 @@ def read_columns(
 def select_cells(
     records: Iterable[tuple[int, list[str]]], header: Sequence[str], wanted: Sequence[str | None], faults: Faults
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Yield the number of each record with its cells of the `wanted` columns; raise all faults at the end."""
-    # Each record gets one more cell, an empty one, for the columns that are missing.
+    """Yield the number of each record with its cells in the `wanted` columns; raise all faults at the end."""
+    # Missing columns read from an extra, empty cell at the end of each record.
     positions = [header.index(name) if name in header else len(header) for name in wanted]
     for number, cells in records:
         if not is_damaged(number, cells, header, faults):
@@ -141,10 +142,10 @@ def select_cells(
 
 
 def check_header(header: Sequence[str], faults: Faults, names: Iterable[str]) -> None:
-    """Note which of some names a header has twice; raise a `TaskTableError` unless it is UTF-8 with commas."""
+    """Note each of `names` that a header repeats; raise a `TaskTableError` unless it is UTF-8 with commas."""
     text = ",".join(header)
     if text.startswith(("\udcff\udcfe", "\udcfe\udcff")):  # the BOMs of UTF-16, as open_table decodes them
-        faults.add(None, None, "", "UTF-16; expected the table saved as UTF-8 (of a spreadsheet: 'CSV UTF-8')")
+        faults.add(None, None, "", "UTF-16; save the table as UTF-8 (in a spreadsheet: 'CSV UTF-8')")
     elif not _is_utf8(text):
         faults.add(1, None, text, _NOT_UTF8)
     elif len(header) == 1 and (separator := next((each for each in ";\t|" if each in header[0]), None)):
@@ -152,18 +153,18 @@ def check_header(header: Sequence[str], faults: Faults, names: Iterable[str]) ->
     faults.raise_any()
     for name in names:
         if header.count(name) > 1:
-            faults.add(1, name, "", "there twice; expected each column once")
+            faults.add(1, name, "", "repeated; expected each column once")
 
 
 def _is_utf8(text: str) -> bool:
-    """Return whether text from `open_table` stands for bytes that are UTF-8."""
+    """Return whether text from `open_table` was valid UTF-8."""
     return text.isascii() or re.search("[\udc80-\udcff]", text) is None
 
 
 def is_damaged(number: int, cells: Sequence[str], header: Sequence[str], faults: Faults) -> bool:
-    """Return whether a record has another number of cells than the header, or is not UTF-8; note it as a fault."""
+    """Return whether a record is not UTF-8, or has more or fewer cells than the header; note it as a fault."""
     if len(cells) != len(header):
-        faults.add(number, None, "", f"{len(cells)} cells; expected {len(header)}, as in the header")
+        faults.add(number, None, "", f"{format_count(len(cells), 'cell')}; expected {len(header):,}, as in the header")
         return True
     if _is_utf8("".join(cells)):
         return False
@@ -174,7 +175,7 @@ def is_damaged(number: int, cells: Sequence[str], header: Sequence[str], faults:
 
 
 def find_misspelling(name: str, header: Collection[str]) -> str | None:
-    """Return the column that is `name` except for case, blanks, `_` and `-`; None where `name` itself is a column."""
+    """Return a column that equals `name` except for case, blanks, `_` and `-`; None if `name` itself is a column."""
 
     def fold(text: str) -> str:
         return re.sub(r"[\s_-]", "", text).casefold()
@@ -183,13 +184,13 @@ def find_misspelling(name: str, header: Collection[str]) -> str | None:
 
 
 def format_names(header: Sequence[str]) -> str:
-    """Return the names of columns for a message: the first 20, each up to 60 characters."""
+    """Format column names for a message: the first 20, each up to 60 characters."""
     names = [escape_controls(name[:60] + "…" * bool(name[60:])) for name in header[:20]]
     return ", ".join(names + ["…"] * bool(header[20:]))
 
 
 class Shape(NamedTuple):
-    """The line end, BOM and columns of a table."""
+    """The line ending, BOM and columns of a table."""
 
     newline: str = "\n"
     bom: bool = False
@@ -197,7 +198,7 @@ class Shape(NamedTuple):
 
 
 def read_shape(file: str) -> Shape:
-    """Return the shape of a table, without columns where it has no header; raise a `TaskTableError` as reading does."""
+    """Return the shape of a table, without columns if it has no header; raise a `TaskTableError` as reading does."""
     lines: list[str] = []
 
     def note_lines(stream: io.TextIOBase) -> Iterator[str]:
@@ -207,7 +208,7 @@ def read_shape(file: str) -> Shape:
 
     faults = Faults(file)
     with open_table(file, bom=True) as stream:
-        # This reads the lines of the header alone; the last one ends as the lines of the table do.
+        # This reads only the header's lines. The last of them ends as the table's lines do.
         _, header = next(parse_records(note_lines(stream), faults), (1, []))
     check_header(header, faults, ())
     first, last = (lines[0], lines[-1]) if lines else ("", "")
@@ -215,17 +216,17 @@ def read_shape(file: str) -> Shape:
 
 
 class AtomicFile:
-    """A file that is written beside its place: `stream` takes the bytes, and `commit` puts the file there.
+    """A temporary file that replaces a file when complete: `stream` takes the bytes, `commit` renames it.
 
-    `temporary` is its path until then, and empty when it is in its place, or discarded.
+    `temporary` is its path; empty after `commit` or `discard`.
     """
 
     def __init__(self, path: str) -> None:
-        # The file itself, not a link to it: a link that somebody set up stays one.
+        # Replace the file itself, not a symbolic link to it, so that the user's link survives.
         self._target = os.path.realpath(path)
         ending = os.path.splitext(path)[1]
         self.temporary = os.path.join(os.path.dirname(self._target), f".tmp-{os.urandom(8).hex()}{ending}")
-        # With the permissions of the old file from the start: it may hold what others must not see.
+        # Use the old file's permissions from the start: the content may be private.
         mode = 0o666
         with contextlib.suppress(OSError):
             mode = stat.S_IMODE(os.stat(self._target).st_mode)
@@ -234,7 +235,7 @@ class AtomicFile:
                 self.temporary, "xb", opener=lambda path, flags: os.open(path, flags, mode)
             )
         except OSError as error:
-            hint = "; a new file is made in its directory, and takes its place"
+            hint = "; docid must be able to create a temporary file in the same directory"
             problem = f"{error.strerror}{hint if isinstance(error, PermissionError) else ''}"
             raise OSError(error.errno, problem, path) from error
 
@@ -245,7 +246,7 @@ class AtomicFile:
         self.discard()
 
     def commit(self) -> None:
-        """Put the file in its place, durably, with the permissions of the old file."""
+        """Rename the file into place, durably, with the permissions of the old file."""
         with self.stream:
             self.stream.flush()
             os.fsync(self.stream.fileno())
@@ -261,8 +262,8 @@ class AtomicFile:
                 os.close(directory)
 
     def discard(self) -> None:
-        """Remove what was written, unless it is in its place."""
-        # Closing writes the rest of a buffer; on a full disk that fails again.
+        """Delete the temporary file, unless it was committed."""
+        # Closing flushes the buffer, which fails again on a full disk.
         with contextlib.suppress(OSError):
             self.stream.close()
         if self.temporary:
@@ -271,7 +272,7 @@ class AtomicFile:
 
 
 class TableWriter:
-    """A table that is written beside its place; `commit` puts it there when it is whole."""
+    """Writes a table to a temporary file; `commit` renames it into place."""
 
     def __init__(self, file: str, shape: Shape) -> None:
         self.count = 0
@@ -281,7 +282,7 @@ class TableWriter:
         self._header: dict[str, None] = {}  # in order
         self._new: AtomicFile | None = None
         self._stream: Any = None
-        # With this line end the csv module quotes both \r and \n, in all its versions; write() replaces it.
+        # With this line ending, every version of the csv module quotes both \r and \n. `write` replaces it.
         self._writer = csv.writer(self, lineterminator="\r\n")
 
     def __enter__(self) -> Self:
@@ -294,13 +295,13 @@ class TableWriter:
             self._new.discard()
 
     def start(self, header: tuple[str, ...]) -> None:
-        """Open a file for the table and write its header."""
+        """Open the temporary file and write the header."""
         self._new = AtomicFile(self.file)
         self._stream = self._new.stream
         if self._gz:
             import gzip  # noqa: PLC0415 - as above
 
-            # Without name and time, so that equal tables are equal files.
+            # Leave out name and time, so that equal tables give equal files.
             self._stream = gzip.GzipFile("", "wb", fileobj=self._new.stream, mtime=0)
         self._header = dict.fromkeys(header)
         if self._shape.bom or header[0].startswith("\ufeff"):
@@ -308,11 +309,11 @@ class TableWriter:
         self._writer.writerow(header)
 
     def write(self, line: str) -> None:
-        """Take one line from the csv module."""
+        """Write one line of the csv module, with the table's line ending."""
         self._stream.write((line[:-2] + self._shape.newline).encode())
 
     def add(self, number: int, texts: Mapping[str, str]) -> None:
-        """Write one row, given as texts by column; a new column with a text is added to the rows before too."""
+        """Write one row, given as texts by column; add a new column with text to the earlier rows too."""
         try:
             if not self._header:
                 self.start(tuple(texts))
@@ -326,13 +327,13 @@ class TableWriter:
         self.count += 1
 
     def commit(self) -> None:
-        """Put the table in its place, durably."""
+        """Rename the table into place, durably."""
         if self._gz:
             self._stream.close()
         cast("AtomicFile", self._new).commit()
 
     def _widen(self, new: tuple[str, ...]) -> None:
-        """Write the rows so far again, with more columns."""
+        """Rewrite the earlier rows with more columns."""
         narrow = cast("AtomicFile", self._new)
         self._stream.close()
         narrow.stream.close()

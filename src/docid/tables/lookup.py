@@ -1,4 +1,4 @@
-"""Looking rows of a task table up by doc id, many times, instead of going through them."""
+"""Find rows of a task table by doc id: read the table once, for many lookups."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["TaskIndex", "index_of"]
 
 
 class TaskIndex(Mapping[str, TaskRow]):
-    r"""The rows of a reserved table by their doc ids. The table is read once.
+    r"""A mapping of doc ids to the rows of a reserved table. docid reads the table once.
 
     Raises:
-        TaskTableError: the table is faulty, or two of its rows have one doc id.
+        TaskTableError: the table has faults, or two rows with the same doc id.
         OSError: the file cannot be read.
 
     Example:
@@ -42,7 +42,7 @@ class TaskIndex(Mapping[str, TaskRow]):
                 self._rows[row.doc_id] = row
                 other = first_row.setdefault(row.doc_id, number)
                 if other != number:
-                    wrong = f"the doc id of row {other} too; expected one row a document"
+                    wrong = f"same doc id as row {other}; expected one row per document"
                     faults.add(number, "doc_id", row.doc_id, wrong)
         faults.raise_any()
 
@@ -57,9 +57,9 @@ class TaskIndex(Mapping[str, TaskRow]):
 
 
 def index_of(path: str | os.PathLike[str], row_type: type[TaskRow]) -> TaskIndex:
-    """Return the index of a table, which is read again only when its file has changed. Raises as `TaskIndex` does."""
+    """Return the index of a table; docid reads the file again only if it changed. Raises as `TaskIndex` does."""
     file = os.path.abspath(path)
-    # Cast, since type checkers take a class for a thing whose __hash__ is that of its instances.
+    # Cast, because type checkers confuse the hash of a class with that of its instances.
     return _read_index(file, cast("Any", row_type), get_state(file))
 
 

@@ -1,4 +1,4 @@
-"""Reserving: filling the doc ids of rows, and of their parents, before the documents exist."""
+"""Reserve ids: fill the doc ids of rows and their parents before the documents exist."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ def reserve_tasks(
     *,
     parents: Mapping[str, str] | Iterable[TaskRow] | None = None,
 ) -> TaskRows[Row]:
-    """Fill `doc_id`, and `parent_doc_id` from the parent table, where they are empty; keep them where they are set.
+    """Fill empty doc ids of rows, and empty `parent_doc_id` from the parents' table. Ids that are set stay.
 
-    A stream: it gives rows as it takes them, and raises all faults together at the end, as `read_tasks` does. A row
-    keeps the run id or salt of its id (`doc_run_id`, `doc_salt`); these are used for a row without `doc_id`, unless
-    others are given here.
+    docid yields each reserved row as it takes it from `rows`, and raises all faults together at the end, like
+    `read_tasks`. It notes the run id and salt of a new id in the row, as `doc_run_id` and `doc_salt`.
 
     Args:
-        rows: rows of one stage, from `read_tasks(…, reserved=False)` or made by hand.
-        row_type: their class.
-        run_id, salt: as for `reserve_doc_id`, for every row without `doc_id`.
-        parents: the parents' rows, or their doc ids by task id. A row finds its parent by its column
-            `<parent stage>_task_id`. None leaves `parent_doc_id` as it is.
+        rows: rows of one stage, from `read_tasks(…, reserved=False)` or built in code.
+        row_type: the class of the rows.
+        run_id, salt: as for `reserve_doc_id`, for every row without a `doc_id`; by default, the row's own `doc_run_id`
+            and `doc_salt`.
+        parents: the parents' rows, or a mapping of their task ids to doc ids. A row names its parent's task id in the
+            column `<parent stage>_task_id`. None leaves `parent_doc_id` unchanged.
 
     Raises:
-        TaskTableError: two rows with one doc id; a task id that the id scheme refuses; a parent that is not among
-            `parents`, or not reserved.
+        TaskTableError: two rows with the same doc id; a task id that the id scheme refuses; a parent that is missing
+            from `parents`, or not reserved.
         InvalidName: a run id or salt that the id scheme refuses.
-        TypeError: rows that are not of `row_type`.
-        ValueError: parents of another stage than the row type's parent stage.
+        TypeError: a row that is not a `row_type`.
+        ValueError: parents that are not of the row type's parent stage.
 
     Example:
         >>> from docid import DraftTask, EssayTask
@@ -50,7 +50,7 @@ def reserve_tasks(
         >>> essay.parent_doc_id == drafts[0].doc_id
         True
     """
-    schema_of(row_type)  # raises TypeError for a class that is no row type
+    schema_of(row_type)  # raises TypeError for any other class
     check_noted(run_id, salt)
     file, columns, state = (rows.file, rows.columns, rows.state) if isinstance(rows, TaskRows) else ("", (), None)
     doc_ids = None
@@ -59,9 +59,9 @@ def reserve_tasks(
         column = f"{row_type.parent_stage}_task_id"
         other = find_misspelling(column, columns)
         if other or (columns and not {column, "parent_doc_id"} & set(columns)):
-            hint = f"is {other!r} meant for it?" if other else "expected it, to find the parents by"
+            hint = f"is {other!r} misspelled?" if other else "docid needs it to find the parents"
             raise TaskTableError([Problem(file, 1, column, "", f"missing from the header; {hint}")])
-    if columns:  # a table without rows gets the new columns too
+    if columns:  # also for a table without rows
         filled = ("parent_doc_id", "doc_id") if row_type.parent_stage else ("doc_id",)
         columns = tuple(dict.fromkeys((*columns, *filled)))
     reserver = _Reserver(row_type, run_id, salt, doc_ids, Faults(file))
@@ -69,14 +69,14 @@ def reserve_tasks(
 
 
 def check_noted(run_id: str | None, salt: str | None) -> None:
-    """Raise `InvalidName` for a run id or salt that the id scheme refuses, or that a table would read as missing."""
+    """Raise `InvalidName` for a run id or salt that the id scheme refuses, or that a table reads as missing."""
     for argument, text in (("run_id", run_id), ("salt", salt)):
         if text is not None and is_missing(check_text(text, argument)):
-            raise InvalidName(argument, text, "a word that means missing in a table", "another text")
+            raise InvalidName(argument, text, "task tables read this word as missing", "another word")
 
 
 def _map_doc_ids(parents: Mapping[str, str] | Iterable[TaskRow], stage: str) -> Mapping[str, str | None]:
-    """Return the parents' doc ids by task id; None for a task id of several doc ids."""
+    """Return the parents' doc ids by task id; None for a task id with several doc ids."""
     if isinstance(parents, Mapping):
         return cast("Mapping[str, str | None]", parents)
     found: dict[str, str | None] = {}
@@ -87,7 +87,7 @@ def _map_doc_ids(parents: Mapping[str, str] | Iterable[TaskRow], stage: str) -> 
 
 
 class _Reserver(NamedTuple):
-    """The arguments of `reserve_tasks`, and the faults so far."""
+    """The arguments of `reserve_tasks`, and the faults found so far."""
 
     row_type: type[TaskRow]
     run_id: str | None
@@ -105,21 +105,20 @@ class _Reserver(NamedTuple):
                 if doc_id := changes.get("doc_id", row.doc_id):
                     other = first_row.setdefault(doc_id, number)
                     if other != number:
-                        column, text, remedy = f"{row.stage}_task_id", row.task_id, "give it a doc_salt"
+                        column, text, remedy = f"{row.stage}_task_id", row.task_id, "set its doc_salt"
                         if row.doc_id:
                             column, text = "doc_id", row.doc_id
-                            remedy = "empty its doc_id (and, if its task is the same, give it a doc_salt)"
-                        expected = f"expected one row a document: remove one, or {remedy}"
-                        wrong = f"comes to the doc id {doc_id}, as row {other} does; {expected}"
-                        self.faults.add(number, column, text, wrong)
+                            remedy = "empty its doc_id (and set doc_salt, if its task is the same)"
+                        wrong = f"same doc id {doc_id} as row {other}; expected one row per document"
+                        self.faults.add(number, column, text, f"{wrong}. Remove this row, or {remedy}")
                 if self.faults.count == 0:
                     yield number, attrs.evolve(row, **changes) if changes else row
-        except TaskTableError as error:  # the rows' own table is faulty
+        except TaskTableError as error:  # faults in the table of the rows
             self.faults.take_over(error)
         self.faults.raise_any()
 
     def _derive(self, number: int, row: TaskRow) -> dict[str, str]:
-        """Return the doc id of a row that has none, with the run id and salt it was derived from."""
+        """Return a new doc id for a row without one, with the run id and salt used for it."""
         if row.doc_id:
             return {}
         run_id, salt = self.run_id or row.doc_run_id, self.salt or row.doc_salt
@@ -133,22 +132,22 @@ class _Reserver(NamedTuple):
         return {name: text for name, text in noted.items() if text is not None}
 
     def _find_parent(self, number: int, row: TaskRow) -> dict[str, str]:
-        """Return the `parent_doc_id` of a row that has none."""
+        """Return the `parent_doc_id` for a row without one."""
         if row.parent_doc_id or self.parents is None:
             return {}
         column = f"{self.row_type.parent_stage}_task_id"
         task_id = row.cell(column)
         doc_id = self.parents.get(task_id, "")
         if is_missing(task_id):
-            wrong = "empty; expected the task id of the parent, to find its doc id by"
+            wrong = "empty; expected the parent's task id"
         elif task_id not in self.parents:
-            wrong = "not a task id of the parents' table; expected one of them"
+            wrong = "not in the parents' table; expected a task id from it"
         elif doc_id is None:
-            wrong = "the task id of more than one row of the parents' table; expected parent_doc_id set by hand"
+            wrong = "has several doc ids in the parents' table; set parent_doc_id yourself"
         elif not doc_id:
-            wrong = "its row in the parents' table has no doc_id; reserve that table first"
+            wrong = "has no doc_id in the parents' table; reserve that table first"
         elif not is_doc_id(doc_id):
-            wrong = f"its parent's doc_id {doc_id!r} is no doc id"
+            wrong = f"its doc_id in the parents' table, {doc_id!r}, is not a doc id"
         else:
             return {"parent_doc_id": doc_id}
         self.faults.add(number, column, task_id, wrong)

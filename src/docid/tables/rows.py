@@ -1,4 +1,4 @@
-"""Rows of task tables: their classes, the columns of a class, and values as the text of cells."""
+"""Task rows: their classes, the columns of a class, and values as cell text."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 @frozen(kw_only=True, repr=False)
 class TaskRow:
-    """One row of a task table: a document to be.
+    """One row of a task table: a document that the pipeline will make.
 
-    A pipeline declares a subclass for each stage, with `stage`, `parent_stage` (where the stage has a parent), and
-    the stage's own columns as fields of type `str`, `int`, `float` or `bool`, or one of these `| None`. A field
-    without default is a required column. `attrs.field(metadata={"column": "its name"})` names the column of a field.
+    Declare a subclass for each stage. Set `stage`, and `parent_stage` if the stage has a parent. Add the stage's own
+    columns as fields of type `str`, `int`, `float` or `bool`; each may be `| None`. A field without a default is a
+    required column. To give a field another column name, use `attrs.field(metadata={"column": "its name"})`.
 
     Attributes:
         task_id: the task (column `<stage>_task_id`).
         doc_id: the id of its document; empty until reserved.
-        parent_doc_id: the document to make it from; None until reserved, and where the stage has no parent.
-        doc_run_id, doc_salt: the run id and salt that `doc_id` was derived from, if any.
-        extra: every other column, as text.
-        columns: the columns of the row's file, in order; not compared.
+        parent_doc_id: the parent of its document; None until reserved, or if the stage has no parent.
+        doc_run_id, doc_salt: the run id and salt from which docid derived `doc_id`, if any.
+        extra: all other columns, as text.
+        columns: the columns of the row's file, in order; ignored in comparisons.
 
     Example:
         >>> @attrs.frozen(kw_only=True)
@@ -56,14 +56,14 @@ class TaskRow:
     doc_salt: str | None = None
     extra: dict[str, str] = field(factory=dict, hash=False)
     columns: tuple[str, ...] = field(default=(), eq=False, repr=False)
-    # The texts of cells that differ from the plain text of their value ("007", "nan"): written again with that value.
+    # Original cell texts that differ from the plain text of their value ("007", "nan"), kept to write them unchanged.
     _cells: dict[str, str] = field(factory=dict, eq=False, repr=False, alias="_cells")
 
     def __attrs_post_init__(self) -> None:
         names = schema_of(type(self)).names
         if not names.isdisjoint(self.extra):
             twice = ", ".join(sorted(names & self.extra.keys()))
-            raise InvalidName("extra", twice, "a field of the row already", "other columns, the field set instead")
+            raise InvalidName("extra", twice, "also a field of the row", "only other columns; set the field instead")
         for name, text in self.extra.items():
             if not isinstance(text, str):
                 raise TypeError(f"extra[{name!r}]: expected a str, got {type(text).__name__}")
@@ -78,22 +78,22 @@ class TaskRow:
 
     @classmethod
     def of(cls, stage: str, parent_stage: str | None = None) -> type[TaskRow]:
-        """Return a row type for a stage without one of its own: every column except docid's is in `extra`.
+        """Return a row type for a stage that has no class of its own: all columns except docid's go to `extra`.
 
         Raises:
-            InvalidName: a name that is no stage name.
+            InvalidName: not a stage name.
         """
         parent = None if parent_stage is None else check_stage(parent_stage, "parent_stage")
         return _make_plain_type(check_stage(stage), parent)
 
     def cell(self, column: str) -> str:
-        """Return the text of one column; empty where the row has no such column."""
+        """Return the text of one column; empty if the row does not have it."""
         return format_cells(self).get(column, "")
 
 
 @frozen(kw_only=True, repr=False)
 class DraftTask(TaskRow):
-    """A row of `draft_generation_tasks.csv`. `source_doc_id` names a stored draft whose prompt is sent again.
+    """A row of `draft_generation_tasks.csv`. `source_doc_id` names a stored draft whose prompt to send again.
 
     Example:
         >>> DraftTask(task_id="tides__plain__large-1", combo_id="tides", generation_model="large-1").stage
@@ -155,7 +155,7 @@ class EvaluationTask(TaskRow):
 
 
 def row_type_of(stage: str, stages: Stages = DEFAULT_STAGES) -> type[TaskRow]:
-    """Return the row type of a stage: one of the three of this module, or a plain one."""
+    """Return the row type of a stage: one of the three in this module, or a plain one."""
     parent = check_stages(stages).parent_of(stage)
     for known in (DraftTask, EssayTask, EvaluationTask):
         if (known.stage, known.parent_stage) == (stage, parent):
@@ -167,7 +167,7 @@ def row_type_of(stage: str, stages: Stages = DEFAULT_STAGES) -> type[TaskRow]:
 def _make_plain_type(stage: str, parent_stage: str | None) -> type[TaskRow]:
     name = "".join(part.capitalize() for part in re.split("[-_]", stage)) + "Task"
     row_type = cast("type[TaskRow]", type(name, (TaskRow,), {"stage": stage, "parent_stage": parent_stage}))
-    # The class has no name in a module; it is made again where a row is unpickled. A subclass of it has one.
+    # pickle cannot import this class by name, so unpickling a row makes it again. Subclasses pickle as usual.
     copyreg.pickle(row_type, _reduce_plain)
     return row_type
 
@@ -182,7 +182,7 @@ def _rebuild_plain(stage: str, parent_stage: str | None, values: dict[str, Any])
 
 
 def with_source(row: TaskRow, doc_id: str) -> TaskRow:
-    """Return a row that sends the prompt of a stored document again."""
+    """Return the row with a stored document as the source of its prompt."""
     changes: dict[str, Any] = {"source_doc_id": doc_id}
     if "source_doc_id" not in schema_of(type(row)).names:
         changes = {"extra": row.extra | changes}
@@ -198,33 +198,34 @@ class Column(NamedTuple):
     expected: str
     default: Any
     required: bool
-    always: bool  # in a new table, whatever the values are
-    argument: str  # the name of the field in a call of the class
-    kind: type  # of the values, None aside
+    always: bool  # whether every new table has it
+    argument: str  # the field's name as an argument of the class
+    kind: type  # the type of its values, without None
 
 
 class Schema(NamedTuple):
-    """The columns of a row type in the order of a new table, and their names; `extra` stands before the last three."""
+    """The columns of a row type in the order of a new table, and their names; `extra` goes before the last three."""
 
     columns: tuple[Column, ...]
     names: frozenset[str]
 
 
 def _build_schema(row_type: type[Any]) -> Schema:
-    """Return the schema of a row type; raise TypeError for a class without stage, or a field that no cell can hold."""
+    """Return the schema of a row type; raise TypeError for a missing stage, or a field that no cell can hold."""
     if not isinstance(row_type, type) or not issubclass(row_type, TaskRow):
-        raise TypeError(f"row_type: expected a class of rows, as EssayTask or row_type_of('essay'), got {row_type!r}")
+        expected = "a subclass of TaskRow, such as EssayTask or row_type_of('essay')"
+        raise TypeError(f"row_type: expected {expected}, got {row_type!r}")
     class_name = row_type.__name__
     stage = getattr(row_type, "stage", None)
     if stage is None:
-        raise TypeError(f"{class_name}: expected stage = '…' in the class; it names the stage of its rows")
+        raise TypeError(f"{class_name}: no stage; add stage = '…' to the class")
     check_stage(stage, f"{class_name}.stage")
     hints = typing.get_type_hints(row_type)
     fields, base = attrs.fields_dict(row_type), attrs.fields_dict(TaskRow)
     for name, hint in hints.items():
         if name not in fields and hint is not ClassVar and typing.get_origin(hint) is not ClassVar:
             raise TypeError(f"{class_name}.{name}: not a field; decorate the class with @attrs.frozen(kw_only=True)")
-    columns = [_make_column(fields["task_id"], f"{stage}_task_id", _parse_task_id, "the task's id")]
+    columns = [_make_column(fields["task_id"], f"{stage}_task_id", _parse_task_id, "a task id")]
     if row_type.parent_stage is not None:
         columns.append(_make_column(fields["parent_doc_id"], "parent_doc_id", _parse_id, "a doc id"))
     columns += [_make_own_column(each, hints[name]) for name, each in fields.items() if name not in base]
@@ -234,11 +235,11 @@ def _build_schema(row_type: type[Any]) -> Schema:
     columns.append(_make_column(fields["doc_id"], "doc_id", lambda text: _parse_id(text) or "", "a doc id"))
     names = [column.name for column in columns]
     if len(set(names)) != len(names):
-        raise TypeError(f"{class_name}: expected a column of its own for each field, got {', '.join(names)}")
+        raise TypeError(f"{class_name}: two fields share a column; the columns are {', '.join(names)}")
     return Schema(tuple(columns), frozenset(names))
 
 
-# Cast, since type checkers take a class for a thing whose __hash__ is that of its instances.
+# Cast, because type checkers confuse the hash of a class with that of its instances.
 schema_of = cast("Callable[[type[Any]], Schema]", lru_cache(maxsize=256)(_build_schema))
 
 _NOTED = ("doc_run_id", "doc_salt")
@@ -257,7 +258,7 @@ def _make_own_column(declared: attrs.Attribute[Any], hint: Any) -> Column:
     kinds = set(typing.get_args(hint)) if is_union else {hint}
     kind, *others = kinds - {type(None)} or {None}
     if others or kind not in _PARSERS:
-        raise TypeError(f"field {declared.name}: expected the type str, int, float or bool, or one | None; got {hint}")
+        raise TypeError(f"field {declared.name}: expected the type str, int, float or bool (or | None), got {hint}")
     parse, expected = _PARSERS[kind]
     name = declared.metadata.get("column", declared.name)
     if declared.name == "source_doc_id":
@@ -269,7 +270,7 @@ def _make_own_column(declared: attrs.Attribute[Any], hint: Any) -> Column:
 
 def _parse_task_id(text: str) -> str:
     if is_missing(text):
-        raise ValueError("empty; expected the task's id")
+        raise ValueError("empty; expected a task id")
     try:
         return check_text(text, "task_id")
     except InvalidName as error:
@@ -285,7 +286,7 @@ def _parse_id(text: str) -> str | None:
 
 
 def _parse_value(pattern: str, convert: Callable[[str], Any], text: str) -> Any:
-    """Return the value of a text of this pattern: int() and float() alone would take blanks, underscores and NaN."""
+    """Convert text of this pattern to a value; int() and float() alone also accept blanks, underscores and NaN."""
     if not re.fullmatch(pattern, text):
         raise ValueError
     return convert(text)
@@ -301,8 +302,8 @@ _PARSERS: dict[Any, tuple[Callable[[str], Any], str]] = {
 
 
 def plain_text(value: Any) -> str:
-    """Return the text of a value that comes from no cell."""
-    # The base types' own way of writing: a subclass (an IntEnum, NumPy's float64) has another.
+    """Return the cell text of a value."""
+    # Use the base types' methods: a subclass (an IntEnum, NumPy's float64) may print another text.
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -323,18 +324,18 @@ def _format_cell(row: TaskRow, column: Column) -> str:
 
 
 def find_fault(row: TaskRow) -> tuple[str, object, str] | None:
-    """Return column, value and expectation of a field that reading would not give back; None if there is none."""
+    """Return column, value and problem of the first field that reading would not return unchanged, or None."""
     schema = schema_of(type(row))
-    extra: dict[str, Any] = row.extra  # a dict, which others may have changed
+    extra: dict[str, Any] = row.extra  # mutable, so the caller may have changed it
     for name, text in extra.items():
         if name in schema.names:
-            return name, text, "a field of the row already; expected it in the field alone"
+            return name, text, "also a field of the row; expected it only in the field"
         if not isinstance(text, str):
             return name, text, "expected text"
     for column in schema.columns:
         value = getattr(row, column.attribute)
         if column.parse is str and type(value) is str:
-            continue  # any text comes back
+            continue  # reading returns any text unchanged
         try:
             if column.parse(_format_cell(row, column)) != value:
                 return column.name, value, f"expected {column.expected}"
@@ -344,9 +345,9 @@ def find_fault(row: TaskRow) -> tuple[str, object, str] | None:
 
 
 def format_cells(row: TaskRow) -> dict[str, str]:
-    """Return the text of every column of a row: those of its table in their order, new ones last.
+    """Return the text of every column of a row: its table's columns in order, then new ones.
 
-    A row that comes from no table has all columns of its type, but for run id and salt where there is none.
+    A row without a table has all columns of its type, except an unset run id or salt.
     """
     texts = dict.fromkeys(row.columns, "")
     columns = schema_of(type(row)).columns

@@ -1,4 +1,4 @@
-"""Task tables: CSV files of one row a document. The format is described in `docs/tables.md`."""
+"""Task tables: CSV files with one row per document. `docs/tables.md` describes the format."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ Row = TypeVar("Row", bound=TaskRow)
 
 @define(eq=False, repr=False)
 class TaskRows(Iterator[Row], Generic[Row]):
-    """A stream of task rows, and what is known of their table: an iterator of rows, to be read once.
+    """A stream of task rows that knows its table. You can iterate over it once.
 
     Attributes:
         row_type: the class of the rows.
-        file: the path of the table as it was given; empty where there is none.
+        file: the path of the table as given; empty for rows without a file.
         columns: the columns of the table, in order.
         row: the number of the last row, as a spreadsheet counts: the header is row 1.
-        state: the file when it was opened, which `write_tasks` compares; None where there is none.
+        state: the state of the file when docid opened it, which `write_tasks` compares; None for rows without a file.
     """
 
     row_type: type[Row]
@@ -64,20 +64,20 @@ class TaskRows(Iterator[Row], Generic[Row]):
 def read_tasks(path: str | os.PathLike[str], row_type: type[Row], *, reserved: bool = True) -> TaskRows[Row]:
     r"""Read a task table as a stream of rows.
 
-    The table is UTF-8 with or without a BOM, with lines that end in `\n` or `\r\n`; gzip where the name ends in
-    `.gz`. The text of every cell is kept. In an id column blank, `nan`, `null` and `none` mean "missing".
+    The table is UTF-8, with or without a BOM. Lines end in `\n` or `\r\n`. If the name ends in `.gz`, docid reads gzip.
+    Every cell keeps its text. In an id column, an empty cell, `nan`, `null` and `none` mean "missing".
 
-    docid reads the header at once. The stream stops at the first faulty row; docid still checks the rest of the table
-    and raises all faults together at the end.
+    docid reads the header at once. It yields rows up to the first faulty one, checks the rest of the table, and raises
+    all faults together at the end.
 
     Args:
         path: the table.
-        row_type: the `TaskRow` subclass of its stage.
-        reserved: require a `doc_id` in every row, and a `parent_doc_id` where the stage has a parent. With False these
-            may be empty or their columns missing.
+        row_type: the `TaskRow` subclass of the table's stage.
+        reserved: require a `doc_id` in every row, and a `parent_doc_id` if the stage has a parent. With False, these
+            cells may be empty, and their columns missing.
 
     Raises:
-        TaskTableError: faults of the header at once, faults of rows at the end.
+        TaskTableError: faults in the header, at once; faults in rows, at the end.
         OSError: the file cannot be read.
 
     Example:
@@ -106,11 +106,11 @@ def read_tasks(path: str | os.PathLike[str], row_type: type[Row], *, reserved: b
 
 
 RowLineage = tuple[str, str, str, str, str, str]
-"""The identity of a row, as text: task id, doc id, parent, source, run id, salt; empty where there is none."""
+"""The identity of a row, as text: task id, doc id, parent, source, run id, salt; empty if unset."""
 
 
 def read_lineages(path: str, row_type: type[TaskRow]) -> Iterator[tuple[int, RowLineage]]:
-    """Yield the identity of each row of a reserved table with its number; what the cells hold is not checked."""
+    """Yield the number and identity of each row of a reserved table, without validating cells."""
     faults = Faults(path)
     records = read_records(path, faults)
     columns = take_header(records, row_type, faults, reserved=True)
@@ -120,7 +120,7 @@ def read_lineages(path: str, row_type: type[TaskRow]) -> Iterator[tuple[int, Row
 
 
 def list_lineages(rows: Iterable[TaskRow], stage: str) -> Iterator[tuple[int, RowLineage]]:
-    """Yield the same for rows of one stage; raise ValueError at a row of another."""
+    """Yield the number and identity of each row; raise ValueError for a row of another stage."""
     for number, row in number_rows(rows):
         check_row(row, "tables", stage)
         parent = row.parent_doc_id or ""
@@ -131,7 +131,7 @@ def list_lineages(rows: Iterable[TaskRow], stage: str) -> Iterator[tuple[int, Ro
 
 
 def number_rows(rows: Iterable[Row]) -> Iterator[tuple[int, Row]]:
-    """Yield rows with their numbers in their table, or else with their positions counted from 1."""
+    """Yield rows with their numbers in their table; without a table, with their positions from 1."""
     for position, row in enumerate(rows, 1):
         yield rows.row if isinstance(rows, TaskRows) else position, row
 
@@ -143,30 +143,31 @@ def write_tasks(
     row_type: type[TaskRow] | None = None,
     like: str | os.PathLike[str] | None = None,
 ) -> int:
-    """Write rows as a task table, and replace the one at `path` atomically: a reader sees the old table or the new.
+    """Write rows as a task table, and replace `path` atomically: a reader sees the old table or the new one.
 
-    The text of every cell survives. Columns keep the order of the rows' own table, new ones come last. Rows of no
-    table have the task id, `parent_doc_id`, the fields of their type, the extra columns, `doc_id`. Lines end in LF,
-    quoting is minimal; gzip where the name ends in `.gz`. After an error, in the rows too, the old table is unchanged.
+    Every cell keeps its text. Columns keep the order of the rows' table, and new ones follow. Rows without a table get
+    the task id, `parent_doc_id`, the fields of their type, the extra columns and `doc_id`. Lines end in LF, and quoting
+    is minimal. If the name ends in `.gz`, docid writes gzip. After an error, even one in `rows`, the old table is
+    unchanged.
 
-    The rows may stream from the very table that is replaced (`TaskRows`). If somebody else writes into that table
-    meanwhile, docid refuses to replace it; it checks a moment before the rename.
+    The rows may stream from the table at `path` itself (`TaskRows`). In that case docid checks the table just before
+    the rename, and refuses to replace it if another process has changed it.
 
     Args:
         path: the table.
-        rows: rows of one stage; a list, or a stream such as `reserve_tasks(read_tasks(…), …)`.
-        row_type: the class of the rows, by default that of the first; it gives a table without rows its header.
-        like: a table whose line ending and BOM to use, and its header where there are no rows; `path` itself for an
-            edit in place.
+        rows: rows of one stage: a list, or a stream such as `reserve_tasks(read_tasks(…), …)`.
+        row_type: the class of the rows, by default that of the first row. It gives a table without rows its header.
+        like: a table whose line ending and BOM to use, and whose header if there are no rows. To edit a table in place,
+            pass `path`.
 
     Returns:
-        How many rows were written.
+        The number of rows written.
 
     Raises:
-        TaskTableError: a value that `read_tasks` would not give back; a faulty table given as `like`; a table whose
-            rows are streamed into itself, and which has changed meanwhile.
+        TaskTableError: a value that `read_tasks` would not return unchanged; faults in the table `like`; another
+            process changed the table from which the rows stream.
         TypeError: rows of more than one class.
-        ValueError: no rows, and nothing that says what the header is.
+        ValueError: no rows, and no header from `row_type` or `like`.
         OSError: the file cannot be written.
 
     Example:
@@ -182,7 +183,7 @@ def write_tasks(
     """
     row_type = row_type or getattr(rows, "row_type", None)
     if row_type is not None:
-        schema_of(row_type)  # raises TypeError for a class that is no row type
+        schema_of(row_type)  # raises TypeError for any other class
     shape = Shape() if like is None else read_shape(os.fspath(like))
     with TableWriter(os.fspath(path), shape) as writer:
         for number, row in enumerate(rows, 2):  # as a spreadsheet will number it
@@ -197,7 +198,7 @@ def write_tasks(
             if not header and row_type is not None:
                 header = tuple(column.name for column in schema_of(row_type).columns if column.always)
             if not header:
-                raise ValueError("rows: none, so the header is unknown; pass row_type or like")
+                raise ValueError("rows: no rows, so the header is unknown; pass row_type or like")
             writer.start(header)
         if isinstance(rows, TaskRows) and rows.state and os.path.realpath(rows.file) == os.path.realpath(writer.file):
             check_unchanged(writer.file, rows.state)
@@ -208,7 +209,7 @@ def write_tasks(
 def check_row(row: object, argument: str = "rows", stage: str | None = None) -> type[TaskRow]:
     """Return the class of a task row; raise TypeError for anything else, ValueError for a row of another stage."""
     if not isinstance(row, TaskRow):
-        hint = "docid.frames.frame_to_tasks makes them of a data frame, read_tasks of a file"
+        hint = "read_tasks makes them from a file, docid.frames.frame_to_tasks from a data frame"
         raise TypeError(f"{argument}: expected rows of task tables (TaskRow), got {type(row).__name__}; {hint}")
     if stage is not None and row.stage != stage:
         raise ValueError(f"{argument}: expected rows of stage {stage!r}, got a row of stage {row.stage!r}")
@@ -225,7 +226,7 @@ def check_type(row: TaskRow, row_type: type[TaskRow]) -> None:
 
 
 def stage_of_table(path: str | os.PathLike[str], stages: Stages = DEFAULT_STAGES) -> str | None:
-    """Return the stage whose task table has this file name; None where the name is no task table's.
+    """Return the stage whose task table has this file name; None for any other name.
 
     Example:
         >>> stage_of_table("data/2_tasks/essay_generation_tasks.csv"), stage_of_table("scores.csv")
@@ -239,20 +240,20 @@ def stage_of_table(path: str | os.PathLike[str], stages: Stages = DEFAULT_STAGES
 
 
 def infer_stage(path: str, stages: Stages) -> str:
-    """Return the stage whose task table has this file name; raise ValueError where the name is no task table's."""
+    """Return the stage whose task table has this file name; raise ValueError for any other name."""
     if stage := stage_of_table(path, stages):
         return stage
-    expected = "expected the name <stage>_tasks.csv or <stage>_generation_tasks.csv, with a stage of"
-    raise ValueError(f"{path}: which stage's table? {expected} {', '.join(stages)}; or the stage given")
+    expected = f"expected <stage>_tasks.csv or <stage>_generation_tasks.csv, where <stage> is {', '.join(stages)}"
+    raise ValueError(f"{path}: the name does not show the stage; {expected}. Rename the file, or pass the stage")
 
 
 def take_header(
     records: Iterator[tuple[int, list[str]]], row_type: type[TaskRow], faults: Faults, *, reserved: bool
 ) -> tuple[str, ...]:
-    """Take the header off the records of a table; raise a `TaskTableError` unless it is one for such rows."""
+    """Read the header from a table's records; raise a `TaskTableError` unless it fits the row type."""
     schema = schema_of(row_type)
     _, header = next(records, (1, []))
-    faults.raise_any()  # the header is no CSV
+    faults.raise_any()  # the header is not CSV
     if not header:
         faults.add(None, None, "", f"no header; expected a CSV table with the column {row_type.stage}_task_id")
         faults.raise_any()
@@ -261,18 +262,18 @@ def take_header(
     if reserved:
         needed |= _RESERVED
     others = [name for name in header if name not in schema.names]
-    # Rows of any type may have a source.
+    # Rows of every type may name a source.
     for name in dict.fromkeys((*(column.name for column in schema.columns), "source_doc_id")):
         if name in header:
             continue
         if other := find_misspelling(name, others):
-            # Refused even if the column is optional: docid would fill it, and give new ids to what has ids already.
-            faults.add(1, name, "", f"missing from the header; is {other!r} meant for it?")
+            # Refuse even an optional column: docid would add it, and fill it with new ids for rows that have ids.
+            faults.add(1, name, "", f"missing from the header; is {other!r} misspelled?")
         elif name in needed:
-            import difflib  # noqa: PLC0415 - only where something is wrong
+            import difflib  # noqa: PLC0415 - only for an error
 
             near = difflib.get_close_matches(name, others, 1)
-            hint = f"is {near[0]!r} meant for it?" if near else f"the columns are {format_names(header)}"
+            hint = f"is {near[0]!r} misspelled?" if near else f"the columns are {format_names(header)}"
             fix = " ('docid reserve' adds it)" if name in _RESERVED else ""
             faults.add(1, name, "", f"missing from the header; {hint}{fix}")
     faults.raise_any()
@@ -285,7 +286,7 @@ _RESERVED = {"doc_id", "parent_doc_id"}
 def build_row_parser(
     row_type: type[Row], columns: tuple[str, ...], faults: Faults, *, reserved: bool
 ) -> Callable[[int, list[str]], Row | None]:
-    """Return a function that makes a row of a record; it returns None, and notes faults, for a faulty one."""
+    """Return a function that parses a record into a row. For a faulty record, it notes the faults and returns None."""
     schema = schema_of(row_type)
     own = [(columns.index(column.name), column) for column in schema.columns if column.name in columns]
     others = [(position, name) for position, name in enumerate(columns) if name not in schema.names]
@@ -316,7 +317,7 @@ def build_row_parser(
         extra = {name: cells[position] for position, name in others}
         try:
             return row_type(**values, extra=extra, columns=columns, _cells=kept)
-        except (TypeError, ValueError) as error:  # a validator of the class itself
+        except (TypeError, ValueError) as error:  # from a validator of the class
             faults.add(number, None, "", str(error))
             return None
 

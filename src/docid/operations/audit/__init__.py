@@ -1,4 +1,4 @@
-"""The audit: is a task table safe to run, and is a store whole? It reads, and never writes."""
+"""The audit: check whether task tables are safe to run and whether a store is intact. It never writes."""
 
 from __future__ import annotations
 
@@ -29,30 +29,29 @@ def audit(
     stale_after: float = 3600.0,
     progress: Progress | None = None,
 ) -> AuditReport:
-    """Look whether task tables are safe to run, and whether a store is whole. Nothing is written.
+    """Check whether task tables are safe to run and whether a store is intact. It never writes.
 
-    Tables alone, a store alone, or both against each other. What cannot be read is a finding and does not end it.
-    Memory grows by some 160 bytes a row or document, and 500 a finding; texts are not held.
+    Pass tables, a store, or both; the audit compares both with each other. An unreadable document becomes a finding
+    and does not stop the audit. Memory grows by about 160 bytes per row or document, and 500 per finding.
 
     Args:
-        store: a store, or its directory; None to look at tables alone. A directory that is not there is an empty
-            store.
-        tables: for each stage its table, as a path or as rows; stages without a table are looked at in the store.
-        stages: the pipeline's stages; those of the store if not given, or the default ones.
-        verify: also read every part and compare its SHA-256 with the record's.
-        executor: where to examine the documents, any `concurrent.futures.Executor`; in this process if None. The
-            report is the same. To reach another process the store has to pickle (one in a directory does).
-        stale_after: temporary and uncommitted directories that were touched in the last so many seconds may belong
-            to a writer, and are passed over, but where a row's document should be.
-        progress: called now and then with what is looked at, how much of it is done, and of how much, about (None
-            where that is not known).
+        store: a store or its directory; None checks tables only. A missing directory is an empty store.
+        tables: the table of each stage, as a path or as rows. A stage without a table is checked in the store only.
+        stages: the stages of the pipeline; by default those of the store, or else draft, essay and evaluation.
+        verify: also read every part and compare its SHA-256 with the record.
+        executor: a `concurrent.futures.Executor` that examines the documents; None examines them in this process.
+            The report is the same. Other processes need a store that pickles; a store in a directory does.
+        stale_after: an age in seconds. Newer temporary and uncommitted directories may belong to a writer: the audit
+            skips them, unless they block the document of a row.
+        progress: a callback, called with the current activity, the number done and the approximate total (None if
+            unknown).
 
     Raises:
-        TaskTableError: a file that is no task table of its stage, or rows that are damaged (not UTF-8, not CSV, too
-            many cells), with all faults of all tables.
-        OSError: a table that cannot be read.
-        InvalidName: a table of a stage that is none of `stages`.
-        ValueError: rows of another stage than they are given for.
+        TaskTableError: a file is not a task table of its stage, or rows are damaged (not UTF-8, not CSV, too many
+            cells). The error lists the faults of all tables.
+        OSError: a table cannot be read.
+        InvalidName: `tables` has a stage that `stages` lacks.
+        ValueError: a row belongs to another stage.
 
     Example:
         >>> from docid import Document, DocsStore, DraftTask, reserve_tasks
@@ -64,7 +63,7 @@ def audit(
         >>> report.ok, report.stages["draft"].written, report.stages["draft"].pending
         (True, 1, 1)
     """
-    # A tenth of the time that importing docid takes.
+    # Importing these takes a tenth of the time that importing docid takes.
     from docid.operations.audit.parallel import Audit, Examiner  # noqa: PLC0415
     from docid.operations.audit.run import audit_stages  # noqa: PLC0415
 
@@ -73,7 +72,9 @@ def audit(
     if store is not None and not isinstance(store, DocsStore):
         raise TypeError(f"store: expected a DocsStore, a directory or None, got {type(store).__name__}")
     if tables is not None and not isinstance(tables, Mapping):
-        raise TypeError(f"tables: expected a table by stage, as {{'draft': path}}, got {type(tables).__name__}")
+        raise TypeError(
+            f"tables: expected a mapping of stages to tables, as {{'draft': path}}, got {type(tables).__name__}"
+        )
     for stage, table in (tables or {}).items():
         if not isinstance(table, (str, os.PathLike, Iterable)):
             raise TypeError(f"tables[{stage!r}]: expected a path or rows, got {type(table).__name__}")

@@ -1,1 +1,1 @@
-"""From a store back to tables: link, scores, select, replay and follow_up."""
+"""Build and fill task tables from a store: link, scores, select, replay and follow_up."""

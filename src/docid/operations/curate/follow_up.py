@@ -1,4 +1,4 @@
-"""`follow_up`: make the tables to go on with from curated documents, and merge them into the tables that are there."""
+"""`follow_up`: build the tables for further work on curated documents, and merge them into existing tables."""
 
 import os
 from collections.abc import Iterable
@@ -14,14 +14,14 @@ from docid.tables.tasks import read_tasks, stage_of_table
 
 
 class Template(NamedTuple):
-    """An evaluation template: its id, and the name of what parses its replies."""
+    """An evaluation template: its id, and the name of the parser for its replies."""
 
     template_id: str
     parser: str = ""
 
 
 class Model(NamedTuple):
-    """A model that evaluates: its short id, and its provider's name for it."""
+    """An evaluating model: its short id, and the provider's name for it."""
 
     model_id: str
     name: str = ""
@@ -31,9 +31,9 @@ class FollowUp(NamedTuple):
     """The rows that belong to curated documents.
 
     Attributes:
-        parents: the rows of the documents that they were made from, one each.
-        curated: the curated rows themselves.
-        children: the rows of their evaluations, ids reserved.
+        parents: one row per parent document.
+        curated: the curated rows.
+        children: the rows of their evaluations, with reserved ids.
     """
 
     parents: list[TaskRow]
@@ -51,22 +51,21 @@ def follow_up(
     sources: dict[str, str] | None = None,
     stages: Stages = DEFAULT_STAGES,
 ) -> FollowUp:
-    """Make the rows of the parents and of the evaluations of curated rows.
+    """Build the rows of the parents and the evaluations of curated rows.
 
-    A parent's row has the `parent_doc_id` and `<parent stage>_task_id` of the curated row, and of its other columns
-    those that the curated row has too. There is an evaluation for each curated row, template and model; its task id is
+    A parent row takes its ids from `parent_doc_id` and `<parent stage>_task_id` of the curated row, and copies the
+    columns that both stages have. Each curated row, template and model gives one evaluation row, with the task id
     `<doc id>__<template>__<model>`.
 
     Args:
         curated: reserved rows of one stage with a parent, for example essays.
-        templates, models: what evaluates them; without templates or models there are no evaluations.
+        templates, models: the templates and models of the evaluations; without either there are no evaluations.
         run_id, salt: as for `reserve_tasks`, for the evaluations.
-        sources: by stage, the stored document whose prompt is sent again in all rows of it (`source_doc_id`).
+        sources: by stage, the doc id to set as `source_doc_id` in all rows of the stage.
         stages: the stages of the pipeline.
 
     Raises:
-        ValueError: rows without doc ids, or two with one, or of a stage without parent, or that disagree about a
-            parent.
+        ValueError: rows lack ids, share a doc id, disagree about a parent, or belong to a stage without parent.
         TaskTableError: two evaluations have the same id.
 
     Example:
@@ -82,12 +81,12 @@ def follow_up(
     stage = rows[0].stage
     parent_stage, children = check_stages(stages).parent_of(stage), stages.children_of(stage)
     if parent_stage is None:
-        raise ValueError(f"curated: stage {stage} has no parent; expected rows of a stage that comes from another")
+        raise ValueError(f"curated: stage {stage} has no parent stage; expected rows of a stage that has one")
     parents = _build_parents(rows, row_type_of(parent_stage, stages))
     evaluations: list[TaskRow] = []
     pairs = [(template, model) for template in templates for model in models]
     if pairs and not children:
-        raise ValueError(f"templates: no stage comes from {stage}, so that nothing evaluates it")
+        raise ValueError(f"templates: no stage has the parent stage {stage}; expected no templates")
     if pairs:
         child_type = row_type_of(children[0], stages)
         made = (_build_child(child_type, row, template, model) for row in rows for template, model in pairs)
@@ -108,11 +107,11 @@ def _build_parents(rows: list[TaskRow], row_type: type[TaskRow]) -> list[TaskRow
             raise ValueError(f"curated: task {row.task_id!r} lacks doc_id, parent_doc_id or {column}")
         if (other := known.setdefault(row.doc_id, row)) is not row:
             both = f"tasks {other.task_id!r} and {row.task_id!r} both have doc id {row.doc_id}"
-            raise ValueError(f"curated: {both}; expected one row a document")
+            raise ValueError(f"curated: {both}; expected one row per document")
         parent = _build_row(row_type, row, {}, task_id=row.cell(column), doc_id=row.parent_doc_id)
         if made.setdefault(parent.doc_id, parent) != parent:
-            expected = f"expected one {column} and so on"
-            raise ValueError(f"curated: the rows of {row.parent_doc_id} disagree about it; {expected}")
+            expected = f"expected the same {column} and shared columns"
+            raise ValueError(f"curated: rows with parent_doc_id {row.parent_doc_id} disagree about it; {expected}")
     return list(made.values())
 
 
@@ -130,7 +129,7 @@ def _build_child(row_type: type[TaskRow], row: TaskRow, template: Template, mode
 
 
 def _build_row(row_type: type[TaskRow], row: TaskRow, own: dict[str, str], **identity: str) -> TaskRow:
-    """Return a row whose columns come from `own`, or else from another row."""
+    """Return a row with the columns of `own`, or else of another row."""
     values: dict[str, Any] = dict(identity)
     schema = schema_of(row_type)
     for column in schema.columns:
@@ -142,7 +141,7 @@ def _build_row(row_type: type[TaskRow], row: TaskRow, own: dict[str, str], **ide
 
 
 class Merged(NamedTuple):
-    """A table that is to be written: where, all its rows, and how many of the old table are not among them."""
+    """A merged table: its path, all its rows, and the number of rows dropped from the old table."""
 
     path: str
     rows: list[TaskRow]
@@ -150,15 +149,16 @@ class Merged(NamedTuple):
 
 
 def merge_table(directory: str, rows: list[TaskRow], curated: str, stages: Stages, *, keep: bool = False) -> Merged:
-    """Merge rows of one stage into its table in a directory; nothing is written.
+    """Merge rows of one stage into the table in a directory; return the result without writing it.
 
-    The table there gives its columns, and to the rows of the same documents what it says beyond them: notes, run id,
-    salt. With `keep` all its rows are kept, and those that it has not are added. A new table gets the kind of name of
-    the curated one.
+    Columns come from the existing table; rows of the same document keep its further values, such as notes, run id and
+    salt. With `keep` all existing rows stay, and only rows of other documents are added. A new table is named
+    `<stage>_generation_tasks.csv` if the curated one has such a name.
 
     Raises:
-        TaskTableError: the file there is no table of this stage: it is not written over.
-        ValueError: two tables of the stage, or, with `keep`, a document that the table has with another task or parent.
+        TaskTableError: the existing file is not a table of this stage.
+        ValueError: the directory has two tables of the stage; or, with `keep`, the table has a document with another
+            task or parent.
     """
     stage = rows[0].stage
     names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
@@ -168,21 +168,21 @@ def merge_table(directory: str, rows: list[TaskRow], curated: str, stages: Stage
     is_generated = "_generation_tasks" in os.path.basename(curated) and stage != "evaluation"
     new_name = f"{stage}_generation_tasks.csv" if is_generated else f"{stage}_tasks.csv"
     path = os.path.join(directory, tables[0] if tables else new_name)
-    there = list(read_tasks(path, type(rows[0]), reserved=keep)) if os.path.exists(path) else []
-    known = {row.doc_id: row for row in there}
+    existing = list(read_tasks(path, type(rows[0]), reserved=keep)) if os.path.exists(path) else []
+    known = {row.doc_id: row for row in existing}
     if not keep:
         new = {row.doc_id for row in rows}
-        columns = there[0].columns if there else ()
+        columns = existing[0].columns if existing else ()
         rows = [_add_notes(attrs.evolve(row, columns=columns or row.columns), known.get(row.doc_id)) for row in rows]
-        return Merged(path, rows, sum(row.doc_id not in new for row in there))
+        return Merged(path, rows, sum(row.doc_id not in new for row in existing))
     for row in rows:
         other = known.get(row.doc_id, row)
         if not _is_same(row, other):
             raise ValueError(
                 f"{path}: its row of {row.doc_id} has task {other.task_id!r}, parent {other.parent_doc_id}; the new "
-                f"one has task {row.task_id!r}, parent {row.parent_doc_id}: correct one, or leave out --add-only"
+                f"row has task {row.task_id!r}, parent {row.parent_doc_id}. Correct one, or omit --add-only"
             )
-    return Merged(path, [*there, *(row for row in rows if row.doc_id not in known)], 0)
+    return Merged(path, [*existing, *(row for row in rows if row.doc_id not in known)], 0)
 
 
 def _is_same(row: TaskRow, other: TaskRow) -> bool:
@@ -190,10 +190,10 @@ def _is_same(row: TaskRow, other: TaskRow) -> bool:
 
 
 def _add_notes(row: TaskRow, other: TaskRow | None) -> TaskRow:
-    """Return a row with what the one that was there for its document says beyond it."""
+    """Return a row, completed from the existing row of its document."""
     if other is None or not _is_same(row, other):
         return row
-    source = "source_doc_id"  # what is sent again is for the new rows to say
+    source = "source_doc_id"  # only the new rows choose the prompt to send again
     more = {
         column.argument: getattr(other, column.attribute)
         for column in schema_of(type(row)).columns

@@ -1,4 +1,4 @@
-"""`link`: fill task tables from documents that are stored already."""
+"""`link`: fill the ids of task tables from stored documents."""
 
 import os
 from datetime import UTC, datetime
@@ -19,23 +19,23 @@ from docid.tables.rows import TaskRow, row_type_of
 from docid.tables.tasks import TaskRows, infer_stage, read_tasks, write_tasks
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
-_NONE = "no document of this task is in the store"
+_NO_DOCUMENT = "no document of this task is in the store"
 
 
 class Linked(NamedTuple):
-    """What `link` did.
+    """The result of `link`.
 
     Attributes:
-        rows: the rows of the table.
-        filled: those that got the `doc_id` of a stored document.
-        kept: those whose `doc_id` was set before and stays.
-        parents_filled: those whose `parent_doc_id` was filled in.
-        parents_missing: those that still have none, of a stage with a parent.
-        notes: `no-document`: the store has no document of this task. `other-documents`: it has several, one was
-            chosen. `other-parent`: the documents were made from another parent than the row's. `kept-id`: the row
-            keeps its id, and the documents of its task have others. `other-salt`: the row has a run id or salt, and
-            no document has their id. `taken`: the documents belong to other rows. `missing-parent`: the document was
-            linked, and its parent is gone. The codes of an audit: a document that cannot be used.
+        rows: the number of rows of the table.
+        filled: the rows whose `doc_id` was filled from a stored document.
+        kept: the rows that kept their `doc_id`.
+        parents_filled: the rows whose `parent_doc_id` was filled.
+        parents_missing: the rows still without a `parent_doc_id`, if the stage has a parent.
+        notes: one per row or document that needs attention. `no-document`: the store has no document of this task.
+            `other-documents`: the store has several; one was chosen. `other-parent`: the documents have another parent
+            than the row. `kept-id`: the row keeps its id; the documents of its task have others. `other-salt`: no
+            document has the id of the row's run id and salt. `taken`: the documents belong to other rows.
+            `missing-parent`: the linked document's parent is not stored. Any audit code: an unusable document.
     """
 
     rows: int
@@ -54,27 +54,27 @@ def link(
     force: bool = False,
     dry_run: bool = False,
 ) -> Linked:
-    r"""Fill `doc_id` and `parent_doc_id` of a task table, in place, from documents that are in the store already.
+    r"""Fill `doc_id` and `parent_doc_id` of a task table in place, from stored documents.
 
-    A row gets the document of its own task id. Where there are several, the newest is taken (by `created_at`; ties are
-    broken by doc id), and the others are noted. Documents that cannot be used are passed over. The table is replaced
-    atomically, and only where something is filled in. Its rows are held in memory.
+    Each row gets the document of its task id. If several match, docid takes the newest (by `created_at`; ties are
+    broken by doc id) and notes the others. Unusable documents are skipped. docid replaces the table atomically, and
+    only if a cell changes. Memory holds all rows.
 
-    A row with a run id or salt gets the document of the id that these give, and no other. A row with a
-    `parent_doc_id` gets only a document of that parent, or else of an unknown one. With `force` a row may get another
-    id; its `doc_run_id` and `doc_salt` are emptied then, because the id does not come from them.
+    A row with a run id or salt gets only the document of the id that they give. A row with a `parent_doc_id` gets only
+    a document of that parent, or else of an unknown one. With `force` a row may get another id; docid then empties its
+    `doc_run_id` and `doc_salt`, because the id does not derive from them.
 
     Args:
-        table: the table's path.
-        store: where the documents are.
-        row_type: the class of the rows; by default that of the stage in the file's name.
-        force: also replace ids and parents that are set, in all rows whose task has a document.
-        dry_run: write nothing.
+        table: the path of the table.
+        store: the store with the documents.
+        row_type: the class of the rows; by default the one for the stage in the file name.
+        force: also replace existing ids and parents, in all rows whose task has a document.
+        dry_run: report the result without writing.
 
     Raises:
         TaskTableError: the table is faulty, or another process changed it during the run.
-        ValueError: the name says no stage, and no `row_type` is given.
-        InvalidName: the stage is none of the store's.
+        ValueError: the file name has no stage, and no `row_type` is given.
+        InvalidName: the store lacks the stage.
         OSError: the table or the stage cannot be read, or the table cannot be written.
 
     Example:
@@ -102,7 +102,7 @@ def link(
     found, notes = _find_candidates(store, row_type.stage, {row.task_id for _, row in numbered})
     rows = [_Row(number, row, found[row.task_id], force=force) for number, row in numbered]
     linker = _Linker(path, notes, force)
-    linker.choose_all(rows)
+    linker.assign_all(rows)
     linked = linker.report(rows, store)
     if not dry_run and (linked.filled or linked.parents_filled):
         filled = ("parent_doc_id", "doc_id") if row_type.parent_stage else ("doc_id",)
@@ -113,22 +113,22 @@ def link(
 
 
 class _Candidate(NamedTuple):
-    """A document of a task that the table names."""
+    """A stored document of a task in the table."""
 
     made: datetime
     doc_id: str
     parent_doc_id: str | None
 
     def __str__(self) -> str:
-        made = "no time known" if self.made is _LONG_AGO else timestamp(self.made)
+        made = "unknown time" if self.made is _LONG_AGO else timestamp(self.made)
         return f"{self.doc_id} ({made})"
 
 
 class _Row:
-    """A row of the table, the documents of its task, the one that was chosen, and the fields that change.
+    """A row of the table, the documents of its task, the chosen one, and the fields that change.
 
-    `derived` is the id that its run id and salt give. Without these it is None, and any document of the task may be
-    the one that is meant. A row that `is_open` may get another id than it has.
+    `derived` is the id that the run id and salt give; without these it is None, and any document of the task fits.
+    A row that `is_open` may get a new id.
     """
 
     def __init__(self, number: int, row: TaskRow, found: list[_Candidate], *, force: bool) -> None:
@@ -143,39 +143,39 @@ class _Row:
             try:
                 self.derived = reserve_doc_id(row.stage, row.task_id, row.doc_run_id, row.doc_salt)
             except InvalidName:
-                self.derived = ""  # no document has it
+                self.derived = ""  # matches no document
 
     def find(self, doc_id: str | None) -> _Candidate | None:
-        """Return the document of this id among those of its task."""
-        return next((there for there in self.found if there.doc_id == doc_id), None)
+        """Return the document with this id; None if the task does not have it."""
+        return next((each for each in self.found if each.doc_id == doc_id), None)
 
 
 @attrs.define
 class _Linker:
-    """Decides which row gets which document."""
+    """Assigns documents to rows."""
 
     path: str
     notes: list[Note]
     force: bool
-    holders: dict[str, int] = attrs.Factory(dict)  # which row has a doc id
+    holders: dict[str, int] = attrs.Factory(dict)  # the number of the row that has a doc id
 
-    def choose_all(self, rows: list[_Row]) -> None:
-        """Choose first for rows whose own run id and salt name a document, then the newest for the others."""
+    def assign_all(self, rows: list[_Row]) -> None:
+        """Assign the documents named by a run id and salt first, then the newest to the other rows."""
         for each in rows:
             if not each.is_open:
                 found, doc_id = each.found, each.row.doc_id
                 self.holders.setdefault(doc_id, each.number)
                 each.chosen = each.find(doc_id)
                 if found and each.chosen is None and doc_id != each.derived:
-                    kept = f"{doc_id} kept; the store has {_format(found)}, which --force would take"
+                    kept = f"keeps {doc_id}; the store has {_format(found)}. Use --force to replace it"
                     self._note("kept-id", each, kept)
                 elif not found and self.force:
-                    self._note("no-document", each, _NONE)
+                    self._note("no-document", each, _NO_DOCUMENT)
         left = []
         for each in rows:
             own = each.find(each.derived) if each.is_open else None
             if own is not None and self._fits(each.row, own) and own.doc_id not in self.holders:
-                self._give(each, own)
+                self._assign(each, own)
             elif each.is_open:
                 left.append(each)
         for each in left:
@@ -185,31 +185,33 @@ class _Linker:
 
     def _choose(self, each: _Row) -> None:
         row, found = each.row, each.found
-        fitting = [there for there in found if self._fits(row, there)]
+        fitting = [candidate for candidate in found if self._fits(row, candidate)]
         if row.parent_doc_id is not None:
-            # Documents of the row's own parent come before those of an unknown one; the order by age stays.
-            fitting.sort(key=lambda there: there.parent_doc_id != row.parent_doc_id)
-        free = [there for there in fitting if there.doc_id not in self.holders]
+            # Prefer documents of the row's parent to those of an unknown one; a stable sort keeps the order by age.
+            fitting.sort(key=lambda candidate: candidate.parent_doc_id != row.parent_doc_id)
+        free = [candidate for candidate in fitting if candidate.doc_id not in self.holders]
         if not found:
-            self._note("no-document", each, _NONE)
+            self._note("no-document", each, _NO_DOCUMENT)
         elif not fitting:
-            other = f"made from {found[0].parent_doc_id}, the row's parent is {row.parent_doc_id} (--force)"
-            self._note("other-parent", each, f"not linked to {found[0]}: {other}")
+            parents = f"its parent is {found[0].parent_doc_id}, the row has {row.parent_doc_id}"
+            self._note("other-parent", each, f"not linked to {found[0]}: {parents}. Use --force to link it")
         elif each.derived is not None and not self.force:
-            problem = "none of them has the id of its doc_run_id and doc_salt, which 'docid reserve' would fill in"
+            problem = "the row's doc_run_id and doc_salt give another id. Run 'docid reserve' to fill it in"
             self._note("other-salt", each, f"not linked to {_format(fitting)}: {problem}")
         elif not free:
-            self._note("taken", each, f"{_format(fitting)}: another row's; to have one more give the row a doc_salt")
+            self._note(
+                "taken", each, f"other rows have {_format(fitting)}. Give this row a doc_salt to make another document"
+            )
         else:
-            self._give(each, free[0])
+            self._assign(each, free[0])
 
     def _fits(self, row: TaskRow, candidate: _Candidate) -> bool:
         return self.force or not contradicts(candidate.parent_doc_id, row.parent_doc_id)
 
-    def _give(self, each: _Row, chosen: _Candidate) -> None:
+    def _assign(self, each: _Row, chosen: _Candidate) -> None:
         self.holders[chosen.doc_id] = each.number
         each.chosen = chosen
-        others = [there for there in each.found if there is not chosen]
+        others = [candidate for candidate in each.found if candidate is not chosen]
         if others and chosen.doc_id != each.derived:
             self._note("other-documents", each, f"linked to {chosen}, not to {_format(others)}")
 
@@ -217,7 +219,7 @@ class _Linker:
         """Return the fields of a row that change."""
         row, chosen = each.row, each.chosen
         if chosen is None:
-            # With force: its id has become another row's.
+            # With force, another row may have taken its id.
             has_lost = each.is_open and self.holders.get(row.doc_id, each.number) != each.number
             return {"doc_id": ""} if has_lost else {}
         changes: dict[str, Any] = {}
@@ -232,7 +234,7 @@ class _Linker:
         return changes
 
     def report(self, rows: list[_Row], store: DocsStore) -> Linked:
-        """Return what was chosen; note the linked rows whose parent is not in the store."""
+        """Return the result; note the linked rows whose parent is not in the store."""
         missing = 0
         exists = lru_cache(10_000)(store.exists)
         for each in rows:
@@ -254,13 +256,13 @@ class _Linker:
 
 
 def _format(candidates: list[_Candidate]) -> str:
-    """Return the first few documents as a note names them."""
+    """Return the first few documents for a note."""
     more = f" and {len(candidates) - 5} more" if len(candidates) > 5 else ""  # noqa: PLR2004
     return ", ".join(map(str, candidates[:5])) + more
 
 
 def _find_candidates(store: DocsStore, stage: str, tasks: set[str]) -> tuple[dict[str, list[_Candidate]], list[Note]]:
-    """Return the documents of each task, the newest first, and notes on what had to be passed over."""
+    """Return the documents of each task, newest first, and notes on skipped documents."""
     notes: list[Note] = []
     found: dict[str, dict[str, _Candidate]] = {task_id: {} for task_id in tasks}
     for each in scan(store.backend, stage, is_strict=True):
@@ -270,12 +272,12 @@ def _find_candidates(store: DocsStore, stage: str, tasks: set[str]) -> tuple[dic
         elif each.task_id in found:
             parent = each.parent_doc_id
             if parent is not None and not is_doc_id(parent):
-                message = f"its parent_doc_id is {parent!r}, which is no doc id"
+                message = f"its parent_doc_id {parent!r} is not a doc id"
                 notes.append(Note("malformed-id", each.location, each.task_id, message))
-            else:  # a document that is replaced now may come twice
+            else:  # a document that is replaced during the scan may come twice
                 made = read_time(each) or file_time(store, stage, each.doc_id) or _LONG_AGO
                 found[each.task_id].setdefault(each.doc_id, _Candidate(made, each.doc_id, parent))
-    ordered = {task_id: sorted(there.values(), key=lambda each: each.doc_id) for task_id, there in found.items()}
-    for there in ordered.values():
-        there.sort(key=lambda each: each.made, reverse=True)
+    ordered = {task_id: sorted(by_id.values(), key=lambda each: each.doc_id) for task_id, by_id in found.items()}
+    for candidates in ordered.values():
+        candidates.sort(key=lambda each: each.made, reverse=True)
     return ordered, notes

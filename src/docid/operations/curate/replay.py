@@ -1,4 +1,4 @@
-"""`replay`: build the task rows of stored documents; and what all of curation shares: notes, times, ancestors, rows."""
+"""`replay`: build task rows from stored documents; also the notes, times, ancestors and rows that curation shares."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import attrs
 
-from docid._text import escape_surrogates, quote
+from docid._text import escape_surrogates, format_count, quote
 from docid.core.document import OUR_KEYS
 from docid.core.ids import is_doc_id, refuse_text, reserve_doc_id
 from docid.errors import DocidError, DocumentNotFound, InvalidName, StoreUnavailable
@@ -30,22 +30,22 @@ from docid.tables.rows import (
 from docid.tables.tasks import TaskRows
 
 IDENTITY = frozenset({"task_id", "doc_id", "parent_doc_id", "doc_run_id", "doc_salt", "source_doc_id"})
-"""The fields of a row that identify its document; the other fields say what it is made from."""
+"""The fields of a row that identify its document; the other fields describe how to make it."""
 
-_REMEMBERED = 10_000  # ancestors
+_CACHE_SIZE = 10_000  # ancestors
 
 
 class Note(NamedTuple):
-    """Something that curation left out, or chose among several, and why.
+    """A note on something that curation left out, or chose from several.
 
-    A `Finding` is a fault of one document, a `Change` the result of an operation for one document.
+    A `Finding` is a fault of one document; a `Change` is the outcome of an operation for one document.
 
     Attributes:
-        kind: why it was left out, for programs.
+        kind: the reason, as a stable code for programs.
         where: the row of a table, or the document.
-        task_id: its task, where that is known.
-        message: what was left out, and why.
-        number: how many evaluations or rows it counts.
+        task_id: its task, if known.
+        message: the reason, for people.
+        number: the number of evaluations or rows that the note counts.
     """
 
     kind: str
@@ -56,13 +56,12 @@ class Note(NamedTuple):
 
 
 class ReplayedRows(TaskRows[TaskRow]):
-    """The rows of stored documents, as a stream, and what was left out.
+    """The rows of stored documents as a stream, and notes on omissions.
 
     Attributes:
-        notes: what was left out so far. `gone`: documents that are not in the store. `unusable`: documents that cannot
-            be read, or made a row of. `no-prompt`: documents that were stored without one. `taken`: with a salt or run
-            id, a second document of one task, which would have the first one's id. `unsaid`, at the end: columns that
-            the documents do not say.
+        notes: the notes so far. `gone`: a document is not in the store. `unusable`: it cannot be read or gives no
+            valid row. `no-prompt`: it was stored without a prompt. `taken`: with a salt or run id, a second document
+            of the same task would get the same id. `unsaid`, at the end: a column that documents have no value for.
     """
 
     def __init__(self, row_type: type[TaskRow], rows: Iterator[tuple[int, TaskRow]], notes: list[Note]) -> None:
@@ -79,27 +78,27 @@ def replay(
     salt: str | None = None,
     row_type: type[TaskRow] | None = None,
 ) -> ReplayedRows:
-    """Build task rows from stored documents alone, so that each can be run again exactly without its old table.
+    """Build task rows from stored documents, so that you can run them again without their old table.
 
-    A row has the document's own id: run again with `if_exists="replace"` it makes another version of it. With a run id
-    or a salt it has an id of its own, for a document beside the first. Its `source_doc_id` names the document, where
-    that was stored with its prompt: `store.source_prompt` sends that again as it was.
+    Each row has the id of its document; a run with `if_exists="replace"` makes a new version. With a run id or salt
+    the row gets a new id, for a second document. If the document has a prompt, the row's `source_doc_id` names it, and
+    `store.source_prompt` returns that prompt.
 
-    The columns come from the metadata: keys of the same name, of the document or else of its nearest ancestor that has
-    one; `<stage>_template` and `<stage>_model` also from `template_id` and `model_id` of that stage's document, and
-    `<stage>_task_id` from its task. Of other row types than docid's own three all texts and numbers of the metadata are
-    taken, into `extra`. A model's name comes from the document that the model comes from.
+    Column values come from metadata keys of the same name, of the document or its nearest ancestor with such a key.
+    `<stage>_template` and `<stage>_model` also come from `template_id` and `model_id` of the document of that stage,
+    and `<stage>_task_id` from its task. The name of a model comes from the same document as the model. Row types other
+    than docid's own three take all texts and numbers of the metadata into `extra`.
 
     Args:
-        store: where the documents are.
-        stage: their stage.
-        doc_ids: their ids.
+        store: the store with the documents.
+        stage: the stage of the documents.
+        doc_ids: the documents.
         run_id, salt: as for `reserve_doc_id`.
-        row_type: the class of the rows; that of the stage if not given.
+        row_type: the class of the rows; by default the one for the stage.
 
     Raises:
-        InvalidName: none of the store's stages; a run id or salt that the id scheme refuses.
-        ValueError: a row type of another stage.
+        InvalidName: the store lacks the stage, or the run id or salt is invalid.
+        ValueError: `row_type` belongs to another stage.
 
     Example:
         >>> from docid import DocsStore, Document
@@ -132,28 +131,28 @@ def _build_rows(
         if "prompt" in document.sizes:
             row = with_source(row, doc_id)
         else:
-            message = "stored without its prompt: the row has no source_doc_id, and the pipeline has to render one"
+            message = "stored without its prompt, so the row has no source_doc_id. The pipeline must render the prompt"
             notes.append(Note("no-prompt", where, row.task_id, message))
         if run_id is not None or salt is not None:
             own = reserve_doc_id(stage, row.task_id, run_id, salt)
             row = attrs.evolve(row, doc_id=own, doc_run_id=run_id, doc_salt=salt)
             if (other := taken.setdefault(own, doc_id)) != doc_id:
-                message = f"same doc id {own} as {stage}/{other}, which is of the same task; replay it apart"
+                message = f"same task as {stage}/{other}, which has the new doc id {own} already. Replay it separately"
                 notes.append(Note("taken", where, row.task_id, message))
                 continue
         yield number, row
-    builder.note_unsaid()
+    builder.note_empty_columns()
 
 
 class Ancestors:
-    """Looks up the ancestors of documents, by path; the last ones are remembered."""
+    """Loads the ancestors of documents, and caches them."""
 
     def __init__(self, store: DocsStore) -> None:
         self._stages = store.stages
-        self._load = lru_cache(_REMEMBERED)(partial(try_load, store.backend))
+        self._load = lru_cache(_CACHE_SIZE)(partial(try_load, store.backend))
 
     def chain_of(self, document: StoredDocument) -> list[StoredDocument]:
-        """Return a document and its ancestors, the nearest first, as far as they are there."""
+        """Return a document and its ancestors, nearest first, up to the first missing one."""
         chain, last = [document], document
         while (stage := self._stages.parent_of(last.stage)) is not None and is_doc_id(last.parent_doc_id or ""):
             found = self._load(stage, last.parent_doc_id or "")
@@ -171,7 +170,7 @@ def read_texts(document: StoredDocument) -> dict[str, str]:
 
 
 class RowBuilder:
-    """Builds task rows from the records of documents and their ancestors; notes what was left out, and why."""
+    """Builds task rows from the records of documents and their ancestors, and notes omissions."""
 
     def __init__(self, store: DocsStore, stage: str, row_type: type[TaskRow] | None) -> None:
         stage = check_store(store).stages.check(stage)
@@ -184,17 +183,17 @@ class RowBuilder:
         self.notes: list[Note] = []
         self._schema = schema_of(row_type)
         self._ancestors = Ancestors(store)
-        self._unsaid: Counter[str] = Counter()
+        self._empty: Counter[str] = Counter()
 
     def open(self, doc_id: str) -> tuple[str, StoredDocument | Exception]:
-        """Return a doc id with its document, or with why it cannot be had."""
+        """Return a doc id with its document, or with the error of opening it."""
         try:
             return doc_id, self.store.open(self.row_type.stage, doc_id)
         except (DocidError, OSError) as error:
             return doc_id, error
 
     def build(self, doc_id: str, document: StoredDocument | Exception) -> TaskRow | None:
-        """Return the row of a document; None, with a note, where there is no document, or no row can be made of it."""
+        """Return the row of a document; None, with a note, if the document is missing or gives no valid row."""
         try:
             if isinstance(document, Exception):
                 raise document
@@ -206,28 +205,28 @@ class RowBuilder:
             self.notes.append(Note(kind, f"{self.row_type.stage}/{doc_id}", None, str(error)))
             return None
 
-    def note_unsaid(self) -> None:
+    def note_empty_columns(self) -> None:
         """Note each column for which some documents had no value."""
-        for column, count in self._unsaid.items():
-            message = f"left empty in {count:,} rows: the documents do not say it"
+        for column, count in self._empty.items():
+            message = f"empty in {format_count(count, 'row')}: the documents have no value for it"
             self.notes.append(Note("unsaid", f"column {column}", None, message))
 
     def _build(self, document: StoredDocument) -> TaskRow:
         task_id = document.task_id
         if task_id is None:
-            raise ValueError("its record, of an older system, does not say its task: docid migrate")
+            raise ValueError("its record has no task_id; run 'docid migrate'")
         if self.row_type.parent_stage is not None and document.parent_doc_id is None:
-            raise ValueError("its record does not say its parent: docid migrate")
+            raise ValueError("its record has no parent_doc_id; run 'docid migrate'")
         chain = self._ancestors.chain_of(document)
-        said = [self._read_columns(each) for each in chain]
+        found = [self._read_columns(each) for each in chain]
         values: dict[str, Any] = {"extra": self._find_others(chain)}
         for column in self._schema.columns:
             if column.attribute in IDENTITY:
                 continue
             base = column.name.removesuffix("_name")
-            # The name of a model comes from the document that the model comes from.
+            # Take the name of a model from the same document as the model.
             key = base if base in self._schema.names else column.name
-            text = next((texts.get(column.name) for texts in said if key in texts), None)
+            text = next((texts.get(column.name) for texts in found if key in texts), None)
             try:
                 if text is not None:
                     values[column.argument] = column.parse(text)
@@ -235,8 +234,8 @@ class RowBuilder:
             except ValueError:
                 pass
             if column.required:
-                raise ValueError(f"its record does not say {column.name}, which such a row has to have")
-            self._unsaid[column.name] += 1
+                raise ValueError(f"its record has no {column.name}, which the row needs")
+            self._empty[column.name] += 1
         try:
             derived = document.run_id and reserve_doc_id(document.stage, task_id, document.run_id)
         except InvalidName:
@@ -246,11 +245,11 @@ class RowBuilder:
         row = self.row_type(doc_run_id=run_id, **values)
         if fault := find_fault(row):
             column_name, value, expected = fault
-            raise ValueError(f"its {column_name} is {quote(value)}, which no table can hold: {expected}")
+            raise ValueError(f"its {column_name} is {quote(value)}, which a table cannot hold: {expected}")
         return row
 
     def _find_others(self, chain: list[StoredDocument]) -> dict[str, str]:
-        """Return all other texts and numbers of the metadata, which rows of another pipeline take."""
+        """Return the other texts and numbers of the metadata, for rows of another pipeline."""
         if self.row_type in {DraftTask, EssayTask, EvaluationTask}:
             return {}
         parents = {f"{each.stage}_task_id": each.task_id for each in chain[1:2] if each.task_id is not None}
@@ -258,30 +257,30 @@ class RowBuilder:
         return {key: text for key, text in {**parents, **read_texts(chain[0])}.items() if key not in taken}
 
     def _read_columns(self, document: StoredDocument) -> dict[str, str]:
-        """Return the texts of a document by column: under keys of that name, or under those that mean the same."""
+        """Return the texts of a document by column, from keys of the same name or meaning."""
         stage, texts = document.stage, read_texts(document)
         template, model = texts.get("template_id"), texts.get("model_id")
-        meant = {f"{stage}_task_id": document.task_id, f"{stage}_template": template, f"{stage}_model": model}
-        # A generation model is that of the nearest stage that has no column for its own.
+        columns = {f"{stage}_task_id": document.task_id, f"{stage}_template": template, f"{stage}_model": model}
+        # `generation_model` is the model of the nearest stage without a model column of its own.
         if f"{stage}_model" not in self._schema.names:
-            meant["generation_model"] = model
-        return {key: text for key, text in meant.items() if text is not None} | texts
+            columns["generation_model"] = model
+        return {key: text for key, text in columns.items() if text is not None} | texts
 
 
 def read_time(document: StoredDocument) -> datetime | None:
-    """Return when a document was made by its record, also an older system's; None if the record has no time."""
+    """Return the creation time in a record, also of an older system; None if it has none."""
     if document.created_at is not None or not document.legacy:
         return document.created_at
-    said: Any = document.record.get("created_at")
+    text: Any = document.record.get("created_at")
     try:
-        moment = datetime.fromisoformat(said)
+        moment = datetime.fromisoformat(text)
         return None if moment.tzinfo is None else moment.astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
         return None
 
 
 def file_time(store: DocsStore, stage: str, doc_id: str) -> datetime | None:
-    """Return when the raw text of a document was last written; None if that is not known."""
+    """Return the time of the last write of a document's raw text; None if unknown."""
     seconds = store.backend.last_modified(stage, doc_id)
     try:
         return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

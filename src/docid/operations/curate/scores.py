@@ -1,4 +1,4 @@
-"""`scores` and `select`: read the numbers that evaluations gave, and choose the documents with the best ones."""
+"""`scores` and `select`: read the scores of evaluations, and select the best documents."""
 
 import os
 import re
@@ -25,14 +25,14 @@ class Score(NamedTuple):
 
     Attributes:
         doc_id, task_id: the evaluation.
-        parent_doc_id: the document that was evaluated.
+        parent_doc_id: the evaluated document.
         parent_task_id: the task of that document; empty if it is not in the store.
-        template_id, model_id: these keys of its metadata, as text; empty if it has none.
-        score: its parsed text as a number; None if that is not a number.
-        error: why it has no score; empty if it has one.
-        created_at: when it was made, ISO 8601, UTC; empty if an older system's record has no time.
-        ancestors: the doc ids of the ancestors of its parent, by stage, the nearest first; empty text if one is not
-            in the store.
+        template_id, model_id: metadata of the evaluation, as text; empty if missing.
+        score: the parsed text as a number; None if it is not a number.
+        error: the reason for a missing score; empty if there is a score.
+        created_at: the creation time, ISO 8601 UTC; empty if an older record has no time.
+        ancestors: the doc ids of the ancestors of the evaluated document, by stage, nearest first; empty text for an
+            unknown one.
     """
 
     doc_id: str
@@ -47,39 +47,41 @@ class Score(NamedTuple):
     ancestors: dict[str, str]
 
     def texts(self) -> dict[str, str]:
-        """Return it as the cells of a row, by column."""
+        """Return the cells of its row, by column."""
         texts = {key: value for key, value in self._asdict().items() if isinstance(value, str)}
         texts["score"] = "" if self.score is None else plain_text(self.score)
         return {**texts, **{f"{stage}_doc_id": doc_id for stage, doc_id in self.ancestors.items()}}
 
 
 def score_columns(store: DocsStore, stage: str | None = None) -> tuple[str, ...]:
-    """Return the columns of a table of scores: the fields of `Score`, and `<stage>_doc_id` for each of the ancestors.
+    """Return the columns of a score table: the fields of `Score`, and `<stage>_doc_id` for each ancestor.
 
     Raises:
-        InvalidName: none of the store's stages.
-        ValueError: a stage whose column would be named as that of the parent.
+        InvalidName: the store lacks the stage.
+        ValueError: an ancestor stage is named `parent`, which clashes with the column `parent_doc_id`.
     """
     further = _stages_above_parent(store, find_score_stage(store, stage))
     if "parent" in further:
-        raise ValueError("stages: 'parent' names a column parent_doc_id, which is the parent's; expected another name")
+        raise ValueError(
+            "stages: the stage 'parent' would have the column parent_doc_id, which is taken; expected another name"
+        )
     return (*Score._fields[:-1], *(f"{each}_doc_id" for each in further))
 
 
 def scores(store: DocsStore, stage: str | None = None) -> Iterator[Score]:
-    """Read the scores of a stage: the parsed text of each of its documents, as a number.
+    """Read the scores of a stage: the parsed text of each document, as a number.
 
-    A stream, sorted by doc id: the names of the stage are held, its documents are not. A document without a number,
-    or that cannot be read, has the reason in `error`. Documents that vanish during the run are left out.
+    Yields scores sorted by doc id; memory holds the doc ids only. If a document is unreadable or has no number, `error`
+    has the reason. Documents that vanish during the run are left out.
 
     Args:
-        store: where the documents are.
-        stage: their stage; the last of the store's if not given.
+        store: the store with the documents.
+        stage: their stage; by default the last stage of the store.
 
     Raises:
-        InvalidName: none of the store's stages.
+        InvalidName: the store lacks the stage.
         OSError: the stage cannot be listed.
-        TypeError: no store.
+        TypeError: `store` is not a DocsStore.
 
     Example:
         >>> from docid import DocsStore, Document, Stages
@@ -102,21 +104,21 @@ def scores(store: DocsStore, stage: str | None = None) -> Iterator[Score]:
 
 
 def _read_score(store: DocsStore, stage: str, doc_id: str, ancestors: Ancestors, further: list[str]) -> Score | None:
-    """Return the score of one document; None if it has vanished."""
+    """Return the score of one document; None if it vanished."""
     try:
         document = StoredDocument.load(store.backend, stage, doc_id, (PART_FILES["parsed"],))
         if document is None:
             return None
         parsed = document.parsed_text
     except StoreUnavailable:
-        raise  # a document whose store did not answer is neither missing nor damaged
+        raise  # the document is neither missing nor damaged
     except (UnreadableDocument, OSError) as problem:
         return Score(doc_id, "", "", "", "", None, f"unreadable: {problem}", "", "", dict.fromkeys(further, ""))
     score, error = _parse_number(parsed)
     _, *others = ancestors.chain_of(document)
     found = {each.stage: each.doc_id for each in others[1:]}
     if others and others[-1].parent_doc_id is not None and len(others) <= len(further):
-        # The last ancestor names its parent, which is not in the store; the name is known.
+        # The last ancestor names its parent, which is not in the store.
         found[further[len(others) - 1]] = others[-1].parent_doc_id
     texts, made = read_texts(document), read_time(document)
     return Score(
@@ -134,7 +136,7 @@ def _read_score(store: DocsStore, stage: str, doc_id: str, ancestors: Ancestors,
 
 
 def find_score_stage(store: DocsStore, stage: str | None) -> str:
-    """Return the stage that scores: the one that is given, or else the last of the store's."""
+    """Return the stage of the scores: the given one, or else the last stage of the store."""
     return list(check_store(store).stages)[-1] if stage is None else store.stages.check(stage)
 
 
@@ -148,11 +150,11 @@ def _stages_above_parent(store: DocsStore, stage: str) -> list[str]:
 
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_LARGEST = 1e300  # larger numbers cannot be added up
+_LARGEST = 1e300  # sums of larger numbers overflow
 
 
 def _parse_number(text: str | None) -> tuple[float | None, str]:
-    """Return a text, stripped of blanks, as a number; or None and the reason."""
+    """Parse a text as a number; return it and an empty text, or None and the reason."""
     if text is None:
         return None, "no parsed text"
     stripped = text.strip()
@@ -165,15 +167,15 @@ def _parse_number(text: str | None) -> tuple[float | None, str]:
 
 
 def write_scores(path: str | os.PathLike[str], scores: Iterable[Score], columns: tuple[str, ...]) -> int:
-    """Write scores as a CSV table, in place of what is at `path`, atomically; gzip where the name ends in `.gz`.
+    """Write scores as a CSV table, atomically; gzip it if the name ends in `.gz`.
 
     Args:
-        path: the table.
+        path: the table; an existing file is replaced.
         scores: the scores, from the function `scores`.
-        columns: its columns, from `score_columns`.
+        columns: the columns, from `score_columns`.
 
     Returns:
-        How many there are.
+        The number of scores.
 
     Raises:
         OSError: the file cannot be written.
@@ -187,12 +189,13 @@ def write_scores(path: str | os.PathLike[str], scores: Iterable[Score], columns:
 
 
 def read_scores(path: str | os.PathLike[str]) -> Iterator[Score]:
-    """Read a table of scores as a stream: at least its columns `parent_doc_id` and `score`.
+    """Read a score table as a stream.
 
-    Other columns of `write_scores` are read too, except for `ancestors`.
+    The table needs the columns `parent_doc_id` and `score`; the other columns of `write_scores` are read if present,
+    except for those of `ancestors`.
 
     Raises:
-        TaskTableError: a column is missing; at the end, for all cells that are not a doc id or not a number.
+        TaskTableError: a column is missing, or, at the end of the stream, cells are not a doc id or a number.
         OSError: the file cannot be read.
     """
     file = os.fspath(path)
@@ -205,12 +208,12 @@ def read_scores(path: str | os.PathLike[str]) -> Iterator[Score]:
             for number, (cell, text, *others) in rows:
                 score, parent = None, "" if is_missing(cell) else cell
                 if parent and not is_doc_id(parent):
-                    wrong = "not a doc id; expected that of the document that was scored"
+                    wrong = "not a doc id; expected the doc id of the evaluated document"
                     faults.add(number, "parent_doc_id", parent, wrong)
                 if not is_missing(text):
                     score, wrong = _parse_number(text)
                     if wrong:
-                        faults.add(number, "score", text, "expected a number, or nothing")
+                        faults.add(number, "score", text, "expected a number or an empty cell")
                 if faults.count == 0:
                     more = dict(zip(texts, others, strict=True))
                     yield Score(parent_doc_id=parent, score=score, ancestors={}, **more)
@@ -222,12 +225,12 @@ def read_scores(path: str | os.PathLike[str]) -> Iterator[Score]:
 
 
 class Pick(NamedTuple):
-    """A document that was selected.
+    """A selected document.
 
     Attributes:
         doc_id, task_id: the document.
-        score: its score, of all its evaluations.
-        evaluations: how many have a score.
+        score: the aggregate of its evaluations.
+        evaluations: the number of evaluations with a score.
     """
 
     doc_id: str
@@ -237,20 +240,20 @@ class Pick(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """What `select` chose.
+    """The result of `select`.
 
     Attributes:
         stage: the stage of the documents.
-        picks: the best, the best first.
+        picks: the selected documents, best first.
         rows: their rows, in the same order.
         row_type: the class of the rows.
-        evaluations: how many scores were read, of any kind.
-        scored: how many documents have a score.
-        notes: what was left out. `unknown-template`: a template that no score is of. `no-score`: evaluations without a
-            number. `other-template`: of other templates. `no-parent`: that do not say what they are of. `below`:
-            documents that are not among the best. `gone`: documents that are not in the store. `unusable`: documents
-            that cannot be read, or made a row of. `same-task`: two of the best are of one task. `unsaid`: columns that
-            the documents do not say. Evaluations are counted, documents given one by one.
+        evaluations: the number of scores read.
+        scored: the number of documents with a score.
+        notes: `no-score`, `other-template`, `no-parent`: the number of evaluations without a number, of another
+            template, or without a parent. `unknown-template`: no score has this template. `below`: a document is not
+            among the best. `gone`: it is not in the store. `unusable`: it cannot be read or gives no valid row.
+            `same-task`: it is selected along with another document of its task. `unsaid`: a column that documents
+            have no value for.
     """
 
     stage: str
@@ -264,7 +267,7 @@ class Selection(NamedTuple):
 
 _AGGREGATES: dict[str, Callable[[list[float]], float]]
 _AGGREGATES = {"max": max, "mean": statistics.fmean, "median": statistics.median}
-# Columns of an older system's tables, and the field that fills them; docid does not use them.
+# Columns in the tables of an older system, and the fields that fill them. docid itself does not use them.
 _LEGACY = {"essay": ("essay_doc_id", "doc_id"), "evaluation": ("document_id", "essay_task_id")}
 
 
@@ -278,23 +281,24 @@ def select(
     stage: str | None = None,
     row_type: type[TaskRow] | None = None,
 ) -> Selection:
-    """Choose the documents with the best scores, and return their task rows with their own ids: a run skips them.
+    """Select the documents with the best scores, and return their task rows.
 
-    The scores are gone through once. Ties are broken by doc id. A document that is not in the store, or cannot be
-    used, is left out, and the next one takes its place.
+    The rows keep the ids of the documents, so a run skips them. Ties are broken by doc id. If a document is missing or
+    unusable, the next one takes its place. The scores are read once.
 
     Args:
         scores: scores, from the function `scores` or `read_scores`.
-        store: where the documents are.
-        top: how many.
-        templates: count the scores of these evaluation templates only; all if empty.
-        aggregate: how a document's score comes from those of its evaluations.
-        stage: the stage of the documents; if not given, the one that the last of the store's comes from.
-        row_type: the class of the rows; that of the stage if not given.
+        store: the store with the documents.
+        top: the number of documents to select.
+        templates: use the scores of these evaluation templates only; empty for all.
+        aggregate: the function that combines the scores of a document.
+        stage: the stage of the documents; by default the parent of the store's last stage.
+        row_type: the class of the rows; by default the one for the stage.
 
     Raises:
-        ValueError: `top` below 1, another aggregate, a row type of another stage, no stage that is scored.
-        InvalidName: none of the store's stages.
+        ValueError: `top` is below 1, `aggregate` is unknown, `row_type` belongs to another stage, or the last stage
+            has no parent.
+        InvalidName: the store lacks the stage.
 
     Example:
         >>> from docid import DocsStore, Document
@@ -317,8 +321,8 @@ def select(
         last = find_score_stage(store, None)
         stage = store.stages.parent_of(last)
         if stage is None:
-            expected = "expected the stage of the documents that were scored"
-            raise ValueError(f"stage: stage {last!r} comes from none; {expected}")
+            expected = "expected the stage of the evaluated documents"
+            raise ValueError(f"stage: the last stage {last!r} has no parent; {expected}")
     builder = RowBuilder(store, stage, row_type)
     found, evaluations = _group_scores(scores, templates, builder.notes)
     ranked = [Pick(doc_id, "", _AGGREGATES[aggregate](each), len(each)) for doc_id, each in found.items()]
@@ -331,7 +335,7 @@ def select(
 def _group_scores(
     scores: Iterable[Score], templates: Collection[str], notes: list[Note]
 ) -> tuple[dict[str, list[float]], int]:
-    """Return the scores of each document, and how many evaluations there are; note what was left out."""
+    """Return the scores of each document and the number of evaluations; note omissions."""
     known: set[str] = set()
     found: dict[str, list[float]] = {}
     left_out: Counter[tuple[str, str]] = Counter()
@@ -344,14 +348,14 @@ def _group_scores(
         elif score.score is None:
             left_out["no-score", "without a score"] += 1
         elif not score.parent_doc_id:
-            left_out["no-parent", "that do not say what they are of"] += 1
+            left_out["no-parent", "without a parent_doc_id"] += 1
         else:
             found.setdefault(score.parent_doc_id, []).append(score.score)
     first = ", ".join(sorted(each for each in known if each)[:20])
-    there = f"the scores are of {first}" if first else "the scores say no template (docid backfill --set template_id)"
+    hint = f"expected one of {first}" if first else "no score has any. Add it with docid backfill --set template_id"
     for template in templates:
         if template not in known:
-            message = f"none is of template {template!r}; {there}"
+            message = f"no score has template {template!r}; {hint}"
             notes.append(Note("unknown-template", "evaluations", None, message))
     for (kind, message), count in left_out.items():
         notes.append(Note(kind, "evaluations", None, message, count))
@@ -359,14 +363,14 @@ def _group_scores(
 
 
 def _pick(builder: RowBuilder, ranked: list[Pick], top: int) -> list[tuple[Pick, TaskRow]]:
-    """Return the best documents that have a row, with it; note what was left out."""
+    """Return the best documents that give a row, with their rows; note omissions."""
     tasks: dict[str, str] = {}
     chosen: list[tuple[Pick, TaskRow]] = []
     for pick in ranked:
         where = f"{builder.row_type.stage}/{pick.doc_id}"
         if len(chosen) == top:
             is_tie = pick.score == chosen[-1][0].score
-            tie = "; the last of them has the same, and comes first by doc id" if is_tie else ""
+            tie = "; the last of these has the same score and wins by doc id" if is_tie else ""
             below = f"its score {plain_text(pick.score)} is not among the best {top}{tie}"
             builder.notes.append(Note("below", where, None, below))
             continue
@@ -374,11 +378,11 @@ def _pick(builder: RowBuilder, ranked: list[Pick], top: int) -> list[tuple[Pick,
         if row is None:
             continue
         if (other := tasks.setdefault(row.task_id, where)) != where:
-            message = f"of one task with {other}: what comes from them is told apart by parent_doc_id alone"
+            message = f"same task as {other}; rows made from them differ only by parent_doc_id"
             builder.notes.append(Note("same-task", where, row.task_id, message))
         column, source = _LEGACY.get(row.stage, ("", ""))
         if column and column not in schema_of(builder.row_type).names:
             row = attrs.evolve(row, extra={**row.extra, column: row.cell(source)})
         chosen.append((pick._replace(task_id=row.task_id), row))
-    builder.note_unsaid()
+    builder.note_empty_columns()
     return chosen
