@@ -427,8 +427,8 @@ def test_invalid_cell_gives_no_second_finding(full: DocsStore, rows: Rows) -> No
 def test_conflict_names_only_differing_fields(full: DocsStore, rows: Rows) -> None:
     essay, other = rows["essay"][0], rows["draft"][1].doc_id
     [finding] = audit(full, change_row(rows, "essay", 0, parent_doc_id=other)).findings
-    held, said = f"parent_doc_id={essay.parent_doc_id!r}", f"parent_doc_id={other!r}"
-    assert finding.message == f"{find_path(full, essay)} has {held}; the row has {said}"
+    stored, expected = f"parent_doc_id={essay.parent_doc_id!r}", f"parent_doc_id={other!r}"
+    assert finding.message == f"{find_path(full, essay)} has {stored}; the row has {expected}"
     assert finding.hint.startswith("docid refuses to write this row: correct the row")
 
 
@@ -441,7 +441,7 @@ def test_conflict_under_derived_id_suggests_edited_record(full: DocsStore, rows:
 
 
 @pytest.mark.parametrize(
-    ("stage", "record", "unsaid"),
+    ("stage", "record", "unknown"),
     [
         pytest.param("draft", "{}", "task_id", id="no task"),
         pytest.param("evaluation", '{"task_id": "v-1"}', "parent_doc_id", id="no parent"),
@@ -449,14 +449,14 @@ def test_conflict_under_derived_id_suggests_edited_record(full: DocsStore, rows:
     ],
 )
 def test_legacy_record_without_lineage_does_not_count_as_written(
-    full: DocsStore, rows: Rows, stage: str, record: str, unsaid: str
+    full: DocsStore, rows: Rows, stage: str, record: str, unknown: str
 ) -> None:
     row = rows[stage][0]
     (find_path(full, row) / "metadata.json").write_text(record)
     report = audit(full, rows)
     [finding] = report.findings
     assert (finding.code, finding.doc_id) == ("legacy-record", row.doc_id)
-    assert finding.message.endswith(f"it lacks {unsaid}, so a run refuses it")
+    assert finding.message.endswith(f"it lacks {unknown}, so a run refuses it")
     assert "docid migrate --tables" in finding.hint
     assert (report.stages[stage].written, report.stages[stage].pending) == (len(rows[stage]) - 1, 0)
     with pytest.raises(UnreadableDocument, match="does not name its task or parent"):

@@ -150,9 +150,9 @@ def test_damaged_documents_are_refused(local: DocsStore, tmp_path: Path) -> None
     entry = next(path for path in (root / ".docid" / "history" / "draft" / "d1").iterdir() if path.is_dir())
     (entry / "metadata.json").write_text("{")
     again = DocsStore(ObjectsBackend("memory://"))
-    [told] = [each for each in copy(local, again, only=["draft"]) if each.doc_id == "d1"]
-    assert told.outcome == "copied"
-    assert "history incomplete, " in told.message
+    [change] = [each for each in copy(local, again, only=["draft"]) if each.doc_id == "d1"]
+    assert change.outcome == "copied"
+    assert "history incomplete, " in change.message
     assert again.read("draft", "d1") == local.read("draft", "d1")
 
 
@@ -183,34 +183,34 @@ def test_verify_refuses_changed_copy(local: DocsStore, monkeypatch: pytest.Monke
     target = DocsStore(backend)
     create = backend.create
     monkeypatch.setattr(backend, "create", lambda stage, doc_id, record, parts: create(stage, doc_id, record, {}))
-    [told] = [each for each in copy(local, target, verify=True) if each.doc_id == "d0"]
-    assert told.outcome == "refused"
-    assert "differs from the data that the copy wrote" in told.message
+    [change] = [each for each in copy(local, target, verify=True) if each.doc_id == "d0"]
+    assert change.outcome == "refused"
+    assert "differs from the data that the copy wrote" in change.message
 
 
 def test_concurrent_changes_of_target_are_conflicts(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     fill_store(local, 2)
     # Another copy wrote the documents after this one listed the target.
-    there = DocsStore(ObjectsBackend("memory://"))
-    list(copy(local, there, only=["draft"]))
-    monkeypatch.setattr(there.backend, "ids", lambda _: iter(()))
+    target = DocsStore(ObjectsBackend("memory://"))
+    list(copy(local, target, only=["draft"]))
+    monkeypatch.setattr(target.backend, "ids", lambda _: iter(()))
     # An existing object with the same bytes counts as copied by this run.
-    assert count_outcomes(copy(local, there, only=["draft"])) == {"copied": 2}
+    assert count_outcomes(copy(local, target, only=["draft"])) == {"copied": 2}
     memory = DocsStore(MemoryBackend())
     list(copy(local, memory, only=["draft"]))
     monkeypatch.setattr(memory.backend, "ids", lambda _: iter(()))
     assert count_outcomes(copy(local, memory, only=["draft"])) == {"same": 2}
     # Another writer changes or deletes the document again and again.
     local.write(Document(stage="draft", doc_id="d0", task_id="t-0", raw_text="new"), if_exists="replace")
-    monkeypatch.setattr(there.backend, "replace", lambda *_: False)
-    monkeypatch.setattr(there.backend, "amend", lambda *_: False)
-    told = {each.doc_id: each for each in copy(local, there, only=["draft"])}
-    assert "another writer changed it during the copy" in told["d0"].message
-    monkeypatch.setattr(there.backend, "load", lambda *_: None)
-    assert "another writer changed it" in next(copy(local, there, only=["draft"])).message
+    monkeypatch.setattr(target.backend, "replace", lambda *_: False)
+    monkeypatch.setattr(target.backend, "amend", lambda *_: False)
+    changes = {each.doc_id: each for each in copy(local, target, only=["draft"])}
+    assert "another writer changed it during the copy" in changes["d0"].message
+    monkeypatch.setattr(target.backend, "load", lambda *_: None)
+    assert "another writer changed it" in next(copy(local, target, only=["draft"])).message
     # A document that vanishes from the source during the copy is skipped.
     monkeypatch.setattr(local.backend, "ids", lambda _: iter(["gone"]))
-    assert list(copy(local, there)) == []
+    assert list(copy(local, target)) == []
 
 
 def test_copy_resumes_after_backend_failure(
@@ -291,7 +291,7 @@ def test_command_copies_between_directory_and_bucket(
     assert out.splitlines() == [
         f"conflict: draft/d0 (task_id='t-0'): {url}/draft/d0.json has other texts than {docs}/draft/d0, and is "
         "not an earlier version of it",
-        "draft: 4 same, 1 conflict",
+        "draft: 4 same, 1 in conflict",
         "essay: 5 same",
     ]
     code, out, _ = run(capfd, docs, url, "--json")
@@ -372,13 +372,13 @@ def test_unusable_documents_in_the_target_are_conflicts(local: DocsStore, tmp_pa
     (tmp_path / "there" / "draft" / "d0").mkdir()
     (tmp_path / "there" / "draft" / "d0" / "raw.txt").write_text("half")
     (tmp_path / "there" / "draft" / "d2" / "metadata.json").write_text("{")
-    told = {each.doc_id: each for each in copy(local, target, only=["draft"]) if each.outcome == "conflict"}
-    assert sorted(told) == ["d0", "d2"]
-    assert "cannot be used" in told["d0"].message
+    changes = {each.doc_id: each for each in copy(local, target, only=["draft"]) if each.outcome == "conflict"}
+    assert sorted(changes) == ["d0", "d2"]
+    assert "cannot be used" in changes["d0"].message
     (tmp_path / "other" / "draft").mkdir(parents=True)
     (tmp_path / "other" / "draft" / "d0").write_text("a file instead of a directory")
-    told = {each.doc_id: each for each in copy(local, DocsStore(tmp_path / "other"), only=["draft"])}
-    assert [doc_id for doc_id, each in told.items() if each.outcome == "conflict"] == ["d0"]
+    changes = {each.doc_id: each for each in copy(local, DocsStore(tmp_path / "other"), only=["draft"])}
+    assert [doc_id for doc_id, each in changes.items() if each.outcome == "conflict"] == ["d0"]
 
 
 @pytest.mark.parametrize("inside", ["", "sub", "draft/sub", "link"])
@@ -416,12 +416,12 @@ def test_unreadable_document_does_not_stop_the_copy(call: str) -> None:
     backend = Unreadable(PermissionError(errno.EACCES, "not allowed", "docs/draft/d1"), "")
     fill_store(DocsStore(backend))
     backend.call = call
-    told = {
+    changes = {
         each.doc_id: each for each in copy(DocsStore(backend), DocsStore(ObjectsBackend("memory://")), only=["draft"])
     }
-    assert count_outcomes(iter(told.values())) == ({"copied": 4, "refused": 1} if call == "load" else {"copied": 5})
-    assert "not allowed: 'docs/draft/d1'" in told["d1"].message
-    assert ("history incomplete" in told["d1"].message) == (call == "history")
+    assert count_outcomes(iter(changes.values())) == ({"copied": 4, "refused": 1} if call == "load" else {"copied": 5})
+    assert "not allowed: 'docs/draft/d1'" in changes["d1"].message
+    assert ("history incomplete" in changes["d1"].message) == (call == "history")
 
 
 @pytest.mark.parametrize("call", ["load", "history"])
@@ -464,8 +464,8 @@ def test_uncopyable_old_version_does_not_stop_the_latest(local: DocsStore) -> No
     document = Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="x")
     record, parts = Record.from_document(document, nonce())
     assert backend.replace("draft", "d1", old, record.to_bytes(), parts)
-    [told] = copy(local, DocsStore(ObjectsBackend("memory://")))
-    assert (told.outcome, "history incomplete" in told.message) == ("copied", True)
+    [change] = copy(local, DocsStore(ObjectsBackend("memory://")))
+    assert (change.outcome, "history incomplete" in change.message) == ("copied", True)
 
 
 def test_slower_of_two_copies_reports_a_conflict(local: DocsStore) -> None:
