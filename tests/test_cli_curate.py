@@ -343,9 +343,9 @@ def test_migrate_plans_then_applies(old: Path, capfd: pytest.CaptureFixture[str]
     assert out == (
         "differs     docs/draft/o1 (task_id='o-1'): task_id is 'o-1' in its record (kept), and 'o-9' in the table\n"
         "left alone  docs/draft/o3 (task_id='o-3'): files is 1 in its record, but docid reserves this key; rename it\n"
-        "draft: 5 documents: 2 to migrate, 2 current already, 1 left alone\n"
-        "essay: 2 documents: 0 to migrate, 2 current already, 0 left alone\n"
-        "evaluation: 4 documents: 0 to migrate, 4 current already, 0 left alone\n"
+        "draft: 5 documents: 2 to migrate, 2 already current, 1 left alone\n"
+        "essay: 2 documents: 0 to migrate, 2 already current, 0 left alone\n"
+        "evaluation: 4 documents: 0 to migrate, 4 already current, 0 left alone\n"
         "  created_at from the time of raw.txt: 2\n"
         "  task_id from the table: 1\n"
         "dry run: --apply makes these changes\n"
@@ -374,8 +374,8 @@ def test_backfill_sets_missing_values(old: Path, capfd: pytest.CaptureFixture[st
         1,
         "left alone  docs/draft/o1 (task_id='o-1'): its record was written by an older system; run 'docid "
         "migrate --apply' first\n"
-        "origin from draft_tasks.csv, column model: 1 would be set, 0 have it already, 1 without a value in the table, "
-        "1 not in the store, 0 rows without doc_id, 1 left alone\n",
+        "origin from draft_tasks.csv, column model: 1 would be set, 0 already set, 1 without a value in the table, "
+        "1 not in the store, 0 without doc_id, 1 left alone\n",
     )
     run(capfd, "migrate", "--apply")
     code, out, _ = run(capfd, *arguments)

@@ -169,7 +169,7 @@ TASK = '"task_id": "t-1"'
             {"task_id": "t", "parent_doc_id": "d1"}, "parent_doc_id 'd1', but stage draft has no", id="a parent"
         ),
         pytest.param({"task_id": "t", "run_id": 7}, "run_id: ", id="a number as run"),
-        pytest.param({"task_id": "t", "run_id": "a\0"}, "run_id: ", id="a run with NUL"),
+        pytest.param({"task_id": "t", "run_id": "a\0"}, "run_id '", id="a run with NUL"),
         pytest.param({"task_id": "t", "format": "v1"}, "format is 'v1' in its record, but docid", id="format"),
         pytest.param({"task_id": "t", "files": []}, "files is [] in its record", id="files"),
         pytest.param({"task_id": "t", "docid": 0}, "docid is 0 in its record", id="docid"),

@@ -109,7 +109,7 @@ FAULTS = [
     pytest.param(
         b"essay_task_id",
         b"essay_tusk_id",
-        "column essay_task_id: missing from the header; is 'essay_tusk_id' meant",
+        "column essay_task_id: missing from the header; is 'essay_tusk_id' misspelled",
         id="wrong header",
     ),
     pytest.param(
@@ -139,7 +139,7 @@ def test_two_rows_with_one_task_id_are_one_clear_error(daydreaming: Path, tmp_pa
     rows = [row.task_id for row in read_tasks(daydreaming / "tables/active/draft_generation_tasks.csv", DraftTask)]
     path.write_text("draft_task_id\n" + "\n".join([*rows, rows[3]]) + "\n")
     before = path.read_bytes()
-    with pytest.raises(TaskTableError, match=rf"row 17, column draft_task_id: '{rows[3]}'; comes to .* as row 5 does"):
+    with pytest.raises(TaskTableError, match=rf"row 17, column draft_task_id: '{rows[3]}'; same doc id .* as row 5"):
         write_tasks(path, reserve_tasks(read_tasks(path, DraftTask, reserved=False), DraftTask), like=path)
     assert path.read_bytes() == before
 

@@ -56,7 +56,7 @@ def test_cell_returns_text_of_column(tmp_path: Path) -> None:
 
 
 def test_extra_refuses_columns_of_fields() -> None:
-    with pytest.raises(InvalidName, match="extra: also a field of the row: 'combo_id'"):
+    with pytest.raises(InvalidName, match="extra 'combo_id': also a field of the row"):
         EssayTask(task_id="t", extra={"combo_id": "x"})
 
 
@@ -64,7 +64,7 @@ def test_extra_refuses_columns_of_fields() -> None:
     ("body", "message"),
     [
         pytest.param({}, "NoStage: no stage; add stage = '…' to the class", id="no stage"),
-        pytest.param({"stage": "Chapter"}, "NoStage.stage: not a stage name", id="no stage name"),
+        pytest.param({"stage": "Chapter"}, "NoStage.stage 'Chapter': not a stage name", id="no stage name"),
         pytest.param(
             {"stage": "x", "a": attrs.field(type=list)}, "field a: expected the type str, int, float or bool", id="list"
         ),

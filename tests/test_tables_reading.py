@@ -177,7 +177,7 @@ HEADER = "essay_task_id,parent_doc_id,doc_id,combo_id\n"
             HEADER + ",p1,e1,x\n t,p1,e2,x\nnan,p1,e3,x\n",
             [
                 "row 2, column essay_task_id: empty; expected a task id",
-                "row 3, column essay_task_id: ' t'; white space at an end; expected the text without it",
+                "row 3, column essay_task_id: ' t'; leading or trailing white space; expected the text without it",
                 "row 4, column essay_task_id: 'nan'; empty; expected a task id",
             ],
             id="no task id",

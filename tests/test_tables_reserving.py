@@ -142,15 +142,15 @@ def test_all_faults_of_reserving_are_reported_together() -> None:
         EssayTask(task_id="cafe\u0301", draft_task_id="same"),
     ]
     assert reserve_problems(rows, EssayTask, parents=parents) == [
-        "row 1, column essay_task_id: ' x'; white space at an end; expected the text without it",
+        "row 1, column essay_task_id: ' x'; leading or trailing white space; expected the text without it",
         "row 2, column draft_task_id: 'twice'; has several doc ids in the parents' table; set parent_doc_id yourself",
         "row 3, column draft_task_id: 'none'; empty; expected the parent's task id",
         "row 4, column draft_task_id: 'other'; not in the parents' table; expected a task id from it",
         "row 5, column draft_task_id: 'empty'; has no doc_id in the parents' table; reserve that table first",
-        "row 6, column doc_salt: ' s'; white space at an end; expected the text without it",
-        "row 7, column doc_run_id: 'r\\n'; control character U+000A; expected text of one line without any",
+        "row 6, column doc_salt: ' s'; leading or trailing white space; expected the text without it",
+        "row 7, column doc_run_id: 'r\\n'; control character U+000A; expected one line of text without control characters",
         "row 9, column draft_task_id: 'odd'; its doc_id in the parents' table, '../x', is not a doc id",
-        r"row 10, column essay_task_id: 'cafe\u0301'; not in NFC; expected the text, or its table, saved in Unicode "
+        r"row 10, column essay_task_id: 'cafe\u0301'; not in NFC; expected the text, or its table, in Unicode "
         "normal form NFC (unicodedata.normalize('NFC', text))",
     ]
 

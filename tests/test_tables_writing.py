@@ -231,7 +231,7 @@ def test_failed_write_keeps_old_table_and_leaves_no_file(tmp_path: Path) -> None
         ({"title": ["a"]}, "row 2, column Chapter title: \"['a']\"; expected text"),
         ({"task_id": 3}, "row 2, column chapter_task_id: '3'; expected a task id"),
         ({"task_id": ""}, "row 2, column chapter_task_id: empty; expected a task id"),
-        ({"task_id": "t "}, "row 2, column chapter_task_id: 't '; white space at an end"),
+        ({"task_id": "t "}, "row 2, column chapter_task_id: 't '; leading or trailing white space"),
         ({"doc_id": ".."}, "row 2, column doc_id: '..'; not a doc id"),
     ],
 )
