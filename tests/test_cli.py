@@ -262,7 +262,7 @@ def test_show_reports_damaged_part_that_it_does_not_print(
     (root / "draft" / "aa1" / "raw.txt").unlink()
     code, out, err = run(capfd, *command)
     assert (code, out) == (2, whole[1])
-    assert re.fullmatch(r"docid: draft/aa1 .*: raw\.txt: listed in the record, but missing; .*\n", err)
+    assert re.fullmatch(r"docid: draft/aa1 \(task_id='t-1'\).*: raw\.txt: listed in the record, but missing; .*\n", err)
 
 
 def test_show_prints_part_unchanged(root: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
