@@ -74,7 +74,7 @@ def test_a_reply_that_does_not_parse_is_kept_and_fails_a_check(pipeline: Pipelin
     # What is not parsed is not gone on from.
     pipeline.store.write(Document(stage="draft", doc_id=pipeline.key("draft", 1), task_id="t-1", raw_text="not parsed"))
     message, _ = failure(pipeline.make("essay", 1))
-    assert "has no parsed text, so nothing can be made from it" in message
+    assert "has no parsed text, which its child needs" in message
 
 
 @pytest.mark.parametrize(
