@@ -308,22 +308,22 @@ def tasks_to_frame(
     """
     row_type = row_type or getattr(rows, "row_type", None)
     names = dict.fromkeys(getattr(rows, "columns", ()))
-    held = list(rows)
-    if row_type is None and not held:
+    row_list = list(rows)
+    if row_type is None and not row_list:
         raise ValueError("rows: empty, so the columns are unknown; pass row_type")
-    row_type = row_type or check_row(held[0])
+    row_type = row_type or check_row(row_list[0])
     own = {column.name: column for column in schema_of(row_type).columns}
-    for row in held:
+    for row in row_list:
         if not isinstance(row, row_type):
             raise TypeError(f"rows: expected rows of {row_type.__name__}, got {type(row).__name__}")
         names |= dict.fromkeys(format_cells(row))
     data: Columns = {}
     for name in names or [name for name, column in own.items() if column.always]:
         if column := own.get(name):
-            values = [getattr(row, column.attribute) for row in held]
+            values = [getattr(row, column.attribute) for row in row_list]
             data[name] = column.kind, [None if value == "" and name in _IDS else value for value in values]
         else:
-            data[name] = str, [row.extra.get(name) for row in held]
+            data[name] = str, [row.extra.get(name) for row in row_list]
     return _make_frame(data, backend)
 
 
@@ -416,13 +416,13 @@ def scores_to_frame(scores: Iterable[Score], *, backend: Library | None = None) 
         >>> scores_to_frame([given], backend="polars")["score", "draft_doc_id"].rows()
         [(7.5, 'd1')]
     """
-    held = list(scores)
-    data: Columns = {name: (str, [getattr(each, name) or None for each in held]) for name in Score._fields[:-1]}
-    data["score"] = float, [each.score for each in held]
-    created = [each.created_at for each in held]
+    score_list = list(scores)
+    data: Columns = {name: (str, [getattr(each, name) or None for each in score_list]) for name in Score._fields[:-1]}
+    data["score"] = float, [each.score for each in score_list]
+    created = [each.created_at for each in score_list]
     data["created_at"] = date, [datetime.fromisoformat(text) if text else None for text in created]
-    for stage in dict.fromkeys(stage for each in held for stage in each.ancestors):
-        data[f"{stage}_doc_id"] = str, [each.ancestors.get(stage) or None for each in held]
+    for stage in dict.fromkeys(stage for each in score_list for stage in each.ancestors):
+        data[f"{stage}_doc_id"] = str, [each.ancestors.get(stage) or None for each in score_list]
     return _make_frame(data, backend)
 
 

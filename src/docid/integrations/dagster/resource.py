@@ -193,7 +193,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
         metadata: Mapping[str, Any] | None = None,
         doc_id: str | None = None,
     ) -> StoredDocument:
-        """Return the document of the step's partition; call the model only if the document does not exist.
+        """Return the document of the step's partition; call the model only to create or replace it.
 
         docid stores the prompt with the reply. If the row has a `source_doc_id`, and in a replay, it sends the stored
         prompt of that document instead. With `replace`, a retry keeps the document that an earlier try has written.
