@@ -65,9 +65,8 @@ class DocsIOManager(dg.ConfigurableIOManager):
         elif document.location == location:
             outcome, sizes = document.outcome or Outcome.KEPT, document.sizes
         else:
-            raise refuse(
-                f"{stage}/{doc_id}: the asset returned the document at {document.location}; expected {location}"
-            )
+            name = f"{stage}/{doc_id} (task_id={row.task_id!r})"
+            raise refuse(f"{name}: the asset returned the document at {document.location}; expected {location}")
         return {
             "doc_id": doc_id,
             "task_id": document.task_id or "",

@@ -250,7 +250,8 @@
     const folded = items().filter((item) => item.getAttribute("aria-expanded") === "false");
     const more = folded.reduce((sum, item) => sum + Math.min(MANY, childrenOf(item.node).length), 0);
     if (items().length + more > IN_VIEW) {
-      status.textContent = `Unfolding would show ${count(more)} more documents, too many to read. Search, or unfold some of them.`;
+      status.textContent =
+        `Unfolding would show ${count(more)} more documents, too many to read. Search, or unfold some of them.`;
       return;
     }
     for (const item of folded) item.node.isOpen = true;
