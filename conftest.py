@@ -1,6 +1,6 @@
-"""Which tests need more than the core, and how the documentation is tested.
+"""Pytest configuration: integration tests, and tests of the documentation.
 
-Every code block of the documentation, and every example in a docstring, is a test.
+Every code block in the documentation and every docstring example is a test.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from sybil.document import PythonDocStringDocument
 from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
 
-# The files and fixtures that need a package which the dependency group `tests` does not have. Their tests have the
-# marker `integration`, as if each had it itself. pytest does not import a file whose package is not installed.
+# Files and fixtures that need a package outside the dependency group `tests`. Their tests get the marker `integration`.
+# pytest does not import a file whose package is not installed.
 FILES = {
     "tests/test_browser*.py": "playwright",
     "tests/dagster": "dagster",
@@ -30,7 +30,7 @@ FILES = {
 }
 FIXTURES = {"s3": "moto"}
 
-# Pages that other tests run: tests/test_embedding.py and tests/test_objects_page.py.
+# Pages whose code runs in tests/test_embedding.py and tests/test_objects_page.py.
 ELSEWHERE = ["*/prefect.md", "*/snakemake.md", "*/airflow.md", "*/objects.md"]
 
 
@@ -42,7 +42,7 @@ collect_ignore_glob = [pattern for pattern, package in FILES.items() if not _is_
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark what needs more than the core, and skip it where its package is not installed."""
+    """Mark integration tests, and skip those whose package is not installed."""
     needed = [package for pattern, package in FILES.items() if item.path.match(pattern)]
     needed += [FIXTURES[name] for name in getattr(item, "fixturenames", ()) if name in FIXTURES]
     for package in needed:
@@ -52,15 +52,15 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.skipif(not _is_installed(package), reason=f"{package} is not installed"))
 
 
-def _run_in_its_own_directory(namespace: dict[str, Any]) -> None:
-    """The blocks of one page share their names and a directory."""
-    namespace["_left"] = Path.cwd()
+def _enter_directory(namespace: dict[str, Any]) -> None:
+    """Enter a temporary directory, which all code blocks of a page share."""
+    namespace["_previous"] = Path.cwd()
     namespace["_directory"] = tempfile.TemporaryDirectory()
     os.chdir(namespace["_directory"].name)
 
 
-def _leave(namespace: dict[str, Any]) -> None:
-    os.chdir(namespace["_left"])
+def _leave_directory(namespace: dict[str, Any]) -> None:
+    os.chdir(namespace["_previous"])
     namespace["_directory"].cleanup()
 
 
@@ -69,8 +69,8 @@ pytest_collect_file = (
         parsers=[PythonCodeBlockParser()],
         patterns=["*.md"],
         excludes=ELSEWHERE,
-        setup=_run_in_its_own_directory,
-        teardown=_leave,
+        setup=_enter_directory,
+        teardown=_leave_directory,
     )
     + Sybil(
         parsers=[DocTestParser(ELLIPSIS)],

@@ -1,4 +1,4 @@
-"""The project's sessions: `nox -l` lists them; each installs what it needs."""
+"""Development sessions. `nox -l` lists them; each session installs its own requirements."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 
 PYTHONS = ["3.11", "3.12", "3.13"]
-# The lowest versions that pyproject.toml admits, of what docid needs and of its extras but Dagster.
+# The lowest versions that pyproject.toml allows, for docid and its extras except Dagster.
 LOWEST = [
     *("attrs==23.1.0", "orjson==3.9.0", "rich==13.7.0", "narwhals==2.0.0", "obstore==0.11.0"),
     *("hypothesis==6.100.0", "pytest==8.3.0", "pandas==2.2.0", "polars==1.20.0", "pyarrow==18.0.0"),
 ]
-MOST_PACKAGES = 60  # in the environment of the session `tests`
-# One file's tests run in one process, in their order: the code blocks of a page share their names.
+MAX_PACKAGES = 60  # in the environment of the session `tests`
+# `loadfile` runs the tests of a file in order in one process, since the code blocks of a page share their names.
 PARALLEL = ("-n", "auto", "--maxprocesses", "8", "--dist", "loadfile")
 CORE = (*PARALLEL, "-m", "not integration")
 
@@ -33,18 +33,18 @@ def group(name: str) -> list[str]:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests of the core: what needs few packages, in parallel."""
+    """Run the core tests, which need few packages, in parallel."""
     session.install(".", *group("tests"))
     installed = str(session.run("python", "-m", "pip", "list", "--format", "freeze", silent=True)).split()
-    session.log(f"{len(installed)} packages are installed; at most {MOST_PACKAGES} are allowed")
-    if len(installed) > MOST_PACKAGES:
-        session.error(f"the group `tests` of pyproject.toml is too large: {' '.join(installed)}")
+    session.log(f"{len(installed)} packages are installed; the limit is {MAX_PACKAGES}")
+    if len(installed) > MAX_PACKAGES:
+        session.error(f"the dependency group `tests` in pyproject.toml is too large: {' '.join(installed)}")
     session.run("pytest", *CORE, *session.posargs)
 
 
 @nox.session
 def integrations(session: nox.Session) -> None:
-    """Run the tests of what docid works with: orchestrators, object stores, a browser, notebooks."""
+    """Run the integration tests: orchestrators, object stores, a browser, notebooks."""
     session.install(".", *group("integrations"))
     session.run("pytest", *PARALLEL, "-m", "integration", *session.posargs)
 
@@ -53,7 +53,7 @@ def integrations(session: nox.Session) -> None:
 def coverage(session: nox.Session) -> None:
     """Run all tests, and fail unless they cover every branch of the installed package."""
     session.install(".", *group("integrations"), *group("coverage"))
-    # All processes write their figures to one directory: some tests start processes in directories of their own.
+    # Some tests start processes in other directories, so name one file for the data of all processes.
     environment = {"COVERAGE_FILE": str(Path(session.create_tmp()).resolve() / "coverage")}
     session.run("coverage", "erase", env=environment)
     session.run("coverage", "run", "-m", "pytest", *PARALLEL, *session.posargs, env=environment)
@@ -72,7 +72,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types: mypy over everything, pyright over the package and the typed API."""
+    """Check types: mypy checks everything, pyright the package and its typed API."""
     session.install(".", *group("types"))
     session.run("mypy")
     session.run("pyright")
@@ -80,7 +80,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build the wheel once, and use it as installed on each Python that is here: alone, and with each extra."""
+    """Build the wheel, then test the installed package on every available Python, without and with each extra."""
     built = Path(session.create_tmp()).resolve() / "wheel"
     shutil.rmtree(built, ignore_errors=True)
     session.run("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(built), ".")
@@ -89,11 +89,11 @@ def wheel(session: nox.Session) -> None:
         session.notify(f"installed-{python}", [file])
 
 
-@nox.session(python=PYTHONS)
-def installed(session: nox.Session) -> None:
-    """Use a wheel as installed: `nox -s wheel` gives it."""
+@nox.session(python=PYTHONS, name="installed")
+def check_installed(session: nox.Session) -> None:
+    """Test an installed wheel. Run `nox -s wheel`, which builds it and starts this session."""
     if len(session.posargs) != 1:
-        session.error("which wheel? expected 'nox -s wheel', which builds it")
+        session.error("expected the path of a wheel; run 'nox -s wheel', which builds one")
     [file] = session.posargs
     script = str(Path("tests/installed.py").resolve())
     session.install(file)
@@ -105,7 +105,7 @@ def installed(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
-    """Run the tests of the core on the lowest versions of what docid needs."""
+    """Run the core tests with the lowest supported versions of all requirements."""
     session.install(".", *group("tests"), *LOWEST)
     session.run("pip", "list", "--format", "freeze", silent=False)
     session.run("pytest", *CORE, *session.posargs)
@@ -113,36 +113,36 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation's site from docs/, warnings as errors."""
+    """Build the documentation site from docs/. Warnings are errors."""
     session.install(".[dagster,frames,objects,testing]", *group("docs"))
     site = str(Path(session.create_tmp()).resolve() / "html")
-    # -E: what is remembered of an earlier build would not be warned about again.
+    # -E ignores the cache of an earlier build, which would hide its warnings.
     session.run("sphinx-build", "-W", "--keep-going", "-E", "-b", "html", *session.posargs, "docs", site)
     session.log(f"{site}/index.html")
 
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Run the main job twice: the essays pipeline, on its shipped input; `-- --full` on 25,630 documents."""
+    """Run the essays pipeline twice on the example's inputs; with `-- --full`, on 25,630 documents."""
     options = [option for option in session.posargs if option != "--full"]
     if "--data-root" not in options:
         options += ["--data-root", "demo-data"]
     if "--full" in session.posargs:
         data = Path(os.environ.get("DOCID_TEST_DATA") or "../shared/data/daydreaming")
         if not data.is_dir():
-            session.error(f"--full needs the DayDreaming data; {data} is not there: name it in DOCID_TEST_DATA")
+            session.error(f"--full needs the DayDreaming data: no directory {data}; set DOCID_TEST_DATA")
         real = ["--all-templates", "--raw-data", str(data / "1_raw"), "--replies", str(data / "eval_responses")]
         options = [*real, *options]
     session.install(".", *group("demo"))
-    session.log("first run")
+    session.log("first run: writes every document")
     session.run("python", "-m", "examples.essays", "--fresh", *options)
-    session.log("second run")
+    session.log("second run: finds every document, and calls no model")
     session.run("python", "-m", "examples.essays", *options)
 
 
 @nox.session
 def dagster_demo(session: nox.Session) -> None:
-    """Materialise the essays pipeline in Dagster, headless: whole, then again, then replay one document."""
+    """Run the essays pipeline in Dagster without its UI: twice, then replay one document."""
     session.install(".[dagster]", *group("demo"))
     environment = {"ESSAYS_DATA_ROOT": os.environ.get("ESSAYS_DATA_ROOT") or str(Path("dagster-demo-data").resolve())}
     for options in (["--fresh"], [], ["--replay"]):
@@ -151,7 +151,7 @@ def dagster_demo(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kills, power cuts, failing calls, full disks, races, at length; what a write costs. Root, to mount disks."""
+    """Run the long fault tests (kills, power cuts, failing calls, full disks, races). Mounting disks needs root."""
     session.install(".", *group("tests"), *group("objects"))
     session.run("pytest", "tests/faults", *session.posargs, env={"DOCID_FAULTS": "long"})
     if not session.posargs:
@@ -160,7 +160,7 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure what docid costs, as ratios in one run: beside floors, and beside what a user would pick instead."""
+    """Run the benchmarks: docid compared with bare system calls and with alternative libraries."""
     groups = [*group("dagster"), *group("objects"), *group("peers"), *group("frames"), *group("browser")]
     session.install(".", *groups)
     session.run("python", "benchmarks/ids.py", *session.posargs)

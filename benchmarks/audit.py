@@ -1,9 +1,8 @@
-"""What an audit costs, beside a floor that does the least possible over the same tables and the same store.
+"""Measure the cost of an audit, compared with the minimal work on the same tables and the same store (the floor).
 
-The floor: csv.reader over the tables, os.scandir over the stages, and for each document its record opened, read and
-parsed, and one stat a part. Both run in processes of their own, in turn; of each size the ratios of the turns are told,
-the growth of time from the smaller size to the larger, and the most memory that a process had. A store that does not
-fit into the caches is read from the disk again: with `--cold` it always is, of whatever size (Linux, as root).
+The floor reads the tables with csv.reader, lists the stages with os.scandir, opens, reads and parses every record, and
+calls stat once per part. Audit and floor alternate in separate processes. For each size the output shows the ratios and
+the peak memory; for several sizes also the growth of the time. With `--cold`, every run reads from disk (Linux, root).
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ ROWS = {"draft": DraftTask, "essay": EssayTask, "evaluation": EvaluationTask}
 MODEL = "large-1"
 
 
-def table_of(root: str, stage: str) -> str:
+def format_table_path(root: str, stage: str) -> str:
     return f"{root}/tables/{stage}_generation_tasks.csv"
 
 
 def generate(root: str, number: int) -> None:
-    """Make three tables of `number` rows in all, and the document of each row."""
+    """Make three tables with `number` rows in total, and a document for each row."""
     os.makedirs(f"{root}/tables")
     store = DocsStore(f"{root}/docs", durability="none")
     parents: list[str] = []
@@ -60,14 +59,14 @@ def generate(root: str, number: int) -> None:
                 metadata=metadata,
             )
             store.write(document, require_parent=False)
-        write_tasks(table_of(root, stage), rows)
+        write_tasks(format_table_path(root, stage), rows)
         parents = ids
 
 
-def floor(root: str) -> int:
+def run_floor(root: str) -> int:
     number = 0
     for stage in SHARES:
-        with open(table_of(root, stage), encoding="utf-8", newline="") as table:
+        with open(format_table_path(root, stage), encoding="utf-8", newline="") as table:
             for _ in csv.reader(table):
                 number += 1
         with os.scandir(f"{root}/docs/{stage}") as entries:
@@ -80,8 +79,8 @@ def floor(root: str) -> int:
     return number
 
 
-def audited(root: str, jobs: int = 1) -> int:
-    tables = {stage: table_of(root, stage) for stage in SHARES}
+def run_audit(root: str, jobs: int = 1) -> int:
+    tables = {stage: format_table_path(root, stage) for stage in SHARES}
     if jobs == 1:
         report = audit(f"{root}/docs", tables)
     else:
@@ -91,39 +90,40 @@ def audited(root: str, jobs: int = 1) -> int:
     return sum(facts.written or 0 for facts in report.stages.values())
 
 
-def measured(what: str, root: str, number: int = 0) -> tuple[float, float]:
-    """Return the seconds and the most memory in MB of one contender, in a process of its own."""
-    options = ["--only", what, "--root", root, "--number", str(number)]
+def measure(contender: str, root: str, number: int = 0) -> tuple[float, float]:
+    """Run a contender in a separate process; return its seconds and its peak memory in MB."""
+    options = ["--only", contender, "--root", root, "--number", str(number)]
     done = subprocess.run([sys.executable, __file__, *options], check=True, stdout=subprocess.PIPE, text=True)
     seconds, memory = done.stdout.split()
     return float(seconds), float(memory)
 
 
-def only(what: str, root: str, number: int) -> None:
+def run_contender(contender: str, root: str, number: int) -> None:
+    """Run a contender in this process; print its seconds and its peak memory in MB."""
     start = time.perf_counter()
-    if what == "generate":
+    if contender == "generate":
         generate(root, number)
-    elif what == "floor":
-        floor(root)
+    elif contender == "floor":
+        run_floor(root)
     else:
-        audited(root, 2 if "2" in what else 1)
+        run_audit(root, 2 if "2" in contender else 1)
     seconds = time.perf_counter() - start
-    most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print(seconds, most / 1024)
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print(seconds, peak / 1024)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rows", type=int, nargs="*", default=[10_000], help="rows, and documents, of each size")
+    parser.add_argument("--rows", type=int, nargs="*", default=[10_000], help="sizes: the number of rows and documents")
     parser.add_argument("--audit-turns", type=int, default=3)
     parser.add_argument("--cold", action="store_true", help="drop the caches before each run (Linux, as root)")
-    parser.add_argument("--directory", help="where to write (default: the temporary directory)")
+    parser.add_argument("--directory", help="directory for the stores (default: the temporary directory)")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("--root", help=argparse.SUPPRESS)
     parser.add_argument("--number", type=int, default=0, help=argparse.SUPPRESS)
     arguments, _ = parser.parse_known_args()
     if arguments.only:
-        only(arguments.only, arguments.root, arguments.number)
+        run_contender(arguments.only, arguments.root, arguments.number)
         return
     medians: list[float] = []
     caches = "cold" if arguments.cold else "warm"
@@ -131,38 +131,38 @@ def main() -> None:
     for number in arguments.rows:
         root = tempfile.mkdtemp(dir=arguments.directory)
         try:
-            measured("generate", root, number)
-            medians.append(compared(root, number, arguments.audit_turns, cold=arguments.cold))
+            measure("generate", root, number)
+            medians.append(compare(root, number, arguments.audit_turns, cold=arguments.cold))
         finally:
             shutil.rmtree(root)
     if len(medians) > 1:
-        grown = medians[-1] / medians[0]
-        print(f"  {arguments.rows[0]:,} to {arguments.rows[-1]:,} rows: {grown:.2f} times the time")
+        growth = medians[-1] / medians[0]
+        print(f"  {arguments.rows[0]:,} to {arguments.rows[-1]:,} rows: {growth:.2f} times the time")
 
 
-def compared(root: str, number: int, turns: int, *, cold: bool) -> float:
-    """Print what one size costs; return the median of the audit's seconds."""
-    told: dict[str, list[tuple[float, float]]] = {}
+def compare(root: str, number: int, turns: int, *, cold: bool) -> float:
+    """Print the results of one size; return the median of the audit's seconds."""
+    results: dict[str, list[tuple[float, float]]] = {}
     for turn in range(1 if cold else 0, turns + 1):
-        for what in ("floor", "audit", "audit, 2 jobs"):
+        for contender in ("floor", "audit", "audit, 2 jobs"):
             if cold:
                 os.sync()
                 with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
                     file.write("3")
-            found = measured(what, root)
-            if turn:  # the first one fills the cache
-                told.setdefault(what, []).append(found)
+            result = measure(contender, root)
+            if turn:  # the first turn fills the cache
+                results.setdefault(contender, []).append(result)
     print(f"  {number:,} rows, {number:,} documents")
-    for what, each in told.items():
+    for contender, each in results.items():
         seconds = statistics.median(second for second, _ in each)
-        most = max(memory for _, memory in each)
-        ratios = sorted(second / bare for (second, _), (bare, _) in zip(each, told["floor"], strict=True))
+        peak = max(memory for _, memory in each)
+        ratios = sorted(second / bare for (second, _), (bare, _) in zip(each, results["floor"], strict=True))
         print(
-            f"    {what:<16}{seconds:8.2f} s {most:8.1f} MB    / floor {statistics.median(ratios):.2f} "
+            f"    {contender:<16}{seconds:8.2f} s {peak:8.1f} MB    / floor {statistics.median(ratios):.2f} "
             f"(min {ratios[0]:.2f}, max {ratios[-1]:.2f})",
             flush=True,
         )
-    return statistics.median(second for second, _ in told["audit"])
+    return statistics.median(second for second, _ in results["audit"])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What it costs to link, score and select: time and memory of the commands, over a store and tables of 25,630 rows.
+"""Measure the time and memory of the commands link, scores, select and replay, on tables of 25,630 rows.
 
 The store has the shape of the essays example with every template: 110 drafts, 880 essays, 24,640 evaluations. Each
-command runs in a process of its own; its system calls that open a record are counted where strace is installed.
+command runs in a separate process. If strace is installed, it counts the records that a command opens.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ SIZES = {"draft": 110, "essay": 880, "evaluation": 24_640}
 
 
 def generate(root: Path, scale: float) -> int:
-    """Make a store, and tables whose ids are still to be filled; return how many rows they have."""
+    """Make a store, and task tables without doc ids; return their number of rows."""
     store = DocsStore(root / "docs", durability="none")
     parents: list[tuple[str, str]] = []
     rows = 0
     for stage, size in SIZES.items():
-        made: list[tuple[str, str]] = []
+        tasks: list[tuple[str, str]] = []
         documents = []
         with (root / f"{stage}_tasks.csv").open("w", newline="") as file:
             table = csv.writer(file)
@@ -40,7 +40,7 @@ def generate(root: Path, scale: float) -> int:
                 parent = parents[number % len(parents)] if parents else None
                 task_id = f"combination-{number}__template-{number % 7}__large-1"
                 doc_id = reserve_doc_id(stage, task_id)
-                made.append((task_id, doc_id))
+                tasks.append((task_id, doc_id))
                 documents.append(
                     Document(
                         stage=stage,
@@ -56,12 +56,12 @@ def generate(root: Path, scale: float) -> int:
                 table.writerow([task_id, *([] if parent is None else [parent[0]]), "x"])
                 rows += 1
         store.write_many(documents)
-        parents = made
+        parents = tasks
     return rows
 
 
-def measured(*arguments: str) -> tuple[str, float, float]:
-    """Run a command; return what it printed first, its time in seconds, and its peak memory in MB."""
+def measure(*arguments: str) -> tuple[str, float, float]:
+    """Run a command; return a line of its output, its time in seconds, and its peak memory in MB."""
     before = time.perf_counter()
     with subprocess.Popen([sys.executable, "-m", "docid", *arguments], stdout=subprocess.PIPE, text=True) as process:
         printed = process.stdout.read() if process.stdout else ""
@@ -69,15 +69,15 @@ def measured(*arguments: str) -> tuple[str, float, float]:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"docid {arguments[0]} failed")
-    # Linux gives KB, macOS bytes.
+    # Linux reports KB, macOS bytes.
     peak = used.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-    # Of what was printed the line that counts.
+    # Skip the lines about written files, to get the line with the counts.
     line = next(line for line in printed.splitlines() if not line.endswith("written"))
     return line.removeprefix(os.path.dirname(arguments[1]) + os.sep), time.perf_counter() - before, peak
 
 
-def opened(*arguments: str) -> str:
-    """Return how many records a command opens, as text; nothing where that cannot be counted."""
+def count_records(*arguments: str) -> str:
+    """Return the number of records that a command opens, as text; empty without strace."""
     if shutil.which("strace") is None:
         return ""
     command = ["strace", "-f", "-qq", "-e", "trace=openat", sys.executable, "-m", "docid", *arguments]
@@ -87,21 +87,23 @@ def opened(*arguments: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scale", type=float, default=1.0, help="of 110 drafts, 880 essays, 24,640 evaluations")
-    parser.add_argument("--directory", help="where to make the store (default: the temporary directory)")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="factor for 110 drafts, 880 essays and 24,640 evaluations"
+    )
+    parser.add_argument("--directory", help="directory for the store (default: the temporary directory)")
     options, _ = parser.parse_known_args()
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
         root = Path(directory)
-        # In a process of its own: a child begins with what its parent holds.
+        # In a separate process: the measured commands would inherit the memory of this one.
         with ProcessPoolExecutor(1, get_context("spawn")) as executor:
             rows = executor.submit(generate, root, options.scale).result()
         store = ["--store", str(root / "docs")]
-        scores, chosen = str(root / "scores.csv"), str(root / "chosen.csv")
+        scores, selected = str(root / "scores.csv"), str(root / "selected.csv")
         print(f"Python {platform.python_version()}, {platform.machine()}; {rows:,} rows and documents")
         for arguments in (
             *(["link", str(root / f"{stage}_tasks.csv"), *store] for stage in SIZES),
             ["scores", *store, "-o", scores],
-            ["select", "--scores", scores, "--top", "100", *store, "-o", chosen],
+            ["select", "--scores", scores, "--top", "100", *store, "-o", selected],
             [
                 "replay",
                 "--from",
@@ -111,10 +113,10 @@ def main() -> None:
                 str(root / "replayed.csv"),
             ],
         ):
-            printed, seconds, peak = measured(*arguments)
-            # Counted apart, on what is there already: strace costs time.
+            line, seconds, peak = measure(*arguments)
+            # Count in a second run, since strace costs time.
             again = [*arguments, "--dry-run"] if arguments[0] != "link" else [*arguments, "--force", "--dry-run"]
-            print(f"{arguments[0]:<8} {seconds:6.2f} s  {peak:6.1f} MB  {opened(*again)}  ({printed})")
+            print(f"{arguments[0]:<8} {seconds:6.2f} s  {peak:6.1f} MB  {count_records(*again)}  ({line})")
 
 
 if __name__ == "__main__":

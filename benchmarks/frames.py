@@ -1,4 +1,4 @@
-"""What `reserve_frame` costs beside `reserve_doc_ids` on the list: `python benchmarks/frames.py`."""
+"""Measure the cost of `reserve_frame`, compared with `reserve_doc_ids` on a list."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 TARGET = 1.3
 
 
-def seconds(function: Callable[[], object]) -> float:
+def measure(function: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
     begin = time.perf_counter()
     function()
     return time.perf_counter() - begin
@@ -28,8 +29,8 @@ def seconds(function: Callable[[], object]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000, help="how many rows (default: 1,000,000)")
-    parser.add_argument("--frame-turns", type=int, default=5, help="how often each is measured, in turns (default: 5)")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows per frame (default: 1,000,000)")
+    parser.add_argument("--frame-turns", type=int, default=5, help="number of turns (default: 5)")
     arguments, _ = parser.parse_known_args()
     ids = [f"combo-{number}__outline-v2__sonnet-4" for number in range(arguments.rows)]
     data: dict[str, list[Any]] = {"draft_task_id": ids, "words": list(range(arguments.rows))}
@@ -37,10 +38,10 @@ def main() -> None:
     ratios: dict[str, list[float]] = {name: [] for name in frames}
     for _ in range(arguments.frame_turns):
         for name, frame in frames.items():
-            # The list first and last: a machine that slows down meanwhile counts half for each.
-            before = seconds(lambda: reserve_doc_ids("draft", ids))
-            own = seconds(lambda frame=frame: reserve_frame(frame, stage="draft"))  # type: ignore[misc]
-            after = seconds(lambda: reserve_doc_ids("draft", ids))
+            # Measure the list before and after, so that a machine that slows down affects both contenders.
+            before = measure(lambda: reserve_doc_ids("draft", ids))
+            own = measure(lambda frame=frame: reserve_frame(frame, stage="draft"))  # type: ignore[misc]
+            after = measure(lambda: reserve_doc_ids("draft", ids))
             ratios[name].append(2 * own / (before + after))
     print(f"reserve_frame / reserve_doc_ids, {arguments.rows:,} rows, {arguments.frame_turns} turns (target {TARGET})")
     print(f"{'':<10}{'median':>8}{'min':>8}{'max':>8}")

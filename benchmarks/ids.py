@@ -1,7 +1,7 @@
-"""What an id costs, beside the hash alone and beside a UUID of version 5.
+"""Measure the cost of a doc id, compared with a bare SHA-256 and with a version 5 UUID.
 
-Every turn makes fresh names, and all contenders name the same ones, turn by turn; the figures are the medians,
-least and most of the turns' ratios. Absolute times are of this machine at this moment.
+In each turn all contenders use the same fresh names. The output shows the median, minimum and maximum of the ratios.
+Absolute times depend on the machine.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RATIOS = [("reserve_doc_id", "sha256"), ("reserve_doc_ids", "sha256"), ("uuid5",
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--names", type=int, default=10_000, help="names a turn")
+    parser.add_argument("--names", type=int, default=10_000, help="names per turn")
     parser.add_argument("--turns", type=int, default=50)
     arguments, _ = parser.parse_known_args()
     seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
@@ -43,7 +43,7 @@ def main() -> None:
             start = time.perf_counter()
             contender(names)
             seconds[name].append((time.perf_counter() - start) / arguments.names)
-    print(f"ids: {arguments.names:,} fresh names a turn, {arguments.turns} turns, Python {platform.python_version()}")
+    print(f"ids: {arguments.names:,} fresh names per turn, {arguments.turns} turns, Python {platform.python_version()}")
     for name, each in seconds.items():
         print(f"  {name:<34}{statistics.median(each) * 1e9:8.0f} ns")
     for upper, lower in RATIOS:

@@ -1,6 +1,6 @@
-"""What `import docid` costs, beside importing attrs and orjson alone.
+"""Measure the cost of `import docid`, compared with importing only attrs and orjson.
 
-Fresh processes, in turn; the time is taken inside of each, around the import alone.
+Each import runs in a new process, which measures the import statement alone.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def main() -> None:
             output = subprocess.run(
                 [sys.executable, "-c", TIMED.format(statement)], check=True, capture_output=True, text=True
             ).stdout
-            if turn:  # the first one fills the disk's cache
+            if turn:  # the first turn fills the disk cache
                 seconds[name].append(float(output))
-    print(f"import: {arguments.turns} processes each, in turn, Python {platform.python_version()}")
+    print(f"import: {arguments.turns} processes each, alternating, Python {platform.python_version()}")
     for name, each in seconds.items():
         print(f"  {name:<34}{statistics.median(each) * 1e3:8.1f} ms")
     ratios = sorted(a / b for a, b in zip(seconds["docid"], seconds["attrs, orjson"], strict=True))
@@ -38,7 +38,7 @@ def main() -> None:
     )
     code = "import sys, docid; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    print(f"  of {', '.join(sorted(UNWANTED))}: {', '.join(sorted(UNWANTED & set(loaded))) or 'none'} loaded")
+    print(f"  loaded, of {', '.join(sorted(UNWANTED))}: {', '.join(sorted(UNWANTED & set(loaded))) or 'none'}")
 
 
 if __name__ == "__main__":

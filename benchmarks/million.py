@@ -1,6 +1,6 @@
-"""A million documents in one stage: at what rate they are created, how they are listed, and in how much memory.
+"""Create and list a million documents in one stage; measure rates and memory.
 
-The rates are of each tenth of them; the listing is measured beside a bare `os.scandir`, turn by turn.
+The output shows the rate for each tenth of the documents, and the time of a listing compared with `os.scandir`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from docid import DocsStore, Document, reserve_doc_id
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--documents", type=int, default=1_000_000)
-    parser.add_argument("--turns", type=int, default=7, help="turns of listing")
+    parser.add_argument("--turns", type=int, default=7, help="number of listings")
     parser.add_argument("--directory", help="where to write (default: the temporary directory)")
     arguments = parser.parse_args()
     root = tempfile.mkdtemp(dir=arguments.directory)
@@ -45,7 +45,7 @@ def measure(root: str, number: int, turns: int) -> None:
         rates.append(tenth / (time.perf_counter() - start))
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         print(
-            f"  {(part + 1) * tenth:>12,} documents {rates[-1]:10,.0f} documents/s {peaks[-1]:8.1f} MB at the most",
+            f"  {(part + 1) * tenth:>12,} documents {rates[-1]:10,.0f} documents/s {peaks[-1]:8.1f} MB peak memory",
             flush=True,
         )
     print(f"  last tenth / first tenth {rates[-1] / rates[0]:.2f}")
@@ -58,14 +58,14 @@ def measure(root: str, number: int, turns: int) -> None:
         listed = sum(1 for _ in store.ids("draft"))
         end = time.perf_counter()
         assert bare == listed == number
-        if turn:  # the first one fills the cache
+        if turn:  # the first turn fills the cache
             ratios.append((end - middle) / (middle - start))
     print(f"  store.ids / os.scandir {statistics.median(ratios):.2f} (min {min(ratios):.2f}, max {max(ratios):.2f})")
-    print(f"  of the last: {middle - start:.2f} s os.scandir, {end - middle:.2f} s store.ids")
+    print(f"  last turn: {middle - start:.2f} s os.scandir, {end - middle:.2f} s store.ids")
     tracemalloc.start()
     for _ in store.ids("draft"):
         pass
-    print(f"  memory of a listing: {tracemalloc.get_traced_memory()[1] / 1024:.1f} KB at the most")
+    print(f"  peak memory of a listing: {tracemalloc.get_traced_memory()[1] / 1024:.1f} KB")
     tracemalloc.stop()
 
 

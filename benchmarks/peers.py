@@ -1,14 +1,13 @@
-"""docid beside what a user would pick instead, and beside the bare calls, each doing the same work in one run.
+"""Compare docid with alternative libraries and with bare system calls, doing the same work in one run.
 
-Ids, writes, reads, listings, checks of a whole store, and task tables. In every turn each contender does the same work
-on the same names, one after the other in one process, so that noise hits all alike; the figures are the median, least
-and most of the turns' ratios, docid's speed / the other's: above 1 docid is ahead. What is read is in the system's
-cache, and compared with what was written. Nothing is remembered from turn to turn: projects, caches and stores are
-opened anew, outside of the time. Absolute rates are of this machine at this moment.
+It measures ids, writes, reads, listings, checks of a whole store, and task tables. In each turn all contenders do the
+same work on the same names in one process, so that noise affects all of them. The output shows the median, minimum and
+maximum of the ratios, docid's speed / the other's: above 1, docid is ahead. Reads come from the system's cache and are
+compared with the written texts. Each turn opens projects, caches and stores again, outside the measured time. Absolute
+rates depend on the machine.
 
-Every document is a record and three texts, 7 kB of ASCII in all. The time of a write begins with the task id and the
-texts: whoever makes an id of them, or an object, does it in that time. Writes that sync are apart from those that do
-not.
+Every document is a record and three texts, 7 kB of ASCII in total. The time of a write includes making the id and the
+object from a task id and the texts. Writes that sync are measured separately.
 """
 
 from __future__ import annotations
@@ -52,19 +51,19 @@ TEXTS = {"raw": "r" * 3000, "parsed": "p" * 2500, "prompt": "q" * 1500}
 FILES = {f"{part}.txt": text.encode() for part, text in TEXTS.items()}
 RECORD = "metadata.json"
 METADATA = {"template_id": "recursive-light", "model_id": "large-1"}
-BARE_RECORD = b"m" * 770  # about as long as docid's
+BARE_RECORD = b"m" * 770  # about as long as a record of docid
 NAMESPACE = uuid.UUID("9a1d0f5e-0f6c-4d7e-9d0c-5a2f6f0a1b2c")
 
 ORDER = random.Random(9)
 PACKAGES = ("docid-store", "attrs", "orjson", "signac", "joblib", "diskcache", "polars")
-SAMPLE = 1000  # so many documents are read, and so many ids made, in a turn at the most
-FEW, FEW_TURNS = 10_000, 3  # with more documents, wholes and tables are measured in so many turns
-HUGE = 1_000_000  # from here on docid, signac and the bare calls alone: all together would be 30 million files
+SAMPLE = 1000  # maximum number of documents to read, and of ids to make, per turn
+FEW, FEW_TURNS = 10_000, 3  # above 10,000 documents, whole stores and tables are measured in 3 turns
+HUGE = 1_000_000  # from here on only docid, signac and the bare calls: all contenders would write 30 million files
 READ = os.O_RDONLY
 BELOW = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
-# By measure and contender: what docid aims at, its speed / the other's, by the median.
+# Targets by measure and contender: the median of docid's speed / the other's.
 TARGETS = {
     ("ids", "str(uuid.uuid5)"): 2.0,
     ("ids", "signac, calc_id"): 2.0,
@@ -74,39 +73,40 @@ TARGETS = {
     ("open a record", "bare open, read, orjson.loads"): 0.6,
     ("check a store", "signac, check"): 2.0,
 }
-FLOORS = ("bare", "sha256", "csv")  # these are no alternatives: what they leave out is in NOT_DONE
-EXTRA = {"audit, verify"}  # does more than was asked for: it has no target
+FLOORS = ("bare", "sha256", "csv")  # not alternatives: NOT_DONE lists the work that they skip
+EXTRA = {"audit, verify"}  # does more work than the others, so it has no target
 
 NOT_DONE = {
-    "the bare calls": "look at nothing that is there, hash nothing, lock nothing, and know no second writer.",
-    "a file at a time": "(temporary name, rename) keeps every file whole and no document; a second write takes the "
-    "place of the first; nothing is checked.",
-    "signac": "writes the user's files in place, syncs nothing, and has no durable mode; a second write wins silently; "
-    "`check` compares state points with job ids and looks at no other file and no hash.",
-    "joblib.Memory": "keeps pickles under a hash of the arguments, forgets them when the function's source changes, "
-    "syncs nothing and only warns where a write fails; names cannot be listed, a record cannot be had alone, "
-    "nothing is checked.",
-    "diskcache": "is one SQLite database of pickles, without files to read; a commit is not synced unless "
-    "`sqlite_synchronous` is 2, as it is among the durable writes here: one sync a document then, where four files "
-    "and two directories take six; a record cannot be had alone; `check` is about the database and holds no value "
-    "against a hash.",
-    "polars and csv": "check no cell and keep no lineage; polars holds the whole table, and uses all processors.",
-    "uuid5, calc_id, sha256": "take any text: blanks at an end, control characters and unnormalised text give ids too.",
+    "the bare calls": "do not check for existing files, hash, lock, or handle a second writer.",
+    "a file at a time": "(temporary name, rename) keeps each file complete, but not the document; a second write "
+    "overwrites the first; it checks no content.",
+    "signac": "writes files in place, never syncs, and has no durable mode; a second write overwrites silently; "
+    "`check` compares state points with job ids, but checks no other file and no hash.",
+    "joblib.Memory": "stores pickles under a hash of the arguments, drops them when the function's source changes, "
+    "never syncs, and only warns if a write fails; it cannot list names or read a record alone, and checks no content.",
+    "diskcache": "is one SQLite database of pickles, without readable files; it syncs a commit only if "
+    "`sqlite_synchronous` is 2, as for the durable writes here: one sync per document, where four files and two "
+    "directories take six; it cannot read a record alone; `check` covers the database, but compares no value with a "
+    "hash.",
+    "polars and csv": "validate no cell and know no lineage; polars holds the whole table in memory and uses all "
+    "processors.",
+    "uuid5, calc_id, sha256": "accept any text, including control characters, white space at the ends and "
+    "unnormalised text.",
 }
 
 
-# --- who keeps documents ---------------------------------------------------------------------------------------------
+# --- contenders ------------------------------------------------------------------------------------------------------
 
 
 class Docid:
-    """docid. Its names are the doc ids, which the rows of a task table hold."""
+    """docid. Its names are the doc ids from the rows of a task table."""
 
     inodes = 5
 
     def __init__(self, root: str, *, durable: bool = False) -> None:
         self.store = DocsStore(root, durability="full" if durable else "none")
 
-    def document(self, task_id: str) -> Document:
+    def make_document(self, task_id: str) -> Document:
         return Document(
             stage=STAGE,
             doc_id=reserve_doc_id(STAGE, task_id),
@@ -119,10 +119,10 @@ class Docid:
 
     def write(self, task_ids: Sequence[str]) -> None:
         for task_id in task_ids:
-            self.store.write(self.document(task_id))
+            self.store.write(self.make_document(task_id))
 
     def write_many(self, task_ids: Sequence[str]) -> None:
-        self.store.write_many(map(self.document, task_ids))
+        self.store.write_many(map(self.make_document, task_ids))
 
     def name(self, task_id: str) -> str:
         return reserve_doc_id(STAGE, task_id)
@@ -150,7 +150,7 @@ class Docid:
 
 
 class Bare:
-    """The system calls, and nothing else. What it reads is docid's store: the same files."""
+    """The bare system calls. It reads the files of docid's store."""
 
     inodes = 5
 
@@ -182,11 +182,11 @@ class Bare:
         return f"{self.stage}/{reserve_doc_id(STAGE, task_id)}"
 
     def read_bytes(self, names: Sequence[str]) -> int:
-        """Read the bytes and let them go: less than the others do. To keep them would cost it memory of its own."""
-        return sum(len(self._contents(name)) for name in names)
+        """Read the bytes and discard them. This is less work than the others do; to keep them would cost memory."""
+        return sum(len(self._read_files(name)) for name in names)
 
     @staticmethod
-    def _contents(name: str) -> list[bytes]:
+    def _read_files(name: str) -> list[bytes]:
         contents = []
         for file in (RECORD, *FILES):
             fd = os.open(f"{name}/{file}", READ)
@@ -197,7 +197,7 @@ class Bare:
     def read(self, names: Sequence[str]) -> list[tuple[Any, ...]]:
         found = []
         for name in names:
-            record, raw, parsed, prompt = self._contents(name)
+            record, raw, parsed, prompt = self._read_files(name)
             found.append((orjson.loads(record)["task_id"], raw.decode(), parsed.decode(), prompt.decode()))
         return found
 
@@ -210,7 +210,7 @@ class Bare:
         return found
 
     def open_unlinked(self, names: Sequence[str]) -> list[Any]:
-        """Open records as docid has to: no symbolic link is followed below the root, and all of the file is read."""
+        """Open records as docid does: follow no symbolic link below the root, and read each file to its end."""
         found = []
         for name in names:
             above = os.open(self.stage, BELOW)
@@ -241,7 +241,7 @@ class Bare:
 
 
 class Plain:
-    """Each file by a temporary name and a rename, in the final directory, as plain writers and atomicwrites do."""
+    """Writes each file under a temporary name and renames it, as plain writers and atomicwrites do."""
 
     inodes = 5
 
@@ -280,7 +280,7 @@ class Plain:
 
 
 class Signac:
-    """A job a document: the state point gives the id, the texts are files, the metadata is the job document."""
+    """One signac job per document: the state point makes the id, texts are files, metadata is the job document."""
 
     inodes = 6
     document = True
@@ -324,7 +324,7 @@ class Signac:
         return len(self.project)
 
     def check_files(self) -> int:
-        """Check what docid's audit looks at as well: that every file is there, and has its size."""
+        """Also check that every file exists with the right size, as docid's audit does."""
         self.project.check()
         number = 0
         for job in self.project:
@@ -335,24 +335,24 @@ class Signac:
 
 
 class SignacBare(Signac):
-    """The same without a job document: the metadata is not kept."""
+    """signac without job documents, so without metadata."""
 
     inodes = 5
     document = False
 
 
-def kept(_stage: str, _task_id: str, contents: object) -> object:
-    """Stand for a model: joblib keeps what a call returns."""
+def return_contents(_stage: str, _task_id: str, contents: object) -> object:
+    """Replace a model call, whose return value joblib stores."""
     return contents
 
 
 class Joblib:
-    """A call of a function that is remembered: the arguments are the key, a pickle is the document."""
+    """A cached function call: the arguments are the key, and a pickle is the document."""
 
     inodes = 3
 
     def __init__(self, root: str) -> None:
-        self.call = joblib.Memory(root, verbose=0).cache(kept, ignore=["contents"])
+        self.call = joblib.Memory(root, verbose=0).cache(return_contents, ignore=["contents"])
 
     def write(self, task_ids: Sequence[str]) -> None:
         for task_id in task_ids:
@@ -370,7 +370,7 @@ class Joblib:
 
 
 class Diskcache:
-    """One value a document, in a SQLite database. It evicts nothing here, and syncs every commit where told to."""
+    """One value per document in a SQLite database, without eviction. With `durable`, every commit is synced."""
 
     inodes = 0
 
@@ -405,7 +405,7 @@ def write_bytes(data: bytes, path: Path) -> None:
 
 
 def put(path: Path, write: Callable[[Path], object], *, durable: bool) -> None:
-    """Have a file written under a temporary name, and rename it."""
+    """Write a file under a temporary name, and rename it."""
     temporary = path.with_name(f"{path.name}.tmp")
     write(temporary)
     if durable:
@@ -419,11 +419,11 @@ def sync(path: str | Path) -> None:
     os.close(fd)
 
 
-# --- what is measured ------------------------------------------------------------------------------------------------
+# --- measures --------------------------------------------------------------------------------------------------------
 
 
 class Row(NamedTuple):
-    """One line of the table: docid beside one other."""
+    """One line of the results: docid compared with one other contender."""
 
     measure: str
     documents: int
@@ -451,11 +451,11 @@ class Row(NamedTuple):
         return (self.measure, self.docid, self.other, *rates, *ratios, target)
 
 
-HEADER = ("measure", "docid", "beside", "docid's rate/s", "its rate/s", "ratio", "min", "max", "target")
+HEADER = ("measure", "docid", "other", "docid's rate/s", "its rate/s", "ratio", "min", "max", "target")
 
 
 class Measure:
-    """One measure: contenders, ours and others, and the seconds a document that they took in every turn."""
+    """One measure: its contenders, and their seconds per document in each turn."""
 
     def __init__(self, title: str, documents: int, ours: Sequence[str]) -> None:
         self.title = title
@@ -472,15 +472,15 @@ class Measure:
         *,
         warm: bool = False,
     ) -> None:
-        """Time each contender once, in an order drawn by lot, and look at what it gives; `warm` does not count.
+        """Time each contender once, in random order, and check its result. A `warm` turn does not count.
 
-        By lot, since whoever comes behind one that has read the same files finds them in the processor's caches.
+        The order is random because a contender finds files in the processor's caches that another one has just read.
         """
         self.names = list(contenders)
         for name in ORDER.sample(self.names, len(self.names)):
             if "write" in self.title:
-                os.sync()  # what others left to be written is not on this one's bill
-            answer = None  # let go before the clock starts: it is megabytes, of the contender before
+                os.sync()  # so that this contender does not pay for data that an earlier one left unwritten
+            answer = None  # free the megabytes of the previous contender before the clock starts
             start = time.perf_counter()
             answer = contenders[name]()
             taken = time.perf_counter() - start
@@ -489,7 +489,7 @@ class Measure:
                 self.seconds.setdefault(name, []).append(taken / number)
 
     def rows(self) -> list[Row]:
-        """Return the lines of the table."""
+        """Return the lines of the results."""
         rows = []
         others = [name for name in self.names if name not in self.ours]
         for own in self.ours:
@@ -526,7 +526,7 @@ def measure_ids(size: int, turns: int) -> list[Row]:
 
 
 def measure_durable(directory: str, size: int, turns: int) -> list[Row]:
-    """Measure the writes that sync, which are the disk's time whatever the size of a store."""
+    """Measure writes that sync. The disk determines their time, whatever the size of the store."""
     makers: dict[str, Callable[[str], Any]] = {
         "write": partial(Docid, durable=True),
         "write_many": partial(Docid, durable=True),
@@ -556,14 +556,14 @@ MAKERS: dict[str, Any] = {
 }
 
 
-def makers_of(size: int) -> dict[str, Any]:
+def select_makers(size: int) -> dict[str, Any]:
     few = ("write", "bare calls", "signac, init and three files")
     return MAKERS if size < HUGE else {title: MAKERS[title] for title in few}
 
 
 def measure_stores(directory: str, size: int, turns: int) -> list[Row]:
-    """Fill one store of each kind, a part of it in every turn; then read, list and check them."""
-    makers = makers_of(size)
+    """Fill one store of each kind, a part of it per turn; then read, list and check the stores."""
+    makers = select_makers(size)
     warm = fresh_names(20)
     for title, make in makers.items():
         make(f"{directory}/warm {title}").write(warm)
@@ -575,7 +575,7 @@ def measure_stores(directory: str, size: int, turns: int) -> list[Row]:
         measure.turn(contenders, len(chunk))
         names += chunk
 
-    homes: dict[str, Callable[[], Any]] = {
+    stores: dict[str, Callable[[], Any]] = {
         "docid": lambda: Docid(f"{directory}/write"),
         "bare": lambda: Bare(f"{directory}/write"),
     }
@@ -586,65 +586,67 @@ def measure_stores(directory: str, size: int, turns: int) -> list[Row]:
         ("pathlib and json", "a file at a time"),
     ):
         if title in makers:
-            homes[key] = partial(makers[title], f"{directory}/{title}")
-    read = measure_reads(homes, names, turns)
-    return [*measure.rows(), *read, *measure_wholes(homes, len(names), turns if size <= FEW else FEW_TURNS)]
+            stores[key] = partial(makers[title], f"{directory}/{title}")
+    read = measure_reads(stores, names, turns)
+    return [*measure.rows(), *read, *measure_wholes(stores, len(names), turns if size <= FEW else FEW_TURNS)]
 
 
-def measure_reads(homes: Mapping[str, Callable[[], Any]], names: Sequence[str], turns: int) -> list[Row]:
-    read = Measure("read", len(names), ("read",))
-    opened = Measure("open a record", len(names), ("open",))
+def measure_reads(stores: Mapping[str, Callable[[], Any]], names: Sequence[str], turns: int) -> list[Row]:
+    reading = Measure("read", len(names), ("read",))
+    opening = Measure("open a record", len(names), ("open",))
     for turn in range(turns + 1):
         sample = ORDER.sample(names, min(len(names), SAMPLE))
         expected = [(name, *TEXTS.values()) for name in sample]
         readers: dict[str, Callable[[], object]] = {}
         openers: dict[str, Callable[[], object]] = {}
-        for key, make in homes.items():
-            home = make()
-            its = [home.name(name) for name in sample]
-            # Brought to memory, where one of many files may not be any more: two read the same ones, and the first of
-            # them would pay the disk for both.
+        for key, make in stores.items():
+            store = make()
+            its = [store.name(name) for name in sample]
+            # Load the files into the cache: two contenders read the same ones, and the first would pay for both.
             make().read(its)
             if key == "bare":
-                readers["bare reads"] = partial(home.read_bytes, its)
-            readers[{"docid": "read", "bare": "bare reads, decoded and parsed"}.get(key, key)] = partial(home.read, its)
-            if hasattr(home, "open"):
-                # Of its own: what signac has read once it does not read again.
+                readers["bare reads"] = partial(store.read_bytes, its)
+            readers[{"docid": "read", "bare": "bare reads, decoded and parsed"}.get(key, key)] = partial(
+                store.read, its
+            )
+            if hasattr(store, "open"):
+                # Use a new instance, because signac does not read a record twice.
                 title = {"docid": "open", "bare": "bare open, read, orjson.loads"}.get(key, key)
                 openers[title] = partial(make().open, its)
-            if hasattr(home, "open_unlinked"):
+            if hasattr(store, "open_unlinked"):
                 openers["bare, no link followed"] = partial(make().open_unlinked, its)
-        for measure, contenders, right in ((read, readers, expected), (opened, openers, sample)):
+        for measure, contenders, right in ((reading, readers, expected), (opening, openers, sample)):
             measure.turn(contenders, len(sample), right, warm=not turn)
-    return [*read.rows(), *opened.rows()]
+    return [*reading.rows(), *opening.rows()]
 
 
-def measure_wholes(homes: Mapping[str, Callable[[], Any]], size: int, turns: int) -> list[Row]:
-    listed = Measure("list names", size, ("ids",))
-    checked = Measure("check a store", size, ("audit", "audit, verify"))
+def measure_wholes(stores: Mapping[str, Callable[[], Any]], size: int, turns: int) -> list[Row]:
+    listing = Measure("list names", size, ("ids",))
+    checking = Measure("check a store", size, ("audit", "audit, verify"))
     times = max(1, FEW // size)
 
-    def repeated(names: Callable[[], list[str]]) -> int:
+    def list_repeatedly(names: Callable[[], list[str]]) -> int:
         return sum(len(names()) for _ in range(times))
 
     for turn in range(turns + 1):
         listers: dict[str, Callable[[], object]] = {}
         checkers: dict[str, Callable[[], object]] = {}
-        for key, make in homes.items():
+        for key, make in stores.items():
             if hasattr(make(), "names"):
-                listers[{"docid": "ids", "bare": "bare os.listdir"}.get(key, key)] = partial(repeated, make().names)
+                title = {"docid": "ids", "bare": "bare os.listdir"}.get(key, key)
+                listers[title] = partial(list_repeatedly, make().names)
             if hasattr(make(), "check"):
                 title = {"docid": "audit", "bare": "bare record and stats"}.get(key, f"{key}, check")
                 checkers[title] = make().check
-        checkers["audit, verify"] = homes["docid"]().verify
-        checkers["signac, check and file sizes"] = homes["signac"]().check_files
-        for measure, contenders, number in ((listed, listers, size * times), (checked, checkers, size)):
+        checkers["audit, verify"] = stores["docid"]().verify
+        checkers["signac, check and file sizes"] = stores["signac"]().check_files
+        for measure, contenders, number in ((listing, listers, size * times), (checking, checkers, size)):
             measure.turn(contenders, number, number, warm=not turn)
-    return [*listed.rows(), *checked.rows()]
+    return [*listing.rows(), *checking.rows()]
 
 
 def measure_tables(directory: str, size: int, turns: int) -> list[Row]:
-    """Write and read a task table; all by a temporary name, a sync, a rename, and a sync of the directory."""
+    """Write and read a task table. All writers use a temporary name, a sync, a rename, and a sync of the directory."""
     columns = ("draft_task_id", "combo_id", "draft_template", "generation_model", "note", "doc_id")
     cells = [
         [name, f"combo-{n}", "recursive-light", "large-1", f"about {n}"] for n, name in enumerate(fresh_names(size))
@@ -695,19 +697,19 @@ def measure_tables(directory: str, size: int, turns: int) -> list[Row]:
         "csv.DictReader": lambda: read_dicts(path),
         "polars": lambda: pl.read_csv(other, infer_schema=False).height,
     }
-    written = Measure("write a table", size, ("write_tasks",))
-    read = Measure("read a table", size, ("read_tasks",))
+    writing = Measure("write a table", size, ("write_tasks",))
+    reading = Measure("read a table", size, ("read_tasks",))
     for turn in range(turns + 1):
-        for measure, contenders, right in ((written, writers, None), (read, readers, size)):
+        for measure, contenders, right in ((writing, writers, None), (reading, readers, size)):
             measure.turn(contenders, size, right, warm=not turn)
-    return [*written.rows(), *read.rows()]
+    return [*writing.rows(), *reading.rows()]
 
 
-# --- what is told ----------------------------------------------------------------------------------------------------
+# --- output ----------------------------------------------------------------------------------------------------------
 
 
-def machine(directory: str) -> dict[str, str]:
-    """Return what the figures are of."""
+def describe_machine(directory: str) -> dict[str, str]:
+    """Return the facts of this machine that the figures depend on."""
     cpu = platform.processor()
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -726,12 +728,12 @@ def machine(directory: str) -> dict[str, str]:
     }
 
 
-def versions() -> dict[str, str]:
+def list_versions() -> dict[str, str]:
     return {**{name: version(name) for name in PACKAGES}, "sqlite": sqlite3.sqlite_version}
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table, in columns."""
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table with aligned columns."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = (header, ["-" * width for width in widths], *rows)
     return "\n".join(
@@ -739,19 +741,19 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def summary(rows: Sequence[Row]) -> str:
-    """Say where another is ahead, what became of the targets, and what the others do not do."""
+def format_summary(rows: Sequence[Row]) -> str:
+    """Return the measures in which another is ahead, the missed targets, and the work that the others skip."""
     ahead = [row for row in rows if row.median < 1 and not row.is_floor]
     aimed = [row for row in rows if row.target is not None]
     missed = [row for row in aimed if not row.met]
-    lines = ["Where a peer is ahead of docid, by the median:"]
+    lines = ["Contenders ahead of docid (by the median):"]
     lines += [
         f"- {row.measure}, {row.documents:,}: {row.other} {1 / row.median:.2f} times as fast as {row.docid}"
         for row in ahead
-    ] or ["- nowhere"]
-    lines += ["", f"Targets, by the median: {len(aimed) - len(missed)} of {len(aimed)} met."]
+    ] or ["- none"]
+    lines += ["", f"Targets (by the median): {len(aimed) - len(missed)} of {len(aimed)} met."]
     lines += [
-        f"- missed: {row.measure}, {row.documents:,}: {row.docid} / {row.other} {row.median:.2f}, not {row.target}"
+        f"- missed: {row.measure}, {row.documents:,}: {row.docid} / {row.other} {row.median:.2f}, target {row.target}"
         for row in missed
     ]
     lines += ["", "What the others do not do:"]
@@ -770,8 +772,8 @@ STYLE = """
 """
 
 
-def svg(rows: Sequence[Row], about: str) -> str:
-    """Return a plot of the ratios: a bar from 1 to the median, on a scale of powers, and a line from least to most."""
+def draw_svg(rows: Sequence[Row], about: str) -> str:
+    """Return a plot of the ratios on a log scale: a bar from 1 to the median, and a line from minimum to maximum."""
     least, most = min(row.least for row in rows), max(row.most for row in rows)
     marks = [mark for mark in (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300) if least / 3 < mark < most * 3]
     left, width, step = 330, 400, 18
@@ -813,58 +815,56 @@ def svg(rows: Sequence[Row], about: str) -> str:
     return head + "\n".join([*grid, *body]) + "\n</svg>\n"
 
 
-def needed(sizes: Sequence[int], directory: str) -> None:
-    """Refuse what the file system has no room for, before anything is written."""
-    files = sum(size * sum(make.inodes for make in makers_of(size).values()) for size in sizes)
+def check_room(sizes: Sequence[int], directory: str) -> None:
+    """Exit if the file system does not have enough room."""
+    files = sum(size * sum(make.inodes for make in select_makers(size).values()) for size in sizes)
     room = os.statvfs(directory)
-    # A file of a few kB takes one or two blocks; the pickles and the database a little more.
+    # A file of a few kB needs one or two blocks, pickles and the database a little more.
     if files > room.f_favail > 0 or files * 4608 > room.f_bavail * room.f_frsize:
-        sys.exit(
-            f"{directory}: no room for {files:,} files and directories; give another --directory, or fewer documents"
-        )
+        sys.exit(f"{directory}: no room for {files:,} files and directories; pass another --directory or fewer --sizes")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 10_000, 100_000], help="documents of each store")
-    parser.add_argument("--full", action="store_true", help="a million as well: 19 million files, 90 GB")
+    parser.add_argument("--full", action="store_true", help="add a million documents: 19 million files, 90 GB")
     parser.add_argument("--peers-turns", type=int, default=10)
-    parser.add_argument("--directory", help="where the stores are (default: the temporary directory)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there")
-    parser.add_argument("--svg", metavar="FILE", help="write a plot of the largest size there")
+    parser.add_argument("--directory", help="directory for the stores (default: the temporary directory)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to a file")
+    parser.add_argument("--svg", metavar="FILE", help="write a plot of the largest size to a file")
     arguments, _ = parser.parse_known_args()
     sizes = [*arguments.sizes, *([HUGE] if arguments.full else [])]
     turns = arguments.peers_turns
-    # Nothing is deleted before the end: ext4 makes files slowly where others were deleted a moment ago.
+    # Delete all files at the end: ext4 creates files slowly right after deletions.
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
-        needed(sizes, directory)
-        about, used = machine(directory), versions()
+        check_room(sizes, directory)
+        about, versions = describe_machine(directory), list_versions()
         print(f"peers: {turns} turns; ratio: docid's speed / the other's, above 1 docid is ahead")
-        for facts in (about, used):
+        for facts in (about, versions):
             print("; ".join(f"{name} {value}" for name, value in facts.items()))
         rows: list[Row] = []
         for number, size in enumerate(sizes):
             started = time.perf_counter()
             root = f"{directory}/{size}"
             os.mkdir(root)
-            told = measure_ids(size, turns)
+            of_size = measure_ids(size, turns)
             if number == 0:
-                told += measure_durable(f"{root}/durable", size, turns)
-            told += measure_stores(root, size, turns)
-            told += measure_tables(root, size, turns if size <= FEW else FEW_TURNS)
-            rows += told
+                of_size += measure_durable(f"{root}/durable", size, turns)
+            of_size += measure_stores(root, size, turns)
+            of_size += measure_tables(root, size, turns if size <= FEW else FEW_TURNS)
+            rows += of_size
             print(f"\n{size:,} documents ({time.perf_counter() - started:.0f} s)\n")
-            print(table(HEADER, [row.cells() for row in told]), flush=True)
-        print(f"\n{summary(rows)}")
+            print(format_table(HEADER, [row.cells() for row in of_size]), flush=True)
+        print(f"\n{format_summary(rows)}")
     if arguments.json:
         lines = [{**row._asdict(), "met": None if row.target is None else row.met} for row in rows]
-        report = {"machine": about, "versions": used, "turns": turns, "rows": lines, "not_done": NOT_DONE}
+        report = {"machine": about, "versions": versions, "turns": turns, "rows": lines, "not_done": NOT_DONE}
         Path(arguments.json).write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     if arguments.svg:
         largest = [row for row in rows if row.documents == sizes[-1] or row.measure == "write, durable"]
         where = f"{about['python']}, {about['cpu']}, {about['file system']}"
         caption = f"{sizes[-1]:,} documents; {where}; median, min, max; green: the target"
-        Path(arguments.svg).write_text(svg(largest, caption), encoding="utf-8")
+        Path(arguments.svg).write_text(draw_svg(largest, caption), encoding="utf-8")
 
 
 if __name__ == "__main__":

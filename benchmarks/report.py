@@ -1,7 +1,7 @@
-"""What a report page costs, and how soon it can be used in a browser: `python benchmarks/report.py`.
+"""Measure the cost of a report page, and how soon it is usable in a browser.
 
-A store of 25,630 documents, as many as the essays example makes of many templates, with texts of the size that models
-write. The browser is Chromium, driven by playwright; without one the page is made and weighed, and not opened.
+The store has 25,630 documents, like the essays example with all templates, with texts as long as typical replies. The
+browser is Chromium, controlled by playwright. Without Chromium, the benchmark writes the page but does not open it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CHROMIUM = os.environ.get("DOCID_CHROMIUM") or shutil.which("chromium") or shuti
 TARGET_SIZE, TARGET_SECONDS = 25, 3
 
 
-def documents() -> Iterator[Document]:
+def make_documents() -> Iterator[Document]:
     """Yield the documents of a pipeline, parents first."""
     chance = random.Random(1)
     words = [f"{chance.choice('abcdefghij')}{number}ing" for number in range(500)]
@@ -37,20 +37,20 @@ def documents() -> Iterator[Document]:
     def text(size: int) -> str:
         return " ".join(chance.choices(words, k=size // 6))
 
-    def made(stage: str, task_id: str, parent: str | None, **fields: Any) -> Document:
+    def make(stage: str, task_id: str, parent: str | None, **fields: Any) -> Document:
         doc_id = reserve_doc_id(stage, task_id)
         return Document(stage=stage, doc_id=doc_id, task_id=task_id, parent_doc_id=parent, **fields)
 
     for draft_number in range(DRAFTS):
         task_id = f"combo_{draft_number % 5}__outline-v{draft_number}__large-1"
-        draft = made("draft", task_id, None, raw_text=text(3000), prompt_text=text(4000))
+        draft = make("draft", task_id, None, raw_text=text(3000), prompt_text=text(4000))
         yield draft
         for essay_number in range(ESSAYS):
-            essay = made("essay", f"{task_id}__plain-v{essay_number}", draft.doc_id, raw_text=text(5000))
+            essay = make("essay", f"{task_id}__plain-v{essay_number}", draft.doc_id, raw_text=text(5000))
             yield essay
             for template in range(TEMPLATES):
                 for model in range(MODELS):
-                    yield made(
+                    yield make(
                         "evaluation",
                         f"{essay.doc_id}__clarity-v{template}__judge-{model}",
                         essay.doc_id,
@@ -61,8 +61,8 @@ def documents() -> Iterator[Document]:
                     )
 
 
-def opened(browser: Any, page: Path) -> tuple[float, float]:
-    """Return the seconds until a page can be used, and until a search is answered."""
+def measure_page(browser: Any, page: Path) -> tuple[float, float]:
+    """Return the seconds until a page is usable, and the seconds that a search takes."""
     context = browser.new_context()
     tab = context.new_page()
     begin = time.perf_counter()
@@ -78,8 +78,8 @@ def opened(browser: Any, page: Path) -> tuple[float, float]:
     return ready, searched
 
 
-def shoot(browser: Any, directory: Path, images: Path) -> None:
-    """Take pictures of the page of the essays example, light and dark."""
+def take_screenshots(browser: Any, directory: Path, images: Path) -> None:
+    """Take screenshots of the page of the essays example, light and dark."""
     command = [sys.executable, "-m", "examples.essays", "--fresh", "--data-root", str(directory)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=Path(__file__).parent.parent)
     options = ["--store", "docs", "--tables", "2_tasks", "-o", "report.html", "--title", "The essays example"]
@@ -96,35 +96,37 @@ def shoot(browser: Any, directory: Path, images: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--screenshots", type=Path, metavar="DIRECTORY", help="also take pictures, light and dark")
-    parser.add_argument("--report-turns", type=int, default=3, help="how often the page is opened (default: 3)")
+    parser.add_argument("--screenshots", type=Path, metavar="DIRECTORY", help="also take screenshots, light and dark")
+    parser.add_argument("--report-turns", type=int, default=3, help="times to open the page (default: 3)")
     arguments, _ = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
         store = DocsStore(directory / "docs", durability="none")
-        count = len(store.write_many(documents()))
+        count = len(store.write_many(make_documents()))
         begin = time.perf_counter()
-        made = write_report(directory / "report.html", store)
+        page = write_report(directory / "report.html", store)
         seconds = time.perf_counter() - begin
         size = (directory / "report.html").stat().st_size / 1e6
-        print(f"page of {count:,} documents: {size:.1f} MB (target {TARGET_SIZE}), made in {seconds:.1f} s")
-        print(f"on it: {made.texts:,} of {made.texts_there:,} texts, {made.scores:,} scores")
+        print(f"page of {count:,} documents: {size:.1f} MB (target {TARGET_SIZE}), written in {seconds:.1f} s")
+        print(f"contents: {page.texts:,} of {page.texts_there:,} texts, {page.scores:,} scores")
         if CHROMIUM is None:
-            print("not opened: no Chromium is here; DOCID_CHROMIUM names one")
+            print("Chromium not found, so the page was not opened; set DOCID_CHROMIUM to its path")
             return
-        from playwright.sync_api import sync_playwright  # noqa: PLC0415 - where there is a browser
+        from playwright.sync_api import sync_playwright  # noqa: PLC0415 - needed only with a browser
 
-        with sync_playwright() as running:
-            # As root there is no sandbox; what is opened is a file that was just made.
-            browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            times = [opened(browser, directory / "report.html") for _ in range(arguments.report_turns)]
+        with sync_playwright() as playwright:
+            # Chromium has no sandbox for root. The page is a file that this program wrote, so that is safe.
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            times = [measure_page(browser, directory / "report.html") for _ in range(arguments.report_turns)]
             ready, searched = (statistics.median(each) for each in zip(*times, strict=True))
-            most = max(first for first, _ in times)
-            print(f"Chromium {browser.version}: usable after {ready:.1f} s (most {most:.1f}, target {TARGET_SECONDS}),")
-            print(f"a search is answered after {searched:.1f} s")
+            slowest = max(first for first, _ in times)
+            print(
+                f"Chromium {browser.version}: usable after {ready:.1f} s (max {slowest:.1f}, target {TARGET_SECONDS})"
+            )
+            print(f"a search takes {searched:.1f} s")
             if arguments.screenshots is not None:
-                shoot(browser, directory / "example", arguments.screenshots)
-                print(f"pictures in {arguments.screenshots}")
+                take_screenshots(browser, directory / "example", arguments.screenshots)
+                print(f"screenshots in {arguments.screenshots}")
             browser.close()
 
 

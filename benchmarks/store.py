@@ -1,8 +1,8 @@
-"""What a write costs, beside the bare system calls and beside a plain writer of files.
+"""Measure the cost of a write, compared with bare system calls and with a plain writer of files.
 
-Every turn writes fresh documents with every contender of a group, turn by turn, on one file system; the figures are the
-medians, least and most of the turns' ratios. Those that sync and those that do not are groups of their own: what the
-latter leave for the journal would be on the bill of the former. Absolute rates are of this machine at this moment.
+In each turn every contender of a group writes fresh documents to the same file system. The output shows the median,
+minimum and maximum of the ratios. Contenders that sync are in a separate group, because they would pay for journal
+entries that the others leave behind. Absolute rates depend on the machine.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RAW, PARSED, PROMPT = "r" * 3000, "p" * 2500, "q" * 1500
-# The record is about as long as docid's own.
+# About as long as a record of docid.
 FILES = {"raw.txt": RAW.encode(), "parsed.txt": PARSED.encode(), "prompt.txt": PROMPT.encode()}
 FILES["metadata.json"] = b"m" * 720
 
 
-def bare(root: str, ids: list[str]) -> None:
-    """The system calls that a document built aside cannot do without, and nothing else."""
+def write_bare(root: str, ids: list[str]) -> None:
+    """Write documents with the minimal system calls for a temporary directory and a rename."""
     for doc_id in ids:
         temporary = f"{root}/.tmp-{doc_id}"
         os.mkdir(temporary)
@@ -40,8 +40,8 @@ def bare(root: str, ids: list[str]) -> None:
         os.rename(temporary, f"{root}/{doc_id}")
 
 
-def per_file(root: str, ids: list[str]) -> None:
-    """Each file by a temporary name and a rename, in the final directory, as plain writers do: no document is whole."""
+def write_files(root: str, ids: list[str]) -> None:
+    """Write each file under a temporary name and rename it, as plain writers do. Documents are not atomic."""
     for doc_id in ids:
         directory = Path(root, doc_id)
         directory.mkdir()
@@ -51,37 +51,37 @@ def per_file(root: str, ids: list[str]) -> None:
             temporary.replace(directory / name)
 
 
-def documents(ids: list[str]) -> list[Document]:
+def make_documents(ids: list[str]) -> list[Document]:
     return [
         Document(stage="draft", doc_id=doc_id, task_id=doc_id, raw_text=RAW, parsed_text=PARSED, prompt_text=PROMPT)
         for doc_id in ids
     ]
 
 
-def store_of(durability: str) -> Callable[[str, list[str]], None]:
+def build_writer(durability: str) -> Callable[[str, list[str]], None]:
     def write(root: str, ids: list[str]) -> None:
         store = DocsStore(root, durability="none" if durability == "none" else "full")
-        made = documents(ids)
+        documents = make_documents(ids)
         start = time.perf_counter()
-        for document in made:
+        for document in documents:
             store.write(document)
         SECONDS.append(time.perf_counter() - start)
 
     return write
 
 
-def batch(root: str, ids: list[str]) -> None:
+def write_many(root: str, ids: list[str]) -> None:
     store = DocsStore(root)
-    made = documents(ids)
+    documents = make_documents(ids)
     start = time.perf_counter()
-    store.write_many(made)
+    store.write_many(documents)
     SECONDS.append(time.perf_counter() - start)
 
 
 SECONDS: list[float] = []
 GROUPS: list[dict[str, Callable[[str, list[str]], None]]] = [
-    {"write, durable": store_of("full"), "write_many, durable": batch},
-    {"bare calls": bare, "a file at a time": per_file, "write, durability none": store_of("none")},
+    {"write, durable": build_writer("full"), "write_many, durable": write_many},
+    {"bare calls": write_bare, "a file at a time": write_files, "write, durability none": build_writer("none")},
 ]
 RATIOS = [
     ("write, durability none", "bare calls"),
@@ -90,11 +90,11 @@ RATIOS = [
 ]
 
 
-def rate_of(contender: Callable[[str, list[str]], None], root: str, number: int) -> float:
-    """Return how many documents a second it writes."""
+def measure_rate(contender: Callable[[str, list[str]], None], root: str, number: int) -> float:
+    """Return the rate of a contender in documents per second."""
     os.mkdir(f"{root}/draft")
     SECONDS.clear()
-    os.sync()  # what others left to be written is not on this one's bill
+    os.sync()  # so that this contender does not pay for data that an earlier one left unwritten
     ids = [secrets.token_hex(8) for _ in range(number)]
     start = time.perf_counter()
     contender(root, ids)
@@ -103,21 +103,22 @@ def rate_of(contender: Callable[[str, list[str]], None], root: str, number: int)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--documents", type=int, default=1000, help="documents a turn")
+    parser.add_argument("--documents", type=int, default=1000, help="documents per turn")
     parser.add_argument("--store-turns", type=int, default=15)
-    parser.add_argument("--directory", help="where to write (default: the temporary directory)")
+    parser.add_argument("--directory", help="directory for the stores (default: the temporary directory)")
     arguments, _ = parser.parse_known_args()
     rates: dict[str, list[float]] = {}
-    # Nothing is deleted before the end: ext4 makes files slowly where others were deleted a moment ago.
+    # Delete all files at the end: ext4 creates files slowly right after deletions.
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
         for group in GROUPS:
             for turn in range(arguments.store_turns + 1):
                 for name, contender in group.items():
-                    rate = rate_of(contender, tempfile.mkdtemp(dir=directory), arguments.documents)
-                    if turn:  # the first one is to get warm
+                    rate = measure_rate(contender, tempfile.mkdtemp(dir=directory), arguments.documents)
+                    if turn:  # the first turn is a warm-up
                         rates.setdefault(name, []).append(rate)
     print(
-        f"writes: {arguments.documents:,} documents a turn, {arguments.store_turns} turns, {platform.python_version()}"
+        f"writes: {arguments.documents:,} documents per turn, {arguments.store_turns} turns, "
+        f"Python {platform.python_version()}"
     )
     for name, each in rates.items():
         print(f"  {name:<44}{statistics.median(each):10,.0f} documents/s")

@@ -1,1 +1,1 @@
-"""Programs that use docid."""
+"""Example programs that use docid."""

@@ -184,7 +184,7 @@ def test_unfold_opens_one_level_at_a_time(real: Path, open_page: Open) -> None:
     assert len(names(page)) == 30
     page.click("#unfold")
     assert len(names(page)) == 90
-    assert status(page, "in view") == "90 documents are in view."
+    assert status(page, "in view") == "90 documents in view."
     page.click("#fold")
     assert len(names(page)) == 15
 
@@ -211,7 +211,7 @@ def test_finding_links_to_its_document(real: Path, open_page: Open) -> None:
     name = link.inner_text()
     link.click()
     page.locator("#detail h3", has_text=name).wait_for()
-    assert page.locator("#detail .told").inner_text().startswith("legacy-record: ")
+    assert page.locator("#detail .message").inner_text().startswith("legacy-record: ")
     assert page.evaluate("document.activeElement.querySelector('.name').textContent") == name
 
 
@@ -370,12 +370,12 @@ def test_damaged_document_is_not_called_missing(damaged: Path, open_page: Open) 
     told = {}
     for line in page.locator("#tree .node").all():
         told[line.locator(".name").inner_text()] = line.locator(".flag.warning").last.inner_text()
-    assert told == {"draft/d0": "(cannot be used)", "draft/d1": "(cannot be used)", "draft/d2": "(not in the store)"}
+    assert told == {"draft/d0": "(unreadable)", "draft/d1": "(unreadable)", "draft/d2": "(not in the store)"}
     page.locator("#tree .name", has_text="draft/d0").click()
-    assert page.locator("#detail .told.error").inner_text().startswith("torn-document: raw.txt")
-    assert page.locator("#detail p").inner_text() == "It cannot be used."
+    assert page.locator("#detail .message.error").inner_text().startswith("torn-document: raw.txt")
+    assert page.locator("#detail p").inner_text() == "It is unreadable."
     assert page.locator("#tree li[aria-selected='true']").get_attribute("aria-label") == (
-        "draft/d0, t-0, cannot be used, 1 made from it, 1 finding"
+        "draft/d0, t-0, unreadable, 1 child, 1 finding"
     )
     page.locator("#tree .name", has_text="draft/d2").click()
     assert page.locator("#detail p").inner_text() == "It is not in the store."

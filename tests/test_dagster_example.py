@@ -27,11 +27,11 @@ def test_example_runs_then_keeps_then_replays(tmp_path: Path) -> None:
     environment = {"ESSAYS_DATA_ROOT": str(tmp_path)}
     assert run_example(environment, ["--fresh"]) == [
         [
-            "tables: 1 runs: 4 written",
+            "tables: 1 run: 4 written",
             "draft: 4 runs: 4 created",
             "essay: 8 runs: 8 created",
             "evaluation: 16 runs: 16 created",
-            "scores: 1 runs: 1 written",
+            "scores: 1 run: 1 written",
         ]
     ]
     # One essay that a model wrote, and one that copies its draft.
@@ -59,7 +59,7 @@ def test_example_runs_on_an_object_store(tmp_path: Path, s3: Moto) -> None:
     environment = {"ESSAYS_DATA_ROOT": str(tmp_path), "ESSAYS_RAW_DATA": str(raw), "ESSAYS_STORE": url}
     environment |= s3.environment()
     [first] = run_example(environment, [])
-    assert first[1:4] == ["draft: 1 runs: 1 created", "essay: 2 runs: 2 created", "evaluation: 4 runs: 4 created"]
+    assert first[1:4] == ["draft: 1 run: 1 created", "essay: 2 runs: 2 created", "evaluation: 4 runs: 4 created"]
     [again] = run_example(environment, [])
     assert again[3] == "evaluation: 4 runs: 4 kept"
     store = DocsStore(url, options=s3.options())

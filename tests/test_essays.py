@@ -107,7 +107,7 @@ def test_source_doc_id_sends_stored_prompt_again(tmp_path: Path) -> None:
         source_doc_id=rows[0].doc_id,
     )
     write_tasks(path, reserve_tasks([*rows, again], DraftTask))
-    assert "1 documents written, 1 model calls" in run(tmp_path, "--keep-tables")
+    assert "1 document written, 1 model call" in run(tmp_path, "--keep-tables")
     [row] = [row for row in read_tasks(path, DraftTask) if row.task_id == "again"]
     made = store_of(tmp_path).read("draft", row.doc_id)
     assert made.prompt_text == source.prompt_text
@@ -289,7 +289,7 @@ def test_child_of_unparsed_parent_is_reported_and_not_made(
     output = run(tmp_path, ESSAYS_BASE_URL=url, code=1)
     assert re.search(r"draft +4 +4 +0 +4 +2\n", output)  # one of two templates has a parser
     assert re.search(r"essay +8 +4 +0 +2 +0\n", output)
-    assert re.search(r"not made: .*thread-v1__.*: its parent draft/\w+ has no parsed text", output)
+    assert re.search(r"skipped: .*thread-v1__.*: its parent draft/\w+ has no parsed text", output)
     assert "16 of 28 rows" in output
     assert "is not written" in output
 

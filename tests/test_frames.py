@@ -310,9 +310,7 @@ def test_task_column_may_be_the_parent_column(make: Make) -> None:
 
 def test_parents_of_an_unknown_stage_are_refused(make: Make) -> None:
     frame = make({"chapter_task_id": ["a"], "outline_task_id": ["o"], "draft_task_id": ["t"]})
-    with pytest.raises(
-        ValueError, match=r"expected None, or stages that say .* 'chapter' comes from, as stages=Stages"
-    ):
+    with pytest.raises(ValueError, match=r"the parent stage of 'chapter' is unknown; pass stages=Stages"):
         reserve_frame(frame, stage="chapter", parents={"o": "o1"})
     with pytest.raises(TypeError, match="stages: expected Stages, such as .*, got str"):
         reserve_frame(frame, stage="chapter", stages="outline,chapter")  # type: ignore[arg-type]
@@ -322,9 +320,9 @@ def test_parents_of_an_unknown_stage_are_refused(make: Make) -> None:
 
 
 def test_misspelt_columns_are_refused(make: Make) -> None:
-    with pytest.raises(TaskTableError, match="column doc_id: missing from the frame; is 'Doc ID' meant for it"):
+    with pytest.raises(TaskTableError, match="column doc_id: missing from the frame; is 'Doc ID' misspelled"):
         reserve_frame(make({"draft_task_id": ["a"], "Doc ID": ["d1"]}), stage="draft")
-    with pytest.raises(TaskTableError, match="the columns are id; task_id= says which it is"):
+    with pytest.raises(TaskTableError, match="the columns are id; name the column with task_id="):
         reserve_frame(make({"id": ["a"]}), stage="draft")
     with pytest.raises(TaskTableError, match="column name: missing from the frame; the columns are id$"):
         reserve_frame(make({"id": ["a"]}), stage="draft", task_id="name")
@@ -350,10 +348,10 @@ def test_pandas_keeps_odd_column_names_and_attrs() -> None:
     assert list(reserved.columns) == ["draft_task_id", 0, None, 0, "doc_id"]
     assert reserved.attrs == {"from": "hand"}
     assert list(frame.columns) == ["draft_task_id", 0, None, 0]
-    with pytest.raises(TypeError, match=r"expected columns whose names are text, got 0"):
+    with pytest.raises(TypeError, match=r"expected column names that are text, got 0"):
         frame_to_tasks(frame, DraftTask, reserved=False)
     twice = pd.DataFrame([["a", "b"]], columns=["draft_task_id", "draft_task_id"])
-    with pytest.raises(TaskTableError, match=r"column draft_task_id: there twice"):
+    with pytest.raises(TaskTableError, match=r"column draft_task_id: repeated"):
         reserve_frame(twice, stage="draft")
 
 
@@ -666,7 +664,7 @@ def test_backend_is_the_named_library_or_the_first_installed(monkeypatch: pytest
     monkeypatch.setattr("docid.integrations.frames.find_spec", lambda name: None if name == "pandas" else object())
     assert isinstance(tasks_to_frame(rows), pl.DataFrame)
     monkeypatch.setattr("docid.integrations.frames.find_spec", lambda _: None)
-    with pytest.raises(ImportError, match=r"one of pandas, polars and pyarrow: pip install pandas"):
+    with pytest.raises(ImportError, match=r"needs pandas, polars or pyarrow: pip install pandas"):
         tasks_to_frame(rows)
     with pytest.raises(ImportError, match=r"needs polars: pip install polars"):
         tasks_to_frame(rows, backend="polars")

@@ -148,7 +148,7 @@ def test_any_text_is_text_on_the_page(raw: str, title: str) -> None:
 def test_page_without_tables_has_no_coverage(pipeline: Path) -> None:
     made = page(DocsStore(pipeline / "docs"))
     assert made.html.count("no table") == 3
-    assert "Nothing is wrong." in made.html
+    assert "No findings." in made.html
 
 
 def test_empty_store_has_a_page(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_empty_store_has_a_page(tmp_path: Path) -> None:
     Outline(made.html)
     assert made.summary()["documents"] == 0
     assert "of 0 rows: 0 written, 0 pending, 0 other" in made.html
-    assert "No document has a number as its parsed text; 0 have none." in made.html
+    assert "No scores. Documents without a number as their parsed text: 0." in made.html
 
 
 def test_findings_name_their_places(pipeline: Path) -> None:
@@ -216,7 +216,7 @@ def test_texts_limit_leaves_out_prompts_first(pipeline: Path) -> None:
     left = [row["texts"] for row in all_rows(cut.html)]
     assert cut.texts == 12
     assert sum("prompt" in texts for texts in left) == 2
-    assert "It has 12 of 13 texts" in cut.html
+    assert "It contains 12 of 13 texts" in cut.html
     none = page(pipeline / "docs", limits=Limits(texts=0))
     assert none.texts == 0
     assert all("texts" not in row for row in all_rows(none.html))
@@ -278,7 +278,7 @@ def test_documents_limit_still_counts_all_documents(pipeline: Path) -> None:
     assert (made.documents, made.shown) == (7, 5)
     assert [len(stage["documents"]) for stage in data_of(made.html)["stages"]] == [1, 2, 2]
     assert "v0" in documents_of(made.html, "evaluation")
-    assert "The page has 5 of 7 documents" in made.html
+    assert "The page shows 5 of 7 documents" in made.html
     assert data_of(made.html)["isCut"] is True
     none = page(pipeline / "docs", limits=Limits(documents=0))
     assert (none.documents, none.shown, none.scores) == (7, 0, 2)
@@ -361,7 +361,7 @@ def test_backend_without_files_has_locations_but_no_links(root: Any) -> None:
     html = page(store).html
     [draft, *_] = data_of(html)["stages"]
     assert draft["link"] is None
-    assert f"{draft['before']}d1{draft['behind']}" == store.location("draft", "d1")
+    assert f"{draft['before']}d1{draft['after']}" == store.location("draft", "d1")
 
 
 # --- stages, and errors ----------------------------------------------------------------------------------------------
@@ -429,7 +429,7 @@ def test_histogram_has_a_bar_for_each_bin_with_numbers(values: list[float]) -> N
         assert 0 <= float(x) <= float(x) + float(width) <= 160
         assert float(y) + float(height) == pytest.approx(28, abs=0.11)
     assert max(float(bar[3]) for bar in bars) == 28
-    assert f"{len(values)} scores from" in plot
+    assert f"{len(values)} score" in plot
 
 
 @given(st.integers(0, 100), st.integers(0, 100), st.integers(0, 100))

@@ -1,7 +1,7 @@
 """The essays pipeline as Dagster definitions: `dagster dev -m examples.dagster_essays`. See `docs/dagster.md`.
 
-Where it works is said by the environment: ESSAYS_DATA_ROOT (dagster-demo-data if not given), ESSAYS_STORE (its docs
-directory if not given; the URL of an object store does as well) and ESSAYS_RAW_DATA.
+Environment variables: ESSAYS_DATA_ROOT is the directory for tables and results (default: `dagster-demo-data`),
+ESSAYS_STORE the store's directory or URL (default: `docs` in the data root), ESSAYS_RAW_DATA the inputs.
 """
 
 import csv
@@ -36,13 +36,13 @@ COMBINATION_SIZE = 3
 
 @lru_cache(1)
 def inputs() -> Inputs:
-    """Return concepts, templates and models; read once a process."""
+    """Return concepts, templates and models; each process reads them once."""
     return Inputs(RAW_DATA)
 
 
 @lru_cache(1)
 def combos() -> dict[str, Combination]:
-    """Return the combinations of concepts, by their ids."""
+    """Return the combinations of concepts, by id."""
     return combinations(inputs(), COMBINATION_SIZE)
 
 
@@ -50,8 +50,8 @@ def combos() -> dict[str, Combination]:
 
 
 @dg.asset(group_name="tables", kinds={"csv"})
-def content_combinations() -> dg.MaterializeResult:  # type: ignore[type-arg]  # it has no value
-    """The combinations of concepts that drafts bring together, for people to read."""
+def content_combinations() -> dg.MaterializeResult:  # type: ignore[type-arg]  # the asset has no value
+    """The combinations of concepts that drafts combine, as a table for people."""
     TABLES.mkdir(parents=True, exist_ok=True)
     path = TABLES / "content_combinations.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -84,22 +84,22 @@ evaluation_tasks = task_table_asset("evaluation", _evaluations, deps=[essay_task
 
 
 def _generate(
-    docs: DocsStoreResource, context: dg.AssetExecutionContext, copied: str | None, **values: object
+    docs: DocsStoreResource, context: dg.AssetExecutionContext, parent_text: str | None, **values: object
 ) -> object:
-    """Make the document of a partition; where its template says so, a copy of the parent's text."""
+    """Return the document of a partition. A template with the generator `copy` copies the parent's text."""
     row = docs.task(context)
     stage, template_id = row.stage, row.cell(f"{row.stage}_template")
     model = "evaluation_model" if isinstance(row, EvaluationTask) else "generation_model"
     template = next(each for each in inputs().templates[stage] if each.template_id == template_id)
-    # What a replay needs to know, which has no table.
+    # A replay has no table, so the metadata holds every cell that this function reads.
     metadata = {
         "template_id": template_id,
         "model_id": row.cell(model),
         f"{model}_name": row.cell(f"{model}_name"),
         "combo_id": row.cell("combo_id"),
     }
-    if copied is not None and template.generator == "copy":
-        return Document.from_task(row, raw_text=copied, parsed_text=copied, metadata=metadata)
+    if parent_text is not None and template.generator == "copy":
+        return Document.from_task(row, raw_text=parent_text, parsed_text=parent_text, metadata=metadata)
     return docs.ensure(
         context,
         lambda text: from_environment().generate(text, row.cell(f"{model}_name")),
@@ -113,7 +113,7 @@ def _generate(
     partitions_def=document_partitions("draft"), deps=[draft_tasks], io_manager_key="documents", group_name="documents"
 )
 def draft(context: dg.AssetExecutionContext, docs: DocsStoreResource) -> object:
-    """A draft: what a model makes of a combination of concepts."""
+    """A draft that a model writes about a combination of concepts."""
     row = docs.task(context)
     return _generate(docs, context, None, concepts=combos()[row.cell("combo_id")].concepts)
 
@@ -126,7 +126,7 @@ def draft(context: dg.AssetExecutionContext, docs: DocsStoreResource) -> object:
     group_name="documents",
 )
 def essay(context: dg.AssetExecutionContext, docs: DocsStoreResource, draft: str) -> object:
-    """An essay: what a model makes of a draft, or the draft itself."""
+    """An essay that a model writes from a draft, or a copy of the draft."""
     return _generate(docs, context, draft, links_block=draft)
 
 
@@ -138,13 +138,13 @@ def essay(context: dg.AssetExecutionContext, docs: DocsStoreResource, draft: str
     group_name="documents",
 )
 def evaluation(context: dg.AssetExecutionContext, docs: DocsStoreResource, essay: str) -> object:
-    """An evaluation: what a model thinks of an essay; its parsed text is a number."""
+    """A model's evaluation of an essay. Its parsed text is a number."""
     return _generate(docs, context, None, response=essay)
 
 
 @dg.asset(deps=[evaluation], group_name="results", kinds={"csv"})
-def scores_table(docs: DocsStoreResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # it has no value
-    """What the evaluations gave, in a table."""
+def scores_table(docs: DocsStoreResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # the asset has no value
+    """The scores of all evaluations, as a table."""
     store, path = docs.store(), DATA_ROOT / "scores.csv"
     rows = write_scores(path, scores(store), score_columns(store))
     return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(str(path)), "rows": rows})

@@ -1,4 +1,4 @@
-"""The pipeline run whole, without a browser: `python -m examples.dagster_essays`."""
+"""Run the whole pipeline without the Dagster UI: `python -m examples.dagster_essays`."""
 
 import argparse
 import shutil
@@ -12,15 +12,15 @@ from examples.dagster_essays import DATA_ROOT, defs
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Materialise everything, or with --replay one document again; return 0 if all of it succeeded."""
+    """Materialise everything, or replay one document; return 0 if all runs succeed."""
     parser = argparse.ArgumentParser(prog="python -m examples.dagster_essays", description=__doc__)
-    parser.add_argument("--fresh", action="store_true", help="remove what an earlier run made, first")
+    parser.add_argument("--fresh", action="store_true", help="delete tables, store and results of earlier runs first")
     parser.add_argument(
         "--replay",
         nargs="?",
         const="",
         metavar="STAGE/ID",
-        help="make a document again, from what is stored alone (the first draft if none is named)",
+        help="make a document again from its stored row and prompt (default: the first draft)",
     )
     arguments = parser.parse_args(argv)
     root = DATA_ROOT
@@ -34,25 +34,23 @@ def main(argv: list[str] | None = None) -> int:
     if not config.exists():
         config.write_text("telemetry:\n  enabled: false\n")
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        return everything(instance) if arguments.replay is None else replay(instance, arguments.replay)
+        return materialise_all(instance) if arguments.replay is None else replay(instance, arguments.replay)
 
 
-def everything(instance: dg.DagsterInstance) -> int:
-    """Materialise tables, documents stage by stage, and scores."""
-    done = True
-    tables = dg.AssetSelection.groups("tables")
-    done &= materialise(instance, "tables", tables, [None])
+def materialise_all(instance: dg.DagsterInstance) -> int:
+    """Materialise the tables, the documents stage by stage, and the scores."""
+    succeeded = materialise(instance, "tables", dg.AssetSelection.groups("tables"), [None])
     for stage in ("draft", "essay", "evaluation"):
         keys = list(instance.get_dynamic_partitions(f"{stage}_documents"))
-        done &= materialise(instance, stage, dg.AssetSelection.assets(stage), keys)
-    done &= materialise(instance, "scores", dg.AssetSelection.assets("scores_table"), [None])
-    return 0 if done else 1
+        succeeded &= materialise(instance, stage, dg.AssetSelection.assets(stage), keys)
+    succeeded &= materialise(instance, "scores", dg.AssetSelection.assets("scores_table"), [None])
+    return 0 if succeeded else 1
 
 
 def materialise(
     instance: dg.DagsterInstance, name: str, selection: dg.AssetSelection, keys: Sequence[str | None]
 ) -> bool:
-    """Run a selection for each partition; say what became of its documents, and of the checks."""
+    """Run a selection once per partition, and print the outcomes of its documents and checks."""
     job = dg.Definitions.merge(defs, dg.Definitions(jobs=[dg.define_asset_job(f"demo_{name}", selection)]))
     counts: Counter[str] = Counter()
     resolved = job.resolve_job_def(f"demo_{name}")
@@ -63,13 +61,13 @@ def materialise(
             outcome = event.materialization.metadata.get("outcome")
             counts[str(outcome.value) if outcome is not None else "written"] += 1
         counts["checks failed"] += sum(not each.passed for each in result.get_asset_check_evaluations())
-    told = ", ".join(f"{number} {what}" for what, number in sorted(counts.items()) if number)
-    print(f"{name}: {len(keys)} runs: {told}")
+    outcomes = ", ".join(f"{number} {what}" for what, number in sorted(counts.items()) if number)
+    print(f"{name}: {len(keys)} {'run' if len(keys) == 1 else 'runs'}: {outcomes}")
     return not counts["runs failed"]
 
 
 def replay(instance: dg.DagsterInstance, document: str) -> int:
-    """Make a document again."""
+    """Make a document again from its stored row and prompt."""
     stage, _, key = (document or f"draft/{instance.get_dynamic_partitions('draft_documents')[0]}").partition("/")
     result = defs.resolve_job_def(f"replay_{stage}").execute_in_process(
         partition_key=key, instance=instance, raise_on_error=False

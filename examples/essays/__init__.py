@@ -1,1 +1,1 @@
-"""A pipeline of three stages over docid: see `docs/essays.md`."""
+"""A pipeline of three stages that uses docid. See `docs/essays.md`."""

@@ -1,4 +1,4 @@
-"""The main job: `python -m examples.essays`. See `docs/essays.md`."""
+"""The demo: `python -m examples.essays`. See `docs/essays.md`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,24 @@ from docid import DocidError, DocsStore
 try:
     from jinja2 import TemplateError
 except ModuleNotFoundError:
-    sys.exit("essays: the prompt templates are Jinja2's, which is not installed: pip install jinja2")
+    sys.exit("essays: the prompt templates need Jinja2: pip install jinja2")
 
 from examples.essays.generators import GenerationError, Generator, RecordedReplies, from_environment
 from examples.essays.inputs import Inputs
 from examples.essays.pipeline import Pipeline, UnknownTemplateError
 from examples.essays.tables import ROW_TYPES, combinations, write_tables
 
-SHOWN = 5
+SHOWN = 5  # skipped rows and missing documents to print
+LEGEND = """
+  created   written in this run
+  kept      existed already, so no model was called
+  calls     model calls; an essay that copies its draft needs none
+  unparsed  stored without parsed text
+"""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the pipeline and return the exit code: 0 if every row has its document, 1 if not, 2 for wrong input."""
+    """Run the pipeline and return the exit code: 0 if every row has its document, 1 if not, 2 for invalid input."""
     arguments = _parser().parse_args(argv)
     try:
         return run(arguments)
@@ -44,14 +50,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Build the tables, make what is missing, and check that all is there."""
+    """Build the tables, write missing documents, and check that all documents exist."""
     started, tables = time.perf_counter(), arguments.data_root / "2_tasks"
     inputs = Inputs(arguments.raw_data, all_templates=arguments.all_templates)
     combos = combinations(inputs, arguments.combination_size)
     before = peak_memory()
     if arguments.fresh:
-        for written in (tables, arguments.data_root / "docs"):
-            shutil.rmtree(written, ignore_errors=not written.exists())
+        for old in (tables, arguments.data_root / "docs"):
+            shutil.rmtree(old, ignore_errors=not old.exists())
     if not arguments.keep_tables:
         write_tables(tables, inputs, combos)
     generators: dict[str, Generator] = dict.fromkeys(ROW_TYPES, from_environment())
@@ -59,41 +65,54 @@ def run(arguments: argparse.Namespace) -> int:
         generators["evaluation"] = RecordedReplies(arguments.replies)
     store = DocsStore(arguments.data_root / "docs", durability=arguments.durability)
     pipeline = Pipeline(store, tables, inputs, combos, generators)
-    print(f"input   {arguments.raw_data}: {len(inputs.concepts)} concepts, {len(combos)} combinations")
-    print(f"texts   {', '.join(f'{stage}: {type(each).__name__}' for stage, each in generators.items())}")
-    print(f"tables  {tables}\nstore   {store.backend.path('', '')}\n", flush=True)
+    concepts = _count(len(inputs.concepts), "concept")
+    print(f"input   {arguments.raw_data}: {concepts}, {_count(len(combos), 'combination')}")
+    print(f"models  {', '.join(f'{stage}: {type(each).__name__}' for stage, each in generators.items())}")
+    print(f"tables  {tables}: one row per document, with the doc id reserved")
+    print(f"store   {store.root}: one directory per document\n", flush=True)
     pipeline.preflight()
 
     print(f"{'stage':<12}{'rows':>8}{'created':>9}{'kept':>8}{'calls':>8}{'unparsed':>10}")
     counts = {}
     for stage in ROW_TYPES:
         count = counts[stage] = pipeline.run(stage)
-        numbers = (count.rows, count.created, count.kept, count.calls, count.unparsed)
         print(
-            f"{stage:<12}"
-            + "".join(f"{number:>{width},}" for number, width in zip(numbers, (8, 9, 8, 8, 10), strict=True)),
+            f"{stage:<12}{count.rows:>8,}{count.created:>9,}{count.kept:>8,}{count.calls:>8,}{count.unparsed:>10,}",
             flush=True,
         )
-        for reason in count.blocked[:SHOWN]:
-            print(f"  not made: {reason}")
+        for reason in count.skipped[:SHOWN]:
+            print(f"  skipped: {reason}")
+    print(LEGEND)
 
     missing = list(pipeline.missing())
     rows, created, calls = (
         sum(getattr(count, name) for count in counts.values()) for name in ("rows", "created", "calls")
     )
-    print(f"\ncheck   {rows - len(missing):,} of {rows:,} rows have their document and its parent")
+    print(f"check   {rows - len(missing):,} of {_count(rows, 'row')} have their document and its parent")
     for what in missing[:SHOWN]:
         print(f"  {what}")
-    if created == 0 and not missing:
-        print("        0 documents written, 0 model calls: every document existed")
-    else:
-        print(f"        {created:,} documents written, {calls:,} model calls")
+    written = f"{_count(created, 'document')} written, {_count(calls, 'model call')}"
+    print(f"        {written}{': every document existed' if created == 0 and not missing else ''}")
     peak = peak_memory()
     print(
-        f"cost    {time.perf_counter() - started:.1f} s; peak memory {peak / 1e6:.1f} MB, of which the rows made "
-        f"{(peak - before) / 1e6:.1f} MB ({(peak - before) / max(rows, 1):.0f} bytes a row)"
+        f"cost    {time.perf_counter() - started:.1f} s; peak memory {peak / 1e6:.1f} MB, "
+        f"{(peak - before) / 1e6:.1f} MB of it for the rows ({(peak - before) / max(rows, 1):.0f} bytes per row)"
     )
     return 1 if missing else 0
+
+
+def peak_memory() -> int:
+    """Return the peak memory of this process in bytes; 0 if the platform does not report it."""
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + "s" * (number != 1)
 
 
 def _positive(text: str) -> int:
@@ -103,36 +122,30 @@ def _positive(text: str) -> int:
     return number
 
 
-def peak_memory() -> int:
-    """Return the most memory that this process has held, in bytes; 0 where the platform does not say."""
-    try:
-        import resource  # noqa: PLC0415 - not on Windows
-    except ImportError:
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m examples.essays",
-        description="Draft, essay, evaluation: build the task tables, make every document that is missing, check.",
-        epilog="Texts come from an offline stand-in. With the environment variable ESSAYS_BASE_URL (and "
-        "ESSAYS_API_KEY) they come from that OpenAI-compatible endpoint instead.",
+        description="Build the task tables of drafts, essays and evaluations, write every missing document, and check "
+        "that all documents exist.",
+        epilog="By default an offline stand-in writes the texts. To call a model, set ESSAYS_BASE_URL (and "
+        "ESSAYS_API_KEY) to an OpenAI-compatible endpoint.",
     )
-    here = Path(__file__).parent
-    parser.add_argument("--raw-data", type=Path, metavar="DIR", default=here / "data" / "1_raw", help="the inputs")
-    parser.add_argument(
-        "--data-root", type=Path, metavar="DIR", default=Path("demo-data"), help="where tables and store go"
+    add = parser.add_argument
+    inputs = Path(__file__).parent / "data" / "1_raw"
+    add("--raw-data", type=Path, metavar="DIR", default=inputs, help="directory of the inputs (default: the example's)")
+    add(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        default=Path("demo-data"),
+        help="directory for task tables and store (default: demo-data)",
     )
-    parser.add_argument("--replies", type=Path, metavar="DIR", help="answer evaluations with recorded replies (*.txt)")
-    parser.add_argument("--all-templates", action="store_true", help="use every template, not only the active ones")
-    parser.add_argument(
-        "--combination-size", type=_positive, default=6, metavar="N", help="concepts a draft (default 6)"
-    )
-    parser.add_argument("--keep-tables", action="store_true", help="run the tables that are there, edited by hand, say")
-    parser.add_argument("--durability", choices=["full", "none"], default="full", help="as for DocsStore")
-    parser.add_argument("--fresh", action="store_true", help="remove tables and store of an earlier run first")
+    add("--replies", type=Path, metavar="DIR", help="answer evaluation prompts with the recorded replies DIR/*.txt")
+    add("--all-templates", action="store_true", help="use every template, not only the active ones")
+    add("--combination-size", type=_positive, default=6, metavar="N", help="concepts per draft (default: 6)")
+    add("--keep-tables", action="store_true", help="run the existing task tables, for example after editing them")
+    add("--durability", choices=["full", "none"], default="full", help="sync files to disk, or not (default: full)")
+    add("--fresh", action="store_true", help="delete the task tables and the store first")
     return parser
 
 

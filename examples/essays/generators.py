@@ -1,4 +1,4 @@
-"""Where texts come from: an offline stand-in, recorded replies, or any endpoint that speaks OpenAI's protocol."""
+"""Text generators: an offline stand-in, recorded replies, or any OpenAI-compatible endpoint."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
-TIMEOUT = 300  # seconds that a model may take
+TIMEOUT = 300  # seconds to wait for a reply
 
 
 class Generator(Protocol):
-    """What the pipeline asks of a model."""
+    """The interface that the pipeline calls a model through."""
 
     def generate(self, prompt: str, model: str) -> str:
-        """Return the model's whole reply to a prompt."""
+        """Return a model's reply to a prompt."""
         ...
 
 
 class GenerationError(Exception):
-    """The model gave no reply; the message says what it said instead."""
+    """The endpoint did not return a reply."""
 
 
 class OfflineStandIn:
-    """No model at all: a short text made of the prompt's own words, the same for the same prompt and model.
+    """Replaces a model: builds a short text from the words of the prompt, always the same for a prompt and a model.
 
-    It has everything that the parsers of this pipeline look for, so that the pipeline can be seen at work.
+    The text contains everything that the parsers of this pipeline search for.
     """
 
     def generate(self, prompt: str, model: str) -> str:
@@ -53,24 +53,24 @@ class OfflineStandIn:
 
 
 class RecordedReplies:
-    """Replies that models gave once, from the `.txt` files of a directory; a prompt always gets the same one."""
+    """Replays model replies from the `.txt` files of a directory. A prompt always gets the same reply."""
 
     def __init__(self, directory: Path) -> None:
         self.replies = [path.read_bytes().decode() for path in sorted(directory.glob("*.txt"))]
         if not self.replies:
-            raise FileNotFoundError(f"{directory}: expected recorded replies as .txt files")
+            raise FileNotFoundError(f"{directory}: no .txt files; expected recorded replies")
 
     def generate(self, prompt: str, model: str) -> str:
-        """Return one of the replies."""
+        """Return the reply for this prompt and model."""
         return self.replies[int.from_bytes(_digest(prompt, model)[:8], "big") % len(self.replies)]
 
 
 class OpenAICompatible:
-    """Any endpoint with OpenAI's `/chat/completions`.
+    """Calls an endpoint that implements OpenAI's `/chat/completions`.
 
     Args:
         url: the base URL, such as `https://openrouter.ai/api/v1` or `http://localhost:11434/v1`.
-        key: the API key, if it needs one.
+        key: the API key, if the endpoint needs one.
     """
 
     def __init__(self, url: str, key: str | None = None) -> None:
@@ -83,7 +83,7 @@ class OpenAICompatible:
         """Return the model's reply.
 
         Raises:
-            GenerationError: the endpoint refused, or sent something else than a reply.
+            GenerationError: the endpoint did not answer, reported an error, or sent no text.
         """
         body = json.dumps({"model": model, "messages": [{"role": "user", "content": prompt}]}).encode()
         try:
@@ -100,7 +100,7 @@ class OpenAICompatible:
 
 
 def from_environment() -> Generator:
-    """Return the generator that the environment asks for: ESSAYS_BASE_URL (with ESSAYS_API_KEY), or the stand-in."""
+    """Return a generator for the endpoint in ESSAYS_BASE_URL (with ESSAYS_API_KEY); default: the offline stand-in."""
     url = os.environ.get("ESSAYS_BASE_URL")
     return OpenAICompatible(url, os.environ.get("ESSAYS_API_KEY")) if url else OfflineStandIn()
 

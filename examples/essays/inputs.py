@@ -1,4 +1,4 @@
-"""What the pipeline is made from: concepts, templates and models, as CSV and text files below one directory."""
+"""The inputs of the pipeline: concepts, templates and models, as CSV and text files in one directory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Concept:
-    """One concept: its id, its name, and the paragraph that prompts quote."""
+    """A concept: its id, its name, and the paragraph that prompts quote."""
 
     concept_id: str
     name: str
@@ -23,7 +23,10 @@ class Concept:
 
 @attrs.frozen
 class Template:
-    """One prompt template: its id, the parser of its replies, and who makes the text (`llm` or `copy`)."""
+    """A prompt template: its id, the parser of its replies, and its generator.
+
+    The generator is `llm`, or `copy` for a document that copies its parent's text.
+    """
 
     template_id: str
     parser: str
@@ -32,7 +35,7 @@ class Template:
 
 @attrs.frozen
 class Model:
-    """One model: its short id, its name at the provider, and what it is used for."""
+    """A model: its short id, its name at the provider, and its uses."""
 
     model_id: str
     name: str
@@ -41,11 +44,11 @@ class Model:
 
 
 class Inputs:
-    """The directory `1_raw` of a pipeline.
+    """The inputs in a directory `1_raw`.
 
     Args:
-        directory: where it is.
-        all_templates: use every template, not only those marked active.
+        directory: the directory.
+        all_templates: use every template, not only the active ones.
 
     Raises:
         OSError: a file is missing or cannot be read.
@@ -55,21 +58,21 @@ class Inputs:
         self.directory = directory
         paragraphs = directory / "concepts" / "descriptions-paragraph"
         self.concepts = [
-            Concept(row["concept_id"], row["name"], _text(paragraphs / f"{row['concept_id']}.txt"))
-            for row in _rows(directory / "concepts_metadata.csv")
-            if _true(row["active"])
+            Concept(row["concept_id"], row["name"], _read_text(paragraphs / f"{row['concept_id']}.txt"))
+            for row in _read_rows(directory / "concepts_metadata.csv")
+            if _is_true(row["active"])
         ]
         self.templates = {
             stage: [
                 Template(row["template_id"], row.get("parser") or "", row.get("generator") or "llm")
-                for row in _rows(directory / f"{stage}_templates.csv")
-                if all_templates or _true(row["active"])
+                for row in _read_rows(directory / f"{stage}_templates.csv")
+                if all_templates or _is_true(row["active"])
             ]
             for stage in ("draft", "essay", "evaluation")
         }
         self.models = [
-            Model(row["id"], row["model"], _true(row["for_generation"]), _true(row["for_evaluation"]))
-            for row in _rows(directory / "llm_models.csv")
+            Model(row["id"], row["model"], _is_true(row["for_generation"]), _is_true(row["for_evaluation"]))
+            for row in _read_rows(directory / "llm_models.csv")
         ]
         self._environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701 - prompts are text, not HTML
         self._compiled = {
@@ -80,22 +83,22 @@ class Inputs:
         }
 
     def render(self, stage: str, template_id: str, **values: object) -> str:
-        """Return a prompt: the template with these values in their places."""
+        """Render a template to a prompt."""
         return self._compiled[stage, template_id].render(**values)
 
     def _source(self, stage: str, template_id: str) -> str:
         where = "evaluation_templates" if stage == "evaluation" else f"generation_templates/{stage}"
-        return _text(self.directory / where / f"{template_id}.txt")
+        return _read_text(self.directory / where / f"{template_id}.txt")
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _read_rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8-sig", newline="") as stream:
         return list(csv.DictReader(stream))
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     return path.read_bytes().decode()
 
 
-def _true(text: str) -> bool:
+def _is_true(text: str) -> bool:
     return text.strip().lower() == "true"

@@ -1,4 +1,4 @@
-"""How the wanted part is found in a model's reply. None where it is not there: the reply is kept all the same."""
+"""Parsers of model replies. They return None if they find nothing; the pipeline stores the reply either way."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ _NUMBER = r"[\s*#_:]*(\d+(?:\.\d+)?)"
 
 
 def whole(text: str) -> str | None:
-    """Take the reply as it is."""
+    """Return the whole reply."""
     return text
 
 
 def essay_block(text: str) -> str | None:
-    """Take what stands in the first `<essay>`."""
+    """Return the contents of the first `<essay>` element."""
     found = re.search(r"<essay>(.*?)</essay>", text, re.DOTALL)
     return found[1].strip() if found else None
 
 
 def essay_idea_last(text: str) -> str | None:
-    """Take what stands in the last `<essay-idea>`."""
+    """Return the contents of the last `<essay-idea>` element."""
     found = re.findall(r"<essay-idea\b[^>]*>(.*?)</essay-idea>", text, re.DOTALL)
     return found[-1].strip() if found else None
 
 
 def score_in_last_line(text: str) -> str | None:
-    """Take the number of a last line `SCORE: 7`, as `7.0`."""
+    """Return the score of a last line `SCORE: 7`, as `7.0`."""
     lines = text.strip().splitlines() or [""]
     return _score(re.fullmatch(rf"\W*score{_NUMBER}(?:/10)?\W*", lines[-1], re.IGNORECASE))
 
 
 def score_out_of_ten(text: str) -> str | None:
-    """Take a total or final score out of ten, or else any score out of ten, as `7.0`."""
+    """Return a total or final score out of ten, otherwise any score out of ten, as `7.0`."""
     out_of_ten = rf"{_NUMBER}\s*/\s*10\b"
     found = re.search(rf"(?:total|final)\s+score{out_of_ten}", text, re.IGNORECASE)
     return _score(found or re.search(rf"\bscore{out_of_ten}", text, re.IGNORECASE))

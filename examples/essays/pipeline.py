@@ -1,12 +1,13 @@
-"""The pipeline itself: for every row of every table its document, and then the check that all of them are there."""
+"""The pipeline: write the document of every row, then check that all documents exist."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
 
-from docid import DocsStore, Document, DraftTask, EssayTask, EvaluationTask, MissingParent, TaskRow, read_tasks
+from docid import DocsStore, Document, DraftTask, MissingParent, TaskRow, read_tasks
 from examples.essays.parsers import PARSERS
 from examples.essays.tables import FILES, ROW_TYPES
 
@@ -24,30 +25,39 @@ class UnknownTemplateError(Exception):
 
 
 class NoParentTextError(Exception):
-    """The parent's reply could not be parsed, so there is nothing to go on from."""
+    """The parent has no parsed text, because its reply could not be parsed."""
 
 
 @attrs.define
 class Count:
-    """What became of the rows of one stage."""
+    """The results of one stage.
+
+    Attributes:
+        rows: the rows of the task table.
+        created: documents written in this run.
+        kept: documents that existed already.
+        calls: model calls.
+        unparsed: documents without parsed text.
+        skipped: rows that could not be run, each with its reason.
+    """
 
     rows: int = 0
     created: int = 0
     kept: int = 0
     calls: int = 0
     unparsed: int = 0
-    blocked: list[str] = attrs.field(factory=list)
+    skipped: list[str] = attrs.field(factory=list)
 
 
 class Pipeline:
-    """Draft, essay, evaluation: prompts are rendered in memory and stored with the reply.
+    """Runs the stages draft, essay and evaluation.
 
     Args:
-        store: where the documents go.
+        store: the document store.
         tables: the directory of the task tables.
         inputs: concepts, templates and models.
         combos: the concepts of each combination.
-        generators: who answers the prompts of each stage.
+        generators: the text generator of each stage.
     """
 
     def __init__(
@@ -70,16 +80,16 @@ class Pipeline:
         }
 
     def rows(self, stage: str) -> Iterator[TaskRow]:
-        """Return the rows of one table, as a stream."""
+        """Stream the rows of a task table."""
         return read_tasks(self.tables / FILES[stage], ROW_TYPES[stage])
 
     def preflight(self) -> None:
-        """Look at every row before the first model is called.
+        """Check every row before the first model call.
 
         Raises:
-            UnknownTemplateError: a row that cannot be rendered or parsed.
-            docid.DocumentNotFound: a draft's `source_doc_id` that is not in the store.
-            docid.TaskTableError: a faulty table.
+            UnknownTemplateError: a row cannot be rendered, or its reply cannot be parsed.
+            docid.DocumentNotFound: the document that `source_doc_id` names is not in the store.
+            docid.TaskTableError: a table is faulty.
         """
         for stage in ROW_TYPES:
             for row in self.rows(stage):
@@ -96,14 +106,15 @@ class Pipeline:
                 raise UnknownTemplateError(f"{FILES[stage]}, task {row.task_id}: the inputs have no {wrong}")
 
     def run(self, stage: str) -> Count:
-        """Make what is missing of one stage."""
+        """Write the documents of a stage that do not exist yet."""
         count = Count()
         for row in self.rows(stage):
             count.rows += 1
             try:
-                stored = self.store.ensure(row, lambda row=row: self._make(row, count))  # type: ignore[misc]
+                # `ensure` calls `_make`, and so the model, only if the document does not exist.
+                stored = self.store.ensure(row, partial(self._make, row, count))
             except (NoParentTextError, MissingParent) as error:
-                count.blocked.append(f"{row.task_id}: {error}")
+                count.skipped.append(f"{row.task_id}: {error}")
                 continue
             if stored.outcome == "created":
                 count.created += 1
@@ -113,42 +124,39 @@ class Pipeline:
         return count
 
     def missing(self) -> Iterator[str]:
-        """Return what the end check finds: rows without a document, documents without their parent."""
+        """Yield a message for each row whose document, or whose parent, is not in the store."""
         for stage in ROW_TYPES:
             for row in self.rows(stage):
+                name = f"{stage}/{row.doc_id} (task_id={row.task_id!r})"
                 if not self.store.exists(stage, row.doc_id):
-                    yield f"{stage}/{row.doc_id} ({row.task_id}) is not written"
+                    yield f"{name} is not written"
                 elif row.parent_stage and not self.store.exists(row.parent_stage, row.parent_doc_id or ""):
-                    yield f"{stage}/{row.doc_id} ({row.task_id}) lacks its parent {row.parent_doc_id}"
+                    yield f"{name}: its parent {row.parent_stage}/{row.parent_doc_id} is not in the store"
 
     def _make(self, row: TaskRow, count: Count) -> Document:
+        """Render the prompt, call the model and parse its reply."""
         template = self.templates[row.stage, _template_of(row)]
+        model_id, model_name = _model_of(row)
         if template.generator == "copy":
             prompt, raw = None, self._parent_text(row)
         else:
+            # A row with a source_doc_id sends the prompt of that document again.
             prompt = self.store.source_prompt(row)
             if prompt is None:
                 prompt = self._render(row)
             count.calls += 1
-            raw = self.generators[row.stage].generate(prompt, _model_of(row)[1])
-        return Document.from_task(
-            row,
-            raw_text=raw,
-            parsed_text=PARSERS[template.parser](raw),
-            prompt_text=prompt,
-            metadata={
-                "template_id": template.template_id,
-                "model_id": _model_of(row)[0],
-                "combo_id": row.cell("combo_id"),
-                **({"source_doc_id": row.cell("source_doc_id")} if row.cell("source_doc_id") else {}),
-            },
-        )
+            raw = self.generators[row.stage].generate(prompt, model_name)
+        metadata = {"template_id": template.template_id, "model_id": model_id, "combo_id": row.cell("combo_id")}
+        if source := row.cell("source_doc_id"):
+            metadata["source_doc_id"] = source
+        parsed = PARSERS[template.parser](raw)
+        return Document.from_task(row, raw_text=raw, parsed_text=parsed, prompt_text=prompt, metadata=metadata)
 
     def _render(self, row: TaskRow) -> str:
         if isinstance(row, DraftTask):
             return self.inputs.render("draft", row.draft_template, concepts=self.combos[row.combo_id].concepts)
-        name = "links_block" if row.stage == "essay" else "response"
-        return self.inputs.render(row.stage, _template_of(row), **{name: self._parent_text(row)})
+        variable = "links_block" if row.stage == "essay" else "response"
+        return self.inputs.render(row.stage, _template_of(row), **{variable: self._parent_text(row)})
 
     def _parent_text(self, row: TaskRow) -> str:
         parent = self.store.open(str(row.parent_stage), str(row.parent_doc_id))
@@ -163,8 +171,6 @@ def _template_of(row: TaskRow) -> str:
 
 
 def _model_of(row: TaskRow) -> tuple[str, str]:
-    """Return the short id and the provider's name of the model that a row is for."""
-    if isinstance(row, EvaluationTask):
-        return row.evaluation_model, row.evaluation_model_name
-    assert isinstance(row, (DraftTask, EssayTask))  # noqa: S101 - for the type checker
-    return row.generation_model, row.generation_model_name
+    """Return the short id of a row's model, and its name at the provider."""
+    column = "evaluation_model" if row.stage == "evaluation" else "generation_model"
+    return row.cell(column), row.cell(f"{column}_name")

@@ -1,4 +1,4 @@
-"""The three task tables: which documents the pipeline is to have, each row with its doc id and its parent's."""
+"""The three task tables. Each row describes one document, with its doc id and the doc id of its parent."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ FILES = {
 
 @attrs.frozen
 class Combination:
-    """Concepts that one draft is to bring together."""
+    """The concepts that one draft combines."""
 
     combo_id: str
     concepts: tuple[Concept, ...]
 
 
 def combinations(inputs: Inputs, size: int) -> dict[str, Combination]:
-    """Return all combinations of `size` active concepts (of all of them, if there are fewer), by their ids."""
+    """Return all combinations of `size` concepts, by id; with fewer concepts, the combination of all of them."""
     found = {}
     for concepts in itertools.combinations(inputs.concepts, min(size, len(inputs.concepts))):
         names = ",".join(sorted(concept.concept_id for concept in concepts))
@@ -43,28 +43,25 @@ def combinations(inputs: Inputs, size: int) -> dict[str, Combination]:
 
 
 def write_tables(directory: Path, inputs: Inputs, combos: dict[str, Combination]) -> dict[str, int]:
-    """Write the three tables, each from the one before; return how many rows each has."""
+    """Write the three tables, each from the one before, and return their numbers of rows."""
     directory.mkdir(parents=True, exist_ok=True)
-    of_drafts, of_essays, of_evaluations = (directory / FILES[stage] for stage in ROW_TYPES)
-    return {
-        "draft": write_tasks(of_drafts, reserve_tasks(drafts(inputs, combos), DraftTask), row_type=DraftTask),
-        "essay": write_tasks(
-            of_essays,
-            reserve_tasks(
-                essays(inputs, read_tasks(of_drafts, DraftTask)), EssayTask, parents=read_tasks(of_drafts, DraftTask)
-            ),
-            row_type=EssayTask,
-        ),
-        "evaluation": write_tasks(
-            of_evaluations,
-            reserve_tasks(evaluations(inputs, read_tasks(of_essays, EssayTask)), EvaluationTask),
-            row_type=EvaluationTask,
-        ),
-    }
+    draft_file, essay_file, evaluation_file = (directory / FILES[stage] for stage in ROW_TYPES)
+
+    draft_rows = reserve_tasks(drafts(inputs, combos), DraftTask)
+    draft_count = write_tasks(draft_file, draft_rows, row_type=DraftTask)
+
+    # An essay row names the task of its draft. `parents` turns that into the draft's doc id.
+    unreserved = essays(inputs, read_tasks(draft_file, DraftTask))
+    essay_rows = reserve_tasks(unreserved, EssayTask, parents=read_tasks(draft_file, DraftTask))
+    essay_count = write_tasks(essay_file, essay_rows, row_type=EssayTask)
+
+    evaluation_rows = reserve_tasks(evaluations(inputs, read_tasks(essay_file, EssayTask)), EvaluationTask)
+    evaluation_count = write_tasks(evaluation_file, evaluation_rows, row_type=EvaluationTask)
+    return {"draft": draft_count, "essay": essay_count, "evaluation": evaluation_count}
 
 
 def drafts(inputs: Inputs, combos: dict[str, Combination]) -> Iterator[DraftTask]:
-    """Return the rows of the drafts: each combination, template and writer."""
+    """Yield a row for each combination, draft template and writer."""
     writers = [model for model in inputs.models if model.for_generation]
     for combo_id, template, model in itertools.product(combos, inputs.templates["draft"], writers):
         yield DraftTask(
@@ -76,26 +73,27 @@ def drafts(inputs: Inputs, combos: dict[str, Combination]) -> Iterator[DraftTask
         )
 
 
-def essays(inputs: Inputs, of: Iterable[DraftTask]) -> Iterator[EssayTask]:
-    """Return the rows of the essays of drafts: each draft and template."""
-    for draft, template in itertools.product(of, inputs.templates["essay"]):
-        yield EssayTask(
-            task_id=f"{draft.task_id}__{template.template_id}",
-            draft_task_id=draft.task_id,
-            combo_id=draft.combo_id,
-            draft_template=draft.draft_template,
-            essay_template=template.template_id,
-            generation_model=draft.generation_model,
-            generation_model_name=draft.generation_model_name,
-        )
+def essays(inputs: Inputs, draft_rows: Iterable[DraftTask]) -> Iterator[EssayTask]:
+    """Yield a row for each draft and essay template."""
+    for draft in draft_rows:
+        for template in inputs.templates["essay"]:
+            yield EssayTask(
+                task_id=f"{draft.task_id}__{template.template_id}",
+                draft_task_id=draft.task_id,
+                combo_id=draft.combo_id,
+                draft_template=draft.draft_template,
+                essay_template=template.template_id,
+                generation_model=draft.generation_model,
+                generation_model_name=draft.generation_model_name,
+            )
 
 
-def evaluations(inputs: Inputs, of: Iterable[EssayTask]) -> Iterator[EvaluationTask]:
-    """Return the rows of the evaluations of essays: each essay, template and judge."""
+def evaluations(inputs: Inputs, essay_rows: Iterable[EssayTask]) -> Iterator[EvaluationTask]:
+    """Yield a row for each essay, evaluation template and judge."""
     judges = [model for model in inputs.models if model.for_evaluation]
-    for essay in of:
+    for essay in essay_rows:
         for template, model in itertools.product(inputs.templates["evaluation"], judges):
-            # An evaluation is of one document, not of a task: its own task id holds that document's id.
+            # An evaluation judges one document, not a task, so its task id contains the essay's doc id.
             yield EvaluationTask(
                 task_id=f"{essay.doc_id}__{template.template_id}__{model.model_id}",
                 parent_doc_id=essay.doc_id,

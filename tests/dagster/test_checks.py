@@ -87,22 +87,23 @@ def test_check_names_url_of_object(tmp_path: Path) -> None:
         return [str(each) for each in find_faults(docs, "draft", doc_id, {}, parsed=True, verify=False)]
 
     assert messages("gone1") == [
-        "missing-document: draft/gone1 at memory://draft/gone1: not in the store; run its asset"
+        "missing-document: draft/gone1 at memory://draft/gone1: not in the store; materialise its partition"
     ]
     lineage, parsed = messages("there1")
     assert lineage == (
-        "lineage-conflict: draft/there1 (task_id='other') at memory://draft/there1: holds task_id='other', "
-        "parent_doc_id=None; the row says task_id='t', parent_doc_id=None; correct the row, or reserve another id"
+        "lineage-conflict: draft/there1 (task_id='other') at memory://draft/there1: the document has "
+        "task_id='other', parent_doc_id=None; the row has task_id='t', parent_doc_id=None; correct the row, or reserve "
+        "another id"
     )
     assert parsed == (
-        "parsed-missing: draft/there1 (task_id='other') at memory://draft/there1: the reply was not parsed; mend the "
-        "parser and store.add_part, or run it again"
+        "parsed-missing: draft/there1 (task_id='other') at memory://draft/there1: the reply was not parsed; fix the "
+        "parser and call store.add_part, or materialise it again with the tag docid/if_exists=replace"
     )
     row, _ = messages("other1")
     assert row == (
         "missing-row: draft/other1 (task_id='other') at memory://draft/other1: "
-        f"{tmp_path / 'draft_tasks.csv'} has no row with doc id other1; materialise the table again, which registers "
-        "the partitions of its rows"
+        f"{tmp_path / 'draft_tasks.csv'}: no row with doc id other1; materialise the table again, which updates "
+        "its partitions"
     )
 
 

@@ -74,7 +74,7 @@ def test_unparsable_reply_is_kept_and_fails_a_check(pipeline: Pipeline) -> None:
     # A child needs the parsed text of its parent.
     pipeline.store.write(Document(stage="draft", doc_id=pipeline.key("draft", 1), task_id="t-1", raw_text="not parsed"))
     message, _ = failure(pipeline.make("essay", 1))
-    assert "has no parsed text, so nothing can be made from it" in message
+    assert "has no parsed text, which its child needs" in message
 
 
 @pytest.mark.parametrize(

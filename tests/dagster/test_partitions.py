@@ -59,7 +59,7 @@ def test_table_asset_refuses_second_table_of_its_stage(pipeline: Pipeline) -> No
     second = pipeline.root / "tables" / "draft_tasks.csv"
     second.write_text("draft_task_id,doc_id\n")
     message, _ = failure(pipeline.run(dg.AssetSelection.assets("draft_generation_tasks")))
-    assert "draft_tasks.csv is a table of stage draft too; expected draft_generation_tasks.csv alone" in message
+    assert "draft_tasks.csv is also a task table of stage draft; expected only draft_generation_tasks.csv" in message
 
 
 def test_table_asset_names_faulty_rows(tmp_path: Path, instance: dg.DagsterInstance) -> None:
@@ -67,7 +67,7 @@ def test_table_asset_names_faulty_rows(tmp_path: Path, instance: dg.DagsterInsta
     table = task_table_asset("draft", lambda _: [DraftTask(task_id="t-1"), DraftTask(task_id=" t-2")])
     message, facts = failure(dg.materialize([table], instance=instance, resources={"docs": docs}, raise_on_error=False))
     assert "row 2, column draft_task_id: ' t-2'; leading or trailing white space" in message
-    assert "correct the table, or what builds its rows" in facts["what to do"]
+    assert "correct the table, or the function that builds its rows" in facts["what to do"]
     assert list((tmp_path / "tables").iterdir()) == []
 
 
@@ -78,11 +78,11 @@ def test_table_asset_refuses_invalid_name() -> None:
 
 def test_resource_names_missing_table(tmp_path: Path) -> None:
     docs = DocsStoreResource(root=str(tmp_path), tables=str(tmp_path / "none"))
-    with pytest.raises(FileNotFoundError, match="no task table of stage draft; expected draft_tasks.csv"):
+    with pytest.raises(FileNotFoundError, match="no task table for stage draft; expected either draft_tasks.csv"):
         docs.table("draft")
     (tmp_path / "draft_tasks.csv").touch()
     (tmp_path / "draft_generation_tasks.csv").touch()
-    with pytest.raises(FileNotFoundError, match="draft_generation_tasks.csv, draft_tasks.csv: expected one task table"):
+    with pytest.raises(FileNotFoundError, match=r"several task tables \(draft_generation_tasks.csv, draft_tasks.csv\)"):
         DocsStoreResource(root="x", tables=str(tmp_path)).table("draft")
 
 
@@ -102,9 +102,9 @@ def no_file(table: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "tries", "expected"),
     [
-        pytest.param(gone, 1, "no task table of stage draft; expected draft_tasks.csv or", id="gone"),
+        pytest.param(gone, 1, "no task table for stage draft; expected either draft_tasks.csv or", id="gone"),
         pytest.param(faulty, 1, "2 problems:\n", id="faulty"),
-        pytest.param(no_file, 3, "the table of stage draft cannot be read: ", id="unreadable"),
+        pytest.param(no_file, 3, "cannot read the table of stage draft: ", id="unreadable"),
     ],
 )
 def test_unusable_table_fails_step_and_check(pipeline: Pipeline, spoil: Any, tries: int, expected: str) -> None:

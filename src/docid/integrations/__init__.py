@@ -1,1 +1,1 @@
-"""Other libraries: Dagster, data frames and the report page."""
+"""Integrations: Dagster, data frames and the report page."""

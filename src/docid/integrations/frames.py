@@ -1,4 +1,4 @@
-"""Data frames of pandas, polars and pyarrow, through narwhals: tasks, stored documents, scores and findings."""
+"""Data frames (pandas, polars, pyarrow) of tasks, stored documents, scores and findings, by way of narwhals."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
     Frame = TypeVar("Frame", bound=IntoDataFrame)
     Row = TypeVar("Row", bound=TaskRow)
     Library = Literal["pandas", "polars", "pyarrow"]
-    Columns = dict[str, tuple[type, Sequence[Any]]]  # by name: the type of the values, and the values or None
+    Columns = dict[str, tuple[type, Sequence[Any]]]  # by name: the type of a column, and its values or None
 
 _OWN_IDS = ("doc_id", "doc_run_id", "doc_salt")
 _IDS = (*_OWN_IDS, "parent_doc_id", "source_doc_id")
 _NO_COLUMN = "missing from the frame"
 _LIBRARIES: tuple[Library, ...] = ("pandas", "polars", "pyarrow")
 _DOCUMENT_FIELDS = ("doc_id", "task_id", "parent_doc_id", "run_id", "created_at", "location")
-_EXACT = 2**53  # a float rounds whole numbers beyond this
+_EXACT = 2**53  # floats round larger integers
 
 
 def reserve_frame(
@@ -62,27 +62,28 @@ def reserve_frame(
     parents: IntoDataFrame | Mapping[str, str] | Iterable[TaskRow] | None = None,
     stages: Stages = DEFAULT_STAGES,
 ) -> Frame:
-    """Return the frame with the column `doc_id`: the id of each row's document.
+    """Return a copy of the frame with a `doc_id` for every row.
 
-    The rules are those of `reserve_tasks`: an id that is set stays; `doc_run_id` and `doc_salt` record the run id and
-    salt of a new id, and a row that has its own uses them. The other columns, the order of the rows and the index of
-    pandas stay as they are. The given frame is not changed.
+    The rules are those of `reserve_tasks`: existing ids stay; `doc_run_id` and `doc_salt` record the run id and salt
+    of a new id; a row's own run id and salt take precedence. Other columns, the order of rows and the pandas index do
+    not change.
 
     Args:
-        frame: a data frame of pandas, polars or pyarrow, one row for each document.
+        frame: a data frame of pandas, polars or pyarrow, one row per document.
         stage: the stage of its rows.
-        task_id: the column with the task ids, as text; default `<stage>_task_id`.
+        task_id: the column of task ids, as text; default: `<stage>_task_id`.
         run_id, salt: as for `reserve_doc_id`, for every row without a `doc_id`.
-        parents: fill `parent_doc_id` from these: a frame with the columns `<parent stage>_task_id` and `doc_id`, or
-            rows, or doc ids by task id. A row finds its parent by its own column `<parent stage>_task_id`.
-        stages: the pipeline's stages; they name the parent stage.
+        parents: fill `parent_doc_id` from a frame with the columns `<parent stage>_task_id` and `doc_id`, from task
+            rows, or from a mapping of task ids to doc ids. The column `<parent stage>_task_id` of `frame` selects
+            the parent.
+        stages: the pipeline's stages, which name the parent stage.
 
     Raises:
         TaskTableError: a column is missing; a task id is empty, not text, or refused by the id scheme; two rows have
             the same doc id; a parent is not found. All faults are reported together, with rows counted from 1.
-        InvalidName: the stage, run id or salt.
-        TypeError: `frame` is not a data frame, or is a lazy one.
-        ValueError: there are parents, but `stages` does not contain the stage.
+        InvalidName: the stage, run id or salt is invalid.
+        TypeError: `frame` is not a data frame, or is a lazy frame.
+        ValueError: `parents` is given, but `stages` does not contain the stage.
 
     Example:
         >>> import polars
@@ -94,9 +95,9 @@ def reserve_frame(
     check_noted(run_id, salt)
     row_type = TaskRow.of(stage, stages.parent_of(stage) if stage in check_stages(stages) else None)
     if parents is not None and stage not in stages:
-        hint = f"as stages=Stages.chain('…', {stage!r})"
-        raise ValueError(f"parents: expected None, or stages that say what stage {stage!r} comes from, {hint}")
-    hint = "" if task_id else "; task_id= says which it is"
+        hint = f"pass stages=Stages.chain('…', {stage!r}), for example"
+        raise ValueError(f"parents: the parent stage of {stage!r} is unknown; {hint}")
+    hint = "" if task_id else "; name the column with task_id="
     df = _select_columns(frame, [column], _list_id_columns(row_type)[1:], hint=hint)
     of_parents = _load_parents(parents, row_type.parent_stage)
     notes = {"run_id": run_id, "salt": salt}
@@ -113,9 +114,9 @@ def reserve_frame(
 
 
 def _derive_ids(tasks: list[Any], stage: str, notes: Mapping[str, str | None]) -> dict[str, list[Any]] | None:
-    """Return what `_reserve_rows` does, eight times as fast where only the task decides; None if a row is faulty."""
+    """Do the work of `_reserve_rows` eight times as fast if ids depend on task ids only; None if a row is faulty."""
     try:
-        # The words that mean "missing" have at most four letters; the id scheme refuses blanks around them.
+        # Words that mean "missing" have at most four letters; the id scheme refuses white space around them.
         if any(is_missing(task) for task in tasks if len(task) <= 4):  # noqa: PLR2004 - see above
             return None
         filled: dict[str, list[Any]] = {"doc_id": reserve_doc_ids(stage, tasks, **notes)}
@@ -127,7 +128,7 @@ def _derive_ids(tasks: list[Any], stage: str, notes: Mapping[str, str | None]) -
 def _reserve_rows(
     df: nw.DataFrame[Any], column: str, row_type: type[TaskRow], notes: Mapping[str, str | None], parents: Any
 ) -> dict[str, list[Any]]:
-    """Return the columns to fill, as `reserve_tasks` fills them row by row."""
+    """Return the columns that `reserve_tasks` fills row by row."""
     own = f"{row_type.stage}_task_id"
     names = (*(each.name for each in schema_of(row_type).columns), f"{row_type.parent_stage}_task_id")
     sources = {name: name for name in names if name in df.columns} | {own: column}
@@ -140,7 +141,7 @@ def _reserve_rows(
 
 
 def _load_parents(parents: Any, parent_stage: str | None) -> Mapping[str, str] | Iterable[TaskRow] | None:
-    """Return the parents as `reserve_tasks` takes them: the rows of a frame, or what was given."""
+    """Return the parents in a form that `reserve_tasks` accepts: a frame becomes rows."""
     if parents is None or parent_stage is None:
         return None
     if type(parents).__module__.partition(".")[0] not in _LIBRARIES and not nw.dependencies.is_into_dataframe(parents):
@@ -150,7 +151,7 @@ def _load_parents(parents: Any, parent_stage: str | None) -> Mapping[str, str] |
 
 
 def _list_id_columns(row_type: type[TaskRow]) -> list[str]:
-    """Return the columns that hold ids, the row's own task id first."""
+    """Return the names of id columns, the row's own task id first."""
     return [*(f"{stage}_task_id" for stage in (row_type.stage, row_type.parent_stage) if stage), *_IDS]
 
 
@@ -166,16 +167,16 @@ def _open_frame(frame: object, argument: str = "frame") -> nw.DataFrame[Any]:
 def _select_columns(
     frame: Any, needed: list[str], optional: Sequence[str] = (), *, argument: str = "frame", hint: str = ""
 ) -> nw.DataFrame[Any]:
-    """Return those of these columns that a frame has; in pandas the others may have any names, even equal ones."""
+    """Return a frame of these columns only; other columns of a pandas frame may have duplicate or non-text names."""
     df = frame if nw.dependencies.is_pandas_dataframe(frame) else _open_frame(frame, argument)
     names = list(df.columns)
     texts = [str(name) for name in names]
     wrong: dict[str, str] = {}
     for name in (*needed, *optional):
         if names.count(name) > 1:
-            wrong[name] = "there twice; expected each column once"
+            wrong[name] = "repeated; expected each column once"
         elif other := find_misspelling(name, texts):
-            wrong[name] = f"{_NO_COLUMN}; is {other!r} meant for it?"
+            wrong[name] = f"{_NO_COLUMN}; is {other!r} misspelled?"
         elif name in needed and name not in names:
             wrong[name] = f"{_NO_COLUMN}; the columns are {format_names(texts) or 'none'}{hint}"
     if wrong:
@@ -186,7 +187,7 @@ def _select_columns(
 
 @contextmanager
 def _restate_faults(names: Mapping[str, str], *, is_header: bool = False) -> Iterator[None]:
-    """Turn the faults of a table into faults of a frame: the header is no row, and columns have the frame's `names`."""
+    """Restate the faults of a task table as faults of a frame: without header rows, and with the frame's `names`."""
     try:
         yield
     except TaskTableError as error:
@@ -201,18 +202,18 @@ def _restate_faults(names: Mapping[str, str], *, is_header: bool = False) -> Ite
 
 
 def frame_to_tasks(frame: IntoDataFrame, row_type: type[Row], *, reserved: bool = True) -> TaskRows[Row]:
-    """Return the rows of a frame as task rows: a stream, as from `read_tasks`.
+    """Stream the rows of a frame as task rows, as `read_tasks` does for a file.
 
-    A null is an empty cell. A number becomes its text, except in a column of ids: a CSV reader that made `007` a
-    number has lost the text.
+    A null becomes an empty cell, and a number becomes text. A number in an id column is a fault, since a CSV reader
+    that read `007` as a number has lost the id.
 
     Args:
         frame: a data frame of pandas, polars or pyarrow, with the columns of a task table.
         row_type, reserved: as for `read_tasks`.
 
     Raises:
-        TaskTableError: as for `read_tasks`, with rows counted from 1.
-        TypeError: `frame` is not a data frame, is a lazy one, or has a column whose name is not text.
+        TaskTableError: as for `read_tasks`; rows are counted from 1.
+        TypeError: `frame` is not a data frame, is a lazy frame, or has a column name that is not text.
 
     Example:
         >>> import pandas
@@ -223,7 +224,7 @@ def frame_to_tasks(frame: IntoDataFrame, row_type: type[Row], *, reserved: bool 
     """
     names = frame.columns if nw.dependencies.is_pandas_dataframe(frame) else ()
     if odd := [name for name in names if not isinstance(name, str)]:
-        raise TypeError(f"frame: expected columns whose names are text, got {odd[0]!r}")
+        raise TypeError(f"frame: expected column names that are text, got {odd[0]!r}")
     return _load_rows(_open_frame(frame), row_type, reserved=reserved)
 
 
@@ -248,18 +249,18 @@ def _load_rows(df: nw.DataFrame[Any], row_type: type[Row], *, reserved: bool, fi
 
 
 def _format_cells(series: nw.Series[Any], faults: Faults, *, is_id: bool, is_whole: bool) -> list[str | None]:
-    """Return the cells of a column as text; None for a cell without text, which is a fault."""
+    """Return the cells of a column as text, or None for each faulty cell."""
     texts: list[str | None] = []
     for number, (value, null) in enumerate(zip(series.to_list(), series.is_null().to_list(), strict=True), 1):
         text = "" if null else _to_text(value, is_whole=is_whole)
         wrong = ""
         kind = f"of type {type(value).__name__}"
         if text is None:
-            wrong = f"{kind}; expected text, a number or nothing"
+            wrong = f"{kind}; expected text, a number or null"
         elif text and is_id and not isinstance(value, str):
-            wrong = f"{kind}; expected text (read the table with its columns as text: dtype=str)"
+            wrong = f"{kind}; expected text (read the table with dtype=str)"
         elif text != escape_surrogates(text):
-            wrong = "expected text that UTF-8 can hold"
+            wrong = "expected text that UTF-8 can encode"
         if wrong:
             faults.add(number, series.name, value if isinstance(value, str) else quote(value), wrong)
         texts.append(None if wrong else text)
@@ -277,7 +278,7 @@ def _to_text(value: Any, *, is_whole: bool) -> str | None:
         return str(value)
     if isinstance(value, numbers.Real):
         number = float(value)
-        # pandas makes whole numbers beside a null floats.
+        # pandas stores integers as floats if the column has a null.
         return str(int(number)) if is_whole and number.is_integer() else repr(number)
     return value.isoformat() if isinstance(value, (date, time)) else None
 
@@ -285,19 +286,19 @@ def _to_text(value: Any, *, is_whole: bool) -> str | None:
 def tasks_to_frame(
     rows: Iterable[TaskRow], *, row_type: type[TaskRow] | None = None, backend: Library | None = None
 ) -> Any:
-    """Return task rows as a frame with the columns of their table; the row type's own columns keep their types.
+    """Return task rows as a frame with the columns of their table.
 
-    An id that is not set is null. Every other column of the table is text.
+    Columns of the row class keep their types; all others are text. An unset id is null.
 
     Args:
-        rows: rows of one stage, from `read_tasks` or made by hand.
-        row_type: their class; default: that of the first row.
+        rows: rows of one stage, for example from `read_tasks`.
+        row_type: the class of the rows; default: the class of the first row.
         backend: the library of the frame, `pandas`, `polars` or `pyarrow`; default: the first one installed.
 
     Raises:
-        TaskTableError: as `rows` raises it.
-        TypeError: the rows have more than one class.
-        ValueError: there are no rows and no `row_type`; or `backend` is another library.
+        TaskTableError: raised by `rows`.
+        TypeError: the rows have different classes.
+        ValueError: `rows` is empty and `row_type` is not given; or `backend` is another library.
         ImportError: the library is not installed.
 
     Example:
@@ -307,22 +308,22 @@ def tasks_to_frame(
     """
     row_type = row_type or getattr(rows, "row_type", None)
     names = dict.fromkeys(getattr(rows, "columns", ()))
-    held = list(rows)
-    if row_type is None and not held:
-        raise ValueError("rows: none, so the columns are unknown; pass row_type")
-    row_type = row_type or check_row(held[0])
+    row_list = list(rows)
+    if row_type is None and not row_list:
+        raise ValueError("rows: empty, so the columns are unknown; pass row_type")
+    row_type = row_type or check_row(row_list[0])
     own = {column.name: column for column in schema_of(row_type).columns}
-    for row in held:
+    for row in row_list:
         if not isinstance(row, row_type):
             raise TypeError(f"rows: expected rows of {row_type.__name__}, got {type(row).__name__}")
         names |= dict.fromkeys(format_cells(row))
     data: Columns = {}
     for name in names or [name for name, column in own.items() if column.always]:
         if column := own.get(name):
-            values = [getattr(row, column.attribute) for row in held]
+            values = [getattr(row, column.attribute) for row in row_list]
             data[name] = column.kind, [None if value == "" and name in _IDS else value for value in values]
         else:
-            data[name] = str, [row.extra.get(name) for row in held]
+            data[name] = str, [row.extra.get(name) for row in row_list]
     return _make_frame(data, backend)
 
 
@@ -337,21 +338,22 @@ def documents_to_frame(
 ) -> Any:
     """Return the documents of a stage as a frame, sorted by doc id.
 
-    The columns: `doc_id`, `task_id`, `parent_doc_id`, `run_id`, `created_at` (UTC), `location`; the sizes in bytes
-    `raw_bytes`, `parsed_bytes`, `prompt_bytes`; the texts you ask for (`raw_text`, …); and one for each metadata key
-    (`metadata.<key>` where another column has that name): JSON text, unless all values are text, numbers or booleans.
+    The columns are `doc_id`, `task_id`, `parent_doc_id`, `run_id`, `created_at` (UTC) and `location`; the sizes
+    `raw_bytes`, `parsed_bytes` and `prompt_bytes`; the requested texts (`raw_text`, …); and one per metadata key, named
+    `metadata.<key>` if the name is taken. A metadata column holds JSON text unless all its values are text, numbers or
+    booleans.
 
     Args:
         store, stage: the store, and one of its stages.
-        texts: the parts whose texts to read too: `raw`, `parsed`, `prompt`.
+        texts: the parts to read as well: `raw`, `parsed`, `prompt`.
         metadata: the metadata keys to include; default: all.
         skip_unreadable: leave out unreadable documents instead of raising an error.
         backend: as for `tasks_to_frame`, with the same errors.
 
     Raises:
         UnreadableDocument: a document cannot be read.
-        InvalidName: the store has no such stage.
-        ValueError: there is no such part.
+        InvalidName: the store does not have this stage.
+        ValueError: `texts` names an unknown part.
         OSError: the stage cannot be listed, or the store did not answer.
 
     Example:
@@ -374,7 +376,7 @@ def documents_to_frame(
             row: dict[str, Any] = {f"{part}_text": document.text(part) for part in texts}
             row |= {f"{part}_bytes": document.sizes.get(part) for part in PART_FILES}
         except (DocidError, OSError) as error:
-            # A document that a store did not answer for may be readable.
+            # If the store did not answer, the document may be readable all the same.
             if isinstance(error, StoreUnavailable) or not skip_unreadable:
                 raise
             continue
@@ -392,7 +394,7 @@ def documents_to_frame(
 
 
 def _find_kind(values: list[Any]) -> tuple[type, list[Any]]:
-    """Return the type that values have in common, and them; their JSON texts if they have none."""
+    """Return the common type of the values, and the values; JSON texts if they have no common type."""
     kinds = {type(value) for value in values if value is not None}
     if len(kinds) == 1 and kinds <= {str, int, bool, float}:
         return kinds.pop(), values
@@ -402,7 +404,7 @@ def _find_kind(values: list[Any]) -> tuple[type, list[Any]]:
 
 
 def scores_to_frame(scores: Iterable[Score], *, backend: Library | None = None) -> Any:
-    """Return scores as a frame: their fields, and `<stage>_doc_id` for each ancestor; null where a score has none.
+    """Return scores as a frame: their fields, and a nullable column `<stage>_doc_id` per ancestor stage.
 
     Args:
         scores: from `docid.curate.scores`.
@@ -414,21 +416,21 @@ def scores_to_frame(scores: Iterable[Score], *, backend: Library | None = None) 
         >>> scores_to_frame([given], backend="polars")["score", "draft_doc_id"].rows()
         [(7.5, 'd1')]
     """
-    held = list(scores)
-    data: Columns = {name: (str, [getattr(each, name) or None for each in held]) for name in Score._fields[:-1]}
-    data["score"] = float, [each.score for each in held]
-    created = [each.created_at for each in held]
+    score_list = list(scores)
+    data: Columns = {name: (str, [getattr(each, name) or None for each in score_list]) for name in Score._fields[:-1]}
+    data["score"] = float, [each.score for each in score_list]
+    created = [each.created_at for each in score_list]
     data["created_at"] = date, [datetime.fromisoformat(text) if text else None for text in created]
-    for stage in dict.fromkeys(stage for each in held for stage in each.ancestors):
-        data[f"{stage}_doc_id"] = str, [each.ancestors.get(stage) or None for each in held]
+    for stage in dict.fromkeys(stage for each in score_list for stage in each.ancestors):
+        data[f"{stage}_doc_id"] = str, [each.ancestors.get(stage) or None for each in score_list]
     return _make_frame(data, backend)
 
 
 def findings_to_frame(report: AuditReport, *, backend: Library | None = None) -> Any:
-    """Return the findings of an audit as a frame: code, level, stage, doc_id, task_id, where, message, hint, all text.
+    """Return audit findings as a frame: code, level, stage, doc_id, task_id, where, message and hint, all text.
 
     Args:
-        report: the report that `audit` returned.
+        report: the result of `audit`.
         backend: as for `tasks_to_frame`, with the same errors.
 
     Example:
@@ -446,7 +448,7 @@ def _make_frame(data: Columns, backend: Library | None) -> Any:
         raise ValueError(f"backend: expected pandas, polars or pyarrow, got {backend!r}")
     installed: list[Library] = [name for name in _LIBRARIES if find_spec(name) is not None]
     if backend not in {None, *installed} or not installed:
-        wanted = backend or "one of pandas, polars and pyarrow"
+        wanted = backend or "pandas, polars or pyarrow"
         raise ImportError(f"a data frame needs {wanted}: pip install {backend or 'pandas'}")
     library = backend or installed[0]
     series = [_make_series(escape_surrogates(name), kind, values, library) for name, (kind, values) in data.items()]
@@ -454,13 +456,13 @@ def _make_frame(data: Columns, backend: Library | None) -> Any:
 
 
 def _make_series(name: str, kind: type, values: Sequence[Any], library: Library) -> nw.Series[Any]:
-    """Return a column of values of one type, or None. Whole numbers become text if one is beyond 64 bits."""
+    """Return a column of values of one type or None. Integers become text if one exceeds 64 bits."""
     if kind is int and any(value is not None and not -(2**63) <= value < 2**63 for value in values):
         kind = str
     if kind is str:
         values = [None if value is None else escape_surrogates(str(value)) for value in values]
     if library == "pandas" and kind in {int, bool} and None in values:
-        # The default numbers and booleans of pandas have no null.
+        # The default dtypes of pandas for integers and booleans have no null.
         dtype = "Int64" if kind is int else "boolean"
         return nw.from_native(import_module("pandas").Series(values, dtype=dtype, name=name), series_only=True)
     types: dict[type, Any] = {str: nw.String(), int: nw.Int64(), float: nw.Float64(), bool: nw.Boolean()}

@@ -1,4 +1,4 @@
-"""Dagster (extra `dagster`): task tables as assets, documents as their partitions, all text through the store."""
+"""The Dagster integration (extra `dagster`): task tables are assets, and documents are partitions of assets."""
 
 try:
     import dagster as _  # noqa: F401

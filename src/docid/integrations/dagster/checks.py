@@ -1,4 +1,4 @@
-"""Asset checks of single documents: the findings of the audit, as results of Dagster."""
+"""Asset checks for single documents: audit findings as Dagster check results."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,15 +10,15 @@ import dagster as dg
 from docid.core.findings import LEVELS, Finding
 from docid.core.lineage_rules import is_same_lineage
 from docid.integrations.dagster.partitions import document_partitions
-from docid.integrations.dagster.resource import DocsStoreResource, list_keys, load_row_in_run
+from docid.integrations.dagster.resource import IF_EXISTS_TAG, DocsStoreResource, list_keys, load_row_in_run
 from docid.store.scanning import examine
 from docid.store.stored import StoredDocument
 
 _CHECKS = {
-    "lineage": "the document is of the row's task and parent",
-    "parent": "the document's parent is in the store, in its stage",
-    "parts": "every part is there as its record says, and the text was parsed",
-    "record": "the document is in the store, and its record can be read",
+    "lineage": "the document has the task and the parent of its row",
+    "parent": "the document's parent is in the store",
+    "parts": "every part matches the record, and the reply was parsed",
+    "record": "the document is in the store, and its record is readable",
 }
 _CHECK_OF_CODE = {
     "hash-mismatch": "parts",
@@ -41,26 +41,26 @@ def document_checks(
     blocking: bool = False,
     resource: str = "docs",
 ) -> dg.AssetChecksDefinition:
-    """Return the checks of a stage's documents: `lineage`, `parent`, `parts`, `record`, for each partition of a run.
+    """Return four checks for each document of a stage: `lineage`, `parent`, `parts` and `record`.
 
-    They report the findings of an audit, with its codes, and three of their own: `missing-document` (of `record`),
-    `missing-row` (of `lineage`: its table has no row for it, or cannot be used) and `parsed-missing` (of `parts`).
+    They report audit findings under the audit's codes, and three codes of their own: `missing-document` (check
+    `record`), `missing-row` (check `lineage`; no usable row in the task table) and `parsed-missing` (check `parts`).
 
     Args:
         stage: the stage.
-        asset: the asset of its documents, or its key; the stage's name if not given.
-        parsed: a document without parsed text fails `parts`.
-        verify: compare the SHA-256 of every part with its record's.
-        blocking: assets downstream in the same run wait for the checks, and are not made where one fails.
+        asset: the stage's asset, or its key; default: the asset named like the stage.
+        parsed: fail `parts` for a document without parsed text.
+        verify: compare the SHA-256 of every part with the record.
+        blocking: downstream assets in the same run wait for the checks and are skipped if one fails.
         resource: the key of the `DocsStoreResource`.
     """
-    of = dg.AssetKey([stage]) if asset is None else asset
+    key = dg.AssetKey([stage]) if asset is None else asset
     partitions = document_partitions(stage)
     with warnings.catch_warnings():
-        # A preview in Dagster 1.13, without which it keeps only the result of the last partition that ran.
+        # Partitioned checks are a preview in Dagster 1.13. Without them it keeps the last partition's result only.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         specs = [
-            dg.AssetCheckSpec(name, asset=of, description=text, blocking=blocking, partitions_def=partitions)
+            dg.AssetCheckSpec(name, asset=key, description=text, blocking=blocking, partitions_def=partitions)
             for name, text in _CHECKS.items()
         ]
 
@@ -84,7 +84,7 @@ def document_checks(
                 for doc_id, found in faults.items()
             }
             if len(of_check) > 1:
-                # The result below is of the whole range; people ask what is wrong with one document.
+                # The result below covers the whole range. Users also want a result per document.
                 for doc_id, found in of_check.items():
                     yield dg.AssetCheckEvaluation(partition=doc_id, **_describe(check, found, documents=1))
             of_range = list(chain.from_iterable(of_check.values()))
@@ -94,7 +94,7 @@ def document_checks(
 
 
 def _describe(check: dg.AssetCheckKey, faults: Sequence[Finding], *, documents: int) -> dict[str, Any]:
-    """Return the values of a check's result, where it found these faults in so many documents."""
+    """Return the fields of a check's result."""
     is_error = any((LEVELS | _OWN_LEVELS)[fault.code] == "error" for fault in faults)
     codes: Any = sorted({fault.code for fault in faults})
     return {
@@ -110,7 +110,7 @@ def _describe(check: dg.AssetCheckKey, faults: Sequence[Finding], *, documents: 
 def find_faults(
     docs: DocsStoreResource, stage: str, doc_id: str, tags: Mapping[str, str], *, parsed: bool, verify: bool
 ) -> Iterator[Finding]:
-    """Look at one document and its row, in a run with these tags; yield what is wrong with it."""
+    """Check one document against its row, in a run with these tags, and yield the findings."""
     store = docs.store()
     found = list(examine(store.backend, stage, doc_id, verify=verify, stale_after=0))
     yield from (each for each in found if isinstance(each, Finding))
@@ -118,7 +118,8 @@ def find_faults(
     if document is None:
         if not found:
             where = store.location(stage, doc_id)
-            yield Finding("missing-document", stage, doc_id, None, where, "not in the store", "run its asset")
+            hint = "materialise its partition"
+            yield Finding("missing-document", stage, doc_id, None, where, "not in the store", hint)
         return
     about = (stage, doc_id, document.task_id, document.location)
     try:
@@ -129,13 +130,15 @@ def find_faults(
     parent_stage, parent = store.stages.parent_of(stage), document.parent_doc_id
     if row is not None:
         if is_same_lineage(document.facts, row.task_id, row.parent_doc_id) is False:
-            holds = f"holds task_id={document.task_id!r}, parent_doc_id={parent!r}"
-            says = f"the row says task_id={row.task_id!r}, parent_doc_id={row.parent_doc_id!r}"
-            yield Finding("lineage-conflict", *about, f"{holds}; {says}", "correct the row, or reserve another id")
+            stored = f"the document has task_id={document.task_id!r}, parent_doc_id={parent!r}"
+            expected = f"the row has task_id={row.task_id!r}, parent_doc_id={row.parent_doc_id!r}"
+            hint = "correct the row, or reserve another id"
+            yield Finding("lineage-conflict", *about, f"{stored}; {expected}", hint)
         parent = parent or row.parent_doc_id
     if parent_stage is not None and (parent is None or not store.exists(parent_stage, parent)):
-        message = f"its parent {parent_stage}/{parent} is not in the store"
-        yield Finding("missing-parent", *about, message, "make the parent first, or name the one that is meant")
+        missing = f"its parent {parent_stage}/{parent} is not in the store"
+        message = "parent_doc_id is empty" if parent is None else missing
+        yield Finding("missing-parent", *about, message, "write the parent first, or correct parent_doc_id")
     if parsed and "parsed" not in document.sizes:
-        hint = "mend the parser and store.add_part, or run it again"
+        hint = f"fix the parser and call store.add_part, or materialise it again with the tag {IF_EXISTS_TAG}=replace"
         yield Finding("parsed-missing", *about, "the reply was not parsed", hint)

@@ -1,4 +1,4 @@
-"""The IO manager: stores what assets return as documents, and gives children the texts of their parents."""
+"""The IO manager: stores asset outputs as documents, and loads parent texts for child assets."""
 
 import typing
 from collections import Counter
@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from docid._text import format_count
 from docid.core.document import Document
 from docid.core.ids import check_doc_id
 from docid.core.lineage_rules import find_differences
@@ -27,28 +28,29 @@ from docid.tables.rows import TaskRow
 
 
 class DocsIOManager(dg.ConfigurableIOManager):
-    """Stores what an asset returns as the document of its partition, and gives a child its parent's parsed text.
+    """Stores the output of an asset as the document of its partition, and loads the parent's text for a child asset.
 
-    An asset of `document_partitions(stage)` returns text (which is the raw and the parsed text), a `Document`, or what
-    `DocsStoreResource.ensure` returned; one with several partitions in a step returns a dict of these by doc id.
+    An asset with `document_partitions(stage)` returns text (stored as raw and parsed text), a `Document`, or the result
+    of `DocsStoreResource.ensure`. For a step with several partitions it returns a dict of these by doc id.
 
-    An input is the parsed text of the document that the row's `parent_doc_id` names; a `Document` or a `StoredDocument`
-    where the parameter is annotated so. An asset without partitions, or one of no child's stage, is given a dict of
-    texts by doc id. With several partitions in a step the dict is by the child's doc id, and so it is with one where
-    the parameter is annotated as a dict: a range of partitions may end with one.
+    An input is the parsed text of the document that `parent_doc_id` names. Annotate the parameter with `Document` or
+    `StoredDocument` to get that instead. A step with several partitions gets a dict by the child's doc id. Annotate
+    the parameter with a dict to always get one, since a range of partitions can consist of one. An asset without
+    partitions, or of a stage that is not a child, gets a dict by the upstream doc ids.
     """
 
     docs: DocsStoreResource
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Store what an asset returned; a failure where that is no document of its partition, or docid refuses it."""
+        """Store the output of an asset; fail if it is not the document of its partition, or docid refuses it."""
         step = StepContext.of(context)
         stage = step.named_stage
         if len(step.keys) == 1 and not isinstance(obj, dict):
             context.add_output_metadata(self._put(step, stage, step.keys[0], obj))
             return
         if not isinstance(obj, dict) or obj.keys() != set(step.keys):
-            raise refuse(f"expected a dict with a document for each of the {len(step.keys)} partitions of this step")
+            partitions = format_count(len(step.keys), "partition")
+            raise refuse(f"expected the asset to return a dict with one document per partition ({partitions})")
         outcomes = Counter(str(self._put(step, stage, key, each)["outcome"]) for key, each in obj.items())
         context.add_output_metadata({"documents": len(obj), **outcomes})
 
@@ -63,7 +65,8 @@ class DocsIOManager(dg.ConfigurableIOManager):
         elif document.location == location:
             outcome, sizes = document.outcome or Outcome.KEPT, document.sizes
         else:
-            raise refuse(f"the asset returned {document.location}; expected {location}")
+            name = f"{stage}/{doc_id} (task_id={row.task_id!r})"
+            raise refuse(f"{name}: the asset returned the document at {document.location}; expected {location}")
         return {
             "doc_id": doc_id,
             "task_id": document.task_id or "",
@@ -74,11 +77,14 @@ class DocsIOManager(dg.ConfigurableIOManager):
         }
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """Return what a child is made from; a failure where its parent is not in the store, or has no parsed text."""
+        """Load the parent document of a child asset; fail if it is not in the store, or has no parsed text."""
         step = StepContext.of(context)
         upstream = stage_of(context.asset_partitions_def) if context.has_asset_partitions else None
         if upstream is None:
-            raise refuse(f"{context.asset_key.to_user_string()}: expected an asset of document_partitions(stage)")
+            asset = context.asset_key.to_user_string()
+            raise refuse(
+                f"asset {asset} has no document partitions; expected partitions_def=document_partitions(stage)"
+            )
         store = self.docs.store()
         kind, is_dict = _read_annotation(context.dagster_type.typing_type)
         if step.stage == upstream:
@@ -93,7 +99,7 @@ class DocsIOManager(dg.ConfigurableIOManager):
 
 
 def _read_annotation(annotation: Any) -> tuple[Any, bool]:
-    """Return the type that a parameter's annotation asks for each document, and whether it asks for a dict of them."""
+    """Return the annotated type of each document, and whether the annotation is a dict of them."""
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) in {dict, Mapping} and len(arguments) > 1:
         return _read_annotation(arguments[1])[0], True
@@ -103,7 +109,7 @@ def _read_annotation(annotation: Any) -> tuple[Any, bool]:
 
 @raise_failures()
 def _load(store: DocsStore, stage: str, doc_id: str | None, kind: Any) -> StoredDocument | Document | str:
-    """Return a document as the type that is asked for; its parsed text where that is neither class of documents."""
+    """Load a document as a `StoredDocument` or a `Document`, or its parsed text for any other `kind`."""
     document = store.open(stage, check_doc_id(doc_id or "", "parent_doc_id"))
     if kind is StoredDocument:
         return document
@@ -111,26 +117,26 @@ def _load(store: DocsStore, stage: str, doc_id: str | None, kind: Any) -> Stored
         return document.read()
     if (text := document.parsed_text) is None:
         raise refuse(
-            f"{stage}/{doc_id} (task_id={document.task_id!r}) has no parsed text, so nothing can be made from it; "
-            f"mend its parser and store.add_part, or run it again with the tag {IF_EXISTS_TAG}=replace"
+            f"{stage}/{doc_id} (task_id={document.task_id!r}) has no parsed text, which its child needs; fix the "
+            f"parser and call store.add_part, or materialise it again with the tag {IF_EXISTS_TAG}=replace"
         )
     return text
 
 
 def _read_returned(obj: Any, row: TaskRow) -> Document | StoredDocument:
-    """Return what an asset returned as a document; refuse one of another name or lineage than its row."""
+    """Return an asset's output as a document; refuse one whose name or lineage differs from the row."""
     if isinstance(obj, str):
         return Document.from_task(row, raw_text=obj, parsed_text=obj)
-    name = f"{row.stage}/{row.doc_id}"
+    name = f"{row.stage}/{row.doc_id} (task_id={row.task_id!r})"
     if not isinstance(obj, Document | StoredDocument):
-        expected = "text, a Document, or what DocsStoreResource.ensure returned"
+        expected = "text, a Document, or the result of DocsStoreResource.ensure"
         raise refuse(f"{name}: the asset returned {type(obj).__name__}; expected {expected}")
-    others = [key for key in ("stage", "doc_id") if getattr(obj, key) != getattr(row, key)]
-    # An asset may have read a Document from an older system's record: the store refuses it where it lacks lineage.
+    differences = [key for key in ("stage", "doc_id") if getattr(obj, key) != getattr(row, key)]
+    # A Document from a legacy record may lack lineage. The store then refuses it.
     legacy = isinstance(obj, Document) or obj.legacy
-    for key in others + find_differences(obj, row, legacy=legacy):
+    for key in differences + find_differences(obj, row, legacy=legacy):
         raise refuse(
-            f"the asset returned the document {obj.stage}/{obj.doc_id} with {key}={getattr(obj, key)!r}; expected "
-            f"{getattr(row, key)!r}, as in the row of its partition, {name} (task_id={row.task_id!r})"
+            f"{name}: the asset returned the document {obj.stage}/{obj.doc_id} with {key}={getattr(obj, key)!r}; "
+            f"expected {getattr(row, key)!r}, as in the row of its partition"
         )
     return obj

@@ -1,4 +1,4 @@
-"""Documents as Dagster's dynamic partitions, whose keys are doc ids, and the task tables that register them."""
+"""Documents as Dagster's dynamic partitions, keyed by doc id, and the task tables that register them."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -15,29 +15,30 @@ from docid.tables.tasks import TaskRows, read_tasks, stage_of_table, write_tasks
 
 
 def document_partitions(stage: str) -> dg.DynamicPartitionsDefinition:
-    """Return the partitions of a stage's documents: dynamic, keyed by doc id, named `<stage>_documents`."""
+    """Return a stage's document partitions: dynamic, keyed by doc id, named `<stage>_documents`."""
     return dg.DynamicPartitionsDefinition(name=f"{stage}{PARTITIONS}")
 
 
 def parent_input(asset: Any = None) -> dg.AssetIn:
-    """Return the input by which an asset of documents is given its parent's text, for its `ins`.
+    """Return an asset input (for `ins`) that receives the parent's text.
 
-    The row's `parent_doc_id` says which document that is. To Dagster it may be any of the parent's stage.
+    The IO manager finds the parent by the row's `parent_doc_id`. Dagster itself sees a dependency on all partitions of
+    the parent's asset.
 
     Args:
-        asset: the asset of the parent's documents, or its key; the one of the parameter's name if not given.
+        asset: the parent's asset, or its key; default: the asset named like the parameter.
     """
     key = asset.key if isinstance(asset, dg.AssetsDefinition) else asset
     return dg.AssetIn(key=key, partition_mapping=dg.AllPartitionMapping())
 
 
 class Registered(NamedTuple):
-    """What `register_partitions` did, or would do, in one stage.
+    """The changes that `register_partitions` made (or would make) in one stage.
 
     Attributes:
-        added: keys that were not there.
-        removed: keys that no row has any more.
-        kept: how many were there already, and stay.
+        added: new keys.
+        removed: keys without a row.
+        kept: the number of existing keys that stay.
     """
 
     added: tuple[str, ...]
@@ -48,16 +49,20 @@ class Registered(NamedTuple):
 def register_partitions(
     instance: dg.DagsterInstance, rows: Iterable[TaskRow], *, add_only: bool = False, dry_run: bool = False
 ) -> dict[str, Registered]:
-    """Make the doc ids of rows the partition keys of their stages; return by stage what changed.
+    """Register the doc ids of rows as partition keys, and remove keys without a row.
 
     Args:
         instance: the Dagster instance.
-        rows: reserved rows, of any stages; `read_tasks` of a table knows its stage even where it has no rows.
-        add_only: leave keys that no row has.
-        dry_run: change nothing.
+        rows: reserved rows, of any stages. The stage of an empty table is known if they come from `read_tasks`.
+        add_only: keep keys without a row.
+        dry_run: report the changes without making them.
+
+    Returns:
+        The changes, by stage.
 
     Raises:
-        InvalidName: a row without doc id. Nothing is registered then, nor where the table is faulty (TaskTableError).
+        InvalidName: a row has no doc id.
+        TaskTableError: the table is faulty. Neither error changes any partition.
     """
     keys: dict[str, dict[str, None]] = {rows.row_type.stage: {}} if isinstance(rows, TaskRows) else {}
     for row in rows:
@@ -65,15 +70,15 @@ def register_partitions(
     registered = {}
     for stage, wanted in keys.items():
         name = f"{stage}{PARTITIONS}"
-        there = set(instance.get_dynamic_partitions(name))
-        added = tuple(key for key in wanted if key not in there)
-        removed = () if add_only else tuple(sorted(there - wanted.keys()))
+        existing = set(instance.get_dynamic_partitions(name))
+        added = tuple(key for key in wanted if key not in existing)
+        removed = () if add_only else tuple(sorted(existing - wanted.keys()))
         if not dry_run:
-            for start in range(0, len(added), 10_000):  # a database takes only so many values in one statement
+            for start in range(0, len(added), 10_000):  # databases limit the number of values in one statement
                 instance.add_dynamic_partitions(name, added[start : start + 10_000])
             for key in removed:
                 instance.delete_dynamic_partition(name, key)
-        registered[stage] = Registered(added, removed, len(there) - len(removed))
+        registered[stage] = Registered(added, removed, len(existing) - len(removed))
     return registered
 
 
@@ -90,22 +95,22 @@ def task_table_asset(
     resource: str = "docs",
     group_name: str | None = None,
 ) -> dg.AssetsDefinition:
-    """Return an asset that makes the task table of a stage: builds its rows, reserves ids, writes it, registers them.
+    """Return an asset that writes a stage's task table: it builds rows, reserves doc ids and registers partitions.
 
-    `parent_doc_id` is looked up in the table of the parent's stage, where a row does not have it. Nothing is written or
-    registered where a row is faulty.
+    If a row has no `parent_doc_id`, the asset finds the parent in the table of the parent's stage. If a row is faulty,
+    the asset fails and changes neither the table nor the partitions.
 
     Args:
         stage: the stage.
-        build: returns the rows; is given the resource and the inputs of `ins`, by name.
-        name: the name of the asset; that of the file is `<name>.csv`. `<stage>_tasks` if not given.
-        deps, ins, group_name: as for `dagster.asset`; the table of the parent's stage is one of `deps`, say.
+        build: returns the rows; takes the resource, and the inputs of `ins` by name.
+        name: the asset's name, which makes the file `<name>.csv`; default: `<stage>_tasks`.
+        deps, ins, group_name: as for `dagster.asset`. List the table of the parent's stage in `deps`.
         run_id, salt: as for `reserve_tasks`.
-        add_only: leave partitions that the table has no row for.
+        add_only: keep partitions without a row.
         resource: the key of the `DocsStoreResource`.
 
     Raises:
-        ValueError: the file would not be the task table of the stage.
+        ValueError: `<name>.csv` is not a file name of the stage's task table.
     """
     name = f"{stage}_tasks" if name is None else name
     if stage_of_table(f"{name}.csv", Stages({stage: None})) != stage:
@@ -124,7 +129,7 @@ def task_table_asset(
         docs: DocsStoreResource = getattr(context.resources, resource)
         path, row_type = os.path.join(docs.tables, f"{name}.csv"), docs.row_type(stage)
         if others := ", ".join(other for other in find_table_files(docs, stage) if other != f"{name}.csv"):
-            raise refuse(f"{docs.tables}: {others} is a table of stage {stage} too; expected {name}.csv alone")
+            raise refuse(f"{docs.tables}: {others} is also a task table of stage {stage}; expected only {name}.csv")
         os.makedirs(docs.tables, exist_ok=True)
         with raise_failures():
             parents = None if row_type.parent_stage is None else docs.read_tasks(row_type.parent_stage)

@@ -1,4 +1,4 @@
-"""The store of a pipeline's documents as a resource, and the steps that use it: partitions, tags, rows and failures."""
+"""The `DocsStoreResource`, and how a Dagster step finds its rows, tags and failures."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, get_args
 
 import dagster as dg
 
+from docid._text import format_count
 from docid.core.document import Document
 from docid.core.outcomes import Policy
 from docid.core.stages import DEFAULT_STAGES, Stages
@@ -19,47 +20,47 @@ from docid.tables.lookup import index_of
 from docid.tables.rows import TaskRow, row_type_of
 from docid.tables.tasks import TaskRows, read_tasks, stage_of_table
 
-PARTITIONS = "_documents"  # behind the name of a stage: the name of its partitions
+PARTITIONS = "_documents"  # partition names are `<stage>_documents`
 _POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 IF_EXISTS_TAG = "docid/if_exists"
-"""A tag of a run: `replace` makes another text where a document is there, which goes to history."""
+"""A run tag that overrides `DocsStoreResource.if_exists`: `keep`, `replace` or `fail`."""
 
 REPLAY_TAG = "docid/replay"
-"""A tag of a run: `true` takes the rows from the stored documents, not the tables, and sends their prompts again."""
+"""A run tag: `true` takes rows and prompts from the stored documents instead of the task tables."""
 
 TASK_TAG = "docid/task_id"
-"""A tag that a run gets: the task of its partition, whose key tells people nothing."""
+"""A run tag that docid sets: the task id of the partition, since people cannot read a doc id."""
 
 
 def refuse(message: str) -> dg.Failure:
-    """Return the failure of a step that would fail again in the same way, so that Dagster does not retry it."""
+    """Return a failure that Dagster does not retry, since the step would fail again."""
     return dg.Failure(message, allow_retries=False)
 
 
 @contextmanager
 def raise_failures() -> Iterator[None]:
-    """Turn an error of docid into a failure of the step; Dagster retries it only where the store may answer later."""
+    """Turn a docid error into a Dagster failure. Dagster retries it only if a busy or unavailable store caused it."""
     try:
         yield
     except DocidError as error:
         facts = {key: str(value) for key, value in vars(error).items() if isinstance(value, (str, tuple)) and value}
         if isinstance(error, LineageConflict):
             facts["what to do"] = (
-                "the row is of another task or parent than the document: correct the row, or empty its doc_id and "
-                "reserve another one with a doc_salt; the document is untouched"
+                "correct the row, or clear its doc_id and reserve another one with a doc_salt; "
+                "the stored document is unchanged"
             )
         elif isinstance(error, UnreadableDocument):
             facts["what to do"] = error.remedy
         elif isinstance(error, TaskTableError):
-            # The message lists them.
-            facts = {"what to do": "correct the table, or what builds its rows, and materialise it again"}
-        may_pass = isinstance(error, DocumentBusy) or (isinstance(error, StoreUnavailable) and not error.refused)
-        raise dg.Failure(str(error), metadata=facts, allow_retries=may_pass) from error
+            # The message already lists the faults.
+            facts = {"what to do": "correct the table, or the function that builds its rows, and materialise it again"}
+        can_retry = isinstance(error, DocumentBusy) or (isinstance(error, StoreUnavailable) and not error.refused)
+        raise dg.Failure(str(error), metadata=facts, allow_retries=can_retry) from error
 
 
 def stage_of(partitions: dg.PartitionsDefinition | None) -> str | None:
-    """Return the stage whose documents some partitions are."""
+    """Return the stage of document partitions; None for other partitions."""
     name = getattr(partitions, "name", None)
     return name.removesuffix(PARTITIONS) if name is not None and name.endswith(PARTITIONS) else None
 
@@ -71,13 +72,13 @@ def list_keys(step: Any, partitions: dg.PartitionsDefinition | None) -> list[str
     span = step.partition_key_range
     if span.start == span.end:
         return [span.start]
-    # A range of a backfill that is one run: dynamic partitions have the order in which they were added.
+    # A backfill in one run selects a range. Dynamic partitions are ordered by the time they were added.
     keys = list(step.instance.get_dynamic_partitions(getattr(partitions, "name", "")))
     return keys[keys.index(span.start) : keys.index(span.end) + 1]
 
 
 class StepContext(NamedTuple):
-    """What a context says of its step: the stage and doc ids of its partitions, its run's tags, the rows it used."""
+    """The step of a Dagster context: its stage, its doc ids, the tags of its run, and its rows so far."""
 
     stage: str | None
     keys: list[str]
@@ -86,9 +87,9 @@ class StepContext(NamedTuple):
 
     @classmethod
     def of(cls, context: Any) -> "StepContext":
-        """Return the step of an asset's, an input's or an output's context."""
+        """Return the step of the context of an asset, an input or an output."""
         if isinstance(context, dg.OutputContext):
-            # Its public attributes: the context that a test builds has no step.
+            # Read public attributes only: a context from `build_output_context` has no step.
             partitions = context.asset_partitions_def if context.has_asset_partitions else None
             keys = [] if partitions is None else list(context.asset_partition_keys)
             try:
@@ -105,20 +106,20 @@ class StepContext(NamedTuple):
 
     @property
     def named_stage(self) -> str:
-        """The stage; a failure where the asset has no documents as partitions."""
+        """The stage; fails if the asset has no document partitions."""
         if self.stage is None:
-            raise refuse("this asset has no documents as partitions; expected partitions_def=document_partitions(…)")
+            raise refuse("this asset has no document partitions; expected partitions_def=document_partitions(stage)")
         return self.stage
 
 
 @lru_cache(8)
 def _rows_of_try(*_: object) -> dict[tuple[str, str, str], TaskRow]:
-    """Return the rows of a step: if the table changes meanwhile, a document keeps the parent that it was made from."""
+    """Return the row cache of one try of a step: all reads in it see one row, even if the table changes."""
     return {}
 
 
 def is_replay(tags: Mapping[str, str]) -> bool:
-    """Return whether a run with these tags is a replay; a failure where the tag is neither true nor false."""
+    """Return whether the tags ask for a replay."""
     tag = tags.get(REPLAY_TAG, "false")
     if tag not in {"true", "false"}:
         raise refuse(f"tag {REPLAY_TAG}: expected true or false, got {tag!r}")
@@ -126,17 +127,16 @@ def is_replay(tags: Mapping[str, str]) -> bool:
 
 
 class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # nothing is configured beyond the fields
-    """The store of a pipeline's documents, and the tables that say what they are.
+    """A pipeline's document store and its task tables.
 
-    A pipeline with row types of its own overrides `row_type`.
+    To use row classes of your own, override `row_type`.
 
     Attributes:
-        root: the store's directory, or the URL of an object store, whose credentials come from the environment.
+        root: the store's directory, or the URL of an object store. Credentials come from the environment.
         tables: the directory of the task tables.
-        stages: the stages in order, as `Stages.parse` takes them.
-        if_exists: what becomes of a document that is there: `keep` it (a retry would give another text), `replace` it,
-            or `fail` where an asset returns another text; `ensure`, which asks before there is a text, keeps it then.
-            The tag `docid/if_exists` says it for one run.
+        stages: the stages in order, in the form that `Stages.parse` takes.
+        if_exists: the policy for an existing document: `keep`, `replace`, or `fail` if an asset returns a different
+            text. `ensure` treats `fail` as `keep`. The run tag `docid/if_exists` overrides it for one run.
         durability: as for `DocsStore`.
     """
 
@@ -147,7 +147,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
     durability: str = "full"
 
     def store(self) -> DocsStore:
-        """Return the store, one for each process."""
+        """Return the store; one instance per process."""
         return _open_store(self.root, self.stages, self.durability)
 
     def row_type(self, stage: str) -> type[TaskRow]:
@@ -155,33 +155,32 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
         return row_type_of(stage, Stages.parse(self.stages))
 
     def table(self, stage: str) -> str:
-        """Return the path of a stage's task table; raise FileNotFoundError if there is none, or more than one."""
+        """Return the path of a stage's task table; raise FileNotFoundError unless there is exactly one."""
         found = find_table_files(self, stage)
         if len(found) != 1:
-            wrong = f"{', '.join(found)}: expected one task table" if found else "no task table"
-            raise FileNotFoundError(
-                f"{self.tables}: {wrong} of stage {stage}; expected {stage}_tasks.csv or {stage}_generation_tasks.csv"
-            )
+            wrong = f"several task tables ({', '.join(found)})" if found else "no task table"
+            expected = f"expected either {stage}_tasks.csv or {stage}_generation_tasks.csv"
+            raise FileNotFoundError(f"{self.tables}: {wrong} for stage {stage}; {expected}")
         return os.path.join(self.tables, found[0])
 
     def read_tasks(self, stage: str) -> TaskRows[TaskRow]:
-        """Return the rows of a stage's table, as a stream. Raises as `docid.read_tasks` and `table` do."""
+        """Stream the rows of a stage's table. Raises what `docid.read_tasks` and `table` raise."""
         return read_tasks(self.table(stage), self.row_type(stage))
 
     def task(self, context: Any, doc_id: str | None = None) -> TaskRow:
-        """Return the row of a step's partition: from the table, or in a replay from the stored document.
+        """Return the row of the step's partition, from the task table, or in a replay from the stored document.
 
         Args:
-            context: the context of an asset, or of an input or output.
-            doc_id: which of the step's partitions, where it has several.
+            context: the context of an asset, an input or an output.
+            doc_id: the partition, if the step has several.
 
         Raises:
-            dagster.Failure: there is no such row, no table, or a faulty one; or the table cannot be read.
+            dagster.Failure: the table is missing, faulty or unreadable, or has no row for the partition.
         """
         step = StepContext.of(context)
         stage = step.named_stage
         if doc_id is None and len(step.keys) != 1:
-            raise refuse(f"this step has {len(step.keys)} partitions; expected doc_id, to say which is meant")
+            raise refuse(f"this step has {format_count(len(step.keys), 'partition')}; pass doc_id to choose one")
         return load_row(self, step, stage, step.keys[0] if doc_id is None else doc_id)
 
     def ensure(
@@ -194,26 +193,26 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
         metadata: Mapping[str, Any] | None = None,
         doc_id: str | None = None,
     ) -> StoredDocument:
-        """Return the document of a step's partition, and call the model only where there is none.
+        """Return the document of the step's partition; call the model only to create or replace it.
 
-        The prompt is held in memory, and stored with the reply. Where the row has a `source_doc_id`, and in a replay,
-        the prompt of that document is sent instead. A step that is tried again keeps what an earlier try replaced.
+        docid stores the prompt with the reply. If the row has a `source_doc_id`, and in a replay, it sends the stored
+        prompt of that document instead. With `replace`, a retry keeps the document that an earlier try has written.
 
         Args:
             context: the context of the asset.
-            generate: is given the prompt and returns what the model wrote.
-            prompt: the prompt, or what renders it.
-            parse: is given what the model wrote and returns the parsed text, which children are made from; the text
-                itself if not given. Where it raises, or returns anything but text, the document has no parsed text.
-            metadata: the caller's keys of the record.
-            doc_id: which of the step's partitions, where it has several.
+            generate: calls the model: takes the prompt, returns the reply.
+            prompt: the prompt, or a function that renders it.
+            parse: takes the reply and returns the parsed text, which child documents read; default: the reply itself.
+                If it raises, or returns anything but text, docid stores the document without parsed text.
+            metadata: your keys for the record.
+            doc_id: the partition, if the step has several.
 
         Returns:
-            The stored document, to be returned from the asset; its `outcome` says what became of it.
+            The stored document, for the asset to return. Its `outcome` says whether it was created, kept or replaced.
 
         Raises:
-            dagster.Failure: docid refuses it: the id is taken by another lineage, say, or the parent is missing.
-                Nothing was written, and Dagster does not retry it, unless an object store did not answer.
+            dagster.Failure: docid refused the write, for example because the id belongs to another lineage or the
+                parent is missing. No document is written. Dagster retries only if the store was busy or unavailable.
         """
         row = self.task(context, doc_id)
         if doc_id is None:
@@ -227,14 +226,14 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
             text = _check_text(text, "prompt", row)
             raw = _check_text(generate(text), "generate", row)
             parsed = raw if parse is None else _try_parse(context, parse, raw)
-            # The row of a stored document notes a run only where that alone gives its id; the document had it anyway.
+            # A replayed row has a run id only if its doc id depends on it. The new version keeps the stored run id.
             run_id = store.open(row.stage, row.doc_id).run_id if is_replay(context.run.tags) else None
             return Document.from_task(
                 row, raw_text=raw, parsed_text=parsed, prompt_text=text, metadata=metadata, run_id=run_id
             )
 
         with raise_failures():
-            # Where Dagster retries the step, the document may come from its earlier try.
+            # In a retry, an earlier try of this step may have written the document.
             if policy == "replace" and context.retry_number and store.exists(row.stage, row.doc_id):
                 created_at = store.open(row.stage, row.doc_id).created_at
                 began = context.instance.get_run_record_by_id(context.run.run_id).create_timestamp
@@ -243,13 +242,13 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
 
 
 def replay_job(asset: Any, *, name: str | None = None) -> Any:
-    """Return a job that makes documents again exactly: from the stored row and prompt, without the tables.
+    """Return a job that makes documents again from their stored rows and prompts, without the task tables.
 
-    What was there goes to history.
+    The old versions move to history.
 
     Args:
-        asset: the asset of a stage's documents, which has to go through `DocsStoreResource.ensure`.
-        name: the job's name; `replay_<asset>` if not given.
+        asset: the asset of a stage's documents. It must use `DocsStoreResource.ensure`.
+        name: the job's name; default: `replay_<asset>`.
     """
     selection = dg.AssetSelection.assets(asset)
     key = asset.key if isinstance(asset, dg.AssetsDefinition) else dg.AssetKey.from_coercible(asset)
@@ -257,12 +256,12 @@ def replay_job(asset: Any, *, name: str | None = None) -> Any:
         name or f"replay_{key.to_python_identifier()}",
         selection=selection | selection.required_multi_asset_neighbors(),
         tags={REPLAY_TAG: "true"},
-        description="Makes documents again from their stored rows and prompts; what was there goes to history.",
+        description="Makes documents again from their stored rows and prompts. The old versions move to history.",
     )
 
 
 def find_table_files(docs: DocsStoreResource, stage: str) -> list[str]:
-    """Return the names of the files that are tables of a stage; there should be one."""
+    """Return the names of a stage's task tables; one is expected."""
     stages = Stages.parse(docs.stages)
     try:
         return sorted(name for name in os.listdir(docs.tables) if stage_of_table(name, stages) == stage)
@@ -271,7 +270,7 @@ def find_table_files(docs: DocsStoreResource, stage: str) -> list[str]:
 
 
 def load_row(docs: DocsStoreResource, step: StepContext, stage: str, doc_id: str) -> TaskRow:
-    """Return the row of a document, the same one all through a step. Raises as `DocsStoreResource.task` does."""
+    """Return the row of a document; a step always gets the same one."""
     key = (docs.tables, stage, doc_id)
     if key not in step.rows:
         step.rows[key] = load_row_in_run(docs, stage, doc_id, step.tags)
@@ -280,7 +279,7 @@ def load_row(docs: DocsStoreResource, step: StepContext, stage: str, doc_id: str
 
 @raise_failures()
 def load_row_in_run(docs: DocsStoreResource, stage: str, doc_id: str, tags: Mapping[str, str]) -> TaskRow:
-    """Return the row of a document, in a run with these tags. Raises as `DocsStoreResource.task` does."""
+    """Return the row of a document in a run with these tags."""
     if is_replay(tags):
         rows = replay(docs.store(), stage, [doc_id], row_type=docs.row_type(stage))
         if (row := next(rows, None)) is None:
@@ -289,22 +288,22 @@ def load_row_in_run(docs: DocsStoreResource, stage: str, doc_id: str, tags: Mapp
     try:
         index = index_of(docs.table(stage), docs.row_type(stage))
     except FileNotFoundError as error:
-        raise refuse(f"{error}; materialise the table, or correct where the resource looks for it") from error
+        raise refuse(f"{error}; materialise the table, or correct `tables` of the resource") from error
     except OSError as error:
-        # It has refused nothing, and may be read at the next try.
-        raise dg.Failure(f"the table of stage {stage} cannot be read: {error}") from error
+        # The next try may succeed, so let Dagster retry.
+        raise dg.Failure(f"cannot read the table of stage {stage}: {error}") from error
     if doc_id not in index:
-        remedy = "materialise the table again, which registers the partitions of its rows"
-        raise refuse(f"{index.file} has no row with doc id {doc_id}; {remedy}")
+        remedy = "materialise the table again, which updates its partitions"
+        raise refuse(f"{index.file}: no row with doc id {doc_id}; {remedy}")
     return index[doc_id]
 
 
 def find_policy(docs: DocsStoreResource, tags: Mapping[str, str]) -> Policy:
-    """Return what becomes of a document that is there, in a run with these tags."""
+    """Return the policy for existing documents in a run with these tags."""
     policy = tags.get(IF_EXISTS_TAG) or ("replace" if is_replay(tags) else docs.if_exists)
     if policy not in _POLICIES:
         expected = ", ".join(_POLICIES)
-        raise refuse(f"if_exists: expected {expected}, got {policy!r} (tag {IF_EXISTS_TAG}, or the resource)")
+        raise refuse(f"if_exists: expected {expected}, got {policy!r} (from the tag {IF_EXISTS_TAG}, or the resource)")
     return policy
 
 
@@ -320,12 +319,12 @@ def _check_text(text: object, source: str, row: TaskRow) -> str:
 
 
 def _try_parse(context: Any, parse: Callable[[str], str | None], raw: str) -> str | None:
-    """Return the parsed text, or None: whatever a parser does, docid keeps what the model wrote."""
+    """Return the parsed text, or None if the parser fails: the reply is stored either way."""
     try:
         parsed = parse(raw)
         if parsed is not None:
             parsed.encode()
-    except Exception as error:  # noqa: BLE001 - a parser may raise anything, or return what is no text
-        context.log.warning("stored without parsed text, as parsing failed: %r", error)
+    except Exception as error:  # noqa: BLE001 - a parser may raise anything, or return something other than text
+        context.log.warning("the parser failed, so the document has no parsed text: %r", error)
         return None
     return parsed

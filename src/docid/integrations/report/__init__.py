@@ -1,1 +1,1 @@
-"""The report: one page of HTML about a store. It loads nothing, and runs nothing from a document."""
+"""The report: one HTML page about a store. It loads no other files and runs no script but its own."""

@@ -1,4 +1,4 @@
-"""The documents on the page: their records, and as many of their texts as there is room for."""
+"""Collect the data of the report page: the records, and texts up to the page's limits."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from docid.core.findings import Progress
     from docid.store.docs_store import DocsStore
 
-    Row = dict[str, Any]  # a document, as the script of the page reads it
+    Row = dict[str, Any]  # a document, in the form that page.js reads
 
-_STRIDE = 1_000  # items between two reports of progress
-_LONGEST = 10_000  # characters of a name, and of a metadata value
+_STRIDE = 1_000  # items between two calls of `progress`
+_LONGEST = 10_000  # characters of a name or a metadata value
 
 
 class Limits(NamedTuple):
-    """How much of a store a page holds; `Limits(texts=20_000_000)` changes one limit.
+    """The limits of a report page. `Limits(texts=20_000_000)` changes one of them.
 
     Attributes:
-        documents: how many documents.
-        records: bytes of their metadata and hashes.
-        texts: bytes of their texts, as the page writes them.
-        text: bytes of one text, and of one record.
+        documents: the number of documents.
+        records: the size of all metadata and hashes, in bytes.
+        texts: the size of all texts on the page, in bytes.
+        text: the size of one text or one record, in bytes.
     """
 
     documents: int = 50_000
@@ -51,67 +51,67 @@ class Limits(NamedTuple):
 def gather(
     store: DocsStore, directory: str | None, limits: Limits, progress: Progress | None
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """Read every record of a store once, then the texts of those documents that the page has room for.
+    """Read every record of a store once, then texts up to the limits.
 
-    Return what the script of the page reads, and the counts of `Page`. Documents that cannot be read are included, as
-    far as their record goes; the audit says what is wrong with them.
+    Return the data for page.js, and the counts of `Page`. Unreadable documents are included as far as their record is
+    readable; the audit reports the fault.
     """
     stages: list[dict[str, Any]] = []
     rows: list[tuple[str, Row]] = []
-    there, room = 0, limits.records
+    total, room = 0, limits.records
     for number, stage in enumerate(store.stages):
-        # Each stage gets an equal share of the room that the stages before it have left.
+        # Each stage gets an equal share of the remaining room.
         share = (limits.documents - len(rows)) // (len(store.stages) - number)
         of_stage, count = _load_documents(store, stage, share, progress)
-        there += count
+        total += count
         rows += [(stage, row) for row in of_stage]
         for row in of_stage:
             room -= _cut_record(row, min(room, limits.text))
-        before, _, behind = store.location(stage, "0").rpartition("0")
+        before, _, after = store.location(stage, "0").rpartition("0")
         stages.append(
             {
                 "name": stage,
                 "parent": store.stages.parent_of(stage),
                 "documents": of_stage,
                 "before": _make_exact(before),
-                "behind": behind,
+                "after": after,
                 # Only the local backend has files to link.
                 "link": _make_link(before, directory) if isinstance(store.backend, LocalBackend) else None,
             }
         )
     counts = {
-        "documents": there,
+        "documents": total,
         "shown": len(rows),
         "texts": _add_texts(store, rows, limits, progress),
         "texts_there": sum(size is not None for _, row in rows for size in row["sizes"]),
     }
-    return {"parts": list(PART_FILES.values()), "stages": stages, "isCut": len(rows) < there}, counts
+    return {"parts": list(PART_FILES.values()), "stages": stages, "isCut": len(rows) < total}, counts
 
 
 def report_progress(progress: Progress | None, what: str, done: int) -> None:
-    """Call `progress` once for every thousand items."""
+    """Call `progress` every thousand items."""
     if progress is not None and done % _STRIDE == 0:
         progress(what, done, None)
 
 
 def _load_documents(store: DocsStore, stage: str, room: int, progress: Progress | None) -> tuple[list[Row], int]:
-    """Return the first documents of a stage in the order of their tasks, and how many the stage has."""
-    there = 0
+    """Return the first documents of a stage, sorted by task id, and the number of documents in the stage."""
+    total = 0
 
     def load() -> Iterator[Row]:
-        nonlocal there
+        nonlocal total
         for found in store.scan(stage):
             if isinstance(found, Finding) and not (found.doc_id and found.level == "error"):
                 continue
             row = _make_row(found) if isinstance(found, StoredDocument) else _make_broken_row(store, found)
-            there += 1
-            report_progress(progress, f"records of stage {stage}", there)
+            total += 1
+            report_progress(progress, f"records of stage {stage}", total)
             yield {key: _make_exact(value) for key, value in row.items() if value is not None}
 
-    # nsmallest reads nothing if it is to return nothing.
+    # `nsmallest(0, …)` would not read the stage, and so not count it.
     first = nsmallest(max(room, 1), load(), key=lambda row: (row.get("task", ""), row["id"]))[:room]
-    # A scan may give a document twice if it is replaced meanwhile.
-    return list({row["id"]: row for row in first}.values()), there
+    # A scan can yield a document twice if another process replaces it during the scan.
+    return list({row["id"]: row for row in first}.values()), total
 
 
 def _make_row(document: StoredDocument) -> Row:
@@ -128,7 +128,7 @@ def _make_row(document: StoredDocument) -> Row:
         "metadata": document.metadata or None,
         "legacy": document.legacy or None,
     }
-    # The JSON writer refuses deeper metadata.
+    # orjson refuses deeper metadata.
     return row | {"metadata": None, "cut": True} if is_too_deep(document.metadata, 200) else row
 
 
@@ -141,7 +141,7 @@ def _make_broken_row(store: DocsStore, finding: Finding) -> Row:
 
 
 def _make_exact(value: Any) -> Any:
-    """Return a JSON value that a browser reads back unchanged: as text if it would round it or does not know it."""
+    """Return a JSON value that a browser reads without loss: large integers and non-finite numbers become text."""
     if isinstance(value, dict):
         return {_make_exact(key): _make_exact(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -154,7 +154,7 @@ def _make_exact(value: Any) -> Any:
 
 
 def _cut_record(row: Row, room: int) -> int:
-    """Return the bytes of a record; remove what the page has no room for, as it links the record instead."""
+    """Return the size of a record in bytes; if it exceeds `room`, drop its contents, and the page links the record."""
     size = len(orjson.dumps([row.get("metadata"), row.get("sha256")]))
     if size <= room:
         return size
@@ -165,7 +165,7 @@ def _cut_record(row: Row, room: int) -> int:
 
 
 def _add_texts(store: DocsStore, rows: list[tuple[str, Row]], limits: Limits, progress: Progress | None) -> int:
-    """Add texts to their documents while there is room, the prompts last; return how many."""
+    """Add texts to their documents up to the limits, prompts last; return their number."""
     waves: list[list[Part]] = [["raw", "parsed"], ["prompt"]]
     room, count = limits.texts, 0
 
@@ -179,7 +179,7 @@ def _add_texts(store: DocsStore, rows: list[tuple[str, Row]], limits: Limits, pr
 
     def read(item: tuple[str, Row, list[Part]]) -> tuple[Row, dict[Part, str]]:
         stage, row, parts = item
-        with contextlib.suppress(DocidError, OSError):  # somebody removed or damaged it meanwhile
+        with contextlib.suppress(DocidError, OSError):  # removed or damaged since the scan
             document = store.open(stage, row["id"])
             return row, {part: text for part in parts if (text := document.text(part)) is not None}
         return row, {}
@@ -187,7 +187,7 @@ def _add_texts(store: DocsStore, rows: list[tuple[str, Row]], limits: Limits, pr
     for parts in waves:
         for row, texts in store.backend.each(read, find_fitting(parts)):
             for part, text in texts.items():
-                size = len(orjson.dumps(text))  # on the page some characters take six bytes
+                size = len(orjson.dumps(text))  # the page escapes some characters, so this can exceed the stored size
                 if size <= room:
                     row.setdefault("texts", {})[part] = text
                     room -= size
@@ -197,7 +197,7 @@ def _add_texts(store: DocsStore, rows: list[tuple[str, Row]], limits: Limits, pr
 
 
 def _make_link(path: str, directory: str | None) -> str:
-    """Return a link to a directory: relative if possible; from another drive there is no relative path."""
+    """Return a link to a directory, relative to the page's directory if possible."""
     absolute = os.path.abspath(path)
     try:
         relative = os.path.relpath(absolute, os.path.abspath(directory)) if directory is not None else None
@@ -205,5 +205,5 @@ def _make_link(path: str, directory: str | None) -> str:
         relative = None
     if relative is None:
         return PurePath(absolute).as_uri() + "/"
-    # Without "./" a browser takes a first part with a colon for a scheme.
+    # Without "./" a browser reads "a:b/" as a URL with the scheme "a".
     return "./" + quote(os.fsencode(relative.replace(os.sep, "/"))) + "/"

@@ -1,12 +1,12 @@
 "use strict";
 (() => {
-  // --- what there is ---------------------------------------------------------------------------------------------
+  // --- the documents ---------------------------------------------------------------------------------------------
 
   const data = JSON.parse(document.getElementById("data").textContent);
   const PARTS = ["raw", "parsed", "prompt"];
-  const MANY = 200; // children that are drawn at once
-  const IN_VIEW = 3000; // documents that are unfolded at once
-  const UNFOLDED = 300; // documents found that are shown unfolded
+  const MANY = 200; // children to draw at once
+  const IN_VIEW = 3000; // most documents to show unfolded
+  const UNFOLDED = 300; // most search results to unfold
   const stages = new Map(data.stages.map((stage) => [stage.name, stage]));
   const byKey = new Map(); // stage/id -> node
 
@@ -24,7 +24,7 @@
     }
 
     get words() {
-      // Made when it is first searched: most pages are not.
+      // Built at the first search: most visitors do not search.
       const { task = "", run = "", metadata = null } = this.row;
       this.found ??= `${this.key}\n${task}\n${run}\n${metadata ? JSON.stringify(metadata) : ""}`.toLowerCase();
       return this.found;
@@ -38,7 +38,7 @@
     }
   }
 
-  const documents = byKey.size; // what is made up below is none
+  const documents = byKey.size; // counted here: the loop below adds nodes for absent parents
   const roots = [];
   for (const node of [...byKey.values()]) {
     const { stage, row } = node;
@@ -58,19 +58,20 @@
     node.parent = parent;
   }
 
-  for (const [key, level, told] of data.findings) byKey.get(key)?.flags.push({ level, told });
+  for (const [key, level, message] of data.findings) byKey.get(key)?.flags.push({ level, message });
 
-  // --- small things ----------------------------------------------------------------------------------------------
+  // --- helpers ---------------------------------------------------------------------------------------------------
 
-  // What would turn the order of characters is shown as its escape: a name is to read as it is written.
+  // Escape characters that reorder text, so that names read as they are stored.
   const STEERING = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufeff]/g;
   const MARKS = /[\u061c\u200e\u200f\t\n\r]/g;
   const escaped = (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, "0")}`;
   const forText = (text) => text.replace(STEERING, escaped);
   const forName = (text) => forText(String(text)).replace(MARKS, escaped);
   const count = (number) => number.toLocaleString("en-US");
+  const countOf = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
 
-  // Texts are set as texts, never as markup.
+  // Content is inserted as text, never as markup.
   const make = (tag, attributes = {}, ...content) => {
     const element = document.createElement(tag);
     for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
@@ -85,11 +86,11 @@
   const status = document.getElementById("status");
   const search = document.getElementById("search");
   const detail = document.getElementById("detail");
-  let matches = null; // node -> whether it was found itself; null where nothing is searched
+  let matches = null; // node -> true for a search result, false for its ancestors; null without a search
   let selected = null;
-  let active = null; // the item that the keyboard is at
+  let active = null; // the item with the keyboard focus
 
-  // Below what was found all is shown; above it, what leads there.
+  // A search result is shown with its ancestors and all its descendants.
   const isFound = (node) => node !== null && (matches.get(node) === true || isFound(node.parent));
   const childrenOf = (node) =>
     matches && !isFound(node) ? node.children.filter((child) => matches.has(child)) : node.children;
@@ -99,7 +100,7 @@
     const children = childrenOf(node);
     const line = make("div", { class: "node" });
     line.append(make("span", { class: "fold", "aria-hidden": "true" }, children.length ? (node.isOpen ? "▾" : "▸") : ""));
-    if (node.flags.length) line.append(make("span", { class: `flag ${worst(node)}`, title: forName(node.flags[0].told) }, "!"));
+    if (node.flags.length) line.append(make("span", { class: `flag ${worst(node)}`, title: forName(node.flags[0].message) }, "!"));
     line.append(named("span", node.key, { class: "name" }));
     if (absence(node)) line.append(make("span", { class: "flag warning" }, `(${absence(node)})`));
     if (node.row.task !== undefined) line.append(named("span", node.row.task, { class: "task", title: forName(node.row.task) }));
@@ -118,17 +119,17 @@
   };
 
   const absence = ({ row }) => {
-    if (row.broken) return "cannot be used";
+    if (row.broken) return "unreadable";
     return row.absent ? (data.isCut ? "not on this page" : "not in the store") : "";
   };
 
   const label = (node, children) => {
-    const told = [forName(node.key)];
-    if (node.row.task !== undefined) told.push(forName(node.row.task));
-    if (absence(node)) told.push(absence(node));
-    if (children.length) told.push(`${count(children.length)} made from it`);
-    if (node.flags.length) told.push(node.flags.length === 1 ? "1 finding" : `${node.flags.length} findings`);
-    return told.join(", ");
+    const parts = [forName(node.key)];
+    if (node.row.task !== undefined) parts.push(forName(node.row.task));
+    if (absence(node)) parts.push(absence(node));
+    if (children.length) parts.push(countOf(children.length, "child", "children"));
+    if (node.flags.length) parts.push(countOf(node.flags.length, "finding"));
+    return parts.join(", ");
   };
 
   const worst = (node) => (node.flags.some((flag) => flag.level === "error") ? "error" : "warning");
@@ -182,7 +183,7 @@
     redraw(node);
   };
 
-  // One item of the tree is in the order of the Tab key; the arrow keys go from there.
+  // The Tab key reaches one item of the tree; the arrow keys move from there.
   const activate = (item) => {
     active?.setAttribute("tabindex", "-1");
     active = item;
@@ -245,16 +246,17 @@
   });
 
   document.getElementById("unfold").addEventListener("click", () => {
-    // One level more, and no more than can be looked at: all of a large store at once would be no view.
+    // Unfold one level, unless it would show more documents than anyone can read.
     const folded = items().filter((item) => item.getAttribute("aria-expanded") === "false");
     const more = folded.reduce((sum, item) => sum + Math.min(MANY, childrenOf(item.node).length), 0);
     if (items().length + more > IN_VIEW) {
-      status.textContent = `${count(more)} documents more would be too many to look at: search, or unfold some.`;
+      status.textContent =
+        `Unfolding would show ${count(more)} more documents, too many to read. Search, or unfold some of them.`;
       return;
     }
     for (const item of folded) item.node.isOpen = true;
     drawAll();
-    status.textContent = `${count(items().length)} documents are in view.`;
+    status.textContent = `${countOf(items().length, "document")} in view.`;
   });
 
   // --- searching -------------------------------------------------------------------------------------------------
@@ -282,10 +284,10 @@
       }
     }
     drawAll();
-    status.textContent = `${count(found)} of ${count(documents)} documents found.`;
+    status.textContent = `${count(found)} of ${countOf(documents, "document")} found.`;
   };
 
-  const summary = () => `${count(documents)} documents, ${count(roots.length)} at the top.`;
+  const summary = () => `${countOf(documents, "document")}, ${count(roots.length)} at the top.`;
 
   let timer = 0;
   search.addEventListener("input", () => {
@@ -319,7 +321,7 @@
     show(node);
     history.replaceState(null, "", `#${node.key}`);
     status.textContent = `${node.key} is shown.`;
-    // Where the two stand one above the other, the document would be out of sight.
+    // In the narrow layout the document is below the tree, out of sight.
     if (matchMedia("(max-width: 900px)").matches) detail.scrollIntoView({ block: "nearest" });
   };
 
@@ -338,7 +340,7 @@
       if (row.sizes[at] == null) return;
       files[data.parts[at]] = row.sha256 ? { bytes: row.sizes[at], sha256: row.sha256[at] } : { bytes: row.sizes[at] };
     });
-    // An older system's record has the keys that it has.
+    // A legacy record is shown with its own keys only.
     if (row.legacy) return { task_id: row.task, parent_doc_id: row.parent, run_id: row.run, ...row.metadata };
     return {
       stage: stage.name, doc_id: row.id, task_id: row.task ?? null, parent_doc_id: row.parent ?? null,
@@ -362,21 +364,21 @@
     const lines = make("dl");
     const add = (term, ...content) => lines.append(make("dt", {}, term), make("dd", {}, ...content));
     if (row.task !== undefined) add("task", named("span", row.task));
-    if (node.parent) add("made from", linkTo(node.parent));
-    else if (row.parent !== undefined) add("made from", named("span", row.parent));
-    if (node.children.length) add("made from it", count(node.children.length));
-    add("place", named("span", `${stage.before}${row.id}${stage.behind}`));
-    for (const flag of node.flags) add(flag.level, named("strong", flag.told, { class: `told ${flag.level}` }));
+    if (node.parent) add("parent", linkTo(node.parent));
+    else if (row.parent !== undefined) add("parent", named("span", row.parent));
+    if (node.children.length) add("children", count(node.children.length));
+    add("location", named("span", `${stage.before}${row.id}${stage.after}`));
+    for (const flag of node.flags) add(flag.level, named("strong", flag.message, { class: `message ${flag.level}` }));
     const content = [named("h3", node.key, { tabindex: "-1" }), lines];
     if (absence(node)) {
-      content.push(make("p", {}, `It ${row.absent ? "is " : ""}${absence(node)}.`));
+      content.push(make("p", {}, `It is ${absence(node)}.`));
     } else {
       PARTS.forEach((part, at) => {
         if (row.sizes[at] != null) content.push(textOf(node, part, at));
       });
       const record = row.cut
         ? make("p", { class: "left-out" }, fileOf(node, "metadata.json", "The record"), " is not on this page.")
-        : make("details", { open: "", class: "record" }, make("summary", {}, row.legacy ? "record, of an older system" : "record"),
+        : make("details", { open: "", class: "record" }, make("summary", {}, row.legacy ? "record (legacy)" : "record"),
           make("pre", { tabindex: "0" }, forText(JSON.stringify(recordOf(node), null, 2))));
       content.push(record);
     }
@@ -403,11 +405,11 @@
     try {
       return decodeURIComponent(hash.slice(1));
     } catch {
-      return ""; // no name of anything
+      return ""; // not a document
     }
   };
   addEventListener("hashchange", () => follow(nameIn(location.hash)));
-  // A link to the document that is shown already leads there too.
+  // A link to the current document causes no hashchange, so follow it here.
   document.addEventListener("click", (event) => {
     const link = event.target.closest('a[href^="#"]');
     if (!link || !byKey.has(nameIn(link.hash))) return;
@@ -415,7 +417,7 @@
     follow(nameIn(link.hash));
   });
 
-  // --- begin -----------------------------------------------------------------------------------------------------
+  // --- start -----------------------------------------------------------------------------------------------------
 
   document.getElementById("lineage").hidden = false;
   drawAll();

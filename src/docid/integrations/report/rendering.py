@@ -1,4 +1,4 @@
-"""The report page: coverage, findings, scores and lineage of a store in one file of HTML that loads nothing."""
+"""Render the report page: coverage, findings, scores and lineage of a store, in one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -36,20 +36,22 @@ if TYPE_CHECKING:
 
     ScoresByKind = dict[tuple[str, str], list[float | None]]  # by template and model; None for a document without one
 
-_FINDINGS = 1_000  # of each code
-_BINS = 20
-_WIDTH, _HEIGHT = 160, 28  # of a plot
+_FINDINGS = 1_000  # findings shown per code
+_BINS = 20  # bars of a histogram
+_WIDTH, _HEIGHT = 160, 28  # pixels of a plot
 
 
 class Page(NamedTuple):
-    """A report page (`html`), the report of the audit, and how much of the store the page holds.
+    """A report page, the audit report, and the counts of the store and the page.
 
     Attributes:
-        documents: how many documents the store has, unreadable ones included.
-        shown: how many of them the page holds.
-        texts: how many of their texts it holds.
-        texts_there: how many texts the documents on it have.
-        scores: how many scores the store has.
+        html: the page.
+        audit: the audit report.
+        documents: the number of documents in the store, unreadable ones included.
+        shown: the number of documents on the page.
+        texts: the number of texts on the page.
+        texts_there: the number of texts that the documents on the page have.
+        scores: the number of scores in the store.
     """
 
     html: str
@@ -61,7 +63,7 @@ class Page(NamedTuple):
     scores: int
 
     def summary(self) -> dict[str, Any]:
-        """Return the counts, as JSON takes them."""
+        """Return the counts as JSON values."""
         counts = {key: getattr(self, key) for key in ("documents", "shown", "texts", "texts_there", "scores")}
         return {"bytes": len(self.html.encode()), **counts, "audit": self.audit.summary()}
 
@@ -75,23 +77,22 @@ def page(
     verify: bool = False,
     executor: Executor | None = None,
     stale_after: float = 3600.0,
-    limits: Limits = Limits(),  # noqa: B008 - a value that nobody can change
+    limits: Limits = Limits(),  # noqa: B008 - an immutable value
     directory: str | os.PathLike[str] | None = None,
     title: str | None = None,
     progress: Progress | None = None,
 ) -> Page:
-    """Return a page that shows a store and its task tables.
+    """Return a report page of a store and its task tables.
 
-    The page runs only its own script, loads nothing, and shows every text as text.
+    The page loads no other files and runs no script but its own. Texts of documents are escaped.
 
     Args:
         store: a store, or its directory.
         tables, verify, executor, stale_after, progress: as for `audit`.
         stages: the pipeline's stages; default: those of the store.
         score_stage: the stage whose parsed texts are scores; default: the last one.
-        limits: how much of the store the page holds; it links the rest.
-        directory: the directory that the page will be in, for relative links to the files of documents; default:
-            absolute links.
+        limits: the limits of the page, which links to everything beyond them.
+        directory: the directory of the page, for relative links to document files; default: absolute links.
         title: the heading; default: `docid report`.
 
     Raises:
@@ -105,7 +106,7 @@ def page(
     """
     if isinstance(store, (str, os.PathLike)):
         store = DocsStore(store, stages=stages or DEFAULT_STAGES)
-    scored = find_score_stage(store, score_stage)  # refuses another stage before anything is read
+    scored = find_score_stage(store, score_stage)  # first, so that a wrong stage fails before the audit
     report = audit(
         store, tables, stages=stages, verify=verify, executor=executor, stale_after=stale_after, progress=progress
     )
@@ -116,7 +117,7 @@ def page(
         report_progress(progress, f"scores of stage {scored}", done)
     heading = title or "docid report"
     files = {kind: Path(__file__).with_name(f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html")}
-    # A Content-Security-Policy admits the style and the script by their hashes.
+    # The Content-Security-Policy allows only the style and the script with these hashes.
     hashes = {kind: b64encode(sha256(content.encode()).digest()).decode() for kind, content in files.items()}
     html = Template(files["html"]).substitute(
         title=text(heading),
@@ -146,15 +147,15 @@ def write_report(
     title: str | None = None,
     progress: Progress | None = None,
 ) -> Page:
-    """Write the page that `page` returns to a file, replacing it atomically; return the page.
+    """Write a report page to a file, replacing it atomically, and return the page.
 
-    Links to the files of documents are relative, so that you can move the page and the store together.
+    Links to document files are relative, so you can move the page and the store together.
 
     Args:
-        path: the file; the other arguments are those of `page`.
+        path: the file. For the other arguments see `page`.
 
     Raises:
-        TaskTableError, InvalidName, OSError: as for `page`, or the file cannot be written; the old file stays.
+        TaskTableError, InvalidName, OSError: as for `page`; or the file cannot be written, and the old one stays.
 
     Example:
         >>> import pathlib, tempfile
@@ -202,7 +203,7 @@ def _render_header(store: DocsStore, report: AuditReport, title: str) -> str:
     made = timestamp(datetime.now(UTC))[:19].replace("T", " ")
     return element(
         "header",
-        element("a", "To the lineage", href="#lineage-heading", class_="skip"),
+        element("a", "Skip to the lineage", href="#lineage-heading", class_="skip"),
         element("h1", name(title)),
         element("p", element("span", counts, class_=f"state {state}")),
         element("p", f"Store {name(store.root)} · {made} UTC · docid {__version__}", class_="faint"),
@@ -228,15 +229,15 @@ def _render_coverage(report: AuditReport) -> str:
         rows.append(row([name(stage), bar, *map(number, facts)], texts=2))
     names = ["stage", "coverage", *LABELS.values()]
     table = _render_table(names, rows, caption="Rows and documents of each stage")
-    legend = "Of the rows of each table: written (green, tall), pending (amber, lower), with findings (red, lowest)."
+    legend = "Rows of each table: written (green, tall bar), pending (amber, medium), with findings (red, low)."
     has_rows = any(facts.rows for facts in report.stages.values())
     return _render_section("Coverage", table, element("p", legend, class_="faint") if has_rows else "", id_="coverage")
 
 
 def _render_findings(report: AuditReport) -> str:
     if not report.findings:
-        return _render_section("Findings", element("p", "Nothing is wrong."), id_="findings")
-    names = ["document", "task", "where", "what is wrong", "what to do"]
+        return _render_section("Findings", element("p", "No findings."), id_="findings")
+    names = ["document", "task", "where", "problem", "what to do"]
     by_code = []
     for code, found in report.by_code().items():
         rows = []
@@ -258,7 +259,7 @@ def _render_scores(stage: str, by_kind: ScoresByKind) -> str:
     every = [score for of_kind in by_kind.values() for score in of_kind if score is not None]
     if not every:
         count = number(sum(map(len, by_kind.values())))
-        none = f"No document has a number as its parsed text; {count} have none."
+        none = f"No scores. Documents without a number as their parsed text: {count}."
         return _render_section(heading, element("p", none), id_="scores")
     lowest, highest = min(every), max(every)
     rows = []
@@ -270,32 +271,23 @@ def _render_scores(stage: str, by_kind: ScoresByKind) -> str:
             spread = [f"{value:g}" for value in (min(found), median(found), round(fmean(found), 3), max(found))]
         counts = [number(len(found)), number(len(of_kind) - len(found))]
         rows.append(row([name(template or "—"), name(model or "—"), plot, *counts, *spread], texts=3))
-    names = [
-        "template",
-        "model",
-        f"from {lowest:g} to {highest:g}",
-        "scores",
-        "without",
-        "min",
-        "median",
-        "mean",
-        "max",
-    ]
+    spread_names = ["min", "median", "mean", "max"]
+    names = ["template", "model", f"from {lowest:g} to {highest:g}", "scores", "no score", *spread_names]
     table = _render_table(names, rows, caption="Scores by template and model")
-    legend = "The line in each plot is the median; plots have one range, and each its own height."
+    legend = "The line in each plot is the median. All plots have the same range; each is scaled to its highest bar."
     return _render_section(heading, table, element("p", legend, class_="faint"), id_="scores")
 
 
 def _render_notes(documents: int, shown: int, texts: int, texts_there: int) -> str:
-    """Return what the page leaves out."""
-    cut = f"The page has {shown:,} of {documents:,} documents: of each stage the first by task."
-    linked = f"It has {texts:,} of {texts_there:,} texts; the others are linked, where there are files."
+    """Return notes on documents and texts that the page leaves out."""
+    cut = f"The page shows {shown:,} of {documents:,} documents: the first ones of each stage by task id."
+    linked = f"It contains {texts:,} of {texts_there:,} texts. It links to the others if the store is a directory."
     notes = element("p", cut) if shown < documents else ""
     return notes + (element("p", linked, class_="faint") if texts < texts_there else "")
 
 
 def _render_data(data: dict[str, Any], report: AuditReport) -> str:
-    """Return what the script reads, as JSON that cannot end its element."""
+    """Return the data for page.js, as JSON that cannot close its script element."""
     about_documents = (finding for finding in report.findings if finding.doc_id)
     findings = [
         [
@@ -304,24 +296,24 @@ def _render_data(data: dict[str, Any], report: AuditReport) -> str:
         ]
         for each in islice(about_documents, _FINDINGS * 10)
     ]
-    # Escape what ends the element or opens a comment in it; JSON reads the escapes as the same text.
+    # "</script>" would close the element, and "<!--" would open a comment in it.
     return orjson.dumps(data | {"findings": findings}).decode().replace("</", "<\\/").replace("<!--", "\\u003c!--")
 
 
 def draw_coverage_bar(written: int, pending: int, rows: int) -> str:
-    """Return a bar of the rows of a stage: written, pending, and the others, which have findings."""
+    """Return a bar of a stage's rows: written, pending, and other (rows with findings)."""
     shares = [("written", written), ("pending", pending), ("other", max(0, rows - written - pending))]
     bars, x = [], 0.0
-    for (kind, count), height in zip(shares, (12, 8, 4), strict=True):  # heights, for those who see no colours
+    for (kind, count), height in zip(shares, (12, 8, 4), strict=True):  # heights, for readers who see no colours
         width = _WIDTH * count / rows if rows else 0.0
         bars.append(_draw_bar(x, 12 - height, width, height, kind))
         x += width
     counts = ", ".join(f"{count:,} {kind}" for kind, count in shares)
-    return _draw_picture(12, f"of {rows:,} rows: {counts}", bars)
+    return _draw_picture(12, f"of {format_count(rows, 'row')}: {counts}", bars)
 
 
 def draw_histogram(numbers: Sequence[float], lowest: float, highest: float) -> str:
-    """Return a plot of how many numbers are in each of 20 equal parts of the range from `lowest` to `highest`."""
+    """Return a histogram of 20 bins over the range from `lowest` to `highest`."""
     counts = [0] * _BINS
     span = highest - lowest
     for each in numbers:
@@ -335,7 +327,8 @@ def draw_histogram(numbers: Sequence[float], lowest: float, highest: float) -> s
     ]
     x = f"{(median(numbers) - lowest) / span * _WIDTH if span else _WIDTH / 2:.1f}"
     shapes.append(element("line", x1=x, x2=x, y1="0", y2=f"{_HEIGHT}", class_="median"))
-    title = f"{len(numbers):,} scores from {min(numbers):g} to {max(numbers):g}, median {median(numbers):g}"
+    count = format_count(len(numbers), "score")
+    title = f"{count} from {min(numbers):g} to {max(numbers):g}, median {median(numbers):g}"
     return _draw_picture(_HEIGHT, title, shapes)
 
 
