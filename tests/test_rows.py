@@ -1,4 +1,4 @@
-"""Rows of task tables: what a class of rows may be, and what a row is."""
+"""Rows of task tables, and the classes that declare them."""
 
 from __future__ import annotations
 
