@@ -1,4 +1,4 @@
-"""Reading task tables: every cell as it is, and all faults together."""
+"""Reading task tables: cells keep their text, and all faults are reported together."""
 
 from __future__ import annotations
 

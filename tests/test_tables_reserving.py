@@ -1,4 +1,4 @@
-"""Reserving: doc ids are filled where they are empty, and kept where they are set."""
+"""`reserve_tasks` fills empty doc ids and keeps the others."""
 
 from __future__ import annotations
 

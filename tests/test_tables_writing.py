@@ -1,4 +1,4 @@
-"""Writing task tables: what is written is what was read, and the old table stays until the new one is whole."""
+"""Writing task tables: cells keep their text, and the old table stays until the new one is complete."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_every_cell_survives_reading_and_writing(
 ) -> None:
     header = [*names[:place], "note_task_id", *names[place:]]
     rows = data.draw(st.lists(st.tuples(*[st.just("t") if name == "note_task_id" else cells for name in header])))
-    # Written by another hand: everything quoted, which is the safe way.
+    # Write it as another program may: every cell quoted.
     buffer = io.StringIO(newline="")
     csv.writer(buffer, lineterminator=newline, quoting=csv.QUOTE_ALL).writerows([header, *rows])
     text = ("\ufeff" if bom else "") + buffer.getvalue()
@@ -111,7 +111,7 @@ def test_every_cell_survives_reading_and_writing(
     assert [{name: row.cell(name) for name in header} for row in again] == expected
     written = gzip.decompress(copy.read_bytes()) if suffix else copy.read_bytes()
     assert written.startswith(b"\xef\xbb\xbf") == (bom or header[0].startswith("\ufeff"))
-    # Written once more it is the same to the byte.
+    # A second copy has the same bytes.
     write_tasks(path, read_tasks(copy, NoteTask, reserved=False), like=copy)
     assert path.read_bytes() == copy.read_bytes()
 
@@ -250,7 +250,7 @@ def test_rows_of_two_classes_are_refused(tmp_path: Path) -> None:
         write_tasks(tmp_path / "x.csv", rows)
     with pytest.raises(TypeError, match="rows: expected rows of EssayTask, got DraftTask"):
         list(reserve_tasks(rows[:1], EssayTask))
-    # Two of one name are told apart by their modules.
+    # The message adds the modules if two classes share a name.
     plain: type[Any] = TaskRow.of("chapter")
     with pytest.raises(
         TypeError,
@@ -343,10 +343,10 @@ def test_equal_tables_are_equal_gzip_files(tmp_path: Path) -> None:
 
 
 def test_permission_error_explains_new_file_in_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object, **__: object) -> Any:
+    def refuse_open(*_: object, **__: object) -> Any:
         raise PermissionError(13, "Permission denied", "…")
 
-    monkeypatch.setattr("docid.tables.csvfile.open", refused, raising=False)
+    monkeypatch.setattr("docid.tables.csvfile.open", refuse_open, raising=False)
     with pytest.raises(PermissionError, match="a new file is made in its directory, and takes its place") as caught:
         write_tasks(tmp_path / "x.csv", [DraftTask(task_id="t")])
     assert caught.value.filename == str(tmp_path / "x.csv")
