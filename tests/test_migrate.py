@@ -32,7 +32,8 @@ def write_old(store: DocsStore, stage: str, doc_id: str, record: Any, **parts: b
     return path
 
 
-def migrate_one(store: DocsStore, **options: Any) -> Change:
+def only(store: DocsStore, **options: Any) -> Change:
+    """Migrate a store with one document; return its change."""
     [change] = migrate(store, **options)
     return change
 
@@ -51,7 +52,7 @@ def test_migrate_converts_the_record_in_place(local: DocsStore) -> None:
     path = write_old(local, "essay", "0e1", record, parsed="ö".encode(), prompt=b"")
     texts = read_files(path)
     before = (path / "metadata.json").read_bytes()
-    planned = migrate_one(local)
+    planned = only(local)
     assert (planned.outcome, planned.done, planned.sources) == (
         "migrate",
         False,
@@ -60,7 +61,7 @@ def test_migrate_converts_the_record_in_place(local: DocsStore) -> None:
     assert (path / "metadata.json").read_bytes() == before
     assert not (path.parent.parent / ".docid").exists()
 
-    assert migrate_one(local, apply=True) == planned._replace(done=True)
+    assert only(local, apply=True) == planned._replace(done=True)
     assert read_files(path) == texts
     document = local.read("essay", "0e1", verify=True)
     assert document == Document(
@@ -82,7 +83,7 @@ def test_migrate_converts_the_record_in_place(local: DocsStore) -> None:
     assert (version.raw_text, version.metadata["none"]) == ("Once.\r\n", None)
 
     inode = (path / "metadata.json").stat().st_ino
-    assert migrate_one(local, apply=True).outcome == "current"
+    assert only(local, apply=True).outcome == "current"
     assert (path / "metadata.json").stat().st_ino == inode
     assert local.write(document).outcome == "unchanged"
 
@@ -180,7 +181,7 @@ TASK = '"task_id": "t-1"'
 def test_migrate_leaves_unclear_records_and_gives_the_reason(local: DocsStore, record: Any, reason: str) -> None:
     path = write_old(local, "draft", "d1", record)
     before = (path / "metadata.json").read_bytes()
-    change = migrate_one(local, apply=True)
+    change = only(local, apply=True)
     assert (change.outcome, change.done) == ("leave", False)
     assert reason in change.message
     assert (path / "metadata.json").read_bytes() == before
@@ -189,13 +190,13 @@ def test_migrate_leaves_unclear_records_and_gives_the_reason(local: DocsStore, r
 
 def test_migrate_leaves_record_with_invalid_parent(local: DocsStore) -> None:
     write_old(local, "essay", "e1", {"task_id": "t", "parent_doc_id": "../d1"})
-    assert "parent_doc_id: not a doc id" in migrate_one(local).message
+    assert "parent_doc_id: not a doc id" in only(local).message
 
 
 def test_migrate_keeps_matching_keys_and_time_with_zone(local: DocsStore) -> None:
     own = {"stage": "draft", "doc_id": "d1", "created_at": "2025-08-30 14:00:00+02:00", "run_id": "r-1", "format": None}
     write_old(local, "draft", "d1", {"task_id": "t-1", **own, "files": ""})
-    change = migrate_one(local, apply=True)
+    change = only(local, apply=True)
     assert (change.outcome, change.sources) == ("migrate", ())
     document = local.open("draft", "d1")
     assert document.record["created_at"] == own["created_at"]
@@ -204,7 +205,7 @@ def test_migrate_keeps_matching_keys_and_time_with_zone(local: DocsStore) -> Non
 
 def test_assume_utc_accepts_time_without_zone(local: DocsStore) -> None:
     write_old(local, "draft", "d1", {"task_id": "t-1", "created_at": "2025-01-01T10:00:00"})
-    assert migrate_one(local, apply=True, assume_utc=True).sources == ("created_at taken for UTC",)
+    assert only(local, apply=True, assume_utc=True).sources == ("created_at taken for UTC",)
     document = local.open("draft", "d1")
     assert document.created_at == datetime(2025, 1, 1, 10, tzinfo=UTC)
     assert document.record["docid"]["migrated"] == {"created_at": "2025-01-01T10:00:00, taken for UTC"}
@@ -212,7 +213,7 @@ def test_assume_utc_accepts_time_without_zone(local: DocsStore) -> None:
 
 def test_migrate_accepts_byte_order_mark(local: DocsStore) -> None:
     write_old(local, "draft", "d1", b"\xef\xbb\xbf" + b'{"task_id": "t-1", "x": 1}')
-    assert migrate_one(local, apply=True).done
+    assert only(local, apply=True).done
     assert local.open("draft", "d1").metadata == {"x": 1}
 
 
@@ -268,15 +269,15 @@ def test_migrate_retries_after_concurrent_changes(tmp_path: Path) -> None:
     write_old(store, "draft", "d1", {"task_id": "t"})
     write_old(store, "draft", "vanished", {"task_id": "t"})
     backend.refusals = 1000
-    assert migrate_one(store, apply=True).message == "others change it all the time; try again"
+    assert only(store, apply=True).message == "others change it all the time; try again"
     backend.refusals = 100
-    change = migrate_one(store, apply=True)
+    change = only(store, apply=True)
     assert (change.outcome, change.done) == ("leave", False)
     assert isinstance(change.error, OSError)
     backend.gone = True
-    assert migrate_one(store, apply=True).message == "it was changed at this moment; run it again"
+    assert only(store, apply=True).message == "it was changed at this moment; run it again"
     backend.gone, backend.refusals = False, 3
-    assert migrate_one(store, apply=True).done
+    assert only(store, apply=True).done
 
 
 def test_migrate_leaves_current_and_later_formats(local: DocsStore) -> None:
@@ -313,13 +314,13 @@ def test_migrate_reports_unusable_directories(local: DocsStore) -> None:
 def test_migrate_ignores_stale_temporary_directories(local: DocsStore) -> None:
     path = write_old(local, "draft", "d1", {"task_id": "t"})
     (path.parent / ".tmp-d9-0123456789abcdef").mkdir()
-    assert migrate_one(local).outcome == "migrate"
+    assert only(local).outcome == "migrate"
 
 
 def test_old_version_keeps_its_parts(local: DocsStore) -> None:
     write_old(local, "draft", "d1", {"task_id": "t"})
     opened = local.open("draft", "d1")
-    assert migrate_one(local, apply=True).done
+    assert only(local, apply=True).done
     local.add_part("draft", "d1", "parsed", "later")
     assert [version.parsed_text for version in local.history("draft", "d1")] == [None, None]
     assert opened.read().parsed_text is None

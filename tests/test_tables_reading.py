@@ -225,7 +225,7 @@ HEADER = "essay_task_id,parent_doc_id,doc_id,combo_id\n"
                 "row 2: not CSV: ',' expected after '\"'; expected quotes closed, and doubled inside of quotes",
                 "row 3: 3 cells; expected 4, as in the header",
             ],
-            id="text behind a quote",
+            id="text after a quote",
         ),
     ],
 )
