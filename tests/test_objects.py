@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +15,6 @@ from docid import (
     DocsStore,
     Document,
     DraftTask,
-    LineageConflict,
     MissingParent,
     UnreadableDocument,
     WriteManyError,
@@ -228,31 +226,6 @@ def test_each_is_ordered_bounded_and_stops_when_closed() -> None:
     assert list(nested) == [sum(range(number)) for number in range(20)]
     with pytest.raises(ZeroDivisionError):
         list(backend.each(lambda number: 1 // number, [1, 0, 1]))
-
-
-def test_one_of_eight_writers_creates_the_document(s3: Moto) -> None:
-    url = s3.bucket()
-    stores = [DocsStore(url, options=s3.options()) for _ in range(8)]
-    for number in range(20):
-        outcomes: list[Any] = [None] * 8
-        barrier = threading.Barrier(8)
-
-        def write(at: int, number: int = number, outcomes: list[Any] = outcomes, go: Any = barrier) -> None:
-            go.wait()
-            try:
-                outcomes[at] = stores[at].write(draft(f"r{number}", f"{at}" * 500, task_id=f"t-{at}")).outcome.value
-            except LineageConflict as error:
-                outcomes[at] = error
-
-        threads = [threading.Thread(target=write, args=(at,)) for at in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert outcomes.count("created") == 1
-        winner = outcomes.index("created")
-        assert all(isinstance(each, LineageConflict) for at, each in enumerate(outcomes) if at != winner)
-        assert stores[0].read("draft", f"r{number}", verify=True).raw_text == f"{winner}" * 500
 
 
 def test_later_format_is_not_overwritten(store: DocsStore) -> None:

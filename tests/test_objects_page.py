@@ -20,7 +20,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "objects.md"
 
 def test_snippets_of_the_page_run(s3: Moto, tmp_path: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    # One program, which the worker processes of its last block import again.
+    # Join the blocks to one program, which the worker processes import again.
     program = "\n".join(blocks)
     (tmp_path / "page.py").write_text(program, encoding="utf-8")
     urllib.request.urlopen(urllib.request.Request(f"{s3.endpoint}/bucket", method="PUT"), timeout=30).read()

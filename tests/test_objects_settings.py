@@ -55,7 +55,7 @@ def test_invalid_settings_are_refused_without_secrets() -> None:
 
 
 def _read_in_child(store: DocsStore, answers: Any) -> None:
-    signal.alarm(20)  # a fork that deadlocks would wait forever
+    signal.alarm(20)  # a deadlocked fork would wait forever
     try:
         answers.put(store.read("draft", "d1").raw_text)
     except StoreUnavailable as error:

@@ -353,7 +353,7 @@ def test_first_lineage_keeps_the_id(local: DocsStore, root: Path) -> None:
     os.rename(other.write(draft("good", task_id="t-2")).path, root / "draft" / "good")
     first, second = repair(local, stale_after=0, apply=True), repair(local, stale_after=0, apply=True)
     assert [step.action for step in first] == ["settle"]
-    assert [step.action for step in second] == ["quarantine"]  # the document that no writer acknowledged
+    assert [step.action for step in second] == ["quarantine"]  # the later document, which no writer acknowledged
     with pytest.raises(LineageConflict):
         local.write(draft("good", task_id="t-2"))
     assert list(repair(local, stale_after=0, apply=True)) == []

@@ -130,7 +130,7 @@ def test_old_record_verifies_borrowed_texts_by_hash(local: DocsStore, root: Path
     local.add_part("draft", "b2", "parsed", "p")
     shutil.rmtree(root / "draft" / "b2")
     local.write(draft("b2", raw_text="EVIL", task_id="t-2"))
-    assert list(local.history("draft", "b2")) == []  # another lineage's
+    assert list(local.history("draft", "b2")) == []  # the old version has another lineage
     with pytest.raises(UnreadableDocument, match="SHA-256"):
         _ = opened.raw_text
     shutil.rmtree(root / "draft" / "b2")

@@ -159,7 +159,7 @@ class Name(str, Enum):
     DOC = "a1"
 
 
-def test_str_enum_is_the_name_that_it_equals(store: DocsStore) -> None:
+def test_str_enum_may_be_a_name(store: DocsStore) -> None:
     stages = Stages.chain(Name.STAGE, "essay")
     assert repr(stages) == "Stages({'draft': None, 'essay': 'draft'})"
     document = Document(stage=Name.STAGE, doc_id=Name.DOC, task_id="t-1", raw_text="once")

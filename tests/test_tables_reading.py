@@ -68,7 +68,7 @@ def test_newline_in_cell_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["", " ", "nan", "NaN", "null", "NULL", "none", "None", " nan "])
-def test_missing_words_in_id_columns_keep_their_text(tmp_path: Path, word: str) -> None:
+def test_words_that_mean_missing_keep_their_text(tmp_path: Path, word: str) -> None:
     text = f"draft_task_id,source_doc_id,doc_id,combo_id\nt-1,{word},{word},{word}\n"
     path = table(tmp_path, text)
     [row] = read_tasks(path, DraftTask, reserved=False)

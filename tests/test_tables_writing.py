@@ -161,7 +161,7 @@ def test_changed_table_may_be_written_elsewhere(tmp_path: Path) -> None:
     assert write_tasks(tmp_path / "copy.csv", rows) in {1, 2}
 
 
-def test_rows_of_no_table_get_columns_of_their_type(tmp_path: Path) -> None:
+def test_rows_without_a_table_get_columns_of_their_type(tmp_path: Path) -> None:
     path = tmp_path / "essay_tasks.csv"
     row = EssayTask(task_id="t", draft_task_id="d", doc_id="e1", parent_doc_id="p1", extra={"note": "n"})
     assert write_tasks(path, [row, attrs.evolve(row, task_id="u", doc_id="e2")]) == 2
@@ -235,9 +235,7 @@ def test_failed_write_keeps_old_table_and_leaves_no_file(tmp_path: Path) -> None
         ({"doc_id": ".."}, "row 2, column doc_id: '..'; not a doc id"),
     ],
 )
-def test_value_that_reading_would_not_give_back_is_refused(
-    tmp_path: Path, change: dict[str, Any], message: str
-) -> None:
+def test_value_that_cannot_be_read_back_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     fields: dict[str, Any] = {"task_id": "t", **change}
     with pytest.raises(TaskTableError, match=re.escape(message)):
         write_tasks(tmp_path / "x.csv", [ChapterTask(**fields)])
@@ -314,7 +312,7 @@ def test_link_to_compressed_table_stays_compressed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
 @pytest.mark.parametrize("header", ['draft_task_id,"x,y"', '"draft_task_id","a\r\nb"', '"draft_task_id","a\nb"'])
-def test_like_understands_quoted_header(tmp_path: Path, header: str, bom: str) -> None:
+def test_like_reads_a_quoted_header(tmp_path: Path, header: str, bom: str) -> None:
     path = table(tmp_path, f"{bom}{header}\r\na,1\r\n", "draft_tasks.csv")
     columns = read_tasks(path, DraftTask, reserved=False).columns
     write_tasks(tmp_path / "empty.csv", [], like=path)

@@ -1,4 +1,4 @@
-"""Output on a terminal, with and without rich; in a pipe both are the same."""
+"""Output on a terminal with and without rich, and in a pipe, where both print the same."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def run_on_terminal(pipeline: Path, code: str, *arguments: str, is_coloured: boo
     while True:
         try:
             data = os.read(leader, 65536)
-        except OSError:  # the last one has closed it
+        except OSError:  # the process has ended
             break
         if not data:
             break
@@ -238,7 +238,7 @@ def run_on_terminal(pipeline: Path, code: str, *arguments: str, is_coloured: boo
 @pytest.mark.parametrize("columns", [80, 96, 100, 104, 108, 112])
 def test_table_has_all_columns_at_any_terminal_width(pipeline: Path, columns: int) -> None:
     output = run_on_terminal(pipeline, WITH_RICH, "audit", ".", "--store", "docs", is_coloured=False, columns=columns)
-    lines = strip_codes(output).replace("|", " ").splitlines()  # an ASCII terminal gets bars
+    lines = strip_codes(output).replace("|", " ").splitlines()  # on an ASCII terminal bars separate the columns
     [header] = [line for line in lines if line.lstrip().startswith("stage ")]
     names = "stage rows written pending parents pending underived documents parsed missing findings"
     assert header.split() == names.split()

@@ -8,7 +8,7 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 
 
-def test_type_checked_code_is_that_of_the_readme() -> None:
+def test_type_checked_code_equals_the_readme() -> None:
     blocks = re.findall(
         r"^```python\n(.*?)^```$", (TESTS.parent / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
     )

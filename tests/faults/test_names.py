@@ -185,7 +185,7 @@ def test_hostile_names_are_refused_and_touch_no_file_outside_the_root(tmp_path: 
     tally.close()
 
 
-@pytest.mark.parametrize("place", ["stage", "document", "interim document", "history", "docid's own directory"])
+@pytest.mark.parametrize("place", ["stage", "document", "temporary document", "history", "docid's own directory"])
 def test_links_out_of_the_root_are_not_followed(tmp_path: Path, place: str) -> None:
     root, outside = tmp_path / "docs", tmp_path / "outside"
     store = DocsStore(root, durability="none")
@@ -198,7 +198,7 @@ def test_links_out_of_the_root_are_not_followed(tmp_path: Path, place: str) -> N
     elif place == "document":
         os.rename(root / "draft" / "a1", tmp_path / "moved")
         (root / "draft" / "a1").symlink_to(other)
-    elif place == "interim document":
+    elif place == "temporary document":
         (root / "draft" / ".old-a1").symlink_to(other)
         (root / "draft" / ".tmp-a1-0123456789abcdef").symlink_to(other)
     elif place == "docid's own directory":
