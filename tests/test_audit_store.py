@@ -26,7 +26,7 @@ from tests.auditing import (
     run,
     write_all,
 )
-from tests.faults import open_to_everybody
+from tests.faults import allow_reading
 from tests.test_audit_tables import CASES
 
 
@@ -503,7 +503,7 @@ def test_permission_error_is_a_finding(full: DocsStore, rows: Rows) -> None:
         os.setuid(65534)
         return [list_findings(audit(full, rows)), list_findings(audit(full))]
 
-    with open_to_everybody(find_path(full, rows["draft"][0]).parents[1]):
+    with allow_reading(find_path(full, rows["draft"][0]).parents[1]):
         find_path(full, rows["draft"][0]).chmod(0)
         (find_path(full, rows["draft"][1]) / "metadata.json").chmod(0)
         find_path(full, rows["evaluation"][0]).parent.chmod(0)

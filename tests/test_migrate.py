@@ -1,4 +1,4 @@
-"""`migrate` and `backfill`: records of older systems get the current format, and records get a key."""
+"""`migrate` converts records of older systems; `backfill` sets a metadata key from a table."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from docid.testing import metadata
 FILE_TIME = datetime(2025, 8, 30, 12, 0, 0, 250_000, tzinfo=UTC)
 
 
-def old(store: DocsStore, stage: str, doc_id: str, record: Any, **parts: bytes) -> Path:
-    """Put a document there as an older system did."""
+def write_old(store: DocsStore, stage: str, doc_id: str, record: Any, **parts: bytes) -> Path:
+    """Write a document as an older system did."""
     path = store.path(stage, doc_id)
     path.mkdir(parents=True)
     text = record if isinstance(record, bytes) else json.dumps(record, ensure_ascii=False).encode()
@@ -33,12 +33,13 @@ def old(store: DocsStore, stage: str, doc_id: str, record: Any, **parts: bytes) 
 
 
 def only(store: DocsStore, **options: Any) -> Change:
+    """Migrate a store with one document; return its change."""
     [change] = migrate(store, **options)
     return change
 
 
-def files_of(path: Path) -> dict[str, tuple[bytes, int, int]]:
-    """Return what lies in a document, with inode and time, but for its record."""
+def read_files(path: Path) -> dict[str, tuple[bytes, int, int]]:
+    """Return the bytes, inode and mtime of each file except the record."""
     return {
         each.name: (each.read_bytes(), each.stat().st_ino, each.stat().st_mtime_ns)
         for each in path.iterdir()
@@ -46,10 +47,10 @@ def files_of(path: Path) -> dict[str, tuple[bytes, int, int]]:
     }
 
 
-def test_a_record_is_brought_to_the_current_format_in_place(local: DocsStore) -> None:
+def test_migrate_converts_the_record_in_place(local: DocsStore) -> None:
     record = {"task_id": "e-1", "parent_doc_id": "d1", "usage": {"cost": 0.1, "n": 2**60}, "none": None, "é": "ü"}
-    path = old(local, "essay", "0e1", record, parsed="ö".encode(), prompt=b"")
-    texts = files_of(path)
+    path = write_old(local, "essay", "0e1", record, parsed="ö".encode(), prompt=b"")
+    texts = read_files(path)
     before = (path / "metadata.json").read_bytes()
     planned = only(local)
     assert (planned.outcome, planned.done, planned.sources) == (
@@ -61,7 +62,7 @@ def test_a_record_is_brought_to_the_current_format_in_place(local: DocsStore) ->
     assert not (path.parent.parent / ".docid").exists()
 
     assert only(local, apply=True) == planned._replace(done=True)
-    assert files_of(path) == texts
+    assert read_files(path) == texts
     document = local.read("essay", "0e1", verify=True)
     assert document == Document(
         stage="essay",
@@ -75,7 +76,7 @@ def test_a_record_is_brought_to_the_current_format_in_place(local: DocsStore) ->
         created_at=FILE_TIME,
     )
     assert local.open("essay", "0e1").record["docid"]["migrated"] == {"created_at": "raw.txt"}
-    # The old record is in history, byte for byte, and readable as a version.
+    # History keeps the old record byte for byte and reads it as a version.
     [entry] = (path.parent.parent / ".docid" / "history" / "essay" / "0e1").iterdir()
     assert entry.read_bytes() == before
     [version] = local.history("essay", "0e1")
@@ -87,11 +88,11 @@ def test_a_record_is_brought_to_the_current_format_in_place(local: DocsStore) ->
     assert local.write(document).outcome == "unchanged"
 
 
-def test_what_a_record_does_not_say_comes_from_the_table(local: DocsStore, tmp_path: Path) -> None:
-    old(local, "draft", "d1", {"task_id": ""})
-    old(local, "essay", "e1", {"task_id": None, "parent_doc_id": ""})
-    old(local, "essay", "e2", {"task_id": "e-2", "parent_doc_id": "d1"})
-    old(local, "essay", "e3", {"task_id": "e-3"})
+def test_migrate_takes_missing_values_from_the_table(local: DocsStore, tmp_path: Path) -> None:
+    write_old(local, "draft", "d1", {"task_id": ""})
+    write_old(local, "essay", "e1", {"task_id": None, "parent_doc_id": ""})
+    write_old(local, "essay", "e2", {"task_id": "e-2", "parent_doc_id": "d1"})
+    write_old(local, "essay", "e3", {"task_id": "e-3"})
     drafts, essays = tmp_path / "draft_tasks.csv", tmp_path / "essay_tasks.csv"
     drafts.write_text("draft_task_id,doc_id,parent_doc_id\nt-1,d1,nothing\nt-2,,x\n")
     essays.write_text("essay_task_id,doc_id,parent_doc_id\ne-1,e1,d1\nother,e2,d9\ne-3,e3,nan\n")
@@ -121,13 +122,13 @@ def test_what_a_record_does_not_say_comes_from_the_table(local: DocsStore, tmp_p
     assert (document.task_id, document.parent_doc_id, document.metadata) == ("t-1", None, {})
 
 
-def test_a_table_that_contradicts_itself_decides_nothing(local: DocsStore, tmp_path: Path) -> None:
-    old(local, "draft", "d1", {})
-    old(local, "draft", "d2", {})
+def test_migrate_ignores_contradicting_rows(local: DocsStore, tmp_path: Path) -> None:
+    write_old(local, "draft", "d1", {})
+    write_old(local, "draft", "d2", {})
     table = tmp_path / "draft_tasks.csv"
-    old(local, "draft", "d3", {"task_id": "t-3"})
-    old(local, "draft", "d4", {})
-    old(local, "draft", "d5", {})
+    write_old(local, "draft", "d3", {"task_id": "t-3"})
+    write_old(local, "draft", "d4", {})
+    write_old(local, "draft", "d5", {})
     table.write_text("draft_task_id,doc_id\nt-1,d1\nt-2,d1\nt-1,d1\nt-2,d2\nt-2,d2\nt-3,d3\nt-4,d3\nnan,d4\n t-5,d5\n")
     one, two, three, four, five = migrate(local, {"draft": table})
     assert one.outcome == "leave"
@@ -181,8 +182,8 @@ TASK = '"task_id": "t-1"'
         pytest.param({"task_id": "t", "created_at": "2025-01-01"}, "without time zone; use --assume-utc", id="no zone"),
     ],
 )
-def test_what_cannot_be_decided_is_left_alone_with_the_reason(local: DocsStore, record: Any, reason: str) -> None:
-    path = old(local, "draft", "d1", record)
+def test_migrate_leaves_unclear_records_and_gives_the_reason(local: DocsStore, record: Any, reason: str) -> None:
+    path = write_old(local, "draft", "d1", record)
     before = (path / "metadata.json").read_bytes()
     change = only(local, apply=True)
     assert (change.outcome, change.done) == ("leave", False)
@@ -196,9 +197,9 @@ def test_a_parent_that_is_no_doc_id_is_left_alone(local: DocsStore) -> None:
     assert "parent_doc_id '../d1': not a doc id" in only(local).message
 
 
-def test_keys_that_say_the_same_and_a_time_with_a_zone_are_kept(local: DocsStore) -> None:
+def test_migrate_keeps_matching_keys_and_time_with_zone(local: DocsStore) -> None:
     own = {"stage": "draft", "doc_id": "d1", "created_at": "2025-08-30 14:00:00+02:00", "run_id": "r-1", "format": None}
-    old(local, "draft", "d1", {"task_id": "t-1", **own, "files": ""})
+    write_old(local, "draft", "d1", {"task_id": "t-1", **own, "files": ""})
     change = only(local, apply=True)
     assert (change.outcome, change.sources) == ("migrate", ())
     document = local.open("draft", "d1")
@@ -214,18 +215,18 @@ def test_a_time_without_zone_may_be_taken_for_utc(local: DocsStore) -> None:
     assert document.record["docid"]["migrated"] == {"created_at": "2025-01-01T10:00:00, taken for UTC"}
 
 
-def test_a_byte_order_mark_is_no_value(local: DocsStore) -> None:
-    old(local, "draft", "d1", b"\xef\xbb\xbf" + b'{"task_id": "t-1", "x": 1}')
+def test_migrate_accepts_byte_order_mark(local: DocsStore) -> None:
+    write_old(local, "draft", "d1", b"\xef\xbb\xbf" + b'{"task_id": "t-1", "x": 1}')
     assert only(local, apply=True).done
     assert local.open("draft", "d1").metadata == {"x": 1}
 
 
-def test_documents_that_cannot_be_used_are_left_alone(local: DocsStore) -> None:
-    (old(local, "draft", "d1", {"task_id": "t"}) / "raw.txt").unlink()
-    old(local, "draft", "d2", {"task_id": "t"}, parsed=b"\xff")
-    old(local, "draft", "d3", b"[]")
+def test_migrate_leaves_unreadable_documents(local: DocsStore) -> None:
+    (write_old(local, "draft", "d1", {"task_id": "t"}) / "raw.txt").unlink()
+    write_old(local, "draft", "d2", {"task_id": "t"}, parsed=b"\xff")
+    write_old(local, "draft", "d3", b"[]")
     (local.path("draft", "d4") / "sub").mkdir(parents=True)
-    old(local, "draft", "d5", {"task_id": "t"}, odd=b"no part of it")
+    write_old(local, "draft", "d5", {"task_id": "t"}, odd=b"no part of it")
     changes = {each.doc_id: each for each in migrate(local, apply=True)}
     assert {name: each.outcome for name, each in changes.items()} == {
         **dict.fromkeys(("d1", "d2", "d3", "d4"), "leave"),
@@ -236,7 +237,7 @@ def test_documents_that_cannot_be_used_are_left_alone(local: DocsStore) -> None:
     assert list(local.open("draft", "d5").record["files"]) == ["raw.txt"]
 
 
-def test_without_a_file_time_nothing_says_when() -> None:
+def test_migrate_needs_created_at_or_a_file_time() -> None:
     backend = MemoryBackend()
     backend.create("draft", "d1", b'{"task_id": "t"}', {"raw.txt": b"x"})
     backend.create("draft", "d2", b'{"task_id": "t", "created_at": "2025-01-01T10:00:00Z"}', {"raw.txt": b"x"})
@@ -248,8 +249,8 @@ def test_without_a_file_time_nothing_says_when() -> None:
     assert two.done
 
 
-class Meddling(LocalBackend):
-    """A backend in which others are at work."""
+class BusyBackend(LocalBackend):
+    """A backend that other processes change at the same time."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, durability="none")
@@ -269,11 +270,11 @@ class Meddling(LocalBackend):
         return None if doc_id == "vanished" else found
 
 
-def test_others_at_the_same_documents(tmp_path: Path) -> None:
-    backend = Meddling(tmp_path)
+def test_migrate_retries_after_concurrent_changes(tmp_path: Path) -> None:
+    backend = BusyBackend(tmp_path)
     store = DocsStore(backend)
-    old(store, "draft", "d1", {"task_id": "t"})
-    old(store, "draft", "vanished", {"task_id": "t"})
+    write_old(store, "draft", "d1", {"task_id": "t"})
+    write_old(store, "draft", "vanished", {"task_id": "t"})
     backend.refusals = 1000
     assert only(store, apply=True).message == "other processes keep changing it; try again"
     backend.refusals = 100
@@ -286,9 +287,9 @@ def test_others_at_the_same_documents(tmp_path: Path) -> None:
     assert only(store, apply=True).done
 
 
-def test_a_later_format_and_the_current_one_are_not_touched(local: DocsStore) -> None:
+def test_migrate_leaves_current_and_later_formats(local: DocsStore) -> None:
     local.write(Document(stage="draft", doc_id="d1", task_id="t", raw_text="x"))
-    old(local, "draft", "d2", {"format": "docid/document/2"})
+    write_old(local, "draft", "d2", {"format": "docid/document/2"})
     one, two = migrate(local, apply=True)
     assert (one.outcome, two.outcome) == ("current", "leave")
     assert "a later docid wrote it" in two.message
@@ -296,7 +297,7 @@ def test_a_later_format_and_the_current_one_are_not_touched(local: DocsStore) ->
 
 @settings(max_examples=60)
 @given(metadata())
-def test_every_key_and_value_of_the_callers_survives(values: dict[str, Any]) -> None:
+def test_migrate_keeps_every_key_and_value(values: dict[str, Any]) -> None:
     own = {"format", "stage", "doc_id", "task_id", "parent_doc_id", "run_id", "created_at", "files", "docid"}
     values = {key: value for key, value in values.items() if key not in own}
     backend = MemoryBackend()
@@ -307,8 +308,8 @@ def test_every_key_and_value_of_the_callers_survives(values: dict[str, Any]) -> 
     assert json.dumps(store.open("draft", "d1").metadata) == json.dumps(values)
 
 
-def test_directories_that_no_id_finds_are_reported(local: DocsStore) -> None:
-    old(local, "draft", "d1", {"task_id": "t"})
+def test_migrate_reports_unusable_directories(local: DocsStore) -> None:
+    write_old(local, "draft", "d1", {"task_id": "t"})
     for name in ("Draft-1", "con"):
         shutil.copytree(local.path("draft", "d1"), local.path("draft", "d1").parent / name)
     os.symlink(local.path("draft", "d1"), local.path("draft", "d1").parent / "d2")
@@ -317,22 +318,22 @@ def test_directories_that_no_id_finds_are_reported(local: DocsStore) -> None:
     assert [each.doc_id for each in changes if each.done] == ["d1"]
 
 
-def test_leftovers_that_repair_clears_are_not_reported(local: DocsStore) -> None:
-    path = old(local, "draft", "d1", {"task_id": "t"})
+def test_migrate_ignores_stale_temporary_directories(local: DocsStore) -> None:
+    path = write_old(local, "draft", "d1", {"task_id": "t"})
     (path.parent / ".tmp-d9-0123456789abcdef").mkdir()
     assert only(local).outcome == "migrate"
 
 
-def test_an_old_version_has_the_parts_that_it_had(local: DocsStore) -> None:
-    old(local, "draft", "d1", {"task_id": "t"})
+def test_old_version_keeps_its_parts(local: DocsStore) -> None:
+    write_old(local, "draft", "d1", {"task_id": "t"})
     opened = local.open("draft", "d1")
     assert only(local, apply=True).done
     local.add_part("draft", "d1", "parsed", "later")
     assert [version.parsed_text for version in local.history("draft", "d1")] == [None, None]
     assert opened.read().parsed_text is None
     assert opened.parsed_text is None
-    # The record that is there now may be one that cannot be read.
-    old(local, "draft", "d2", {"task_id": "t"})
+    # An open document stays readable even if its new record is damaged.
+    write_old(local, "draft", "d2", {"task_id": "t"})
     opened = local.open("draft", "d2")
     list(migrate(local, apply=True))
     (local.path("draft", "d2") / "metadata.json").write_text("{")
@@ -350,7 +351,7 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def test_backfill_adds_a_key_where_it_is_missing(store: DocsStore, table: Path) -> None:
+def test_backfill_sets_missing_keys_only(store: DocsStore, table: Path) -> None:
     store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="x", metadata={"n": 1}))
     store.write(Document(stage="draft", doc_id="d2", task_id="t-2", raw_text="x", metadata={"model_id": "own"}))
     store.write(Document(stage="draft", doc_id="d4", task_id="other", raw_text="x"))
@@ -377,7 +378,7 @@ def test_backfill_adds_a_key_where_it_is_missing(store: DocsStore, table: Path) 
     assert (again[0].outcome, again[0].warning, again[0].done) == ("current", "", False)
 
 
-def test_backfill_refuses_what_cannot_be_meant(store: DocsStore, table: Path, tmp_path: Path) -> None:
+def test_backfill_refuses_invalid_arguments(store: DocsStore, table: Path, tmp_path: Path) -> None:
     for key in ("task_id", "docid", "", " ", "a\nb", "\udcff"):
         with pytest.raises(ValueError, match="expected a metadata key"):
             backfill(store, key, table, "model")
@@ -397,7 +398,7 @@ def test_backfill_refuses_what_cannot_be_meant(store: DocsStore, table: Path, tm
         backfill(DocsStore(MemoryBackend(), stages=Stages.chain("a")), "k", other, "v", stage="draft")
 
 
-def test_a_record_that_somebody_edited_is_not_made_worse(local: DocsStore, table: Path) -> None:
+def test_backfill_leaves_edited_record_that_would_change(local: DocsStore, table: Path) -> None:
     local.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="x", metadata={"n": 1}))
     path = local.path("draft", "d1") / "metadata.json"
     path.write_text(path.read_text().replace('"n": 1', f'"n": {2**70}'))

@@ -1,9 +1,8 @@
-"""Documents in object stores, in memory and on a real S3 server: the format, and the requests."""
+"""Object stores, in memory and on an S3 server: the stored format, and the requests of each call."""
 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +15,6 @@ from docid import (
     DocsStore,
     Document,
     DraftTask,
-    LineageConflict,
     MissingParent,
     UnreadableDocument,
     WriteManyError,
@@ -49,7 +47,7 @@ class TestOnS3(BackendTests):
         return ObjectsBackend(s3.bucket(), options=s3.options())
 
 
-def test_a_document_is_one_object_that_any_reader_of_json_understands(store: DocsStore) -> None:
+def test_document_is_one_json_object(store: DocsStore) -> None:
     store.write(draft(parsed_text="p", metadata={"model_id": "m"}))
     backend = store.backend
     assert isinstance(backend, ObjectsBackend)
@@ -74,7 +72,7 @@ LEGACY = [
 
 
 @pytest.mark.parametrize("record", LEGACY)
-def test_a_record_of_an_older_system_comes_back_byte_for_byte(record: bytes) -> None:
+def test_pack_keeps_legacy_record_byte_for_byte(record: bytes) -> None:
     parts = {"raw.txt": b"x\r\n", "parsed.txt": b""}
     data = pack(record, parts)
     assert unpack(data) == (record, parts)
@@ -88,7 +86,7 @@ def test_a_record_of_an_older_system_comes_back_byte_for_byte(record: bytes) -> 
         pytest.param(b'{"a": "\xff"}', {}, "not UTF-8", id="the record"),
     ],
 )
-def test_what_an_object_cannot_hold_is_refused(record: bytes, parts: dict[str, bytes], message: str) -> None:
+def test_create_refuses_bytes_that_are_not_utf8(record: bytes, parts: dict[str, bytes], message: str) -> None:
     backend = ObjectsBackend("memory://")
     with pytest.raises(InvalidDocument, match=message):
         backend.create("draft", "d1", record, parts)
@@ -105,7 +103,7 @@ def test_what_an_object_cannot_hold_is_refused(record: bytes, parts: dict[str, b
         pytest.param(b'{"texts": {"raw.txt": 1}}', "with the key 'texts'", id="texts that are none"),
     ],
 )
-def test_an_object_that_is_no_document_is_a_finding_and_can_be_repaired(data: bytes, message: str) -> None:
+def test_invalid_object_is_found_and_quarantined(data: bytes, message: str) -> None:
     store = DocsStore(ObjectsBackend("memory://"))
     backend = store.backend
     assert isinstance(backend, ObjectsBackend)
@@ -117,7 +115,7 @@ def test_an_object_that_is_no_document_is_a_finding_and_can_be_repaired(data: by
         store.write(draft())
     [finding] = audit(store).findings
     assert (finding.code, finding.where) == ("unreadable-record", "memory://draft/d1.json")
-    assert [step.done for step in repair(store, apply=True)] == [False]  # it is too young: a tool may be at it
+    assert [step.done for step in repair(store, apply=True)] == [False]  # too young: a writer may still be active
     [step] = repair(store, apply=True, stale_after=0)
     assert (step.action, step.done) == ("quarantine", True)
     assert step.to.endswith("/draft/d1.json")
@@ -128,7 +126,7 @@ def test_an_object_that_is_no_document_is_a_finding_and_can_be_repaired(data: by
     assert (purged.action, purged.done, purged.path) == ("purge", True, step.to)
 
 
-def test_history_is_purged_when_it_is_asked_for(store: DocsStore) -> None:
+def test_purge_deletes_history_on_request(store: DocsStore) -> None:
     for number in range(3):
         store.write(draft(raw_text=f"{number}"), if_exists="replace")
     assert list(repair(store, purge=True, history=True)) == []
@@ -138,7 +136,7 @@ def test_history_is_purged_when_it_is_asked_for(store: DocsStore) -> None:
     assert store.read("draft", "d1").raw_text == "2"
 
 
-def test_what_is_not_a_documents_name_is_no_document(store: DocsStore) -> None:
+def test_objects_with_other_names_are_ignored(store: DocsStore) -> None:
     backend = store.backend
     assert isinstance(backend, ObjectsBackend)
     store.write(draft())
@@ -148,13 +146,13 @@ def test_what_is_not_a_documents_name_is_no_document(store: DocsStore) -> None:
     assert audit(store).findings == ()
 
 
-def test_a_change_that_was_lost_half_way_is_in_history_once(store: DocsStore) -> None:
+def test_interrupted_replace_is_in_history_once(store: DocsStore) -> None:
     backend = store.backend
     assert isinstance(backend, ObjectsBackend)
     store.write(draft())
     first = backend._bucket.get("draft/d1.json")
     assert first is not None
-    # The old version was put aside, and the process ended before the new one was put.
+    # The process copied the old version to history and ended before it put the new one.
     place = ".docid/history/draft/d1/"
     for _ in range(2):
         backend._put_aside(place, first.data)
@@ -165,27 +163,27 @@ def test_a_change_that_was_lost_half_way_is_in_history_once(store: DocsStore) ->
     assert [each.raw_text for each in store.history("draft", "d1")] == ["once"]
 
 
-def test_how_many_requests_things_take(s3: Moto, store: DocsStore) -> None:
-    def asked(act: Any) -> dict[str, int]:
+def test_each_call_makes_one_request(s3: Moto, store: DocsStore) -> None:
+    def count_requests(act: Any) -> dict[str, int]:
         s3.counts()
         act()
         return s3.counts()
 
     row = DraftTask(task_id="t-1", doc_id="d1")
-    assert asked(lambda: store.write(draft(parsed_text="p", prompt_text="q"))) == {"PUT": 1}
-    assert asked(lambda: store.ensure(row, draft)) == {"GET": 1}
-    assert asked(lambda: store.read("draft", "d1")) == {"GET": 1}
+    assert count_requests(lambda: store.write(draft(parsed_text="p", prompt_text="q"))) == {"PUT": 1}
+    assert count_requests(lambda: store.ensure(row, draft)) == {"GET": 1}
+    assert count_requests(lambda: store.read("draft", "d1")) == {"GET": 1}
 
-    def look() -> None:
+    def read_all_parts() -> None:
         opened = store.open("draft", "d1", verify=True)
         assert (opened.raw_text, opened.parsed_text, opened.prompt_text) == ("once", "p", "q")
 
-    assert asked(look) == {"GET": 1}
-    assert asked(lambda: store.exists("draft", "d1")) == {"HEAD": 1}
-    assert asked(lambda: list(store.ids("draft"))) == {"GET": 1}
+    assert count_requests(read_all_parts) == {"GET": 1}
+    assert count_requests(lambda: store.exists("draft", "d1")) == {"HEAD": 1}
+    assert count_requests(lambda: list(store.ids("draft"))) == {"GET": 1}
 
 
-def test_many_at_once(s3: Moto) -> None:
+def test_write_many_checks_each_parent_once_per_batch(s3: Moto) -> None:
     store = DocsStore(ObjectsBackend(s3.bucket(), options=s3.options(), in_flight=8))
     drafts = [draft(f"d{number}", task_id=f"t-{number}") for number in range(300)]
     s3.counts()
@@ -197,7 +195,7 @@ def test_many_at_once(s3: Moto) -> None:
     ]
     store.write_many(essays)
     counts = s3.counts()
-    assert (counts["PUT"], counts["HEAD"]) == (300, 20)  # parents are asked for once in a batch
+    assert (counts["PUT"], counts["HEAD"]) == (300, 20)  # one HEAD per parent and batch
     assert {result.outcome.value for result in store.write_many(drafts)} == {"unchanged"}
     assert sorted(each.doc_id for each in store.documents("draft")) == sorted(each.doc_id for each in drafts)
     report = audit(store, verify=True)
@@ -209,7 +207,7 @@ def test_many_at_once(s3: Moto) -> None:
     assert {at: type(error) for at, error in caught.value.failures.items()} == {1: MissingParent, 2: ContentConflict}
 
 
-def test_a_stream_of_calls_is_in_order_bounded_and_stops_when_nobody_listens() -> None:
+def test_each_is_ordered_bounded_and_stops_when_closed() -> None:
     backend = ObjectsBackend("memory://", in_flight=3)
     taken: list[int] = []
 
@@ -230,32 +228,7 @@ def test_a_stream_of_calls_is_in_order_bounded_and_stops_when_nobody_listens() -
         list(backend.each(lambda number: 1 // number, [1, 0, 1]))
 
 
-def test_of_eight_writers_one_wins_each_round(s3: Moto) -> None:
-    url = s3.bucket()
-    stores = [DocsStore(url, options=s3.options()) for _ in range(8)]
-    for number in range(20):
-        outcomes: list[Any] = [None] * 8
-        barrier = threading.Barrier(8)
-
-        def write(at: int, number: int = number, outcomes: list[Any] = outcomes, go: Any = barrier) -> None:
-            go.wait()
-            try:
-                outcomes[at] = stores[at].write(draft(f"r{number}", f"{at}" * 500, task_id=f"t-{at}")).outcome.value
-            except LineageConflict as error:
-                outcomes[at] = error
-
-        threads = [threading.Thread(target=write, args=(at,)) for at in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert outcomes.count("created") == 1
-        winner = outcomes.index("created")
-        assert all(isinstance(each, LineageConflict) for at, each in enumerate(outcomes) if at != winner)
-        assert stores[0].read("draft", f"r{number}", verify=True).raw_text == f"{winner}" * 500
-
-
-def test_an_object_of_a_later_docid_is_left_alone(store: DocsStore) -> None:
+def test_later_format_is_not_overwritten(store: DocsStore) -> None:
     backend = store.backend
     assert isinstance(backend, ObjectsBackend)
     store.write(draft())
@@ -267,7 +240,7 @@ def test_an_object_of_a_later_docid_is_left_alone(store: DocsStore) -> None:
         store.write(draft(), if_exists="replace")
 
 
-def test_texts_that_the_record_does_not_list_are_found(store: DocsStore) -> None:
+def test_audit_finds_unlisted_text(store: DocsStore) -> None:
     backend = store.backend
     assert isinstance(backend, ObjectsBackend)
     store.write(draft())

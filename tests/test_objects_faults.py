@@ -1,4 +1,4 @@
-"""Faults between docid and an object store: each passes, or is one clear error."""
+"""Faults between docid and an object store: docid retries, or raises one clear error."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from docid.store.backends.objects.format import pack
 from tests.object_documents import SECRET, draft
 from tests.servers import Moto
 
-PATIENCE = 0.5  # seconds that a store behind a proxy waits for an answer
+PATIENCE = 0.5  # seconds until a request through the proxy times out
 
 
 @pytest.fixture
@@ -46,14 +46,14 @@ def store(s3: Moto) -> DocsStore:
 
 
 class Proxy:
-    """Stands before a server, and does to requests what it is told: passes them on, or answers itself."""
+    """A proxy that passes requests on to a server, or injects a fault."""
 
     def __init__(self, upstream: str) -> None:
         self.upstream = int(upstream.rpartition(":")[2])
-        self.faults: list[str] = []  # for the next requests, first come, first served
-        self.methods: tuple[str, ...] = ("PUT",)  # of which there are to be faults
+        self.faults: list[str] = []  # one per matching request, in order
+        self.methods: tuple[str, ...] = ("PUT",)  # the methods that get faults
         self.seen = 0
-        self.after: Any = None  # called when an answer was lost, before the request can be made again
+        self.after: Any = None  # called after a lost answer, before the client retries
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._serve, daemon=True).start()
@@ -67,11 +67,11 @@ class Proxy:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._one, args=(connection,), daemon=True).start()
+            threading.Thread(target=self._handle, args=(connection,), daemon=True).start()
 
-    def _one(self, connection: socket.socket) -> None:
+    def _handle(self, connection: socket.socket) -> None:
         with connection:
-            request = _message(connection)
+            request = _read_request(connection)
             if not request:
                 return
             fault = ""
@@ -86,6 +86,7 @@ class Proxy:
             if fault == "closed":
                 return
             with socket.create_connection(("127.0.0.1", self.upstream)) as server:
+                # The new header breaks the signature, which moto does not check.
                 server.sendall(request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
                 answer = b"".join(iter(lambda: server.recv(1 << 16), b""))
             if fault == "answer lost":
@@ -99,8 +100,8 @@ class Proxy:
             connection.sendall(answer)
 
 
-def _message(connection: socket.socket) -> bytes:
-    """Return a request, read whole."""
+def _read_request(connection: socket.socket) -> bytes:
+    """Return one complete request."""
     data = b""
     while b"\r\n\r\n" not in data:
         more = connection.recv(1 << 16)
@@ -113,20 +114,19 @@ def _message(connection: socket.socket) -> bytes:
     )
     while len(body) < length:
         body += connection.recv(1 << 16)
-    # The signature is over the headers, and moto does not look at it.
     return head + b"\r\n\r\n" + body
 
 
 @contextmanager
-def proxy(server: Moto) -> Iterator[Proxy]:
-    between = Proxy(server.endpoint)
+def run_proxy(server: Moto) -> Iterator[Proxy]:
+    proxy = Proxy(server.endpoint)
     try:
-        yield between
+        yield proxy
     finally:
-        between.close()
+        proxy.close()
 
 
-def behind(between: Proxy, s3: Moto, url: str, **retries: Any) -> DocsStore:
+def connect(proxy: Proxy, s3: Moto, url: str, **retries: Any) -> DocsStore:
     quick = {
         "max_retries": 3,
         "backoff": {
@@ -136,7 +136,7 @@ def behind(between: Proxy, s3: Moto, url: str, **retries: Any) -> DocsStore:
         },
         **retries,
     }
-    options = s3.options(endpoint=between.endpoint, retry_config=quick)
+    options = s3.options(endpoint=proxy.endpoint, retry_config=quick)
     options["client_options"] = {"allow_http": True, "timeout": timedelta(seconds=PATIENCE)}
     return DocsStore(url, options=options)
 
@@ -145,39 +145,39 @@ FAULTS = ["503", "500", "429", "closed", "answer lost", "slow", "answer torn"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_that_passes_is_tried_again(s3: Moto, fault: str) -> None:
+def test_temporary_fault_is_retried(s3: Moto, fault: str) -> None:
     url = s3.bucket()
     direct = DocsStore(url, options=s3.options())
-    with proxy(s3) as between:
-        store = behind(between, s3, url)
-        between.faults = [fault]
+    with run_proxy(s3) as proxy:
+        store = connect(proxy, s3, url)
+        proxy.faults = [fault]
         result = store.write(draft())
         assert result.outcome == "created"
         assert direct.read("draft", "d1", verify=True) == store.read("draft", "d1")
-        between.faults = [fault]
+        proxy.faults = [fault]
         assert store.write(draft(raw_text="twice"), if_exists="replace").outcome == "replaced"
-        # A create is tried first; then the old version is put aside, and then the new one put.
-        between.faults = ["", fault]
+        # A replace first tries to create, then copies the old version to history, then puts the new one.
+        proxy.faults = ["", fault]
         assert store.write(draft(raw_text="twice and a half"), if_exists="replace").outcome == "replaced"
-        between.faults = ["", "", fault]
+        proxy.faults = ["", "", fault]
         assert store.write(draft(raw_text="thrice"), if_exists="replace").outcome == "replaced"
-        between.methods, between.faults = ("GET",), [fault]
+        proxy.methods, proxy.faults = ("GET",), [fault]
         assert store.read("draft", "d1", verify=True).raw_text == "thrice"
-        between.faults = [fault]
+        proxy.faults = [fault]
         assert list(store.ids("draft")) == ["d1"]
     assert [each.raw_text for each in direct.history("draft", "d1")] == ["twice and a half", "twice", "once"]
     assert list(direct.ids("draft")) == ["d1"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_that_stays_is_one_clear_error_and_nothing_is_half_done(s3: Moto, fault: str) -> None:
+def test_lasting_fault_is_one_error_and_leaves_no_half_document(s3: Moto, fault: str) -> None:
     url = s3.bucket()
     direct = DocsStore(url, options=s3.options())
-    with proxy(s3) as between:
-        store = behind(between, s3, url)
-        between.faults = [fault] * 100
+    with run_proxy(s3) as proxy:
+        store = connect(proxy, s3, url)
+        proxy.faults = [fault] * 100
         try:
-            # Where an answer is lost each time, what was written is found there.
+            # If every answer is lost, docid finds the document that its own request wrote.
             outcome = store.write(draft()).outcome.value
         except StoreUnavailable as error:
             outcome = "failed"
@@ -187,19 +187,19 @@ def test_a_fault_that_stays_is_one_clear_error_and_nothing_is_half_done(s3: Moto
             assert error.__cause__ is None
             assert error.__context__ is None
             assert pickle.loads(pickle.dumps(error)).problem == error.problem
-        assert between.seen <= 4 * 2
+        assert proxy.seen <= 4 * 2
         found = list(direct.ids("draft"))
         assert found == (["d1"] if outcome == "created" else [])
-        between.faults = []
+        proxy.faults = []
         assert store.write(draft()).outcome.value == ("unchanged" if found else "created")
-        between.methods, between.faults = ("GET",), [fault] * 100
+        proxy.methods, proxy.faults = ("GET",), [fault] * 100
         with pytest.raises(StoreUnavailable) as caught:
             store.read("draft", "d1")
         assert caught.value.action == "read"
     assert direct.read("draft", "d1", verify=True).raw_text == "once"
 
 
-def test_a_bucket_that_is_not_there_is_said(s3: Moto) -> None:
+def test_missing_bucket_is_reported(s3: Moto) -> None:
     store = DocsStore("s3://no-such-bucket/x", options=s3.options())
     acts: list[Any] = [
         lambda: store.write(draft()),
@@ -218,15 +218,15 @@ def test_a_bucket_that_is_not_there_is_said(s3: Moto) -> None:
     assert {(each.code, each.doc_id) for each in report.findings} == {("unreadable-record", "")}
 
 
-@pytest.mark.parametrize(("status", "said"), [("403", "403 SlowDown"), ("401", "401 SlowDown")])
-def test_credentials_that_are_refused_are_said_and_not_tried_again(s3: Moto, status: str, said: str) -> None:
+@pytest.mark.parametrize(("status", "problem"), [("403", "403 SlowDown"), ("401", "401 SlowDown")])
+def test_refused_credentials_are_reported_and_not_retried(s3: Moto, status: str, problem: str) -> None:
     url = s3.bucket()
-    with proxy(s3) as between:
-        store = behind(between, s3, url)
-        between.faults = [status] * 10
+    with run_proxy(s3) as proxy:
+        store = connect(proxy, s3, url)
+        proxy.faults = [status] * 10
         with pytest.raises(StoreUnavailable, match="the service refused the credentials") as caught:
             store.write(draft())
-        assert said in str(caught.value)
+        assert problem in str(caught.value)
         assert SECRET not in str(caught.value)
         assert (caught.value.refused, between.seen) == (True, 1)
         between.faults = ["418"]
@@ -234,7 +234,7 @@ def test_credentials_that_are_refused_are_said_and_not_tried_again(s3: Moto, sta
             store.write(draft())
 
 
-def test_nothing_at_the_endpoint_is_said(s3: Moto) -> None:
+def test_unreachable_endpoint_is_reported(s3: Moto) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     options = s3.options(endpoint=f"http://127.0.0.1:{port}", retry_config={"max_retries": 1})
@@ -245,31 +245,31 @@ def test_nothing_at_the_endpoint_is_said(s3: Moto) -> None:
         store.read("draft", "d1")
 
 
-def test_where_there_are_no_credentials_that_is_said(monkeypatch: pytest.MonkeyPatch, s3: Moto) -> None:
+def test_missing_credentials_are_reported(monkeypatch: pytest.MonkeyPatch, s3: Moto) -> None:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     options = {"retry_config": {"max_retries": 0}, "endpoint": s3.endpoint, "client_options": {"allow_http": True}}
-    # Where obstore looks for them when nobody gives any: here nobody answers.
+    # If no credentials are configured, obstore asks this address, where no server answers.
     store = DocsStore("s3://bucket/x", options={**options, "metadata_endpoint": "http://127.0.0.1:9"})
     with pytest.raises(StoreUnavailable) as caught:
         store.write(draft())
     assert "tries" in str(caught.value) or "no credentials" in str(caught.value)
 
 
-def test_what_is_written_at_once_beside_faults_is_there_or_told(s3: Moto) -> None:
+def test_write_many_accounts_for_each_document_despite_faults(s3: Moto) -> None:
     url = s3.bucket()
     direct = DocsStore(url, options=s3.options())
     documents = [draft(f"d{number}", task_id=f"t-{number}") for number in range(100)]
-    with proxy(s3) as between:
-        store = behind(between, s3, url, max_retries=1)
-        between.faults = (["closed", "503", "", "answer lost", "", ""] * 100)[:250]
+    with run_proxy(s3) as proxy:
+        store = connect(proxy, s3, url, max_retries=1)
+        proxy.faults = (["closed", "503", "", "answer lost", "", ""] * 100)[:250]
         try:
             results: list[Any] = list(store.write_many(documents))
         except WriteManyError as error:
             results = list(error.results)
             assert all(isinstance(each, StoreUnavailable) for each in error.failures.values())
-    there = set(direct.ids("draft"))
-    assert {result.doc_id for result in results if result is not None} == there
+    stored = set(direct.ids("draft"))
+    assert {result.doc_id for result in results if result is not None} == stored
     assert {result.outcome.value for result in direct.write_many(documents)} <= {"created", "unchanged"}
     assert audit(direct, verify=True).ok
 
@@ -283,7 +283,7 @@ def test_a_document_that_is_not_there_is_no_fault(store: DocsStore) -> None:
     assert (report.ok, report.stages["draft"].pending) == (True, 1)
 
 
-def test_a_replace_whose_fate_is_not_known_is_an_error_and_can_be_done_again(s3: Moto) -> None:
+def test_replace_without_an_answer_fails_and_can_be_repeated(s3: Moto) -> None:
     url = s3.bucket()
     direct = DocsStore(url, options=s3.options())
     direct.write(draft())
@@ -295,13 +295,13 @@ def test_a_replace_whose_fate_is_not_known_is_an_error_and_can_be_done_again(s3:
         assert direct.read("draft", "d1").raw_text == "once"
         assert list(direct.history("draft", "d1")) == []
         assert store.write(draft(raw_text="twice"), if_exists="replace").outcome == "replaced"
-        # Nothing can be asked afterwards either: the failure of the put is what is told.
-        between.methods, between.faults = ("PUT", "GET"), ["", "closed"]
-        between.faults = ["closed", "closed"]
+        # If the check after the put fails too, docid reports the failure of the put.
+        proxy.methods, proxy.faults = ("PUT", "GET"), ["", "closed"]
+        proxy.faults = ["closed", "closed"]
         with pytest.raises(StoreUnavailable, match="cannot write"):
             store.write(draft("d2"))
     assert [each.raw_text for each in direct.history("draft", "d1")] == ["once"]
-    # Another change was first, while the answer was lost.
+    # Another writer replaced the document while the answer was lost.
     backend = direct.backend
     assert isinstance(backend, ObjectsBackend)
     old = backend.load("draft", "d1")
@@ -319,7 +319,7 @@ def test_a_replace_whose_fate_is_not_known_is_an_error_and_can_be_done_again(s3:
     backend._bucket.put = put  # type: ignore[method-assign]
 
 
-def test_a_sweeper_looks_again_before_it_moves_anything() -> None:
+def test_sweeper_checks_again_before_it_moves_an_object() -> None:
     store = DocsStore(ObjectsBackend("memory://"))
     backend = store.backend
     assert isinstance(backend, ObjectsBackend)
@@ -327,15 +327,15 @@ def test_a_sweeper_looks_again_before_it_moves_anything() -> None:
     assert sweeper.is_stale("draft", "gone", 0)
     obstore.put(backend._bucket.store, "draft/d1.json", b"[]")
     found = Finding("unreadable-record", "draft", "d1", None, "memory://draft/d1.json", "x", "", "quarantine", b"{}")
-    assert sweeper.clear(found, "run", 0) is None  # another record is there by now
+    assert sweeper.clear(found, "run", 0) is None  # the record has changed since the scan
     assert sweeper.clear(found._replace(expected=None, doc_id="gone"), "run", 0) is None
     assert sweeper.tidy("draft", 0) == 0
     assert sweeper.strays("draft", "gone", b"{}", (), 0) == []
-    assert sweeper.strays("draft", "d1", b"[]", (), 0) == []  # of what is no document nothing is said here
+    assert sweeper.strays("draft", "d1", b"[]", (), 0) == []  # not a document
 
 
 @pytest.mark.parametrize(
-    ("text", "said", "refused"),
+    ("text", "problem", "refused"),
     [
         (
             "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 1s",
@@ -352,7 +352,9 @@ def test_a_sweeper_looks_again_before_it_moves_anything() -> None:
         ("Server returned non-2xx status code: 408 Timeout", "the service is busy or failing (408)", False),
     ],
 )
-def test_what_a_failure_means(text: str, said: str, refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_is_classified_by_its_text(
+    text: str, problem: str, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     backend = ObjectsBackend("memory://")
 
     def fail(*_: object, **__: object) -> None:
@@ -361,39 +363,39 @@ def test_what_a_failure_means(text: str, said: str, refused: bool, monkeypatch: 
     monkeypatch.setattr(obstore, "get", fail)
     with pytest.raises(StoreUnavailable) as caught:
         backend.load("draft", "d1")
-    assert said in str(caught.value)
+    assert problem in str(caught.value)
     assert text not in str(caught.value)
     assert caught.value.refused == refused
 
 
-def test_an_answer_that_is_lost_and_another_change_lose_no_version(s3: Moto) -> None:
+def test_lost_answer_and_concurrent_change_keep_every_version(s3: Moto) -> None:
     url = s3.bucket()
     direct = DocsStore(url, options=s3.options())
     direct.write(draft(raw_text="1"))
-    with proxy(s3) as between:
-        store = behind(between, s3, url)
+    with run_proxy(s3) as proxy:
+        store = connect(proxy, s3, url)
 
         def other_change() -> None:
             direct.write(draft(raw_text="3"), if_exists="replace")
 
-        between.after = other_change  # before the request is tried again
-        between.faults = ["", "", "answer lost"]
+        proxy.after = other_change  # before the client retries
+        proxy.faults = ["", "", "answer lost"]
         assert store.write(draft(raw_text="2"), if_exists="replace").outcome == "replaced"
         assert direct.read("draft", "d1").raw_text == "3"
         assert [each.raw_text for each in direct.history("draft", "d1")] == ["2", "1"]
-        # The same of a create: it was made, and is in history.
-        between.after = lambda: direct.write(draft("d2", raw_text="later"), if_exists="replace")
-        between.faults = ["answer lost"]
+        # The same for a create: history has its version.
+        proxy.after = lambda: direct.write(draft("d2", raw_text="later"), if_exists="replace")
+        proxy.faults = ["answer lost"]
         assert store.write(draft("d2", raw_text="first")).outcome == "created"
         assert [each.raw_text for each in direct.history("draft", "d2")] == ["first"]
-        between.after = None
-        # What is of another lineage, or no document, was never this one.
+        proxy.after = None
+        # A document of another lineage cannot be the one that this writer sent.
         direct.write(draft("d3", task_id="other"))
         with pytest.raises(LineageConflict):
             store.write(draft("d3"))
 
 
-def test_of_two_repairs_at_once_none_takes_away_what_is_written_meanwhile() -> None:
+def test_concurrent_repairs_keep_a_new_document() -> None:
     store = DocsStore(ObjectsBackend("memory://"))
     backend = store.backend
     assert isinstance(backend, ObjectsBackend)
@@ -414,26 +416,26 @@ def test_of_two_repairs_at_once_none_takes_away_what_is_written_meanwhile() -> N
     backend._bucket.put = interleaved  # type: ignore[method-assign]
     assert first.clear(finding, "one", 0) is None
     assert store.read("draft", "d1").raw_text == "once"
-    # One that died between its tombstone and the deletion: the next one clears it, when it has been there for a while.
+    # A repair died between its tombstone and the deletion. The next repair clears a tombstone once it is old.
     obstore.put(backend._bucket.store, "draft/d2.json", b'{"docid_quarantined": "0"}\n')
     assert [step.done for step in repair(store, apply=True, stale_after=0)] == [False]
     with pytest.raises(UnreadableDocument):
         store.write(draft("d2"))
 
 
-def test_a_listing_that_fails_is_an_error_of_docids(s3: Moto) -> None:
+def test_failed_request_raises_store_unavailable(s3: Moto) -> None:
     url = s3.bucket()
     DocsStore(url, options=s3.options()).write(draft())
-    with proxy(s3) as between:
-        store = behind(between, s3, url, max_retries=0)
-        between.methods = ("GET",)
+    with run_proxy(s3) as proxy:
+        store = connect(proxy, s3, url, max_retries=0)
+        proxy.methods = ("GET",)
         for fault in ("403", "503", "closed", "409"):
             for act in (
                 lambda: list(repair(store, purge=True)),
                 lambda: list(store.ids("draft")),
                 lambda: store.read("draft", "d1"),
             ):
-                between.faults = [fault] * 20
+                proxy.faults = [fault] * 20
                 with pytest.raises(StoreUnavailable) as caught:
                     act()
                 assert SECRET not in str(caught.value)
@@ -443,14 +445,14 @@ def test_a_listing_that_fails_is_an_error_of_docids(s3: Moto) -> None:
             store.write(draft(raw_text="2"), if_exists="replace")
 
 
-def test_of_two_changes_that_put_one_version_aside_the_one_that_is_made_keeps_it() -> None:
+def test_version_moved_by_two_replaces_is_in_history_once() -> None:
     backend = ObjectsBackend("memory://")
     store = DocsStore(backend)
     store.write(draft(raw_text="1"))
     put = backend._bucket.put
 
     def interleaved(key: str, data: bytes, mode: Any) -> None:
-        # The other change puts the same version aside behind this one's, and is made before it.
+        # The other replace copies the same version to history after this one, and completes first.
         if isinstance(mode, dict):
             backend._bucket.put = put  # type: ignore[method-assign]
             assert store.write(draft(raw_text="2"), if_exists="replace").outcome == "replaced"
@@ -464,7 +466,7 @@ def test_of_two_changes_that_put_one_version_aside_the_one_that_is_made_keeps_it
     assert store.read("draft", "d1").raw_text == "2"
 
 
-def test_history_is_read_beside_a_change_that_takes_its_own_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_history_skips_an_entry_that_vanishes(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = ObjectsBackend("memory://")
     store = DocsStore(backend)
     store.write(draft(raw_text="1"))
@@ -477,7 +479,7 @@ def test_history_is_read_beside_a_change_that_takes_its_own_away(monkeypatch: py
     assert [each.raw_text for each in store.history("draft", "d1")] == ["1"]
 
 
-def test_what_goes_between_the_put_that_was_refused_and_the_look_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_create_returns_false_if_the_existing_document_vanishes(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = ObjectsBackend("memory://")
     assert backend.create("draft", "d1", b"{}\n", {"raw.txt": b"x"})
     monkeypatch.setattr(backend._bucket, "get", lambda _: None)
@@ -485,7 +487,7 @@ def test_what_goes_between_the_put_that_was_refused_and_the_look_is_not_ours(mon
 
 
 @pytest.mark.parametrize(
-    ("asked", "look"),
+    ("method", "read"),
     [
         ((ObjectsBackend, "load"), lambda store: list(scores(store))),
         ((DocsStore, "open"), lambda store: list(replay(store, "evaluation", [f"v{number}" for number in range(4)]))),
@@ -494,24 +496,24 @@ def test_what_goes_between_the_put_that_was_refused_and_the_look_is_not_ours(mon
     ],
     ids=["scores", "replay", "report", "ls"],
 )
-def test_many_documents_are_asked_for_at_once(
-    asked: tuple[type, str], look: Callable[[DocsStore], Any], monkeypatch: pytest.MonkeyPatch
+def test_documents_are_requested_concurrently(
+    method: tuple[type, str], read: Callable[[DocsStore], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = DocsStore(ObjectsBackend("memory://"))
     for number in range(4):
         judged: dict[str, Any] = {"task_id": f"t-{number}", "parent_doc_id": "e1", "raw_text": "7", "parsed_text": "7"}
         store.write(Document(stage="evaluation", doc_id=f"v{number}", **judged), require_parent=False)
     first, another = threading.Lock(), threading.Event()
-    answer = getattr(*asked)
+    answer = getattr(*method)
 
     def slow(*arguments: Any) -> Any:
         if first.acquire(blocking=False):
-            assert another.wait(60)  # answered once another is asked for
+            assert another.wait(60)  # answers only after another request starts
         else:
             another.set()
         return answer(*arguments)
 
     monkeypatch.setattr("docid.cli.ls.open_store", lambda _: store)
-    monkeypatch.setattr(*asked, slow)
-    look(store)
+    monkeypatch.setattr(*method, slow)
+    read(store)
     assert another.is_set()

@@ -1,4 +1,4 @@
-"""The page on object stores: its snippets are run as they stand, on a server that speaks S3; and the cluster."""
+"""docs/objects.md: its snippets run unchanged on an S3 server, and an audit runs on a cluster."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tests.servers import Moto
 PAGE = Path(__file__).parent.parent / "docs" / "objects.md"
 
 
-def test_the_snippets_of_the_page(s3: Moto, tmp_path: Path) -> None:
+def test_snippets_of_the_page_run(s3: Moto, tmp_path: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    # A worker process imports the program again: what is outside of its last block is done once.
+    # Join the blocks to one program, which the worker processes import again.
     program = "\n".join(blocks)
     (tmp_path / "page.py").write_text(program, encoding="utf-8")
     urllib.request.urlopen(urllib.request.Request(f"{s3.endpoint}/bucket", method="PUT"), timeout=30).read()
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "page.py"],
         cwd=tmp_path,
-        # The page prints a table with lines that not every locale's encoding has.
+        # The page prints table lines that some locales cannot encode.
         env={**os.environ, **s3.environment(), "HOME": str(tmp_path), "PYTHONUTF8": "1"},
         capture_output=True,
         encoding="utf-8",
@@ -41,10 +41,10 @@ def test_the_snippets_of_the_page(s3: Moto, tmp_path: Path) -> None:
     assert "<AuditReport 0 errors, 0 warnings> True" in done.stdout
 
 
-# Distributed's own: sockets that are closed late.
+# Distributed closes some sockets late.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_audit_over_a_cluster_gives_the_same_report(s3: Moto, tmp_path: Path) -> None:
+def test_audit_on_a_cluster_gives_the_same_report(s3: Moto, tmp_path: Path) -> None:
     distributed: Any = pytest.importorskip("distributed")
     store = DocsStore(s3.bucket(), options=s3.options())
     store.write_many(

@@ -1,4 +1,4 @@
-"""Settings of an object store, secrets, and the processes that use it."""
+"""Object stores: settings, secrets, forked processes and threads."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def store(s3: Moto) -> DocsStore:
     return DocsStore(s3.bucket(), options=s3.options())
 
 
-def test_a_store_of_obstores_own_is_a_home_too(s3: Moto) -> None:
+def test_backend_accepts_an_obstore_store(s3: Moto) -> None:
     url = s3.bucket()
     options: dict[str, Any] = {**CREDENTIALS, "endpoint": s3.endpoint, "client_options": {"allow_http": True}}
     inner = S3Store(url.split("/")[2], prefix="some/place", **options)
@@ -40,7 +40,7 @@ def test_a_store_of_obstores_own_is_a_home_too(s3: Moto) -> None:
     assert DocsStore(pickle.loads(pickle.dumps(backend))).exists("draft", "d1")
 
 
-def test_settings_that_are_wrong_are_refused_without_a_word_of_secrets() -> None:
+def test_invalid_settings_are_refused_without_secrets() -> None:
     with pytest.raises(ValueError, match="in_flight: expected 1 or more"):
         ObjectsBackend("memory://", in_flight=0)
     with pytest.raises(ValueError, match="expected 'memory://' and no options"):
@@ -54,21 +54,21 @@ def test_settings_that_are_wrong_are_refused_without_a_word_of_secrets() -> None
     assert ObjectsBackend(MemoryStore()).root == "memory://"
 
 
-def _child(store: DocsStore, answers: Any) -> None:
-    signal.alarm(20)  # it would wait for ever
+def _read_in_child(store: DocsStore, answers: Any) -> None:
+    signal.alarm(20)  # a deadlocked fork would wait forever
     try:
         answers.put(store.read("draft", "d1").raw_text)
     except StoreUnavailable as error:
         answers.put(str(error))
 
 
-def test_a_forked_child_of_a_process_that_used_it_is_told_so(store: DocsStore) -> None:
+def test_store_raises_in_a_fork_of_a_process_that_used_it(store: DocsStore) -> None:
     store.write(draft())
     answers: dict[str, str] = {}
     for method in ("fork", "spawn"):
         context: Any = multiprocessing.get_context(method)
         queue = context.SimpleQueue()
-        child = context.Process(target=_child, args=(store, queue))
+        child = context.Process(target=_read_in_child, args=(store, queue))
         child.start()
         child.join(60)
         assert child.exitcode == 0
@@ -78,7 +78,7 @@ def test_a_forked_child_of_a_process_that_used_it_is_told_so(store: DocsStore) -
     assert answers["spawn"] == "once"
 
 
-def test_a_child_of_a_process_that_did_not_use_it_may(s3: Moto, tmp_path: Path) -> None:
+def test_store_works_in_a_fork_of_a_process_that_did_not_use_it(s3: Moto, tmp_path: Path) -> None:
     DocsStore(url := s3.bucket(), options=s3.options()).write(draft())
     program = f"""
 import os
@@ -107,13 +107,13 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     assert done.stdout == "7\n"
 
 
-def test_without_obstore_it_says_what_to_install() -> None:
+def test_import_error_names_the_package_to_install() -> None:
     code = "import sys; sys.modules['obstore'] = None; from docid import DocsStore; DocsStore('s3://b/p')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "ImportError: a store at a URL needs obstore: pip install 'docid-store[objects]'" in done.stderr
 
 
-def test_a_store_that_was_made_before_a_fork_is_made_again(s3: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_is_rebuilt_after_a_fork(s3: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
     url = s3.bucket()
     options: dict[str, Any] = {**CREDENTIALS, "endpoint": s3.endpoint, "client_options": {"allow_http": True}}
     own = S3Store(url.split("/")[2], prefix="some/place", **options)
@@ -129,7 +129,7 @@ def test_a_store_that_was_made_before_a_fork_is_made_again(s3: Moto, monkeypatch
         list(backend.each(str, [1]))
 
 
-def test_a_home_that_is_let_go_lets_its_threads_go() -> None:
+def test_deleted_backend_ends_its_threads() -> None:
     before = threading.active_count()
     for _ in range(10):
         DocsStore(ObjectsBackend("memory://", in_flight=4)).write_many(

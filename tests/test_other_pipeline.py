@@ -1,4 +1,4 @@
-"""A pipeline with stages of its own, declared in a few lines, through everything."""
+"""A pipeline with its own stages, from tables to stored documents."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from docid import (
     write_tasks,
 )
 
-# The declaration, whole:
+# The complete declaration:
 STAGES = Stages.chain("outline", "chapter", "review")
 
 
@@ -35,7 +35,7 @@ class ReviewTask(TaskRow):
     stage, parent_stage = "review", "chapter"
 
 
-def test_outline_chapter_review(store: DocsStore, tmp_path: Path) -> None:
+def test_custom_stages_work_from_tables_to_documents(store: DocsStore, tmp_path: Path) -> None:
     store.stages = STAGES
     tables: dict[str, tuple[type[TaskRow], list[dict[str, Any]]]] = {
         "outline": (OutlineTask, [{"task_id": "whales"}]),

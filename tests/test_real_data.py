@@ -1,4 +1,4 @@
-"""Tables and a store that a real project wrote, with its own system, before docid."""
+"""Tables and a store that a real project wrote with its own system."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TABLES: list[tuple[str, type[TaskRow], int]] = [
 ]
 
 
-def content(path: Path) -> bytes:
+def read_content(path: Path) -> bytes:
     return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
 
 
@@ -45,22 +45,22 @@ def old_store(daydreaming: Path, tmp_path: Path) -> DocsStore:
 
 
 @pytest.mark.parametrize(("name", "row_type", "count"), TABLES, ids=[name for name, _, _ in TABLES])
-def test_a_real_table_is_written_as_it_was(
+def test_real_table_is_rewritten_byte_for_byte(
     daydreaming: Path, tmp_path: Path, name: str, row_type: type[TaskRow], count: int
 ) -> None:
     original, copy = daydreaming / "tables" / name, tmp_path / Path(name).name
     assert write_tasks(copy, read_tasks(original, row_type)) == count
-    assert content(copy) == content(original)
+    assert read_content(copy) == read_content(original)
 
 
 @pytest.mark.parametrize(("name", "row_type", "count"), TABLES[:3], ids=[name for name, _, _ in TABLES[:3]])
-def test_the_ids_of_another_system_are_kept(daydreaming: Path, name: str, row_type: type[TaskRow], count: int) -> None:
+def test_reserve_keeps_ids_of_another_system(daydreaming: Path, name: str, row_type: type[TaskRow], count: int) -> None:
     rows = list(read_tasks(daydreaming / "tables" / name, row_type))
     assert list(reserve_tasks(rows, row_type)) == rows
     assert len({row.doc_id for row in rows}) == count
 
 
-def test_a_real_store_opens_and_reads_whole(old_store: DocsStore) -> None:
+def test_real_store_is_read(old_store: DocsStore) -> None:
     documents = [document for stage in old_store.stages for document in old_store.documents(stage)]
     assert len(documents) == 90
     assert {stage: len(list(old_store.ids(stage))) for stage in old_store.stages} == {
@@ -79,27 +79,27 @@ def test_a_real_store_opens_and_reads_whole(old_store: DocsStore) -> None:
         assert read.metadata["template_id"]
 
 
-def test_a_real_store_is_what_its_tables_say(daydreaming: Path, old_store: DocsStore) -> None:
+def test_ensure_keeps_every_document_of_the_real_tables(daydreaming: Path, old_store: DocsStore) -> None:
     for name, row_type, _ in TABLES[:3]:
         for row in read_tasks(daydreaming / "tables" / name, row_type):
-            stored = old_store.ensure(row, lambda: pytest.fail("it is there"))
+            stored = old_store.ensure(row, lambda: pytest.fail("the document exists"))
             assert (stored.outcome, stored.task_id, stored.parent_doc_id) == ("kept", row.task_id, row.parent_doc_id)
 
 
-def test_new_documents_go_beside_the_old_ones(daydreaming: Path, old_store: DocsStore) -> None:
+def test_new_document_joins_the_real_store(daydreaming: Path, old_store: DocsStore) -> None:
     [parent, *_] = read_tasks(daydreaming / "tables" / "active/essay_generation_tasks.csv", EssayTask)
     [row] = reserve_tasks([EvaluationTask(task_id="again", parent_doc_id=parent.doc_id)], EvaluationTask)
     assert old_store.write(Document.from_task(row, raw_text="SCORE: 7")).outcome is Outcome.CREATED
     assert len(list(old_store.documents("evaluation"))) == 61
 
 
-# --- bad input: one clear error each, and nothing written ------------------------------------------------------
+# --- invalid input: one error each, and docid writes nothing --------------------------------------------------
 
 
-def spoilt(daydreaming: Path, tmp_path: Path, old: bytes, new: bytes) -> Path:
-    """Return a copy of the real essay table with one change in it."""
+def copy_with_change(daydreaming: Path, tmp_path: Path, old: bytes, new: bytes) -> Path:
+    """Write a copy of the real essay table with one change, and return its path."""
     path = tmp_path / "essay_generation_tasks.csv"
-    text = content(daydreaming / "tables" / "active" / path.name)
+    text = read_content(daydreaming / "tables" / "active" / path.name)
     assert old in text
     path.write_bytes(text.replace(old, new, 1))
     return path
@@ -123,10 +123,10 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("old", "new", "message"), FAULTS)
-def test_a_spoilt_real_table_is_one_clear_error(
+def test_damaged_real_table_is_one_error(
     daydreaming: Path, tmp_path: Path, old: bytes, new: bytes, message: str
 ) -> None:
-    path = spoilt(daydreaming, tmp_path, old, new)
+    path = copy_with_change(daydreaming, tmp_path, old, new)
     before = path.read_bytes()
     with pytest.raises(TaskTableError, match=message):
         write_tasks(path, reserve_tasks(read_tasks(path, EssayTask), EssayTask), like=path)
@@ -134,7 +134,7 @@ def test_a_spoilt_real_table_is_one_clear_error(
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
-def test_two_rows_with_one_task_id_are_one_clear_error(daydreaming: Path, tmp_path: Path) -> None:
+def test_duplicate_task_id_is_one_error(daydreaming: Path, tmp_path: Path) -> None:
     path = tmp_path / "draft_tasks.csv"
     rows = [row.task_id for row in read_tasks(daydreaming / "tables/active/draft_generation_tasks.csv", DraftTask)]
     path.write_text("draft_task_id\n" + "\n".join([*rows, rows[3]]) + "\n")
@@ -144,7 +144,7 @@ def test_two_rows_with_one_task_id_are_one_clear_error(daydreaming: Path, tmp_pa
     assert path.read_bytes() == before
 
 
-def test_a_parent_of_the_wrong_stage_is_one_clear_error(daydreaming: Path, old_store: DocsStore) -> None:
+def test_parent_of_wrong_stage_is_one_error(daydreaming: Path, old_store: DocsStore) -> None:
     [essay, *_] = read_tasks(daydreaming / "tables/active/essay_generation_tasks.csv", EssayTask)
     row = EssayTask(task_id="of an essay", doc_id="new", parent_doc_id=essay.doc_id)
     with pytest.raises(MissingParent, match="is not in the store .that id is in stage essay") as caught:

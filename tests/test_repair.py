@@ -1,4 +1,4 @@
-"""What dead writers leave and what cannot be used: found, planned, cleared away; and nothing else."""
+"""`repair` finds, plans and quarantines leftovers of dead writers and damaged documents, and touches no other file."""
 
 from __future__ import annotations
 
@@ -62,9 +62,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("fault", "code"), FAULTS)
-def test_what_is_wrong_is_found_planned_and_moved_aside_once(
-    local: DocsStore, root: Path, fault: Any, code: str
-) -> None:
+def test_each_fault_is_found_planned_and_quarantined_once(local: DocsStore, root: Path, fault: Any, code: str) -> None:
     assert list(repair(local, stale_after=0, verify=True)) == []
     path = fault(root)
     before = tree(root)
@@ -94,11 +92,11 @@ def test_what_is_wrong_is_found_planned_and_moved_aside_once(
 
 
 @pytest.mark.parametrize(("fault", "code"), FAULTS)
-def test_what_a_writer_may_be_at_is_left_alone(local: DocsStore, root: Path, fault: Any, code: str) -> None:
+def test_young_and_locked_files_are_left(local: DocsStore, root: Path, fault: Any, code: str) -> None:
     path = fault(root)
     whole = code in {"torn-document", "unreadable-record", "misplaced-document", "hash-mismatch"}
     if not whole:
-        # Young: also where no lock tells.
+        # Too young, even without a lock.
         assert list(repair(local, apply=True)) == []
         assert (root / path).exists()
     with contextlib.ExitStack() as stack:
@@ -113,7 +111,7 @@ def test_what_a_writer_may_be_at_is_left_alone(local: DocsStore, root: Path, fau
     assert [step.done for step in repair(local, stale_after=0, verify=True, apply=True)] == [True]
 
 
-def test_the_id_of_what_was_moved_aside_is_free(local: DocsStore, root: Path) -> None:
+def test_quarantine_frees_the_id(local: DocsStore, root: Path) -> None:
     torn(root)
     [step] = repair(local, apply=True, stale_after=0)
     assert find_quarantined(step, root).is_dir()
@@ -121,12 +119,12 @@ def test_the_id_of_what_was_moved_aside_is_free(local: DocsStore, root: Path) ->
 
 
 @pytest.mark.parametrize("in_place", [False, True])
-def test_an_interrupted_replace_is_finished_or_rolled_back(local: DocsStore, root: Path, in_place: bool) -> None:
+def test_interrupted_replace_is_finished_or_rolled_back(local: DocsStore, root: Path, in_place: bool) -> None:
     os.rename(root / "draft" / "changed", root / "draft" / ".old-changed")
     if in_place:
         other = DocsStore(root.parent / "other")
         os.rename(other.write(draft("changed", raw_text="thrice")).path, root / "draft" / "changed")
-    assert list(repair(local)) == []  # a moment ago: its writer may be at it
+    assert list(repair(local)) == []  # too young: its writer may still be active
     [finding] = findings(local)
     assert (finding.code, finding.doc_id) == ("stale-temporary", "changed")
     assert "to finish or roll back the change" in finding.hint
@@ -137,7 +135,7 @@ def test_an_interrupted_replace_is_finished_or_rolled_back(local: DocsStore, roo
     assert list(repair(local, stale_after=0, apply=True)) == []
 
 
-def test_an_interrupted_replace_that_another_settled_meanwhile_is_skipped(local: DocsStore, root: Path) -> None:
+def test_replace_settled_by_another_process_is_skipped(local: DocsStore, root: Path) -> None:
     os.rename(root / "draft" / "changed", root / "draft" / ".old-changed")
     steps = repair(local, stale_after=0, apply=True)
     [finding] = findings(local)
@@ -152,7 +150,7 @@ def test_an_interrupted_replace_that_another_settled_meanwhile_is_skipped(local:
     assert sweeper.clear(finding, "run", 0) is None
 
 
-def test_an_empty_directory_is_removed(local: DocsStore, root: Path) -> None:
+def test_empty_directory_is_removed(local: DocsStore, root: Path) -> None:
     (root / "draft" / "a1").mkdir()
     assert list(repair(local)) == []
     [step] = repair(local, stale_after=0, apply=True)
@@ -160,7 +158,7 @@ def test_an_empty_directory_is_removed(local: DocsStore, root: Path) -> None:
     assert not (root / "draft" / "a1").exists()
 
 
-def test_a_create_that_takes_the_place_of_an_empty_directory_is_not_moved(local: DocsStore, root: Path) -> None:
+def test_document_created_in_an_empty_directory_stays(local: DocsStore, root: Path) -> None:
     (root / "draft" / "a1").mkdir()
     steps = []
     for finding in findings(local):
@@ -173,25 +171,23 @@ def test_a_create_that_takes_the_place_of_an_empty_directory_is_not_moved(local:
     assert local.read("draft", "a1").raw_text == "once"
 
 
-def test_a_document_that_was_mended_meanwhile_stays(
-    local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_document_fixed_during_the_scan_stays(local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torn(root)
     steps = iter(repair(local, apply=True, stale_after=0))
     original = DocsStore.scan
 
-    def mended(store: DocsStore, *args: Any, **options: Any) -> Iterator[Any]:
+    def scan_and_fix(store: DocsStore, *args: Any, **options: Any) -> Iterator[Any]:
         for found in original(store, *args, **options):
             if isinstance(found, Finding):
                 (root / "draft" / "good" / "raw.txt").write_text("once")
             yield found
 
-    monkeypatch.setattr(DocsStore, "scan", mended)
+    monkeypatch.setattr(DocsStore, "scan", scan_and_fix)
     assert [(step.done, step.error) for step in steps] == [(False, None)]
     assert local.read("draft", "good", verify=True).raw_text == "once"
 
 
-def test_what_is_nobodys_is_left_alone_and_said(local: DocsStore, root: Path) -> None:
+def test_unknown_files_are_reported_and_left(local: DocsStore, root: Path) -> None:
     shutil.copytree(root / "draft" / "good", root / "draft" / "Good")
     (root / "draft" / "notes.txt").write_text("mine")
     (root / "draft" / "lost").write_text("a file under a doc id")
@@ -227,36 +223,36 @@ def test_an_error_in_one_step_does_not_end_the_others(
     path = dead_create(root)
     original = os.rename
 
-    def refused(source: Any, *args: Any, **options: Any) -> None:
+    def refuse_rename(source: Any, *args: Any, **options: Any) -> None:
         if source == os.path.basename(path):
             raise OSError(28, "No space left on device")
         original(source, *args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("docid.store.backends.local.directory.os.rename", refused)
+        patch.setattr("docid.store.backends.local.directory.os.rename", refuse_rename)
         steps = {step.path: step for step in repair(local, stale_after=0, apply=True)}
     assert str(steps[path].error) == "[Errno 28] No space left on device"
     assert (steps[path].done, steps["draft/a1"].done) == (False, True)
     assert [step.path for step in repair(local, stale_after=0, apply=True)] == [path]
 
 
-def test_a_rename_that_was_done_and_reported_failed_is_done(
+def test_rename_that_succeeds_but_reports_an_error_is_done(
     local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = dead_create(root)
     original = os.rename
 
-    def done_and_failed(*args: Any, **options: Any) -> None:
+    def rename_and_fail(*args: Any, **options: Any) -> None:
         original(*args, **options)
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("docid.store.backends.local.directory.os.rename", done_and_failed)
+        patch.setattr("docid.store.backends.local.directory.os.rename", rename_and_fail)
         [step] = repair(local, stale_after=0, apply=True)
     assert (step.path, step.done) == (path, True)
 
 
-def test_a_home_in_memory_has_nothing_to_repair(local: DocsStore) -> None:
+def test_memory_backend_has_nothing_to_repair(local: DocsStore) -> None:
     store = DocsStore(MemoryBackend())
     store.write(draft())
     assert list(repair(store, apply=True, purge=True)) == []
@@ -278,7 +274,7 @@ def test_a_directory_that_is_touched_again_before_it_is_moved_stays(local: DocsS
     assert (root / "draft" / "a1" / "raw.txt").exists()
 
 
-def test_a_document_that_is_moved_takes_its_history_with_it(local: DocsStore, root: Path) -> None:
+def test_quarantined_document_takes_its_history(local: DocsStore, root: Path) -> None:
     opened = local.open("draft", "changed")
     (root / "draft" / "changed" / "raw.txt").write_text("x")
     [step] = repair(local, apply=True, stale_after=0)
@@ -294,7 +290,7 @@ def test_a_document_that_is_moved_takes_its_history_with_it(local: DocsStore, ro
     assert len(list((run / ".docid" / "history" / "draft" / "changed").iterdir())) == 2
 
 
-def test_a_document_that_is_being_copied_here_is_left_alone(local: DocsStore, root: Path) -> None:
+def test_recently_touched_document_is_left(local: DocsStore, root: Path) -> None:
     (root / "draft" / "good" / "raw.txt").unlink()
     before = tree(root)
     [step] = repair(local, apply=True)
@@ -312,7 +308,7 @@ def test_a_document_that_is_being_copied_here_is_left_alone(local: DocsStore, ro
     assert not sweeper.is_stale("draft", "gone", 0)
 
 
-def test_a_directory_of_somebody_elses_is_left_alone(local: DocsStore, root: Path) -> None:
+def test_unrelated_directory_is_left(local: DocsStore, root: Path) -> None:
     (root / "draft" / "thesis").mkdir()
     (root / "draft" / "thesis" / "notes.md").write_text("mine")
     [step] = repair(local, apply=True, stale_after=0)
@@ -320,15 +316,14 @@ def test_a_directory_of_somebody_elses_is_left_alone(local: DocsStore, root: Pat
     assert (root / "draft" / "thesis" / "notes.md").exists()
 
 
-def test_a_run_does_not_delete_what_it_moved(local: DocsStore, root: Path) -> None:
+def test_purge_keeps_what_the_same_run_quarantined(local: DocsStore, root: Path) -> None:
     torn(root)
     steps = list(repair(local, apply=True, stale_after=0, purge=True, older_than=0))
     assert [step.action for step in steps] == ["quarantine"]
     assert find_quarantined(steps[0], root).exists()
 
 
-def test_nothing_is_done_about_what_changed_since_it_was_seen(local: DocsStore, root: Path) -> None:
-    """Every leftover of the faults above, seen, and then its document replaced or gone."""
+def test_document_changed_after_the_scan_stays(local: DocsStore, root: Path) -> None:
     sweeper = local.backend.sweeper()
     assert sweeper is not None
     for fault in (dead_add_part, torn):
@@ -344,7 +339,7 @@ def test_nothing_is_done_about_what_changed_since_it_was_seen(local: DocsStore, 
         local.write(draft("good"))
 
 
-def test_a_part_that_is_added_while_it_is_looked_at_is_no_stray(local: DocsStore, root: Path) -> None:
+def test_part_added_during_the_scan_is_not_a_stray(local: DocsStore, root: Path) -> None:
     opened = local.open("draft", "good")
     local.add_part("draft", "good", "parsed", "p")
     sweeper = local.backend.sweeper()
@@ -354,13 +349,13 @@ def test_a_part_that_is_added_while_it_is_looked_at_is_no_stray(local: DocsStore
     assert sweeper.strays("draft", "gone", record, ["raw.txt"], 0) == []
 
 
-def test_a_lineage_that_was_there_first_keeps_its_id_through_a_repair(local: DocsStore, root: Path) -> None:
+def test_first_lineage_keeps_the_id(local: DocsStore, root: Path) -> None:
     os.rename(root / "draft" / "good", root / "draft" / ".old-good")
     other = DocsStore(root.parent / "other")
     os.rename(other.write(draft("good", task_id="t-2")).path, root / "draft" / "good")
     first, second = repair(local, stale_after=0, apply=True), repair(local, stale_after=0, apply=True)
     assert [step.action for step in first] == ["settle"]
-    assert [step.action for step in second] == ["quarantine"]  # the one that told nobody
+    assert [step.action for step in second] == ["quarantine"]  # the later document, which no writer acknowledged
     with pytest.raises(LineageConflict):
         local.write(draft("good", task_id="t-2"))
     assert list(repair(local, stale_after=0, apply=True)) == []

@@ -1,4 +1,4 @@
-"""The command docid repair."""
+"""The command `docid repair`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     return code, captured.out, captured.err
 
 
-def test_the_command_plans_does_and_then_has_nothing_to_do(
+def test_command_plans_applies_and_then_finds_nothing(
     local: DocsStore, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torn(root)
@@ -53,7 +53,7 @@ def test_the_command_plans_does_and_then_has_nothing_to_do(
     assert re.match(r"deleted      \.docid/quarantine/\S+: [0-9]+ bytes\n1 deleted\n$", out)
 
 
-def test_the_command_tells_programs(local: DocsStore, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_prints_one_step_per_line(local: DocsStore, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torn(root)
     code, out, _ = run(capsys, "repair", "--store", root, "--json", "--stale-after", "0s")
     step = json.loads(out)
@@ -71,25 +71,23 @@ def test_the_command_tells_programs(local: DocsStore, root: Path, capsys: pytest
     assert [json.loads(line)["finding"] for line in out.splitlines()[1:]] == [None, None]
 
 
-def test_the_command_fails_where_something_could_not_be_done(
+def test_failed_step_exits_with_1(
     local: DocsStore, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torn(root)
 
-    def refused(*_: object, **__: object) -> None:
+    def refuse_rename(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("docid.store.backends.local.directory.os.rename", refused)
+        patch.setattr("docid.store.backends.local.directory.os.rename", refuse_rename)
         code, out, _ = run(capsys, "repair", "--store", root, "--apply", "--stale-after", "0s")
     assert code == 1
     assert "failed       draft/good (task_id='t-1'): [Errno 28] No space left on device\n" in out
     assert out.endswith("\n1 failed\n")
 
 
-def test_the_command_skips_what_somebody_is_changing(
-    local: DocsStore, root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_locked_document_is_skipped(local: DocsStore, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torn(root)
     with open(root / "draft" / ".lock-good", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -100,7 +98,7 @@ def test_the_command_skips_what_somebody_is_changing(
     assert (root / "draft" / "good").exists()
 
 
-def test_the_command_says_where_a_store_has_other_stages(
+def test_hint_names_directories_of_other_stages(
     local: DocsStore, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, err = run(capsys, "repair", "--store", root, "--stages", "outline")
@@ -120,7 +118,7 @@ def test_the_command_says_where_a_store_has_other_stages(
         (["--purge", "--older-than", "30"], "'30': expected a number followed by s, m, h or d"),
     ],
 )
-def test_wrong_arguments_are_said(
+def test_wrong_arguments_exit_with_2(
     root: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     try:

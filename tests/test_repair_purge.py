@@ -1,4 +1,4 @@
-"""Locks and histories that nobody needs, and deleting what was put aside."""
+"""Repair removes unused locks and empty histories; `purge` deletes old quarantine and history."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def root(local: DocsStore, tmp_path: Path) -> Path:
     return fill(local, tmp_path)
 
 
-def test_locks_that_nobody_has_held_for_long_are_removed_and_others_stay(local: DocsStore, root: Path) -> None:
+def test_tidy_removes_old_locks_that_are_not_held(local: DocsStore, root: Path) -> None:
     for name in ("good", "held", "young"):
         (root / "draft" / f".lock-{name}").touch()
     (root / "draft" / ".lock-..").touch()
@@ -36,7 +36,7 @@ def test_locks_that_nobody_has_held_for_long_are_removed_and_others_stay(local: 
     assert sweeper.tidy("essay", 0) == 0
 
 
-def test_an_empty_history_goes_with_its_lock(local: DocsStore, root: Path) -> None:
+def test_repair_removes_an_empty_history(local: DocsStore, root: Path) -> None:
     (root / ".docid" / "history" / "draft" / "good").mkdir()
     (root / "draft" / ".lock-good").touch()
     (root / "draft" / ".lock-changed").touch()
@@ -44,7 +44,7 @@ def test_an_empty_history_goes_with_its_lock(local: DocsStore, root: Path) -> No
     assert sorted(path.name for path in (root / ".docid" / "history" / "draft").iterdir()) == ["changed"]
 
 
-def test_quarantine_and_history_are_deleted_when_told_and_old_enough(local: DocsStore, root: Path) -> None:
+def test_purge_deletes_old_quarantine_and_history_on_request(local: DocsStore, root: Path) -> None:
     torn(root)
     [step] = repair(local, apply=True, stale_after=0)
     run = "/".join(step.to.split("/")[:3])
@@ -66,25 +66,25 @@ def test_quarantine_and_history_are_deleted_when_told_and_old_enough(local: Docs
     assert local.read("draft", "changed", verify=True).parsed_text == "p"
 
 
-def test_history_is_deleted_in_a_stage_that_is_gone(local: DocsStore, root: Path) -> None:
+def test_purge_deletes_history_of_a_missing_stage(local: DocsStore, root: Path) -> None:
     shutil.rmtree(root / "draft")
     assert len(list(repair(local, apply=True, purge=True, history=True, older_than=0))) == 2
     assert list((root / ".docid" / "history").iterdir()) == []
 
 
-def test_what_cannot_be_deleted_is_said(local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_purge_is_reported(local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torn(root)
     list(repair(local, apply=True, stale_after=0))
 
-    def refused(*_: object) -> None:
+    def refuse_rmtree(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("shutil.rmtree", refused)
+    monkeypatch.setattr("shutil.rmtree", refuse_rmtree)
     [step] = repair(local, apply=True, purge=True, older_than=0)
     assert (step.done, str(step.error)) == (False, "[Errno 13] Permission denied")
 
 
-def test_what_another_purge_deletes_meanwhile_is_deleted(local: DocsStore, root: Path) -> None:
+def test_discard_accepts_a_path_that_is_gone(local: DocsStore, root: Path) -> None:
     sweeper = local.backend.sweeper()
     assert sweeper is not None
     [path, *_] = [path for path, _ in sweeper.list_discarded(0, history=["draft"])]
@@ -93,20 +93,20 @@ def test_what_another_purge_deletes_meanwhile_is_deleted(local: DocsStore, root:
     assert len(list(local.history("draft", "changed"))) == 1
 
 
-def test_an_entry_that_a_purge_takes_away_is_passed_over(
+def test_history_skips_an_entry_that_a_purge_deletes(
     local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     history = root / ".docid" / "history" / "draft" / "changed"
     [whole] = [path for path in history.iterdir() if path.is_dir()]
     names = Directory.names
 
-    def purged(directory: Directory) -> list[str]:
+    def purge_and_list(directory: Directory) -> list[str]:
         found = names(directory)
         if whole.name in found:
             shutil.rmtree(whole)
         return found
 
-    monkeypatch.setattr(Directory, "names", purged)
+    monkeypatch.setattr(Directory, "names", purge_and_list)
     assert [old.raw_text for old in local.history("draft", "changed")] == ["twice"]
     sweeper = local.backend.sweeper()
     assert sweeper is not None
@@ -115,7 +115,7 @@ def test_an_entry_that_a_purge_takes_away_is_passed_over(
 
 
 @pytest.mark.parametrize("stamp", ["99999999T999999.999999Z", "99991231T235959.999999Z"])
-def test_an_entry_of_no_time_is_somebody_elses(local: DocsStore, root: Path, stamp: str) -> None:
+def test_entry_with_an_invalid_time_is_ignored_and_kept(local: DocsStore, root: Path, stamp: str) -> None:
     odd = root / ".docid" / "history" / "draft" / "changed" / f"{stamp}-0123456789abcdef"
     odd.mkdir()
     local.write(draft("changed", raw_text="again"), if_exists="replace")
@@ -124,17 +124,15 @@ def test_an_entry_of_no_time_is_somebody_elses(local: DocsStore, root: Path, sta
     assert odd.exists()
 
 
-def test_a_purge_that_was_interrupted_is_finished_by_the_next(
-    local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_next_purge_finishes_an_interrupted_one(local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torn(root)
     list(repair(local, apply=True, stale_after=0))
 
-    def interrupted(*_: object) -> None:
+    def interrupt(*_: object) -> None:
         raise OSError(16, "Device or resource busy")
 
     with monkeypatch.context() as patch:
-        patch.setattr("shutil.rmtree", interrupted)
+        patch.setattr("shutil.rmtree", interrupt)
         steps = list(repair(local, apply=True, purge=True, history=True, older_than=0))
     assert {step.done for step in steps} == {True, False}
     assert all(step.done for step in repair(local, apply=True, purge=True, history=True, older_than=0))
@@ -142,18 +140,18 @@ def test_a_purge_that_was_interrupted_is_finished_by_the_next(
     assert not (root / ".docid" / "history" / "draft").exists()
 
 
-def test_history_is_purged_in_the_stages_of_the_store_alone(local: DocsStore, root: Path) -> None:
+def test_purge_keeps_history_of_undeclared_stages(local: DocsStore, root: Path) -> None:
     other = DocsStore(root, stages=Stages({"other": None}))
     assert list(repair(other, apply=True, purge=True, history=True, older_than=0)) == []
     assert len(list(local.history("draft", "changed"))) == 2
 
 
-def test_history_alone_is_a_wrong_argument(local: DocsStore) -> None:
+def test_history_without_purge_is_refused(local: DocsStore) -> None:
     with pytest.raises(ValueError, match="expected purge=True"):
         repair(local, history=True)
 
 
-def test_the_history_of_a_document_that_is_gone_is_moved_aside(local: DocsStore, root: Path) -> None:
+def test_history_without_its_document_is_quarantined(local: DocsStore, root: Path) -> None:
     shutil.rmtree(root / "draft" / "changed")
     assert list(repair(local, apply=True)) == []
     [step] = repair(local, apply=True, stale_after=0)
@@ -161,19 +159,19 @@ def test_the_history_of_a_document_that_is_gone_is_moved_aside(local: DocsStore,
     assert list(repair(local, apply=True, stale_after=0)) == []
 
 
-def test_where_only_one_of_a_document_and_its_history_can_be_moved_the_next_run_moves_the_other(
+def test_next_repair_moves_a_history_that_failed_to_move(
     local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "draft" / "changed" / "raw.txt").write_text("x")
     move = Directory.move
 
-    def refused(directory: Directory, name: str, new: str, to: Directory | None = None) -> None:
+    def refuse_history(directory: Directory, name: str, new: str, to: Directory | None = None) -> None:
         if "history" in directory.path:
             raise OSError(28, "No space left on device")
         move(directory, name, new, to)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Directory, "move", refused)
+        patch.setattr(Directory, "move", refuse_history)
         [step] = repair(local, apply=True, stale_after=0)
     assert (step.done, str(step.error)) == (False, "[Errno 28] No space left on device")
     [step] = repair(local, apply=True, stale_after=0)
@@ -181,7 +179,7 @@ def test_where_only_one_of_a_document_and_its_history_can_be_moved_the_next_run_
     assert list(local.history("draft", "changed")) == []
 
 
-def test_a_history_whose_document_is_there_again_stays(local: DocsStore, root: Path) -> None:
+def test_history_stays_if_its_document_returns(local: DocsStore, root: Path) -> None:
     os.rename(root / "draft" / "changed", root / "aside")
     [finding] = findings(local)
     os.rename(root / "aside", root / "draft" / "changed")

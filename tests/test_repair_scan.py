@@ -1,4 +1,4 @@
-"""Scanning a stage in which something cannot be read, or vanishes meanwhile."""
+"""Scanning a stage whose entries cannot be read, or vanish during the scan."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def root(local: DocsStore, tmp_path: Path) -> Path:
     return fill(local, tmp_path)
 
 
-def test_a_directory_that_cannot_be_read_is_a_finding_and_does_not_end_the_scan(
+def test_unreadable_directory_is_a_finding_and_the_scan_goes_on(
     local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torn(root)
     original = os.open
 
-    def refused(path: Any, *args: Any, **options: Any) -> int:
+    def refuse_open(path: Any, *args: Any, **options: Any) -> int:
         if str(path).endswith(("changed", "/essay")):
             raise PermissionError(13, "Permission denied", path)
         return original(path, *args, **options)
 
     (root / "essay").mkdir()
-    monkeypatch.setattr("docid.store.backends.local.directory.os.open", refused)
+    monkeypatch.setattr("docid.store.backends.local.directory.os.open", refuse_open)
     steps = list(repair(local, apply=True, stale_after=0))
     assert sorted((step.action, step.path, step.done) for step in steps) == [
         ("leave", ".docid/history/draft/changed", False),
@@ -44,20 +44,18 @@ def test_a_directory_that_cannot_be_read_is_a_finding_and_does_not_end_the_scan(
     assert "Permission denied" in steps[-1].message
 
 
-def test_a_name_in_a_stage_that_cannot_be_looked_at_is_a_finding(
-    local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_lock_probe_is_a_finding(local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dead_create(root)
 
-    def refused(*_: object) -> None:
+    def refuse_lock(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("docid.store.backends.local.sweep.probe_lock", refused)
+    monkeypatch.setattr("docid.store.backends.local.sweep.probe_lock", refuse_lock)
     [step] = repair(local, apply=True)
     assert (step.action, "Permission denied" in step.message) == ("leave", True)
 
 
-def test_a_scan_gives_the_documents_and_passes_over_what_vanishes(local: DocsStore, root: Path) -> None:
+def test_scan_gives_documents_and_skips_those_that_vanish(local: DocsStore, root: Path) -> None:
     documents = [found for found in local.scan("draft") if isinstance(found, StoredDocument)]
     assert sorted(document.doc_id for document in documents) == ["changed", "good"]
     stream = local.scan("draft")
@@ -67,7 +65,7 @@ def test_a_scan_gives_the_documents_and_passes_over_what_vanishes(local: DocsSto
 
 
 @pytest.mark.parametrize("odd", ["large record", "no record", "a directory in it"])
-def test_what_the_first_look_cannot_tell_a_closer_one_does(local: DocsStore, root: Path, odd: str) -> None:
+def test_scan_covers_large_and_missing_records_and_subdirectories(local: DocsStore, root: Path, odd: str) -> None:
     if odd == "large record":
         local.write(draft("good", metadata={"k": "x" * 70_000}), if_exists="replace")
     elif odd == "no record":
@@ -76,31 +74,31 @@ def test_what_the_first_look_cannot_tell_a_closer_one_does(local: DocsStore, roo
         (root / "draft" / "good" / "mine").mkdir()
     assert (local.backend.listing("draft", "good") is None) == (odd != "large record")
     assert local.backend.listing("draft", "changed") is not None
-    told = {(found.doc_id, getattr(found, "code", "")) for found in local.scan("draft", stale_after=0)}
+    codes = {(found.doc_id, getattr(found, "code", "")) for found in local.scan("draft", stale_after=0)}
     expected = {
         "large record": {("good", "")},
         "no record": {("good", "uncommitted-directory")},
         "a directory in it": {("good", ""), ("good", "unlisted-file")},
     }
-    assert told == {("changed", ""), *expected[odd]}
+    assert codes == {("changed", ""), *expected[odd]}
 
 
-def test_a_document_that_vanishes_while_it_is_looked_at_is_passed_over(
+def test_document_that_vanishes_during_its_check_is_skipped(
     local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = type(local.backend).sizes
 
-    def vanished(backend: Any, stage: str, doc_id: str, *args: Any) -> Any:
+    def remove_and_measure(backend: Any, stage: str, doc_id: str, *args: Any) -> Any:
         if doc_id == "good":
             shutil.rmtree(root / "draft" / "good")
         return original(backend, stage, doc_id, *args)
 
     monkeypatch.setattr(type(local.backend), "listing", lambda *_: None)
-    monkeypatch.setattr(type(local.backend), "sizes", vanished)
+    monkeypatch.setattr(type(local.backend), "sizes", remove_and_measure)
     assert {found.doc_id for found in local.scan("draft")} == {"changed"}
 
 
-def test_older_records_are_scanned_by_the_parts_that_are_there(local: DocsStore) -> None:
+def test_legacy_document_without_raw_text_is_torn(local: DocsStore) -> None:
     local.backend.create("draft", "old", b'{"task_id": "t"}', {"raw.txt": b"r", "parsed.txt": b"p"})
     local.backend.create("draft", "bare", b'{"task_id": "t"}', {"parsed.txt": b"p"})
     found = {each.doc_id: each for each in local.scan("draft", stale_after=0)}
@@ -109,30 +107,30 @@ def test_older_records_are_scanned_by_the_parts_that_are_there(local: DocsStore)
     assert (found["bare"].code, found["bare"].task_id) == ("torn-document", "t")
 
 
-def test_what_vanishes_while_it_is_listed_is_passed_over(
+def test_name_that_vanishes_during_the_listing_is_skipped(
     local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead_create(root)
     names = Directory.names
 
-    def gone(*_: object) -> None:
+    def raise_not_found(*_: object) -> None:
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr("docid.store.backends.local.sweep.probe_lock", gone)
+    monkeypatch.setattr("docid.store.backends.local.sweep.probe_lock", raise_not_found)
     monkeypatch.setattr(type(local.backend), "listing", lambda *_: None)
     monkeypatch.setattr(Directory, "names", lambda directory: [*names(directory), "gone", ".lock-gone"])
     steps = list(repair(local, stale_after=0, apply=True))
     assert {step.path for step in steps} == {f"draft/{name}/gone" for name in ("good", "changed")}
 
 
-def test_texts_that_an_old_record_borrows_are_compared_by_hash(local: DocsStore, root: Path) -> None:
-    """As where somebody has put another document in place of the one that the record was of."""
+def test_old_record_verifies_borrowed_texts_by_hash(local: DocsStore, root: Path) -> None:
+    # The directory of the record's document now holds another document.
     local.write(draft("b2", raw_text="once"))
     opened = local.open("draft", "b2")
     local.add_part("draft", "b2", "parsed", "p")
     shutil.rmtree(root / "draft" / "b2")
     local.write(draft("b2", raw_text="EVIL", task_id="t-2"))
-    assert list(local.history("draft", "b2")) == []  # another lineage's
+    assert list(local.history("draft", "b2")) == []  # the old version has another lineage
     with pytest.raises(UnreadableDocument, match="SHA-256"):
         _ = opened.raw_text
     shutil.rmtree(root / "draft" / "b2")
@@ -144,7 +142,7 @@ def test_texts_that_an_old_record_borrows_are_compared_by_hash(local: DocsStore,
 
 
 @pytest.mark.parametrize("odd", ["a link", "a file", "a file for the stage's history", "a link for a stage's lock"])
-def test_odd_things_of_docids_own_do_not_hide_the_documents(local: DocsStore, root: Path, odd: str) -> None:
+def test_odd_files_in_docid_directories_do_not_hide_documents(local: DocsStore, root: Path, odd: str) -> None:
     torn(root)
     if odd == "a link for a stage's lock":
         (root / "draft" / ".lock-aa").symlink_to("nowhere")
@@ -167,14 +165,12 @@ def test_odd_things_of_docids_own_do_not_hide_the_documents(local: DocsStore, ro
     assert not (root / "draft" / ".lock-bb").exists()
 
 
-def test_a_stage_that_cannot_be_listed_is_said_once(
-    local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(*_: object) -> None:
+def test_unlistable_stage_is_one_finding(local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse_listing(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("docid.store.backends.local.sweep.LocalSweeper.leftovers", refused)
-    monkeypatch.setattr(type(local.backend), "ids", refused)
+    monkeypatch.setattr("docid.store.backends.local.sweep.LocalSweeper.leftovers", refuse_listing)
+    monkeypatch.setattr(type(local.backend), "ids", refuse_listing)
     [finding] = local.scan("draft")
     assert isinstance(finding, Finding)
     assert finding.message.startswith("the stage cannot be listed")

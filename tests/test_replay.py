@@ -37,12 +37,12 @@ def test_replay_builds_a_row_that_sends_the_same_prompt(judged: DocsStore, tmp_p
     assert kinds(rows.notes) == ["gone", "unsaid"]
     assert write_tasks(tmp_path / "essay_tasks.csv", replay(judged, "essay", ["e1", "e2"])) == 2
     assert [each.doc_id for each in read_tasks(tmp_path / "essay_tasks.csv", EssayTask)] == ["e1", "e2"]
-    # What a run with replace writes has the same lineage.
+    # A rerun with replace writes the same lineage.
     again = Document.from_task(row, raw_text="another")
     assert judged.write(again, if_exists="replace").outcome == "replaced"
 
 
-def test_replay_under_an_id_of_its_own(judged: DocsStore) -> None:
+def test_replay_with_salt_derives_a_new_id(judged: DocsStore) -> None:
     [row] = replay(judged, "essay", ["e1"], run_id="r", salt="s")
     assert row.doc_id == reserve_doc_id("essay", "task-e1", "r", "s")
     assert (row.doc_run_id, row.doc_salt, row.extra) == ("r", "s", {"source_doc_id": "e1"})
@@ -50,7 +50,7 @@ def test_replay_under_an_id_of_its_own(judged: DocsStore) -> None:
         replay(judged, "essay", [], salt="")
 
 
-def test_the_run_that_an_id_was_derived_with_is_known_again(store: DocsStore) -> None:
+def test_replay_recovers_the_run_of_a_derived_id(store: DocsStore) -> None:
     put(store, "draft", reserve_doc_id("draft", "t-1", "r-1"), "t-1", run_id="r-1", prompt_text="p")
     put(store, "draft", "other", "t-1", run_id="r-1")
     rows = replay(store, "draft", sorted(store.ids("draft"), key="other".__eq__))
@@ -62,7 +62,7 @@ def test_the_run_that_an_id_was_derived_with_is_known_again(store: DocsStore) ->
     assert kinds(rows.notes)[0] == "no-prompt"
 
 
-def test_typed_columns_are_read_from_metadata(store: DocsStore) -> None:
+def test_typed_columns_come_from_metadata(store: DocsStore) -> None:
     @attrs.frozen(kw_only=True)
     class Draft(TaskRow):
         stage = "draft"
@@ -80,7 +80,7 @@ def test_typed_columns_are_read_from_metadata(store: DocsStore) -> None:
     assert "has no words, which the row needs" in rows.notes[0].message
 
 
-def test_the_nearest_of_the_ancestors_says_a_column(store: DocsStore) -> None:
+def test_column_comes_from_the_nearest_ancestor(store: DocsStore) -> None:
     far = {"combo_id": "far", "generation_model": "d-model", "generation_model_name": "d-name"}
     put(store, "draft", "d1", "t-1", metadata=far)
     put(store, "essay", "e1", "e-1", parent_doc_id="d1", metadata={"combo_id": "near"}, prompt_text="p")
@@ -88,12 +88,12 @@ def test_the_nearest_of_the_ancestors_says_a_column(store: DocsStore) -> None:
     one, two = replay(store, "essay", ["e1", "e2"])
     assert isinstance(one, EssayTask)
     assert (one.combo_id, one.generation_model, one.generation_model_name) == ("near", "d-model", "d-name")
-    # The name of a model does not come from elsewhere than the model.
+    # A model and its name come from the same record.
     assert isinstance(two, EssayTask)
     assert (two.combo_id, two.generation_model, two.generation_model_name) == ("far", "e-model", "")
 
 
-def test_what_no_table_can_hold_is_no_row(store: DocsStore) -> None:
+def test_document_that_no_table_can_hold_gives_a_note(store: DocsStore) -> None:
     put(store, "draft", "d1", "none", prompt_text="p")
     store.backend.create("draft", "d2", b'{"task_id": "t-2", "run_id": " "}', {"raw.txt": b"x"})
     put(store, "draft", "d3", "t-3", metadata={"source_doc_id": "zzz"})
@@ -112,7 +112,7 @@ def test_what_no_table_can_hold_is_no_row(store: DocsStore) -> None:
     assert row.extra == {}
 
 
-def test_two_documents_of_one_task_are_told_apart(store: DocsStore) -> None:
+def test_second_document_of_a_task_gives_a_note(store: DocsStore) -> None:
     put(store, "draft", "d1", "t-1", prompt_text="p")
     put(store, "draft", "d2", "t-1", prompt_text="p")
     rows = replay(store, "draft", ["d1", "d2"], salt="s")

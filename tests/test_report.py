@@ -1,4 +1,4 @@
-"""The report page as text: what is on it, what is left out and linked. `test_browser.py` opens it."""
+"""The HTML of the report page: content, limits and links. `test_browser.py` opens the page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from docid.tables.tasks import write_tasks
 
 
 class Outline(HTMLParser):
-    """The elements of a page, and whether each is closed where it should be."""
+    """The elements of a page; fails unless each is closed in order."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -64,13 +64,13 @@ def data_of(html: str) -> dict[str, Any]:
 
 
 def documents_of(html: str, stage: str) -> dict[str, dict[str, Any]]:
-    [of_stage] = [each for each in data_of(html)["stages"] if each["name"] == stage]
-    return {row["id"]: row for row in of_stage["documents"]}
+    [found_stage] = [each for each in data_of(html)["stages"] if each["name"] == stage]
+    return {row["id"]: row for row in found_stage["documents"]}
 
 
 @pytest.fixture
 def pipeline(tmp_path: Path) -> Path:
-    """Tables and a store: three drafts, of which one is pending, two essays, three evaluations."""
+    """Two tables and a store: three drafts and three essays, one of each pending, and three evaluations."""
     drafts = list(reserve_tasks([DraftTask(task_id=f"t-{n}") for n in range(3)], DraftTask))
     rows = [EssayTask(task_id=f"t-{n}__x", draft_task_id=f"t-{n}") for n in range(3)]
     essays = list(reserve_tasks(rows, EssayTask, parents=drafts))
@@ -132,7 +132,7 @@ def test_page_loads_nothing_and_runs_only_its_own_script(pipeline: Path) -> None
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"])))
-def test_any_text_is_text_on_the_page(raw: str, title: str) -> None:
+def test_page_escapes_any_text(raw: str, title: str) -> None:
     store = DocsStore(MemoryBackend())
     metadata = {"template_id": raw, title: raw} if title not in {"files", "format"} else {}
     document = Document(stage="draft", doc_id="d1", task_id="t", raw_text=raw, parsed_text=title, metadata=metadata)
@@ -171,12 +171,12 @@ def test_findings_name_their_places(pipeline: Path) -> None:
     assert str(store.path("evaluation", "v0")) in text
     assert '<a href="#evaluation/v1">' in made.html
     rows = documents_of(made.html, "evaluation")
-    # As far as their records say; the other one's says nothing.
+    # The record of v1 is readable; that of v0 is not.
     assert (rows["v1"]["broken"], rows["v1"]["task"], rows["v1"]["parent"]) == (True, "v-1", rows["v1"]["parent"])
     assert rows["v0"] == {"id": "v0", "broken": True, "sizes": [None, None, None]}
     assert (made.documents, made.shown) == (7, 7)
-    told = {(each[0], each[1]) for each in data_of(made.html)["findings"]}
-    assert ("evaluation/v2", "warning") in told
+    levels = {(each[0], each[1]) for each in data_of(made.html)["findings"]}
+    assert ("evaluation/v2", "warning") in levels
 
 
 def test_unlisted_files_are_not_documents(pipeline: Path) -> None:
@@ -206,7 +206,7 @@ def test_hash_mismatch_is_found_with_verify_only(pipeline: Path) -> None:
         assert page(store, verify=True, executor=executor).audit.counts == {"hash-mismatch": 1}
 
 
-# --- what there is no room for ---------------------------------------------------------------------------------------
+# --- limits ----------------------------------------------------------------------------------------------------------
 
 
 def test_texts_limit_leaves_out_prompts_first(pipeline: Path) -> None:
@@ -285,10 +285,10 @@ def test_documents_limit_still_counts_all_documents(pipeline: Path) -> None:
 
 
 def test_vanished_text_is_left_out(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone(*_: object) -> None:
+    def raise_not_found(*_: object) -> None:
         raise FileNotFoundError(2, "gone")
 
-    monkeypatch.setattr("docid.store.stored.StoredDocument.text", gone)
+    monkeypatch.setattr("docid.store.stored.StoredDocument.text", raise_not_found)
     assert page(pipeline / "docs").texts == 0
 
 
@@ -321,8 +321,8 @@ def test_odd_legacy_record_is_shown(tmp_path: Path) -> None:
 
 
 def link_of(html: str, stage: str) -> str | None:
-    [of_stage] = [each for each in data_of(html)["stages"] if each["name"] == stage]
-    return of_stage["link"]  # type: ignore[no-any-return]
+    [found_stage] = [each for each in data_of(html)["stages"] if each["name"] == stage]
+    return found_stage["link"]  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("where", [".", "reports/deep", "a b#c?d%20:e", "docs", os.fsdecode(b"caf\xe9")])
@@ -378,7 +378,7 @@ def test_score_stage_and_other_stages(tmp_path: Path) -> None:
     assert "Scores of stage <bdi>review</bdi>" in made.html
     assert [stage["parent"] for stage in data_of(made.html)["stages"]] == [None, "outline", "outline"]
     with pytest.raises(InvalidName):
-        page(store, score_stage="essay", progress=lambda *_: pytest.fail("looked at before it was refused"))
+        page(store, score_stage="essay", progress=lambda *_: pytest.fail("the store was read first"))
 
 
 def test_failed_page_keeps_the_old_file(pipeline: Path) -> None:
@@ -409,9 +409,9 @@ def test_failed_write_keeps_the_old_file(pipeline: Path, monkeypatch: pytest.Mon
 
 def test_progress_is_reported(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("docid.integrations.report.gathering._STRIDE", 1)
-    told: list[str] = []
-    page(pipeline / "docs", progress=lambda what, *_: told.append(what))
-    assert {"records of stage draft", "texts", "scores of stage evaluation"} <= set(told)
+    labels: list[str] = []
+    page(pipeline / "docs", progress=lambda label, *_: labels.append(label))
+    assert {"records of stage draft", "texts", "scores of stage evaluation"} <= set(labels)
 
 
 # --- plots -----------------------------------------------------------------------------------------------------------
@@ -477,9 +477,9 @@ def test_command_writes_the_page_and_prints_a_summary(here: Path, capfd: pytest.
     ]
     assert "raw of t-0" in (here / "report.html").read_text("utf-8")
     code, out, _ = run(capfd, *options, "--json", "--documents", 3, "--texts", "1k", "--title", "x", "--verify")
-    told = json.loads(out)
-    assert (code, told["documents"], told["shown"], told["output"]) == (0, 7, 3, "report.html")
-    assert told["bytes"] == (here / "report.html").stat().st_size
+    summary = json.loads(out)
+    assert (code, summary["documents"], summary["shown"], summary["output"]) == (0, 7, 3, "report.html")
+    assert summary["bytes"] == (here / "report.html").stat().st_size
 
 
 def test_command_prints_the_page_to_a_pipe(

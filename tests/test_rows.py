@@ -1,4 +1,4 @@
-"""Rows of task tables: what a class of rows may be, and what a row is."""
+"""Rows of task tables, and the classes that declare them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_extra_refuses_columns_of_fields() -> None:
         ),
     ],
 )
-def test_impossible_row_type_is_refused(tmp_path: Path, body: dict[str, Any], message: str) -> None:
+def test_invalid_row_type_is_refused(tmp_path: Path, body: dict[str, Any], message: str) -> None:
     annotations = {name: value.type for name, value in body.items() if name != "stage"}
     row_type = attrs.frozen(kw_only=True)(
         type(

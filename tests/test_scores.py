@@ -1,4 +1,4 @@
-"""`scores`: the numbers that evaluations gave, and tables of them."""
+"""`scores` reads the scores of evaluations; `write_scores` and `read_scores` handle tables of them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def judged(store: DocsStore) -> DocsStore:
     return judge(store)
 
 
-def test_scores_say_what_was_scored_and_what_that_was_made_from(judged: DocsStore) -> None:
+def test_score_names_its_document_and_ancestors(judged: DocsStore) -> None:
     found = list(scores(judged))
     assert [each.doc_id for each in found] == ["v1", "v2", "v3", "v4", "v5"]
     assert found[0] == Score(
         "v1", "e1", "task-v1", "kind", "4", 7.0, "", "2026-11-24T12:00:00.000000Z", "task-e1", {"draft": "d1"}
     )
-    # The essay is there and names its draft, which is not.
+    # The essay exists; the draft that it names is missing.
     assert (found[3].score, found[3].ancestors) == (5.0, {"draft": "gone"})
     assert (found[4].score, found[4].error) == (None, "no parsed text")
     assert next(scores(judged, "essay")).ancestors == {}
@@ -48,15 +48,13 @@ def test_scores_say_what_was_scored_and_what_that_was_made_from(judged: DocsStor
         pytest.param("7\n8", None, "parsed text is not a number: '7\\n8'", id="two"),
     ],
 )
-def test_a_score_is_the_number_that_the_parsed_text_is(
-    store: DocsStore, parsed: str, score: float | None, error: str
-) -> None:
+def test_score_is_the_parsed_text_as_a_number(store: DocsStore, parsed: str, score: float | None, error: str) -> None:
     put(store, "evaluation", "v1", "t-1", parent_doc_id="e1", parsed_text=parsed)
     [found] = scores(store)
     assert (found.score, found.error, found.parent_task_id, found.ancestors) == (score, error, "", {"draft": ""})
 
 
-def test_scores_go_on_past_what_cannot_be_read(local: DocsStore) -> None:
+def test_unreadable_document_does_not_stop_scores(local: DocsStore) -> None:
     judged = judge(local)
     (judged.path("evaluation", "v1") / "parsed.txt").write_text("9")
     (judged.path("evaluation", "v2") / "metadata.json").write_text("{")
@@ -68,7 +66,7 @@ def test_scores_go_on_past_what_cannot_be_read(local: DocsStore) -> None:
     assert (found[3].parent_doc_id, found[3].parent_task_id, found[3].ancestors) == ("e3", "", {"draft": ""})
 
 
-def test_scores_of_older_records_and_of_documents_that_vanish() -> None:
+def test_scores_accept_legacy_records_and_skip_vanished_documents() -> None:
     backend = MemoryBackend()
     store = DocsStore(backend)
     backend.create(
@@ -86,7 +84,7 @@ def test_scores_of_older_records_and_of_documents_that_vanish() -> None:
     ]
 
 
-def test_a_table_of_scores_is_the_same_file_twice_and_is_read_back(judged: DocsStore, tmp_path: Path) -> None:
+def test_score_table_is_reproducible_and_readable(judged: DocsStore, tmp_path: Path) -> None:
     columns = score_columns(judged)
     for name in ("one.csv", "two.csv", "three.csv.gz"):
         assert write_scores(tmp_path / name, scores(judged), columns) == 5
@@ -100,19 +98,19 @@ def test_a_table_of_scores_is_the_same_file_twice_and_is_read_back(judged: DocsS
     assert list(read_scores(tmp_path / "one.csv")) == list(read_scores(tmp_path / "three.csv.gz")) == expected
 
 
-def test_a_stage_without_documents_gives_a_header(store: DocsStore, tmp_path: Path) -> None:
+def test_stage_without_documents_gives_a_header_only(store: DocsStore, tmp_path: Path) -> None:
     assert write_scores(tmp_path / "scores.csv", scores(store), score_columns(store)) == 0
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 1
     with pytest.raises(InvalidName):
         scores(store, "chapter")
 
 
-def test_scores_are_those_of_a_store() -> None:
+def test_scores_need_a_store() -> None:
     with pytest.raises(TypeError, match="store: expected a DocsStore, got str"):
         scores("docs")  # type: ignore[arg-type]
 
 
-def test_scores_know_all_ancestors_of_a_longer_chain() -> None:
+def test_score_names_all_ancestors_of_a_longer_chain() -> None:
     store = DocsStore(MemoryBackend(), stages=Stages.chain("idea", "plan", "text", "mark"))
     put(store, "idea", "i1", "i")
     put(store, "plan", "p1", "p", parent_doc_id="i1")
@@ -125,7 +123,7 @@ def test_scores_know_all_ancestors_of_a_longer_chain() -> None:
     assert found.ancestors == {"idea": "i1"}
 
 
-def test_a_faulty_table_of_scores_is_told_whole(tmp_path: Path) -> None:
+def test_all_faults_of_a_score_table_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
     path.write_text("doc_id,score\nv1,1\n")
     with pytest.raises(TaskTableError, match="column parent_doc_id: missing from the header; the columns are doc_id, "):
@@ -157,7 +155,7 @@ def test_a_faulty_table_of_scores_is_told_whole(tmp_path: Path) -> None:
         list(read_scores(path))
 
 
-def test_a_stage_named_parent_has_no_column_of_its_own(store: DocsStore) -> None:
+def test_stage_named_parent_is_refused(store: DocsStore) -> None:
     odd = DocsStore(store.backend, stages=Stages.chain("parent", "child", "verdict"))
     with pytest.raises(ValueError, match="'parent' would have the column parent_doc_id"):
         score_columns(odd)

@@ -20,7 +20,7 @@ def judged(store: DocsStore) -> DocsStore:
     return judge(store)
 
 
-def test_select_makes_rows_of_the_best_with_their_own_ids(judged: DocsStore) -> None:
+def test_select_gives_rows_of_the_best_documents(judged: DocsStore) -> None:
     chosen = select(scores(judged), judged, top=2)
     assert [(pick.doc_id, pick.score, pick.evaluations) for pick in chosen.picks] == [("e1", 7.0, 2), ("e2", 5.0, 1)]
     assert chosen.rows[0] == EssayTask(
@@ -52,7 +52,7 @@ def test_select_makes_rows_of_the_best_with_their_own_ids(judged: DocsStore) -> 
         pytest.param({"templates": {"none"}}, [], id="no such template"),
     ],
 )
-def test_how_scores_are_brought_together(
+def test_aggregate_and_templates_decide_the_order(
     judged: DocsStore, options: dict[str, Any], picked: list[tuple[str, float]]
 ) -> None:
     chosen = select(scores(judged), judged, top=9, **options)
@@ -60,7 +60,7 @@ def test_how_scores_are_brought_together(
     assert ("other-template" in kinds(chosen.notes)) == ("templates" in options)
 
 
-def test_what_is_gone_or_unusable_leaves_its_place_to_the_next(judged: DocsStore) -> None:
+def test_missing_or_unusable_document_gives_way_to_the_next(judged: DocsStore) -> None:
     judged.backend.create("essay", "old", b"{}", {"raw.txt": b"x"})
     found = [score("1", "lost", 9), score("2", "old", 8), score("3", "e1", 7), score("4", "e2", 6), score("5", "", 5)]
     chosen = select(found, judged, top=1)
@@ -69,7 +69,7 @@ def test_what_is_gone_or_unusable_leaves_its_place_to_the_next(judged: DocsStore
     assert "has no task_id; run 'docid migrate'" in chosen.notes[2].message
 
 
-def test_select_of_other_stages() -> None:
+def test_select_works_with_other_stages() -> None:
     store = DocsStore(MemoryBackend(), stages=Stages.chain("outline", "chapter"))
     put(store, "outline", "o1", "t-1", metadata={"style": "dry", "words": 3, "doc_id": "o1", "usage": {"n": 1}})
     put(store, "chapter", "c1", "t-2", parent_doc_id="o1", parsed_text="4")
@@ -80,14 +80,14 @@ def test_select_of_other_stages() -> None:
     assert select([score("x", "c1", 1.0)], DocsStore(store.backend), top=1, stage="draft").rows == ()
 
 
-def test_an_evaluations_row_has_its_legacy_column(judged: DocsStore) -> None:
+def test_evaluation_row_has_its_legacy_column(judged: DocsStore) -> None:
     [row] = select([score("x", "v1", 1.0)], judged, top=1, stage="evaluation").rows
     assert row.extra == {"document_id": "task-e1"}
     assert isinstance(row, EvaluationTask)
     assert (row.evaluation_template, row.evaluation_model, row.generation_model) == ("kind", "4", "em")
 
 
-def test_a_field_of_that_name_is_no_legacy_column(judged: DocsStore) -> None:
+def test_field_replaces_the_legacy_column_of_its_name(judged: DocsStore) -> None:
     @attrs.frozen(kw_only=True)
     class Essay(TaskRow):
         stage = "essay"
@@ -99,7 +99,7 @@ def test_a_field_of_that_name_is_no_legacy_column(judged: DocsStore) -> None:
     assert row == Essay(task_id="task-e1", doc_id="e1", parent_doc_id="d1", extra=extra)
 
 
-def test_select_refuses_what_cannot_be_meant(judged: DocsStore) -> None:
+def test_select_refuses_invalid_arguments(judged: DocsStore) -> None:
     for top in (0, -1, True, 1.0):
         with pytest.raises(ValueError, match="top: expected a number of documents"):
             select([], judged, top=top)  # type: ignore[arg-type]
@@ -121,7 +121,7 @@ def test_select_refuses_what_cannot_be_meant(judged: DocsStore) -> None:
     ),
     st.integers(1, 9),
 )
-def test_what_is_selected_is_never_worse_than_what_is_not(found: list[tuple[str, float | None]], top: int) -> None:
+def test_selected_scores_are_never_worse_than_the_rest(found: list[tuple[str, float | None]], top: int) -> None:
     store = DocsStore(MemoryBackend())
     store.write_many([Document(stage="draft", doc_id=each, task_id=each, raw_text="") for each in "abcdefgh"])
     chosen = select([score("x", *each) for each in found], store, top=top, stage="draft")
@@ -133,7 +133,7 @@ def test_what_is_selected_is_never_worse_than_what_is_not(found: list[tuple[str,
     assert len([note for note in chosen.notes if note.kind == "below"]) == len(ranked[top:])
 
 
-def test_a_template_that_nothing_is_of_is_said(judged: DocsStore) -> None:
+def test_template_without_scores_gives_a_note(judged: DocsStore) -> None:
     chosen = select(scores(judged), judged, top=1, templates=["styel"])
     assert chosen.notes[0].message == "no score has template 'styel'; expected one of kind, strict"
     chosen = select([score("v", "e1", 1.0)], judged, top=1, templates=["styel"])

@@ -7,7 +7,7 @@ import pytest
 from docid import DEFAULT_STAGES, InvalidName, Stages
 
 
-def test_the_default_is_draft_essay_evaluation() -> None:
+def test_default_stages_are_draft_essay_evaluation() -> None:
     assert list(DEFAULT_STAGES) == ["draft", "essay", "evaluation"]
     assert [DEFAULT_STAGES.parent_of(stage) for stage in DEFAULT_STAGES] == [None, "draft", "essay"]
     assert DEFAULT_STAGES.children_of("essay") == ("evaluation",)
@@ -16,7 +16,7 @@ def test_the_default_is_draft_essay_evaluation() -> None:
     assert "chapter" not in DEFAULT_STAGES
 
 
-def test_stages_branch() -> None:
+def test_stages_may_branch() -> None:
     stages = Stages({"outline": None, "chapter": "outline", "blurb": "outline", "notes": None})
     assert stages.children_of("outline") == ("chapter", "blurb")
     assert stages.parent_of("notes") is None
@@ -49,7 +49,7 @@ def test_stages_are_values() -> None:
         pytest.param({"../x": None}, "not a stage name", id="path"),
     ],
 )
-def test_what_is_no_pipeline_is_refused(parents: dict[str, str | None], message: str) -> None:
+def test_invalid_stages_are_refused(parents: dict[str, str | None], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Stages(parents)
 
@@ -59,7 +59,7 @@ def test_what_is_no_mapping_is_refused() -> None:
         Stages(["draft", "essay"])  # type: ignore[arg-type]
 
 
-def test_a_stage_twice_is_refused() -> None:
+def test_repeated_or_no_names_are_refused() -> None:
     with pytest.raises(ValueError, match="each name once"):
         Stages.chain("draft", "draft")
     with pytest.raises(ValueError, match="each name once"):

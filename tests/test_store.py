@@ -1,4 +1,4 @@
-"""The rules of writing and reading, the same in every home."""
+"""The rules of writing and reading, the same in every backend."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from docid import (
     UnreadableDocument,
 )
 from docid import testing as strategies
-from docid.backends import Backend, MemoryBackend
+from docid.backends import MemoryBackend
 from docid.backends.objects import ObjectsBackend
 from docid.core.record import Record
 from tests.store_documents import damage, draft, essay, put_legacy
@@ -40,7 +40,7 @@ POLICIES = ["fail", "keep", "replace"]
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_nothing_there_is_created(store: DocsStore, policy: Any) -> None:
+def test_new_document_is_created(store: DocsStore, policy: Any) -> None:
     result = store.write(draft(), if_exists=policy)
     assert result.outcome is Outcome.CREATED
     assert str(result.outcome) == "created"
@@ -50,18 +50,18 @@ def test_nothing_there_is_created(store: DocsStore, policy: Any) -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_the_same_again_is_unchanged(store: DocsStore, policy: Any) -> None:
+def test_same_document_is_unchanged(store: DocsStore, policy: Any) -> None:
     first = draft(prompt_text="p", metadata={"k": 1})
     store.write(first)
     result = store.write(draft(prompt_text="p", metadata={"k": 1}), if_exists=policy)
     assert (result.outcome, result.metadata_differs) == (Outcome.UNCHANGED, False)
-    assert store.read("draft", "a1") == first  # its time of making, too
+    assert store.read("draft", "a1") == first  # created_at too
     assert list(store.history("draft", "a1")) == []
 
 
 @pytest.mark.parametrize("change", [{"metadata": {"k": 2}}, {"run_id": "r2"}], ids=["metadata", "run"])
 @pytest.mark.parametrize("policy", ["fail", "keep"])
-def test_other_metadata_is_said_and_not_written(store: DocsStore, policy: Any, change: dict[str, Any]) -> None:
+def test_other_metadata_is_reported_and_not_written(store: DocsStore, policy: Any, change: dict[str, Any]) -> None:
     first = draft(metadata={"k": 1}, run_id="r1")
     store.write(first)
     result = store.write(draft(**{"metadata": {"k": 1}, "run_id": "r1", **change}), if_exists=policy)
@@ -69,7 +69,7 @@ def test_other_metadata_is_said_and_not_written(store: DocsStore, policy: Any, c
     assert store.read("draft", "a1") == first
 
 
-def test_other_metadata_under_replace_is_a_new_record(store: DocsStore) -> None:
+def test_replace_writes_other_metadata(store: DocsStore) -> None:
     first, second = draft(metadata={"k": 1}, parsed_text="p"), draft(metadata={"k": 2}, parsed_text="p", run_id="r")
     store.write(first)
     result = store.write(second, if_exists="replace")
@@ -90,7 +90,7 @@ DIFFERENT = [
 
 
 @pytest.mark.parametrize(("change", "parts", "missing"), DIFFERENT)
-def test_other_text_under_fail_is_a_conflict_of_content(
+def test_fail_refuses_other_text(
     store: DocsStore, change: dict[str, Any], parts: tuple[str, ...], missing: tuple[str, ...]
 ) -> None:
     first = draft(parsed_text="p")
@@ -103,7 +103,7 @@ def test_other_text_under_fail_is_a_conflict_of_content(
 
 
 @pytest.mark.parametrize(("change", "parts", "missing"), DIFFERENT)
-def test_other_text_under_keep_leaves_the_first(
+def test_keep_leaves_the_first_text(
     store: DocsStore, change: dict[str, Any], parts: tuple[str, ...], missing: tuple[str, ...]
 ) -> None:
     first = draft(parsed_text="p")
@@ -114,7 +114,7 @@ def test_other_text_under_keep_leaves_the_first(
 
 
 @pytest.mark.parametrize(("change", "parts", "missing"), DIFFERENT)
-def test_other_text_under_replace_takes_its_place_and_the_old_goes_to_history(
+def test_replace_keeps_old_version_in_history(
     store: DocsStore, change: dict[str, Any], parts: tuple[str, ...], missing: tuple[str, ...]
 ) -> None:
     first = draft(parsed_text="p")
@@ -135,11 +135,11 @@ def test_other_text_under_replace_takes_its_place_and_the_old_goes_to_history(
         pytest.param(essay(task_id="e-2"), id="another task"),
         pytest.param(essay(parent="a2"), id="another parent"),
         pytest.param(essay(parent="a2", raw_text="y"), id="another parent and text"),
-        pytest.param(essay(parent="zz"), id="a parent that is not there"),
+        pytest.param(essay(parent="zz"), id="missing parent"),
         pytest.param(essay(parent=None), id="no parent"),
     ],
 )
-def test_another_lineage_is_a_conflict_under_every_policy(store: DocsStore, policy: Any, other: Document) -> None:
+def test_every_policy_refuses_another_lineage(store: DocsStore, policy: Any, other: Document) -> None:
     store.write(draft("a1"))
     store.write(draft("a2", "t-2"))
     store.write(essay())
@@ -159,7 +159,7 @@ class Name(str, Enum):
     DOC = "a1"
 
 
-def test_a_name_that_prints_as_another_text_is_the_document_that_it_equals(store: DocsStore) -> None:
+def test_str_enum_may_be_a_name(store: DocsStore) -> None:
     stages = Stages.chain(Name.STAGE, "essay")
     assert repr(stages) == "Stages({'draft': None, 'essay': 'draft'})"
     document = Document(stage=Name.STAGE, doc_id=Name.DOC, task_id="t-1", raw_text="once")
@@ -169,7 +169,7 @@ def test_a_name_that_prints_as_another_text_is_the_document_that_it_equals(store
     assert store.path(Name.STAGE, Name.DOC) == store.path("draft", "a1")
 
 
-def test_what_is_no_document_is_refused(store: DocsStore) -> None:
+def test_write_and_ensure_refuse_other_types(store: DocsStore) -> None:
     with pytest.raises(TypeError, match="document: expected a Document, got str"):
         store.write("text")  # type: ignore[arg-type]
     store.write(draft())
@@ -181,7 +181,7 @@ def test_what_is_no_document_is_refused(store: DocsStore) -> None:
         store.ensure("a1", draft)  # type: ignore[arg-type]
 
 
-def test_a_row_may_be_of_any_class_that_has_its_names(store: DocsStore) -> None:
+def test_ensure_accepts_any_class_with_the_fields_of_a_row(store: DocsStore) -> None:
     @attrs.frozen
     class Row:
         stage: ClassVar[str] = "draft"
@@ -195,12 +195,12 @@ def test_a_row_may_be_of_any_class_that_has_its_names(store: DocsStore) -> None:
     assert (stored.task_id, stored.outcome) == ("t-1", Outcome.CREATED)
 
 
-def test_another_policy_is_refused(store: DocsStore) -> None:
+def test_unknown_policy_is_refused(store: DocsStore) -> None:
     with pytest.raises(ValueError, match="if_exists: expected 'fail', 'keep' or 'replace', got 'overwrite'"):
         store.write(draft(), if_exists="overwrite")  # type: ignore[arg-type]
 
 
-def test_one_id_in_two_stages_is_two_documents(store: DocsStore) -> None:
+def test_stages_do_not_share_ids(store: DocsStore) -> None:
     store.write(draft("same"))
     store.write(essay("same", parent="same"))
     assert store.read("draft", "same").task_id == "t-1"
@@ -222,7 +222,7 @@ def test_a_document_without_its_parent_is_refused_and_nothing_is_written(store: 
     assert store.write(essay("e2", parent=None), require_parent=False).outcome is Outcome.CREATED
 
 
-def test_a_parent_of_the_wrong_stage_is_named_as_such(store: DocsStore) -> None:
+def test_error_names_the_wrong_stage_of_a_parent(store: DocsStore) -> None:
     store.write(draft("a1"))
     store.write(essay("e1"))
     with pytest.raises(MissingParent, match=r"is not in the store .that id is in stage essay"):
@@ -231,7 +231,7 @@ def test_a_parent_of_the_wrong_stage_is_named_as_such(store: DocsStore) -> None:
         store.write(Document(stage="evaluation", doc_id="v1", task_id="v", raw_text="", parent_doc_id="a1"))
 
 
-def test_metadata_differs_by_type_as_well(store: DocsStore) -> None:
+def test_metadata_of_another_type_differs(store: DocsStore) -> None:
     store.write(draft(metadata={"score": 1}))
     for score in (True, 1.0):
         assert store.write(draft(metadata={"score": score})).metadata_differs
@@ -239,13 +239,13 @@ def test_metadata_differs_by_type_as_well(store: DocsStore) -> None:
     assert store.read("draft", "a1").metadata["score"] is True
 
 
-def test_a_parent_in_a_stage_that_has_none_is_refused(store: DocsStore) -> None:
+def test_stage_without_parent_stage_refuses_a_parent(store: DocsStore) -> None:
     with pytest.raises(InvalidDocument, match="^parent_doc_id: 'a2', but stage 'draft' has no parent"):
         store.write(draft(parent_doc_id="a2"), require_parent=False)
     assert not store.exists("draft", "a1")
 
 
-def test_replacing_needs_the_parent_and_finding_the_same_does_not(store: DocsStore) -> None:
+def test_only_replace_needs_the_parent_again(store: DocsStore) -> None:
     store.write(essay(), require_parent=False)
     assert store.write(essay()).outcome is Outcome.UNCHANGED
     assert store.write(essay(raw_text="y"), if_exists="keep").outcome is Outcome.KEPT
@@ -254,7 +254,7 @@ def test_replacing_needs_the_parent_and_finding_the_same_does_not(store: DocsSto
     assert store.read("essay", "e1").raw_text == "x"
 
 
-def test_an_older_system_s_document_is_a_parent_like_any_other(store: DocsStore) -> None:
+def test_legacy_document_is_a_valid_parent(store: DocsStore) -> None:
     put_legacy(store, "draft", "a1", {"task_id": "t-1"}, raw="once")
     assert store.write(essay()).outcome is Outcome.CREATED
 
@@ -262,7 +262,7 @@ def test_an_older_system_s_document_is_a_parent_like_any_other(store: DocsStore)
 # --- add_part --------------------------------------------------------------------------------------------------
 
 
-def test_a_part_is_added_once(store: DocsStore) -> None:
+def test_add_part_adds_a_part_once(store: DocsStore) -> None:
     first = draft(metadata={"k": [1, {"a": None}]}, run_id="r", prompt_text="sent")
     store.write(first)
     result = store.add_part("draft", "a1", "parsed", "7.0\r\n")
@@ -277,7 +277,7 @@ def test_a_part_is_added_once(store: DocsStore) -> None:
     assert list(store.history("draft", "a1")) == [first]
 
 
-def test_what_add_part_refuses(store: DocsStore) -> None:
+def test_add_part_refuses_invalid_arguments(store: DocsStore) -> None:
     with pytest.raises(DocumentNotFound):
         store.add_part("draft", "a1", "parsed", "7.0")
     store.write(draft())
@@ -297,10 +297,10 @@ def test_what_add_part_refuses(store: DocsStore) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(document=strategies.documents())
-def test_what_is_written_is_read_back_character_for_character(store: DocsStore, document: Document) -> None:
+def test_any_document_is_read_as_it_was_written(store: DocsStore, document: Document) -> None:
     store.write(document, if_exists="replace") if not store.exists("draft", document.doc_id) else None
-    held = store.read("draft", document.doc_id)
-    document = attrs.evolve(document, task_id=held.task_id)
+    existing = store.read("draft", document.doc_id)
+    document = attrs.evolve(document, task_id=existing.task_id)
     store.write(document, if_exists="replace")
     read = store.read("draft", document.doc_id, verify=True)
     assert (read.parts(), read.metadata, read.run_id) == (document.parts(), document.metadata, document.run_id)
@@ -314,7 +314,7 @@ def test_what_is_written_is_read_back_character_for_character(store: DocsStore, 
     assert stored.sizes == {part: len(text.encode()) for part, text in document.parts().items()}
 
 
-def test_a_stored_document_knows_its_record(store: DocsStore) -> None:
+def test_stored_document_exposes_its_record(store: DocsStore) -> None:
     document = draft(run_id="r", metadata={"k": 1}, prompt_text="p")
     store.write(document)
     stored = store.open("draft", "a1", verify=True)
@@ -327,7 +327,7 @@ def test_a_stored_document_knows_its_record(store: DocsStore) -> None:
         stored.text("score")  # type: ignore[arg-type]
 
 
-def test_what_is_absent_is_not_found_and_the_error_says_where_the_id_is(store: DocsStore) -> None:
+def test_not_found_error_names_the_stage_of_the_id(store: DocsStore) -> None:
     store.write(draft("same"))
     for read in (store.read, store.open):
         with pytest.raises(
@@ -341,14 +341,14 @@ def test_what_is_absent_is_not_found_and_the_error_says_where_the_id_is(store: D
     assert not store.exists("draft", "other")
 
 
-def test_an_empty_store_has_nothing(store: DocsStore) -> None:
+def test_empty_store_has_no_documents(store: DocsStore) -> None:
     assert [list(store.ids(stage)) for stage in store.stages] == [[], [], []]
     assert list(store.documents("draft")) == []
     assert list(store.history("draft", "a1")) == []
     assert not store.exists("draft", "a1")
 
 
-def test_documents_and_ids_stream_a_stage(store: DocsStore) -> None:
+def test_documents_and_ids_cover_one_stage(store: DocsStore) -> None:
     for number in range(50):
         store.write(draft(f"d{number}", f"t-{number}"))
     assert sorted(store.ids("draft")) == sorted(f"d{number}" for number in range(50))
@@ -359,7 +359,7 @@ def test_documents_and_ids_stream_a_stage(store: DocsStore) -> None:
 @pytest.mark.parametrize(
     ("stage", "doc_id"), [("draft", ".."), ("draft", "a/b"), ("Draft", "a1"), ("chapter", "a1"), ("..", "a1")]
 )
-def test_a_wrong_name_never_reaches_the_home(store: DocsStore, stage: str, doc_id: str) -> None:
+def test_invalid_name_never_reaches_the_backend(store: DocsStore, stage: str, doc_id: str) -> None:
     methods: list[Any] = [store.path, store.exists, store.open, store.read, store.history]
     for method in methods:
         with pytest.raises(InvalidName):
@@ -371,7 +371,7 @@ def test_a_wrong_name_never_reaches_the_home(store: DocsStore, stage: str, doc_i
                 stream(stage)
 
 
-def test_an_open_document_stays_the_version_that_was_opened(store: DocsStore) -> None:
+def test_open_document_keeps_its_version(store: DocsStore) -> None:
     store.write(draft(parsed_text="p1"))
     opened = store.open("draft", "a1")
     store.write(draft(raw_text="twice", parsed_text="p2"), if_exists="replace")
@@ -380,7 +380,7 @@ def test_an_open_document_stays_the_version_that_was_opened(store: DocsStore) ->
     assert store.open("draft", "a1").raw_text == "twice"
 
 
-def test_an_open_document_that_is_gone_says_so() -> None:
+def test_open_document_reports_its_removal() -> None:
     backend = MemoryBackend()
     store = DocsStore(backend)
     store.write(draft())
@@ -419,7 +419,7 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize(("name", "data", "message", "needs_hash"), DAMAGE)
-def test_damage_is_said_and_never_read_past(
+def test_damage_is_reported_by_reads_and_writes(
     store: DocsStore,
     name: str,
     data: bytes | None,
@@ -446,7 +446,7 @@ def test_damage_is_said_and_never_read_past(
     assert store.exists("draft", "a1")
 
 
-def test_damage_is_no_conflict_of_content(store: DocsStore) -> None:
+def test_damage_is_not_a_content_conflict(store: DocsStore) -> None:
     store.write(draft())
     damage(store, "raw.txt", b"ONCE")
     for policy in POLICIES:
@@ -457,7 +457,7 @@ def test_damage_is_no_conflict_of_content(store: DocsStore) -> None:
 # --- records of older systems ----------------------------------------------------------------------------------
 
 
-def test_an_older_system_s_document_opens_and_reads(store: DocsStore) -> None:
+def test_legacy_document_opens_and_reads(store: DocsStore) -> None:
     put_legacy(store, "draft", "4a", {"task_id": "t", "usage": None}, raw="r\r\n", prompt="p")
     stored = store.open("draft", "4a", verify=True)
     assert (stored.legacy, stored.task_id, stored.created_at, stored.parsed_text) == (True, "t", None, None)
@@ -468,7 +468,7 @@ def test_an_older_system_s_document_opens_and_reads(store: DocsStore) -> None:
     assert store.read("draft", "4a") == document
 
 
-def test_an_older_document_without_its_raw_text_opens_and_does_not_read(store: DocsStore) -> None:
+def test_legacy_document_without_raw_text_opens_but_does_not_read(store: DocsStore) -> None:
     put_legacy(store, "draft", "4a", {"task_id": "t"}, parsed="p")
     stored = store.open("draft", "4a")
     assert (stored.parsed_text, stored.sizes) == ("p", {"parsed": 1})
@@ -478,7 +478,7 @@ def test_an_older_document_without_its_raw_text_opens_and_does_not_read(store: D
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_write_to_an_older_document_is_unchanged_or_refused(store: DocsStore, policy: Any) -> None:
+def test_write_to_legacy_document_is_unchanged_or_refused(store: DocsStore, policy: Any) -> None:
     keys = {"task_id": "e-1", "parent_doc_id": "a1", "k": 1, "doc_id": "e1"}
     put_legacy(store, "essay", "e1", keys, raw="x", parsed="p")
     same = essay(parsed_text="p", metadata={"k": 1})
@@ -496,7 +496,7 @@ def test_a_write_to_an_older_document_is_unchanged_or_refused(store: DocsStore, 
     assert store.open("essay", "e1").record == keys
 
 
-def test_a_document_read_from_an_older_record_is_not_written_as_it_is(store: DocsStore) -> None:
+def test_legacy_document_cannot_be_copied_by_write(store: DocsStore) -> None:
     put_legacy(store, "draft", "a1", {"task_id": "t"}, raw="old")
     put_legacy(store, "draft", "a2", {}, raw="old")
     other = DocsStore(MemoryBackend())
@@ -506,10 +506,10 @@ def test_a_document_read_from_an_older_record_is_not_written_as_it_is(store: Doc
         other.write(store.read("draft", "a2"))
 
 
-# --- stores as such --------------------------------------------------------------------------------------------
+# --- stores ----------------------------------------------------------------------------------------------------
 
 
-def test_a_local_store_pickles_and_a_memory_store_says_why_not(tmp_path: Path) -> None:
+def test_local_store_pickles_and_memory_store_does_not(tmp_path: Path) -> None:
     store = DocsStore(tmp_path, durability="none")
     store.write(draft())
     assert pickle.loads(pickle.dumps(store)).read("draft", "a1").raw_text == "once"
@@ -517,15 +517,15 @@ def test_a_local_store_pickles_and_a_memory_store_says_why_not(tmp_path: Path) -
         pickle.dumps(DocsStore(MemoryBackend()))
 
 
-def test_a_store_shows_its_home_in_one_line(tmp_path: Path) -> None:
-    home = f"LocalBackend({str(tmp_path)!r}, durability='full')"
-    assert repr(DocsStore(tmp_path)) == f"<DocsStore draft, essay, evaluation in {home}>"
+def test_repr_shows_the_backend_in_one_line(tmp_path: Path) -> None:
+    expected = f"LocalBackend({str(tmp_path)!r}, durability='full')"
+    assert repr(DocsStore(tmp_path)) == f"<DocsStore draft, essay, evaluation in {expected}>"
     backend = MemoryBackend()
     DocsStore(backend).write(draft())
     assert repr(backend) == "MemoryBackend(1 documents)"
 
 
-def test_wrong_settings_are_refused(tmp_path: Path) -> None:
+def test_invalid_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="durability: expected 'full' or 'none', got 'some'"):
         DocsStore(tmp_path, durability="some")  # type: ignore[arg-type]
     for root in (None, b"docs"):
@@ -559,8 +559,8 @@ def test_wrong_settings_are_refused(tmp_path: Path) -> None:
     assert repr(DocsStore(f"file://{tmp_path}/a%20b").path("draft", "d1")) == repr(tmp_path / "a b" / "draft" / "d1")
 
 
-class NeverYet(MemoryBackend):
-    """A home where somebody else is always faster."""
+class AlwaysBusy(MemoryBackend):
+    """A backend in which another writer is always faster."""
 
     def create(self, *_: Any) -> bool:
         return False
@@ -572,8 +572,8 @@ class NeverYet(MemoryBackend):
         return False
 
 
-def test_a_writer_that_is_never_let_through_gives_up_with_an_error() -> None:
-    backend = NeverYet()
+def test_writer_gives_up_after_repeated_conflicts() -> None:
+    backend = AlwaysBusy()
     store = DocsStore(backend)
     told = (
         "draft/a1 (task_id='t-1') at memory://draft/a1 was not written: other writers changed it at every attempt; try"
@@ -588,30 +588,13 @@ def test_a_writer_that_is_never_let_through_gives_up_with_an_error() -> None:
         store.write(draft(raw_text="y"), if_exists="replace")
 
 
-def test_the_homes_are_backends(store: DocsStore) -> None:
-    backend: Backend = store.backend
-    record, parts = Record.from_document(draft(), "n")
-    assert not backend.amend("draft", "a1", b"", b"", {})
-    assert not backend.replace("draft", "a1", b"", b"", {})
-    assert backend.sizes("draft", "a1", ["raw.txt"]) == {}
-    assert backend.create("draft", "a1", record.to_bytes(), parts)
-    other = Record.from_document(draft(), "another nonce")[0].to_bytes()
-    assert not backend.create("draft", "a1", other, parts)
-    assert not backend.amend("draft", "a1", b"another", b"", {})
-    assert not backend.replace("draft", "a1", b"another", b"", {})
-    assert not backend.amend("draft", "zz", b"another", b"", {})
-    assert backend.load("draft", "a1", ["parsed.txt"]) == (record.to_bytes(), {})
-    assert backend.load("draft", "a1", ["raw.txt"]) == (record.to_bytes(), {"raw.txt": b"once"})
-    assert backend.sizes("draft", "a1", ["raw.txt", "parsed.txt"]) == {"raw.txt": 4}
-
-
 @pytest.mark.parametrize("root", ["docs", "memory://", MemoryBackend()])
-def test_another_durability_is_refused_in_every_home(root: Any) -> None:
+def test_unknown_durability_is_refused_by_every_backend(root: Any) -> None:
     with pytest.raises(ValueError, match=r"durability: expected 'full' or 'none', got 'some'"):
         DocsStore(root, durability="some")  # type: ignore[arg-type]
 
 
-def test_an_object_that_is_gone_is_told_by_its_url() -> None:
+def test_error_for_a_missing_object_names_its_url() -> None:
     store = DocsStore(ObjectsBackend("memory://"))
     store.write(draft())
     stored = store.open("draft", "a1")
@@ -622,7 +605,7 @@ def test_an_object_that_is_gone_is_told_by_its_url() -> None:
         stored.text("raw")
 
 
-def test_a_record_that_another_writer_changes_during_a_replace_is_looked_at_again() -> None:
+def test_replace_retries_after_a_concurrent_change() -> None:
     class Disturbed(MemoryBackend):
         turns = 0
 

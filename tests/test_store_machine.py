@@ -1,4 +1,4 @@
-"""Local and memory stores, driven side by side against a plain dictionary, through all outcomes and policies."""
+"""Local and memory stores checked against a model, through all outcomes and policies."""
 
 from __future__ import annotations
 
@@ -49,44 +49,44 @@ def with_text(document: Document, part: str, text: str) -> Document:
 
 
 class Model:
-    """What a store should do, by the table of outcomes in docs/store.md, over two dictionaries."""
+    """The table of outcomes in docs/store.md, over two dictionaries."""
 
     def __init__(self) -> None:
-        self.held: dict[Key, Document] = {}
+        self.current: dict[Key, Document] = {}
         self.old: dict[Key, list[Document]] = {}
 
     def write(self, new: Document, policy: str, *, require_parent: bool) -> tuple[Any, ...]:
         key = (new.stage, new.doc_id)
-        there = self.held.get(key)
-        if there is not None and (there.task_id, there.parent_doc_id) != (new.task_id, new.parent_doc_id):
+        existing = self.current.get(key)
+        if existing is not None and (existing.task_id, existing.parent_doc_id) != (new.task_id, new.parent_doc_id):
             return (LineageConflict,)
-        if there is not None:
-            differs = (there.run_id, there.metadata) != (new.run_id, new.metadata)
+        if existing is not None:
+            differs = (existing.run_id, existing.metadata) != (new.run_id, new.metadata)
             different = [
-                part for part in ("raw", "parsed", "prompt") if there.parts().get(part) != new.parts().get(part)
+                part for part in ("raw", "parsed", "prompt") if existing.parts().get(part) != new.parts().get(part)
             ]
-            missing = different if all(part not in there.parts() for part in different) else []
+            missing = different if all(part not in existing.parts() for part in different) else []
             if policy != "replace" or not (different or differs):
                 if not different:
                     return (Outcome.UNCHANGED, differs, ())
                 if policy == "fail":
                     return (ContentConflict, tuple(different), tuple(missing))
                 return (Outcome.KEPT, differs, tuple(missing))
-        if require_parent and new.stage == "essay" and ("draft", new.parent_doc_id) not in self.held:
+        if require_parent and new.stage == "essay" and ("draft", new.parent_doc_id) not in self.current:
             return (MissingParent,)
-        if there is not None:
-            self.old.setdefault(key, []).insert(0, there)
-        self.held[key] = new
-        return (Outcome.CREATED if there is None else Outcome.REPLACED, False, ())
+        if existing is not None:
+            self.old.setdefault(key, []).insert(0, existing)
+        self.current[key] = new
+        return (Outcome.CREATED if existing is None else Outcome.REPLACED, False, ())
 
     def add_part(self, key: Key, part: str, text: str) -> tuple[Any, ...]:
-        there = self.held.get(key)
-        if there is None:
+        existing = self.current.get(key)
+        if existing is None:
             return (DocumentNotFound,)
-        if part in there.parts():
-            return (Outcome.UNCHANGED,) if there.parts()[part] == text else (ContentConflict,)
-        self.old.setdefault(key, []).insert(0, there)
-        self.held[key] = with_text(there, part, text)
+        if part in existing.parts():
+            return (Outcome.UNCHANGED,) if existing.parts()[part] == text else (ContentConflict,)
+        self.old.setdefault(key, []).insert(0, existing)
+        self.current[key] = with_text(existing, part, text)
         return (Outcome.COMPLETED,)
 
 
@@ -117,23 +117,23 @@ class Stores(RuleBasedStateMachine):
             else:
                 assert (result.outcome, result.metadata_differs, result.missing_parts) == expected
 
-    @precondition(lambda self: self.model.held)
+    @precondition(lambda self: self.model.current)
     @rule(data=st.data(), policy=st.sampled_from(POLICIES), change=st.booleans())
     def write_again(self, data: st.DataObject, policy: Any, change: bool) -> None:
-        """The same lineage once more, which two random documents seldom are."""
-        there = data.draw(st.sampled_from(list(self.model.held.values())))
+        """Write to an existing lineage, which a random document seldom has."""
+        existing = data.draw(st.sampled_from(list(self.model.current.values())))
         if change:
             text = data.draw(some_texts)
             part = data.draw(st.sampled_from(["raw", "parsed", "prompt"]))
-            there = attrs.evolve(with_text(there, part, text), metadata=data.draw(strategies.metadata()))
-        self.write(there, policy, require_parent=False)
+            existing = attrs.evolve(with_text(existing, part, text), metadata=data.draw(strategies.metadata()))
+        self.write(existing, policy, require_parent=False)
 
     @rule(document=documents)
     def ensure(self, document: Document) -> None:
         if document.stage == "draft":
             return
         row = EssayTask(task_id=str(document.task_id), doc_id=document.doc_id, parent_doc_id=document.parent_doc_id)
-        there = self.model.held.get(("essay", document.doc_id))
+        existing = self.model.current.get(("essay", document.doc_id))
         expected = self.model.write(document, "keep", require_parent=True)
         for store in self.stores:
             try:
@@ -141,8 +141,8 @@ class Stores(RuleBasedStateMachine):
             except (LineageConflict, MissingParent) as error:
                 assert (type(error),) == expected
             else:
-                assert stored.outcome == (Outcome.CREATED if there is None else Outcome.KEPT)
-                assert stored.read() == (there or document)
+                assert stored.outcome == (Outcome.CREATED if existing is None else Outcome.KEPT)
+                assert stored.read() == (existing or document)
 
     @rule(key=names, part=st.sampled_from(["raw", "parsed", "prompt"]), text=some_texts)
     def add_part(self, key: Key, part: Any, text: str) -> None:
@@ -156,20 +156,20 @@ class Stores(RuleBasedStateMachine):
                 assert (result.outcome,) == expected
 
     @invariant()
-    def they_hold_what_the_model_holds(self) -> None:
+    def stores_match_the_model(self) -> None:
         for store in self.stores:
             for stage in ("draft", "essay"):
-                keys = {doc_id for held_stage, doc_id in self.model.held if held_stage == stage}
+                keys = {doc_id for stored_stage, doc_id in self.model.current if stored_stage == stage}
                 assert set(store.ids(stage)) == keys
                 assert {document.doc_id: document.read() for document in store.documents(stage)} == {
-                    doc_id: self.model.held[stage, doc_id] for doc_id in keys
+                    doc_id: self.model.current[stage, doc_id] for doc_id in keys
                 }
-            for key, document in self.model.held.items():
+            for key, document in self.model.current.items():
                 assert store.read(*key, verify=True) == document
                 assert list(store.history(*key)) == self.model.old.get(key, [])
 
     @invariant()
-    def nothing_is_left_lying_about(self) -> None:
+    def no_temporary_files_remain(self) -> None:
         root = self.directory / "docs"
         left = [path.name for path in root.glob("*/.*") if not path.name.startswith(".lock-")]
         assert [name for name in left if name != "history"] == []

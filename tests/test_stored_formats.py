@@ -1,4 +1,4 @@
-"""What earlier releases wrote stays readable: `tests/data` holds a store and tables of each, which are only added to."""
+"""Stores and tables of earlier releases stay readable. `tests/data` has one set per release, and only grows."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ DRAFT, ESSAY = "v01omsg789e00wgz", "mjujvqr4idl970mt"
 
 
 @pytest.fixture
-def written_by_0_1_0(tmp_path: Path) -> Path:
-    """A copy: the original is never written to."""
+def release_0_1_0(tmp_path: Path) -> Path:
+    """A copy of the data of release 0.1.0."""
     return Path(shutil.copytree(DATA / "0.1.0", tmp_path / "0.1.0"))
 
 
-def test_a_store_of_0_1_0_is_read_whole(written_by_0_1_0: Path) -> None:
-    store = DocsStore(written_by_0_1_0 / "docs")
+def test_store_of_0_1_0_is_read(release_0_1_0: Path) -> None:
+    store = DocsStore(release_0_1_0 / "docs")
     draft = store.read("draft", DRAFT, verify=True)
     assert (draft.task_id, draft.parent_doc_id, draft.run_id, draft.created_at) == (
         "tides__pairs-v1__large-1",
@@ -51,15 +51,15 @@ def test_a_store_of_0_1_0_is_read_whole(written_by_0_1_0: Path) -> None:
     }
 
 
-def test_a_store_of_0_1_0_is_written_on(written_by_0_1_0: Path) -> None:
-    store = DocsStore(written_by_0_1_0 / "docs", durability="none")
+def test_store_of_0_1_0_is_written(release_0_1_0: Path) -> None:
+    store = DocsStore(release_0_1_0 / "docs", durability="none")
     assert store.write(store.read("draft", DRAFT)).outcome is Outcome.UNCHANGED
     assert store.add_part("essay", ESSAY, "parsed", "p").outcome is Outcome.COMPLETED
     assert len(list(store.history("essay", ESSAY))) == 2
 
 
-def test_tables_of_0_1_0_are_read(written_by_0_1_0: Path) -> None:
-    [draft] = read_tasks(written_by_0_1_0 / "draft_generation_tasks.csv", DraftTask)
+def test_tables_of_0_1_0_are_read(release_0_1_0: Path) -> None:
+    [draft] = read_tasks(release_0_1_0 / "draft_generation_tasks.csv", DraftTask)
     assert draft == DraftTask(
         task_id="tides__pairs-v1__large-1",
         doc_id=DRAFT,
@@ -69,14 +69,14 @@ def test_tables_of_0_1_0_are_read(written_by_0_1_0: Path) -> None:
         generation_model="large-1",
         extra={"note": 'say "so",\r\nplainly'},
     )
-    [essay] = read_tasks(written_by_0_1_0 / "essay_generation_tasks.csv.gz", EssayTask)
+    [essay] = read_tasks(release_0_1_0 / "essay_generation_tasks.csv.gz", EssayTask)
     assert (essay.doc_id, essay.parent_doc_id, essay.draft_task_id) == (ESSAY, DRAFT, draft.task_id)
 
 
-def test_the_objects_of_0_1_0_are_the_same_documents(written_by_0_1_0: Path, tmp_path: Path) -> None:
-    objects, docs = DocsStore(ObjectsBackend("memory://")), DocsStore(written_by_0_1_0 / "docs")
+def test_objects_of_0_1_0_are_the_same_documents(release_0_1_0: Path, tmp_path: Path) -> None:
+    objects, docs = DocsStore(ObjectsBackend("memory://")), DocsStore(release_0_1_0 / "docs")
     assert isinstance(objects.backend, ObjectsBackend)
-    root = written_by_0_1_0 / "objects"
+    root = release_0_1_0 / "objects"
     for path in root.rglob("*.json"):
         obstore.put(objects.backend._bucket.store, path.relative_to(root).as_posix(), path.read_bytes())
     for stage, doc_id in (("draft", DRAFT), ("essay", ESSAY)):
@@ -85,4 +85,4 @@ def test_the_objects_of_0_1_0_are_the_same_documents(written_by_0_1_0: Path, tmp
     assert [each.outcome for each in copy(objects, DocsStore(tmp_path / "back"))] == ["copied", "copied"]
     for path in (tmp_path / "back").rglob("*.*"):
         if path.is_file() and ".docid" not in path.parts and path.name[0] != ".":
-            assert path.read_bytes() == (written_by_0_1_0 / "docs" / path.relative_to(tmp_path / "back")).read_bytes()
+            assert path.read_bytes() == (release_0_1_0 / "docs" / path.relative_to(tmp_path / "back")).read_bytes()

@@ -1,4 +1,4 @@
-"""Looking rows up by doc id."""
+"""Finding rows by doc id."""
 
 from __future__ import annotations
 

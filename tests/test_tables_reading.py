@@ -1,4 +1,4 @@
-"""Reading task tables: every cell as it is, and all faults together."""
+"""Reading task tables: cells keep their text, and all faults are reported together."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_newline_in_cell_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["", " ", "nan", "NaN", "null", "NULL", "none", "None", " nan "])
-def test_missing_words_in_id_columns_keep_their_text(tmp_path: Path, word: str) -> None:
+def test_words_that_mean_missing_keep_their_text(tmp_path: Path, word: str) -> None:
     text = f"draft_task_id,source_doc_id,doc_id,combo_id\nt-1,{word},{word},{word}\n"
     path = table(tmp_path, text)
     [row] = read_tasks(path, DraftTask, reserved=False)
@@ -225,7 +225,7 @@ HEADER = "essay_task_id,parent_doc_id,doc_id,combo_id\n"
                 "row 2: not CSV: ',' expected after '\"'; close every quote, and double quotes inside quoted cells",
                 "row 3: 3 cells; expected 4, as in the header",
             ],
-            id="text behind a quote",
+            id="text after a quote",
         ),
     ],
 )

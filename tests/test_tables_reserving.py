@@ -1,4 +1,4 @@
-"""Reserving: doc ids are filled where they are empty, and kept where they are set."""
+"""`reserve_tasks` fills empty doc ids and keeps the others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_reserve_fills_empty_ids_and_keeps_others() -> None:
     assert list(reserve_tasks(reserved, DraftTask, run_id="r", salt="x")) == reserved
 
 
-def test_row_notes_run_and_salt_of_its_id(tmp_path: Path) -> None:
+def test_row_records_run_and_salt_of_its_id(tmp_path: Path) -> None:
     path = table(tmp_path, "draft_task_id,note\na,x\nb,y\n")
     write_tasks(path, reserve_tasks(read_tasks(path, DraftTask, reserved=False), DraftTask, "run 1", "salt"))
     assert path.read_text().splitlines()[0] == "draft_task_id,note,doc_run_id,doc_salt,doc_id"
@@ -161,7 +161,7 @@ def test_invalid_run_or_salt_is_refused_at_once(argument: str, value: str) -> No
         reserve_tasks([], DraftTask, **{argument: value})  # type: ignore[arg-type]
 
 
-def test_missing_words_mean_no_run_or_salt(tmp_path: Path) -> None:
+def test_words_that_mean_missing_give_no_run_or_salt(tmp_path: Path) -> None:
     path = table(tmp_path, "draft_task_id,doc_run_id,doc_salt\na,nan, \n")
     [row] = reserve_tasks(read_tasks(path, DraftTask, reserved=False), DraftTask)
     assert (row.doc_id, row.doc_run_id, row.doc_salt) == (reserve_doc_id("draft", "a"), None, None)

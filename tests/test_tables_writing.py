@@ -1,4 +1,4 @@
-"""Writing task tables: what is written is what was read, and the old table stays until the new one is whole."""
+"""Writing task tables: cells keep their text, and the old table stays until the new one is complete."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_every_cell_survives_reading_and_writing(
 ) -> None:
     header = [*names[:place], "note_task_id", *names[place:]]
     rows = data.draw(st.lists(st.tuples(*[st.just("t") if name == "note_task_id" else cells for name in header])))
-    # Written by another hand: everything quoted, which is the safe way.
+    # Write it as another program may: every cell quoted.
     buffer = io.StringIO(newline="")
     csv.writer(buffer, lineterminator=newline, quoting=csv.QUOTE_ALL).writerows([header, *rows])
     text = ("\ufeff" if bom else "") + buffer.getvalue()
@@ -111,7 +111,7 @@ def test_every_cell_survives_reading_and_writing(
     assert [{name: row.cell(name) for name in header} for row in again] == expected
     written = gzip.decompress(copy.read_bytes()) if suffix else copy.read_bytes()
     assert written.startswith(b"\xef\xbb\xbf") == (bom or header[0].startswith("\ufeff"))
-    # Written once more it is the same to the byte.
+    # A second copy has the same bytes.
     write_tasks(path, read_tasks(copy, NoteTask, reserved=False), like=copy)
     assert path.read_bytes() == copy.read_bytes()
 
@@ -161,7 +161,7 @@ def test_changed_table_may_be_written_elsewhere(tmp_path: Path) -> None:
     assert write_tasks(tmp_path / "copy.csv", rows) in {1, 2}
 
 
-def test_rows_of_no_table_get_columns_of_their_type(tmp_path: Path) -> None:
+def test_rows_without_a_table_get_columns_of_their_type(tmp_path: Path) -> None:
     path = tmp_path / "essay_tasks.csv"
     row = EssayTask(task_id="t", draft_task_id="d", doc_id="e1", parent_doc_id="p1", extra={"note": "n"})
     assert write_tasks(path, [row, attrs.evolve(row, task_id="u", doc_id="e2")]) == 2
@@ -235,9 +235,7 @@ def test_failed_write_keeps_old_table_and_leaves_no_file(tmp_path: Path) -> None
         ({"doc_id": ".."}, "row 2, column doc_id: '..'; not a doc id"),
     ],
 )
-def test_value_that_reading_would_not_give_back_is_refused(
-    tmp_path: Path, change: dict[str, Any], message: str
-) -> None:
+def test_value_that_cannot_be_read_back_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     fields: dict[str, Any] = {"task_id": "t", **change}
     with pytest.raises(TaskTableError, match=re.escape(message)):
         write_tasks(tmp_path / "x.csv", [ChapterTask(**fields)])
@@ -250,7 +248,7 @@ def test_rows_of_two_classes_are_refused(tmp_path: Path) -> None:
         write_tasks(tmp_path / "x.csv", rows)
     with pytest.raises(TypeError, match="rows: expected rows of EssayTask, got DraftTask"):
         list(reserve_tasks(rows[:1], EssayTask))
-    # Two of one name are told apart by their modules.
+    # The message adds the modules if two classes share a name.
     plain: type[Any] = TaskRow.of("chapter")
     with pytest.raises(
         TypeError,
@@ -314,7 +312,7 @@ def test_link_to_compressed_table_stays_compressed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
 @pytest.mark.parametrize("header", ['draft_task_id,"x,y"', '"draft_task_id","a\r\nb"', '"draft_task_id","a\nb"'])
-def test_like_understands_quoted_header(tmp_path: Path, header: str, bom: str) -> None:
+def test_like_reads_a_quoted_header(tmp_path: Path, header: str, bom: str) -> None:
     path = table(tmp_path, f"{bom}{header}\r\na,1\r\n", "draft_tasks.csv")
     columns = read_tasks(path, DraftTask, reserved=False).columns
     write_tasks(tmp_path / "empty.csv", [], like=path)
@@ -343,7 +341,7 @@ def test_equal_tables_are_equal_gzip_files(tmp_path: Path) -> None:
 
 
 def test_permission_error_explains_new_file_in_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object, **__: object) -> Any:
+    def refuse_open(*_: object, **__: object) -> Any:
         raise PermissionError(13, "Permission denied", "…")
 
     monkeypatch.setattr("docid.tables.csvfile.open", refused, raising=False)

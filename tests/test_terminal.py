@@ -1,4 +1,4 @@
-"""What a terminal is shown, with rich and without it; and that what is piped is the same in both."""
+"""Output on a terminal with and without rich, and in a pipe, where both print the same."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 @pytest.fixture
 def pipeline(tmp_path: Path) -> Path:
-    """Two tables and a store: one essay's parent is gone, one is pending, and its parent is nowhere."""
+    """Two tables and a store: the parent of one written essay is missing, and a pending essay names an unknown parent."""
     drafts = list(reserve_tasks([DraftTask(task_id=f"t-{n}") for n in range(3)], DraftTask))
     rows = [EssayTask(task_id=f"t-{n}__[red]x", draft_task_id=f"t-{n}") for n in range(3)]
     essays = list(reserve_tasks(rows, EssayTask, parents=drafts))
@@ -78,13 +78,13 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str
     return code, out, err
 
 
-def seen(text: str) -> str:
-    """Return what was printed without what steers the terminal."""
+def strip_codes(text: str) -> str:
+    """Remove terminal control codes from a text."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "what"),
+    ("arguments", "label"),
     [
         pytest.param(["audit", "."], "rows of stage essay", id="audit"),
         pytest.param(["audit", "--store", "docs"], "documents of stage essay", id="audit of a store"),
@@ -93,9 +93,9 @@ def seen(text: str) -> str:
         pytest.param(["copy", "docs", "there"], "documents of stage essay", id="copy"),
     ],
 )
-def test_progress_is_shown_on_a_terminal_and_nowhere_else(
+def test_progress_is_shown_on_a_terminal_only(
     arguments: list[str],
-    what: str,
+    label: str,
     pipeline: Path,
     is_rich: bool,
     on_a_terminal: Callable[[], None],
@@ -106,17 +106,17 @@ def test_progress_is_shown_on_a_terminal_and_nowhere_else(
     code, out, err = run(capfd, *arguments)
     assert "\r" not in err
     on_a_terminal()
-    told_code, told, progress = run(capfd, *arguments)
-    assert told_code == code
-    if arguments[0] != "copy":  # it has copied by now
-        assert told == out
-    assert re.search(rf"{what}.* [23]( of [23])?", seen(progress))
-    # Nothing of it is left on the screen.
-    assert progress.endswith("\x1b[2K" if is_rich else "\r")
-    assert ("━" in progress) == is_rich
+    terminal_code, terminal_out, terminal_err = run(capfd, *arguments)
+    assert terminal_code == code
+    if arguments[0] != "copy":  # the first run has copied everything
+        assert terminal_out == out
+    assert re.search(rf"{label}.* [23]( of [23])?", strip_codes(terminal_err))
+    # The line is erased at the end.
+    assert terminal_err.endswith("\x1b[2K" if is_rich else "\r")
+    assert ("━" in terminal_err) == is_rich
 
 
-def test_how_fast_it_goes_and_how_long_it_takes(
+def test_progress_shows_rate_and_time_left(
     is_rich: bool,
     on_a_terminal: Callable[[], None],
     capfd: pytest.CaptureFixture[str],
@@ -126,14 +126,14 @@ def test_how_fast_it_goes_and_how_long_it_takes(
     now = [100.0]
     monkeypatch.setattr(progress, "monotonic", lambda: now[0])
     meter = Progress()
-    said = []
+    lines = []
     for seconds, done, of in (
         *((0.0, 0, 10_000), (0.5, 100, 10_000), (2.0, 2_000, 10_000), (10.0, 10_000, 10_000)),
         *((11.0, 10_010, 100_000_000), (100.0, 10_020, None)),
     ):
         now[0] = 100.0 + seconds
         meter.show("documents", done, of)
-        said.append(seen(capfd.readouterr().err))
+        lines.append(strip_codes(capfd.readouterr().err))
     meter.clear()
     expected = [
         "0 of 10,000",
@@ -143,17 +143,17 @@ def test_how_fast_it_goes_and_how_long_it_takes(
         "10,010 of 100,000,000, 910/s, 30:31:19 left",
         "10,020, 100/s",
     ]
-    if not is_rich:  # rich draws in a thread of its own, when it is time to
-        assert [each.strip().removeprefix("documents: ") for each in said] == expected
+    if not is_rich:  # rich draws in its own thread, at its own times
+        assert [each.strip().removeprefix("documents: ") for each in lines] == expected
     now[0] = 500.0
     meter.show("slow", 0, 10)
     now[0] = 620.0
     meter.show("slow", 1, 10)
     meter.clear()
-    assert "1 of 10, 0.5/min, 18:00 left" in seen(capfd.readouterr().err)
+    assert "1 of 10, 0.5/min, 18:00 left" in strip_codes(capfd.readouterr().err)
 
 
-def test_a_line_is_not_written_more_often_than_it_can_be_read(
+def test_progress_line_is_refreshed_at_intervals(
     on_a_terminal: Callable[[], None], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_a_terminal()
@@ -162,10 +162,10 @@ def test_a_line_is_not_written_more_often_than_it_can_be_read(
     meter = Progress()
     for done in range(1, 1001):
         meter.show("things", done, 1000)
-    assert seen(capfd.readouterr().err).split("\r")[1:3] == ["things: 1 of 1,000", "things: 1,000 of 1,000"]
+    assert strip_codes(capfd.readouterr().err).split("\r")[1:3] == ["things: 1 of 1,000", "things: 1,000 of 1,000"]
 
 
-def test_the_line_is_gone_before_an_error_is_told(
+def test_progress_line_is_erased_before_an_error(
     pipeline: Path, is_rich: bool, on_a_terminal: Callable[[], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
     table = pipeline / "draft_tasks.csv"
@@ -176,25 +176,25 @@ def test_the_line_is_gone_before_an_error_is_told(
     assert re.search(r"(\x1b\[2K|\r)docid: ", err)
 
 
-def test_a_total_that_cannot_be_told_is_left_out(
+def test_unknown_total_is_left_out(
     local: DocsStore,
     on_a_terminal: Callable[[], None],
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refused(*_: object) -> None:
+    def refuse_listing(*_: object) -> None:
         raise UnreadableDocument("draft", "", "docs/draft", "no directory")
 
-    monkeypatch.setattr(LocalBackend, "ids", refused)
+    monkeypatch.setattr(LocalBackend, "ids", refuse_listing)
     hide_rich(monkeypatch)
-    Progress().count_document(local, "draft")  # nobody looks
+    Progress().count_document(local, "draft")  # not on a terminal
     assert capfd.readouterr().err == ""
     on_a_terminal()
     Progress().count_document(local, "draft")
     assert capfd.readouterr().err == "\rdocuments of stage draft: 1"
 
 
-def test_a_table_cut_short_has_no_length(
+def test_truncated_table_is_one_error(
     tmp_path: Path, on_a_terminal: Callable[[], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
     table = tmp_path / "draft_tasks.csv.gz"
@@ -206,8 +206,8 @@ def test_a_table_cut_short_has_no_length(
     assert "not gzip" in err
 
 
-def terminal_output(pipeline: Path, code: str, *arguments: str, is_coloured: bool = True, columns: int = 200) -> str:
-    """Return what a real terminal is shown by a command."""
+def run_on_terminal(pipeline: Path, code: str, *arguments: str, is_coloured: bool = True, columns: int = 200) -> str:
+    """Run a command on a pseudo-terminal and return its output."""
     leader, follower = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), "NO_COLOR": "1"}
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", *(("NO_COLOR",) if is_coloured else ())):
@@ -225,7 +225,7 @@ def terminal_output(pipeline: Path, code: str, *arguments: str, is_coloured: boo
     while True:
         try:
             data = os.read(leader, 65536)
-        except OSError:  # the last one has closed it
+        except OSError:  # the process has ended
             break
         if not data:
             break
@@ -236,21 +236,21 @@ def terminal_output(pipeline: Path, code: str, *arguments: str, is_coloured: boo
 
 
 @pytest.mark.parametrize("columns", [80, 96, 100, 104, 108, 112])
-def test_no_width_of_a_terminal_cuts_a_table(pipeline: Path, columns: int) -> None:
-    shown = terminal_output(pipeline, WITH_RICH, "audit", ".", "--store", "docs", is_coloured=False, columns=columns)
-    lines = seen(shown).replace("|", " ").splitlines()  # the bars of a terminal that knows only ASCII
+def test_table_has_all_columns_at_any_terminal_width(pipeline: Path, columns: int) -> None:
+    output = run_on_terminal(pipeline, WITH_RICH, "audit", ".", "--store", "docs", is_coloured=False, columns=columns)
+    lines = strip_codes(output).replace("|", " ").splitlines()  # on an ASCII terminal bars separate the columns
     [header] = [line for line in lines if line.lstrip().startswith("stage ")]
     names = "stage rows written pending parents pending underived documents parsed missing findings"
     assert header.split() == names.split()
 
 
 @pytest.mark.parametrize("arguments", [["audit", ".", "--store", "docs"], ["lineage", "--store", "docs", "draft/"]])
-def test_a_real_terminal(pipeline: Path, arguments: list[str]) -> None:
+def test_terminal_and_pipe_show_the_same_words(pipeline: Path, arguments: list[str]) -> None:
     if arguments[0] == "lineage":
         arguments = [*arguments[:-1], f"draft/{reserve_doc_id('draft', 't-0')}"]
-    coloured = terminal_output(pipeline, WITH_RICH, *arguments)
-    without = terminal_output(pipeline, WITH_RICH, *arguments, is_coloured=False)
-    plain = terminal_output(pipeline, WITHOUT_RICH, *arguments)
+    coloured = run_on_terminal(pipeline, WITH_RICH, *arguments)
+    without = run_on_terminal(pipeline, WITH_RICH, *arguments, is_coloured=False)
+    plain = run_on_terminal(pipeline, WITHOUT_RICH, *arguments)
     piped = [
         subprocess.run([sys.executable, "-c", code, *arguments], cwd=pipeline, capture_output=True, check=False)
         for code in (WITH_RICH, WITHOUT_RICH)
@@ -260,13 +260,13 @@ def test_a_real_terminal(pipeline: Path, arguments: list[str]) -> None:
     assert re.search(r"\x1b\[[0-9;]*3[0-9]", coloured) or arguments[0] == "lineage"
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]", without)
     for output in (coloured, without, plain):
-        assert "[red]x" in output  # text, no markup
+        assert "[red]x" in output  # text, not markup
     words = set(re.findall(r"[a-z0-9_-]{4,}", piped[0].stdout.decode()))
     for output in (coloured, without, plain):
-        assert words <= set(re.findall(r"[a-z0-9_-]{4,}", seen(output)))
+        assert words <= set(re.findall(r"[a-z0-9_-]{4,}", strip_codes(output)))
 
 
-def test_a_tree_marks_what_is_missing(
+def test_tree_marks_missing_documents(
     pipeline: Path, is_rich: bool, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(pipeline)
@@ -279,13 +279,13 @@ def test_a_tree_marks_what_is_missing(
     ]
     code, out, _ = run(capfd, "lineage", "--store", "docs", f"essay/{orphan.doc_id}")
     assert code == 0
-    assert seen(out).splitlines() == [
+    assert strip_codes(out).splitlines() == [
         f"draft/{orphan.parent_doc_id}  (not in the store)",
         f"└── essay/{orphan.doc_id}  {orphan.task_id}  <",
     ]
 
 
-def test_a_long_name_is_broken_and_nothing_of_it_is_lost(
+def test_long_name_is_wrapped_not_cut(
     pipeline: Path, is_rich: bool, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(pipeline)
@@ -297,20 +297,20 @@ def test_a_long_name_is_broken_and_nothing_of_it_is_lost(
         store.write(Document(stage="draft", doc_id=doc_id, task_id=task_id, raw_text="…"))
         code, out, _ = run(capfd, "lineage", "--store", "docs", f"draft/{doc_id}")
         assert code == 0
-        assert seen(out).replace("\n", "") == f"draft/{doc_id}  {task_id}  <"
+        assert strip_codes(out).replace("\n", "") == f"draft/{doc_id}  {task_id}  <"
 
 
-def test_a_table_wider_than_the_terminal_keeps_its_words(
+def test_wide_table_keeps_its_words(
     pipeline: Path, is_rich: bool, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(pipeline)
     piped = run(capfd, "audit", ".")[1]
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "60")
-    assert seen(run(capfd, "audit", ".")[1]) == piped
+    assert strip_codes(run(capfd, "audit", ".")[1]) == piped
 
 
-def test_a_tree_for_a_terminal_of_few_characters(pipeline: Path) -> None:
+def test_tree_is_ascii_if_the_encoding_is(pipeline: Path) -> None:
     command = [sys.executable, "-m", "docid", "lineage", "--store", "docs", f"draft/{reserve_doc_id('draft', 't-0')}"]
     result = subprocess.run(
         command,
@@ -323,7 +323,7 @@ def test_a_tree_for_a_terminal_of_few_characters(pipeline: Path) -> None:
     assert result.stdout.splitlines()[1].startswith("`-- essay/")
 
 
-def test_a_line_is_no_longer_than_the_terminal_is_wide(
+def test_progress_line_fits_the_terminal(
     on_a_terminal: Callable[[], None], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_a_terminal()
@@ -334,7 +334,7 @@ def test_a_line_is_no_longer_than_the_terminal_is_wide(
     assert capfd.readouterr().err == "\ra name\\x1b that is "
 
 
-def test_the_line_is_gone_where_a_table_cannot_be_written(
+def test_progress_line_is_erased_before_a_write_error(
     pipeline: Path,
     is_rich: bool,
     on_a_terminal: Callable[[], None],

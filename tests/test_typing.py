@@ -1,4 +1,4 @@
-"""What `nox -s types` checks is what users write."""
+"""`nox -s types` checks the code of README.md."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 
 
-def test_the_readme_code_under_type_checks_is_the_readme_s() -> None:
+def test_type_checked_code_equals_the_readme() -> None:
     blocks = re.findall(
         r"^```python\n(.*?)^```$", (TESTS.parent / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
     )

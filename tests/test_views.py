@@ -1,4 +1,4 @@
-"""What a notebook shows, and the one line of a plain terminal: all escaped, nothing run, nothing dumped."""
+"""Views in a notebook, and reprs: text is escaped, and long text is cut."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\u202e
 
 
 class Outline(HTMLParser):
-    """The elements of a view, each closed where it should be, and its text."""
+    """The text and elements of a view; fails unless each element is closed in order."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -45,8 +45,8 @@ class Outline(HTMLParser):
 ALLOWED = {"div", "table", "tr", "th", "td", "bdi", "details", "summary", "pre"}
 
 
-def seen(value: object) -> str:
-    """Return the text of what a notebook shows."""
+def read_view(value: object) -> str:
+    """Return the text of a view, and check its elements."""
     html = value._repr_html_()  # type: ignore[attr-defined]
     outline = Outline(html)
     assert outline.tags <= ALLOWED
@@ -55,51 +55,51 @@ def seen(value: object) -> str:
 
 
 def document(**fields: object) -> Document:
-    given = {"stage": "draft", "doc_id": "d1", "task_id": "t-1", "raw_text": "Once.", **fields}
-    return Document(**given)  # type: ignore[arg-type]
+    values = {"stage": "draft", "doc_id": "d1", "task_id": "t-1", "raw_text": "Once.", **fields}
+    return Document(**values)  # type: ignore[arg-type]
 
 
-def test_a_document(store: DocsStore) -> None:
-    held = document(parsed_text="parsed", prompt_text="prompt", run_id="r", metadata={"model_id": "m"})
-    text = seen(held)
+def test_document_view_shows_texts_and_metadata(store: DocsStore) -> None:
+    shown = document(parsed_text="parsed", prompt_text="prompt", run_id="r", metadata={"model_id": "m"})
+    text = read_view(shown)
     for part in ("draft/d1", "t-1", "Once.", "parsed (6 characters)", "prompt (6 characters)", '"model_id": "m"', "r"):
         assert part in text
-    assert held._repr_html_().count("<details open") == 1
-    assert repr(held) == "<Document draft/d1 task_id='t-1' raw+parsed+prompt>"
+    assert shown._repr_html_().count("<details open") == 1
+    assert repr(shown) == "<Document draft/d1 task_id='t-1' raw+parsed+prompt>"
 
 
-def test_a_stored_document(store: DocsStore) -> None:
+def test_stored_document_view_shows_location_and_outcome(store: DocsStore) -> None:
     result = store.write(document(metadata={"model_id": "m"}))
     stored = store.open("draft", "d1")
-    text = seen(stored)
+    text = read_view(stored)
     for part in ("StoredDocument draft/d1", "t-1", "Once.", result.location, '"model_id": "m"'):
         assert part in text
     assert repr(stored) == "<StoredDocument draft/d1 task_id='t-1'>"
     ensured = store.ensure(DraftTask(task_id="t-1", doc_id="d1"), lambda: pytest.fail("made again"))
-    assert "draft/d1 · kept" in seen(ensured)
+    assert "draft/d1 · kept" in read_view(ensured)
 
 
-def test_a_stored_document_that_cannot_be_read_is_shown_all_the_same(local: DocsStore) -> None:
+def test_unreadable_document_still_has_a_view(local: DocsStore) -> None:
     local.write(document())
     stored = local.open("draft", "d1")
     Path(stored.path, "raw.txt").unlink()
-    text = seen(stored)
+    text = read_view(stored)
     assert "cannot be read: draft/d1" in text
     assert "t-1" in text
 
 
-def test_a_write_result(store: DocsStore) -> None:
+def test_write_result_view_names_outcome_and_missing_parts(store: DocsStore) -> None:
     created = store.write(document())
-    assert "WriteResult draft/d1 · created" in seen(created)
+    assert "WriteResult draft/d1 · created" in read_view(created)
     assert repr(created) == f"<WriteResult created draft/d1 at {created.location}>"
     kept = store.write(document(parsed_text="x", metadata={"n": 1}), if_exists="keep")
-    assert "parsed: store.add_part adds them" in seen(kept)
+    assert "parsed: store.add_part adds them" in read_view(kept)
     assert repr(kept) == f"<WriteResult kept draft/d1 at {created.location} metadata differs, without parsed>"
 
 
-def test_a_store(store: DocsStore) -> None:
+def test_store_view_counts_documents(store: DocsStore) -> None:
     store.write_many(document(doc_id=f"d{number}", task_id=f"t-{number}") for number in range(3))
-    text = seen(store)
+    text = read_view(store)
     assert f"DocsStore {store.root}" in text
     assert re.search(r"draft\s*—\s*3", text)
     assert re.search(r"essay\s*draft\s*0", text)
@@ -107,7 +107,7 @@ def test_a_store(store: DocsStore) -> None:
     assert "\n" not in repr(store)
 
 
-def test_the_root_of_a_store_is_told_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_is_kept_as_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert DocsStore("docs").root == "docs"
     assert DocsStore(".").root == "."
@@ -121,21 +121,21 @@ def test_a_store_with_many_documents_is_not_counted_to_the_end(
     monkeypatch.setattr("docid.store.docs_store._COUNT_LIMIT", 2)
     monkeypatch.setattr("docid.store.docs_store._COUNT_LIMIT_REMOTE", 2)
     store.write_many(document(doc_id=f"d{number}", task_id=f"t-{number}") for number in range(3))
-    assert "more than 2" in seen(store)
+    assert "more than 2" in read_view(store)
 
 
-def test_a_store_that_does_not_answer_is_shown_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(*_: object) -> None:
+def test_unavailable_store_still_has_a_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
         raise StoreUnavailable("list", "s3://bucket", "no answer", "try again")
 
-    monkeypatch.setattr(MemoryBackend, "ids", away)
-    assert "cannot be listed: cannot list s3://bucket: no answer" in seen(DocsStore(MemoryBackend()))
+    monkeypatch.setattr(MemoryBackend, "ids", fail)
+    assert "cannot be listed: cannot list s3://bucket: no answer" in read_view(DocsStore(MemoryBackend()))
 
 
-def test_an_audit() -> None:
+def test_audit_view_groups_findings() -> None:
     rows = [DraftTask(task_id=f"t-{number}") for number in range(25)]
     report = audit(DocsStore(MemoryBackend()), {"draft": rows})
-    text = seen(report)
+    text = read_view(report)
     assert "AuditReport · 25 errors, 0 warnings" in text
     assert "missing-doc-id (error): 25" in text
     assert "… and 5 more" in text
@@ -144,24 +144,24 @@ def test_an_audit() -> None:
     assert repr(report) == "<AuditReport 25 errors, 0 warnings: missing-doc-id 25>"
 
 
-def test_hostile_text_is_text() -> None:
-    held = document(
+def test_hostile_text_is_escaped() -> None:
+    shown = document(
         task_id=f"t {HOSTILE}", raw_text=f"{HOSTILE}\x00\x1b[31m\r\n\u200f", metadata={HOSTILE: HOSTILE, "n": [HOSTILE]}
     )
-    text = seen(held)
+    text = read_view(shown)
     assert text.count("onerror=alert(2)") == 5
     assert "\\x00\\x1b[31m\r\n\u200f" in text
     assert "\u202e" not in text
     store = DocsStore(MemoryBackend())
-    store.write(held)
-    assert "onerror" in seen(store.open("draft", "d1"))
+    store.write(shown)
+    assert "onerror" in read_view(store.open("draft", "d1"))
     report = audit(store, {"draft": [DraftTask(task_id=f"x {HOSTILE}")]})
-    assert "onerror" in seen(report)
+    assert "onerror" in read_view(report)
 
 
 def test_long_text_is_cut() -> None:
-    held = document(raw_text="x" * 10_000_000, metadata={"long": "y" * 10_000})
-    html = held._repr_html_()
+    shown = document(raw_text="x" * 10_000_000, metadata={"long": "y" * 10_000})
+    html = shown._repr_html_()
     assert len(html) < 8_000
     assert "raw (10,000,000 characters)" in html
     assert "… and 9,998,000 more characters" in html
@@ -169,15 +169,15 @@ def test_long_text_is_cut() -> None:
 
 
 @given(documents(), st.booleans())
-def test_any_document_has_a_view(held: Document, is_stored: bool) -> None:
+def test_any_document_has_a_view(shown: Document, is_stored: bool) -> None:
     store = DocsStore(MemoryBackend())
-    store.write(held, require_parent=False)
-    text = seen(store.open(held.stage, held.doc_id) if is_stored else held)
-    assert f"{held.stage}/{held.doc_id}" in text
-    assert "\n" not in repr(held)
+    store.write(shown, require_parent=False)
+    text = read_view(store.open(shown.stage, shown.doc_id) if is_stored else shown)
+    assert f"{shown.stage}/{shown.doc_id}" in text
+    assert "\n" not in repr(shown)
 
 
-def test_views_are_made_of_what_a_home_says_of_itself(tmp_path: Path) -> None:
+def test_store_view_escapes_its_root(tmp_path: Path) -> None:
     stages = Stages({"outline": None})
     store = DocsStore(LocalBackend(tmp_path / "<b>docs"), stages=stages)
     assert "&lt;b&gt;docs" in store._repr_html_()

@@ -12,7 +12,7 @@ LONG = os.environ.get("DOCID_FAULTS") == "long"
 """Whether this is the long run, `nox -s faults`."""
 
 REPORT: list[str] = []
-"""What was counted, for the end of the run."""
+"""The counts that the long run prints at its end."""
 
 
 @contextlib.contextmanager
@@ -27,11 +27,11 @@ def _one_process_at_a_time() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_to_everybody(directory: Path) -> Iterator[None]:
-    """Let everybody come to a directory and read what is in it, and nobody else write it, whatever the umask was.
+def allow_reading(directory: Path) -> Iterator[None]:
+    """Let every user read a directory and its contents, but not write them, whatever the umask was.
 
-    The directories above it, which may be anybody's, get their modes back. Parallel test processes share these
-    directories, so that each waits for the others.
+    The parent directories get their modes back afterwards. Parallel test processes share them, so one process at a
+    time changes them.
     """
     for path in (directory, *directory.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
@@ -48,10 +48,10 @@ def open_to_everybody(directory: Path) -> Iterator[None]:
 
 
 class Tally:
-    """Counts what happened, and what must not happen: each of `faults` is a count that has to stay 0."""
+    """Counts events, and faults. The count of each of `faults` must stay 0."""
 
-    def __init__(self, what: str, *faults: str) -> None:
-        self.what = what
+    def __init__(self, title: str, *faults: str) -> None:
+        self.title = title
         self.counts: dict[str, Any] = {}
         self.faults = dict.fromkeys(faults, 0)
         self.details: list[str] = []
@@ -60,17 +60,19 @@ class Tally:
         self.counts[name] = self.counts.get(name, 0) + number
 
     def check(self, fault: str, fine: object, detail: object = "") -> None:
-        """Count a fault where something is not fine."""
+        """Count a fault unless `fine` is true."""
         self.faults[fault] += not fine
         if not fine:
             self.details.append(f"{fault}: {detail}")
 
     def close(self) -> None:
-        """Report, and fail where there was a fault."""
+        """Report the counts; fail if there was a fault."""
         counts = {**self.counts, **self.faults}
-        REPORT.append(f"{self.what}: " + ", ".join(f"{_shown(number)} {name}" for name, number in counts.items()))
+        REPORT.append(
+            f"{self.title}: " + ", ".join(f"{_format_number(number)} {name}" for name, number in counts.items())
+        )
         assert not any(self.faults.values()), f"{self.faults}, {self.details[:5]}"
 
 
-def _shown(value: Any) -> str:
+def _format_number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.2f}"

@@ -1,4 +1,4 @@
-"""Every file-system call of a change, as a place where something can happen to it."""
+"""Intercept every file-system call of a change: count it, let it fail, or end the process there."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ Act = Callable[[int, str, Callable[..., Any], tuple[Any, ...], dict[str, Any]], 
 
 
 @contextmanager
-def watched(act: Act) -> Iterator[None]:
-    """Let `act(number, name, original, args, options)` stand for every call of a file system, counted from 1."""
+def intercept_calls(act: Act) -> Iterator[None]:
+    """Replace each file-system call by `act(number, name, original, args, options)`; numbers start at 1."""
     number = 0
     depth = 0
 
-    def stand_in(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
             nonlocal number, depth
             if depth:
-                return original(*args, **options)  # what `act` itself does
+                return original(*args, **options)  # a call that `act` makes
             number += 1
             depth += 1
             try:
@@ -59,9 +59,9 @@ def watched(act: Act) -> Iterator[None]:
     flock, sync_all = fcntl.flock, Directory.sync_all
     try:
         for name, original in originals.items():
-            setattr(os, name, stand_in(name, original))
-        fcntl.flock = stand_in("flock", flock)
-        Directory.sync_all = stand_in("syncfs", sync_all)  # type: ignore[method-assign]
+            setattr(os, name, wrap(name, original))
+        fcntl.flock = wrap("flock", flock)
+        Directory.sync_all = wrap("syncfs", sync_all)  # type: ignore[method-assign]
         yield
     finally:
         for name, original in originals.items():
@@ -70,31 +70,28 @@ def watched(act: Act) -> Iterator[None]:
         Directory.sync_all = sync_all  # type: ignore[method-assign]
 
 
-def count_of(change: Callable[[], object]) -> Counter[str]:
-    """Do a change and return how many calls of each name it makes."""
+def count_calls(change: Callable[[], object]) -> Counter[str]:
+    """Make a change; return the number of calls by name."""
     counts: Counter[str] = Counter()
 
     def count(number: int, name: str, original: Any, args: Any, options: Any) -> Any:
         counts[name] += 1
         return original(*args, **options)
 
-    with watched(count):
+    with intercept_calls(count):
         change()
     return counts
 
 
-def in_child(act: Act, change: Callable[[], object]) -> bool:
-    """Do a change in a child process, watched; return whether it came to its end.
-
-    Where it was not killed, an error in it is an error here.
-    """
+def run_in_child(act: Act, change: Callable[[], object]) -> bool:
+    """Make a change in a child process with `act`; return False if it was killed. Fail if the change raised."""
     child = os.fork()
     if child:
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         assert code in {KILLED, DONE}, f"the child ended with {code}"
         return code == DONE
     try:
-        with watched(act):
+        with intercept_calls(act):
             change()
     finally:
         if sys.exc_info()[0] is not None:
@@ -102,8 +99,8 @@ def in_child(act: Act, change: Callable[[], object]) -> bool:
         os._exit(DONE if sys.exc_info()[0] is None else 1)
 
 
-def dies_at(call: int, *, half: bool) -> Act:
-    """Return what kills the process before its `call`-th call, or with `half` in the middle of that, a write."""
+def kill_at(call: int, *, half: bool) -> Act:
+    """Return an act that kills the process before its `call`-th call; with `half`, in the middle of a write."""
 
     def act(number: int, name: str, original: Any, args: Any, options: Any) -> Any:
         if number == call:

@@ -1,6 +1,6 @@
-"""Faults: processes that are killed, power that is cut, calls that fail, disks that are full, many at once.
+"""Faults: killed processes, power cuts, failing calls, full disks and races.
 
-Each has a short form, in the tests, and a long one, `nox -s faults`, which prints what it counted.
+pytest runs a short form of each. `nox -s faults` runs the long form and prints its counts.
 """
 
 from __future__ import annotations
@@ -12,6 +12,6 @@ from tests.faults import LONG, REPORT
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if LONG:
-        terminalreporter.section("faults: what was counted")
+        terminalreporter.section("faults: counts")
         for line in REPORT:
             terminalreporter.write_line(line)

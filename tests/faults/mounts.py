@@ -1,4 +1,4 @@
-"""File systems of one's own, on images: for those who may mount."""
+"""Temporary file systems on disk images and in memory. Mounting them needs root."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ LOG_FLUSHED, LOG_DROPPED = 1, 2
 
 
 def run(*command: object) -> None:
-    """Run a command; skip the test where it is missing or not allowed."""
+    """Run a command; skip the test if it is missing or fails."""
     name, *options = (str(part) for part in command)
-    # Where root's commands are, which may not be on the path of a CI.
-    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]))
-    if found is None:
-        pytest.skip(f"{name} is not here")
-    done = subprocess.run([found, *options], capture_output=True, text=True, check=False)
+    # The PATH of a CI may lack the directories of root's commands.
+    program = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]))
+    if program is None:
+        pytest.skip(f"{name} is not installed")
+    done = subprocess.run([program, *options], capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"{name} is not possible here: {done.stderr.strip()[-200:]}")
+        pytest.skip(f"{name} failed: {done.stderr.strip()[-200:]}")
 
 
 class Image:
@@ -47,8 +47,8 @@ class Image:
     def unmount(self) -> None:
         subprocess.run(["umount", str(self.path)], capture_output=True, check=False)
 
-    def cut(self, flags: int) -> None:
-        """Cut its power: what is not on the disk by now is lost. It has to be mounted anew."""
+    def cut_power(self, flags: int) -> None:
+        """Cut the power: data that is not yet on disk is lost. Mount the image again afterwards."""
         fd = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.ioctl(fd, _SHUTDOWN, flags.to_bytes(4, "little"))
@@ -58,18 +58,18 @@ class Image:
 
 @contextlib.contextmanager
 def image(directory: Path, kind: str, size: str = "400M", options: tuple[str, ...] = ()) -> Iterator[Image]:
-    made = Image(directory, kind, size, options)
-    made.mount()
+    disk = Image(directory, kind, size, options)
+    disk.mount()
     try:
-        yield made
+        yield disk
     finally:
-        made.unmount()
-        made.file.unlink()
+        disk.unmount()
+        disk.file.unlink()
 
 
 @contextlib.contextmanager
 def tmpfs(directory: Path, options: str) -> Iterator[Path]:
-    """A file system in memory of a given size."""
+    """A file system in memory, mounted with the given options."""
     if os.geteuid():
         pytest.skip("needs root, to mount")
     directory.mkdir()

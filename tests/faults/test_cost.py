@@ -1,4 +1,7 @@
-"""What a document costs: in system calls, counted; in time, beside the bare calls, measured and told, not asserted."""
+"""The cost of a document.
+
+The number of system calls must stay at or below 36. Times are printed next to those of bare calls, not checked.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,8 @@ for document in documents:
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
-def test_a_durable_document_of_four_files_takes_at_most_36_system_calls(tmp_path: Path) -> None:
-    def calls(number: int) -> int:
+def test_durable_document_takes_at_most_36_system_calls(tmp_path: Path) -> None:
+    def count_calls(number: int) -> int:
         counted = tmp_path / f"{number}.strace"
         command = ["strace", "-f", "-c", "-o", str(counted), sys.executable, "-c", SCRIPT]
         environment = {**os.environ, "PYTHONHASHSEED": "0", "COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
@@ -42,8 +45,8 @@ def test_a_durable_document_of_four_files_takes_at_most_36_system_calls(tmp_path
         assert found, counted.read_text()[-500:]
         return int(found[1])
 
-    calls(1)  # what Python compiles once is compiled now
-    each = (calls(101) - calls(1)) / 100
+    count_calls(1)  # Python compiles its modules once
+    each = (count_calls(101) - count_calls(1)) / 100
     tally = Tally("system calls", "calls beyond 36")
     tally.count("calls a durable document", round(each))
     tally.check("calls beyond 36", each <= 36, each)
@@ -51,17 +54,17 @@ def test_a_durable_document_of_four_files_takes_at_most_36_system_calls(tmp_path
     tally.close()
 
 
-def test_what_a_write_costs_is_measured_on_a_disk_of_its_own(tmp_path: Path) -> None:
-    """On a fresh one: ext4 makes files slowly for a while after many were deleted, which other tests do."""
+def test_benchmark_of_writes_runs_on_a_fresh_disk(tmp_path: Path) -> None:
+    """The disk is fresh because ext4 creates files slowly after other tests deleted many."""
     documents, turns, size = ("1000", "15", "8G") if LONG else ("20", "1", "400M")
     with image(tmp_path, "ext4", size, ("-N", "1000000" if LONG else "20000")) as disk:
         options = ["--documents", documents, "--store-turns", turns, "--directory", str(disk.path)]
         done = subprocess.run(
             [sys.executable, str(BENCHMARK), *options], capture_output=True, text=True, check=True, env=os.environ
         )
-    told = done.stdout.splitlines()
-    REPORT.extend(told)
-    assert [line.split("  ")[1] for line in told[-3:]] == [
+    lines = done.stdout.splitlines()
+    REPORT.extend(lines)
+    assert [line.split("  ")[1] for line in lines[-3:]] == [
         "write, durability none / bare calls",
         "write, durability none / a file at a time",
         "write_many, durable / write, durable",

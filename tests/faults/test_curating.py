@@ -1,4 +1,8 @@
-"""`migrate` and `reserve`, killed at every step: files are old or new, and a second run finishes."""
+"""Kills at every step of `migrate` and `reserve`.
+
+Injected: the process dies at each file-system call of `migrate`, and at each line of `reserve` that writes tables.
+Must hold: each file is the old or the new one, and a second run finishes the work.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from docid import DocsStore
 from docid.cli import main
 from docid.curate import migrate
 from tests.faults import Tally
-from tests.faults.calls import KILLED, dies_at, in_child
+from tests.faults.calls import KILLED, kill_at, run_in_child
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -36,7 +40,7 @@ def old_store(root: Path) -> DocsStore:
     return DocsStore(root)
 
 
-def test_a_migration_that_is_killed_at_any_call_leaves_old_records_or_new_ones(tmp_path: Path) -> None:
+def test_killed_migrate_leaves_old_or_new_records(tmp_path: Path) -> None:
     tally = Tally("process killed, migrate", TORN, UNFINISHED, CHANGED)
     old = (json.dumps(RECORD | {"task_id": "d1"}).encode(), json.dumps(RECORD | {"task_id": "d2"}).encode())
     for half in (False, True):
@@ -45,7 +49,7 @@ def test_a_migration_that_is_killed_at_any_call_leaves_old_records_or_new_ones(t
             call += 1
             root = tmp_path / f"{half}-{call}"
             store = old_store(root)
-            finished = in_child(dies_at(call, half=half), lambda store=store: list(migrate(store, apply=True)))  # type: ignore[misc]
+            finished = run_in_child(kill_at(call, half=half), lambda store=store: list(migrate(store, apply=True)))  # type: ignore[misc]
             for doc_id, before in zip(("d1", "d2"), old, strict=True):
                 record = (root / "draft" / doc_id / "metadata.json").read_bytes()
                 document = store.read("draft", doc_id, verify=True)
@@ -68,24 +72,24 @@ def reserve(directory: Path) -> None:
         assert main(["reserve", str(directory / "draft_tasks.csv"), str(directory / "essay_tasks.csv")]) == 0
 
 
-def dies_at_line(number: int) -> None:
-    """Kill this process before the given line, counted from 1, that it runs of what writes tables."""
-    seen = 0
+def kill_at_line(number: int) -> None:
+    """Kill this process before it runs the given line, counted from 1, of the code that writes tables."""
+    lines = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal seen
+        nonlocal lines
         if not frame.f_code.co_qualname.startswith(("TableWriter.", "write_tasks")):
             return trace if frame.f_code.co_filename.endswith("reserve.py") else None
         if event == "line":
-            seen += 1
-            if seen == number:
+            lines += 1
+            if lines == number:
                 os._exit(KILLED)
         return trace
 
     sys.settrace(trace)
 
 
-def test_a_reservation_that_is_killed_at_any_line_leaves_old_tables_or_new_ones(tmp_path: Path) -> None:
+def test_killed_reserve_leaves_old_or_new_tables(tmp_path: Path) -> None:
     tally = Tally("process killed, reserve", TORN, UNFINISHED)
     before = {"draft_tasks.csv": DRAFTS, "essay_tasks.csv": ESSAYS}
     whole = tmp_path / "whole"
@@ -103,11 +107,11 @@ def test_a_reservation_that_is_killed_at_any_line_leaves_old_tables_or_new_ones(
             (directory / name).write_text(text)
 
         def change(line: int = line, directory: Path = directory) -> None:
-            dies_at_line(line)
+            kill_at_line(line)
             reserve(directory)
             sys.settrace(None)
 
-        finished = in_child(lambda _, __, original, args, options: original(*args, **options), change)
+        finished = run_in_child(lambda _, __, original, args, options: original(*args, **options), change)
         for name, text in before.items():
             tally.check(TORN, (directory / name).read_text() in {text, after[name]}, directory / name)
         reserve(directory)

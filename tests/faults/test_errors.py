@@ -1,4 +1,10 @@
-"""Every file-system call of a change failing, once and from then on: what is said is true, and nothing is left."""
+"""Failing file-system calls.
+
+Injected: each call of a change fails, once or from then on; a rename succeeds but reports an error; reads and writes
+are cut short; the system limits the size of files.
+Must hold: docid reports no false success and no false conflict, keeps the old or the new version, and leaves no
+leftovers.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +19,8 @@ import pytest
 from docid import DocsStore, Document, DurabilityUnknown, WriteManyError
 from docid.repair import repair
 from tests.faults import LONG, Tally
-from tests.faults.calls import Act, count_of, watched
-from tests.faults.test_kills import COMPLETED, NEW, OLD, add_part, create, replace, seen, swap_record, write_many
+from tests.faults.calls import Act, count_calls, intercept_calls
+from tests.faults.test_kills import COMPLETED, NEW, OLD, add_part, create, read_all, replace, swap_record, write_many
 
 NUMBERS = [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EACCES]
 CHANGES = [
@@ -26,7 +32,7 @@ CHANGES = [
 ]
 
 
-def fails_at(call: int, number: int, *, ever_after: bool) -> Act:
+def fail_at(call: int, number: int, *, ever_after: bool) -> Act:
     def act(at: int, name: str, original: Any, args: Any, options: Any) -> Any:
         if at == call or (ever_after and at > call):
             if name == "close":
@@ -42,7 +48,7 @@ SILENT, FALSE, LEFT = "silent successes", "false conflicts", "leftovers"
 
 @pytest.mark.parametrize("ever_after", [False, True], ids=["once", "from then on"])
 @pytest.mark.parametrize(("change", "before", "after"), CHANGES)
-def test_a_call_that_fails_is_neither_success_nor_conflict_and_leaves_nothing(
+def test_failed_call_is_reported_and_leaves_no_leftovers(
     tmp_path: Path, change: Any, before: Document | None, after: Document | None, ever_after: bool
 ) -> None:
     tally = Tally(f"call failing {'from then on' if ever_after else 'once'}, {change.__name__}", SILENT, FALSE, LEFT)
@@ -50,7 +56,7 @@ def test_a_call_that_fails_is_neither_success_nor_conflict_and_leaves_nothing(
     probe = DocsStore(tmp_path / "probe")
     if before is not None:
         probe.write(before)
-    calls = sum(count_of(lambda: change(probe)).values())
+    calls = sum(count_calls(lambda: change(probe)).values())
     goal = probe.read("draft", "a1")
     assert after in (None, goal)
     for number in numbers:
@@ -58,28 +64,28 @@ def test_a_call_that_fails_is_neither_success_nor_conflict_and_leaves_nothing(
             store = DocsStore(tmp_path / f"{number}-{call}")
             if before is not None:
                 store.write(before)
-            said: BaseException | None = None
-            with watched(fails_at(call, number, ever_after=ever_after)):
+            raised: BaseException | None = None
+            with intercept_calls(fail_at(call, number, ever_after=ever_after)):
                 try:
                     change(store)
-                except Exception as error:  # noqa: BLE001 - looked at below
-                    said = error
-            where = f"call {call}, {errno.errorcode[number]}: {said!r}"
+                except Exception as error:  # noqa: BLE001 - checked below
+                    raised = error
+            where = f"call {call}, {errno.errorcode[number]}: {raised!r}"
             tally.count("points")
-            tally.count("errors", said is not None)
-            failures = [*said.failures.values()] if isinstance(said, WriteManyError) else [said]
+            tally.count("errors", raised is not None)
+            failures = [*raised.failures.values()] if isinstance(raised, WriteManyError) else [raised]
             for failure in failures:
                 tally.check(FALSE, isinstance(failure, (OSError, DurabilityUnknown)) or failure is None, where)
-            found = seen(store).get("a1")
+            found = read_all(store).get("a1")
             tally.check(SILENT, found in ((before, goal) if before is not None else (None, goal)), where)
-            if said is None or isinstance(failures[0], DurabilityUnknown):
+            if raised is None or isinstance(failures[0], DurabilityUnknown):
                 tally.check(SILENT, found == goal, where)
             if not ever_after:
-                # Whatever could clean up did; a version whose move to history failed is moved by the next change.
+                # docid cleaned up. If the move to history failed, the next change repeats it.
                 left = [step for step in repair(store, stale_after=0) if step.action != "settle"]
                 tally.check(LEFT, left == [], (where, left))
             change(store)
-            tally.check(SILENT, seen(store)["a1"] == goal, where)
+            tally.check(SILENT, read_all(store)["a1"] == goal, where)
             for step in repair(store, stale_after=0, apply=True):
                 tally.check(LEFT, step.done, step)
             tally.check(LEFT, list(repair(store, stale_after=0)) == [], where)
@@ -87,38 +93,38 @@ def test_a_call_that_fails_is_neither_success_nor_conflict_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(("change", "before", "after"), CHANGES)
-def test_a_rename_that_was_done_and_reported_failed_is_a_success(
+def test_rename_that_succeeds_but_reports_an_error_is_a_success(
     tmp_path: Path, change: Any, before: Document | None, after: Document | None
 ) -> None:
     tally = Tally(f"rename done, reported failed, {change.__name__}", "failures", "leftovers")
     probe = DocsStore(tmp_path / "probe")
     if before is not None:
         probe.write(before)
-    renames = count_of(lambda: change(probe))["rename"]
+    renames = count_calls(lambda: change(probe))["rename"]
     for number in (errno.EIO, errno.EEXIST, errno.ENOENT):
         for wrong in range(1, renames + 1):
             store = DocsStore(tmp_path / f"{number}-{wrong}")
             if before is not None:
                 store.write(before)
-            met = 0
+            rename_count = 0
 
             def act(
                 at: int, name: str, original: Any, args: Any, options: Any, wrong: int = wrong, number: int = number
             ) -> Any:
-                nonlocal met
+                nonlocal rename_count
                 result = original(*args, **options)
-                met += name == "rename"
-                if name == "rename" and met == wrong:
+                rename_count += name == "rename"
+                if name == "rename" and rename_count == wrong:
                     raise OSError(number, os.strerror(number))
                 return result
 
             try:
-                with watched(act):
+                with intercept_calls(act):
                     change(store)
             except Exception as error:  # noqa: BLE001 - counted
                 tally.check("failures", False, f"rename {wrong}: {error!r}")
             tally.count("renames")
-            tally.check("failures", seen(store).get("a1") == probe.read("draft", "a1"), wrong)
+            tally.check("failures", read_all(store).get("a1") == probe.read("draft", "a1"), wrong)
             history = [old.raw_text for old in store.history("draft", "a1")]
             tally.check("failures", history == ([] if before is None else [before.raw_text]), wrong)
             tally.check("leftovers", list(repair(store, stale_after=0)) == [], wrong)
@@ -138,15 +144,15 @@ def test_short_writes_and_reads_are_continued(
             return original(args[0], min(args[1], 5))
         return original(*args, **options)
 
-    with watched(act):
+    with intercept_calls(act):
         if before is not None:
             store.write(before)
         change(store)
         assert after in (None, store.read("draft", "a1", verify=True))
 
 
-def test_a_limit_on_the_size_of_files_is_an_error_and_no_half_document(tmp_path: Path) -> None:
-    """Real short writes: a write goes as far as the limit, and the next one fails."""
+def test_file_size_limit_raises_and_leaves_no_half_document(tmp_path: Path) -> None:
+    """The kernel cuts one write short at the limit, and fails the next."""
     resource = pytest.importorskip("resource")
     signal = pytest.importorskip("signal")
     store = DocsStore(tmp_path)
@@ -161,6 +167,6 @@ def test_a_limit_on_the_size_of_files_is_an_error_and_no_half_document(tmp_path:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     assert caught.value.errno == errno.EFBIG
-    assert seen(store) == {}
+    assert read_all(store) == {}
     assert list(repair(store, stale_after=0)) == []
     store.write(long_text)

@@ -1,4 +1,8 @@
-"""A disk that is full, by bytes and by inodes: an error each time, no half document, and success once there is room."""
+"""Full disks.
+
+Injected: a disk without free bytes, or without free inodes.
+Must hold: each failed write raises an error and leaves no half document; it succeeds once there is room.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from docid import DocsStore, Document, WriteManyError
 from docid.repair import repair
 from tests.faults import LONG, Tally
 from tests.faults.mounts import image, tmpfs
-from tests.faults.test_kills import seen
+from tests.faults.test_kills import read_all
 
 ATTEMPTS = 200 if LONG else 30
 
@@ -26,7 +30,7 @@ def document(number: int, size: int) -> Document:
 
 @contextlib.contextmanager
 def small_disk(tmp_path: Path, kind: str, by: str) -> Iterator[Path]:
-    """A disk of which next to nothing is left behind a file `filler`, or files `filler-…`."""
+    """A disk with few bytes or few inodes."""
     if kind == "tmpfs":
         with tmpfs(tmp_path / "tmpfs", "size=256k,nr_inodes=2000" if by == "bytes" else "size=4m,nr_inodes=80") as path:
             yield path
@@ -37,7 +41,7 @@ def small_disk(tmp_path: Path, kind: str, by: str) -> Iterator[Path]:
 
 
 def fill(path: Path, by: str) -> list[Path]:
-    """Leave room for a few documents; return the files to remove, for more."""
+    """Leave room for a few documents; return the filler files."""
     fillers: list[Path] = []
     free = os.statvfs(path)
     while (free.f_bavail * free.f_frsize > 150_000) if by == "bytes" else (free.f_ffree > 30):
@@ -50,7 +54,7 @@ def fill(path: Path, by: str) -> list[Path]:
 @pytest.mark.parametrize("by", ["bytes", "inodes"])
 @pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
 @pytest.mark.parametrize("how", ["single", "batched"])
-def test_a_full_disk_gives_errors_and_no_half_documents(tmp_path: Path, kind: str, by: str, how: str) -> None:
+def test_full_disk_raises_and_leaves_no_half_document(tmp_path: Path, kind: str, by: str, how: str) -> None:
     tally = Tally(
         f"full disk, {how}, {kind}, by {by}", "half documents", "other errors", "leftovers", "retries that fail"
     )
@@ -77,7 +81,7 @@ def test_a_full_disk_gives_errors_and_no_half_documents(tmp_path: Path, kind: st
                     tally.check("other errors", fine, repr(failure))
             except Exception as error:  # noqa: BLE001 - counted
                 tally.check("other errors", False, repr(error))
-            found = seen(store).get(f"d{number}")
+            found = read_all(store).get(f"d{number}")
             tally.check("half documents", found in (None, each), found)
         tally.count("refused", len(refused))
         assert refused
@@ -90,5 +94,5 @@ def test_a_full_disk_gives_errors_and_no_half_documents(tmp_path: Path, kind: st
             store.write(chosen, if_exists="keep")
         except OSError as error:
             tally.check("retries that fail", False, error)
-        tally.check("retries that fail", seen(store)[chosen.doc_id] == chosen)
+        tally.check("retries that fail", read_all(store)[chosen.doc_id] == chosen)
     tally.close()

@@ -1,7 +1,8 @@
-"""A writer that is killed at any of its file-system calls, or in the middle of a write.
+"""Kills at every file-system call of a change, and in the middle of every write.
 
-A child process does one change, and dies at its k-th call, for every k there is. What it leaves is looked at as
-another process would find it; then the change is done again, and repair has to clear away whatever is left.
+Injected: a child process makes one change and dies at its k-th call, for every k.
+Must hold: another process reads the old or the new version, the change can be repeated, and repair removes all
+leftovers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import pytest
 from docid import DocsStore, Document, LineageConflict, WriteManyError
 from docid.repair import repair
 from tests.faults import LONG, Tally
-from tests.faults.calls import count_of, dies_at, in_child
+from tests.faults.calls import count_calls, kill_at, run_in_child
 
 OLD = Document(stage="draft", doc_id="a1", task_id="t-1", raw_text="old " * 50, parsed_text="p")
 NEW = attrs.evolve(OLD, raw_text="new " * 70, prompt_text="q")
@@ -32,7 +33,7 @@ OTHER = attrs.evolve(OLD, task_id="t-2")
 MANY = [attrs.evolve(NEW, doc_id=doc_id) for doc_id in ("a1", "b2", "c3")]
 
 HALF, BLOCKED = "half-visible documents", "blocked retries"
-GIVEN, LEFT = "ids given to another lineage", "leftovers behind repair"
+GIVEN, LEFT = "ids given to another lineage", "leftovers after repair"
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -57,7 +58,7 @@ def swap_record(store: DocsStore) -> None:
     store.write(CHANGED, if_exists="replace")
 
 
-# The change; what is there before it, and what is behind it, of a1; and how many calls it takes at the least.
+# The change, the document a1 before and after it, and the least number of calls.
 CHANGES = [
     pytest.param(create, None, NEW, 28, id="create"),
     pytest.param(write_many, None, NEW, 50, id="write_many"),
@@ -67,16 +68,16 @@ CHANGES = [
 ]
 
 
-def seen(store: DocsStore) -> dict[str, Document]:
-    """Return the documents that a reader sees, every text compared with its hash."""
+def read_all(store: DocsStore) -> dict[str, Document]:
+    """Return all documents, with every text compared with its hash."""
     found = {document.doc_id: document.read(verify=True) for document in store.documents("draft")}
     assert sorted(store.ids("draft")) == sorted(found)
     assert all(store.exists("draft", doc_id) for doc_id in found)
     return found
 
 
-def leftovers(store: DocsStore, root: Path) -> list[str]:
-    """Repair, twice; return what is there then that belongs neither to a document nor to history or quarantine."""
+def list_leftovers(store: DocsStore, root: Path) -> list[str]:
+    """Repair twice; return the remaining steps and the files outside documents, history and quarantine."""
     for step in repair(store, apply=True, verify=True, stale_after=0):
         assert step.done, step
     again = [step.path for step in repair(store, apply=True, verify=True, stale_after=0)]
@@ -93,7 +94,7 @@ def leftovers(store: DocsStore, root: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("change", "before", "after", "least"), CHANGES)
-def test_a_kill_leaves_the_one_or_the_other_and_the_next_try_succeeds(
+def test_kill_leaves_old_or_new_version_and_retry_succeeds(
     tmp_path: Path, change: Any, before: Document | None, after: Document, least: int
 ) -> None:
     tally = Tally(f"process killed, {change.__name__}", HALF, BLOCKED, GIVEN, LEFT)
@@ -105,34 +106,36 @@ def test_a_kill_leaves_the_one_or_the_other_and_the_next_try_succeeds(
             store = DocsStore(root)
             if before is not None:
                 store.write(before)
-            finished = in_child(dies_at(call, half=half), lambda store=store: change(store))  # type: ignore[misc]
-            look(DocsStore(root), root, change, before, after, tally)
+            finished = run_in_child(kill_at(call, half=half), lambda store=store: change(store))  # type: ignore[misc]
+            check_after_kill(DocsStore(root), root, change, before, after, tally)
             tally.count("points")
     assert tally.counts["points"] / 2 > least
     tally.close()
 
 
-def look(store: DocsStore, root: Path, change: Any, before: Document | None, after: Document, tally: Tally) -> None:
-    """Look at what a kill left, as another process does; then do the change again, and repair."""
-    found = seen(store)
+def check_after_kill(
+    store: DocsStore, root: Path, change: Any, before: Document | None, after: Document, tally: Tally
+) -> None:
+    """Read the store after a kill as another process does; then repeat the change, and repair."""
+    found = read_all(store)
     tally.check(HALF, found.get("a1") in ([before, after] if before is not None else [None, after]), found)
     if before is None:
         tally.check(HALF, all(found[doc_id] == attrs.evolve(after, doc_id=doc_id) for doc_id in found), found)
     if "a1" in found:
         tally.check(GIVEN, refuses_another_lineage(store), root)
-    # Repair first in every other case: neither needs the other.
+    # Repair first in every other case: the retry must work before and after a repair.
     if len(root.name) % 2:
-        tally.check(LEFT, leftovers(store, root) == [], root)
-        tally.check(HALF, seen(store) == found, root)
+        tally.check(LEFT, list_leftovers(store, root) == [], root)
+        tally.check(HALF, read_all(store) == found, root)
     try:
         change(store)
     except Exception as error:  # noqa: BLE001 - counted
         tally.check(BLOCKED, False, repr(error))
-    tally.check(BLOCKED, seen(store).get("a1") == after, root)
+    tally.check(BLOCKED, read_all(store).get("a1") == after, root)
     if before is not None and after.raw_text != before.raw_text:
         tally.check(HALF, list(store.history("draft", "a1")) == [before], root)
-    tally.check(LEFT, leftovers(store, root) == [], root)
-    tally.check(HALF, seen(store).get("a1") == after, root)
+    tally.check(LEFT, list_leftovers(store, root) == [], root)
+    tally.check(HALF, read_all(store).get("a1") == after, root)
 
 
 def refuses_another_lineage(store: DocsStore) -> bool:
@@ -149,11 +152,11 @@ def refuses_another_lineage(store: DocsStore) -> bool:
     return refused == 6
 
 
-def test_a_kill_in_the_gap_of_a_replace_and_then_one_of_another_lineage_never_gives_it_the_id(tmp_path: Path) -> None:
-    """Two kills: at every call of a replace, and then at every call of a create, or a batch, of another lineage."""
+def test_two_kills_never_give_the_id_to_another_lineage(tmp_path: Path) -> None:
+    """Kill a replace at each call, then a create or a batch of another lineage at each call."""
     store = DocsStore(tmp_path / "count", durability="none")
     store.write(OLD)
-    calls = sum(count_of(lambda: replace(store)).values())
+    calls = sum(count_calls(lambda: replace(store)).values())
     tally = Tally("killed in a replace, then another lineage killed", GIVEN, LEFT)
     for first in range(1, calls + 1) if LONG else range(8, calls, 5):
         for other in (lambda store: store.write(OTHER), lambda store: store.write_many([OTHER, MANY[1]])):
@@ -164,24 +167,23 @@ def test_a_kill_in_the_gap_of_a_replace_and_then_one_of_another_lineage_never_gi
                 shutil.rmtree(root, ignore_errors=True)
                 store = DocsStore(root, durability="none")
                 store.write(OLD)
-                in_child(dies_at(first, half=False), lambda store=store: replace(store))  # type: ignore[misc]
+                run_in_child(kill_at(first, half=False), lambda store=store: replace(store))  # type: ignore[misc]
 
-                def tried(store: DocsStore = store, other: Any = other) -> None:
+                def attempt(store: DocsStore = store, other: Any = other) -> None:
                     with contextlib.suppress(LineageConflict, WriteManyError):
                         other(store)
 
-                finished = in_child(dies_at(second, half=False), tried)
-                tally.check(GIVEN, seen(store).get("a1") in (OLD, NEW), (first, second))
+                finished = run_in_child(kill_at(second, half=False), attempt)
+                tally.check(GIVEN, read_all(store).get("a1") in (OLD, NEW), (first, second))
                 tally.check(GIVEN, refuses_another_lineage(store), (first, second))
-                tally.check(LEFT, leftovers(store, root) == [], (first, second))
-                tally.check(GIVEN, seen(store).get("a1") in (OLD, NEW), (first, second))
+                tally.check(LEFT, list_leftovers(store, root) == [], (first, second))
+                tally.check(GIVEN, read_all(store).get("a1") in (OLD, NEW), (first, second))
                 tally.count("pairs of points")
     tally.close()
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
-def test_the_calls_that_are_killed_are_all_that_the_kernel_sees(tmp_path: Path) -> None:
-    """The hooks of these tests miss no call: strace counts the same ones."""
+def test_kills_cover_every_call_that_strace_counts(tmp_path: Path) -> None:
     script = textwrap.dedent("""
         import ctypes, os, sys
         from docid import DocsStore, Document
@@ -193,7 +195,7 @@ def test_the_calls_that_are_killed_are_all_that_the_kernel_sees(tmp_path: Path) 
             else:
                 os.makedirs(f"{sys.argv[1]}/{name}/draft")
             if sys.argv[2:]:
-                print(name, dict(kills.count_of(lambda: getattr(kills, name)(store))))
+                print(name, dict(kills.count_calls(lambda: getattr(kills, name)(store))))
             else:
                 os.access("/begin", os.F_OK)
                 getattr(kills, name)(store)
@@ -207,10 +209,10 @@ def test_the_calls_that_are_killed_are_all_that_the_kernel_sees(tmp_path: Path) 
         subprocess.run([*strace, *command, str(tmp_path / "traced")], check=True, env=environment, capture_output=True)
     except subprocess.CalledProcessError as error:
         pytest.skip(f"strace cannot trace here: {error.stderr[-200:]!r}")
-    told = subprocess.run(
+    output = subprocess.run(
         [*command, str(tmp_path / "counted"), "count"], check=True, env=environment, capture_output=True, text=True
     ).stdout
-    expected = {line.split(" ", 1)[0]: eval(line.split(" ", 1)[1]) for line in told.splitlines()}
+    expected = {line.split(" ", 1)[0]: eval(line.split(" ", 1)[1]) for line in output.splitlines()}
     kernel = {"openat": "open", "mkdir": "mkdir", "mkdirat": "mkdir", "renameat": "rename", "write": "write"}
     kernel |= {"fsync": "fsync", "unlinkat": "unlink", "flock": "flock", "syncfs": "syncfs"}
     counts: dict[str, Counter[str]] = {}

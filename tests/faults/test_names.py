@@ -1,4 +1,9 @@
-"""Names that would lead out of a store, or mean two things: refused everywhere, and nothing outside is touched."""
+"""Hostile names and links.
+
+Injected: names that lead out of a store or mean two things, in every call that takes a name; symbolic links in a store
+that lead out of it.
+Must hold: docid refuses each name with InvalidName, follows no link, and touches no file outside the store.
+"""
 
 from __future__ import annotations
 
@@ -116,8 +121,8 @@ def tree(path: Path) -> dict[str, Any]:
     return {str(each): (each.lstat().st_mode, each.lstat().st_mtime_ns) for each in [path, *sorted(path.rglob("*"))]}
 
 
-def test_hostile_names_are_refused_and_nothing_outside_the_root_is_touched(tmp_path: Path) -> None:
-    tally = Tally("hostile names", "not refused", "paths touched outside of the root")
+def test_hostile_names_are_refused_and_touch_no_file_outside_the_root(tmp_path: Path) -> None:
+    tally = Tally("hostile names", "not refused", "paths touched outside the root")
     assert len(NAMES) >= 200
     root = tmp_path / "outer" / "docs"
     outside = tmp_path / "outer" / "x"
@@ -175,13 +180,13 @@ def test_hostile_names_are_refused_and_nothing_outside_the_root_is_touched(tmp_p
     for each in wrong:
         tally.check("not refused", False, each)
     for each in touched:
-        tally.check("paths touched outside of the root", False, each)
+        tally.check("paths touched outside the root", False, each)
     assert tree(tmp_path) == before
     tally.close()
 
 
-@pytest.mark.parametrize("place", ["stage", "document", "interim document", "history", "docid's own directory"])
-def test_links_that_lead_out_of_the_root_are_not_followed(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("place", ["stage", "document", "temporary document", "history", "docid's own directory"])
+def test_links_out_of_the_root_are_not_followed(tmp_path: Path, place: str) -> None:
     root, outside = tmp_path / "docs", tmp_path / "outside"
     store = DocsStore(root, durability="none")
     document = Document(stage="draft", doc_id="a1", task_id="t", raw_text="r")
@@ -193,7 +198,7 @@ def test_links_that_lead_out_of_the_root_are_not_followed(tmp_path: Path, place:
     elif place == "document":
         os.rename(root / "draft" / "a1", tmp_path / "moved")
         (root / "draft" / "a1").symlink_to(other)
-    elif place == "interim document":
+    elif place == "temporary document":
         (root / "draft" / ".old-a1").symlink_to(other)
         (root / "draft" / ".tmp-a1-0123456789abcdef").symlink_to(other)
     elif place == "docid's own directory":

@@ -1,4 +1,8 @@
-"""Object stores: many writers at one id, and a server that goes away and comes back."""
+"""Races and restarts of object stores.
+
+Injected: eight writers at one id; a server that ends in the middle of a run and starts again.
+Must hold: one writer wins and the others get LineageConflict; every acknowledged document is stored.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,7 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
         pytest.skip("Azurite comes from npm: nox -s faults")
     program = azurite_program()
     if program is None:
-        pytest.skip("Azurite cannot be installed: npm is not here, or cannot reach its registry")
+        pytest.skip("Azurite cannot be installed: npm is missing, or cannot reach its registry")
     server = Azurite(program, tmp_path_factory.mktemp("azurite"))
     server.start()
     yield server
@@ -45,7 +49,7 @@ class TestOnAzure(BackendTests):
 
 @pytest.fixture(params=["s3", "azure"])
 def place(request: pytest.FixtureRequest) -> tuple[str, Any]:
-    """A URL in a server, and the server."""
+    """A URL on a server, and the server."""
     if request.param == "s3":
         s3: Moto = request.getfixturevalue("s3")
         return s3.bucket(), s3
@@ -57,7 +61,7 @@ def draft(doc_id: str, at: int, text: str) -> Document:
     return Document(stage="draft", doc_id=doc_id, task_id=f"t-{at}", raw_text=text)
 
 
-def test_of_many_writers_one_wins_every_round(place: tuple[str, Any]) -> None:
+def test_one_of_eight_writers_wins_every_round(place: tuple[str, Any]) -> None:
     url, server = place
     tally = Tally(
         f"{WRITERS} writers at one id, {url[:2]}", "rounds without a single winner", "wrong bytes", "untyped losers"
@@ -71,7 +75,7 @@ def test_of_many_writers_one_wins_every_round(place: tuple[str, Any]) -> None:
             start.wait()
             try:
                 answers[at] = stores[at].write(draft(f"r{number}", at, f"{at}" * 2000)).outcome.value
-            except Exception as error:  # noqa: BLE001 - looked at below
+            except Exception as error:  # noqa: BLE001 - checked below
                 answers[at] = error
 
         threads = [threading.Thread(target=write, args=(at,)) for at in range(WRITERS)]
@@ -90,7 +94,7 @@ def test_of_many_writers_one_wins_every_round(place: tuple[str, Any]) -> None:
     tally.close()
 
 
-def test_a_server_that_goes_away_half_way_loses_nothing_that_it_acknowledged(azurite: Azurite, tmp_path: Path) -> None:
+def test_restarted_server_keeps_every_acknowledged_document(azurite: Azurite, tmp_path: Path) -> None:
     server = Azurite(azurite.program, tmp_path)
     server.start()
     url = server.container()
@@ -99,7 +103,7 @@ def test_a_server_that_goes_away_half_way_loses_nothing_that_it_acknowledged(azu
         "backoff": {"init_backoff": timedelta(milliseconds=10), "max_backoff": timedelta(milliseconds=20), "base": 2},
     }
     store = DocsStore(url, options=server.options(retry_config=retries))
-    tally = Tally("a server ended and started again", "acknowledged and lost", "torn", "not told")
+    tally = Tally("a server ended and started again", "acknowledged and lost", "torn", "not reported")
     documents = [draft(f"d{number}", number, f"{number} " * 500) for number in range(WRITES)]
     acknowledged: set[str] = set()
     waiting = iter(documents)
@@ -115,9 +119,9 @@ def test_a_server_that_goes_away_half_way_loses_nothing_that_it_acknowledged(azu
                 store.write(document)
                 acknowledged.add(document.doc_id)
             except StoreUnavailable:
-                tally.count("refused while it was away")
+                tally.count("refused while the server was down")
             except Exception as error:  # noqa: BLE001 - counted
-                tally.check("not told", False, repr(error))
+                tally.check("not reported", False, repr(error))
 
     lock = threading.Lock()
 
@@ -143,19 +147,19 @@ def test_a_server_that_goes_away_half_way_loses_nothing_that_it_acknowledged(azu
     server.start()
     for thread in threads:
         thread.join()
-    there = set(store.ids("draft"))
+    stored = set(store.ids("draft"))
     tally.count("writes", WRITES)
     tally.count("acknowledged", len(acknowledged))
-    tally.check("acknowledged and lost", acknowledged <= there, acknowledged - there)
+    tally.check("acknowledged and lost", acknowledged <= stored, acknowledged - stored)
     report = audit(store, verify=True)
-    tally.check("torn", report.ok and report.stages["draft"].documents == len(there), report.findings)
-    # The run goes on: what is there is kept, the rest is made.
+    tally.check("torn", report.ok and report.stages["draft"].documents == len(stored), report.findings)
+    # The run goes on: stored documents are kept, and the others are written.
     try:
         results = store.write_many(documents)
-    except WriteManyError as error:  # pragma: no cover  - what the assertion then shows
+    except WriteManyError as error:  # pragma: no cover  - the assertion below fails then
         results = [each for each in error.results if each is not None]
-    told = {each.outcome.value for each in results}
-    tally.check("not told", len(results) == WRITES and told <= {"created", "unchanged"}, told)
+    outcomes = {each.outcome.value for each in results}
+    tally.check("not reported", len(results) == WRITES and outcomes <= {"created", "unchanged"}, outcomes)
     tally.check("acknowledged and lost", set(store.ids("draft")) == {each.doc_id for each in documents})
     assert len(acknowledged) < WRITES
     server.end()

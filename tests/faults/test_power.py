@@ -1,6 +1,8 @@
-"""Power that is cut at any call of a change, and behind many that were acknowledged.
+"""Power cuts.
 
-A file system on an image is shut down as by a power cut, its log flushed or dropped, and mounted anew.
+Injected: the file system of a disk image is shut down at a call of a change, or after acknowledged writes. Its log is
+flushed or dropped, and it is mounted again.
+Must hold: no document is corrupt, and every acknowledged change survives.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ import pytest
 from docid import DocsStore, Document
 from docid.repair import repair
 from tests.faults import LONG, Tally
-from tests.faults.calls import KILLED, count_of, in_child
+from tests.faults.calls import KILLED, count_calls, run_in_child
 from tests.faults.mounts import LOG_DROPPED, LOG_FLUSHED, Image, image
-from tests.faults.test_kills import COMPLETED, NEW, OLD, add_part, create, replace, seen, swap_record, write_many
+from tests.faults.test_kills import COMPLETED, NEW, OLD, add_part, create, read_all, replace, swap_record, write_many
 
 CHANGES = [
     pytest.param(create, None, NEW, id="create"),
@@ -37,18 +39,18 @@ FLAGS = [
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
-def changed_until(disk: Image, flags: int, call: int, change: Callable[[], object]) -> bool:
-    """Do a change and cut the power at its `call`-th call, or behind it; return whether it was acknowledged."""
+def change_until_power_cut(disk: Image, flags: int, call: int, change: Callable[[], object]) -> bool:
+    """Make a change and cut the power at its `call`-th call, or after it; return whether it was acknowledged."""
 
-    def cuts(number: int, name: str, original: Any, args: Any, options: Any) -> Any:
+    def cut_power(number: int, name: str, original: Any, args: Any, options: Any) -> Any:
         if number == call:
-            disk.cut(flags)
+            disk.cut_power(flags)
             os._exit(KILLED)
         return original(*args, **options)
 
-    done = in_child(cuts, change)
+    done = run_in_child(cut_power, change)
     if done:
-        disk.cut(flags)
+        disk.cut_power(flags)
     disk.unmount()
     disk.mount()
     return done
@@ -57,31 +59,31 @@ def changed_until(disk: Image, flags: int, call: int, change: Callable[[], objec
 @pytest.mark.parametrize("flags", FLAGS)
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 @pytest.mark.parametrize(("change", "before", "after"), CHANGES)
-def test_a_power_cut_at_any_call_corrupts_nothing_and_loses_nothing_acknowledged(
+def test_power_cut_corrupts_nothing_and_keeps_acknowledged_changes(
     tmp_path: Path, change: Any, before: Document | None, after: Document | None, kind: str, flags: int
 ) -> None:
     tally = Tally(f"power cut, {change.__name__}, {kind}, {_log(flags)}", "corrupt", "acknowledged and lost")
     probe = DocsStore(tmp_path / "probe")
     if before is not None:
         probe.write(before)
-    calls = sum(count_of(lambda: change(probe)).values())
+    calls = sum(count_calls(lambda: change(probe)).values())
     goal = probe.read("draft", "a1")
     assert after in (None, goal)
     done = False
     with image(tmp_path, kind) as disk:
-        # The last one is behind the change: it is a cut after it was acknowledged.
+        # The last cut follows the change, after it was acknowledged.
         for call in range(1, 10 * calls) if LONG else (*range(8, calls, 15), 10 * calls):
             store = DocsStore(disk.path / f"docs-{call}")
             if before is not None:
                 store.write(before)
-            done = changed_until(disk, flags, call, lambda store=store: change(store))  # type: ignore[misc]
-            found = seen(store).get("a1")
+            done = change_until_power_cut(disk, flags, call, lambda store=store: change(store))  # type: ignore[misc]
+            found = read_all(store).get("a1")
             tally.check("corrupt", found in ((before, goal) if before is not None else (None, goal)), call)
             tally.check("acknowledged and lost", not done or found == goal, call)
             for step in repair(store, stale_after=0, apply=True, verify=True):
                 tally.check("corrupt", step.done, step)
             change(store)
-            tally.check("corrupt", seen(store)["a1"] == goal, call)
+            tally.check("corrupt", read_all(store)["a1"] == goal, call)
             tally.count("points")
             if done:
                 break
@@ -97,8 +99,8 @@ def _log(flags: int) -> str:
 @pytest.mark.parametrize("how", ["single", "batched"])
 @pytest.mark.parametrize("flags", FLAGS)
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
-def test_what_was_acknowledged_is_there_after_a_power_cut(tmp_path: Path, kind: str, flags: int, how: str) -> None:
-    tally = Tally(f"power cut behind acknowledged writes, {how}, {kind}, {_log(flags)}", "lost or torn")
+def test_acknowledged_writes_survive_a_power_cut(tmp_path: Path, kind: str, flags: int, how: str) -> None:
+    tally = Tally(f"power cut after acknowledged writes, {how}, {kind}, {_log(flags)}", "lost or torn")
     documents = [attrs.evolve(NEW, doc_id=f"d{each}", task_id=f"t-{each}") for each in range(300 if LONG else 40)]
     with image(tmp_path, kind) as disk:
         store = DocsStore(disk.path / "docs")
@@ -110,20 +112,20 @@ def test_what_was_acknowledged_is_there_after_a_power_cut(tmp_path: Path, kind: 
             else:
                 store.write_many(documents)
 
-        assert changed_until(disk, flags, -1, write)
-        found = seen(store)
+        assert change_until_power_cut(disk, flags, -1, write)
+        found = read_all(store)
         for document in documents:
             tally.count("writes")
             tally.check("lost or torn", found.get(document.doc_id) == document, document)
     tally.close()
 
 
-def test_the_power_cut_is_one(tmp_path: Path) -> None:
-    """What was written without a sync is lost, or torn: or these tests would show nothing."""
+def test_power_cut_loses_data_without_a_sync(tmp_path: Path) -> None:
+    """Check the fault itself: without a sync the cut must lose or tear the document."""
     with image(tmp_path, "ext4") as disk:
         store = DocsStore(disk.path / "docs", durability="none")
-        assert changed_until(disk, LOG_DROPPED, -1, lambda: store.write(NEW))
+        assert change_until_power_cut(disk, LOG_DROPPED, -1, lambda: store.write(NEW))
         with contextlib.suppress(Exception):
-            assert seen(store) == {}
+            assert read_all(store) == {}
             return
-        pytest.fail("it was there without a sync")
+        pytest.fail("the document survived without a sync")

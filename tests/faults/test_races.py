@@ -1,4 +1,8 @@
-"""Many processes at once: at one id, at one document, beside readers and beside a sweep."""
+"""Races between processes.
+
+Injected: eight processes at one id or one document, readers during replaces, sweeps and repairs during writes.
+Must hold: one lineage wins, readers see one whole version, and no write is lost or disturbed.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +31,14 @@ FORK: Any = multiprocessing.get_context("fork") if hasattr(os, "fork") else None
 
 
 def gather(jobs: list[Callable[[], Any]]) -> list[Any]:
-    """Do each job in a process of its own; return what each returned."""
+    """Run each job in its own process; return their results."""
 
     def work(job: Callable[[], Any], pipe: Any) -> None:
         try:
             pipe.send((True, job()))
         except BaseException as error:  # noqa: BLE001 - raised in the other process
             pipe.send((False, repr(error)))
-        os._exit(0)  # nothing of the test's own process is to be cleaned up here
+        os._exit(0)  # skips the cleanup that belongs to the test's process
 
     pipes = [FORK.Pipe(duplex=False) for _ in jobs]
     processes = [FORK.Process(target=work, args=(job, pipe[1])) for job, pipe in zip(jobs, pipes, strict=True)]
@@ -63,7 +67,7 @@ def text(writer: int) -> str:
     return f"{writer} " * 2000
 
 
-def test_of_eight_lineages_at_one_id_one_wins_and_the_others_are_told(root: Path) -> None:  # noqa: PLR0915 - one race
+def test_one_of_eight_lineages_wins_and_the_others_get_an_error(root: Path) -> None:  # noqa: PLR0915 - one race
     tally = Tally(
         f"8 processes, 8 lineages, one id, {'ext4' if 'ext4' in str(root) else 'tmpfs'}",
         "rounds without a single winner",
@@ -75,10 +79,10 @@ def test_of_eight_lineages_at_one_id_one_wins_and_the_others_are_told(root: Path
     barrier, read, over = FORK.Barrier(WRITERS), FORK.Value("q", 0), FORK.Value("i", 0)
 
     def write(writer: int) -> list[str]:
-        told = []
+        outcomes = []
         for turn in range(100 * ROUNDS):
             barrier.wait()
-            # All see the same: it is set between two barriers.
+            # All writers see the same value, which is set between two barriers.
             if turn >= ROUNDS and over.value:
                 break
             try:
@@ -89,18 +93,18 @@ def test_of_eight_lineages_at_one_id_one_wins_and_the_others_are_told(root: Path
                     raw_text=text(writer),
                     parsed_text=str(writer),
                 )
-                told.append(store.write(document).outcome.value)
+                outcomes.append(store.write(document).outcome.value)
             except LineageConflict:
-                told.append("conflict")
+                outcomes.append("conflict")
             except Exception as error:  # noqa: BLE001 - counted
-                told.append(repr(error))
+                outcomes.append(repr(error))
             barrier.wait()
             if writer == 0 and turn + 1 >= ROUNDS and read.value >= READS:
                 over.value = 1
         over.value = 1
-        return told
+        return outcomes
 
-    def look(_: int) -> list[str]:
+    def check_reads(_: int) -> list[str]:
         torn, turn = [], 0
         while not over.value or read.value < READS:
             try:
@@ -121,8 +125,8 @@ def test_of_eight_lineages_at_one_id_one_wins_and_the_others_are_told(root: Path
         return torn
 
     jobs = [lambda writer=writer: write(writer) for writer in range(WRITERS)]
-    *told, torn, torn_too = gather([*jobs, lambda: look(0), lambda: look(1)])
-    for turn, round_ in enumerate(zip(*told, strict=True)):
+    *outcomes, torn, torn_too = gather([*jobs, lambda: check_reads(0), lambda: check_reads(1)])
+    for turn, round_ in enumerate(zip(*outcomes, strict=True)):
         tally.count("rounds")
         tally.count("losers with LineageConflict", round_.count("conflict"))
         tally.check("rounds without a single winner", round_.count("created") == 1, round_)
@@ -137,37 +141,37 @@ def test_of_eight_lineages_at_one_id_one_wins_and_the_others_are_told(root: Path
 
 
 @pytest.mark.parametrize("policy", ["keep", "fail"])
-def test_of_eight_texts_of_one_lineage_the_first_stays(root: Path, policy: Any) -> None:
+def test_first_of_eight_texts_stays(root: Path, policy: Any) -> None:
     kind = "ext4" if "ext4" in str(root) else "tmpfs"
-    tally = Tally(f"8 processes, one lineage, 8 texts, {policy}, {kind}", "rounds that are otherwise", "wrong bytes")
+    tally = Tally(f"8 processes, one lineage, 8 texts, {policy}, {kind}", "rounds with another outcome", "wrong bytes")
     store = DocsStore(root, durability="none")
     barrier = FORK.Barrier(WRITERS)
     rounds = 300 if LONG else 15
 
     def write(writer: int) -> list[str]:
-        told = []
+        outcomes = []
         for turn in range(rounds):
             barrier.wait()
             document = Document(stage="draft", doc_id=f"d{turn}", task_id="t", raw_text=text(writer))
             try:
-                told.append(store.write(document, if_exists=policy).outcome.value)
+                outcomes.append(store.write(document, if_exists=policy).outcome.value)
             except ContentConflict:
-                told.append("conflict")
-        return told
+                outcomes.append("conflict")
+        return outcomes
 
-    told = gather([lambda writer=writer: write(writer) for writer in range(WRITERS)])  # type: ignore[misc]
+    outcomes = gather([lambda writer=writer: write(writer) for writer in range(WRITERS)])  # type: ignore[misc]
     other = {"keep": "kept", "fail": "conflict"}[policy]
-    for turn, round_ in enumerate(zip(*told, strict=True)):
+    for turn, round_ in enumerate(zip(*outcomes, strict=True)):
         tally.count("rounds")
         tally.count(other, round_.count(other))
         fine = sorted(round_) == sorted(["created", *[other] * (WRITERS - 1)])
-        tally.check("rounds that are otherwise", fine, round_)
+        tally.check("rounds with another outcome", fine, round_)
         same = store.read("draft", f"d{turn}", verify=True).raw_text == text(round_.index("created"))
         tally.check("wrong bytes", same, turn)
     tally.close()
 
 
-def test_readers_of_what_is_being_replaced_see_the_old_or_the_new(tmp_path: Path) -> None:
+def test_readers_see_the_old_or_the_new_version(tmp_path: Path) -> None:
     tally = Tally("reads during replacement", "torn or mixed", "not found", "missed by a listing")
     store = DocsStore(tmp_path / "docs", durability="none")
     goal = 50_000 if LONG else 1_000
@@ -187,7 +191,7 @@ def test_readers_of_what_is_being_replaced_see_the_old_or_the_new(tmp_path: Path
         over.value = 1
         return [f"{number}"]
 
-    def look() -> list[str]:
+    def check_reads() -> list[str]:
         wrong, last = [], 0
         while not over.value:
             try:
@@ -201,20 +205,20 @@ def test_readers_of_what_is_being_replaced_see_the_old_or_the_new(tmp_path: Path
             number = int(document.raw_text.split(" ", 1)[0])
             same = document.raw_text == version(number).raw_text and document.parsed_text == version(number).parsed_text
             if not same or number < last:
-                wrong.append(f"torn or mixed: {number} behind {last}")
+                wrong.append(f"torn or mixed: {number} after {last}")
             last = number
             with read.get_lock():
                 read.value += 1
         return wrong
 
-    def listing() -> list[str]:
+    def check_listings() -> list[str]:
         wrong = []
         while not over.value:
             if "a1" not in store.ids("draft"):
                 wrong.append("missed by a listing")
         return wrong
 
-    (replacements,), *seen = gather([replace, look, look, listing])
+    (replacements,), *seen = gather([replace, check_reads, check_reads, check_listings])
     for wrong in (fault for faults in seen for fault in faults):
         tally.check(wrong.split(":", 1)[0], False, wrong)
     tally.count("reads", read.value)
@@ -222,8 +226,8 @@ def test_readers_of_what_is_being_replaced_see_the_old_or_the_new(tmp_path: Path
     tally.close()
 
 
-def test_writers_beside_a_sweep_that_never_ends_lose_nothing(tmp_path: Path) -> None:
-    tally = Tally("writes beside a sweeper, age limit 0", "lost", "writers disturbed", "dead temporaries left")
+def test_endless_sweep_disturbs_no_writer(tmp_path: Path) -> None:
+    tally = Tally("writes during a sweep, age limit 0", "lost", "writers disturbed", "dead temporaries left")
     root = tmp_path / "docs"
     store = DocsStore(root, durability="none")
     each = 2_500 if LONG else 100
@@ -236,9 +240,9 @@ def test_writers_beside_a_sweep_that_never_ends_lose_nothing(tmp_path: Path) -> 
         disturbed = []
         for number in range(each):
             try:
-                if number % 50 == 0:  # one that dies here
+                if number % 50 == 0:  # a writer that dies here
                     dead = root / "draft" / f".tmp-dead{writer}-{number:016x}"
-                    with contextlib.suppress(FileNotFoundError):  # swept between the two
+                    with contextlib.suppress(FileNotFoundError):  # swept in between
                         dead.mkdir(parents=True)
                         (dead / "raw.txt").write_text("half")
                 store.write(document(writer, number))
@@ -263,7 +267,7 @@ def test_writers_beside_a_sweep_that_never_ends_lose_nothing(tmp_path: Path) -> 
             sweeper.tidy("draft", 0)
         return swept
 
-    def mend() -> int:
+    def repair_repeatedly() -> int:
         steps = 0
         while done.value < 4:
             for step in repair(store, apply=True, stale_after=0):
@@ -271,7 +275,7 @@ def test_writers_beside_a_sweep_that_never_ends_lose_nothing(tmp_path: Path) -> 
                 steps += step.done
         return steps
 
-    *disturbed, swept, mended = gather([*(lambda w=w: write(w) for w in range(4)), sweep, mend])
+    *disturbed, swept, repaired = gather([*(lambda w=w: write(w) for w in range(4)), sweep, repair_repeatedly])
     for error in (error for errors in disturbed for error in errors):
         tally.check("writers disturbed", False, error)
     # On a busy machine the writers may be done before the sweeps begin.
@@ -283,16 +287,16 @@ def test_writers_beside_a_sweep_that_never_ends_lose_nothing(tmp_path: Path) -> 
             tally.check(
                 "lost", found.raw_text == f"{writer} " * 300 and (number % 10 or found.parsed_text == "p"), found
             )
-    tally.count("dead temporaries swept", swept + mended)
+    tally.count("dead temporaries swept", swept + repaired)
     for path in (root / "draft").glob(".tmp-*"):
         tally.check("dead temporaries left", False, path)
-    assert swept + mended + left > 0
+    assert swept + repaired + left > 0
     tally.close()
     shutil.rmtree(root)
 
 
-def test_processes_that_make_the_same_batch_share_it(tmp_path: Path) -> None:
-    """As two workers that are given the same rows: each document once, and every call a success."""
+def test_processes_with_the_same_batch_all_succeed(tmp_path: Path) -> None:
+    """One process creates each document, and the others find it unchanged."""
     store = DocsStore(tmp_path / "docs")
     number = 300 if LONG else 60
     barrier = FORK.Barrier(4)
@@ -304,7 +308,7 @@ def test_processes_that_make_the_same_batch_share_it(tmp_path: Path) -> None:
         barrier.wait()
         return [result.outcome.value for result in store.write_many(documents)]
 
-    told = gather([write] * 4)
-    for position, outcomes in enumerate(zip(*told, strict=True)):
-        assert sorted(outcomes) == [Outcome.CREATED, *[Outcome.UNCHANGED] * 3], position
+    outcomes = gather([write] * 4)
+    for position, round_ in enumerate(zip(*outcomes, strict=True)):
+        assert sorted(round_) == [Outcome.CREATED, *[Outcome.UNCHANGED] * 3], position
     assert list(repair(store, stale_after=0)) == []

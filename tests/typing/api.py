@@ -1,4 +1,4 @@
-"""The public API as a type checker sees it; checked by mypy and pyright, and not run."""
+"""The types of the public API. mypy and pyright check this file; no test runs it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ChapterTask(TaskRow):
     words: int = 0
 
 
-def ids(text: str, anything: object) -> None:
+def check_ids(text: str, anything: object) -> None:
     assert_type(docid.reserve_doc_id("draft", text, run_id=None, salt=text), DocId)
     assert_type(docid.reserve_doc_ids("draft", [text]), list[DocId])
     if docid.is_doc_id(anything):
@@ -35,7 +35,7 @@ def ids(text: str, anything: object) -> None:
     assert_type(docid.collision_probability(10), float)
 
 
-def audits(store: DocsStore, path: Path, rows: list[ChapterTask]) -> None:
+def check_audit(store: DocsStore, path: Path, rows: list[ChapterTask]) -> None:
     report = docid.audit(store, {"chapter": rows, "outline": path}, verify=True)
     assert_type(report, docid.AuditReport)
     assert_type(report.ok, bool)
@@ -46,7 +46,7 @@ def audits(store: DocsStore, path: Path, rows: list[ChapterTask]) -> None:
     assert_type(docid.audit("docs").to_json(), str)
 
 
-def tables(path: Path) -> None:
+def check_tables(path: Path) -> None:
     rows = docid.read_tasks(path, ChapterTask)
     assert_type(next(rows), ChapterTask)
     reserved = docid.reserve_tasks(rows, ChapterTask, parents={"t": "p1"})
@@ -55,7 +55,7 @@ def tables(path: Path) -> None:
     assert_type(ChapterTask(task_id="t", words=3).doc_id, str)
 
 
-def documents(row: ChapterTask, store: DocsStore) -> None:
+def check_documents(row: ChapterTask, store: DocsStore) -> None:
     document = Document.from_task(row, raw_text="x", metadata={"a": 1})
     assert_type(document, Document)
     assert_type(document.metadata, dict[str, Any])
@@ -75,7 +75,7 @@ def documents(row: ChapterTask, store: DocsStore) -> None:
     assert_type(store.exists("draft", "a1"), bool)
 
 
-def homes(future: Future[str]) -> None:
+def check_backends(future: Future[str]) -> None:
     backend: Backend = MemoryBackend()
     backend = LocalBackend("docs", durability="none")
     DocsStore(backend, stages=Stages.chain("outline", "chapter"))
@@ -84,7 +84,7 @@ def homes(future: Future[str]) -> None:
     docid.reserve_doc_id("draft", 7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-def curating(store: DocsStore) -> None:
+def check_curation(store: DocsStore) -> None:
     assert_type(link("essay_tasks.csv", store, dry_run=True).notes, tuple[Note, ...])
     assert_type(scores(store), Iterator[Score])
     assert_type(
@@ -95,7 +95,7 @@ def curating(store: DocsStore) -> None:
     assert_type(backfill(store, "model_id", "draft_tasks.csv", "generation_model", dry_run=True), Iterator[Change])
 
 
-def seeing(store: DocsStore, frame: pl.DataFrame, lineage: Lineage) -> None:
+def check_views(store: DocsStore, frame: pl.DataFrame, lineage: Lineage) -> None:
     assert_type(store.lineage("essay", "e1", descendants=False), Lineage)
     assert_type(lineage.children_of(lineage.document), tuple[Relative, ...])
     assert_type(write_report("report.html", store, {"draft": "draft_tasks.csv"}), Page)

@@ -1,5 +1,5 @@
 # pyright: strict
-"""Rows that a user declares, in every spelling, where docid takes rows; checked by mypy and pyright, and not run."""
+"""Every way to declare a row type. mypy and pyright check this file; no test runs it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class AnnotatedChapterTask(TaskRow):
 
 
 def keep(row: TaskRow, store: DocsStore) -> StoredDocument:
-    """A step that serves all stages takes any row."""
+    """Take a row of any stage."""
     prompt = store.source_prompt(row)
     return store.ensure(row, lambda: Document.from_task(row, raw_text="", prompt_text=prompt))
 
