@@ -192,8 +192,8 @@ def test_migrate_leaves_unclear_records_and_gives_the_reason(local: DocsStore, r
     assert not (path.parent.parent / ".docid").exists()
 
 
-def test_a_parent_that_is_no_doc_id_is_left_alone(local: DocsStore) -> None:
-    old(local, "essay", "e1", {"task_id": "t", "parent_doc_id": "../d1"})
+def test_migrate_leaves_record_with_invalid_parent(local: DocsStore) -> None:
+    write_old(local, "essay", "e1", {"task_id": "t", "parent_doc_id": "../d1"})
     assert "parent_doc_id '../d1': not a doc id" in only(local).message
 
 
@@ -207,8 +207,8 @@ def test_migrate_keeps_matching_keys_and_time_with_zone(local: DocsStore) -> Non
     assert (document.created_at, document.run_id, document.metadata) == (FILE_TIME.replace(microsecond=0), "r-1", {})
 
 
-def test_a_time_without_zone_may_be_taken_for_utc(local: DocsStore) -> None:
-    old(local, "draft", "d1", {"task_id": "t-1", "created_at": "2025-01-01T10:00:00"})
+def test_assume_utc_accepts_time_without_zone(local: DocsStore) -> None:
+    write_old(local, "draft", "d1", {"task_id": "t-1", "created_at": "2025-01-01T10:00:00"})
     assert only(local, apply=True, assume_utc=True).sources == ("created_at read as UTC",)
     document = local.open("draft", "d1")
     assert document.created_at == datetime(2025, 1, 1, 10, tzinfo=UTC)

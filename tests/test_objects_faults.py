@@ -228,8 +228,8 @@ def test_refused_credentials_are_reported_and_not_retried(s3: Moto, status: str,
             store.write(draft())
         assert problem in str(caught.value)
         assert SECRET not in str(caught.value)
-        assert (caught.value.refused, between.seen) == (True, 1)
-        between.faults = ["418"]
+        assert (caught.value.refused, proxy.seen) == (True, 1)
+        proxy.faults = ["418"]
         with pytest.raises(StoreUnavailable, match="the service refused the request"):
             store.write(draft())
 
@@ -274,7 +274,7 @@ def test_write_many_accounts_for_each_document_despite_faults(s3: Moto) -> None:
     assert audit(direct, verify=True).ok
 
 
-def test_a_document_that_is_not_there_is_no_fault(store: DocsStore) -> None:
+def test_missing_document_is_not_a_fault(store: DocsStore) -> None:
     with pytest.raises(DocumentNotFound, match="no document at s3://"):
         store.open("draft", "gone")
     assert not store.exists("draft", "gone")
@@ -287,9 +287,9 @@ def test_replace_without_an_answer_fails_and_can_be_repeated(s3: Moto) -> None:
     url = s3.bucket()
     direct = DocsStore(url, options=s3.options())
     direct.write(draft())
-    with proxy(s3) as between:
-        store = behind(between, s3, url, max_retries=0)
-        between.faults = ["", "", "closed"]
+    with run_proxy(s3) as proxy:
+        store = connect(proxy, s3, url, max_retries=0)
+        proxy.faults = ["", "", "closed"]
         with pytest.raises(StoreUnavailable, match="no complete response"):
             store.write(draft(raw_text="twice"), if_exists="replace")
         assert direct.read("draft", "d1").raw_text == "once"
@@ -440,7 +440,7 @@ def test_failed_request_raises_store_unavailable(s3: Moto) -> None:
                     act()
                 assert SECRET not in str(caught.value)
                 assert caught.value.__context__ is None
-        between.methods, between.faults = ("PUT",), ["", "409"]  # the old version cannot be put aside
+        proxy.methods, proxy.faults = ("PUT",), ["", "409"]  # the copy to history fails
         with pytest.raises(StoreUnavailable, match="refused the request"):
             store.write(draft(raw_text="2"), if_exists="replace")
 

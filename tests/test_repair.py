@@ -48,10 +48,10 @@ def root(local: DocsStore, tmp_path: Path) -> Path:
 FAULTS = [
     pytest.param(dead_create, "stale-temporary", id="dead create"),
     pytest.param(dead_add_part, "unlisted-file", id="dead add_part"),
-    pytest.param(dead_swap, "stale-temporary", id="dead swap of a record"),
-    pytest.param(dead_entry, "stale-temporary", id="dead entry of history"),
-    pytest.param(entry_of_no_change, "stale-temporary", id="entry of a change that was not made"),
-    pytest.param(entry_twice, "stale-temporary", id="entry of a change that was made again"),
+    pytest.param(dead_swap, "stale-temporary", id="dead record swap"),
+    pytest.param(dead_entry, "stale-temporary", id="dead history entry"),
+    pytest.param(entry_of_no_change, "stale-temporary", id="history entry of an unfinished change"),
+    pytest.param(entry_twice, "stale-temporary", id="history entry of a repeated change"),
     pytest.param(make_uncommitted, "uncommitted-directory", id="uncommitted directory"),
     pytest.param(torn, "torn-document", id="torn document"),
     pytest.param(broken, "unreadable-record", id="broken record"),
@@ -216,9 +216,7 @@ def test_unknown_files_are_reported_and_left(local: DocsStore, root: Path) -> No
     assert tree(root) == before
 
 
-def test_an_error_in_one_step_does_not_end_the_others(
-    local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_step_does_not_stop_the_others(local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_uncommitted(root)
     path = dead_create(root)
     original = os.rename
@@ -264,7 +262,7 @@ def test_memory_backend_has_nothing_to_repair(local: DocsStore) -> None:
     assert list(repair(local, purge=True, history=True, apply=True)) == []
 
 
-def test_a_directory_that_is_touched_again_before_it_is_moved_stays(local: DocsStore, root: Path) -> None:
+def test_directory_touched_after_the_scan_stays(local: DocsStore, root: Path) -> None:
     make_uncommitted(root)
     [finding] = findings(local)
     sweeper = local.backend.sweeper()

@@ -54,7 +54,7 @@ def test_invalid_stages_are_refused(parents: dict[str, str | None], message: str
         Stages(parents)
 
 
-def test_what_is_no_mapping_is_refused() -> None:
+def test_stages_need_a_mapping() -> None:
     with pytest.raises(TypeError, match="expected a mapping of stage to parent stage .or Stages.chain., got list"):
         Stages(["draft", "essay"])  # type: ignore[arg-type]
 
@@ -68,7 +68,7 @@ def test_repeated_or_no_names_are_refused() -> None:
         Stages.chain()
 
 
-def test_asking_for_another_stage_names_those_there_are() -> None:
+def test_error_for_unknown_stage_names_the_declared_ones() -> None:
     with pytest.raises(
         InvalidName, match="stage 'chapter': not a stage of this pipeline; expected one of draft, essay"
     ):

@@ -210,7 +210,7 @@ def test_stages_do_not_share_ids(store: DocsStore) -> None:
 # --- parents ---------------------------------------------------------------------------------------------------
 
 
-def test_a_document_without_its_parent_is_refused_and_nothing_is_written(store: DocsStore) -> None:
+def test_document_without_parent_is_not_written(store: DocsStore) -> None:
     with pytest.raises(MissingParent, match="its parent draft/a1 is not in the store") as caught:
         store.write(essay())
     assert (caught.value.parent_stage, caught.value.parent_doc_id, caught.value.found_in) == ("draft", "a1", ())

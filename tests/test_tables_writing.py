@@ -344,7 +344,7 @@ def test_permission_error_explains_new_file_in_directory(tmp_path: Path, monkeyp
     def refuse_open(*_: object, **__: object) -> Any:
         raise PermissionError(13, "Permission denied", "…")
 
-    monkeypatch.setattr("docid.tables.csvfile.open", refused, raising=False)
+    monkeypatch.setattr("docid.tables.csvfile.open", refuse_open, raising=False)
     with pytest.raises(
         PermissionError, match="docid must be able to create a temporary file in the same directory"
     ) as caught:

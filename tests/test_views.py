@@ -115,9 +115,7 @@ def test_root_is_kept_as_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert DocsStore(ObjectsBackend("memory://")).root.startswith("memory:")
 
 
-def test_a_store_with_many_documents_is_not_counted_to_the_end(
-    store: DocsStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_store_view_stops_counting_at_a_limit(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("docid.store.docs_store._COUNT_LIMIT", 2)
     monkeypatch.setattr("docid.store.docs_store._COUNT_LIMIT_REMOTE", 2)
     store.write_many(document(doc_id=f"d{number}", task_id=f"t-{number}") for number in range(3))
@@ -140,7 +138,7 @@ def test_audit_view_groups_findings() -> None:
     assert "missing-doc-id (error): 25" in text
     assert "… and 5 more" in text
     assert "run 'docid reserve' to fill it" in text
-    assert "AuditReport · no errors, 0 warnings" in seen(audit(None))
+    assert "AuditReport · no errors, 0 warnings" in read_view(audit(None))
     assert repr(report) == "<AuditReport 25 errors, 0 warnings: missing-doc-id 25>"
 
 

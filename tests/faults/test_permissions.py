@@ -70,8 +70,8 @@ def test_permission_error_names_the_path_and_the_remedy(root: Path) -> None:
         os.setuid(NOBODY)
         return attempt_changes(root)
 
-    [told] = gather([as_nobody])
-    for what, text in told.items():
+    [errors] = gather([as_nobody])
+    for what, text in errors.items():
         assert text.startswith("PermissionError: [Errno 13] Permission denied; check the owner and the mode"), what
         assert str(root) in text
 
