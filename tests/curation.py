@@ -22,7 +22,7 @@ def kinds(notes: Any) -> list[str]:
     return [note.kind for note in notes]
 
 
-def judge(store: DocsStore) -> DocsStore:
+def decide_outcome(store: DocsStore) -> DocsStore:
     """Store two drafts, an essay of each, an essay without a draft, and evaluations of the essays."""
     put(store, "draft", "d1", "t-1", metadata={"combo_id": "c-1", "template_id": "dt", "model_id": "dm"})
     put(store, "draft", "d2", "t-2", metadata={"combo_id": "c-2", "template_id": "dt", "model_id": "dm"})

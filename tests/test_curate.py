@@ -13,7 +13,7 @@ from docid.backends import MemoryBackend
 from docid.copying import copy
 from docid.curate import Model, Score, Template, backfill, follow_up, link, migrate, replay, scores, select
 from docid.repair import repair
-from tests.curation import judge
+from tests.curation import decide_outcome
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_follow_up_refuses_unusable_rows() -> None:
 
 
 def test_unreadable_document_is_left_out(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = judge(local)
+    store = decide_outcome(local)
     load = store.backend.load
 
     def refuse_e1(stage: str, doc_id: str, parts: Any = ()) -> Any:

@@ -284,7 +284,7 @@ def test_replace_keeps_unknown_keys() -> None:
     data["files"]["raw.txt"]["mime"] = "text/plain"
     data["files"]["notes.txt"] = {"bytes": 1, "sha256": "x"}
     old = Record.from_bytes(orjson.dumps(data), "draft", "a1")
-    new = Record.from_document(make(metadata={"k": 1}), "n2")[0].in_place_of(old)
+    new = Record.from_document(make(metadata={"k": 1}), "n2")[0].with_additions_of(old)
     assert new.data["docid"] == {"nonce": "n2", "later": 1}
     assert new.data["files"]["raw.txt"] == {**record_of(make())["files"]["raw.txt"], "mime": "text/plain"}
     assert new.data["files"]["notes.txt"] == {"bytes": 1, "sha256": "x"}

@@ -6,7 +6,13 @@ import json
 
 import pytest
 
-from docid.core.lineage_rules import contradicts, describe_lineage, find_contradictions, find_unsaid, is_other_lineage
+from docid.core.lineage_rules import (
+    contradicts,
+    describe_lineage,
+    find_contradictions,
+    find_missing_lineage,
+    is_other_lineage,
+)
 from docid.core.record import Record
 
 
@@ -33,7 +39,7 @@ def test_contradiction_needs_both_values() -> None:
 def test_unknown_parent_does_not_make_another_lineage() -> None:
     record = legacy(task_id="t-1")
     assert describe_lineage(record) == "task_id='t-1', parent_doc_id=None"
-    assert find_unsaid(record, has_parent=True) == ["parent_doc_id"]
-    assert find_unsaid(record, has_parent=False) == []
+    assert find_missing_lineage(record, has_parent=True) == ["parent_doc_id"]
+    assert find_missing_lineage(record, has_parent=False) == []
     assert is_other_lineage(record, legacy(task_id="t-2"))
     assert not is_other_lineage(record, legacy(task_id="t-1"))

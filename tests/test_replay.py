@@ -20,12 +20,12 @@ from docid import (
     write_tasks,
 )
 from docid.curate import replay, select
-from tests.curation import judge, kinds, put, score
+from tests.curation import decide_outcome, kinds, put, score
 
 
 @pytest.fixture
 def judged(store: DocsStore) -> DocsStore:
-    return judge(store)
+    return decide_outcome(store)
 
 
 def test_replay_builds_a_row_that_sends_the_same_prompt(judged: DocsStore, tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ import pytest
 from docid import DocsStore, InvalidName, Stages, TaskTableError
 from docid.backends import MemoryBackend
 from docid.curate import Score, read_scores, score_columns, scores, write_scores
-from tests.curation import judge, put
+from tests.curation import decide_outcome, put
 
 
 @pytest.fixture
 def judged(store: DocsStore) -> DocsStore:
-    return judge(store)
+    return decide_outcome(store)
 
 
 def test_score_names_its_document_and_ancestors(judged: DocsStore) -> None:
@@ -55,7 +55,7 @@ def test_score_is_the_parsed_text_as_a_number(store: DocsStore, parsed: str, sco
 
 
 def test_unreadable_document_does_not_stop_scores(local: DocsStore) -> None:
-    judged = judge(local)
+    judged = decide_outcome(local)
     (judged.path("evaluation", "v1") / "parsed.txt").write_text("9")
     (judged.path("evaluation", "v2") / "metadata.json").write_text("{")
     (judged.path("evaluation", "v3") / "parsed.txt").write_bytes(b"\xff" * 5)

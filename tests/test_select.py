@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from docid import DocsStore, Document, DraftTask, EssayTask, EvaluationTask, InvalidName, Stages, TaskRow
 from docid.backends import MemoryBackend
 from docid.curate import scores, select
-from tests.curation import judge, kinds, put, score
+from tests.curation import decide_outcome, kinds, put, score
 
 
 @pytest.fixture
 def judged(store: DocsStore) -> DocsStore:
-    return judge(store)
+    return decide_outcome(store)
 
 
 def test_select_gives_rows_of_the_best_documents(judged: DocsStore) -> None:

@@ -83,7 +83,7 @@ def describe_lineage(record: Record) -> str:
     return f"task_id={quote(record.task_id)}, parent_doc_id={quote(record.parent_doc_id)}"
 
 
-def find_unsaid(record: Record, *, has_parent: bool) -> list[Literal["task_id", "parent_doc_id"]]:
+def find_missing_lineage(record: Record, *, has_parent: bool) -> list[Literal["task_id", "parent_doc_id"]]:
     """Return the lineage keys that a record of an older system lacks.
 
     `DocsStore.ensure` refuses the document until you migrate it.

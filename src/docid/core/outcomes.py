@@ -118,45 +118,46 @@ class WriteManyError(DocidError):
     def _describe(self) -> str:
         self.results = tuple(self.results)
         total = format_count(len(self.results), "document")
-        lines = [f"{len(self.failures):,} of {total} failed (the others are stored):"]
+        others = " (the others are stored)" if len(self.failures) < len(self.results) else ""
+        lines = [f"{len(self.failures):,} of {total} failed{others}:"]
         lines += [f"position {number}: {error}" for number, error in list(self.failures.items())[:LISTED]]
         if len(self.failures) > LISTED:
             lines.append(f"… and {len(self.failures) - LISTED:,} more")
         return "\n  ".join(lines)
 
 
-def judge(  # noqa: PLR0917 - the new and the stored document
+def decide_outcome(  # noqa: PLR0917 - the new and the stored document
     document: Document,
     parts: Mapping[str, bytes],
-    there: Record,
-    held: Mapping[str, bytes],
+    stored: Record,
+    stored_parts: Mapping[str, bytes],
     location: str,
     if_exists: Policy,
 ) -> tuple[WriteResult, tuple[str, ...]]:
     """Return the result of a write and the parts that differ. The caller carries out the outcome `replaced`.
 
-    `parts` are the part files of the new document, `there` and `held` the record and the part files of the stored
-    one. Raises the same errors as `DocsStore.write`.
+    `parts` are the part files of the new document. `stored` and `stored_parts` are the record and the part files of
+    the stored one. Raises the same errors as `DocsStore.write`.
     """
     stage, doc_id = document.stage, document.doc_id
-    check_lineage(there, document, stage, doc_id, location)
-    differing = tuple(part for part, name in PART_FILES.items() if held.get(name) != parts.get(name))
-    metadata_differs = there.run_id != document.run_id or _to_text(there.metadata) != _to_text(document.metadata)
+    check_lineage(stored, document, stage, doc_id, location)
+    differing = tuple(part for part, name in PART_FILES.items() if stored_parts.get(name) != parts.get(name))
+    metadata_differs = stored.run_id != document.run_id or _to_text(stored.metadata) != _to_text(document.metadata)
     result = WriteResult(Outcome.UNCHANGED, stage, doc_id, location)
-    if there.legacy and differing:
-        raise not_migrated(there, stage, doc_id, location)
-    if if_exists == "replace" and (differing or metadata_differs) and not there.legacy:
+    if stored.legacy and differing:
+        raise make_not_migrated_error(stored, stage, doc_id, location)
+    if if_exists == "replace" and (differing or metadata_differs) and not stored.legacy:
         return evolve(result, outcome=Outcome.REPLACED), differing
     if not differing:
         return evolve(result, metadata_differs=metadata_differs), ()
-    missing = differing if all(PART_FILES[part] not in held for part in differing) else ()
+    missing = differing if all(PART_FILES[part] not in stored_parts for part in differing) else ()
     if if_exists == "fail":
-        raise ContentConflict(stage, doc_id, location, there.task_id, differing, missing)
+        raise ContentConflict(stage, doc_id, location, stored.task_id, differing, missing)
     kept = evolve(result, outcome=Outcome.KEPT, metadata_differs=metadata_differs, missing_parts=missing)
     return kept, differing
 
 
-def not_migrated(
+def make_not_migrated_error(
     record: Record, stage: str, doc_id: str, location: str, problem: str = "an older system wrote its record"
 ) -> UnreadableDocument:
     """Return the error for a write to a document of an older system."""

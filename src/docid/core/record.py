@@ -151,7 +151,7 @@ class Record(NamedTuple):
         lifted = {"task_id": self.task_id, "parent_doc_id": self.parent_doc_id, "run_id": self.run_id}
         return {key: value for key, value in self.data.items() if lifted.get(key) is None}
 
-    def in_place_of(self, old: Record) -> Record:
+    def with_additions_of(self, old: Record) -> Record:
         """Return this record with the keys that a later docid added to the record it replaces."""
         files = {name: {**entry, **self.data["files"].get(name, {})} for name, entry in old.data["files"].items()}
         return self._replace(data={**self.data, "files": files, "docid": {**old.data["docid"], **self.data["docid"]}})

@@ -26,7 +26,7 @@ from docid.operations.curate.scores import Score
 from docid.store.scanning import scan
 from docid.store.stored import StoredDocument
 from docid.tables.csvfile import Faults, find_misspelling, format_names
-from docid.tables.reserve import check_noted, reserve_tasks
+from docid.tables.reserve import check_noted_run_and_salt, reserve_tasks
 from docid.tables.rows import TaskRow, format_cells, schema_of
 from docid.tables.tasks import TaskRows, build_row_parser, check_row, take_header
 
@@ -92,7 +92,7 @@ def reserve_frame(
         [('t-1', 300, 'dqklum3h18qwxpcp'), ('t-2', 900, 'odk354mkj1hfs43a')]
     """
     column = f"{check_stage(stage)}_task_id" if task_id is None else task_id
-    check_noted(run_id, salt)
+    check_noted_run_and_salt(run_id, salt)
     row_type = TaskRow.of(stage, stages.parent_of(stage) if stage in check_stages(stages) else None)
     if parents is not None and stage not in stages:
         hint = f"pass stages=Stages.chain('…', {stage!r}), for example"

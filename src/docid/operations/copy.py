@@ -14,7 +14,7 @@ from docid.errors import InvalidDocument, StoreUnavailable, UnreadableDocument
 from docid.store.backends.base import Backend, NewDocument, Stored
 from docid.store.backends.local.backend import LocalBackend
 from docid.store.docs_store import DocsStore, check_store
-from docid.store.stored import StoredDocument, without_later_parts
+from docid.store.stored import StoredDocument, drop_later_parts
 
 
 def copy(
@@ -191,7 +191,7 @@ class _Copy(NamedTuple):
         try:
             if with_history is None or doc_id in with_history:
                 for stored in self.source.history(stage, doc_id, ALL_FILES):
-                    later = without_later_parts(StoredDocument(self.source, stage, doc_id, stored, ALL_FILES), later)
+                    later = drop_later_parts(StoredDocument(self.source, stage, doc_id, stored, ALL_FILES), later)
                     if is_other_lineage(version.facts, later.facts):
                         break  # earlier versions belong to another document
                     versions.insert(0, self._check(later))

@@ -12,7 +12,7 @@ from docid._text import name_task, quote
 from docid.core.document import ALL_FILES, DEPTH, FORMAT, OUR_KEYS, is_too_deep, timestamp
 from docid.core.findings import Change, ChangeOutcome
 from docid.core.ids import DOC_ID_EXPECTED, check_doc_id, check_text, is_doc_id, is_missing
-from docid.core.lineage_rules import contradicts, find_contradictions, find_unsaid
+from docid.core.lineage_rules import contradicts, find_contradictions, find_missing_lineage
 from docid.core.record import RECORD_FILE, PartEntry, Record, nonce
 from docid.errors import DocidError, TaskTableError
 from docid.operations.curate.replay import file_time
@@ -230,7 +230,7 @@ def _complete_lineage(
         if own[key] is not None and not isinstance(own[key], str):
             raise _Undecided(f"{key} is {quote(own[key])} in its record; expected text")
     in_table: dict[str, str | None] = dict(zip(("task_id", "parent_doc_id"), row or (None, None), strict=True))
-    missing = find_unsaid(version.facts, has_parent=has_parent)
+    missing = find_missing_lineage(version.facts, has_parent=has_parent)
     taken: dict[str, Any] = {key: in_table[key] for key in missing if in_table[key] is not None}
     lineage = version.facts._replace(**taken)
     if not has_parent and lineage.parent_doc_id is not None:
@@ -238,7 +238,7 @@ def _complete_lineage(
             f"its record has parent_doc_id {quote(lineage.parent_doc_id)}, but stage {version.stage} has no parent"
         )
         raise _Undecided(problem)
-    for key in find_unsaid(lineage, has_parent=has_parent):
+    for key in find_missing_lineage(lineage, has_parent=has_parent):
         if row is None:
             raise _Undecided(f"its record has no {key}, and two rows of the table disagree about it")
         raise _Undecided(f"neither its record nor a table has its {key}")

@@ -12,8 +12,8 @@ from attrs import evolve
 from docid._text import quote
 from docid.core.document import ALL_FILES, Document, check_content, get_part_file, get_source_doc_id, require_doc_id
 from docid.core.ids import check_doc_id, check_text, is_missing
-from docid.core.lineage_rules import check_lineage, find_differences, find_unsaid, is_other_lineage
-from docid.core.outcomes import Outcome, WriteResult, not_migrated
+from docid.core.lineage_rules import check_lineage, find_differences, find_missing_lineage, is_other_lineage
+from docid.core.outcomes import Outcome, WriteResult, make_not_migrated_error
 from docid.core.record import nonce
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.errors import (
@@ -27,7 +27,7 @@ from docid.errors import (
 from docid.store.backends.base import TURNS
 from docid.store.backends.local.backend import LocalBackend
 from docid.store.backends.memory import MemoryBackend
-from docid.store.stored import StoredDocument, without_later_parts
+from docid.store.stored import StoredDocument, drop_later_parts
 from docid.store.writing import Writer, exists
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ class DocsStore:
             later = StoredDocument.load(self.backend, stage, doc_id)
         for stored in self.backend.history(stage, doc_id, ALL_FILES):
             try:
-                version = without_later_parts(StoredDocument(self.backend, stage, doc_id, stored, ALL_FILES), later)
+                version = drop_later_parts(StoredDocument(self.backend, stage, doc_id, stored, ALL_FILES), later)
                 # An earlier document of another lineage may have used the id. Its versions do not count.
                 if later is not None and is_other_lineage(version.facts, later.facts):
                     return
@@ -351,7 +351,7 @@ class DocsStore:
             stored.outcome = Outcome.KEPT
             return stored
         if stored is not None and stored.legacy:
-            raise not_migrated(stored.facts, stage, doc_id, stored.location)
+            raise make_not_migrated_error(stored.facts, stage, doc_id, stored.location)
         self._writer.check_parent(stage, row.parent_doc_id, task_id)
         if row.doc_run_id is not None:
             check_text(row.doc_run_id, "doc_run_id")
@@ -383,9 +383,9 @@ class DocsStore:
         if stored is not None:
             same = check_lineage(stored.facts, row, stage, doc_id, stored.location)
             has_parent = self.stages.parent_of(stage) is not None
-            if same is None or find_unsaid(stored.facts, has_parent=has_parent):
+            if same is None or find_missing_lineage(stored.facts, has_parent=has_parent):
                 problem = "its record, written by an older system, does not name its task or parent"
-                raise not_migrated(stored.facts, stage, doc_id, stored.location, problem)
+                raise make_not_migrated_error(stored.facts, stage, doc_id, stored.location, problem)
             stored.check(verify=False)
         return stored
 
@@ -414,7 +414,7 @@ class DocsStore:
             task_id = stored.task_id
             result = WriteResult(Outcome.COMPLETED, stage, doc_id, stored.location)
             if stored.legacy:
-                raise not_migrated(stored.facts, stage, doc_id, stored.location)
+                raise make_not_migrated_error(stored.facts, stage, doc_id, stored.location)
             if name in stored.facts.files:
                 if stored.contents((name,), verify=True)[name] == data:
                     return evolve(result, outcome=Outcome.UNCHANGED)

@@ -256,7 +256,7 @@ class StoredDocument:
                 later = None
                 with contextlib.suppress(UnreadableDocument):
                     later = StoredDocument(self.backend, self.stage, self.doc_id, stored)
-                return without_later_parts(self.with_stored(version, files), later), True
+                return drop_later_parts(self.with_stored(version, files), later), True
             stored = version
         raise self.unreadable("another document replaced it after it was opened", "open it again")
 
@@ -264,7 +264,7 @@ class StoredDocument:
         return self.unreadable(f"{PART_FILES['raw']} is missing", code="torn-document")
 
 
-def without_later_parts(version: StoredDocument, later: StoredDocument | None) -> StoredDocument:
+def drop_later_parts(version: StoredDocument, later: StoredDocument | None) -> StoredDocument:
     """Return a version from history without parts that were added later.
 
     An older system's record does not list its parts. The record that replaced it during migration does.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 from docid._text import name_task
 from docid.core.document import ALL_FILES, Document
 from docid.core.ids import check_doc_id
-from docid.core.outcomes import Outcome, Policy, WriteManyError, WriteResult, judge
+from docid.core.outcomes import Outcome, Policy, WriteManyError, WriteResult, decide_outcome
 from docid.core.record import Record, nonce
 from docid.errors import DocumentBusy, InvalidDocument, MissingParent, UnreadableDocument
 from docid.store.backends.base import TURNS, Backend, NewDocument, Stored
@@ -44,7 +44,9 @@ class Writer(NamedTuple):
                     raise missing
                 continue  # settling may have rolled back the loaded version
             contents = current.contents(ALL_FILES, verify=True)
-            result, differing = judge(document, stored.parts, current.facts, contents, current.location, if_exists)
+            result, differing = decide_outcome(
+                document, stored.parts, current.facts, contents, current.location, if_exists
+            )
             if result.outcome is not Outcome.REPLACED:
                 return result, current
             if missing is not None:
@@ -128,7 +130,7 @@ class Writer(NamedTuple):
         stage, doc_id, expected = new.stage, new.doc_id, current.stored.record
         if has_new_texts:
             return new if self.backend.replace(stage, doc_id, expected, *new.stored) else None
-        merged = new.facts.in_place_of(current.facts)
+        merged = new.facts.with_additions_of(current.facts)
         stored = Stored(merged.to_bytes(), new.stored.parts)
         if not self.backend.amend(stage, doc_id, expected, stored.record, {}):
             return None

@@ -51,7 +51,7 @@ def reserve_tasks(
         True
     """
     schema_of(row_type)  # raises TypeError for any other class
-    check_noted(run_id, salt)
+    check_noted_run_and_salt(run_id, salt)
     file, columns, state = (rows.file, rows.columns, rows.state) if isinstance(rows, TaskRows) else ("", (), None)
     doc_ids = None
     if parents is not None and row_type.parent_stage is not None:
@@ -68,7 +68,7 @@ def reserve_tasks(
     return TaskRows(row_type, file, columns, reserver.reserve(rows), state)
 
 
-def check_noted(run_id: str | None, salt: str | None) -> None:
+def check_noted_run_and_salt(run_id: str | None, salt: str | None) -> None:
     """Raise `InvalidName` for a run id or salt that the id scheme refuses, or that a table reads as missing."""
     for argument, text in (("run_id", run_id), ("salt", salt)):
         if text is not None and is_missing(check_text(text, argument)):

@@ -17,7 +17,7 @@ from docid._text import quote
 from docid.core.document import PART_FILES
 from docid.core.findings import Finding
 from docid.core.ids import DOC_ID, DOC_ID_EXPECTED
-from docid.core.lineage_rules import find_unsaid
+from docid.core.lineage_rules import find_missing_lineage
 from docid.core.record import Record
 from docid.errors import UnreadableDocument
 from docid.store.scanning import examine, find_leftovers, report_unlisted
@@ -207,7 +207,7 @@ class Audit:
             message, hint = "its record was written by an older system", "run 'docid migrate --apply' to convert it"
             if self.examiner is not None and self.examiner.verify:
                 message += " and has no hashes to verify"
-            if missing := find_unsaid(record, has_parent=self.stages.parent_of(stage) is not None):
+            if missing := find_missing_lineage(record, has_parent=self.stages.parent_of(stage) is not None):
                 message += f"; it lacks {' and '.join(missing)}, so a run refuses it"
                 hint = "run 'docid migrate --tables TABLE --apply' to convert it and complete it from its row"
             self._report("legacy-record", stage, doc_id, record, message, hint)

@@ -10,7 +10,7 @@ from zlib import error as zlib_error
 from docid._text import quote
 from docid.core.findings import Finding, StageFacts
 from docid.core.ids import DOC_ID, DOC_ID_EXPECTED, check_text, derive, is_missing, reserve_doc_id
-from docid.core.lineage_rules import find_unsaid, is_same_lineage
+from docid.core.lineage_rules import find_missing_lineage, is_same_lineage
 from docid.core.record import Record
 from docid.core.stages import Stages
 from docid.errors import InvalidName, TaskTableError
@@ -234,7 +234,7 @@ class RowChecks:
                 hint = f"docid refuses to write this row: {remedy}"
                 self._add("lineage-conflict", number, "doc_id", row, message, hint)
                 return
-        self.counts["written"] += not find_unsaid(record, has_parent=has_parent)
+        self.counts["written"] += not find_missing_lineage(record, has_parent=has_parent)
 
     def _check_parent(self, number: int, row: RowLineage, parent_stage: str) -> None:
         audit = self.audit

@@ -15,7 +15,7 @@ from docid.errors import DocidError, DocumentNotFound, InvalidName, StoreUnavail
 from docid.store.docs_store import DocsStore, check_store
 from docid.store.scanning import try_load
 from docid.store.stored import StoredDocument
-from docid.tables.reserve import check_noted
+from docid.tables.reserve import check_noted_run_and_salt
 from docid.tables.rows import (
     DraftTask,
     EssayTask,
@@ -113,7 +113,7 @@ def replay(
     """
     builder = RowBuilder(store, stage, row_type)
     refuse_text(doc_ids, "doc_ids", "doc ids")
-    check_noted(run_id, salt)
+    check_noted_run_and_salt(run_id, salt)
     return ReplayedRows(builder.row_type, _build_rows(builder, doc_ids, run_id, salt), builder.notes)
 
 
