@@ -15,10 +15,19 @@ from pathlib import Path
 import attrs
 import pytest
 
-from docid import ContentConflict, DocsStore, Document, DocumentNotFound, DraftTask, LineageConflict, WriteManyError
+from docid import (
+    ContentConflict,
+    DocsStore,
+    Document,
+    DocumentNotFound,
+    DraftTask,
+    LineageConflict,
+    StoredDocument,
+    WriteManyError,
+)
 from docid.repair import repair
 from tests.faults import LONG, Tally
-from tests.schedules import CHANGES, VISIBLE, Run, explore
+from tests.schedules import CHANGES, Run, explore
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs flock")
 
@@ -122,7 +131,8 @@ def settle(store: DocsStore, _: Log) -> None:
 
 
 def run_repair(store: DocsStore, _: Log) -> None:
-    assert all(step.done for step in repair(store, apply=True, stale_after=0))
+    for step in repair(store, apply=True, stale_after=0):
+        assert step.error is None, step
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -202,11 +212,13 @@ def check_schedules(
         possible = stored.union(*(log.tried for log, each in zip(logs, run.outcomes, strict=True) if each.killed))
         seen = set().union(*(log.seen for log in logs))
         tally.check(REFUSED, seen <= possible, (*where, seen - possible))
-        tally.check(MISSED, not has_first or not any(log.missed for log in logs), where)
+        # A repair with an age limit of 0 removes locks that a listing needs.
+        may_miss = not has_first or {"list", "repair"} <= set(names)
+        tally.check(MISSED, may_miss or not any(log.missed for log in logs), where)
         for again in (False, True):
             store = DocsStore(root, durability="none")
-            versions = [*store.documents("draft"), *store.history("draft", "a1")]
-            documents = [each.read(verify=True) if not isinstance(each, Document) else each for each in versions]
+            versions: list[Document | StoredDocument] = [*store.documents("draft"), *store.history("draft", "a1")]
+            documents = [each if isinstance(each, Document) else each.read(verify=True) for each in versions]
             found = {(each.task_id, each.raw_text) for each in documents}
             tally.check(LOST, stored <= found, (*where, again, stored - found))
             tally.check(REFUSED, found <= possible, (*where, again, found - possible))
@@ -237,29 +249,22 @@ def pairs() -> Iterator[tuple[str, str]]:
 def test_two_operations_in_every_order(tmp_path: Path, start: Callable[[DocsStore], None]) -> None:
     tally = Tally(f"schedules of two operations, {start.__name__}", *FAULTS)
     for names in pairs():
-        check_schedules(tmp_path, names, start, tally, switches=1, sample=None if LONG else 8)
-        check_schedules(
-            tmp_path,
-            names,
-            start,
-            tally,
-            switches=3,
-            stops=(*CHANGES, "flock"),
-            sample=None if LONG else 3,
-            kills=True,
-        )
+        sample = None if LONG else 2
+        check_schedules(tmp_path, names, start, tally, switches=3, stops=(*CHANGES, "flock"), kills=True, sample=sample)
         if LONG:
-            check_schedules(tmp_path, names, start, tally, switches=3, sample=300, kills=True)
+            check_schedules(tmp_path, names, start, tally, switches=2)
+            check_schedules(tmp_path, names, start, tally, switches=3, kills=True, sample=1000)
     tally.close()
 
 
 @pytest.mark.parametrize("names", TRIPLES, ids=", ".join)
 def test_three_operations_in_every_order(tmp_path: Path, names: tuple[str, ...]) -> None:
     tally = Tally(f"schedules of {', '.join(names)}", *FAULTS)
+    # The first triple is the one in which a create uses the gap of a replace.
+    sample = None if LONG or names == TRIPLES[0] else 20
     for start in STARTS if LONG else STARTS[:1]:
-        check_schedules(tmp_path, names, start, tally, switches=3, stops=("rename", "flock"))
-        sample = 300 if LONG else 30
-        check_schedules(tmp_path, names, start, tally, switches=3, sample=sample, kills=True)
+        check_schedules(tmp_path, names, start, tally, switches=3, stops=("rename", "flock"), sample=sample)
+        check_schedules(tmp_path, names, start, tally, switches=3, sample=1000 if LONG else 8, kills=True)
     tally.close()
 
 
@@ -274,7 +279,7 @@ def test_any_three_operations_in_sampled_orders(tmp_path: Path) -> None:
 
 
 def test_explorer_tries_every_switch(tmp_path: Path) -> None:
-    """Of two operations with one visible call each there are two orders, and a switch before either call."""
+    """Two operations with one call each: two orders, with and without a switch before the first call."""
 
     def prepare() -> list[Callable[[], object]]:
         shutil.rmtree(tmp_path / "x", ignore_errors=True)
@@ -282,8 +287,7 @@ def test_explorer_tries_every_switch(tmp_path: Path) -> None:
         return [lambda: os.mkdir(tmp_path / "x" / "a"), lambda: os.mkdir(tmp_path / "x" / "b")]
 
     runs: list[Run] = []
-    assert explore(prepare, runs.append, switches=1, stops=("mkdir",)) == 6
+    assert explore(prepare, runs.append, switches=1, stops=("mkdir",)) == 4
     assert {len(run.points) for run in runs} == {2}
-    killed = explore(prepare, runs.append, switches=1, stops=VISIBLE, kills=True)
-    assert killed == 10
-    assert sum(outcome.killed for run in runs for outcome in run.outcomes) == 4
+    assert explore(prepare, runs.append, switches=1, stops=("mkdir",), kills=True) == 6
+    assert sum(outcome.killed for run in runs for outcome in run.outcomes) == 2
