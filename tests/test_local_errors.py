@@ -187,7 +187,7 @@ def test_added_part_stays_if_reads_fail(local: DocsStore, monkeypatch: pytest.Mo
     assert [old.parsed_text for old in local.history("draft", "a1")] == [None]
 
 
-@pytest.mark.parametrize("failures", [1, 2], ids=["first rename", "second rename"])
+@pytest.mark.parametrize("failures", [1, 2, 3], ids=["first rename", "second rename", "third rename"])
 def test_failed_replace_keeps_old_version(local: DocsStore, monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
     local.write(draft())
     calls: list[str] = []

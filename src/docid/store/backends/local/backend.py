@@ -154,9 +154,11 @@ class LocalBackend(Backend):
                     if status is None or not stat.S_ISREG(status.st_mode):
                         return None
                     sizes[name] = status.st_size
-            # A lock file shows that a replace may be under way: then only `load` decides whose directory this is.
-            is_locked = os.path.lexists(join(self.root, stage, lock_name(doc_id)))
-            return None if record is None or is_locked else (record, sizes)
+            if record is not None and os.path.lexists(join(self.root, stage, lock_name(doc_id))):
+                with Directory(self._below + stage) as directory:
+                    if not Place(directory, self.root, stage, doc_id, self._sync).is_owner(document):
+                        return None
+            return None if record is None else (record, sizes)
         return None
 
     def last_modified(self, stage: str, doc_id: str) -> float | None:

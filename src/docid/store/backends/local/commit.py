@@ -15,8 +15,9 @@ import errno
 from os.path import join
 from typing import TYPE_CHECKING, NamedTuple
 
-from docid.core.record import RECORD_FILE
-from docid.errors import DurabilityUnknown, UnreadableDocument
+from docid.core.lineage_rules import is_other_lineage
+from docid.core.record import RECORD_FILE, Record
+from docid.errors import DurabilityUnknown, InvalidDocument, UnreadableDocument
 from docid.store.backends.base import TURNS, Stored
 from docid.store.backends.local.directory import make_below, open_below
 from docid.store.backends.local.locks import hold_lock, is_held
@@ -97,11 +98,7 @@ class Place(NamedTuple):
         return None
 
     def _read_current(self, parts: Collection[str]) -> tuple[Stored | None, UnreadableDocument | None, bool]:
-        """Read the directory under the id; return the document, its fault, and whether it certainly owns the id.
-
-        It may belong to a create that is about to withdraw. Such a directory is under the id only while `.old-<id>` and
-        `.new-<id>` both exist, and leaves it for good. Without a lock file neither of them exists.
-        """
+        """Read the directory under the id; return the document, its fault, and whether it certainly owns the id."""
         found = fault = None
         try:
             document = self.directory.sub(self.doc_id)
@@ -112,14 +109,18 @@ class Place(NamedTuple):
                 found = self._read(document, parts)
             except UnreadableDocument as error:
                 fault = error
-            is_certain = (found or fault) is not None and (
-                not self.directory.exists(lock_name(self.doc_id))
-                or (
-                    not (self.directory.exists(self.new) and self.directory.exists(self.old))
-                    and document.is_at(self.doc_id, self.directory)
-                )
-            )
-        return found, fault, is_certain
+            return found, fault, (found or fault) is not None and self.is_owner(document)
+
+    def is_owner(self, document: Directory) -> bool:
+        """Return whether a directory that was opened under the id certainly owns it.
+
+        The directory of a create that is about to withdraw is there only while `.old-<id>` and `.new-<id>` both exist,
+        and it leaves for good. Without a lock file neither of them exists.
+        """
+        return not self.directory.exists(lock_name(self.doc_id)) or (
+            not (self.directory.exists(self.new) and self.directory.exists(self.old))
+            and document.is_at(self.doc_id, self.directory)
+        )
 
     def is_taken(self) -> bool:
         """Return whether the id is taken, by a directory that is not empty or by another kind of file."""
@@ -252,7 +253,7 @@ def settle(place: Place) -> list[str] | None:
     directory = place.directory
     has_old = directory.exists(place.old) and not directory.remove_empty(place.old)
     has_new = directory.exists(place.new)
-    if has_old and not has_new and directory.exists(place.doc_id):
+    if has_old and not has_new and directory.exists(place.doc_id) and _is_replaced(place):
         with place.make_history() as history:
             place.retire_old(history)
         return []
@@ -268,3 +269,18 @@ def settle(place: Place) -> list[str] | None:
         place.sync_names(directory)
         return moved
     return None
+
+
+def _is_replaced(place: Place) -> bool:
+    """Return whether the directory under the id is a later version of the one under the interim name."""
+    records = []
+    for name in (place.old, place.doc_id):
+        try:
+            with place.directory.sub(name) as document:
+                records.append(Record.from_bytes(document.read(RECORD_FILE) or b"", place.stage, place.doc_id))
+        except (InvalidDocument, NotADirectoryError, IsADirectoryError) as error:
+            # If the old one is unreadable, it goes to history. If the new one is unreadable, it counts only if a later
+            # docid has written its record.
+            return name != place.doc_id or getattr(error, "field", "") == "format"
+    old, new = records
+    return not is_other_lineage(old, new)
