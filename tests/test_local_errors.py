@@ -230,7 +230,7 @@ def test_failed_sync_after_commit_raises_durability_unknown(tmp_path: Path, monk
 
     with monkeypatch.context() as patch:
         patch_os(patch, "fsync", fail_for_stage)
-        with pytest.raises(DurabilityUnknown, match="It is complete"):
+        with pytest.raises(DurabilityUnknown, match="is complete"):
             store.write(draft())
     assert store.write(draft()).outcome is Outcome.UNCHANGED
 
