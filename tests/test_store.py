@@ -227,7 +227,7 @@ def test_error_names_the_wrong_stage_of_a_parent(store: DocsStore) -> None:
     store.write(essay("e1"))
     with pytest.raises(MissingParent, match=r"is not in the store; the id e1 is in stage essay; set parent_doc_id"):
         store.write(essay("e2", parent="e1"))
-    with pytest.raises(MissingParent, match="that id is in stage draft"):
+    with pytest.raises(MissingParent, match="the id a1 is in stage draft"):
         store.write(Document(stage="evaluation", doc_id="v1", task_id="v", raw_text="", parent_doc_id="a1"))
 
 
@@ -331,7 +331,7 @@ def test_not_found_error_names_the_stage_of_the_id(store: DocsStore) -> None:
     store.write(draft("same"))
     for read in (store.read, store.open):
         with pytest.raises(
-            DocumentNotFound, match="essay/same is not in the store.*; that id is in stage draft"
+            DocumentNotFound, match="essay/same is not in the store.*; the id a1 is in stage draft"
         ) as caught:
             read("essay", "same")
         assert caught.value.found_in == ("draft",)
