@@ -331,7 +331,7 @@ def test_not_found_error_names_the_stage_of_the_id(store: DocsStore) -> None:
     store.write(draft("same"))
     for read in (store.read, store.open):
         with pytest.raises(
-            DocumentNotFound, match="essay/same is not in the store.*; the id a1 is in stage draft"
+            DocumentNotFound, match="essay/same is not in the store.*; that id is in stage draft"
         ) as caught:
             read("essay", "same")
         assert caught.value.found_in == ("draft",)
