@@ -18,7 +18,8 @@ from docid._text import format_count, name_task
 from docid.cli.arguments import DOCUMENT, STORE, Arguments, UsageError, argument, one_of
 from docid.cli.inputs import find_document, open_store
 from docid.cli.output import Output, print_stderr
-from docid.core.document import PART_FILES, Document, Part, cut_deep_values, timestamp
+from docid.core.document import PART_FILES, Document, Part, timestamp
+from docid.core.metadata import cut_deep_values
 from docid.store.stored import StoredDocument
 
 

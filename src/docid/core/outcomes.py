@@ -142,7 +142,9 @@ def decide_outcome(  # noqa: PLR0917 - the new and the stored document
     stage, doc_id = document.stage, document.doc_id
     check_lineage(stored, document, stage, doc_id, location)
     differing = tuple(part for part, name in PART_FILES.items() if stored_parts.get(name) != parts.get(name))
-    metadata_differs = stored.run_id != document.run_id or _to_text(stored.metadata) != _to_text(document.metadata)
+    metadata_differs = stored.run_id != document.run_id or _to_text(stored.metadata, stored) != _to_text(
+        document.metadata, stored
+    )
     result = WriteResult(Outcome.UNCHANGED, stage, doc_id, location)
     if stored.legacy and differing:
         raise make_not_migrated_error(stored, stage, doc_id, location)
@@ -164,8 +166,13 @@ def make_not_migrated_error(
     return UnreadableDocument(stage, doc_id, location, problem, "run 'docid migrate' first", record.task_id)
 
 
-def _to_text(metadata: dict[str, Any]) -> str:
-    """Return metadata as text, which distinguishes 1, True and 1.0, without the keys that docid uses itself."""
+def _to_text(metadata: dict[str, Any], stored: Record) -> str:
+    """Return metadata as text, which distinguishes 1, True and 1.0.
+
+    For a legacy record without the keys that docid uses itself, which an older system filled.
+    """
     import json  # noqa: PLC0415 - only needed for an existing document; keeps `import docid` fast
 
-    return json.dumps({key: value for key, value in metadata.items() if key not in OUR_KEYS}, sort_keys=True)
+    return json.dumps(
+        {key: value for key, value in metadata.items() if not (stored.legacy and key in OUR_KEYS)}, sort_keys=True
+    )

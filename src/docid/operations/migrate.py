@@ -9,10 +9,11 @@ from functools import partial
 from typing import Any
 
 from docid._text import name_task, quote
-from docid.core.document import ALL_FILES, DEPTH, FORMAT, OUR_KEYS, is_too_deep, timestamp
+from docid.core.document import ALL_FILES, FORMAT, OUR_KEYS, timestamp
 from docid.core.findings import Change, ChangeOutcome
 from docid.core.ids import DOC_ID_EXPECTED, check_doc_id, check_text, is_doc_id, is_missing
 from docid.core.lineage_rules import contradicts, find_contradictions, find_missing_lineage
+from docid.core.metadata import DEPTH, is_too_deep
 from docid.core.record import RECORD_FILE, PartEntry, Record, nonce
 from docid.errors import DocidError, TaskTableError
 from docid.operations.curate.replay import file_time
