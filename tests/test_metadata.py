@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from collections import namedtuple
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -191,6 +192,18 @@ def test_recursive_metadata_is_refused() -> None:
     metadata["a"] = metadata["b"] = metadata
     with pytest.raises(InvalidDocument, match="^metadata: lists and dicts nested more than 250 levels deep"):
         make(metadata=metadata)
+
+
+def test_full_call_stack_is_an_error_of_the_metadata() -> None:
+    deep: Any = ()
+    for _ in range(240):
+        deep = (deep,)
+
+    def make_after(calls: int) -> Document:
+        return make_after(calls - 1) if calls else make(metadata={"a": deep})
+
+    with pytest.raises(InvalidDocument, match="^metadata: lists and dicts nested more than 250 levels deep"):
+        make_after(sys.getrecursionlimit() - 400)
 
 
 class Endless:
