@@ -10,7 +10,7 @@ from docid._text import escape_controls
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-# Keep MathJax 2 and 3 away: two dollar signs in task ids are no formula.
+# Keep MathJax 2 and 3 away: they take two dollar signs in a task id for a formula.
 _NO_MATH = "tex2jax_ignore mathjax_ignore"
 _SHOWN = 2_000  # characters of a part that a notebook shows
 # No colours: the view must fit light and dark notebooks. Headings are bold, borders are faint.

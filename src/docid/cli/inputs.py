@@ -82,7 +82,7 @@ def find_document(store: DocsStore, name: str) -> tuple[str, str]:
         raise UsageError(f"{name}: matches {number}: {some}; give more of the id, or STAGE/ID")
     hint = _describe_other_stages(store)
     where = f"in stage {', '.join(stages)} of {store.root}" + (f"; {hint}" if hint else "")
-    by_task = "'docid reserve --stage STAGE --task-id ID' prints the doc id of a task"
+    by_task = "'docid show --task STAGE TASK_ID' finds the document of a task"
     raise UsageError(f"{name}: no such document {where}; {by_task}")
 
 

@@ -41,7 +41,7 @@ def run(arguments: Arguments, out: Output) -> int:
     options: dict[str, Any] = {"run_id": arguments.run_id, "salt": salt}
     # A dry run of all tables first, so that a faulty table leaves every table unchanged.
     for dry, (stage, path) in product([True] if arguments.dry_run else [True, False], tables.items()):
-        row_type, parents, progress = row_type_of(stage, stages), None, out.progress.callback
+        row_type, parents, progress = row_type_of(stage, stages), None, out.progress.show
         if (parent := row_type.parent_stage) in known:
             parents = read_tasks(known[parent], row_type_of(parent, stages), reserved=False)
             if dry and parent in tables:  # the dry run has not written its ids
