@@ -21,6 +21,7 @@ from docid import (
     InvalidName,
     Stages,
     TaskRow,
+    TaskTableError,
     read_tasks,
     reserve_tasks,
     write_tasks,
@@ -224,6 +225,15 @@ def test_value_of_another_type_is_refused_at_once(fields: dict[str, Any], messag
     with pytest.raises(TypeError) as caught:
         ChapterTask(**{"task_id": "t", **fields})
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", ["doc_salt", "doc_run_id", "parent_doc_id"])
+@pytest.mark.parametrize("text", ["", "nan"])
+def test_text_that_a_table_reads_as_missing_is_not_written(name: str, text: str, tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"task_id": "t", name: text}
+    row = ChapterTask(**fields)
+    with pytest.raises(TaskTableError, match=f"row 2, column {name}: ('nan'; )?expected (text|a doc id)"):
+        write_tasks(tmp_path / "x.csv", [row])
 
 
 class Level(enum.IntEnum):
