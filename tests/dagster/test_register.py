@@ -266,3 +266,59 @@ def test_module_without_dagster_says_what_to_install() -> None:
     code = "import sys; sys.modules['dagster'] = None; import docid.dagster"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "ImportError: docid.dagster needs Dagster: pip install 'docid-store[dagster]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("template_id,active\nkind,true\nnovelty,vrai\n", "row 3, column active: 'vrai'; expected true or false"),
+        ("template_id, ACTIVE\nkind,no\n", "templates.csv: no row is marked active"),
+    ],
+)
+def test_register_writes_nothing_for_a_doubtful_list(
+    table: str, message: str, curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("templates.csv").write_text(table)
+    code, _, err = register(capfd, curated, "--output", "out", "--templates", "templates.csv", "--models", "m-1")
+    assert (code, message in err, Path("out").exists()) == (2, True, False)
+    assert instance.get_dynamic_partitions("essay_documents") == []
+
+
+def test_register_refuses_a_source_that_it_would_ignore(
+    curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    del instance
+    code, _, err = register(capfd, curated, "--source", "evaluation/v1")
+    assert (code, err) == (2, "docid: --source evaluation/v1: the command writes no table of stage evaluation\n")
+
+
+def test_register_does_not_replace_a_list_that_it_reads(
+    curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    del instance
+    Path("out").mkdir()
+    text = "evaluation_task_id,parent_doc_id,doc_id,template_id\nv,e1,v1,kind\n"
+    Path("out/evaluation_tasks.csv").write_text(text)
+    lists = ("--templates", "out/evaluation_tasks.csv", "--models", "m-1")
+    code, _, err = register(capfd, curated, "--output", "out", *lists)
+    assert (code, "out/evaluation_tasks.csv: the command reads this file and would replace it" in err) == (2, True)
+    assert Path("out/evaluation_tasks.csv").read_text() == text
+
+
+def test_register_keeps_line_ends_and_bom(
+    curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    del instance
+    curated.write_bytes(b"\xef\xbb\xbf" + CURATED.replace("\n", "\r\n").encode())
+    before = curated.read_bytes()
+    assert register(capfd, curated)[0] == 0
+    assert curated.read_bytes() == before
+
+
+def test_evaluations_need_one_stage(
+    curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    del instance
+    stages = ("--stages", "draft,essay,evaluation,review:essay")
+    code, _, err = register(capfd, curated, *stages, "--templates", "kind", "--models", "m-1")
+    assert (code, "stages evaluation, review have the parent stage essay; expected one stage" in err) == (2, True)

@@ -34,8 +34,8 @@ def argument(spec: str, text: str, *, variable: str = "", **options: Any) -> Arg
 
     Args:
         spec: the argument as manuals write it: `--json` is a flag, `-o --output FILE` takes a value,
-            `--fail-on {error,warning}` takes one of these values, `--task-id TEXT ...` may be repeated, and
-            `tables TABLE ...` is positional.
+            `--task STAGE TASK_ID` two, `--fail-on {error,warning}` one of these values. `--task-id TEXT ...` may be
+            repeated, and `tables TABLE ...` is positional.
         text: the help text.
         variable: the environment variable with the default, read on each run.
         options: more options of `add_argument`.
@@ -49,7 +49,9 @@ def argument(spec: str, text: str, *, variable: str = "", **options: Any) -> Arg
         options["metavar"] = values[0]
     if values[:1] and values[0].startswith("{"):
         options["choices"] = values[0][1:-1].split(",")
-    if values[1:]:
+    if values[1:] and values[1] != "...":
+        options |= {"nargs": len(values), "metavar": tuple(values)}
+    elif values[1:]:
         options |= {"action": "append", "default": []} if first.startswith("-") else {"nargs": "*"}
 
     def add(parser: Any) -> None:
@@ -140,7 +142,9 @@ APPLY = one_of(
     argument("--apply", "make the changes"),
     argument("--dry-run", "only list the changes (the default)"),
 )
-DOCUMENT = argument("document [STAGE/]ID", "doc id or a unique prefix of it; without STAGE, docid searches all stages")
+_DOCUMENT = ("document [STAGE/]ID", "doc id or a unique prefix of it; without STAGE, docid searches all stages")
+DOCUMENT = argument(*_DOCUMENT)
+OPTIONAL_DOCUMENT = argument(*_DOCUMENT, nargs="?")
 JSON_DOCUMENTS = argument("--json", "print one line of JSON per document")
 
 

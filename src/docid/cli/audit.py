@@ -75,7 +75,7 @@ def _audit(store: DocsStore | None, tables: dict[str, str], arguments: Arguments
                 verify=arguments.verify,
                 executor=executor,
                 stale_after=arguments.stale_after,
-                progress=out.progress.callback,
+                progress=out.progress.show,
             )
     except TaskTableError as error:
         if any(problem.row not in {None, 1} for problem in error.problems):

@@ -1,6 +1,7 @@
 """Resolve arguments to stores, documents, task tables and output files; refuse unusable ones."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 
 from docid._text import escape_surrogates, format_count, quote
@@ -22,7 +23,7 @@ def open_store(arguments: Arguments) -> DocsStore:
 
 def open_root(arguments: Arguments, root: str, *, new: bool = False) -> DocsStore:
     """Return the store of a URL or a directory; the directory must exist unless `new` is true."""
-    if root.startswith("memory:"):
+    if root.startswith("memory:/"):
         raise UsageError(f"{root}: a memory store ends with its process; expected a directory or the URL of a bucket")
     if not is_url(root) and not os.path.isdir(root) and not (new and not os.path.lexists(root)):
         wrong = "not a directory" if os.path.exists(root) else "no such directory"
@@ -34,8 +35,8 @@ def open_root(arguments: Arguments, root: str, *, new: bool = False) -> DocsStor
 
 
 def is_url(root: str) -> bool:
-    """Return whether a root is a URL, not a directory."""
-    return "://" in root
+    """Return whether a root is a URL, not a directory; `./a://b` is a directory."""
+    return bool(re.match("[^/]+://", root))
 
 
 def hint_at_other_stages(store: DocsStore) -> None:
@@ -81,15 +82,14 @@ def find_document(store: DocsStore, name: str) -> tuple[str, str]:
         raise UsageError(f"{name}: matches {number}: {some}; give more of the id, or STAGE/ID")
     hint = _describe_other_stages(store)
     where = f"in stage {', '.join(stages)} of {store.root}" + (f"; {hint}" if hint else "")
-    by_task = "'docid reserve --stage STAGE --task-id ID' prints the doc id of a task"
+    by_task = "'docid show --task STAGE TASK_ID' finds the document of a task"
     raise UsageError(f"{name}: no such document {where}; {by_task}")
 
 
 def find_table(table: str, stages: Stages) -> tuple[str, str]:
     """Return stage and path of a `[STAGE=]TABLE` argument."""
-    stage, _, path = table.partition("=")
-    if stage not in stages:
-        stage, path = stage_of_table(table, stages) or "", table
+    stage, path = _split_stage(table, stages)
+    stage = stage or stage_of_table(path, stages) or ""
     if not stage or not path:
         raise UsageError(
             f"{table}: not the name of a task table; expected <stage>_tasks.csv, <stage>_generation_tasks.csv or "
@@ -98,20 +98,56 @@ def find_table(table: str, stages: Stages) -> tuple[str, str]:
     return stage, path
 
 
+def _split_stage(table: str, stages: Stages) -> tuple[str, str]:
+    """Return the stage (or an empty text) and the path of `[STAGE=]TABLE`; an existing file keeps its whole name."""
+    stage, _, path = table.partition("=")
+    return (stage, path) if stage in stages and not os.path.exists(table) else ("", table)
+
+
+def find_column(text: str, stages: Stages) -> tuple[str, str, str]:
+    """Return stage, path and column of a `[STAGE=]TABLE:COLUMN` argument.
+
+    The path and the column may contain colons. docid takes the longest path that exists.
+    """
+    ends = [found.start() for found in re.finditer(":", text)]
+    pairs = [(text[:end], text[end + 1 :]) for end in reversed(ends) if text[:end] and text[end + 1 :]]
+    known = [pair for pair in pairs if os.path.exists(_split_stage(pair[0], stages)[1])]
+    if not pairs or (len(pairs) > 1 and not known):
+        wrong = "" if not pairs else f"no such table as {' or '.join(table for table, _ in pairs)}; "
+        raise UsageError(f"--from {text}: {wrong}expected [STAGE=]TABLE:COLUMN")
+    table, column = [*known, *pairs][0]
+    return *find_table(table, stages), column
+
+
 def sort_tables(tables: Sequence[str], stages: Stages) -> dict[str, str]:
     """Return the paths of `[STAGE=]TABLE` arguments by stage, in the order of the stages."""
+    return _sort_paths([find_table(table, stages) for table in tables], stages)
+
+
+def _sort_paths(tables: Iterable[tuple[str, str]], stages: Stages) -> dict[str, str]:
+    """Return paths by stage, in the order of the stages; refuse two tables of a stage, and a table of two stages."""
     paths: dict[str, str] = {}
-    for table in tables:
-        stage, path = find_table(table, stages)
+    for stage, path in tables:
         if stage in paths:
             raise UsageError(f"{path}: second table of stage {stage}, after {paths[stage]}; expected one per stage")
+        if others := [other for other, known in paths.items() if is_same_file(path, known)]:
+            raise UsageError(f"{path}: the table of stages {others[0]} and {stage}; expected one table per stage")
         paths[stage] = path
     return {stage: paths[stage] for stage in stages if stage in paths}
 
 
+def is_same_file(path: str, other: str) -> bool:
+    """Return whether two paths name the same file, through links too. A missing file is compared by its path."""
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return os.path.realpath(path) == os.path.realpath(other)
+
+
 def find_tables(names: Sequence[str], stages: Stages) -> tuple[dict[str, str], list[str]]:
     """Return the tables of `[STAGE=]TABLE|DIRECTORY` arguments by stage, and the ignored files of directories."""
-    tables, others = [], []
+    tables: list[tuple[str, str]] = []
+    others: list[str] = []
     for table in names:
         if os.path.isdir(table):
             in_directory = {name: stage_of_table(name, stages) for name in sorted(os.listdir(table))}
@@ -120,15 +156,15 @@ def find_tables(names: Sequence[str], stages: Stages) -> tuple[dict[str, str], l
                     f"{table}: a directory without task tables; expected <stage>_generation_tasks.csv, where the "
                     f"stage is one of {', '.join(stages)} (--stages or DOCID_STAGES declares others)"
                 )
-            tables += [f"{stage}={os.path.join(table, name)}" for name, stage in in_directory.items() if stage]
+            tables += [(stage, os.path.join(table, name)) for name, stage in in_directory.items() if stage]
             others += [
                 os.path.join(table, escape_surrogates(name)) for name, stage in in_directory.items() if not stage
             ]
         elif "=" not in table and not os.path.exists(table):
             raise UsageError(f"{table}: no such file or directory")
         else:
-            tables.append(table)
-    return sort_tables(tables, stages), others
+            tables.append(find_table(table, stages))
+    return _sort_paths(tables, stages), others
 
 
 def split_ids(text: str) -> list[str]:
@@ -137,9 +173,10 @@ def split_ids(text: str) -> list[str]:
 
 
 def choose_salt(arguments: Arguments) -> str | None:
-    """Return the salt of --salt; for `random` a fresh one of 16 hexadecimal digits."""
+    """Return the salt of --salt; for `random` a fresh one: `s` and 16 hexadecimal digits."""
     salt: str | None = arguments.salt
-    return nonce() if salt == RANDOM else salt
+    # Without the letter, a spreadsheet would turn one salt in 760 into a number.
+    return f"s{nonce()}" if salt == RANDOM else salt
 
 
 def check_output(option: str, path: str, store: DocsStore | None, inputs: Iterable[str] = ()) -> None:
@@ -165,7 +202,7 @@ def check_output(option: str, path: str, store: DocsStore | None, inputs: Iterab
         raise UsageError(f"{option} {path}: directory {directory} does not exist; create it first")
     if is_replaced(path) and not os.access(directory, os.W_OK):
         raise UsageError(f"{option} {path}: directory {directory} is not writable; expected another path")
-    if real in {os.path.realpath(each) for each in inputs}:
+    if any(is_same_file(path, each) for each in inputs):
         raise UsageError(f"{option} {path}: the command reads this file; expected another one")
 
 

@@ -34,17 +34,14 @@ def run(arguments: Arguments, out: Output) -> int:
     if arguments.task_id:
         return _print_ids(arguments, out, salt)
     stages: Stages = arguments.stages
-    tables, known = sort_tables(arguments.tables, stages), sort_tables(arguments.parents, stages)
+    tables, known = sort_tables(arguments.tables, stages), sort_tables(arguments.tables + arguments.parents, stages)
     for stage, path in known.items():
-        if stage in tables:
-            raise UsageError(f"{path}: second table of stage {stage}, after {tables[stage]}; expected one per stage")
-        if not tables.keys() & stages.children_of(stage):
+        if stage not in tables and not tables.keys() & stages.children_of(stage):
             raise UsageError(f"{path}: no table to fill has parents of stage {stage}")
-    known |= tables
     options: dict[str, Any] = {"run_id": arguments.run_id, "salt": salt}
     # A dry run of all tables first, so that a faulty table leaves every table unchanged.
     for dry, (stage, path) in product([True] if arguments.dry_run else [True, False], tables.items()):
-        row_type, parents, progress = row_type_of(stage, stages), None, out.progress.callback
+        row_type, parents, progress = row_type_of(stage, stages), None, out.progress.show
         if (parent := row_type.parent_stage) in known:
             parents = read_tasks(known[parent], row_type_of(parent, stages), reserved=False)
             if dry and parent in tables:  # the dry run has not written its ids

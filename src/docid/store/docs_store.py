@@ -473,6 +473,8 @@ def _open_backend(
     if not name:
         raise ValueError("root: empty; expected a directory ('.' is the current one)")
     scheme, is_url, rest = name.partition("://")
+    if "/" in scheme:  # a directory such as ./a://b
+        is_url = ""
     if is_url and scheme not in {"file", "memory"}:
         from docid.store.backends.objects.backend import ObjectsBackend  # noqa: PLC0415 - an extra
 
