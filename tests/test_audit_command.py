@@ -35,8 +35,8 @@ def test_audit_prints_summary_then_findings_by_code(
         "",
         "torn-document (error): 1",
         f"  {path} (task_id='d-1'): raw.txt: 1 byte, but the record says 10",
-        "  -> it changed in the last 3,600 s, so a tool may still be writing it. Wait, or add --stale-after 0s; then run "
-        "'docid repair --apply' to move it to quarantine; the next run creates it again",
+        "  -> it changed in the last 3,600 s, so a writer may still use it. Later, or at once with --stale-after 0s if no "
+        "writer runs, run 'docid repair --apply' to move it to quarantine; the next run creates it again",
         "",
         "unlisted-file (warning): 1",
         f"  {path.parent}/note .txt: it belongs to no document",

@@ -96,7 +96,8 @@ def test_invalid_document_does_not_stop_the_others(store: DocsStore) -> None:
     wrong: Any = "no document"
     batch = [draft(1), wrong, Document(stage="poem", doc_id="p1", task_id="t", raw_text=""), draft(2)]
     with pytest.raises(
-        WriteManyError, match=r"^2 of 4 documents failed \(the others are stored\):\n  position 1: doc"
+        WriteManyError,
+        match=r"^2 of 4 documents failed \(the others are stored\); positions count from 0:\n  position 1: doc",
     ) as e:
         store.write_many(batch)
     assert [type(error) for error in e.value.failures.values()] == [TypeError, InvalidName]

@@ -115,7 +115,7 @@ def test_lineage_conflict_names_both_lineages_path_and_remedy() -> None:
 
 def test_content_conflict_names_remedy() -> None:
     assert "if_exists='replace'" in str(EXAMPLES[4])
-    assert "store.add_part('essay', 'a1', …) completes it" in str(EXAMPLES[5])
+    assert "store.add_part('essay', 'a1', …) adds it" in str(EXAMPLES[5])
 
 
 def test_table_error_shows_ten_problems_and_the_total() -> None:
@@ -143,7 +143,9 @@ def test_problem_prints_place_value_and_expectation(problem: Problem, text: str)
 
 def test_write_many_error_shows_ten_failures_and_the_total() -> None:
     message = str(WriteManyError([None] * 300, {number: OSError(28, "No space left") for number in range(100, 300)}))
-    assert message.startswith("200 of 300 documents failed (the others are stored):\n  position 100: [Errno 28]")
+    assert message.startswith(
+        "200 of 300 documents failed (the others are stored); positions count from 0:\n  position 100: [Errno 28]"
+    )
     assert message.endswith("… and 190 more")
     assert message.count("\n") == 11
 

@@ -187,7 +187,7 @@ def test_added_part_stays_if_reads_fail(local: DocsStore, monkeypatch: pytest.Mo
     assert [old.parsed_text for old in local.history("draft", "a1")] == [None]
 
 
-@pytest.mark.parametrize("failures", [1, 2], ids=["first rename", "second rename"])
+@pytest.mark.parametrize("failures", [1, 2, 3], ids=["first rename", "second rename", "third rename"])
 def test_failed_replace_keeps_old_version(local: DocsStore, monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
     local.write(draft())
     calls: list[str] = []
@@ -230,7 +230,7 @@ def test_failed_sync_after_commit_raises_durability_unknown(tmp_path: Path, monk
 
     with monkeypatch.context() as patch:
         patch_os(patch, "fsync", fail_for_stage)
-        with pytest.raises(DurabilityUnknown, match="It is complete"):
+        with pytest.raises(DurabilityUnknown, match="is complete"):
             store.write(draft())
     assert store.write(draft()).outcome is Outcome.UNCHANGED
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from docid import DocsStore, DraftTask, LineageConflict, Outcome, UnreadableDocument
+from docid import DocsStore, DraftTask, Finding, LineageConflict, Outcome, UnreadableDocument
+from docid.repair import repair
 from docid.store.backends.local.locks import hold_lock
 from tests.local_documents import draft, interrupt_replace, names_in, patch_os
 
@@ -53,7 +54,9 @@ def test_create_killed_in_the_gap_does_not_keep_the_id(local: DocsStore, call: s
     interrupt_replace(local, new_in_place=False)
     stage = local.path("draft", "a1").parent
     other = DocsStore(stage.parent.parent / "other", durability="none")
+    os.rename(other.write(draft(raw_text="twice")).path, stage / ".new-a1")
     os.rename(other.write(draft(task_id="t-2")).path, stage / "a1")
+    assert local.read("draft", "a1").raw_text == "once"
     if call == "add_part":
         # add_part knows no lineage, so it settles the replace first and changes the document that keeps the id.
         local.add_part("draft", "a1", "parsed", "p")
@@ -430,3 +433,54 @@ def test_create_in_a_gap_settled_by_third_process_succeeds(local: DocsStore, mon
         assert local.write(draft(raw_text="twice")).outcome is Outcome.CREATED
     assert local.read("draft", "a1").raw_text == "twice"
     assert [old.raw_text for old in local.history("draft", "a1")] == ["once"]
+
+
+def test_replace_killed_before_its_gap_leaves_the_document(local: DocsStore) -> None:
+    local.write(draft())
+    stage = local.path("draft", "a1").parent
+    other = DocsStore(stage.parent.parent / "other", durability="none")
+    os.rename(other.write(draft(raw_text="twice")).path, stage / ".new-a1")
+    (stage / ".lock-a1").touch()
+    assert local.read("draft", "a1").raw_text == "once"
+    [finding] = [each for each in local.scan("draft", stale_after=0) if isinstance(each, Finding)]
+    assert (finding.code, finding.action) == ("stale-temporary", "settle")
+    assert [step.done for step in repair(local, apply=True, stale_after=0)] == [True]
+    assert list(repair(local, apply=True, stale_after=0)) == []
+    assert (local.read("draft", "a1").raw_text, names_in(stage)) == ("once", ["a1"])
+
+
+def test_reader_waits_for_the_end_of_a_gap(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader opens the directory of a create that withdraws; the replace ends before the reader looks again."""
+    local.write(draft())
+    stage = local.path("draft", "a1").parent
+    other = DocsStore(stage.parent.parent / "other", durability="none")
+    os.rename(stage / "a1", stage.parent / "kept")
+    os.rename(other.write(draft(raw_text="refused")).path, stage / "a1")
+    (stage / ".lock-a1").touch()
+    withdrawn: list[str] = []
+
+    def withdraw(close: Callable[..., None], fd: int) -> None:
+        close(fd)
+        if not withdrawn and (stage / "a1" / "raw.txt").read_text() == "refused":
+            withdrawn.append("refused")
+            os.rename(stage / "a1", stage.parent / "withdrawn")
+            os.rename(stage.parent / "kept", stage / "a1")
+
+    with monkeypatch.context() as patch:
+        patch_os(patch, "close", withdraw)
+        assert local.read("draft", "a1").raw_text == "once"
+    assert withdrawn
+
+
+def test_listing_needs_a_closer_look_in_a_gap(local: DocsStore) -> None:
+    local.write(draft())
+    stage = local.path("draft", "a1").parent
+    other = DocsStore(stage.parent.parent / "other", durability="none")
+    (stage / ".lock-a1").touch()
+    assert local.backend.listing("draft", "a1") is not None
+    os.rename(stage / "a1", stage / ".old-a1")
+    os.rename(other.write(draft(raw_text="twice")).path, stage / ".new-a1")
+    os.rename(other.write(draft(raw_text="refused")).path, stage / "a1")
+    assert local.backend.listing("draft", "a1") is None
+    assert [document.raw_text for document in local.documents("draft")] == ["once"]
+    assert list(local.history("draft", "a1")) == []

@@ -159,7 +159,7 @@ class LineageConflict(_StoredDocumentError):
 
     Example:
         >>> print(LineageConflict("draft", "d1", "docs/draft/d1", "t-2", None, "t-1", None))
-        draft/d1 (task_id='t-2', parent_doc_id=None) was not written: docs/draft/d1 belongs to another lineage ...
+        draft/d1 (task_id='t-2', parent_doc_id=None) was not written: docs/draft/d1 holds another document ...
     """
 
     task_id: str | None
@@ -170,8 +170,9 @@ class LineageConflict(_StoredDocumentError):
     def _describe(self) -> str:
         return (
             f"{self.stage}/{self.doc_id} (task_id={quote(self.task_id)}, parent_doc_id={self.parent_doc_id!r}) was not "
-            f"written: {self.location} belongs to another lineage (task_id={quote(self.stored_task_id)}, "
-            f"parent_doc_id={self.stored_parent_doc_id!r}); give the row a salt to reserve another id"
+            f"written: {self.location} holds another document (task_id={quote(self.stored_task_id)}, "
+            f"parent_doc_id={self.stored_parent_doc_id!r}); correct the row, or empty its doc_id, set its doc_salt and "
+            f"reserve it again"
         )
 
 
@@ -185,7 +186,7 @@ class ContentConflict(_StoredDocumentError):
 
     Example:
         >>> print(ContentConflict("draft", "d1", "docs/draft/d1", "t-1", ("raw",), ()))
-        draft/d1 (task_id='t-1') was not written: the document at docs/draft/d1 differs in raw; ...
+        draft/d1 (task_id='t-1') was not written: docs/draft/d1 has other raw text; if_exists='keep' keeps ...
     """
 
     task_id: str | None
@@ -193,14 +194,14 @@ class ContentConflict(_StoredDocumentError):
     missing_parts: tuple[str, ...]
 
     def _describe(self) -> str:
-        names = ", ".join(self.parts)
+        names = " and ".join(self.parts) + " text" + "s" * (len(self.parts) > 1)
         if self.parts == self.missing_parts:
-            wrong, remedy = f"has no {names} text", f"store.add_part({self.stage!r}, {self.doc_id!r}, …) completes it"
+            wrong, remedy = f"has no {names}", f"store.add_part({self.stage!r}, {self.doc_id!r}, …) adds it"
         else:
-            wrong = f"differs in {names}"
-            remedy = "write(…, if_exists='keep') keeps it, if_exists='replace' moves it to history"
+            wrong = f"has other {names}"
+            remedy = "if_exists='keep' keeps the stored document, if_exists='replace' moves it to history"
         name = f"{self.stage}/{self.doc_id}{name_task(self.task_id)}"
-        return f"{name} was not written: the document at {self.location} {wrong}; {remedy}"
+        return f"{name} was not written: {self.location} {wrong}; {remedy}"
 
 
 class MissingParent(DocidError, LookupError):
@@ -224,14 +225,16 @@ class MissingParent(DocidError, LookupError):
     found_in: tuple[str, ...] = ()
 
     def _describe(self) -> str:
+        parent = f"{self.parent_stage}/{self.parent_doc_id}"
         if self.parent_doc_id is None:
             wrong = "it has no parent_doc_id"
-            remedy = f"expected the doc id of a document of stage {self.parent_stage}, or require_parent=False"
+            remedy = "reserve the row with the table of its parents, or pass require_parent=False"
+        elif self.found_in:
+            wrong = f"{parent} is not in the store; the id {self.parent_doc_id} is in stage {', '.join(self.found_in)}"
+            remedy = f"set parent_doc_id to a document of stage {self.parent_stage}"
         else:
-            wrong = f"its parent {self.parent_stage}/{self.parent_doc_id} is not in the store"
+            wrong = f"its parent {parent} is not in the store"
             remedy = "write the parent first, or pass require_parent=False"
-        if self.found_in:
-            wrong += f" (that id is in stage {', '.join(self.found_in)})"
         return f"{self.stage}/{self.doc_id}{name_task(self.task_id)} was not written: {wrong}; {remedy}"
 
 
@@ -314,15 +317,15 @@ class DurabilityUnknown(_StoredDocumentError):
 
     Example:
         >>> print(DurabilityUnknown("draft", "d1", "docs/draft/d1", "[Errno 5] Input/output error"))
-        draft/d1 was written to docs/draft/d1, but a later step failed ([Errno 5] Input/output error). It is ...
+        draft/d1 is complete at docs/draft/d1, but a power failure may lose it, because a later step failed ...
     """
 
     problem: str
 
     def _describe(self) -> str:
         return (
-            f"{self.stage}/{self.doc_id} was written to {self.location}, but a later step failed ({self.problem}). "
-            f"It is complete, but may be lost in a power failure; check the disk. Writing it again does not sync it"
+            f"{self.stage}/{self.doc_id} is complete at {self.location}, but a power failure may lose it, because a "
+            f"later step failed ({self.problem}); check the disk, and copy the store. Writing it again does not sync it"
         )
 
 

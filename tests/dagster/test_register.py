@@ -121,6 +121,9 @@ def test_register_takes_templates_and_models_from_tables(
     assert {row.source_doc_id for row in read_tasks(curated.with_name("draft_generation_tasks.csv"), DraftTask)} == {
         "s1"
     }
+    # Without a store, docid cannot check the document.
+    code, _, _ = register(capfd, *arguments[:-2], "--source", "draft/s9", "--dry-run")
+    assert code == 0
     code, _, err = register(capfd, *arguments, "--source", "draft/s2")
     assert (code, err) == (
         2,

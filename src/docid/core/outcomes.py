@@ -119,7 +119,7 @@ class WriteManyError(DocidError):
         self.results = tuple(self.results)
         total = format_count(len(self.results), "document")
         others = " (the others are stored)" if len(self.failures) < len(self.results) else ""
-        lines = [f"{len(self.failures):,} of {total} failed{others}:"]
+        lines = [f"{len(self.failures):,} of {total} failed{others}; positions count from 0:"]
         lines += [f"position {number}: {error}" for number, error in list(self.failures.items())[:LISTED]]
         if len(self.failures) > LISTED:
             lines.append(f"… and {len(self.failures) - LISTED:,} more")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 HISTORY = (".docid", "history")  # below the root; followed by the stage, the doc id and the entry
 QUARANTINE = (".docid", "quarantine")  # below the root; followed by the run of repair and the original path
-CHANGE_NAMES = (".old-", ".lock-")  # prefixes of names that a change of a document makes
+CHANGE_NAMES = (".old-", ".new-", ".lock-")  # prefixes of names that a change of a document makes
 _ENTRY = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{16}(\.json)?")
 _TEMPORARY = re.compile(r"\.tmp-(.+)-[0-9a-f]{16}")
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
@@ -27,6 +27,11 @@ def lock_name(doc_id: str) -> str:
 def old_name(doc_id: str) -> str:
     """Return the interim name of an old version, in its stage directory, while a replace moves the new one in."""
     return f".old-{doc_id}"
+
+
+def new_name(doc_id: str) -> str:
+    """Return the interim name of the new version in its stage directory, until a replace renames it to the id."""
+    return f".new-{doc_id}"
 
 
 def temporary_name(name: str) -> str:

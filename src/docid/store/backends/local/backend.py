@@ -154,6 +154,10 @@ class LocalBackend(Backend):
                     if status is None or not stat.S_ISREG(status.st_mode):
                         return None
                     sizes[name] = status.st_size
+            if record is not None and os.path.lexists(join(self.root, stage, lock_name(doc_id))):
+                with Directory(self._below + stage) as directory:
+                    if not Place(directory, self.root, stage, doc_id, self._sync).is_owner(document):
+                        return None
             return None if record is None else (record, sizes)
         return None
 
@@ -180,15 +184,14 @@ class LocalBackend(Backend):
             place = self._open_place(stage, doc_id)
             if place is not None:
                 with place.directory:
+                    # Load it before listing history: a version that is replaced in between is then in history.
+                    with contextlib.suppress(UnreadableDocument, NotADirectoryError):
+                        later = place.find(parts)
                     # During a replace, or if one was interrupted, the old version is not in history yet.
                     old = place.read(place.old, parts)
-                    if old is not None and place.directory.exists(doc_id):
+                    if old is not None and (later is None or old.record != later.record):
                         yield old
                         later = old
-                    else:
-                        # Load it before listing history: a version that is replaced in between is then in history.
-                        with contextlib.suppress(UnreadableDocument, NotADirectoryError):
-                            later = place.find(parts)
             try:
                 history = open_below(self.root, (*HISTORY, stage, doc_id))
             except FileNotFoundError:
@@ -245,11 +248,14 @@ class LocalBackend(Backend):
         # In nearly every case there is nothing to settle, and this one call shows it.
         if not os.path.lexists(join(self.root, stage, old_name(doc_id))):
             return False
+        return self._settle(stage, doc_id) is not None
+
+    def _settle(self, stage: str, doc_id: str) -> list[str] | None:
         with explain_errors(self.root, stage, doc_id), self._lock_place(stage, doc_id) as place:
-            return place is not None and settle(place)
+            return None if place is None else settle(place)
 
     def sweeper(self) -> LocalSweeper:
-        return LocalSweeper(self.root, self.settle, sync=self._sync)
+        return LocalSweeper(self.root, self._settle, sync=self._sync)
 
     def _open_place(self, stage: str, doc_id: str) -> Place | None:
         """Open the place of a document; return None if the stage does not exist."""

@@ -1,7 +1,11 @@
 """The names of one document in its stage directory, and the renames that commit a version.
 
-A create takes no lock: its rename fails if the document exists. A replace holds the document's lock and leaves a short
-gap in which the id has no directory. A create that renames its directory into this gap withdraws it again.
+A create takes no lock: its rename fails if the document exists. A replace holds the document's lock. It renames the new
+version to `.new-<id>`, the old one to `.old-<id>`, and then the new one to the id. In between there is a gap in which
+the id has no directory. A create that renames its directory into this gap withdraws it again.
+
+So the names alone tell whose a directory under the id is: if `.old-<id>` and `.new-<id>` both exist, it is a create's
+that will withdraw; if only `.old-<id>` exists, it is the new version.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from docid.errors import DurabilityUnknown, InvalidDocument, UnreadableDocument
 from docid.store.backends.base import TURNS, Stored
 from docid.store.backends.local.directory import make_below, open_below
 from docid.store.backends.local.locks import hold_lock, is_held
-from docid.store.backends.names import HISTORY, entries, entry_name, lock_name, old_name, temporary_name
+from docid.store.backends.names import HISTORY, entries, entry_name, lock_name, new_name, old_name, temporary_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -44,6 +48,11 @@ class Place(NamedTuple):
         """The interim name of the old version while a replace moves the new one in."""
         return old_name(self.doc_id)
 
+    @property
+    def new(self) -> str:
+        """The interim name of the new version until a replace moves it in."""
+        return new_name(self.doc_id)
+
     def read(self, name: str, parts: Collection[str] = ()) -> Stored | None:
         """Read the document in the directory of this name, through one descriptor, so that all is of one version.
 
@@ -55,33 +64,63 @@ class Place(NamedTuple):
         except FileNotFoundError:
             return None
         with document:
-            try:
-                contents = document.read_all((RECORD_FILE, *parts))
-            except IsADirectoryError as error:
-                problem = f"{error.filename} is not a file"
-                raise UnreadableDocument(self.stage, self.doc_id, document.path, problem) from None
-            if RECORD_FILE in contents:
-                return Stored(contents.pop(RECORD_FILE), contents)
-            if not document.names():
-                return None
-            problem, code = f"the directory has no {RECORD_FILE}, so it is not a document", "uncommitted-directory"
-            raise UnreadableDocument(self.stage, self.doc_id, document.path, problem, code=code)
+            return self._read(document, parts)
+
+    def _read(self, document: Directory, parts: Collection[str]) -> Stored | None:
+        try:
+            contents = document.read_all((RECORD_FILE, *parts))
+        except IsADirectoryError as error:
+            problem = f"{error.filename} is not a file"
+            raise UnreadableDocument(self.stage, self.doc_id, document.path, problem) from None
+        if RECORD_FILE in contents:
+            return Stored(contents.pop(RECORD_FILE), contents)
+        if not document.names():
+            return None
+        problem, code = f"the directory has no {RECORD_FILE}, so it is not a document", "uncommitted-directory"
+        raise UnreadableDocument(self.stage, self.doc_id, document.path, problem, code=code)
 
     def find(self, parts: Collection[str] = ()) -> Stored | None:
         """Read the document under its id or its interim name; return None if neither exists."""
         tries = 0
         for _ in range(TURNS):
-            found = self.read(self.doc_id, parts) or self.read(self.old, parts)
-            if found is not None:
+            found, fault, is_certain = self._read_current(parts)
+            if not is_certain and (found is None or self.directory.exists(self.new)):
+                if (old := self.read(self.old, parts)) is not None:
+                    return old
+                # In the meantime a replace may have renamed it from the second name to the first. Then its lock file
+                # exists, and may be free if the replace has just ended.
+                is_certain = not self.directory.exists(lock_name(self.doc_id))
+            tries += not is_certain and not is_held(self.directory, self.doc_id)
+            if is_certain or tries == _TRIES:
+                if fault is not None:
+                    raise fault
                 return found
-            # In the meantime a replace may have renamed it from the second name to the first. Then its lock file
-            # exists, and may be free if the replace has just ended.
-            if not self.directory.exists(lock_name(self.doc_id)):
-                return None
-            tries += not is_held(self.directory, self.doc_id)
-            if tries == _TRIES:
-                return None
         return None
+
+    def _read_current(self, parts: Collection[str]) -> tuple[Stored | None, UnreadableDocument | None, bool]:
+        """Read the directory under the id; return the document, its fault, and whether it certainly owns the id."""
+        found = fault = None
+        try:
+            document = self.directory.sub(self.doc_id)
+        except FileNotFoundError:
+            return None, None, False
+        with document:
+            try:
+                found = self._read(document, parts)
+            except UnreadableDocument as error:
+                fault = error
+            return found, fault, (found or fault) is not None and self.is_owner(document)
+
+    def is_owner(self, document: Directory) -> bool:
+        """Return whether a directory that was opened under the id certainly owns it.
+
+        The directory of a create that is about to withdraw is there only while `.old-<id>` and `.new-<id>` both exist,
+        and it leaves for good. Without a lock file neither of them exists.
+        """
+        return not self.directory.exists(lock_name(self.doc_id)) or (
+            not (self.directory.exists(self.new) and self.directory.exists(self.old))
+            and document.is_at(self.doc_id, self.directory)
+        )
 
     def is_taken(self) -> bool:
         """Return whether the id is taken, by a directory that is not empty or by another kind of file."""
@@ -164,7 +203,7 @@ def _keep_or_withdraw(place: Place, temporary: Temporary) -> bool:
         temporary.is_moved = False
         # If this fails, readers find the old version under its interim name.
         with contextlib.suppress(OSError):
-            directory.move(place.old, place.doc_id)
+            settle(place)
         return False
     # Either it was created and has been replaced in the meantime, or the replace that owns the id removed it.
     if temporary.is_at(place.old):
@@ -181,6 +220,8 @@ def commit_version(place: Place, temporary: Temporary, record: bytes) -> None:
     """Rename the old version to its interim name and the new one to the id, or change nothing. Needs the lock."""
     directory = place.directory
     try:
+        directory.move(temporary.name, place.new)
+        temporary.name = place.new
         directory.move(place.doc_id, place.old)
         while not temporary.is_moved:
             try:
@@ -203,21 +244,31 @@ def commit_version(place: Place, temporary: Temporary, record: bytes) -> None:
         raise
 
 
-def settle(place: Place) -> bool:
-    """Finish or roll back an interrupted replace; return whether there was one. Needs the lock."""
+def settle(place: Place) -> list[str] | None:
+    """Finish or roll back an interrupted replace. Needs the lock.
+
+    Returns:
+        The temporary names to which it moved versions that were never committed; None if there was no replace.
+    """
     directory = place.directory
-    if not directory.exists(place.old) or directory.remove_empty(place.old):
-        return False
-    if directory.exists(place.doc_id):
-        if _is_replaced(place):
-            with place.make_history() as history:
-                place.retire_old(history)
-            return True
-        # A create of another lineage used the gap and was killed before it could withdraw. It reported no success.
-        directory.move(place.doc_id, temporary_name(place.doc_id))
-    directory.move(place.old, place.doc_id)
-    place.sync_names(directory)
-    return True
+    has_old = directory.exists(place.old) and not directory.remove_empty(place.old)
+    has_new = directory.exists(place.new)
+    if has_old and not has_new and directory.exists(place.doc_id) and _is_replaced(place):
+        with place.make_history() as history:
+            place.retire_old(history)
+        return []
+    moved = []
+    # If the id has a directory, a create used the gap and was killed before it could withdraw.
+    for name in [place.doc_id] * has_old + [place.new] * has_new:
+        if directory.exists(name):
+            moved.append(temporary_name(place.doc_id))
+            directory.move(name, moved[-1])
+    if has_old:
+        directory.move(place.old, place.doc_id)
+    if has_old or has_new:
+        place.sync_names(directory)
+        return moved
+    return None
 
 
 def _is_replaced(place: Place) -> bool:

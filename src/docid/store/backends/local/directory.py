@@ -156,6 +156,13 @@ class Directory:
         devices = {os.stat(each.path if each.fd is None else each.fd).st_dev for each in (self, other)}
         return len(devices) == 1
 
+    def is_at(self, name: str, parent: Directory) -> bool:
+        """Return whether this directory now has that name in `parent`."""
+        if self.fd is None:  # pragma: no cover  - Windows
+            return True
+        status = parent.stat(name)
+        return status is not None and os.path.samestat(status, os.fstat(self.fd))
+
     def read(self, name: str) -> bytes | None:
         """Return the bytes of a file; None if it does not exist. See `read_all`."""
         return self.read_all((name,)).get(name)

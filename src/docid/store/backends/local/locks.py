@@ -190,10 +190,7 @@ class Temporary:
 
     def is_at(self, name: str, directory: Directory | None = None) -> bool:
         """Return whether it has this name now, in its stage directory or in `directory`."""
-        if self._directory.fd is None:  # pragma: no cover  - Windows
-            return True
-        status = (directory or self._stage).stat(name)
-        return status is not None and os.path.samestat(status, os.fstat(self._directory.fd))
+        return self._directory.is_at(name, directory or self._stage)
 
     def was_swept(self) -> bool:
         """Return whether a sweep has moved it away."""

@@ -27,6 +27,7 @@ from docid.store.backends.names import (
     HISTORY,
     QUARANTINE,
     lock_name,
+    new_name,
     old_name,
     parse_entry_time,
     parse_temporary_name,
@@ -43,7 +44,7 @@ _UNREADABLE = "history cannot be read: "
 class LocalSweeper(Sweeper):
     """The sweeper of a `LocalBackend`; `settle` is the method of that backend."""
 
-    def __init__(self, root: str, settle: Callable[[str, str], bool], *, sync: bool) -> None:
+    def __init__(self, root: str, settle: Callable[[str, str], list[str] | None], *, sync: bool) -> None:
         self._root = root
         self._below = join(root, "")
         self._settle = settle
@@ -101,8 +102,9 @@ class LocalSweeper(Sweeper):
                 pass  # `clear` takes the lock again
             what, action = "an unfinished document whose writer died", "quarantine"
         else:
-            doc_id = name.removeprefix(old_name(""))
-            is_free = name == old_name(doc_id) and is_doc_id(doc_id) and not is_held(directory, doc_id)
+            doc_id = name.removeprefix(old_name("")).removeprefix(new_name(""))
+            is_interim = name in {old_name(doc_id), new_name(doc_id)} and is_doc_id(doc_id)
+            is_free = is_interim and not is_held(directory, doc_id)
             what, action = "an interrupted replace whose writer died", "settle"
         if is_free and _is_stale(directory, name, stale_after):
             yield self._finding("stale-temporary", stage, doc_id, join(stage, name), what, action)
@@ -195,8 +197,8 @@ class LocalSweeper(Sweeper):
                     is_in_use = path == join(*HISTORY, stage, doc_id) and directory.exists(doc_id)
                     if not is_in_use and finding.expected in {None, _read_record(directory, doc_id)}:
                         return self._quarantine(path, run)
-            if is_free and finding.action == "settle" and self._settle(stage, doc_id):
-                return ""
+            if is_free and finding.action == "settle" and (moved := self._settle(stage, doc_id)) is not None:
+                return next(iter([self._quarantine(join(stage, name), run) for name in moved]), "")
         return None
 
     def _clear_document(self, directory: Directory, finding: Finding, run: str, stale_after: float) -> str | None:
