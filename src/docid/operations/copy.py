@@ -100,8 +100,18 @@ class _Copy(NamedTuple):
         # In an empty stage no document exists yet. If one appears during the copy, `create_many` returns False for it.
         is_new = next(iter(self.target.ids(stage)), None) is None
         loaded = self.source.each(lambda doc_id: self._load(stage, doc_id, with_history), self.source.ids(stage))
-        while chunk := list(islice(loaded, self.target.together)):
+        ended: StoreUnavailable | None = None
+        while ended is None:
+            chunk: list[_Versions | Change | None] = []
+            try:
+                chunk.extend(islice(loaded, self.target.together))
+            except StoreUnavailable as error:
+                ended = error  # raised below, after the documents before it are copied
+            if not chunk:
+                break
             yield from self._copy_chunk(stage, [each for each in chunk if each is not None], is_new=is_new)
+        if ended is not None:
+            raise ended
 
     def _copy_chunk(self, stage: str, chunk: list[_Versions | Change], *, is_new: bool) -> Iterator[Change]:
         """Create the documents that the target lacks in one call, then compare and update the rest."""
