@@ -19,10 +19,9 @@ from typing import Any
 
 from docid._text import format_count, name_task
 from docid.cli.arguments import SALT, STORE, Arguments, UsageError, argument
-from docid.cli.inputs import choose_salt, find_table, open_root, split_ids
+from docid.cli.inputs import choose_salt, choose_stages, find_table, open_root, split_ids
 from docid.cli.output import Output
 from docid.core.ids import check_doc_id
-from docid.core.stages import Stages
 from docid.operations.curate.follow_up import FollowUp, Model, Template, follow_up, merge_table
 from docid.tables.csvfile import read_columns
 from docid.tables.rows import row_type_of
@@ -33,7 +32,7 @@ _JOB = "docid_register"
 
 def run(arguments: Arguments, out: Output) -> int:
     """Write the tables, register their rows, and materialise the assets of --materialize."""
-    stages: Stages = arguments.stages
+    stages = arguments.stages = choose_stages(arguments)
     try:
         import dagster as dg  # noqa: PLC0415 - an extra
 
