@@ -364,20 +364,26 @@ def test_directory_that_is_not_a_store_is_reported(
     (root.parent / "tables").mkdir()
     os.rename("draft_generation_tasks.csv", "tables/draft_tasks.csv")
     run(capfd, "reserve", "tables/draft_tasks.csv")
-    code, _, err = run(capfd, *command, "--store", "empty")
-    assert (code, err) == (
-        0,
-        "docid: empty has no directory of stage draft, essay, evaluation; docid treats it as an empty store\n",
-    )
-    code, _, err = run(capfd, *command, "--store", "docs/draft")
-    assert (code, err) == (0, "docid: docs/draft holds documents directly; did you mean its parent directory?\n")
+    remedy = "check the path; 'docid stages --declare LIST --new-store' starts a store there"
+    problem = "it holds documents directly; did you mean its parent directory?"
+    for place, wrong in {
+        "nowhere": "no such directory",
+        "empty": "it is empty",
+        "tables": "it is empty",
+        "docs/draft": problem,
+        "docs/draft/aa1": "it is empty",
+        ".": "it has no directory of a stage",
+    }.items():
+        code, out, err = run(capfd, *command, "--store", place)
+        assert (code, out, err) == (2, "", f"docid: no store at {place}: {wrong}; {remedy}\n")
     assert run(capfd, *command, "--store", "docs")[2] == ""
 
 
 def test_copy_reports_source_that_is_not_a_store(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capfd, "copy", "docs/draft", "there")
-    assert (code, out) == (0, "no documents\n")
-    assert err == "docid: docs/draft holds documents directly; did you mean its parent directory?\n"
+    code, out, err = run(capfd, "copy", "docs/draft", "there", "--new-store")
+    assert (code, out) == (2, "")
+    assert "no store at docs/draft: it holds documents directly; did you mean its parent directory?" in err
+    assert not os.path.exists("there")
 
 
 def test_age_may_be_zero_without_unit(root: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -23,9 +23,11 @@ from docid.errors import (
     LineageConflict,
     MissingParent,
     Problem,
+    StagesConflict,
     StoreUnavailable,
     TaskTableError,
     UnreadableDocument,
+    UnreadableManifest,
 )
 
 EXAMPLES = [
@@ -55,6 +57,10 @@ EXAMPLES = [
     UnreadableDocument("essay", "a1", "docs/essay/a1", "a hole in it"),
     DocumentBusy("essay", "a1", "docs/essay/a1", "t"),
     DurabilityUnknown("essay", "a1", "docs/essay/a1", "EIO"),
+    StagesConflict("docs/.docid/store.json", "essay", "draft", "outline"),
+    StagesConflict("docs/.docid/store.json", "essay", None, "outline"),
+    UnreadableManifest("docs/.docid/store.json", "not JSON"),
+    UnreadableManifest("docs/.docid/store.json", "its format is docid/store/2", is_later=True),
     StoreUnavailable("write", "s3://b/draft/d1.json", "no answer", "try again", refused=True),
     WriteManyError([None], {0: InvalidName("doc_id", "..", "not a doc id", "one")}),
     TaskTableError([Problem("t.csv", 12, "parent_doc_id", "", "missing; expected the doc id of a draft")]),

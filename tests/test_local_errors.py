@@ -236,6 +236,7 @@ def test_failed_sync_after_commit_raises_durability_unknown(tmp_path: Path, monk
 
 
 def test_failed_check_after_commit_raises_durability_unknown(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.manifest.record()
     renamed: list[str] = []
 
     def rename(call: Callable[..., None], source: str, target: str, **where: Any) -> None:

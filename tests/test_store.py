@@ -519,7 +519,8 @@ def test_local_store_pickles_and_memory_store_does_not(tmp_path: Path) -> None:
 
 def test_repr_shows_the_backend_in_one_line(tmp_path: Path) -> None:
     expected = f"LocalBackend({str(tmp_path)!r}, durability='full')"
-    assert repr(DocsStore(tmp_path)) == f"<DocsStore draft, essay, evaluation in {expected}>"
+    assert repr(DocsStore(tmp_path)) == f"<DocsStore in {expected}>"
+    assert repr(DocsStore(tmp_path, stages=Stages.chain("draft"))) == f"<DocsStore draft in {expected}>"
     backend = MemoryBackend()
     DocsStore(backend).write(draft())
     assert repr(backend) == "MemoryBackend(1 documents)"

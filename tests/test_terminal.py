@@ -90,7 +90,7 @@ def strip_codes(text: str) -> str:
         pytest.param(["audit", "--store", "docs"], "documents of stage essay", id="audit of a store"),
         pytest.param(["reserve", "draft_tasks.csv"], "checking rows of stage draft", id="reserve"),
         pytest.param(["migrate", "--store", "docs"], "documents of stage draft", id="migrate"),
-        pytest.param(["copy", "docs", "there"], "documents of stage essay", id="copy"),
+        pytest.param(["copy", "docs", "there", "--new-store"], "documents of stage essay", id="copy"),
     ],
 )
 def test_progress_is_redrawn_on_a_terminal_only(

@@ -26,9 +26,11 @@ __all__ = [
     "LineageConflict",
     "MissingParent",
     "Problem",
+    "StagesConflict",
     "StoreUnavailable",
     "TaskTableError",
     "UnreadableDocument",
+    "UnreadableManifest",
 ]
 
 LISTED = 10  # a message lists at most this many faults
@@ -353,6 +355,57 @@ class StoreUnavailable(DocidError, OSError):
 
     def _describe(self) -> str:
         return f"cannot {self.action} {self.location}: {self.problem}; {self.remedy}"
+
+
+class StagesConflict(DocidError, ValueError):
+    """The manifest of a store has another parent for a stage than the stages that you passed.
+
+    docid writes nothing then, and `ensure` makes no call.
+
+    Attributes:
+        location: the manifest.
+        stage: the stage.
+        stored_parent, parent: its parent in the manifest, and in your stages; None if it has no parent there.
+
+    Example:
+        >>> print(StagesConflict("docs/.docid/store.json", "essay", "draft", None))
+        stage essay: its parent is draft in docs/.docid/store.json, but you declare no parent; pass the same stages, \
+or use another store
+    """
+
+    location: str
+    stage: str
+    stored_parent: str | None
+    parent: str | None
+
+    def _describe(self) -> str:
+        stored, given = (each or "no parent" for each in (self.stored_parent, self.parent))
+        return (
+            f"stage {self.stage}: its parent is {stored} in {self.location}, but you declare {given}; "
+            "pass the same stages, or use another store"
+        )
+
+
+class UnreadableManifest(DocidError):
+    """The manifest of a store is damaged, or a later release of docid wrote it. Pass `stages` to work without it.
+
+    Attributes:
+        location: the manifest.
+        problem: the fault.
+        is_later: whether a later release wrote it.
+
+    Example:
+        >>> print(UnreadableManifest("docs/.docid/store.json", "its format is docid/store/2", is_later=True))
+        docs/.docid/store.json: its format is docid/store/2; upgrade docid, or pass stages=… or --stages
+    """
+
+    location: str
+    problem: str
+    is_later: bool = False
+
+    def _describe(self) -> str:
+        remedy = "upgrade docid" if self.is_later else "replace it with 'docid stages --declare LIST'"
+        return f"{self.location}: {self.problem}; {remedy}, or pass stages=… or --stages"
 
 
 class Problem(NamedTuple):

@@ -158,7 +158,7 @@ def test_register_materialises_named_assets(
         pytest.param(["--source", "d1"], "--source d1: expected STAGE/ID", id="source without stage"),
         pytest.param(["--source", "draft/D1"], "not a doc id", id="invalid source"),
         pytest.param(["--source", "draft/gone", "--store", "docs"], "no store at docs", id="no such store"),
-        pytest.param(["--source", "draft/gone", "--store", "."], "draft/gone is not in", id="missing source"),
+        pytest.param(["--source", "draft/gone", "--store", "A STORE"], "draft/gone is not in", id="missing source"),
         pytest.param(["--materialize", "x"], "no definitions found; expected --module MODULE", id="no module"),
         pytest.param(
             ["--materialize", "x", "--module", "no_such_module"], "--module no_such_module: ", id="no such module"
@@ -174,8 +174,16 @@ def test_register_materialises_named_assets(
     ],
 )
 def test_register_refuses_wrong_arguments(
-    curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str], arguments: list[str], message: str
+    curated: Path,
+    instance: dg.DagsterInstance,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path_factory: pytest.TempPathFactory,
+    arguments: list[str],
+    message: str,
 ) -> None:
+    store = tmp_path_factory.mktemp("docs")
+    (store / "draft").mkdir()
+    arguments = [str(store) if each == "A STORE" else each for each in arguments]
     code, _, err = register(capfd, curated, *arguments, *([] if "--materialize" not in arguments else ["--dry-run"]))
     assert code == 2
     assert message in err

@@ -35,7 +35,9 @@ from docid.cli.output import Output, discard, print_stderr
 from docid.errors import DocidError
 
 # The command modules, in the order of `docid --help`.
-_COMMANDS = "reserve show ls lineage audit report repair link scores select replay migrate backfill copy register"
+_COMMANDS = (
+    "reserve show ls lineage audit report repair link scores select replay migrate backfill copy register stages"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

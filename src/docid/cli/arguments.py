@@ -105,25 +105,27 @@ def expect_number(noun: str, minimum: int = 1) -> Callable[[str], int]:
     return parse
 
 
-STAGES = argument(
-    "--stages LIST",
-    "the stages in order, each made from the one before it, or from PARENT if written as STAGE:PARENT "
-    f"(default: $DOCID_STAGES, or {_DEFAULT_STAGES})",
-    type=parse_stages,
-    default=_DEFAULT_STAGES,
-    variable="DOCID_STAGES",
-)
+def _make_stages(default: str) -> Argument:
+    return argument(
+        "--stages LIST",
+        "the stages in order, each made from the one before it, or from PARENT if written as STAGE:PARENT "
+        f"(default: $DOCID_STAGES, or {default})",
+        type=parse_stages,
+        variable="DOCID_STAGES",
+    )
+
+
+STAGES = _make_stages("those that the store declares")
+TABLE_STAGES = _make_stages(_DEFAULT_STAGES)
 IN_FLIGHT = argument("--in-flight N", "concurrent requests to a bucket (default: 32)", type=expect_number("requests"))
-STORE = (
-    argument(
-        "--store ROOT",
-        "the store: a directory, or a bucket URL such as s3://bucket/docs (default: $DOCID_STORE)",
-        type=parse_root,
-        variable="DOCID_STORE",
-    ),
-    IN_FLIGHT,
-    STAGES,
+ROOT = argument(
+    "--store ROOT",
+    "the store: a directory, or a bucket URL such as s3://bucket/docs (default: $DOCID_STORE)",
+    type=parse_root,
+    variable="DOCID_STORE",
 )
+NEW_STORE = argument("--new-store", "accept a store that does not exist yet")
+STORE = (ROOT, IN_FLIGHT, STAGES)
 SALT = (
     argument("--run-id TEXT", "derive ids that belong to this run only"),
     argument(

@@ -9,29 +9,80 @@ from docid.cli.arguments import RANDOM, Arguments, UsageError
 from docid.cli.output import FEW, is_replaced, join_few, print_stderr
 from docid.core.ids import is_doc_id
 from docid.core.record import RECORD_FILE, nonce
-from docid.core.stages import Stages
+from docid.core.stages import DEFAULT_STAGES, Stages
+from docid.errors import StagesConflict, UnreadableManifest
 from docid.store.docs_store import DocsStore
+from docid.store.manifest import find_undeclared
 from docid.tables.tasks import stage_of_table
 
+_NEW_STORE = "check the path; 'docid stages --declare LIST --new-store' starts a store there"
 
-def open_store(arguments: Arguments) -> DocsStore:
-    """Return the store of --store, which must exist."""
+
+def open_store(arguments: Arguments, *, needs_stages: bool = True) -> DocsStore:
+    """Return the store of --store, which must exist unless the command has --new-store. See `open_root`."""
     if not arguments.store:
         raise UsageError("no store given; expected --store ROOT, or the environment variable DOCID_STORE")
-    return open_root(arguments, arguments.store)
+    new: bool = getattr(arguments, "new_store", False)
+    return open_root(arguments, arguments.store, new=new, needs_stages=needs_stages)
 
 
-def open_root(arguments: Arguments, root: str, *, new: bool = False) -> DocsStore:
-    """Return the store of a URL or a directory; the directory must exist unless `new` is true."""
+def open_root(arguments: Arguments, root: str, *, new: bool = False, needs_stages: bool = True) -> DocsStore:
+    """Return the store of a URL or a directory.
+
+    Args:
+        arguments: those of the command; --stages takes precedence over what the store declares.
+        root: the URL or directory.
+        new: whether the store may be missing.
+        needs_stages: whether to refuse a store with documents of other stages that declares none.
+    """
     if root.startswith("memory:/"):
         raise UsageError(f"{root}: a memory store ends with its process; expected a directory or the URL of a bucket")
-    if not is_url(root) and not os.path.isdir(root) and not (new and not os.path.lexists(root)):
-        wrong = "not a directory" if os.path.exists(root) else "no such directory"
-        raise UsageError(f"no store at {root}: {wrong}")
+    if not is_url(root) and not os.path.isdir(root):
+        if os.path.lexists(root):
+            raise UsageError(f"no store at {root}: not a directory")
+        if not new:
+            raise UsageError(f"no store at {root}: no such directory; {_NEW_STORE}")
+    stages: Stages | None = getattr(arguments, "stages", None)
     try:
-        return DocsStore(root, stages=arguments.stages, in_flight=arguments.in_flight if is_url(root) else None)
+        store = DocsStore(root, stages=stages, in_flight=arguments.in_flight if is_url(root) else None)
     except ImportError as error:
         raise UsageError(str(error)) from error
+    if not new and (problem := _find_no_store(store)):
+        raise UsageError(f"no store at {root}: {problem}; {_NEW_STORE}")
+    if needs_stages and stages is None:
+        _check_declared(store)
+    return store
+
+
+def _check_declared(store: DocsStore) -> None:
+    """Refuse a store without a manifest that holds documents of other stages than the default ones."""
+    others = [] if store.manifest.read() else find_undeclared(store.backend, DEFAULT_STAGES)
+    if others:
+        raise UsageError(
+            f"{store.root} does not declare its stages, and holds documents of {join_few(others)}; expected --stages "
+            "LIST or DOCID_STAGES, or declare them once with 'docid stages --declare LIST'"
+        )
+
+
+def choose_stages(arguments: Arguments) -> Stages:
+    """Return the stages of --stages, or else those of --store if it is given, or else the default ones."""
+    stages: Stages | None = arguments.stages
+    return stages or (open_store(arguments).stages if arguments.store else DEFAULT_STAGES)
+
+
+def _find_no_store(store: DocsStore) -> str:
+    """Return why a root is not a store; empty if it has a manifest, a directory of a stage, or documents."""
+    try:
+        has_manifest = store.manifest.read() is not None
+    except (UnreadableManifest, OSError):  # it is there, or the command itself reports the error
+        has_manifest = True
+    names = () if has_manifest else store.backend.directories()
+    stages = DEFAULT_STAGES if store.manifest.given is None else store.manifest.given
+    if has_manifest or any(name in stages for name in names) or find_undeclared(store.backend, stages):
+        return ""
+    if any(os.path.isfile(os.path.join(store.root, name, RECORD_FILE)) for name in sorted(names)[:FEW]):
+        return "it holds documents directly; did you mean its parent directory?"
+    return "it has no directory of a stage" if names else "it is empty"
 
 
 def is_url(root: str) -> bool:
@@ -40,7 +91,11 @@ def is_url(root: str) -> bool:
 
 
 def hint_at_other_stages(store: DocsStore) -> None:
-    """Print a hint if the store has none of its stages, or other directories too."""
+    """Print a hint if the store has none of its stages, or other directories too, or if its manifest is at odds."""
+    try:
+        store.manifest.check()
+    except (StagesConflict, UnreadableManifest, OSError) as error:  # --stages or DOCID_STAGES takes precedence
+        print_stderr(error)
     if hint := _describe_other_stages(store):
         print_stderr(hint)
 
@@ -55,10 +110,9 @@ def _describe_other_stages(store: DocsStore) -> str:
         return ""
     others = [name for name in names if name not in store.stages]
     if others != names:
-        also = f"{root} also holds {join_few(others)}; --stages has only {declared}"
+        origin = "its manifest" if store.manifest.given is None else "--stages"
+        also = f"{root} also holds {join_few(others)}; {origin} has only {declared}"
         return also if others else ""
-    if any(os.path.isfile(os.path.join(root, name, RECORD_FILE)) for name in others[:FEW]):
-        return f"{root} holds documents directly; did you mean its parent directory?"
     hint = f"{root} has no directory of stage {declared}; docid treats it as an empty store"
     return f"{hint}. It holds {join_few(others)} (--stages declares other stages)" if others else hint
 

@@ -20,10 +20,9 @@ from typing import Any
 
 from docid._text import format_count, name_task
 from docid.cli.arguments import SALT, STORE, Arguments, UsageError, argument
-from docid.cli.inputs import choose_salt, find_table, is_same_file, open_root, split_ids
+from docid.cli.inputs import choose_salt, choose_stages, find_table, is_same_file, open_root, split_ids
 from docid.cli.output import Output
 from docid.core.ids import check_doc_id, check_text, is_missing
-from docid.core.stages import Stages
 from docid.errors import InvalidName
 from docid.operations.curate.follow_up import FollowUp, Model, Template, follow_up, merge_table
 from docid.tables.csvfile import Faults, find_misspelling, read_columns, read_shape
@@ -39,7 +38,7 @@ _TRUTH_EXPECTED = "expected true or false (or yes/no, y/n, on/off, 1/0, 1.0/0.0)
 
 def run(arguments: Arguments, out: Output) -> int:
     """Write the tables, register their rows, and materialise the assets of --materialize."""
-    stages: Stages = arguments.stages
+    stages = arguments.stages = choose_stages(arguments)
     try:
         import dagster as dg  # noqa: PLC0415 - an extra
 

@@ -15,11 +15,11 @@ from itertools import product
 from typing import Any
 
 from docid._text import format_count
-from docid.cli.arguments import RANDOM, SALT, STAGES, Arguments, UsageError, argument
+from docid.cli.arguments import RANDOM, SALT, TABLE_STAGES, Arguments, UsageError, argument
 from docid.cli.inputs import choose_salt, sort_tables
 from docid.cli.output import Output, print_stderr
 from docid.core.ids import reserve_doc_ids
-from docid.core.stages import Stages
+from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.operations.fill import Filled, fill_table
 from docid.tables.reserve import reserve_tasks
 from docid.tables.rows import TaskRow, row_type_of
@@ -33,7 +33,7 @@ def run(arguments: Arguments, out: Output) -> int:
     salt = choose_salt(arguments)
     if arguments.task_id:
         return _print_ids(arguments, out, salt)
-    stages: Stages = arguments.stages
+    stages: Stages = arguments.stages or DEFAULT_STAGES
     tables, known = sort_tables(arguments.tables, stages), sort_tables(arguments.tables + arguments.parents, stages)
     for stage, path in known.items():
         if stage not in tables and not tables.keys() & stages.children_of(stage):
@@ -56,7 +56,7 @@ def _print_ids(arguments: Arguments, out: Output, salt: str | None) -> int:
     """Print the doc ids of the tasks in --task-id."""
     if arguments.parents or arguments.dry_run:
         raise UsageError("--parents and --dry-run apply to tables; expected --stage and --task-id without them")
-    stage = arguments.stages.check(arguments.stage)
+    stage = (arguments.stages or DEFAULT_STAGES).check(arguments.stage)
     ids = reserve_doc_ids(stage, arguments.task_id, run_id=arguments.run_id, salt=salt)
     if arguments.salt == RANDOM:
         print_stderr(f"salt {salt}")
@@ -107,5 +107,5 @@ ARGUMENTS = (
     argument("--parents [STAGE=]TABLE ...", "reserved table with the parents; may be repeated"),
     argument("--dry-run", "report the result without writing the tables"),
     argument("--json", "print one line of JSON per table or doc id"),
-    STAGES,
+    TABLE_STAGES,
 )

@@ -11,13 +11,14 @@ from attrs import field, frozen
 from docid._text import quote
 from docid.core.ids import DocId, check_doc_id, check_stage, check_text, plain
 from docid.core.metadata import convert_metadata, cut_deep_values
-from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.errors import InvalidDocument, InvalidName
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
     from pathlib import Path
+
+    from docid.core.stages import Stages
 
 FORMAT = "docid/document/1"
 
@@ -258,13 +259,12 @@ class Document:
         This is short for `DocsStore(docs_root, …).write(document, …)`, with the same guarantees and errors.
 
         Args:
-            docs_root, durability: as for `DocsStore`.
-            stages: as for `DocsStore`; by default `DEFAULT_STAGES`.
+            docs_root, stages, durability: as for `DocsStore`.
             if_exists, require_parent: as for `DocsStore.write`.
         """
         from docid.store.docs_store import DocsStore  # noqa: PLC0415 - the store imports this module
 
-        store = DocsStore(docs_root, stages=stages or DEFAULT_STAGES, durability=durability)
+        store = DocsStore(docs_root, stages=stages, durability=durability)
         return store.write(self, if_exists=if_exists, require_parent=require_parent).path
 
     def own_keys(self) -> dict[str, Any]:

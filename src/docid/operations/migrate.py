@@ -55,6 +55,8 @@ def _swap_record(
             if data is None:
                 return change._replace(outcome="current")
             record = _to_bytes(version, data)
+            if apply:
+                store.manifest.record()
             if not apply or store.backend.amend(stage, doc_id, version.stored.record, record, {}):
                 return change._replace(outcome=outcome, task_id=data["task_id"], done=apply)
         raise _Undecided("other processes keep changing it; try again")  # noqa: TRY301 - caught with the others
@@ -148,6 +150,8 @@ def migrate(
     known = {
         stage: _read_lineages(os.fspath(path), store.stages.check(stage)) for stage, path in (tables or {}).items()
     }
+    if apply:
+        store.manifest.refuse_conflict()
     return _migrate(store, known, apply=apply, assume_utc=assume_utc)
 
 
@@ -324,6 +328,8 @@ def backfill(
     if key in OUR_KEYS or not key.strip() or re.search("[\ud800-\udfff\n]", key):
         raise ValueError(f"key: {key!r}; expected a metadata key other than {', '.join(OUR_KEYS)}")
     check_store(store)
+    if not dry_run:
+        store.manifest.refuse_conflict()
     path = os.fspath(table)
     stage = infer_stage(path, store.stages) if stage is None else store.stages.check(stage)
     return _backfill(store, stage, key, _read_values(path, stage, column), apply=not dry_run)

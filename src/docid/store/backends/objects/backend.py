@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from docid.core.lineage_rules import is_other_lineage
 from docid.core.record import Record
 from docid.errors import StoreUnavailable, UnreadableDocument
-from docid.store.backends.base import Backend, R, Stored, T
-from docid.store.backends.names import HISTORY
+from docid.store.backends.base import Backend, InternalFile, R, Stored, T
+from docid.store.backends.names import HISTORY, INTERNAL
 from docid.store.backends.objects.bucket import VERSION_GONE, Bucket, OddKeyError, check_process
 from docid.store.backends.objects.format import (
     document_key,
@@ -301,6 +301,22 @@ class ObjectsBackend(Backend):
             return unpack(data)
         except ValueError as error:
             raise UnreadableDocument(stage, doc_id, self.location(stage, doc_id), str(error)) from None
+
+    def directories(self) -> Collection[str]:
+        """See `Backend.directories`. One request per 1,000 names."""
+        return [name for name in self._bucket.directories("") if not name.startswith(".")]
+
+    def read_file(self, name: str) -> InternalFile | None:
+        """See `Backend.read_file`. One request."""
+        found = self._bucket.get(f"{INTERNAL}/{name}")
+        return None if found is None else InternalFile(found.data, found.version)
+
+    def swap_file(self, name: str, expected: InternalFile | None, data: bytes, *, durable: bool = True) -> bool:  # noqa: ARG002 - as durable as the service
+        """See `Backend.swap_file`. One request, and another one if it is refused."""
+        key = f"{INTERNAL}/{name}"
+        if expected is None:
+            return self._put(key, data, "create")[0]
+        return self._put(key, data, expected.version, expected.data)[0]
 
 
 def _yield_until_failure(items: Iterable[T], failures: list[StoreUnavailable]) -> Iterator[T]:
