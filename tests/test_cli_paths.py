@@ -71,14 +71,14 @@ def test_every_command_reads_the_file_that_exists(
     select = ("select", "--scores", f"{directory}/scores.csv", "--top", 1, *store)
     assert run(capfd, *select, "-o", f"{directory}/best.csv")[0] == 0
     assert Path(directory, "best.csv").read_text().startswith("essay_task_id,")
-    assert run(capfd, "copy", "docs", f"{directory}/docs")[0] == 0
+    assert run(capfd, "copy", "docs", f"{directory}/docs", "--new-store")[0] == 0
     assert run(capfd, "ls", "essay", "--store", f"{directory}/docs", "--ids")[1] == "essay/e1\n"
 
 
 def test_store_in_a_directory_that_looks_like_a_url(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for root in ("memory:docs", "./s3://docs", f"{here}/a://docs"):
         os.makedirs(os.path.dirname(root) or ".", exist_ok=True)
-        assert run(capfd, "copy", "docs", root)[0] == 0
+        assert run(capfd, "copy", "docs", root, "--new-store")[0] == 0
         assert isinstance(DocsStore(root).backend, LocalBackend)
         assert run(capfd, "ls", "draft", "--store", root, "--ids")[1] == "draft/d1\n"
 

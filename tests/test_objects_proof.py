@@ -65,9 +65,9 @@ def test_check_runs_once_per_process_and_bucket(s3: Moto) -> None:
     assert "PUT" not in s3.counts()
     with ThreadPoolExecutor(16) as threads:
         list(threads.map(lambda n: store.write(draft(f"d{n}", task_id=f"t-{n}")), range(16)))
-    assert s3.counts() == {"PUT": 16 + 3}
+    assert s3.counts() == {"PUT": 16 + 3 + 1}  # and the manifest
     DocsStore(url, options=s3.options()).write(draft("d16", task_id="t-16"))
-    assert s3.counts() == {"PUT": 1}
+    assert s3.counts() == {"GET": 1, "PUT": 1}
     program = f"""
 from docid import DocsStore, Document
 store = DocsStore({url!r}, options={s3.options()!r})
@@ -75,15 +75,18 @@ for n in range(2):
     store.write(Document(stage="draft", doc_id=f"e{{n}}", task_id=f"u-{{n}}", raw_text="x"))
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
-    assert s3.counts() == {"PUT": 2 + 2}  # the object exists: one put for each kind of condition
+    assert s3.counts() == {"GET": 1, "PUT": 2 + 2}  # the object exists: one put for each kind of condition
     assert list(repair(store, purge=True, history=True, older_than=0)) == []
-    assert [path for path, _ in bucket_of(store).entries_below(".docid/")] == [".docid/probe.txt"]
+    assert [path for path, _ in bucket_of(store).entries_below(".docid/")] == [
+        ".docid/probe.txt",
+        ".docid/store.json",
+    ]
 
 
 def test_store_in_memory_needs_no_check() -> None:
     inner = MemoryStore()
     DocsStore(ObjectsBackend(inner)).write(draft())
-    assert [each["path"] for page in obstore.list(inner) for each in page] == ["draft/d1.json"]
+    assert [each["path"] for page in obstore.list(inner) for each in page] == [".docid/store.json", "draft/d1.json"]
 
 
 def test_bucket_that_is_read_only_is_read(s3: Moto) -> None:

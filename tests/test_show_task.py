@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from docid import DocsStore, Document, DocumentNotFound, reserve_doc_id
+from docid import DEFAULT_STAGES, DocsStore, Document, DocumentNotFound, reserve_doc_id
 from docid.cli import main
 
 TASK = "tides__large-1"
@@ -57,6 +57,7 @@ def test_several_documents_of_a_task_are_listed(store: DocsStore, capfd: pytest.
 
 
 def test_task_without_document_is_an_error(store: DocsStore, capfd: pytest.CaptureFixture[str]) -> None:
+    store.manifest.declare(DEFAULT_STAGES)
     assert show(capfd) == (2, "", f"docid: --task draft {TASK!r}: no document of this task in {store.root}\n")
     write(store, "a1", "other")
     Path(store.path("draft", "a1"), "metadata.json").write_text("{")

@@ -122,7 +122,7 @@ def test_progress_is_redrawn_on_a_terminal_only(
         (["audit", "."], "rows of stage essay: 3 of 3"),
         (["reserve", "draft_tasks.csv"], "checking rows of stage draft"),
         (["migrate", "--store", "docs"], "documents of stage draft: 2"),
-        (["copy", "docs", "there"], "documents of stage essay: 2"),
+        (["copy", "docs", "there", "--new-store"], "documents of stage essay: 2"),
         (["scores", "--store", "docs", "--stage", "essay"], "documents of stage essay: 2"),
         (["show", "--store", "docs", "--task", "essay", "none"], "documents of stage essay: 2"),
         (["report", "--store", "docs", "-o", "page.html"], "documents of stage essay: 2"),

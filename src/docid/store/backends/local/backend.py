@@ -148,7 +148,7 @@ class LocalBackend(Backend):
 
     def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
         with explain_errors(self.root, stage, doc_id), contextlib.suppress(FileNotFoundError):
-            with open_below(self.root, (stage, doc_id)) as document:
+            with Directory(self.location(stage, doc_id)) as document:
                 statuses = {name: document.stat(name) for name in parts}
             return {name: status.st_size for name, status in statuses.items() if status is not None}
         return {}
