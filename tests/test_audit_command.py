@@ -240,8 +240,8 @@ def test_audit_reports_every_damaged_row(tmp_path: Path, capsys: pytest.CaptureF
     code, out, err = run(capsys, "audit", table)
     assert (code, out) == (2, "")
     assert err.splitlines()[1:] == [
-        f"  {table} row 2: 1 cell; expected 2, as in the header",
-        f"  {table} row 3: 3 cells; expected 2, as in the header",
+        f"  {table} row 2: 1 cell; expected 2, as in the header: add the missing cells",
+        f"  {table} row 3: 3 cells; expected 2, as in the header: put quotes around a cell that contains a delimiter",
     ]
 
 

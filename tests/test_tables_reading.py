@@ -51,7 +51,7 @@ def test_stage_name_may_end_like_table_name() -> None:
 @pytest.mark.parametrize("name", ["essay_tasks.csv", "essay_tasks.csv.gz"])
 def test_reads_lf_crlf_bom_and_gzip(tmp_path: Path, name: str, bom: str, end: str) -> None:
     text = bom + end.join(["essay_task_id,parent_doc_id,doc_id,note", 't-1,p1,e1,"a,""b"""', "", "t-2,p1,e2,7.10", ""])
-    rows = read_tasks(table(tmp_path, text, name), EssayTask)
+    rows = iter(read_tasks(table(tmp_path, text, name), EssayTask))
     assert rows.columns == ("essay_task_id", "parent_doc_id", "doc_id", "note")
     first, second = rows
     assert (first.task_id, first.parent_doc_id, first.doc_id, first.extra) == ("t-1", "p1", "e1", {"note": 'a,"b"'})
@@ -62,7 +62,7 @@ def test_reads_lf_crlf_bom_and_gzip(tmp_path: Path, name: str, bom: str, end: st
 
 def test_newline_in_cell_is_kept(tmp_path: Path) -> None:
     path = table(tmp_path, 'note_task_id,doc_id,text\nt-1,n1,"a\r\nb\rc\nd"\nt-2,n2,x\n')
-    rows = read_tasks(path, NoteTask)
+    rows = iter(read_tasks(path, NoteTask))
     assert [row.extra["text"] for row in rows] == ["a\r\nb\rc\nd", "x"]
     assert rows.row == 3
 
@@ -136,7 +136,10 @@ HEADER = "essay_task_id,parent_doc_id,doc_id,combo_id\n"
         ),
         pytest.param(
             "essay_task_id;parent_doc_id;doc_id\n",
-            ["row 1: 'essay_task_id;parent_doc_id;doc_id'; separated by ';'; expected commas"],
+            [
+                "row 1: 'essay_task_id;parent_doc_id;doc_id'; separated by ';'; expected commas. Save it with commas, "
+                "or pass delimiter=';' (on the command line --delimiter ';')"
+            ],
             id="semicolons",
         ),
         pytest.param(
@@ -150,13 +153,24 @@ HEADER = "essay_task_id,parent_doc_id,doc_id,combo_id\n"
             id="latin-1 header",
         ),
         pytest.param(
-            (HEADER + "t-1,p1,e1,x\n").encode("utf-16"),
-            [": UTF-16; save the table as UTF-8 (in a spreadsheet: 'CSV UTF-8')"],
-            id="utf-16",
+            (HEADER + "t-1,p1,e1,x\n").encode("utf-16-le"),
+            [
+                f"row 1: {repr(''.join(each + chr(0) for each in HEADER.strip()))[:40]}…{repr(''.join(each + chr(0) for each in HEADER.strip()))[-27:]} (217 characters); "
+                "UTF-16 without a BOM; save the table as UTF-8"
+            ],
+            id="utf-16 without a BOM",
+        ),
+        pytest.param(
+            (HEADER + "t-1,p1,e1,x\n").encode("utf-32"),
+            [": UTF-32; save the table as UTF-8. Expected a CSV table"],
+            id="utf-32",
         ),
         pytest.param(
             b"\xfe\xff" + (HEADER.replace(",", "\t") + '"t-1"\tp1\te1\tx\n').replace("\n", "\r\n").encode("utf-16-be"),
-            [": UTF-16; save the table as UTF-8 (in a spreadsheet: 'CSV UTF-8')"],
+            [
+                "row 1: 'essay_task_id\\tparent_doc_id\\tdoc_id\\tcombo_id'; separated by '\\t'; expected commas. Save it "
+                "with commas, or pass delimiter='\\t' (on the command line --delimiter tab)"
+            ],
             id="utf-16, tabs and the other order of bytes",
         ),
         pytest.param(
@@ -170,14 +184,18 @@ HEADER = "essay_task_id,parent_doc_id,doc_id,combo_id\n"
         ),
         pytest.param(
             HEADER + "t-1,p1,e1\nt-2,p1,e2,x,y\nt-3,p1,e3,x\n",
-            ["row 2: 3 cells; expected 4, as in the header", "row 3: 5 cells; expected 4, as in the header"],
+            [
+                "row 2: 3 cells; expected 4, as in the header: add the missing cells",
+                "row 3: 5 cells; expected 4, as in the header: put quotes around a cell that contains a delimiter",
+            ],
             id="short and long row",
         ),
         pytest.param(
             HEADER + ",p1,e1,x\n t,p1,e2,x\nnan,p1,e3,x\n",
             [
                 "row 2, column essay_task_id: empty; expected a task id",
-                "row 3, column essay_task_id: ' t'; leading or trailing white space; expected the text without it",
+                "row 3, column essay_task_id: ' t'; leading or trailing white space; expected the text without it. Remove the "
+                "blanks in the table, and in tables that name this task",
                 "row 4, column essay_task_id: 'nan'; empty; expected a task id",
             ],
             id="no task id",
@@ -223,7 +241,7 @@ HEADER = "essay_task_id,parent_doc_id,doc_id,combo_id\n"
             HEADER + 't-1,p1,e1,"a"b\nt-2,p1,e2\n',
             [
                 "row 2: not CSV: ',' expected after '\"'; close every quote, and double quotes inside quoted cells",
-                "row 3: 3 cells; expected 4, as in the header",
+                "row 3: 3 cells; expected 4, as in the header: add the missing cells",
             ],
             id="text after a quote",
         ),
@@ -260,13 +278,13 @@ def test_field_without_default_is_required_column(tmp_path: Path) -> None:
     assert problem == "row 1, column text: missing from the header; is 'texts' misspelled?"
 
 
-def test_stream_stops_at_first_fault_and_raises_all_at_end(tmp_path: Path) -> None:
+def test_faulty_table_yields_no_rows_and_raises_all_faults(tmp_path: Path) -> None:
     path = table(tmp_path, "draft_task_id,doc_id\na,d1\nb,d2\nc,..\nd,d4\ne\nf,d6\n")
     given_rows = []
     with pytest.raises(TaskTableError, match=r"^2 problems:\n") as caught:
         for row in read_tasks(path, DraftTask):
             given_rows.append(row.task_id)  # noqa: PERF401
-    assert given_rows == ["a", "b"]
+    assert given_rows == []
     assert [(problem.row, problem.column, problem.value) for problem in caught.value.problems] == [
         (4, "doc_id", ".."),
         (6, None, ""),
@@ -307,7 +325,7 @@ def test_io_error_is_not_a_table_fault() -> None:
 
 
 def test_abandoned_stream_closes_its_file(tmp_path: Path) -> None:
-    rows = read_tasks(table(tmp_path, "draft_task_id,doc_id\na,d1\nb,d2\n"), DraftTask)
+    rows = iter(read_tasks(table(tmp_path, "draft_task_id,doc_id\na,d1\nb,d2\n"), DraftTask))
     next(rows)
     before = len(os.listdir("/proc/self/fd"))
     del rows

@@ -12,7 +12,7 @@ from examples.essays.parsers import PARSERS
 from examples.essays.tables import FILES, ROW_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from examples.essays.generators import Generator
@@ -79,8 +79,8 @@ class Pipeline:
             for template in templates
         }
 
-    def rows(self, stage: str) -> Iterator[TaskRow]:
-        """Stream the rows of a task table."""
+    def rows(self, stage: str) -> Iterable[TaskRow]:
+        """Return the rows of a task table."""
         return read_tasks(self.tables / FILES[stage], ROW_TYPES[stage])
 
     def preflight(self) -> None:

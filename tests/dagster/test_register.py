@@ -207,7 +207,7 @@ def test_register_checks_before_it_writes(
     Path("raising.py").write_text("raise RuntimeError('at import')")
     assert "RuntimeError: at import" in refuse("--materialize", "x", "--module", "raising")
     curated.write_text(CURATED.replace(",e2\n", ",e1\n").replace("t-2__x,d2,e2", "t-2__x,d2,e1"))
-    assert "both have doc id e1" in refuse()
+    assert "same doc id as row 2" in refuse()
     curated.write_text(CURATED.splitlines(keepends=True)[0])
     assert "no rows to register" in refuse()
     curated.write_text(CURATED)

@@ -63,7 +63,7 @@ def use_fields(store: DocsStore, row: ChapterTask, other: AnnotatedChapterTask, 
     chapters = reserve_tasks([ChapterTask(task_id="t", words=3)], ChapterTask, parents=outlines)
     assert_type([(chapter.words, chapter.editor) for chapter in chapters], list[tuple[int, str | None]])
     write_tasks("chapter_tasks.csv", reserve_tasks([other], AnnotatedChapterTask, parents={"t": "o1"}))
-    assert_type(next(read_tasks("chapter_tasks.csv", ChapterTask)).words, int)
+    assert_type(next(iter(read_tasks("chapter_tasks.csv", ChapterTask))).words, int)
     keep(row, store)
     keep(other, store)
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from docid._text import format_count, name_task
 from docid.cli.arguments import NEW_STORE, STALE_AFTER, STORE, VERIFY, Arguments, UsageError, argument, expect_number
-from docid.cli.inputs import check_output, find_tables, hint_at_other_stages, is_url, open_root
+from docid.cli.inputs import DELIMITER, check_output, find_tables, hint_at_other_stages, is_url, open_root
 from docid.cli.output import Output, format_summary, is_replaced, join_few
 from docid.core.findings import FIELDS, LABELS, LEVELS
 from docid.core.stages import DEFAULT_STAGES
@@ -77,6 +77,7 @@ def _audit(store: DocsStore | None, tables: dict[str, str], arguments: Arguments
                 verify=arguments.verify,
                 executor=executor,
                 stale_after=arguments.stale_after,
+                delimiter=arguments.delimiter,
                 progress=out.progress.show,
             )
     except TaskTableError as error:
@@ -150,6 +151,7 @@ ARGUMENTS = (
     argument("--csv FILE", "also write the findings to FILE, as CSV"),
     argument("--jobs N", "use N processes to check documents (default: 1)", type=expect_number("processes"), default=1),
     STALE_AFTER,
+    DELIMITER,
     NEW_STORE,
     *STORE,
 )

@@ -2,10 +2,11 @@
 
 import os
 import re
+from argparse import ArgumentTypeError
 from collections.abc import Iterable, Sequence
 
 from docid._text import escape_surrogates, format_count, quote
-from docid.cli.arguments import RANDOM, Arguments, UsageError
+from docid.cli.arguments import RANDOM, Arguments, UsageError, argument
 from docid.cli.output import FEW, is_replaced, join_few, print_stderr
 from docid.core.ids import is_doc_id
 from docid.core.record import RECORD_FILE, nonce
@@ -13,7 +14,26 @@ from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.errors import StagesConflict, UnreadableManifest
 from docid.store.docs_store import DocsStore
 from docid.store.manifest import find_undeclared
-from docid.tables.tasks import stage_of_table
+from docid.tables.tasks import check_delimiter, stage_of_table
+
+
+def _parse_delimiter(text: str) -> str:
+    """Return the delimiter that `--delimiter` names."""
+    named = {"tab": "\t", "\\t": "\t"}.get(text, text)
+    if named != "auto":
+        try:
+            check_delimiter(named)
+        except ValueError:
+            raise ArgumentTypeError(f"{text!r}: expected one character such as ';', or tab, or auto") from None
+    return named
+
+
+DELIMITER = argument(
+    "--delimiter CHARACTER",
+    "the character between the cells of the tables: ';', tab, or auto, which finds it in the header (default: ',')",
+    type=_parse_delimiter,
+    default=",",
+)
 
 _NEW_STORE = "check the path; 'docid stages --declare LIST --new-store' starts a store there"
 

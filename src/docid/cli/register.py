@@ -25,7 +25,9 @@ from docid.cli.output import Output
 from docid.core.ids import check_doc_id, check_text, is_missing
 from docid.errors import InvalidName
 from docid.operations.curate.follow_up import FollowUp, Model, Template, follow_up, merge_table
-from docid.tables.csvfile import Faults, find_misspelling, read_columns, read_shape
+from docid.tables.csvfile import read_columns, read_shape
+from docid.tables.faults import Faults
+from docid.tables.headers import find_misspelling
 from docid.tables.rows import row_type_of
 from docid.tables.tasks import read_tasks, write_tasks
 
@@ -55,10 +57,10 @@ def run(arguments: Arguments, out: Output) -> int:
     _check_lists(arguments, [table.path for table in tables])
     would = "would be " if arguments.dry_run else ""
     with _open_instance(dg, instance_directory, dry_run=arguments.dry_run) as instance:
-        for file, rows, gone in tables:
+        for file, rows, gone, old in tables:
             if not arguments.dry_run:
                 os.makedirs(directory, exist_ok=True)
-                write_tasks(file, rows, row_type=type(rows[0]), like=file if os.path.exists(file) else None)
+                write_tasks(file, rows, row_type=type(rows[0]), like=old)
             registered = register_partitions(instance, rows, add_only=arguments.add_only, dry_run=arguments.dry_run)
             [(name, counts)] = registered.items()
             out.print(

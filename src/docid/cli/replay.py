@@ -17,7 +17,8 @@ from docid.cli.inputs import check_table_output, choose_salt, find_document, fin
 from docid.cli.output import Output
 from docid.core.ids import DOC_ID_EXPECTED, is_doc_id, is_missing
 from docid.operations.curate.replay import replay
-from docid.tables.csvfile import Faults, read_columns
+from docid.tables.csvfile import read_columns
+from docid.tables.faults import Faults
 
 
 def run(arguments: Arguments, out: Output) -> int:

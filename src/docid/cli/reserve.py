@@ -11,12 +11,13 @@ Examples:
     docid reserve --stage draft --task-id tides__large-1
 """
 
+from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
 from docid._text import format_count
 from docid.cli.arguments import RANDOM, SALT, TABLE_STAGES, Arguments, UsageError, argument
-from docid.cli.inputs import choose_salt, sort_tables
+from docid.cli.inputs import DELIMITER, choose_salt, sort_tables
 from docid.cli.output import Output, print_stderr
 from docid.core.ids import reserve_doc_ids
 from docid.core.stages import DEFAULT_STAGES, Stages
@@ -39,14 +40,18 @@ def run(arguments: Arguments, out: Output) -> int:
         if stage not in tables and not tables.keys() & stages.children_of(stage):
             raise UsageError(f"{path}: no table to fill has parents of stage {stage}")
     options: dict[str, Any] = {"run_id": arguments.run_id, "salt": salt}
+    delimiter: str = arguments.delimiter
     # A dry run of all tables first, so that a faulty table leaves every table unchanged.
     for dry, (stage, path) in product([True] if arguments.dry_run else [True, False], tables.items()):
-        row_type, parents, progress = row_type_of(stage, stages), None, out.progress.show
+        row_type, progress = row_type_of(stage, stages), out.progress.show
+        parents: Iterable[TaskRow] | None = None
         if (parent := row_type.parent_stage) in known:
-            parents = read_tasks(known[parent], row_type_of(parent, stages), reserved=False)
-            if dry and parent in tables:  # the dry run has not written its ids
-                parents = reserve_tasks(parents, parents.row_type, **options)
-        filled = fill_table(path, row_type, **options, parents=parents, dry_run=dry, progress=progress)
+            table = read_tasks(known[parent], row_type_of(parent, stages), reserved=False, delimiter=delimiter)
+            # The dry run has not written the ids of its tables.
+            parents = reserve_tasks(table, table.row_type, **options) if dry and parent in tables else table
+        filled = fill_table(
+            path, row_type, **options, parents=parents, delimiter=delimiter, dry_run=dry, progress=progress
+        )
         if dry == arguments.dry_run:
             _print_filled(path, row_type, filled, arguments, salt, out)
     return 0
@@ -104,6 +109,7 @@ ARGUMENTS = (
     argument("--stage STAGE", "the stage of the --task-id values"),
     argument("--task-id TEXT ...", "print the doc id of this task; may be repeated"),
     *SALT,
+    DELIMITER,
     argument("--parents [STAGE=]TABLE ...", "reserved table with the parents; may be repeated"),
     argument("--dry-run", "report the result without writing the tables"),
     argument("--json", "print one line of JSON per table or doc id"),

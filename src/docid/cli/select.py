@@ -15,7 +15,7 @@ from docid.cli.arguments import STORE, Arguments, UsageError, argument, expect_n
 from docid.cli.inputs import check_table_output, open_store, split_ids
 from docid.cli.output import FEW, Output
 from docid.operations.curate.scores import read_scores, select
-from docid.tables.rows import plain_text
+from docid.tables.values import plain_text
 
 
 def run(arguments: Arguments, out: Output) -> int:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import numbers
 from contextlib import contextmanager
-from datetime import date, datetime, time
-from decimal import Decimal
+from datetime import date, datetime
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -26,13 +24,26 @@ from docid.errors import DocidError, Problem, StoreUnavailable, TaskTableError
 from docid.operations.curate.scores import Score
 from docid.store.scanning import scan
 from docid.store.stored import StoredDocument
-from docid.tables.csvfile import Faults, find_misspelling, format_names
+from docid.tables.faults import Faults
+from docid.tables.headers import (
+    HEADER_AGAIN,
+    LOOKS_ALIKE,
+    QUOTE_AFTER_BLANK,
+    find_misspelling,
+    fold_name,
+    format_names,
+    has_quote_after_blank,
+    is_nearly,
+    show_name,
+)
+from docid.tables.parsing import check_columns
 from docid.tables.reserve import check_noted_run_and_salt, reserve_tasks
 from docid.tables.rows import TaskRow, format_cells, schema_of
-from docid.tables.tasks import TaskRows, build_row_parser, check_row, take_header
+from docid.tables.tasks import Opened, TaskTable, check_row
+from docid.tables.values import format_value, list_id_columns, list_whole_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 
     from narwhals.typing import IntoDataFrame
 
@@ -48,6 +59,7 @@ if TYPE_CHECKING:
 _OWN_IDS = ("doc_id", "doc_run_id", "doc_salt")
 _IDS = (*_OWN_IDS, "parent_doc_id", "source_doc_id")
 _NO_COLUMN = "missing from the frame"
+_READ_AS_TEXT = " (read the table with dtype=str, keep_default_na=False)"
 _LIBRARIES: tuple[Library, ...] = ("pandas", "polars", "pyarrow")
 _DOCUMENT_FIELDS = ("doc_id", "task_id", "parent_doc_id", "run_id", "created_at", "location")
 _EXACT = 2**53  # floats round larger integers
@@ -99,7 +111,8 @@ def reserve_frame(
         hint = f"pass stages=Stages.chain('…', {stage!r}), for example"
         raise ValueError(f"parents: the parent stage of {stage!r} is unknown; {hint}")
     hint = "" if task_id else "; name the column with task_id="
-    df = _select_columns(frame, [column], _list_id_columns(row_type)[1:], hint=hint)
+    df = _select_columns(frame, [column], list_id_columns(row_type)[1:], hint=hint)
+    _check_header_rows(frame, df[column].to_list(), column, f"{stage}_task_id")
     of_parents = _load_parents(parents, row_type.parent_stage)
     notes = {"run_id": run_id, "salt": salt}
     filled = None
@@ -112,6 +125,23 @@ def reserve_frame(
         # pandas itself keeps the index, `attrs`, and names that are not text or not unique.
         return given.assign(**{each.name: each.to_native().array for each in series})  # type: ignore[no-any-return]
     return _open_frame(given).with_columns(*series).to_native()  # type: ignore[no-any-return]
+
+
+def _check_header_rows(frame: Any, tasks: list[Any], column: str, own: str) -> None:
+    """Raise a `TaskTableError` for rows that repeat the header, as joined CSV files have them."""
+    faults, folded = Faults(""), fold_name(own)
+    for number, task in enumerate(tasks, 1):
+        if isinstance(task, str) and (
+            fold_name(task) == folded or (task == column and list(frame.columns) == _read_row(frame, number - 1))
+        ):
+            faults.add(number, None, "", f"{HEADER_AGAIN}; remove this row")
+    faults.raise_any()
+
+
+def _read_row(frame: Any, position: int) -> list[Any]:
+    if nw.dependencies.is_pandas_dataframe(frame):
+        return list(frame.iloc[position])
+    return list(_open_frame(frame).row(position))
 
 
 def _derive_ids(tasks: list[Any], stage: str, notes: Mapping[str, str | None]) -> dict[str, list[Any]] | None:
@@ -151,9 +181,15 @@ def _load_parents(parents: Any, parent_stage: str | None) -> Mapping[str, str] |
     return _load_rows(df, TaskRow.of(parent_stage), reserved=False, file="parents")
 
 
-def _list_id_columns(row_type: type[TaskRow]) -> list[str]:
-    """Return the names of id columns, the row's own task id first."""
-    return [*(f"{stage}_task_id" for stage in (row_type.stage, row_type.parent_stage) if stage), *_IDS]
+def _check_index(frame: Any, wanted: Iterable[str], file: str = "") -> None:
+    """Raise a `TaskTableError` if the index of a pandas frame holds wanted columns, where docid would miss them."""
+    if not nw.dependencies.is_pandas_dataframe(frame):
+        return
+    faults, index = Faults(file), [name for name in frame.index.names if isinstance(name, str)]
+    for name in wanted:
+        if name not in frame.columns and any(each == name or is_nearly(each, name) for each in index):
+            faults.add(None, name, "", "in the index of the frame; expected a column: call reset_index() first")
+    faults.raise_any()
 
 
 def _open_frame(frame: object, argument: str = "frame") -> nw.DataFrame[Any]:
@@ -172,38 +208,49 @@ def _select_columns(
     df = frame if nw.dependencies.is_pandas_dataframe(frame) else _open_frame(frame, argument)
     names = list(df.columns)
     texts = [str(name) for name in names]
-    wrong: dict[str, str] = {}
-    for name in (*needed, *optional):
+    file = "" if argument == "frame" else argument
+    known = (*needed, *optional)
+    _check_index(frame, known, file)
+    wrong = {text: QUOTE_AFTER_BLANK for text in texts if has_quote_after_blank(text)}
+    for name in known:
         if names.count(name) > 1:
             wrong[name] = "repeated; expected each column once"
-        elif other := find_misspelling(name, texts):
-            wrong[name] = f"{_NO_COLUMN}; is {other!r} misspelled?"
+        elif other := find_misspelling(name, texts, known):
+            what = LOOKS_ALIKE if name in names else _NO_COLUMN
+            wrong[name] = f"{what}; is {show_name(other, name)} misspelled?"
         elif name in needed and name not in names:
             wrong[name] = f"{_NO_COLUMN}; the columns are {format_names(texts) or 'none'}{hint}"
     if wrong:
-        file = "" if argument == "frame" else argument
         raise TaskTableError([Problem(file, None, name, "", expected) for name, expected in wrong.items()])
     return _open_frame(df[[name for name in dict.fromkeys((*needed, *optional)) if name in names]])
 
 
+class _FrameFaults(Faults):
+    """The faults of a frame, whose messages name the functions for frames."""
+
+    def add(self, row: int | None, column: str | None, value: str, expected: str) -> None:
+        """Note one fault."""
+        super().add(row, column, value, expected.replace("'docid reserve'", "reserve_frame", 1))
+
+
 @contextmanager
-def _restate_faults(names: Mapping[str, str], *, is_header: bool = False) -> Iterator[None]:
-    """Restate the faults of a task table as faults of a frame: without header rows, and with the frame's `names`."""
+def _restate_faults(names: Mapping[str, str]) -> Iterator[None]:
+    """Restate the faults of a task table as faults of a frame: with the frame's `names`, and its functions."""
     try:
         yield
     except TaskTableError as error:
         problems = []
         for each in error.problems:
+            # reserve_tasks reports the column of the parents as one of a header.
+            is_column = each.expected.startswith("missing from the header")
             expected = each.expected.replace("missing from the header", _NO_COLUMN, 1)
-            row = None if is_header or expected.startswith(_NO_COLUMN) else each.row
-            expected = expected.replace("'docid reserve'", "reserve_frame", 1)
             column = names.get(each.column or "", each.column)
-            problems.append(each._replace(row=row, column=column, expected=expected))
+            problems.append(each._replace(row=None if is_column else each.row, column=column, expected=expected))
         raise TaskTableError(problems, error.count) from None
 
 
-def frame_to_tasks(frame: IntoDataFrame, row_type: type[Row], *, reserved: bool = True) -> TaskRows[Row]:
-    """Stream the rows of a frame as task rows, as `read_tasks` does for a file.
+def frame_to_tasks(frame: IntoDataFrame, row_type: type[Row], *, reserved: bool = True) -> TaskTable[Row]:
+    """Return the rows of a frame as task rows, as `read_tasks` does for a file.
 
     A null becomes an empty cell, and a number becomes text. A number in an id column is a fault, since a CSV reader
     that read `007` as a number has lost the id.
@@ -226,62 +273,40 @@ def frame_to_tasks(frame: IntoDataFrame, row_type: type[Row], *, reserved: bool 
     names = frame.columns if nw.dependencies.is_pandas_dataframe(frame) else ()
     if odd := [name for name in names if not isinstance(name, str)]:
         raise TypeError(f"frame: expected column names that are text, got {odd[0]!r}")
+    columns = [column.name for column in schema_of(row_type).columns]
+    _check_index(frame, [*columns, "source_doc_id"])
     return _load_rows(_open_frame(frame), row_type, reserved=reserved)
 
 
-def _load_rows(df: nw.DataFrame[Any], row_type: type[Row], *, reserved: bool, file: str = "") -> TaskRows[Row]:
-    faults = Faults(file)
-    with _restate_faults({}, is_header=True):
-        columns = take_header(iter([(1, list(df.columns))]), row_type, faults, reserved=reserved)
-    parse = build_row_parser(row_type, columns, faults, reserved=reserved)
+def _load_rows(df: nw.DataFrame[Any], row_type: type[Row], *, reserved: bool, file: str = "") -> TaskTable[Row]:
+    def open_again(faults: Faults) -> Opened:
+        header = check_columns(df.columns, schema_of(row_type), faults, reserved=reserved, row=None, source="frame")
+        return None, header, _read_records(df, row_type, faults)
 
-    def parse_rows() -> Iterator[tuple[int, Row]]:
-        whole = {column.name for column in schema_of(row_type).columns if column.kind is int}
-        ids = _list_id_columns(row_type)
-        texts = [_format_cells(df[name], faults, is_id=name in ids, is_whole=name in whole) for name in columns]
-        for number, cells in enumerate(zip(*texts, strict=True), 1):
-            row = None if None in cells else parse(number, list(cells))
-            if row is not None and faults.count == 0:
-                yield number, row
-        with _restate_faults({}):
-            faults.raise_any()
+    _, header, _ = open_again(_FrameFaults(file))
+    return TaskTable(row_type, file, header.columns, open=open_again, reserved=reserved, new_faults=_FrameFaults)
 
-    return TaskRows(row_type, file, columns, parse_rows())
+
+def _read_records(df: nw.DataFrame[Any], row_type: type[TaskRow], faults: Faults) -> Generator[tuple[int, list[str]]]:
+    """Yield the rows of a frame as records with their numbers from 1; note faulty cells."""
+    ids, whole = list_id_columns(row_type), list_whole_columns(schema_of(row_type))
+    texts = [_format_cells(df[name], faults, is_id=name in ids, is_whole=name in whole) for name in df.columns]
+    for number, cells in enumerate(zip(*texts, strict=True), 1):
+        if None not in cells:
+            yield number, list(cells)
 
 
 def _format_cells(series: nw.Series[Any], faults: Faults, *, is_id: bool, is_whole: bool) -> list[str | None]:
     """Return the cells of a column as text, or None for each faulty cell."""
     texts: list[str | None] = []
     for number, (value, null) in enumerate(zip(series.to_list(), series.is_null().to_list(), strict=True), 1):
-        text = "" if null else _to_text(value, is_whole=is_whole)
-        wrong = ""
-        kind = f"of type {type(value).__name__}"
-        if text is None:
-            wrong = f"{kind}; expected text, a number or null"
-        elif text and is_id and not isinstance(value, str):
-            wrong = f"{kind}; expected text (read the table with dtype=str)"
-        elif text != escape_surrogates(text):
+        text, wrong = ("", "") if null else format_value(value, is_id=is_id, is_whole=is_whole, hint=_READ_AS_TEXT)
+        if text != escape_surrogates(text):
             wrong = "expected text that UTF-8 can encode"
         if wrong:
             faults.add(number, series.name, value if isinstance(value, str) else quote(value), wrong)
         texts.append(None if wrong else text)
     return texts
-
-
-def _to_text(value: Any, *, is_whole: bool) -> str | None:
-    if isinstance(value, str):
-        return str.__str__(value)
-    if type(value).__name__ in {"bool", "bool_"}:
-        return str(bool(value)).lower()
-    if isinstance(value, (numbers.Real, Decimal)) and value != value:  # noqa: PLR0124 - NaN, which is not null
-        return ""
-    if isinstance(value, (numbers.Integral, Decimal)):
-        return str(value)
-    if isinstance(value, numbers.Real):
-        number = float(value)
-        # pandas stores integers as floats if the column has a null.
-        return str(int(number)) if is_whole and number.is_integer() else repr(number)
-    return value.isoformat() if isinstance(value, (date, time)) else None
 
 
 def tasks_to_frame(

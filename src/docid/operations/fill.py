@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from docid.core.findings import Progress
+from docid.tables.faults import Faults
 from docid.tables.reserve import reserve_tasks
 from docid.tables.rows import TaskRow
-from docid.tables.tasks import read_tasks, write_tasks
+from docid.tables.tasks import Pass, check_writable, read_tasks, write_tasks
 
 
 class Filled(NamedTuple):
@@ -26,25 +27,29 @@ def fill_table(
     run_id: str | None = None,
     salt: str | None = None,
     parents: Iterable[TaskRow] | None = None,
+    delimiter: str = ",",
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Filled:
     """Fill the empty ids of a task table in place, atomically; keep ids already set.
 
-    Arguments are those of `reserve_tasks`. docid does not write a table without empty ids.
+    Arguments are those of `reserve_tasks` and `read_tasks`. docid does not write a table without empty ids.
     """
+    check_writable(path)
     before, after = _Count(), _Count()
-    table = read_tasks(path, row_type, reserved=False)
-    deque(before.watch(table, f"reading {path}", None, progress), maxlen=0)
-    rows = read_tasks(path, row_type, reserved=False)
-    reserved = reserve_tasks(rows, row_type, run_id, salt, parents=parents)
+    table = read_tasks(path, row_type, reserved=False, delimiter=delimiter)
+    faults = Faults(path)
+    rows = (row for _, row in table.scan(faults, Pass()))
+    deque(before.watch(rows, f"reading {path}", None, progress), maxlen=0)
+    faults.raise_any()
+    reserved = reserve_tasks(table, row_type, run_id, salt, parents=parents)
     what = f"{'checking' if dry_run else 'reserving'} rows of stage {row_type.stage}"
     filled = after.watch(reserved, what, before.rows, progress)
     lacks_columns = {"doc_id", "parent_doc_id"} & (set(reserved.columns) - set(table.columns))
     if dry_run or not (before.parents or before.ids or (before.rows == 0 and lacks_columns)):
         deque(filled, maxlen=0)
     else:
-        write_tasks(path, filled if before.rows else reserved, like=path)
+        write_tasks(path, filled if before.rows else reserved, like=table)
     return Filled(after.rows, before.ids - after.ids, before.parents - after.parents, after.parents)
 
 

@@ -21,7 +21,8 @@ from docid.store.backends.base import TURNS
 from docid.store.docs_store import DocsStore, check_store
 from docid.store.scanning import find_leftovers
 from docid.store.stored import StoredDocument
-from docid.tables.csvfile import Faults, read_columns
+from docid.tables.csvfile import read_columns
+from docid.tables.faults import Faults
 from docid.tables.tasks import infer_stage
 
 

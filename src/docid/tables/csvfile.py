@@ -7,89 +7,80 @@ import csv
 import os
 import re
 import stat
-import zlib
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-from docid._text import escape_controls, format_count
 from docid.errors import Problem, TaskTableError
+from docid.tables.faults import Faults
+from docid.tables.headers import (
+    DELIMITERS,
+    LOOKS_ALIKE,
+    QUOTE_AFTER_BLANK,
+    build_check,
+    check_header,
+    find_misspelling,
+    fold_name,
+    format_names,
+    has_quote_after_blank,
+    make_header,
+    show_name,
+)
+from docid.tables.opening import DAMAGE, FileState, describe_damage, get_state, open_table
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
-_PROBLEM_LIMIT = 1000
-_NOT_UTF8 = "not UTF-8; save the table as UTF-8"
+    from docid.tables.headers import Header
 
-
-class Faults:
-    """The faults of a table: the count of all, and the first 1,000."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self.problems: list[Problem] = []
-        self.count = 0
-
-    def add(self, row: int | None, column: str | None, value: str, expected: str) -> None:
-        """Note one fault. See `Problem`."""
-        self.count += 1
-        if self.count <= _PROBLEM_LIMIT:
-            self.problems.append(Problem(self.file, row, column, value, expected))
-
-    def take_over(self, error: TaskTableError) -> None:
-        """Note the faults of an error."""
-        self.problems = [*self.problems, *error.problems][:_PROBLEM_LIMIT]
-        self.count += error.count
-
-    def raise_any(self) -> None:
-        """Raise a `TaskTableError` if there are faults."""
-        if self.count:
-            raise TaskTableError(self.problems, self.count)
+_SEPARATOR_LINE = re.compile(r'"?sep=([^\r\n"])"?\r?\n?', re.IGNORECASE)
 
 
-def open_table(file: str, *, bom: bool = False) -> io.TextIOBase:
-    """Open a table as text, without its BOM unless `bom`; if the name ends in `.gz`, decompress it.
+def open_records(path: str, faults: Faults, delimiter: str = ",") -> tuple[FileState, Generator[tuple[int, list[str]]]]:
+    """Open a table: return its state and its records. Take the first record at once; the iterator closes the file.
 
-    Bytes that are not UTF-8 become lone surrogates, so that a fault can name their cell.
+    Args:
+        path: the table, or a copy of it. Messages name the file of `faults`.
+        faults: takes the faults.
+        delimiter: the delimiter, unless the first line is `sep=…`.
     """
-    encoding = "utf-8" if bom else "utf-8-sig"
-    if file.endswith(".gz"):
-        import gzip  # noqa: PLC0415 - seldom needed
+    stream = open_table(path, faults.file)
 
-        return gzip.open(file, "rt", encoding=encoding, errors="surrogateescape", newline="")
-    return open(file, encoding=encoding, errors="surrogateescape", newline="")
+    def read_all() -> Generator[tuple[int, list[str]]]:
+        with stream:
+            yield from parse_records(stream, faults, delimiter)
 
-
-FileState = tuple[int, int, int, int]
-"""The state of a file: device, inode, size in bytes, time of the last change in nanoseconds."""
+    return get_state(stream.fileno()), read_all()
 
 
-def get_state(file: str) -> FileState:
-    """Return the state of a file; raise OSError if it does not exist."""
-    found = os.stat(file)
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def check_unchanged(file: str, seen: FileState) -> None:
-    """Raise a `TaskTableError` if a file changed after its rows were read: writing them would undo the change."""
-    with contextlib.suppress(FileNotFoundError):
-        if get_state(file) == seen:
-            return
-    wrong = "changed by another process after docid read it. docid did not replace it; read it again and retry"
-    raise TaskTableError([Problem(file, None, None, "", wrong)])
-
-
-def read_records(file: str, faults: Faults) -> Iterator[tuple[int, list[str]]]:
+def read_records(file: str, faults: Faults, delimiter: str = ",") -> Generator[tuple[int, list[str]]]:
     """Yield the records of a table with their numbers; the header is record 1. See `parse_records`."""
     with open_table(file) as stream:
-        yield from parse_records(stream, faults)
+        yield from parse_records(stream, faults, delimiter)
 
 
-def parse_records(stream: Iterable[str], faults: Faults) -> Iterator[tuple[int, list[str]]]:
-    """Yield the records of CSV text with their numbers from 1; note a fault for invalid CSV or gzip."""
+def parse_records(stream: Iterable[str], faults: Faults, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """Yield the records of CSV text with their numbers from 1; note a fault for invalid CSV, text or gzip.
+
+    Blank lines and lines of delimiters alone are left out, but counted. A first line `sep=…` sets the delimiter.
+
+    Raises:
+        TaskTableError: the first record is not CSV.
+    """
     # The csv module limits a cell to 131,072 characters, but docid must be able to read every table that it writes.
     csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
-    reader = csv.reader(stream, strict=True)
-    number = 0
+    raw: list[str] = []  # the lines of the current record
+    lines = _note_lines(stream, raw)
+    try:
+        first = next(lines, "")
+    except DAMAGE as error:
+        faults.add(1, None, "", describe_damage(error))
+        return
+    found = _SEPARATOR_LINE.fullmatch(first)
+    delimiter = found[1] if found else delimiter
+    may_have_quotes = re.compile(f'(?:^|{re.escape(delimiter)})[^"\\w!-~]+"')  # after a blank, or a letter like a blank
+    reader = csv.reader(lines if found else chain([first], lines), strict=True, delimiter=delimiter)
+    number, is_first = 0, True
     while True:
         number += 1
         try:
@@ -98,15 +89,35 @@ def parse_records(stream: Iterable[str], faults: Faults) -> Iterator[tuple[int, 
             return
         except csv.Error as error:
             faults.add(number, None, "", f"not CSV: {error}; close every quote, and double quotes inside quoted cells")
-        except (EOFError, OSError, zlib.error) as error:
-            # For a file that is not gzip, gzip raises an OSError without errno. No more can be read after it.
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            faults.add(number, None, "", f"not gzip: {error}; expected a complete gzip file")
+            if is_first:  # the next record is not the header
+                faults.raise_any()
+        except DAMAGE as error:  # no more can be read after it
+            faults.add(number, None, "", describe_damage(error))
             return
         else:
-            if cells:  # skip blank lines
+            if cells and (cells[0].strip() or any(map(str.strip, cells))):
+                is_first = False
+                text = raw[0] if len(raw) == 1 else "".join(raw)
+                if '"' in text and may_have_quotes.search(text):
+                    _check_quotes(number, cells, text, faults)
                 yield number, cells
+        raw.clear()
+
+
+def _note_lines(stream: Iterable[str], raw: list[str]) -> Iterator[str]:
+    """Yield the lines of a stream, and append each to `raw`."""
+    for line in stream:
+        raw.append(line)
+        yield line
+
+
+def _check_quotes(number: int, cells: Sequence[str], raw: str, faults: Faults) -> None:
+    """Note a cell with quotes after a blank: to a CSV reader they are part of the text."""
+    for text in cells:
+        # If the whole cell is quoted, its text is as it should be.
+        if has_quote_after_blank(text) and '"{}"'.format(text.replace('"', '""')) not in raw:
+            faults.add(number, None, text, QUOTE_AFTER_BLANK)
+            return
 
 
 def read_columns(
@@ -115,104 +126,110 @@ def read_columns(
     """Return an iterator over row numbers and the cells of some columns; a missing `optional` column has empty cells.
 
     Raises:
-        TaskTableError: a `needed` column is missing, at once; damaged rows, at the end.
+        TaskTableError: a `needed` column is missing, or a column is misspelled, at once; damaged rows, at the end.
     """
     faults = Faults(file)
     records = read_records(file, faults)
-    _, header = next(records, (1, []))
-    check_header(header, faults, (*needed, *optional))
-    for name in needed:
-        if name not in header:
-            faults.add(1, name, "", f"missing from the header; the columns are {format_names(header) or 'none'}")
+    _, cells = next(records, (1, []))
     faults.raise_any()
-    return select_cells(records, header, (*needed, *optional), faults)
+    names = (*needed, *optional)
+    check_header(cells, faults, names)
+    for name in names:
+        if other := find_misspelling(name, cells, names):
+            what = LOOKS_ALIKE if name in cells else "missing from the header"
+            faults.add(1, name, "", f"{what}; is {show_name(other, name)} misspelled?")
+        elif name in needed and name not in cells:
+            faults.add(1, name, "", f"missing from the header; the columns are {format_names(cells) or 'none'}")
+    faults.raise_any()
+    return select_cells(records, make_header(cells, needed), names, faults)
 
 
 def select_cells(
-    records: Iterable[tuple[int, list[str]]], header: Sequence[str], wanted: Sequence[str | None], faults: Faults
+    records: Iterable[tuple[int, list[str]]], header: Header, wanted: Sequence[str | None], faults: Faults
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Yield the number of each record with its cells in the `wanted` columns; raise all faults at the end."""
+    is_damaged = build_check(header, faults)
+    columns = header.columns
     # Missing columns read from an extra, empty cell at the end of each record.
-    positions = [header.index(name) if name in header else len(header) for name in wanted]
+    positions = [columns.index(name) if name in columns else len(columns) for name in wanted]
     for number, cells in records:
-        if not is_damaged(number, cells, header, faults):
+        if not is_damaged(number, cells):
             cells.append("")
             yield number, tuple([cells[position] for position in positions])
     faults.raise_any()
 
 
-def check_header(header: Sequence[str], faults: Faults, names: Iterable[str]) -> None:
-    """Note each of `names` that a header repeats; raise a `TaskTableError` unless it is UTF-8 with commas."""
-    text = ",".join(header)
-    if text.startswith(("\udcff\udcfe", "\udcfe\udcff")):  # the BOMs of UTF-16, as open_table decodes them
-        faults.add(None, None, "", "UTF-16; save the table as UTF-8 (in a spreadsheet: 'CSV UTF-8')")
-    elif not _is_utf8(text):
-        faults.add(1, None, text, _NOT_UTF8)
-    elif len(header) == 1 and (separator := next((each for each in ";\t|" if each in header[0]), None)):
-        faults.add(1, None, header[0], f"separated by {separator!r}; expected commas")
-    faults.raise_any()
-    for name in names:
-        if header.count(name) > 1:
-            faults.add(1, name, "", "repeated; expected each column once")
-
-
-def _is_utf8(text: str) -> bool:
-    """Return whether text from `open_table` was valid UTF-8."""
-    return text.isascii() or re.search("[\udc80-\udcff]", text) is None
-
-
-def is_damaged(number: int, cells: Sequence[str], header: Sequence[str], faults: Faults) -> bool:
-    """Return whether a record is not UTF-8, or has more or fewer cells than the header; note it as a fault."""
-    if len(cells) != len(header):
-        faults.add(number, None, "", f"{format_count(len(cells), 'cell')}; expected {len(header):,}, as in the header")
-        return True
-    if _is_utf8("".join(cells)):
-        return False
-    for name, text in zip(header, cells, strict=True):
-        if not _is_utf8(text):
-            faults.add(number, name, text, _NOT_UTF8)
-    return True
-
-
-def find_misspelling(name: str, header: Collection[str]) -> str | None:
-    """Return a column that equals `name` except for case, blanks, `_` and `-`; None if `name` itself is a column."""
-
-    def fold(text: str) -> str:
-        return re.sub(r"[\s_-]", "", text).casefold()
-
-    return None if name in header else next((each for each in header if fold(each) == fold(name)), None)
-
-
-def format_names(header: Sequence[str]) -> str:
-    """Format column names for a message: the first 20, each up to 60 characters."""
-    names = [escape_controls(name[:60] + "…" * bool(name[60:])) for name in header[:20]]
-    return ", ".join(names + ["…"] * bool(header[20:]))
+def detect_delimiter(file: str, column: str | None) -> str:
+    """Return the delimiter that gives the header of a table the column, else a comma; without one, the most columns."""
+    found: dict[str, list[str]] = {}
+    for delimiter in DELIMITERS:
+        with (
+            contextlib.suppress(TaskTableError),
+            contextlib.closing(read_records(file, Faults(file), delimiter)) as records,
+        ):
+            found[delimiter] = next(records, (1, []))[1]
+    folded = {each: {fold_name(name) for name in header} for each, header in found.items()}
+    if column is not None:
+        return next((each for each, names in folded.items() if fold_name(column) in names), ",")
+    return max(found, key=lambda each: len(found[each]), default=",")
 
 
 class Shape(NamedTuple):
-    """The line ending, BOM and columns of a table."""
+    """How a table is written: line ending, BOM, columns, delimiter, encoding, and the text of a first line `sep=…`."""
 
     newline: str = "\n"
     bom: bool = False
     columns: tuple[str, ...] = ()
+    delimiter: str = ","
+    encoding: str = "utf-8"
+    separator_line: str = ""
 
 
-def read_shape(file: str) -> Shape:
+def read_shape(file: str, delimiter: str = ",") -> Shape:
     """Return the shape of a table, without columns if it has no header; raise a `TaskTableError` as reading does."""
     lines: list[str] = []
 
-    def note_lines(stream: io.TextIOBase) -> Iterator[str]:
+    def note_lines() -> Iterator[str]:
         for line in stream:
             lines.append(line)
-            yield line.removeprefix("\ufeff") if len(lines) == 1 else line
+            yield line
 
     faults = Faults(file)
-    with open_table(file, bom=True) as stream:
+    with open_table(file) as stream:
         # This reads only the header's lines. The last of them ends as the table's lines do.
-        _, header = next(parse_records(note_lines(stream), faults), (1, []))
-    check_header(header, faults, ())
+        _, header = next(parse_records(note_lines(), faults, delimiter), (1, []))
+    faults.raise_any()
     first, last = (lines[0], lines[-1]) if lines else ("", "")
-    return Shape("\r\n" if last.endswith("\r\n") else "\n", first.startswith("\ufeff"), tuple(header))
+    found = _SEPARATOR_LINE.fullmatch(first)
+    delimiter = found[1] if found else delimiter
+    check_header(header, faults, (), delimiter)
+    faults.raise_any()
+    encoding = stream.encoding
+    return Shape(
+        "\r\n" if last.endswith("\r\n") else "\n",
+        encoding != "utf-8",
+        tuple(header),
+        delimiter,
+        encoding.removesuffix("-sig"),
+        first.rstrip("\r\n") if found else "",
+    )
+
+
+@contextlib.contextmanager
+def _lock(path: str) -> Iterator[None]:
+    """Hold an advisory lock on a file, if the platform and the file system have them.
+
+    Of two processes that replace a file, the second gets the lock of the old file when the first has renamed its own.
+    So its check sees the change.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl  # noqa: PLC0415 - not on Windows
+
+            descriptor = os.open(path, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
 
 
 class AtomicFile:
@@ -245,14 +262,21 @@ class AtomicFile:
     def __exit__(self, *_: object) -> None:
         self.discard()
 
-    def commit(self) -> None:
-        """Rename the file into place, durably, with the permissions of the old file."""
+    def commit(self, check: Callable[[], None] | None = None) -> None:
+        """Rename the file into place, durably, with the permissions of the old file.
+
+        docid calls `check` just before the rename; if it raises an error, the old file stays.
+        """
         with self.stream:
             self.stream.flush()
             os.fsync(self.stream.fileno())
         with contextlib.suppress(FileNotFoundError):
             os.chmod(self.temporary, os.stat(self._target).st_mode & 0o7777)
-        os.replace(self.temporary, self._target)
+        with contextlib.ExitStack() as stack:
+            if check is not None:
+                stack.enter_context(_lock(self._target))
+                check()
+            os.replace(self.temporary, self._target)
         self.temporary = ""
         if os.name == "posix":  # pragma: no branch  - Windows has no sync of directories
             directory = os.open(os.path.dirname(self._target), os.O_RDONLY)
@@ -283,7 +307,7 @@ class TableWriter:
         self._new: AtomicFile | None = None
         self._stream: Any = None
         # With this line ending, every version of the csv module quotes both \r and \n. `write` replaces it.
-        self._writer = csv.writer(self, lineterminator="\r\n")
+        self._writer = csv.writer(self, lineterminator="\r\n", delimiter=shape.delimiter)
 
     def __enter__(self) -> Self:
         return self
@@ -305,12 +329,14 @@ class TableWriter:
             self._stream = gzip.GzipFile("", "wb", fileobj=self._new.stream, mtime=0)
         self._header = dict.fromkeys(header)
         if self._shape.bom or header[0].startswith("\ufeff"):
-            self._stream.write("\ufeff".encode())
+            self._stream.write("\ufeff".encode(self._shape.encoding))
+        if self._shape.separator_line:
+            self.write(self._shape.separator_line + "\r\n")
         self._writer.writerow(header)
 
     def write(self, line: str) -> None:
         """Write one line of the csv module, with the table's line ending."""
-        self._stream.write((line[:-2] + self._shape.newline).encode())
+        self._stream.write((line[:-2] + self._shape.newline).encode(self._shape.encoding))
 
     def add(self, number: int, texts: Mapping[str, str]) -> None:
         """Write one row, given as texts by column; add a new column with text to the earlier rows too."""
@@ -326,11 +352,11 @@ class TableWriter:
             raise TaskTableError([problem]) from None
         self.count += 1
 
-    def commit(self) -> None:
-        """Rename the table into place, durably."""
+    def commit(self, check: Callable[[], None] | None = None) -> None:
+        """Rename the table into place, durably. See `AtomicFile.commit`."""
         if self._gz:
             self._stream.close()
-        cast("AtomicFile", self._new).commit()
+        cast("AtomicFile", self._new).commit(check)
 
     def _widen(self, new: tuple[str, ...]) -> None:
         """Rewrite the earlier rows with more columns."""
@@ -338,7 +364,7 @@ class TableWriter:
         self._stream.close()
         narrow.stream.close()
         try:
-            rows = read_records(narrow.temporary, Faults(narrow.temporary))
+            rows = read_records(narrow.temporary, Faults(narrow.temporary), self._shape.delimiter)
             _, header = next(rows)
             self.start((*header, *new))
             for _, cells in rows:

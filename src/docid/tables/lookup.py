@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
-from docid.tables.csvfile import Faults, FileState, get_state, read_records
+from docid.tables.opening import FileState, get_state
 from docid.tables.rows import TaskRow
-from docid.tables.tasks import build_row_parser, take_header
+from docid.tables.tasks import read_tasks
 
 __all__ = ["TaskIndex", "index_of"]
 
 
 class TaskIndex(Mapping[str, TaskRow]):
-    r"""A mapping of doc ids to the rows of a reserved table. docid reads the table once.
+    r"""A mapping of doc ids to the rows of a reserved table. docid keeps its rows in memory.
 
     Raises:
         TaskTableError: the table has faults, or two rows with the same doc id.
@@ -32,19 +32,7 @@ class TaskIndex(Mapping[str, TaskRow]):
 
     def __init__(self, path: str | os.PathLike[str], row_type: type[TaskRow]) -> None:
         self.file = os.fspath(path)
-        self._rows: dict[str, TaskRow] = {}
-        first_row: dict[str, int] = {}
-        faults = Faults(self.file)
-        records = read_records(self.file, faults)
-        parse = build_row_parser(row_type, take_header(records, row_type, faults, reserved=True), faults, reserved=True)
-        for number, cells in records:
-            if (row := parse(number, cells)) is not None:
-                self._rows[row.doc_id] = row
-                other = first_row.setdefault(row.doc_id, number)
-                if other != number:
-                    wrong = f"same doc id as row {other}; expected one row per document"
-                    faults.add(number, "doc_id", row.doc_id, wrong)
-        faults.raise_any()
+        self._rows: dict[str, TaskRow] = {row.doc_id: row for row in read_tasks(path, row_type)}
 
     def __getitem__(self, doc_id: str) -> TaskRow:
         return self._rows[doc_id]

@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import attrs
 
 from docid.core.ids import check_text, is_doc_id, is_missing, reserve_doc_id
 from docid.errors import InvalidName, Problem, TaskTableError
-from docid.tables.csvfile import Faults, find_misspelling
+from docid.tables.faults import Faults
+from docid.tables.headers import find_misspelling, show_name
+from docid.tables.mappings import MappingParser, is_mapping
+from docid.tables.parsing import IdCount
 from docid.tables.rows import TaskRow, schema_of
-from docid.tables.tasks import Row, TaskRows, check_row, check_type, number_rows
+from docid.tables.tasks import Pass, Row, TaskRows, TaskTable, check_fresh, check_row, check_type, number_rows
+
+if TYPE_CHECKING:
+    from docid.tables.opening import FileState
+
+_NO_TABLE: tuple[str, tuple[str, ...], FileState | None, str] = ("", (), None, ",")
+_DocIds = Mapping[str, str | None]
+_Read = Callable[[Faults, Pass], Iterator[tuple[int, Any]]]
+_Repeat = Callable[[Pass], Iterator[tuple[int, Any]]]
 
 
 def reserve_tasks(
-    rows: Iterable[Row],
+    rows: Iterable[Row | Mapping[str, Any]],
     row_type: type[Row],
     run_id: str | None = None,
     salt: str | None = None,
     *,
-    parents: Mapping[str, str] | Iterable[TaskRow] | None = None,
+    parents: Mapping[str, str] | Iterable[TaskRow | Mapping[str, Any]] | None = None,
 ) -> TaskRows[Row]:
     """Fill empty doc ids of rows, and empty `parent_doc_id` from the parents' table. Ids that are set stay.
 
-    docid yields each reserved row as it takes it from `rows`, and raises all faults together at the end, like
-    `read_tasks`. It notes the run id and salt of a new id in the row, as `doc_run_id` and `doc_salt`.
+    docid checks all rows before it yields the first one, and raises all faults together. To do so it reads `rows`
+    twice; of an iterator, such as a generator, it holds the rows in memory. It notes the run id and salt of a new id in
+    the row, as `doc_run_id` and `doc_salt`.
 
     Args:
-        rows: rows of one stage, from `read_tasks(…, reserved=False)` or built in code.
+        rows: rows of one stage, from `read_tasks(…, reserved=False)` or built in code; or mappings whose keys are
+            columns, such as rows of `csv.DictReader` or of a database.
         row_type: the class of the rows.
         run_id, salt: as for `reserve_doc_id`, for every row without a `doc_id`; by default, the row's own `doc_run_id`
             and `doc_salt`.
@@ -40,7 +53,7 @@ def reserve_tasks(
             from `parents`, or not reserved.
         InvalidName: a run id or salt that the id scheme refuses.
         TypeError: a row that is not a `row_type`.
-        ValueError: parents that are not of the row type's parent stage.
+        ValueError: parents that are not of the row type's parent stage; an iterator that is used up.
 
     Example:
         >>> from docid import DraftTask, EssayTask
@@ -52,20 +65,27 @@ def reserve_tasks(
     """
     schema_of(row_type)  # raises TypeError for any other class
     check_noted_run_and_salt(run_id, salt)
-    file, columns, state = (rows.file, rows.columns, rows.state) if isinstance(rows, TaskRows) else ("", (), None)
-    doc_ids = None
+    check_fresh(rows, "rows")
+    file, columns, state, delimiter = _NO_TABLE
+    if isinstance(rows, (TaskRows, TaskTable)):
+        file, columns, state, delimiter = rows.file, rows.columns, rows.state, rows.delimiter
+    doc_ids, column = None, f"{row_type.parent_stage}_task_id"
     if parents is not None and row_type.parent_stage is not None:
         doc_ids = _map_doc_ids(parents, row_type.parent_stage)
-        column = f"{row_type.parent_stage}_task_id"
-        other = find_misspelling(column, columns)
-        if other or (columns and not {column, "parent_doc_id"} & set(columns)):
-            hint = f"is {other!r} misspelled?" if other else "docid needs it to find the parents"
-            raise TaskTableError([Problem(file, 1, column, "", f"missing from the header; {hint}")])
+        _check_parent_column(file, columns, column)
     if columns:  # also for a table without rows
         filled = ("parent_doc_id", "doc_id") if row_type.parent_stage else ("doc_id",)
         columns = tuple(dict.fromkeys((*columns, *filled)))
-    reserver = _Reserver(row_type, run_id, salt, doc_ids, Faults(file))
-    return TaskRows(row_type, file, columns, reserver.reserve(rows), state)
+    reserver = _Reserver(row_type, run_id, salt, doc_ids, file)
+    return TaskRows(row_type, file, columns, reserver.reserve(rows), state, delimiter)
+
+
+def _check_parent_column(file: str, columns: tuple[str, ...], column: str) -> None:
+    """Raise a `TaskTableError` for a table without the column of the parents' task ids, or with one that looks so."""
+    other = find_misspelling(column, columns)
+    if other or (columns and not {column, "parent_doc_id"} & set(columns)):
+        hint = f"is {show_name(other, column)} misspelled?" if other else "docid needs it to find the parents"
+        raise TaskTableError([Problem(file, 1, column, "", f"missing from the header; {hint}")])
 
 
 def check_noted_run_and_salt(run_id: str | None, salt: str | None) -> None:
@@ -75,49 +95,110 @@ def check_noted_run_and_salt(run_id: str | None, salt: str | None) -> None:
             raise InvalidName(argument, text, "task tables read this word as missing", "another word")
 
 
-def _map_doc_ids(parents: Mapping[str, str] | Iterable[TaskRow], stage: str) -> Mapping[str, str | None]:
+def _map_doc_ids(parents: Mapping[str, str] | Iterable[TaskRow | Mapping[str, Any]], stage: str) -> _DocIds:
     """Return the parents' doc ids by task id; None for a task id with several doc ids."""
     if isinstance(parents, Mapping):
-        return cast("Mapping[str, str | None]", parents)
+        return cast("_DocIds", parents)
+    check_fresh(parents, "parents")
     found: dict[str, str | None] = {}
-    for row in parents:
+    faults = Faults("parents")
+    for _, row in _parse_rows(enumerate(parents, 1), TaskRow.of(stage), faults):
         check_row(row, "parents", stage)
         found[row.task_id] = row.doc_id if found.get(row.task_id, row.doc_id) == row.doc_id else None
+    faults.raise_any()
     return found
 
 
+def _parse_rows(
+    numbered: Iterable[tuple[int, Any]], row_type: type[TaskRow], faults: Faults
+) -> Iterator[tuple[int, Any]]:
+    """Yield numbered rows; parse those that are mappings, and note their faults."""
+    parser = MappingParser(row_type, schema_of(row_type), faults)
+    for number, each in numbered:
+        if isinstance(each, TaskRow) or not is_mapping(each):
+            yield number, each
+        elif (row := parser.parse(number, each)) is not None:
+            yield number, row
+
+
+class _Numbered:
+    """Rows of a collection with their numbers, as often as needed."""
+
+    def __init__(self, rows: Iterable[Any]) -> None:
+        self._rows = rows
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        return number_rows(self._rows)
+
+
+def _note_repeated(faults: Faults, number: int, doc_id: str, other: int, row: TaskRow) -> None:
+    """Note that an earlier row has the doc id of a row."""
+    column, text, remedy = f"{row.stage}_task_id", row.task_id, "set its doc_salt"
+    if row.doc_id:
+        column, text = "doc_id", row.doc_id
+        remedy = "empty its doc_id (and set doc_salt, if its task is the same)"
+    wrong = f"same doc id {doc_id} as row {other}; expected one row per document"
+    faults.add(number, column, text, f"{wrong}. Remove this row, or {remedy}")
+
+
 class _Reserver(NamedTuple):
-    """The arguments of `reserve_tasks`, and the faults found so far."""
+    """The arguments of `reserve_tasks`."""
 
     row_type: type[TaskRow]
     run_id: str | None
     salt: str | None
-    parents: Mapping[str, str | None] | None
-    faults: Faults
+    parents: _DocIds | None
+    file: str
 
-    def reserve(self, rows: Iterable[Row]) -> Iterator[tuple[int, Row]]:
-        """Yield the reserved rows with their numbers, up to the first fault; raise all faults at the end."""
-        first_row: dict[str, int] = {}
-        try:
-            for number, row in number_rows(rows):
-                check_type(row, self.row_type)
-                changes: dict[str, Any] = self._derive(number, row) | self._find_parent(number, row)
-                if doc_id := changes.get("doc_id", row.doc_id):
-                    other = first_row.setdefault(doc_id, number)
-                    if other != number:
-                        column, text, remedy = f"{row.stage}_task_id", row.task_id, "set its doc_salt"
-                        if row.doc_id:
-                            column, text = "doc_id", row.doc_id
-                            remedy = "empty its doc_id (and set doc_salt, if its task is the same)"
-                        wrong = f"same doc id {doc_id} as row {other}; expected one row per document"
-                        self.faults.add(number, column, text, f"{wrong}. Remove this row, or {remedy}")
-                if self.faults.count == 0:
-                    yield number, attrs.evolve(row, **changes) if changes else row
-        except TaskTableError as error:  # faults in the table of the rows
-            self.faults.take_over(error)
-        self.faults.raise_any()
+    def reserve(self, rows: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+        """Yield the reserved rows with their numbers, after a pass over all rows that finds every fault."""
+        faults, seen, ids = Faults(self.file), Pass(), IdCount()
+        read, repeat = self._read_twice(rows, faults)
+        for _, row, changes in self._fill(read(faults, seen), faults):
+            ids.add(changes.get("doc_id", row.doc_id))
 
-    def _derive(self, number: int, row: TaskRow) -> dict[str, str]:
+        def fill_again() -> Iterator[tuple[int, str, TaskRow]]:
+            ignored = Faults(self.file)
+            for number, row, changes in self._fill(read(ignored, Pass()), ignored):
+                yield number, changes.get("doc_id", row.doc_id), row
+
+        for number, doc_id, other, row in ids.find_repeated(fill_again()):
+            if doc_id:  # empty if it cannot be derived
+                _note_repeated(faults, number, doc_id, other, row)
+        faults.sort()
+        faults.raise_any()
+        for number, row, changes in self._fill(repeat(seen), faults):
+            yield number, attrs.evolve(row, **changes) if changes else row
+
+    def _read_twice(self, rows: Iterable[Any], faults: Faults) -> tuple[_Read, _Repeat]:
+        """Return functions that read rows: the first for the first pass, the second for the next ones.
+
+        An iterator gives its rows once, so docid holds them in memory.
+        """
+        numbered: Iterable[tuple[int, Any]]
+        if isinstance(rows, TaskTable):
+            return rows.scan, rows.repeat
+        if isinstance(rows, Iterator):
+            numbered = []
+            try:
+                numbered.extend(number_rows(rows))
+            except TaskTableError as error:  # faults in the table of the rows
+                faults.take_over(error)
+        else:
+            numbered = _Numbered(rows)
+
+        def read(faults: Faults, _: Pass) -> Iterator[tuple[int, Any]]:
+            return _parse_rows(numbered, self.row_type, faults)
+
+        return read, lambda seen: read(Faults(self.file), seen)
+
+    def _fill(self, numbered: Iterable[tuple[int, Any]], faults: Faults) -> Iterator[tuple[int, Any, dict[str, Any]]]:
+        """Yield each row with its number and the changes that fill its ids; note the faults of both."""
+        for number, row in numbered:
+            check_type(row, self.row_type)
+            yield number, row, self._derive(number, row, faults) | self._find_parent(number, row, faults)
+
+    def _derive(self, number: int, row: TaskRow, faults: Faults) -> dict[str, str]:
         """Return a new doc id for a row without one, with the run id and salt used for it."""
         if row.doc_id:
             return {}
@@ -126,12 +207,12 @@ class _Reserver(NamedTuple):
             doc_id = reserve_doc_id(self.row_type.stage, row.task_id, run_id, salt)
         except InvalidName as error:
             column = {"task_id": f"{row.stage}_task_id", "run_id": "doc_run_id", "salt": "doc_salt"}[error.argument]
-            self.faults.add(number, column, str(error.value), f"{error.problem}; expected {error.expected}")
+            faults.add(number, column, str(error.value), f"{error.problem}; expected {error.expected}")
             return {}
         noted = {"doc_id": doc_id, "doc_run_id": run_id, "doc_salt": salt}
         return {name: text for name, text in noted.items() if text is not None}
 
-    def _find_parent(self, number: int, row: TaskRow) -> dict[str, str]:
+    def _find_parent(self, number: int, row: TaskRow, faults: Faults) -> dict[str, str]:
         """Return the `parent_doc_id` for a row without one."""
         if row.parent_doc_id or self.parents is None:
             return {}
@@ -140,6 +221,8 @@ class _Reserver(NamedTuple):
         doc_id = self.parents.get(task_id, "")
         if is_missing(task_id):
             wrong = "empty; expected the parent's task id"
+        elif not self.parents:
+            wrong = "the argument parents has no rows; an iterator gives its rows once, so pass a list or a table"
         elif task_id not in self.parents:
             wrong = "not in the parents' table; expected a task id from it"
         elif doc_id is None:
@@ -150,5 +233,5 @@ class _Reserver(NamedTuple):
             wrong = f"its doc_id in the parents' table, {doc_id!r}, is not a doc id"
         else:
             return {"parent_doc_id": doc_id}
-        self.faults.add(number, column, task_id, wrong)
+        faults.add(number, column, task_id, wrong)
         return {}

@@ -17,9 +17,12 @@ from docid._text import name_task, quote
 from docid.core.ids import DOC_ID_EXPECTED, check_stage, check_text, is_doc_id, is_missing
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.errors import InvalidName
+from docid.tables.mappings import parse_mapping
+from docid.tables.values import plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from typing import Self
 
 
 @frozen(kw_only=True, repr=False)
@@ -104,6 +107,21 @@ class TaskRow:
         """
         parent = None if parent_stage is None else check_stage(parent_stage, "parent_stage")
         return _make_plain_type(check_stage(stage), parent)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, object]) -> Self:
+        """Return the row of a mapping whose keys are columns: a JSON object, or a row of a database.
+
+        Numbers, booleans and dates become text, None an empty cell. An id must be text.
+
+        Raises:
+            TaskTableError: a column is missing or misspelled, or a value is invalid.
+
+        Example:
+            >>> DraftTask.from_mapping({"draft_task_id": "t-1", "combo_id": "tides", "words": 300})
+            DraftTask(task_id='t-1', extra={'words': '300'}, combo_id='tides')
+        """
+        return parse_mapping(mapping, cls, schema_of(cls))
 
     def cell(self, column: str) -> str:
         """Return the text of one column; empty if the row does not have it."""
@@ -368,20 +386,6 @@ _PARSERS: dict[Any, tuple[Callable[[str], Any], str]] = {
     float: (partial(_parse_value, _NUMBER, float), "a number"),
     bool: (partial(_parse_value, "(?i:true|false)", lambda text: text.lower() == "true"), "true or false"),
 }
-
-
-def plain_text(value: Any) -> str:
-    """Return the cell text of a value."""
-    # Use the base types' methods: a subclass (an IntEnum, NumPy's float64) may print another text.
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return int.__repr__(value)
-    if isinstance(value, float):
-        return float.__repr__(value)
-    return str.__str__(value) if isinstance(value, str) else repr(value)
 
 
 def _format_cell(row: TaskRow, column: Column) -> str:

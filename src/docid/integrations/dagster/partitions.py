@@ -11,7 +11,7 @@ from docid.core.stages import Stages
 from docid.integrations.dagster.resource import PARTITIONS, DocsStoreResource, find_table_files, raise_failures, refuse
 from docid.tables.reserve import reserve_tasks
 from docid.tables.rows import TaskRow
-from docid.tables.tasks import TaskRows, read_tasks, stage_of_table, write_tasks
+from docid.tables.tasks import TaskRows, TaskTable, read_tasks, stage_of_table, write_tasks
 
 
 def document_partitions(stage: str) -> dg.DynamicPartitionsDefinition:
@@ -64,7 +64,7 @@ def register_partitions(
         InvalidName: a row has no doc id.
         TaskTableError: the table is faulty. Neither error changes any partition.
     """
-    keys: dict[str, dict[str, None]] = {rows.row_type.stage: {}} if isinstance(rows, TaskRows) else {}
+    keys: dict[str, dict[str, None]] = {rows.row_type.stage: {}} if isinstance(rows, (TaskRows, TaskTable)) else {}
     for row in rows:
         keys.setdefault(row.stage, {})[check_doc_id(row.doc_id)] = None
     registered = {}

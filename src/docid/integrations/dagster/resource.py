@@ -18,7 +18,7 @@ from docid.store.docs_store import DocsStore
 from docid.store.stored import StoredDocument
 from docid.tables.lookup import index_of
 from docid.tables.rows import TaskRow, row_type_of
-from docid.tables.tasks import TaskRows, read_tasks, stage_of_table
+from docid.tables.tasks import TaskTable, read_tasks, stage_of_table
 
 PARTITIONS = "_documents"  # partition names are `<stage>_documents`
 _POLICIES: tuple[Policy, ...] = get_args(Policy)
@@ -163,8 +163,8 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
             raise FileNotFoundError(f"{self.tables}: {wrong} for stage {stage}; {expected}")
         return os.path.join(self.tables, found[0])
 
-    def read_tasks(self, stage: str) -> TaskRows[TaskRow]:
-        """Stream the rows of a stage's table. Raises what `docid.read_tasks` and `table` raise."""
+    def read_tasks(self, stage: str) -> TaskTable[TaskRow]:
+        """Return the rows of a stage's table. Raises what `docid.read_tasks` and `table` raise."""
         return read_tasks(self.table(stage), self.row_type(stage))
 
     def task(self, context: Any, doc_id: str | None = None) -> TaskRow:

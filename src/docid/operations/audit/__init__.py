@@ -27,6 +27,7 @@ def audit(
     verify: bool = False,
     executor: Executor | None = None,
     stale_after: float = 3600.0,
+    delimiter: str = ",",
     progress: Progress | None = None,
 ) -> AuditReport:
     """Check whether task tables are safe to run and whether a store is intact. It never writes.
@@ -43,6 +44,7 @@ def audit(
             The report is the same. Other processes need a store that pickles; a store in a directory does.
         stale_after: an age in seconds. Newer temporary and uncommitted directories may belong to a writer: the audit
             skips them, unless they block the document of a row.
+        delimiter: the delimiter of the tables given as paths, as for `read_tasks`.
         progress: a callback, called with the current activity, the number done and the approximate total (None if
             unknown).
 
@@ -80,4 +82,4 @@ def audit(
             raise TypeError(f"tables[{stage!r}]: expected a path or rows, got {type(table).__name__}")
     stages = check_stages(stages or (DEFAULT_STAGES if store is None else store.stages))
     examiner = None if store is None else Examiner(store.backend, verify, stale_after)
-    return audit_stages(Audit(stages, examiner, executor, progress), tables or {})
+    return audit_stages(Audit(stages, examiner, executor, progress), tables or {}, delimiter)

@@ -5,7 +5,6 @@ import os
 from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
-from zlib import error as zlib_error
 
 from docid._text import quote
 from docid.core.findings import Finding, StageFacts
@@ -16,9 +15,11 @@ from docid.core.stages import Stages
 from docid.errors import InvalidName, TaskTableError
 from docid.operations.audit.parallel import FAULTY, PROMPT, ROW, STORED, Audit, Examination, is_unexamined
 from docid.operations.audit.report import AuditReport
-from docid.tables.csvfile import Faults, open_table
+from docid.tables.faults import Faults
+from docid.tables.headers import HEADER_AGAIN
+from docid.tables.opening import DAMAGE, open_table
 from docid.tables.rows import TaskRow, row_type_of
-from docid.tables.tasks import RowLineage, TaskRows, list_lineages, read_lineages
+from docid.tables.tasks import RowLineage, TaskRows, TaskTable, list_lineages, read_lineages
 
 _WORD = 4  # characters of the longest words that mean missing, `null` and `none`
 
@@ -29,10 +30,13 @@ class Table(NamedTuple):
     file: str
     row_type: type[TaskRow]
     rows: list[tuple[int, RowLineage]] | None
+    delimiter: str = ","
 
     def lineages(self) -> Iterable[tuple[int, RowLineage]]:
         """Return the number and lineage of each row. See `read_lineages`."""
-        return read_lineages(self.file, self.row_type) if self.rows is None else self.rows
+        if self.rows is not None:
+            return self.rows
+        return read_lineages(self.file, self.row_type, self.delimiter)
 
     def length(self) -> int | None:
         """Return the approximate number of rows: the lines of the file after its header; None if it cannot be read."""
@@ -43,13 +47,17 @@ class Table(NamedTuple):
         try:
             with open_table(self.file) as stream:
                 return max(0, sum(1 for _ in stream) - 1)
-        except (EOFError, OSError, zlib_error):
+        except (*DAMAGE, TaskTableError):
             return None  # reading the rows raises the error
 
 
-def audit_stages(audit: Audit, given: Mapping[str, str | os.PathLike[str] | Iterable[TaskRow]]) -> AuditReport:
+Tables = Mapping[str, str | os.PathLike[str] | Iterable[TaskRow]]
+"""The tables to audit by stage: paths, or rows."""
+
+
+def audit_stages(audit: Audit, given: Tables, delimiter: str) -> AuditReport:
     """Audit tables and the store, if given. Raises the errors of `audit`."""
-    tables = _open_tables(given, audit.stages)
+    tables = _open_tables(given, audit.stages, delimiter)
     audit.tables = tables
     faults = Faults("")
     for stage in audit.stages:
@@ -80,9 +88,9 @@ def audit_stages(audit: Audit, given: Mapping[str, str | os.PathLike[str] | Iter
     return AuditReport(tuple(finding for _, finding in sorted(audit.findings, key=rank)), facts)
 
 
-def _open_tables(tables: Mapping[str, str | os.PathLike[str] | Iterable[TaskRow]], stages: Stages) -> dict[str, Table]:
+def _open_tables(tables: Tables, stages: Stages, delimiter: str) -> dict[str, Table]:
     """Return the tables by stage; read their headers only."""
-    opened = {stages.check(stage): _open_table(stage, table, stages) for stage, table in tables.items()}
+    opened = {stages.check(stage): _open_table(stage, table, stages, delimiter) for stage, table in tables.items()}
     faults = Faults("")
     for table in opened.values():
         try:
@@ -95,16 +103,17 @@ def _open_tables(tables: Mapping[str, str | os.PathLike[str] | Iterable[TaskRow]
     return opened
 
 
-def _open_table(stage: str, table: str | os.PathLike[str] | Iterable[TaskRow], stages: Stages) -> Table:
+def _open_table(stage: str, table: str | os.PathLike[str] | Iterable[TaskRow], stages: Stages, delimiter: str) -> Table:
     row_type = row_type_of(stage, stages)
     if not isinstance(table, (str, os.PathLike)):
-        file = table.file if isinstance(table, TaskRows) else ""
+        file = table.file if isinstance(table, (TaskRows, TaskTable)) else ""
         return Table(file, row_type, list(list_lineages(table, stage)))
     file = os.fspath(table)
     if os.path.isdir(file):
         raise IsADirectoryError(errno.EISDIR, f"is a directory; expected the task table of stage {stage}", file)
     # A pipe can be read only once.
-    return Table(file, row_type, None if os.path.isfile(file) else list(read_lineages(file, row_type)))
+    rows = None if os.path.isfile(file) else list(read_lineages(file, row_type, delimiter))
+    return Table(file, row_type, rows, delimiter)
 
 
 class RowChecks:
@@ -164,6 +173,9 @@ class RowChecks:
 
     def _check_row(self, number: int, row: RowLineage, examination: Examination | None) -> None:
         task_id, doc_id, parent, source, _, _ = row
+        if task_id == f"{self.stage}_task_id":
+            self._add("malformed-id", number, task_id, row, HEADER_AGAIN, "remove the row")
+            return
         self.counts["rows"] += 1
         if fault := _find_task_fault(task_id):
             self._add("malformed-id", number, f"{self.stage}_task_id", row, fault, "correct the cell")

@@ -10,7 +10,7 @@ from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.operations.curate.replay import IDENTITY
 from docid.tables.reserve import reserve_tasks
 from docid.tables.rows import TaskRow, row_type_of, schema_of, with_source
-from docid.tables.tasks import read_tasks, stage_of_table
+from docid.tables.tasks import TaskTable, read_tasks, stage_of_table
 
 
 class Template(NamedTuple):
@@ -142,11 +142,12 @@ def _build_row(row_type: type[TaskRow], row: TaskRow, own: dict[str, str], **ide
 
 
 class Merged(NamedTuple):
-    """A merged table: its path, all its rows, and the number of rows dropped from the old table."""
+    """A merged table: its path, all its rows, the number of rows dropped from the old table, and the old table."""
 
     path: str
     rows: list[TaskRow]
     gone: int
+    old: TaskTable[TaskRow] | None
 
 
 def merge_table(directory: str, rows: list[TaskRow], curated: str, stages: Stages, *, keep: bool = False) -> Merged:
@@ -169,13 +170,14 @@ def merge_table(directory: str, rows: list[TaskRow], curated: str, stages: Stage
     is_generated = "_generation_tasks" in os.path.basename(curated) and stage != "evaluation"
     new_name = f"{stage}_generation_tasks.csv" if is_generated else f"{stage}_tasks.csv"
     path = os.path.join(directory, tables[0] if tables else new_name)
-    existing = list(read_tasks(path, type(rows[0]), reserved=keep)) if os.path.exists(path) else []
+    old = read_tasks(path, type(rows[0]), reserved=keep) if os.path.exists(path) else None
+    existing = [] if old is None else list(old)
     known = {row.doc_id: row for row in existing}
     if not keep:
         new = {row.doc_id for row in rows}
         columns = existing[0].columns if existing else ()
         rows = [_add_notes(attrs.evolve(row, columns=columns or row.columns), known.get(row.doc_id)) for row in rows]
-        return Merged(path, rows, sum(row.doc_id not in new for row in existing))
+        return Merged(path, rows, sum(row.doc_id not in new for row in existing), old)
     for row in rows:
         other = known.get(row.doc_id, row)
         if not _is_same(row, other):
@@ -183,7 +185,7 @@ def merge_table(directory: str, rows: list[TaskRow], curated: str, stages: Stage
                 f"{path}: its row of {row.doc_id} has task {other.task_id!r}, parent {other.parent_doc_id}; the new "
                 f"row has task {row.task_id!r}, parent {row.parent_doc_id}. Correct one, or omit --add-only"
             )
-    return Merged(path, [*existing, *(row for row in rows if row.doc_id not in known)], 0)
+    return Merged(path, [*existing, *(row for row in rows if row.doc_id not in known)], 0, old)
 
 
 def _is_same(row: TaskRow, other: TaskRow) -> bool:

@@ -16,7 +16,7 @@ from docid.operations.curate.replay import Note, file_time, read_time
 from docid.store.docs_store import DocsStore, check_store
 from docid.store.scanning import scan
 from docid.tables.rows import TaskRow, row_type_of
-from docid.tables.tasks import TaskRows, infer_stage, read_tasks, write_tasks
+from docid.tables.tasks import TaskRows, infer_stage, number_rows, read_tasks, write_tasks
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _NO_DOCUMENT = "no document of this task is in the store"
@@ -98,7 +98,7 @@ def link(
         row_type = row_type_of(infer_stage(path, store.stages), store.stages)
     store.stages.check(row_type.stage)
     tasks = read_tasks(path, row_type, reserved=False)
-    numbered = [(tasks.row, row) for row in tasks]
+    numbered = list(number_rows(tasks))
     found, notes = _find_candidates(store, row_type.stage, {row.task_id for _, row in numbered})
     rows = [_Row(number, row, found[row.task_id], force=force) for number, row in numbered]
     linker = _Linker(path, notes, force)

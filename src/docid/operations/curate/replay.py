@@ -22,12 +22,12 @@ from docid.tables.rows import (
     EvaluationTask,
     TaskRow,
     find_fault,
-    plain_text,
     row_type_of,
     schema_of,
     with_source,
 )
 from docid.tables.tasks import TaskRows
+from docid.tables.values import plain_text
 
 IDENTITY = frozenset({"task_id", "doc_id", "parent_doc_id", "doc_run_id", "doc_salt", "source_doc_id"})
 """The fields of a row that identify its document; the other fields describe how to make it."""

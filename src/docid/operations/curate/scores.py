@@ -16,8 +16,10 @@ from docid.errors import StoreUnavailable, TaskTableError, UnreadableDocument
 from docid.operations.curate.replay import Ancestors, Note, RowBuilder, read_texts, read_time
 from docid.store.docs_store import DocsStore, check_store
 from docid.store.stored import StoredDocument
-from docid.tables.csvfile import Faults, Shape, TableWriter, read_columns
-from docid.tables.rows import TaskRow, plain_text, schema_of
+from docid.tables.csvfile import Shape, TableWriter, read_columns
+from docid.tables.faults import Faults
+from docid.tables.rows import TaskRow, schema_of
+from docid.tables.values import plain_text
 
 
 class Score(NamedTuple):
