@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
+from docid._files import is_time_limit
 from docid.core.document import ALL_FILES, PART_FILES
 from docid.core.findings import Finding
 from docid.errors import DocumentNotFound, StoreUnavailable, UnreadableDocument
@@ -70,6 +71,8 @@ def find_leftovers(backend: Backend, stage: str, *, stale_after: float, is_stric
 
 def report_unlisted(backend: Backend, stage: str, error: Exception, *, is_strict: bool = False) -> Finding:
     """Return the finding for a stage that cannot be listed; with `is_strict`, raise an OSError instead."""
+    if is_time_limit(error):
+        raise error
     where, message = join_location(backend.root, stage), f"the stage cannot be listed: {error}"
     if is_strict:
         raise error if isinstance(error, StoreUnavailable) else OSError(f"{where}: {message}")
@@ -122,6 +125,8 @@ def examine(
 
 
 def _report_unreadable(backend: Backend, stage: str, doc_id: str, error: OSError) -> Finding:
+    if is_time_limit(error):
+        raise error
     return Finding(
         "unreadable-record", stage, doc_id, None, backend.location(stage, doc_id), str(error), _HINT_READABLE
     )
