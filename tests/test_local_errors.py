@@ -259,7 +259,7 @@ def test_directory_removed_during_create_raises_with_path(tmp_path: Path, monkey
 
 
 def test_root_without_existing_parent_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os.path, "isdir", lambda _: False)
+    monkeypatch.setattr("docid.store.backends.local.directory.is_directory", lambda _: False)
     with pytest.raises(OSError, match="."):
         LocalBackend("/proc/nothing/docs").create("draft", "a1", b"{}", {})
 

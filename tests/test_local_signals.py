@@ -159,6 +159,35 @@ def test_time_limit_passes_through_repair(tmp_path: Path) -> None:
     check_every_call(prepare, apply, apply)
 
 
+def test_time_limit_passes_through_a_purge(tmp_path: Path) -> None:
+    stores: list[DocsStore] = []
+
+    def prepare() -> None:
+        stores.append(DocsStore(tmp_path / f"{len(stores)}", durability="none"))
+        stores[-1].write(OLD)
+        stores[-1].write(NEW, if_exists="replace")
+        (stores[-1].path("draft", "a1") / "raw.txt").unlink()
+
+    def apply() -> None:
+        for _ in range(2):
+            for step in repair(stores[-1], apply=True, stale_after=0, purge=True, older_than=0, history=True):
+                assert step.done, step
+
+    check_every_call(prepare, apply, apply)
+
+
+def test_time_limit_passes_through_durable_writes(tmp_path: Path) -> None:
+    stores: list[DocsStore] = []
+
+    def write() -> None:
+        stores.append(DocsStore(tmp_path / f"{len(stores)}"))
+        stores[-1].write(OLD)
+        stores[-1].write(NEW, if_exists="replace")
+        stores[-1].backend._create_together([new_document("b2"), new_document("c3")])  # type: ignore[attr-defined]
+
+    check_every_call(lambda: None, write, lambda: None)
+
+
 def test_time_limit_passes_through_writing_a_table(tmp_path: Path) -> None:
     table = tmp_path / "draft_tasks.csv"
     old, new = ([DraftTask(task_id=task_id, doc_id="a1")] for task_id in ("t", "u"))

@@ -65,8 +65,10 @@ class TestBackend(BackendTests):
 def test_kill_leaves_old_or_new_version_and_retry_succeeds(
     mounted: Path, change: Any, before: Document | None, after: Document, least: int
 ) -> None:
+    if "s3fs" in mounted.parent.name and not LONG and before is None:
+        pytest.skip("the short form tries only changes of documents in a mounted bucket")
     tally = Tally(f"process killed, {change.__name__}, {mounted.parent.name}", HALF, BLOCKED, GIVEN, LEFT)
-    step = (1 if LONG else 5) * (8 if "s3fs" in mounted.parent.name else 1)
+    step = (1 if LONG else 7) * (8 if "s3fs" in mounted.parent.name else 1)
     for call in range(1, 200, step):
         root = mounted / f"{next(numbers)}"
         store = DocsStore(root)

@@ -1,6 +1,5 @@
 """Scan a stage: yield its documents, and a finding for each fault."""
 
-import contextlib
 from collections.abc import Iterator
 
 from docid._files import is_time_limit
@@ -163,8 +162,11 @@ def _examine_fault(
     hint = _REMEDIES.get(error.code, _HINT_QUARANTINE)
     if sweeper.is_stale(stage, doc_id, stale_after):
         stored = None
-        with contextlib.suppress(UnreadableDocument, OSError):
+        try:
             stored = backend.load(stage, doc_id)
+        except (UnreadableDocument, OSError) as failed:
+            if is_time_limit(failed):
+                raise
         record = None if stored is None else stored.record
         where = backend.location(stage, doc_id)
         yield finding._replace(where=where, hint=hint, action="quarantine", expected=record)

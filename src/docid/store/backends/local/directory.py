@@ -357,13 +357,12 @@ def _make(path: str, *, sync: bool) -> None:
     above = os.path.dirname(path) or os.curdir
     if above != path:
         _make(above, sync=sync)
-    try:
-        os.mkdir(path)
-    except FileExistsError:
-        pass
-    except PermissionError as error:
-        error.filename = above
-        raise
+    with contextlib.suppress(FileExistsError):
+        try:
+            os.mkdir(path)
+        except PermissionError as error:
+            error.filename = above
+            raise
     if sync:
         with _open_root(above) as parent:
             parent.sync()
