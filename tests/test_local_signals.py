@@ -15,6 +15,7 @@ import pytest
 from docid import DocsStore, DraftTask, write_tasks
 from docid.repair import repair
 from docid.store.backends.base import NewDocument
+from docid.store.backends.local.sweep import LocalSweeper
 from docid.testing import new_document
 from tests.faults.calls import Act, intercept_calls
 from tests.faults.test_kills import NEW, OLD, add_part, create, read_all, replace, swap_record
@@ -159,21 +160,32 @@ def test_time_limit_passes_through_repair(tmp_path: Path) -> None:
     check_every_call(prepare, apply, apply)
 
 
-def test_time_limit_passes_through_a_purge(tmp_path: Path) -> None:
-    stores: list[DocsStore] = []
+@pytest.mark.parametrize(
+    "call",
+    [(LocalSweeper, "clear"), (LocalSweeper, "discard"), (LocalSweeper, "tidy"), (DocsStore, "read")],
+    ids=lambda call: call[1],
+)
+def test_time_limit_passes_through_each_step_of_repair(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch, call: tuple[type, str]
+) -> None:
+    local.write(OLD)
+    local.write(NEW, if_exists="replace")
+    (local.path("draft", "a1") / "raw.txt").unlink()
+    limit = TimeoutError("the time is up")
 
-    def prepare() -> None:
-        stores.append(DocsStore(tmp_path / f"{len(stores)}", durability="none"))
-        stores[-1].write(OLD)
-        stores[-1].write(NEW, if_exists="replace")
-        (stores[-1].path("draft", "a1") / "raw.txt").unlink()
+    def stop(*_: object, **__: object) -> None:
+        raise limit
 
-    def apply() -> None:
-        for _ in range(2):
-            for step in repair(stores[-1], apply=True, stale_after=0, purge=True, older_than=0, history=True):
-                assert step.done, step
+    monkeypatch.setattr(*call, stop)
+    with pytest.raises(TimeoutError) as caught:
+        list(repair(local, apply=True, stale_after=0, purge=True, older_than=0, history=True))
+    assert caught.value is limit
 
-    check_every_call(prepare, apply, apply)
+
+def test_time_limit_passes_through_the_scan_of_a_damaged_document(local: DocsStore) -> None:
+    local.write(OLD)
+    (local.path("draft", "a1") / "raw.txt").unlink()
+    check_every_call(lambda: None, lambda: list(local.scan("draft", stale_after=0)), lambda: None)
 
 
 def test_time_limit_passes_through_durable_writes(tmp_path: Path) -> None:

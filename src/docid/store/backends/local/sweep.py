@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from os.path import join
 from typing import TYPE_CHECKING, Literal
 
-from docid._files import ignore_system_errors, is_directory, is_system_error
+from docid._files import ignore_system_errors, is_system_error
 from docid.core.document import ALL_FILES
 from docid.core.findings import Finding
 from docid.core.ids import DOC_ID, is_doc_id
@@ -324,13 +324,12 @@ def _read_record(directory: Directory, doc_id: str) -> bytes | None:
 
 
 def _size(path: str) -> int:
-    """Return the size of a file, or of all files below a directory, in bytes."""
-
-    def check(error: OSError) -> None:
-        if not is_system_error(error):
-            raise error
-
-    size = os.lstat(path).st_size if not is_directory(path) else 0
-    for above, _, files in os.walk(path, onerror=check):
-        size += sum(os.lstat(join(above, name)).st_size for name in files)
+    """Return the size of a file, or of all files below a directory that can be listed, in bytes."""
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode):
+        return status.st_size
+    size = 0
+    with ignore_system_errors, os.scandir(path) as entries:
+        for entry in entries:
+            size += _size(entry.path)
     return size
