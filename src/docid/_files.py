@@ -1,7 +1,7 @@
 """File-system rules that tables and stores share: which errors to ignore, and how to sync.
 
 An `OSError` without `errno` does not come from the file system. A signal handler may have raised it: the time limits of
-several tools raise a bare `TimeoutError` at any line. docid never handles such an error; it passes through unchanged.
+several tools raise a bare `TimeoutError` at any line. docid lets it pass through unchanged.
 The tests of `os.path` would swallow it.
 """
 
