@@ -21,7 +21,7 @@ PACKAGE = Path(docid.__file__).parent
 # Lowest first: a module imports from its own package and from the lines above it. Packages on one line do not import
 # each other.
 LAYERS = [
-    {"_version", "_text"},
+    {"_version", "_text", "_files"},
     {"errors", "_html"},
     {"core"},
     {"tables", "store"},

@@ -207,14 +207,18 @@ def test_temporary_directory_that_cannot_be_opened_is_removed(
     assert names_in(local.path("draft", "a1").parent) == []
 
 
-def test_file_system_without_locks_allows_only_creates(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP], ids=errno.errorcode.get)
+def test_file_system_without_locks_allows_only_creates(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     def no_locks(*_: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("docid.store.backends.local.locks.fcntl.flock", no_locks)
     assert local.write(draft()).outcome is Outcome.CREATED
-    with pytest.raises(OSError, match="changing a document needs a file system with locks"):
+    with pytest.raises(OSError, match="docid can create and read documents here, but not change them") as caught:
         local.write(draft(raw_text="twice"), if_exists="replace")
+    assert caught.value.errno == number
     assert local.read("draft", "a1").raw_text == "once"
     # A leftover lock file blocks neither a create nor a reader.
     (local.path("draft", "a1").parent / ".lock-b2").touch()
@@ -246,7 +250,8 @@ def test_read_only_lock_file_can_be_locked(local: DocsStore, monkeypatch: pytest
     (local.path("draft", "a1").parent / ".lock-a1").touch()
 
     def refuse(original: Callable[..., int], path: str, flags: int, *args: Any, **options: Any) -> int:
-        if str(path).startswith(".lock-") and flags & os.O_RDWR:
+        is_there = (local.path("draft", "a1").parent / path).exists()
+        if str(path).startswith(".lock-") and flags & os.O_RDWR and (flags & os.O_CREAT or is_there):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return original(path, flags, *args, **options)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -103,6 +104,21 @@ def test_settle_without_interrupted_replace_does_nothing(local: DocsStore, monke
     assert not local.backend.settle("draft", "a1")
     local.write(draft())
     assert not local.backend.settle("draft", "a1")
+
+
+def test_create_checks_for_an_old_version_before_its_rename(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another replace dies in its gap while the create builds its directory."""
+    stage = local.write(draft()).path.parent
+    (stage / "a1").rename(stage.parent / "kept")
+
+    def leave_old_version(write: Callable[..., int], *args: Any) -> int:
+        with contextlib.suppress(FileNotFoundError):
+            (stage.parent / "kept").rename(stage / ".old-a1")
+        return write(*args)
+
+    patch_os(monkeypatch, "write", leave_old_version)
+    assert not local.backend.create("draft", "a1", b"{}", {})
+    assert names_in(stage) == [".old-a1"]
 
 
 def test_empty_old_directory_takes_no_id(local: DocsStore) -> None:

@@ -14,7 +14,10 @@ from docid.store.backends.local.directory import Directory
 
 NAMES = [
     "access",
+    "chmod",
     "close",
+    "fchmod",
+    "fchown",
     "fstat",
     "fsync",
     "listdir",
@@ -23,6 +26,7 @@ NAMES = [
     "open",
     "read",
     "rename",
+    "replace",
     "rmdir",
     "scandir",
     "stat",

@@ -1,10 +1,10 @@
 """`repair`: move leftovers of dead writers and unusable documents to quarantine."""
 
-import contextlib
 from collections.abc import Iterator
 from itertools import chain
 from typing import Literal, NamedTuple
 
+from docid._files import ignore_system_errors, is_time_limit
 from docid.core.findings import Finding
 from docid.errors import DocidError
 from docid.store.backends.base import Sweeper, join_location
@@ -111,11 +111,13 @@ def _repair_stages(
                     to = sweeper.clear(finding, run, stale_after)
                     step = step if to is None else step._replace(done=True, to=to)
                 except (DocidError, OSError) as error:
+                    if is_time_limit(error):
+                        raise
                     step = step._replace(error=error)
             yield step
         if sweeper is not None and apply:
             # The scan already reported a stage that cannot be listed.
-            with contextlib.suppress(OSError):
+            with ignore_system_errors:
                 sweeper.tidy(stage, stale_after)
 
 
@@ -125,7 +127,9 @@ def _is_repaired(store: DocsStore, finding: Finding, *, verify: bool) -> bool:
         return False
     try:
         store.read(finding.stage, finding.doc_id, verify=verify)
-    except (DocidError, OSError):
+    except (DocidError, OSError) as error:
+        if is_time_limit(error):
+            raise
         return False
     return True
 
@@ -138,5 +142,7 @@ def _purge(sweeper: Sweeper, discarded: list[tuple[str, int]], *, apply: bool) -
                 sweeper.discard(path)
                 step = step._replace(done=True)
             except OSError as error:
+                if is_time_limit(error):
+                    raise
                 step = step._replace(error=error)
         yield step

@@ -1,8 +1,8 @@
 """Scan a stage: yield its documents, and a finding for each fault."""
 
-import contextlib
 from collections.abc import Iterator
 
+from docid._files import is_time_limit
 from docid.core.document import ALL_FILES, PART_FILES
 from docid.core.findings import Finding
 from docid.errors import DocumentNotFound, StoreUnavailable, UnreadableDocument
@@ -70,6 +70,8 @@ def find_leftovers(backend: Backend, stage: str, *, stale_after: float, is_stric
 
 def report_unlisted(backend: Backend, stage: str, error: Exception, *, is_strict: bool = False) -> Finding:
     """Return the finding for a stage that cannot be listed; with `is_strict`, raise an OSError instead."""
+    if is_time_limit(error):
+        raise error
     where, message = join_location(backend.root, stage), f"the stage cannot be listed: {error}"
     if is_strict:
         raise error if isinstance(error, StoreUnavailable) else OSError(f"{where}: {message}")
@@ -122,6 +124,8 @@ def examine(
 
 
 def _report_unreadable(backend: Backend, stage: str, doc_id: str, error: OSError) -> Finding:
+    if is_time_limit(error):
+        raise error
     return Finding(
         "unreadable-record", stage, doc_id, None, backend.location(stage, doc_id), str(error), _HINT_READABLE
     )
@@ -158,8 +162,11 @@ def _examine_fault(
     hint = _REMEDIES.get(error.code, _HINT_QUARANTINE)
     if sweeper.is_stale(stage, doc_id, stale_after):
         stored = None
-        with contextlib.suppress(UnreadableDocument, OSError):
+        try:
             stored = backend.load(stage, doc_id)
+        except (UnreadableDocument, OSError) as failed:
+            if is_time_limit(failed):
+                raise
         record = None if stored is None else stored.record
         where = backend.location(stage, doc_id)
         yield finding._replace(where=where, hint=hint, action="quarantine", expected=record)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import os
 import re
 import stat
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
+from docid._files import ignore_system_errors, is_link, is_system_error, sync_directory, sync_file
 from docid.errors import Problem, TaskTableError
 from docid.tables.faults import Faults
 from docid.tables.headers import (
@@ -232,6 +234,12 @@ def _lock(path: str) -> Iterator[None]:
         yield
 
 
+# The errors of chmod(2) on file systems that do not keep modes.
+_CANNOT_CHMOD = frozenset(
+    {errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP},
+)
+
+
 class AtomicFile:
     """A temporary file that replaces a file when complete: `stream` takes the bytes, `commit` renames it.
 
@@ -240,18 +248,22 @@ class AtomicFile:
 
     def __init__(self, path: str) -> None:
         # Replace the file itself, not a symbolic link to it, so that the user's link survives.
-        self._target = os.path.realpath(path)
+        self._target = os.path.realpath(path) if is_link(path) else os.path.join(os.getcwd(), path)
         ending = os.path.splitext(path)[1]
         self.temporary = os.path.join(os.path.dirname(self._target), f".tmp-{os.urandom(8).hex()}{ending}")
         # Use the old file's permissions from the start: the content may be private.
         mode = 0o666
-        with contextlib.suppress(OSError):
+        with ignore_system_errors:
             mode = stat.S_IMODE(os.stat(self._target).st_mode)
         try:
             self.stream: io.BufferedWriter = open(  # noqa: SIM115 - closed by commit and discard
                 self.temporary, "xb", opener=lambda path, flags: os.open(path, flags, mode)
             )
-        except OSError as error:
+        except BaseException as error:
+            if not isinstance(error, OSError) or not is_system_error(error):
+                with ignore_system_errors:
+                    os.unlink(self.temporary)
+                raise
             hint = "; docid must be able to create a temporary file in the same directory"
             problem = f"{error.strerror}{hint if isinstance(error, PermissionError) else ''}"
             raise OSError(error.errno, problem, path) from error
@@ -269,9 +281,8 @@ class AtomicFile:
         """
         with self.stream:
             self.stream.flush()
-            os.fsync(self.stream.fileno())
-        with contextlib.suppress(FileNotFoundError):
-            os.chmod(self.temporary, os.stat(self._target).st_mode & 0o7777)
+            sync_file(self.stream.fileno())
+        self._keep_mode()
         with contextlib.ExitStack() as stack:
             if check is not None:
                 stack.enter_context(_lock(self._target))
@@ -281,18 +292,34 @@ class AtomicFile:
         if os.name == "posix":  # pragma: no branch  - Windows has no sync of directories
             directory = os.open(os.path.dirname(self._target), os.O_RDONLY)
             try:
-                os.fsync(directory)
+                sync_directory(directory)
             finally:
                 os.close(directory)
 
+    def _keep_mode(self) -> None:
+        """Give the new file the permissions of the old one, if there is one and the file system keeps permissions."""
+        with contextlib.suppress(FileNotFoundError):
+            mode = stat.S_IMODE(os.stat(self._target).st_mode)
+            if stat.S_IMODE(os.stat(self.temporary).st_mode) == mode:
+                return
+            try:
+                os.chmod(self.temporary, mode)
+            except OSError as error:
+                # The file is ours and new. So if its mode cannot be set, this file system does not keep modes.
+                if error.errno not in _CANNOT_CHMOD:
+                    raise
+
     def discard(self) -> None:
         """Delete the temporary file, unless it was committed."""
-        # Closing flushes the buffer, which fails again on a full disk.
-        with contextlib.suppress(OSError):
-            self.stream.close()
-        if self.temporary:
-            os.unlink(self.temporary)
-            self.temporary = ""
+        try:
+            # Closing flushes the buffer, which fails again on a full disk.
+            with ignore_system_errors:
+                self.stream.close()
+        finally:
+            if self.temporary:
+                with ignore_system_errors:
+                    os.unlink(self.temporary)
+                self.temporary = ""
 
 
 class TableWriter:
@@ -314,9 +341,11 @@ class TableWriter:
 
     def __exit__(self, *_: object) -> None:
         if self._new is not None:
-            with contextlib.suppress(OSError):  # as in discard
-                self._stream.close()
-            self._new.discard()
+            try:
+                with ignore_system_errors:  # as in discard
+                    self._stream.close()
+            finally:
+                self._new.discard()
 
     def start(self, header: tuple[str, ...]) -> None:
         """Open the temporary file and write the header."""

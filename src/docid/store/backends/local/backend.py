@@ -18,6 +18,7 @@ import time
 from os.path import join
 from typing import TYPE_CHECKING, Literal
 
+from docid._files import get_mode, ignore_system_errors, is_system_error
 from docid.core.document import PART_FILES
 from docid.core.ids import DOC_ID, is_doc_id
 from docid.core.record import RECORD_FILE
@@ -115,7 +116,7 @@ class LocalBackend(Backend):
             built: dict[int, tuple[Place, Temporary, bytes]] = {}
             taken: dict[int, bool | Exception] = {}
             for number, (stage, doc_id, record, parts) in enumerate(documents):
-                with contextlib.suppress(OSError):
+                with ignore_system_errors:
                     if stage not in directories:
                         directories[stage] = None
                         made = stack.enter_context(make_below(self.root, (stage,), sync=True))
@@ -133,7 +134,9 @@ class LocalBackend(Backend):
             try:
                 for directory in {place.stage: place.directory for place, *_ in built.values()}.values():
                     directory.sync_all()
-            except OSError:
+            except OSError as error:
+                if not is_system_error(error):
+                    raise
                 return taken  # `create` writes and syncs each of the others on its own
             return taken | _commit_all(built)
 
@@ -144,6 +147,8 @@ class LocalBackend(Backend):
         except FileNotFoundError:
             return None  # the stage does not exist
         except OSError as error:
+            if not is_system_error(error):
+                raise
             raise explain(error, self.root, stage, doc_id) from error
 
     def sizes(self, stage: str, doc_id: str, parts: Collection[str]) -> dict[str, int]:
@@ -156,7 +161,7 @@ class LocalBackend(Backend):
     def listing(self, stage: str, doc_id: str) -> tuple[bytes, dict[str, int]] | None:
         sizes = {}
         # If the document cannot be read, `load` raises the error.
-        with contextlib.suppress(OSError), Directory(self.location(stage, doc_id)) as document:
+        with ignore_system_errors, Directory(self.location(stage, doc_id)) as document:
             record = document.read(RECORD_FILE)
             for name in document.names():
                 if name != RECORD_FILE:
@@ -164,7 +169,7 @@ class LocalBackend(Backend):
                     if status is None or not stat.S_ISREG(status.st_mode):
                         return None
                     sizes[name] = status.st_size
-            if record is not None and os.path.lexists(join(self.root, stage, lock_name(doc_id))):
+            if record is not None and get_mode(join(self.root, stage, lock_name(doc_id))):
                 with Directory(self._below + stage) as directory:
                     if not Place(directory, self.root, stage, doc_id, self._sync).is_owner(document):
                         return None
@@ -220,14 +225,14 @@ class LocalBackend(Backend):
                     place.sync_names(history)
                     for name, data in {**parts, RECORD_FILE: record}.items():
                         document.swap_in(name, data, sync=self._sync)
-                except OSError:
-                    if not place.holds(record):
-                        # Clean up only if the old record can be read. Otherwise the new one may be in place, and
-                        # these files belong to it.
-                        if place.holds(expected):
-                            for left, name in ((history, entry), *((document, name) for name in parts)):
-                                with contextlib.suppress(OSError):
-                                    left.unlink(name)
+                except BaseException as error:
+                    # Clean up only if the old record can be read. Otherwise the new one may be in place, and these
+                    # files belong to it.
+                    if place.holds(expected):
+                        for left, name in ((history, entry), *((document, name) for name in parts)):
+                            with ignore_system_errors:
+                                left.unlink(name)
+                    if not is_system_error(error) or not place.holds(record):
                         raise
                 place.sync_commit(document)
             return True
@@ -236,10 +241,14 @@ class LocalBackend(Backend):
         with explain_errors(self.root, stage, doc_id), self._change(stage, doc_id, expected) as place:
             if place is None:
                 return False
-            # Open history first: if the old version cannot be kept, do not replace it.
+            # Check first that the old version can be moved into history: its directory gets another parent, so it
+            # must be writable, too.
+            with place.directory.sub(doc_id) as document:
+                document.check_writable()
             with place.make_history() as history, Temporary(place.directory, doc_id) as temporary:
                 if not place.directory.is_beside(history):
                     raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), history.path)
+                history.check_writable()
                 try:
                     temporary.fill(record, parts, sync=self._sync)
                     commit_version(place, temporary, record)
@@ -250,15 +259,18 @@ class LocalBackend(Backend):
                 place.sync_commit(place.directory)
                 # The replace has succeeded. If the old version cannot be moved now, the next change moves it, and
                 # `history` reads it under its interim name.
-                with contextlib.suppress(OSError):
+                with ignore_system_errors:
                     place.retire_old(history)
             return True
 
     def settle(self, stage: str, doc_id: str) -> bool:
         # In nearly every case there is nothing to settle, and this one call shows it.
-        if not os.path.lexists(join(self.root, stage, old_name(doc_id))):
+        if not get_mode(join(self.root, stage, old_name(doc_id))):
             return False
-        return self._settle(stage, doc_id) is not None
+        # If this fails, as on a read-only mount, readers still find the right version, and the next change raises.
+        with contextlib.suppress(UnreadableDocument), ignore_system_errors:
+            return self._settle(stage, doc_id) is not None
+        return False
 
     def _settle(self, stage: str, doc_id: str) -> list[str] | None:
         with explain_errors(self.root, stage, doc_id), self._lock_place(stage, doc_id) as place:
@@ -345,7 +357,7 @@ class _WithHistory:
 
     def __contains__(self, doc_id: object) -> bool:
         name = str(doc_id)
-        return os.path.lexists(join(self._history, name)) or os.path.lexists(join(self._stage, old_name(name)))
+        return bool(get_mode(join(self._history, name)) or get_mode(join(self._stage, old_name(name))))
 
 
 def _commit_all(built: Mapping[int, tuple[Place, Temporary, bytes]]) -> dict[int, bool | Exception]:
@@ -356,12 +368,16 @@ def _commit_all(built: Mapping[int, tuple[Place, Temporary, bytes]]) -> dict[int
             with explain_errors(place.root, place.stage, place.doc_id):
                 results[number] = commit_new(place, temporary, record)
         except (DocidError, OSError) as error:
+            if not isinstance(error, DocidError) and not is_system_error(error):
+                raise
             if not temporary.was_swept():
                 results[number] = error
     for stage, directory in {place.stage: place.directory for place, *_ in built.values()}.items():
         try:
             directory.sync()
         except OSError as error:
+            if not is_system_error(error):
+                raise
             created = {number: built[number][0] for number, result in results.items() if result is True}
             results |= {n: place.durability_unknown(error) for n, place in created.items() if place.stage == stage}
     return results

@@ -10,11 +10,11 @@ that will withdraw; if only `.old-<id>` exists, it is the new version.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 from os.path import join
 from typing import TYPE_CHECKING, NamedTuple
 
+from docid._files import ignore_system_errors, is_system_error
 from docid.core.lineage_rules import is_other_lineage
 from docid.core.record import RECORD_FILE, Record
 from docid.errors import DurabilityUnknown, InvalidDocument, UnreadableDocument
@@ -123,24 +123,28 @@ class Place(NamedTuple):
         )
 
     def is_taken(self) -> bool:
-        """Return whether the id is taken, by a directory that is not empty or by another kind of file."""
+        """Return whether the id is taken: by a directory that is not empty, another kind of file, or an old version."""
         try:
             with self.directory.sub(self.doc_id) as document:
                 return bool(document.names())
         except FileNotFoundError:
-            return False
+            return self.has_old()
         except NotADirectoryError:
             return True
 
+    def has_old(self) -> bool:
+        """Return whether a version has the interim name, which keeps its id; remove an empty directory."""
+        return self.directory.exists(self.old) and not self.directory.remove_empty(self.old)
+
     def holds(self, record: bytes) -> bool:
         """Return whether the document has this record, which is unique by its nonce; False if it cannot be read."""
-        with contextlib.suppress(OSError), self.directory.sub(self.doc_id) as document:
+        with ignore_system_errors, self.directory.sub(self.doc_id) as document:
             return document.read(RECORD_FILE) == record
         return False
 
     def make_history(self) -> Directory:
         """Make the directory of its history, if missing, and open it."""
-        return make_below(self.root, (*HISTORY, self.stage, self.doc_id), sync=self.sync)
+        return make_below(self.root, (*HISTORY, self.stage, self.doc_id), sync=self.sync, like=self.directory)
 
     def retire_old(self, history: Directory) -> None:
         """Move the replaced version from its interim name into history."""
@@ -158,6 +162,8 @@ class Place(NamedTuple):
         try:
             self.sync_names(directory)
         except OSError as error:
+            if not is_system_error(error):
+                raise
             raise self.durability_unknown(error) from error
 
     def durability_unknown(self, error: OSError) -> DurabilityUnknown:
@@ -168,15 +174,15 @@ class Place(NamedTuple):
 def commit_new(place: Place, temporary: Temporary, record: bytes) -> bool:
     """Rename the directory of a new document to its id; return False if the id is taken."""
     directory = place.directory
-    # A document under its interim name keeps its id, unless the directory is empty. Check this before the rename, so
-    # that readers rarely see a new document that withdraws, and again after it, because only then it is certain.
-    if directory.exists(place.old) and not directory.remove_empty(place.old):
+    # Check this before the rename, so that readers rarely see a new document that withdraws, and again after it,
+    # because only then it is certain.
+    if place.has_old():
         return False
     try:
         directory.rename(temporary.name, place.doc_id)
     except OSError as error:
         # NFS may report a successful rename as failed, so the stored record decides.
-        if not place.holds(record):
+        if not is_system_error(error) or not place.holds(record):
             if error.errno in _TAKEN:
                 return False
             raise
@@ -189,6 +195,8 @@ def commit_new(place: Place, temporary: Temporary, record: bytes) -> bool:
                 return _keep_or_withdraw(place, temporary)
         return temporary.is_at(place.doc_id) or _keep_or_withdraw(place, temporary)
     except OSError as error:
+        if not is_system_error(error):
+            raise
         raise place.durability_unknown(error) from error
 
 
@@ -202,7 +210,7 @@ def _keep_or_withdraw(place: Place, temporary: Temporary) -> bool:
         directory.move(place.doc_id, temporary.name)
         temporary.is_moved = False
         # If this fails, readers find the old version under its interim name.
-        with contextlib.suppress(OSError):
+        with ignore_system_errors:
             settle(place)
         return False
     # Either it was created and has been replaced in the meantime, or the replace that owns the id removed it.
@@ -227,7 +235,7 @@ def commit_version(place: Place, temporary: Temporary, record: bytes) -> None:
             try:
                 directory.rename(temporary.name, place.doc_id)
             except OSError as error:
-                if not place.holds(record):
+                if not is_system_error(error) or not place.holds(record):
                     if error.errno not in _TAKEN:
                         raise
                     # A create used the gap. It waits for our lock, and then finds that it has lost the id.
@@ -236,11 +244,11 @@ def commit_version(place: Place, temporary: Temporary, record: bytes) -> None:
                     directory.remove(moved)
                     continue
             temporary.is_moved = True
-    except OSError:
+    except BaseException:
         # If this fails, readers find the old version under its interim name, and the next change moves it back.
-        with contextlib.suppress(OSError):
-            if not directory.exists(place.doc_id):
-                directory.move(place.old, place.doc_id)
+        with ignore_system_errors:
+            for name in settle(place) or ():
+                directory.remove(name)
         raise
 
 
@@ -251,7 +259,7 @@ def settle(place: Place) -> list[str] | None:
         The temporary names to which it moved versions that were never committed; None if there was no replace.
     """
     directory = place.directory
-    has_old = directory.exists(place.old) and not directory.remove_empty(place.old)
+    has_old = place.has_old()
     has_new = directory.exists(place.new)
     if has_old and not has_new and directory.exists(place.doc_id) and _is_replaced(place):
         with place.make_history() as history:

@@ -15,11 +15,9 @@ import sys
 from os.path import join
 from typing import TYPE_CHECKING, Self
 
+from docid._files import ignore_system_errors, is_directory, is_link, is_system_error, sync_directory, sync_file
 from docid.errors import UnreadableDocument
 from docid.store.backends.names import temporary_name
-
-if sys.platform != "win32":  # pragma: no branch
-    import fcntl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +29,8 @@ _NO_LINK = _COMMON | getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_LINK
 # Non-blocking, so that a pipe under the name of a file does not block the reader.
 READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _NO_LINK
-LOCK = os.O_RDWR | os.O_CREAT | _NO_LINK
+LOCK = os.O_RDWR | _NO_LINK
+NEW_LOCK = LOCK | os.O_CREAT | os.O_EXCL
 # The errors of opening a symbolic link or a socket, and of reading a directory or an open pipe.
 _NO_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EAGAIN})
 _CHUNK = 65_536  # bytes; most files are shorter
@@ -61,6 +60,8 @@ class Directory:
             # For a link, O_NOFOLLOW gives ELOOP; on Linux, O_DIRECTORY gives ENOTDIR.
             if error.errno in {errno.ELOOP, errno.ENOTDIR}:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.path) from None
+            if isinstance(error, PermissionError):
+                error.filename = self.path
             raise
 
     def __enter__(self) -> Self:
@@ -71,10 +72,11 @@ class Directory:
         fd = self.fd
         if fd is not None and fd >= 0:
             self.fd = -1
-            try:  # noqa: SIM105 - `suppress` would take a tenth of the time of opening a document
+            try:  # `suppress` would take a tenth of the time of opening a document
                 os.close(fd)
-            except OSError:
-                pass
+            except OSError as error:
+                if not is_system_error(error):
+                    raise
 
     __exit__ = close
     # An interrupt (Ctrl-C) may come at any line, before the `with`.
@@ -82,12 +84,16 @@ class Directory:
 
     def open(self, name: str, flags: int) -> int:
         """Open a file in it and return the descriptor."""
-        return os.open(self._prefix + name, flags, 0o666, dir_fd=self.fd)
+        try:
+            return os.open(self._prefix + name, flags, 0o666, dir_fd=self.fd)
+        except PermissionError as error:
+            error.filename = join(self.path, name) if self.exists(name) else self.path
+            raise
 
     def sync(self) -> None:
-        """Make all renamed, new and removed names in it durable."""
+        """Make all renamed, new and removed names in it durable, if the file system can sync directories."""
         if self.fd is not None:  # pragma: no branch  - Windows has no sync of directories
-            _fsync(self.fd)
+            sync_directory(self.fd)
 
     def can_sync_all(self) -> bool:
         """Return whether `sync_all` makes everything on this file system durable. This check writes nothing.
@@ -121,22 +127,53 @@ class Directory:
 
     def mkdir(self, name: str) -> None:
         """Make a directory in it."""
-        os.mkdir(self._prefix + name, dir_fd=self.fd)
+        try:
+            os.mkdir(self._prefix + name, dir_fd=self.fd)
+        except PermissionError as error:
+            error.filename = self.path
+            raise
+
+    def check_writable(self) -> None:
+        """Raise the error of the file system if names in it cannot be changed."""
+        if not self.may_write("."):
+            # access(2) may be wrong, for example about a process with capabilities. A trial is certain.
+            trial = temporary_name("trial")
+            self.mkdir(trial)
+            self.remove_empty(trial)
+
+    def may_write(self, name: str) -> bool:
+        """Return whether access(2) says that a name in it, or `.`, may be written."""
+        return os.access(self._prefix + name, os.W_OK, dir_fd=self.fd)
 
     def rename(self, name: str, new: str, to: Directory | None = None) -> None:
         """Rename a name in it, within the directory or into another one."""
         to = to or self
-        os.rename(self._prefix + name, to._prefix + new, src_dir_fd=self.fd, dst_dir_fd=to.fd)  # noqa: SLF001 - the same class
+        try:
+            os.rename(self._prefix + name, to._prefix + new, src_dir_fd=self.fd, dst_dir_fd=to.fd)  # noqa: SLF001 - the same class
+        except PermissionError as error:
+            refused = to if self.may_write(".") else self
+            # A directory that gets another parent must be writable, too, because its `..` changes.
+            is_moved = to is not self and refused.may_write(".")
+            error.filename = join(self.path, name) if is_moved else refused.path
+            raise
+        except OSError as error:
+            if error.errno in _CANNOT_RENAME:
+                remedy = _NO_RENAMES
+            elif error.errno == errno.EXDEV and self.is_beside(to):
+                remedy = _LAYERS
+            else:
+                raise
+            raise ExplainedError(error.errno, f"{error.strerror}; {remedy}", self.path) from error
 
     def move(self, name: str, new: str, to: Directory | None = None) -> None:
         """Rename a name that no other process renames. On NFS, a rename that succeeds may be reported as failed."""
         to = to or self
         try:
             self.rename(name, new, to)
-        except OSError:
+        except OSError as error:
             done = False
-            with contextlib.suppress(OSError):
-                done = not self.exists(name) and to.exists(new)
+            with ignore_system_errors:
+                done = is_system_error(error) and not self.exists(name) and to.exists(new)
             if not done:
                 raise
 
@@ -200,7 +237,7 @@ class Directory:
             while rest:
                 rest = rest[os.write(fd, rest) :]
             if sync:
-                _fsync(fd)
+                sync_file(fd)
         finally:
             os.close(fd)
 
@@ -211,13 +248,17 @@ class Directory:
             self.write(temporary, data, sync=sync)
             self.move(temporary, name)
         except BaseException:
-            with contextlib.suppress(OSError):
+            with ignore_system_errors:
                 self.unlink(temporary)
             raise
 
     def unlink(self, name: str) -> None:
         """Remove a file."""
-        os.unlink(self._prefix + name, dir_fd=self.fd)
+        try:
+            os.unlink(self._prefix + name, dir_fd=self.fd)
+        except PermissionError as error:
+            error.filename = self.path
+            raise
 
     def scan(self) -> Iterator[os.DirEntry[str]]:
         """Yield the entries."""
@@ -232,26 +273,18 @@ class Directory:
         """Try to remove an empty directory; return whether it was removed."""
         try:
             os.rmdir(self._prefix + name, dir_fd=self.fd)
-        except OSError:
+        except OSError as error:
+            if not is_system_error(error):
+                raise
             return False
         return True
 
     def remove(self, name: str) -> None:
         """Remove a temporary directory and its files. Ignore errors: a repair finds the rest."""
-        with contextlib.suppress(OSError), self.sub(name) as directory:
+        with ignore_system_errors, self.sub(name) as directory:
             for file in directory.names():
                 directory.unlink(file)
         self.remove_empty(name)
-
-
-def _fsync(fd: int) -> None:
-    """Make all data that was written through a descriptor durable."""
-    if sys.platform == "darwin":  # pragma: no cover  - tested on Linux
-        # On macOS, fsync only moves the data to the drive, which may keep it in its cache.
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-            return
-    os.fsync(fd)
 
 
 def open_below(root: str, names: Sequence[str]) -> Directory:
@@ -263,40 +296,83 @@ def open_below(root: str, names: Sequence[str]) -> Directory:
     return directory
 
 
-def make_below(root: str, names: Sequence[str], *, sync: bool) -> Directory:
-    """Make a directory below a root, with its missing parents, and open it. With `sync`, make them durable."""
+def make_below(root: str, names: Sequence[str], *, sync: bool, like: Directory | None = None) -> Directory:
+    """Make a directory below a root, with its missing parents, and open it. With `sync`, make them durable.
+
+    Whoever may write in `like` may write in the directories that are made.
+    """
     try:
         return open_below(root, names)
     except FileNotFoundError:
         pass
     if names[1:]:
-        above = make_below(root, names[:-1], sync=sync)
+        above = make_below(root, names[:-1], sync=sync, like=like)
     else:
         _make(root, sync=sync)
-        above = Directory(os.path.realpath(root))
+        above = _open_root(root)
     with above:
+        is_new = False
         with contextlib.suppress(FileExistsError):
             above.mkdir(names[-1])
+            is_new = True
         if sync:
             # Sync even if another process made the directory: its own sync may not be done yet.
             above.sync()
-        return above.sub(names[-1])
+        made = above.sub(names[-1])
+        if is_new and like is not None:
+            share(made.fd, like)
+        return made
+
+
+def share(fd: int | None, like: Directory) -> None:
+    """Let whoever may write in a directory write a file or directory that docid has made for its own use.
+
+    The umask of one user, or one run as root, would otherwise keep the others from changing their own documents. Ignore
+    errors: not every file system has owners and modes.
+    """
+    if fd is None or like.fd is None:  # pragma: no cover  - Windows
+        return
+    status, model = os.fstat(fd), os.fstat(like.fd)
+    with ignore_system_errors:
+        if os.geteuid() == 0 and (status.st_uid, status.st_gid) != (model.st_uid, model.st_gid):
+            os.fchown(fd, model.st_uid, model.st_gid)
+            status = os.fstat(fd)
+        mode = added = stat.S_IMODE(status.st_mode)
+        if model.st_mode & stat.S_IWGRP and status.st_gid == model.st_gid:
+            added |= model.st_mode & stat.S_IRWXG
+        if model.st_mode & stat.S_IWOTH:
+            added |= model.st_mode & (stat.S_IRWXO | stat.S_ISVTX)
+        if not stat.S_ISDIR(status.st_mode):
+            added &= 0o666
+        if added != mode:
+            os.fchmod(fd, added)
 
 
 def _make(path: str, *, sync: bool) -> None:
     """Make a directory and its missing parents."""
-    if os.path.isdir(path):
+    if is_directory(path):
         return
-    if os.path.islink(path):
+    if is_link(path):
         raise FileNotFoundError(errno.ENOENT, "a symbolic link to a missing directory (is it mounted?)", path)
     above = os.path.dirname(path) or os.curdir
     if above != path:
         _make(above, sync=sync)
     with contextlib.suppress(FileExistsError):
-        os.mkdir(path)
+        try:
+            os.mkdir(path)
+        except PermissionError as error:
+            error.filename = above
+            raise
     if sync:
-        with Directory(os.path.realpath(above)) as parent:
+        with _open_root(above) as parent:
             parent.sync()
+
+
+def _open_root(path: str) -> Directory:
+    """Open a directory that may be a symbolic link."""
+    directory = Directory(join(path, os.curdir))
+    directory.path = path
+    return directory
 
 
 _RUN_AGAIN = "no document is half written, so you can run it again"
@@ -304,15 +380,28 @@ _REMEDIES = {
     errno.ENOSPC: f"free disk space or inodes (df, df -i); {_RUN_AGAIN}",
     errno.EDQUOT: f"free some of the user's quota; {_RUN_AGAIN}",
     errno.EFBIG: f"raise the limit on file sizes (ulimit -f); {_RUN_AGAIN}",
-    errno.EACCES: "check the owner and the mode of the directories on this path",
-    errno.EPERM: "check the owner and the attributes of the directories on this path",
+    errno.EACCES: "check the owner and the mode of this path; a group that shares a store needs umask 002",
+    errno.EPERM: "check the owner and the attributes of this path",
     errno.EROFS: "mount the file system for writing, or use another root",
     errno.EIO: f"check the disk and the system log; {_RUN_AGAIN}",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.EXDEV: "keep the whole store on one file system: docid renames old versions into history",
-    errno.ENOLCK: "changing a document needs a file system with locks (flock)",
-    errno.EOPNOTSUPP: "changing a document needs a file system with locks (flock)",
 }
+# Mounted buckets answer so to the rename of a directory: mountpoint-s3, gcsfuse (EMFILE: more files than its
+# --rename-dir-limit), rclone.
+_CANNOT_RENAME = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMFILE})
+_NO_RENAMES = (
+    "docid stores a document by renaming its directory, which this file system cannot do. For a bucket, pass its URL "
+    "(s3://, gs://, az://) instead of a mount"
+)
+_LAYERS = (
+    "this file system cannot rename a directory of another layer or branch (overlayfs, mergerfs), such as a document "
+    "of a container image; put the store on a volume"
+)
+
+
+class ExplainedError(OSError):
+    """An error whose text already says what to do."""
 
 
 def explain(error: OSError, root: str, stage: str, doc_id: str = "") -> Exception:
@@ -324,16 +413,16 @@ def explain(error: OSError, root: str, stage: str, doc_id: str = "") -> Exceptio
     if not isinstance(path, str) or not os.path.dirname(path):
         path = location
     if isinstance(error, NotADirectoryError):
-        if os.path.islink(path):
+        if is_link(path):
             problem, remedy = (
                 f"{path} is a symbolic link",
                 "replace it by a directory; only the store's root may be a link",
             )
         else:
-            problem = f"{path if os.path.isdir(root) else root} is not a directory"
+            problem = f"{path if is_directory(root) else root} is not a directory"
             remedy = "check what it is, and move it away"
         return UnreadableDocument(stage, doc_id, location, problem, remedy)
-    advice = _REMEDIES.get(error.errno or 0)
+    advice = None if isinstance(error, ExplainedError) else _REMEDIES.get(error.errno or 0)
     return OSError(error.errno, f"{error.strerror}; {advice}" if advice else error.strerror, path)
 
 
@@ -343,4 +432,6 @@ def explain_errors(root: str, stage: str, doc_id: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if not is_system_error(error):
+            raise
         raise explain(error, root, stage, doc_id) from error

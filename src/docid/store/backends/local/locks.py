@@ -14,9 +14,10 @@ import time
 from os.path import join
 from typing import TYPE_CHECKING, Self
 
+from docid._files import ignore_system_errors
 from docid.core.record import RECORD_FILE
 from docid.store.backends.base import TURNS
-from docid.store.backends.local.directory import LOCK, READ
+from docid.store.backends.local.directory import LOCK, NEW_LOCK, READ, ExplainedError, share
 from docid.store.backends.names import lock_name, temporary_name
 
 # Windows has no flock: there, two processes must not change one document at the same time.
@@ -33,6 +34,19 @@ SWEPT = f"a repair moved its temporary directory away {TURNS} times; run the rep
 """The message of a writer that gives up because of a sweep."""
 
 
+# What flock(2) reports on a file system without locks: NFS, Lustre, some FUSE mounts.
+_CANNOT_LOCK = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+_NO_LOCKS = (
+    "this file system has no locks (flock), so docid can create and read documents here, but not change them (replace, "
+    "add_part, repair); mount it with locks (for Lustre: -o flock), or move the store"
+)
+# NFS and its relatives lock a file only through a descriptor that may write.
+_READ_ONLY_LOCK = (
+    "another user owns this lock file, and this file system locks only files that you may write; let that user run "
+    "'docid repair --apply', which removes unused lock files"
+)
+
+
 class _Lock:
     """An open lock file. It is closed at the latest when it is garbage collected.
 
@@ -43,13 +57,28 @@ class _Lock:
 
     def __init__(self, directory: Directory, name: str) -> None:
         self.fd = -1
+        while self.fd < 0:
+            try:
+                self.fd = directory.open(name, LOCK)
+            except PermissionError:
+                # The file belongs to another user. On a local file system, read access is enough to lock it.
+                self.fd = directory.open(name, READ)
+            except FileNotFoundError:
+                with contextlib.suppress(FileExistsError):
+                    self.fd = directory.open(name, NEW_LOCK)
+                    share(self.fd, directory)
+
+    def take(self, directory: Directory, name: str, *, wait: bool) -> bool:
+        """Lock it; return False if another process holds the lock and `wait` is false."""
         try:
-            self.fd = directory.open(name, LOCK)
-        except PermissionError:
-            if not directory.exists(name):
-                raise
-            # The file belongs to another user. On a local file system, read access is enough to lock it.
-            self.fd = directory.open(name, READ)
+            return _flock(self.fd, wait=wait)
+        except OSError as error:
+            if error.errno in _CANNOT_LOCK:
+                raise ExplainedError(error.errno, f"{error.strerror}; {_NO_LOCKS}", directory.path) from error
+            if error.errno == errno.EBADF:
+                text = f"{error.strerror}; {_READ_ONLY_LOCK}"
+                raise ExplainedError(error.errno, text, join(directory.path, name)) from error
+            raise
 
     def close(self) -> None:
         fd, self.fd = self.fd, -1
@@ -67,7 +96,7 @@ def hold_lock(directory: Directory, doc_id: str, *, wait: bool = True) -> Iterat
         lock = _Lock(directory, name)
         fd = lock.fd
         try:
-            if not _flock(fd, wait=wait):
+            if not lock.take(directory, name, wait=wait):
                 yield False
                 return
             # A sweep may have removed the file in the meantime; then other processes lock a new one.
@@ -81,7 +110,7 @@ def hold_lock(directory: Directory, doc_id: str, *, wait: bool = True) -> Iterat
                 # file belongs to another user, only the current time can be set.
                 now = time.time_ns()
                 where = fd if os.utime in os.supports_fd else join(directory.path, name)
-                with contextlib.suppress(OSError):
+                with ignore_system_errors:
                     try:
                         os.utime(where, ns=(now, now))
                     except PermissionError:
@@ -98,7 +127,7 @@ def probe_lock(directory: Directory, name: str) -> Iterator[bool]:
         free = True
         if temporary.fd is not None:  # pragma: no branch  - Windows
             # On a file system without locks, only the age keeps a sweep away.
-            with contextlib.suppress(OSError):
+            with ignore_system_errors:
                 free = _flock(temporary.fd, wait=False)
         try:
             yield free
@@ -109,7 +138,7 @@ def probe_lock(directory: Directory, name: str) -> Iterator[bool]:
 
 def is_held(directory: Directory, doc_id: str) -> bool:
     """Return whether a process holds the lock of a document; False if that cannot be determined."""
-    with contextlib.suppress(OSError):
+    with ignore_system_errors:
         fd = directory.open(lock_name(doc_id), READ)
         try:
             return not _flock(fd, is_shared=True, wait=False)
@@ -132,15 +161,17 @@ def _flock(fd: int, *, is_shared: bool = False, wait: bool = True) -> bool:
 def _unlock(fd: int) -> None:
     """Release a lock. Closing the file is not enough: a forked child may have it open, too."""
     if sys.platform != "win32":  # pragma: no branch
-        with contextlib.suppress(OSError):
+        with ignore_system_errors:
             fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 def _close(fd: int) -> None:
     """Release a lock and close its file. Ignore errors: the work under the lock is done."""
-    _unlock(fd)
-    with contextlib.suppress(OSError):
-        os.close(fd)
+    try:
+        _unlock(fd)
+    finally:
+        with ignore_system_errors:
+            os.close(fd)
 
 
 class Temporary:
@@ -156,30 +187,40 @@ class Temporary:
         self.is_moved = False
         for _ in range(TURNS):
             self.name = temporary_name(doc_id)
-            stage.mkdir(self.name)
             try:
-                self._directory = stage.sub(self.name)
-            except FileNotFoundError:
-                continue  # a sweep moved it
+                stage.mkdir(self.name)
+                if self._open():
+                    return
             except BaseException:
                 stage.remove_empty(self.name)
                 raise
-            # A sweep may hold the lock now, and move the directory before we get it. The rename to the id then fails
-            # (`was_swept`), because no other process makes a directory of this name.
-            if self._directory.fd is not None:  # pragma: no branch
-                # On a file system without locks, only the age keeps a sweep away.
-                with contextlib.suppress(OSError):
-                    _flock(self._directory.fd, is_shared=True)
-            return
         raise OSError(errno.EBUSY, SWEPT, join(stage.path, self.name))
+
+    def _open(self) -> bool:
+        """Open and lock the directory; return False if a sweep has moved it.
+
+        A sweep may hold the lock now, and move the directory before we get it. The rename to the id then fails
+        (`was_swept`), because no other process makes a directory of this name.
+        """
+        try:
+            self._directory = self._stage.sub(self.name)
+        except FileNotFoundError:
+            return False
+        if self._directory.fd is not None:  # pragma: no branch
+            # On a file system without locks, only the age keeps a sweep away.
+            with ignore_system_errors:
+                _flock(self._directory.fd, is_shared=True)
+        return True
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self.is_moved:
-            self._stage.remove(self.name)
-        self._directory.close()
+        try:
+            if not self.is_moved:
+                self._stage.remove(self.name)
+        finally:
+            self._directory.close()
 
     def fill(self, record: bytes, parts: Mapping[str, bytes], *, sync: bool) -> None:
         """Write a document into it, the record last. With `sync`, all but the directory's own name is durable."""

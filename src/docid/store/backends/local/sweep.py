@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from os.path import join
 from typing import TYPE_CHECKING, Literal
 
+from docid._files import ignore_system_errors, is_system_error
 from docid.core.document import ALL_FILES
 from docid.core.findings import Finding
 from docid.core.ids import DOC_ID, is_doc_id
@@ -69,6 +70,8 @@ class LocalSweeper(Sweeper):
         except FileNotFoundError:
             return
         except OSError as error:
+            if not is_system_error(error):
+                raise
             yield self._finding("unreadable-record", stage, doc_id, path, f"{prefix}{error}")
 
     def _finding(  # noqa: PLR0917 - the facts of a finding
@@ -177,7 +180,7 @@ class LocalSweeper(Sweeper):
 
     def is_stale(self, stage: str, doc_id: str, stale_after: float) -> bool:
         """See `Sweeper.is_stale`. The age of every file counts, for tools that do not take locks."""
-        with contextlib.suppress(OSError), open_below(self._root, (stage, doc_id)) as document:
+        with ignore_system_errors, open_below(self._root, (stage, doc_id)) as document:
             return all(_is_stale(document, name, stale_after) for name in (".", *document.names()))
         return False
 
@@ -224,7 +227,7 @@ class LocalSweeper(Sweeper):
         with open_below(self._root, above) as directory:
             if not directory.exists(name):
                 raise FileNotFoundError(path)
-            with make_below(self._root, (*QUARANTINE, run, *above), sync=self._sync) as quarantine:
+            with make_below(self._root, (*QUARANTINE, run, *above), sync=self._sync, like=directory) as quarantine:
                 directory.move(name, name, quarantine)
                 if self._sync:
                     quarantine.sync()
@@ -274,7 +277,7 @@ class LocalSweeper(Sweeper):
             if is_history:
                 # Remove the directories of the document and of the stage if they are empty now.
                 for path_above in (above, above[:-1]):
-                    with contextlib.suppress(OSError):
+                    with ignore_system_errors:
                         os.rmdir(join(self._root, *path_above))
 
     def tidy(self, stage: str, stale_after: float) -> int:
@@ -285,10 +288,10 @@ class LocalSweeper(Sweeper):
                 if name != lock_name(doc_id) or not is_doc_id(doc_id) or not _is_stale(directory, name, stale_after):
                     continue
                 # If one lock file cannot be opened, go on with the others.
-                with contextlib.suppress(OSError), hold_lock(directory, doc_id, wait=False) as is_free:
+                with ignore_system_errors, hold_lock(directory, doc_id, wait=False) as is_free:
                     if is_free and not directory.exists(old_name(doc_id)):
                         # A change that failed early leaves an empty history.
-                        with contextlib.suppress(OSError), open_below(self._root, (*HISTORY, stage)) as histories:
+                        with ignore_system_errors, open_below(self._root, (*HISTORY, stage)) as histories:
                             histories.remove_empty(doc_id)
                         directory.unlink(name)
                         count += 1
@@ -313,7 +316,7 @@ def _is_stale(directory: Directory, name: str, seconds: float) -> bool:
 
 def _read_record(directory: Directory, doc_id: str) -> bytes | None:
     """Return the record of a document; None if it cannot be read."""
-    with contextlib.suppress(OSError):
+    with ignore_system_errors:
         for name in (doc_id, old_name(doc_id)):
             with contextlib.suppress(FileNotFoundError), directory.sub(name) as document:
                 return document.read(RECORD_FILE)
@@ -321,8 +324,12 @@ def _read_record(directory: Directory, doc_id: str) -> bytes | None:
 
 
 def _size(path: str) -> int:
-    """Return the size of a file, or of all files below a directory, in bytes."""
-    size = os.lstat(path).st_size if not os.path.isdir(path) else 0
-    for above, _, files in os.walk(path):
-        size += sum(os.lstat(join(above, name)).st_size for name in files)
+    """Return the size of a file, or of all files below a directory that can be listed, in bytes."""
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode):
+        return status.st_size
+    size = 0
+    with ignore_system_errors, os.scandir(path) as entries:
+        for entry in entries:
+            size += _size(entry.path)
     return size
