@@ -294,9 +294,11 @@ class DocsStore:
         """Write many documents, each one atomically.
 
         docid takes 100 documents at a time (more for an object store), so a stream of any length needs little memory.
-        A document's parent may come earlier in the same stream. If the stream itself raises an error, docid first
-        writes the documents before it, then raises that error. Its cause is a `WriteManyError` if some of these writes
-        failed.
+        A document's parent may come earlier in the same stream. If the store fails (a full disk, no network), docid
+        takes no more documents from the stream.
+
+        Any other exception passes through unchanged: of the stream (docid writes the documents before it first), of a
+        signal handler, Ctrl-C. If documents are not written then, its cause is a `WriteManyError` that carries them.
 
         An object store gets many requests at once. On a local Linux file system (ext4, XFS, btrfs, F2FS, ZFS, tmpfs;
         Linux 5.8 or later), one sync makes 100 documents durable, at a fraction of the cost of 100 calls of `write`.
@@ -310,7 +312,8 @@ class DocsStore:
             The result of each document, in order.
 
         Raises:
-            WriteManyError: some documents could not be written; the others were. It carries all results and errors.
+            WriteManyError: some documents could not be written; the others were. It carries all results and errors, and
+                the documents that were not written.
         """
         return self._writer.put_many(documents, if_exists, require_parent=require_parent)
 
