@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import pickle
 import signal
 import time
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -180,6 +182,26 @@ def test_failures_hold_no_frames_in_memory(store: DocsStore) -> None:
         store.write_many([draft(1), essay(9), wrong])
     assert [error.__traceback__ for error in caught.value.failures.values()] == [None] * 3
     assert [error.__context__ for error in caught.value.failures.values()] == [None] * 3
+
+
+def test_error_is_freed_at_once(store: DocsStore) -> None:
+    wrong: Any = "no document"
+
+    def documents() -> Iterator[Document]:
+        yield wrong
+        raise SoftTimeLimitExceeded
+
+    gone = []
+    gc.disable()
+    try:
+        for stream in ([wrong], documents()):
+            try:
+                store.write_many(stream)
+            except Exception as error:  # noqa: BLE001 - either of two
+                gone.append(weakref.ref(error))
+    finally:
+        gc.enable()
+    assert [each() for each in gone] == [None, None]
 
 
 def test_invalid_if_exists_raises_before_any_write(store: DocsStore) -> None:

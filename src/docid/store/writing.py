@@ -79,10 +79,14 @@ class Writer(NamedTuple):
             written.add(chunk, answers)
             is_failing = _is_store_failing(answers.values())
         failed = WriteManyError(*written, is_failing) if written.documents else None
-        if ended is not None:
-            raise ended if failed is None else _chain(ended, failed)
-        if failed is not None:
-            raise failed
+        try:
+            if ended is not None:
+                raise ended if failed is None else _chain(ended, failed)
+            if failed is not None:
+                raise failed
+        finally:
+            # An exception and the frame that holds it are a cycle, which would keep texts and open files for long.
+            del ended, failed
         return cast("list[WriteResult]", written.results)
 
     def check_parent(self, stage: str, parent_doc_id: str | None, task_id: str) -> None:
