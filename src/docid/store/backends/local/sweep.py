@@ -133,7 +133,7 @@ class LocalSweeper(Sweeper):
                     yield self._finding("unlisted-file", stage, doc_id, above, what, "quarantine")
                 return
             later = _read_record(directory, doc_id)
-            for name in sorted(names, reverse=True):
+            for name in sorted(names, key=str.lower, reverse=True):
                 what = ""
                 if parse_temporary_name(name) is not None:
                     what = "an unfinished history entry whose writer died"
