@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +11,7 @@ from attrs import evolve
 from docid._text import quote
 from docid.core.document import ALL_FILES, Document, check_content, get_part_file, get_source_doc_id, require_doc_id
 from docid.core.ids import check_doc_id, check_text, is_missing
-from docid.core.lineage_rules import check_lineage, find_differences, find_missing_lineage, is_other_lineage
+from docid.core.lineage_rules import check_lineage, find_differences, find_missing_lineage
 from docid.core.outcomes import Outcome, WriteResult, make_not_migrated_error
 from docid.core.record import nonce
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
@@ -27,7 +26,7 @@ from docid.errors import (
 from docid.store.backends.base import TURNS
 from docid.store.backends.local.backend import LocalBackend
 from docid.store.backends.memory import MemoryBackend
-from docid.store.stored import StoredDocument, drop_later_parts
+from docid.store.stored import StoredDocument, read_history
 from docid.store.writing import Writer, exists
 
 if TYPE_CHECKING:
@@ -222,23 +221,10 @@ class DocsStore:
         return self._history(*self._check_name(stage, doc_id))
 
     def _history(self, stage: str, doc_id: str) -> Iterator[Document]:
-        later: StoredDocument | None = None
-        with contextlib.suppress(UnreadableDocument):
-            later = StoredDocument.load(self.backend, stage, doc_id)
-        for stored in self.backend.history(stage, doc_id, ALL_FILES):
-            try:
-                version = drop_later_parts(StoredDocument(self.backend, stage, doc_id, stored, ALL_FILES), later)
-                # An earlier document of another lineage may have used the id. Its versions do not count.
-                if later is not None and is_other_lineage(version.facts, later.facts):
-                    return
-                # Compare hashes: the texts next to an old record may belong to a later version.
-                yield version.read(verify=True)
-            except UnreadableDocument as error:
-                problem = f"the fault is in an old version, not in the current document: {error.problem}"
-                remedy = "'docid repair --purge --history' deletes old versions"
-                where = stage, doc_id, error.location
-                raise UnreadableDocument(*where, problem, remedy, error.task_id, error.code) from None
-            later = version
+        for version in read_history(self.backend, stage, doc_id):
+            if isinstance(version, UnreadableDocument):
+                raise version
+            yield version
 
     def lineage(self, stage: str, doc_id: str, *, descendants: bool = True) -> Lineage:
         """Find the ancestors and descendants of a document in the records, without reading texts.
