@@ -51,8 +51,9 @@ class DocsStore:
     backend can be pickled.
 
     Args:
-        root: a directory, which need not exist yet; an object store's URL (`s3://bucket/prefix`, `gs://bucket/prefix`
-            or `az://container/prefix`; install the extra `objects`); `memory://`; `file:///directory`; or a `Backend`.
+        root: a directory, which need not exist yet (docid resolves `~` and a relative path at once); an object store's
+            URL (`s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`; install the extra `objects`);
+            `memory://`; `file:///directory`; or a `Backend`.
         stages: the stages of the pipeline.
         durability: for a directory. With `"full"`, a written document survives a power cut. With `"none"`, it survives
             the end of the process, and a write takes a tenth of the time. Either way it is whole or absent.
@@ -124,7 +125,7 @@ class DocsStore:
 
     @property
     def root(self) -> str:
-        """The store's directory or URL, as text."""
+        """The store's directory, as an absolute path, or its URL."""
         return self.backend.root
 
     def path(self, stage: str, doc_id: str) -> Path:
