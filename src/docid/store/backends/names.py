@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 HISTORY = (".docid", "history")  # below the root; followed by the stage, the doc id and the entry
 QUARANTINE = (".docid", "quarantine")  # below the root; followed by the run of repair and the original path
 CHANGE_NAMES = (".old-", ".new-", ".lock-")  # prefixes of names that a change of a document makes
+_JUNK = frozenset({".ds_store", "@eadir", "thumbs.db", "desktop.ini"})
 _ENTRY = re.compile(r"[0-9]{8}[Tt][0-9]{6}\.[0-9]{6}[Zz]-[0-9a-f]{16}(\.json)?")
 _TEMPORARY = re.compile(r"\.tmp-(.+)-[0-9a-f]{16}")
 # Lower case, since some file systems and tools fold case. Earlier stores have names with T and Z.
@@ -44,6 +45,11 @@ def parse_temporary_name(name: str) -> str | None:
     """Return the name that a temporary name was made for; None if it is not a temporary name."""
     found = _TEMPORARY.fullmatch(name)
     return found[1] if found else None
+
+
+def is_junk(name: str) -> bool:
+    """Return whether a file manager or a NAS made a file or directory of this name, for its own use."""
+    return name.lower() in _JUNK or name.startswith("._")
 
 
 def entry_name(names: Iterable[str]) -> str:
