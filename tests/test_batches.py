@@ -8,6 +8,8 @@ import gc
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
 import weakref
 from collections import Counter
@@ -313,6 +315,25 @@ def time_limit(seconds: float, error: BaseException) -> Iterator[None]:
 
 
 LIMITS = [TimeoutError, SoftTimeLimitExceeded, KeyboardInterrupt]
+
+
+@pytest.mark.parametrize("used", [True, False])
+@pytest.mark.parametrize("backend", ["ObjectsBackend('memory://')", "LocalBackend(sys.argv[1])", "MemoryBackend()"])
+def test_write_many_works_at_the_exit_of_the_process(tmp_path: Path, backend: str, used: bool) -> None:
+    code = f"""
+import atexit, sys
+from docid import DocsStore, Document
+from docid.backends import LocalBackend, MemoryBackend
+from docid.backends.objects import ObjectsBackend
+
+store = DocsStore({backend})
+waiting = [Document(stage="draft", doc_id=f"d{{n}}", task_id=f"t-{{n}}", raw_text="") for n in range(300)]
+atexit.register(lambda: print(len(store.write_many(waiting)), len(list(store.documents("draft")))))
+if {used}:
+    store.write_many(waiting[:100])
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "docs"], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("300 300\n", "")
 
 
 # --- on a file system ------------------------------------------------------------------------------------------

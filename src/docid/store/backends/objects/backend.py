@@ -35,7 +35,7 @@ from docid.store.backends.objects.sweep import ObjectsSweeper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
 
     from docid.store.backends.base import NewDocument
 
@@ -101,18 +101,10 @@ class ObjectsBackend(Backend):
             yield from map(function, items)
             return
         check_process(self.root)
-        with self._lock:
-            if self._threads is None:
-                from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only for many documents
-
-                # The threads must not refer to this backend: it would never be freed, and they would never end.
-                begin = partial(setattr, _thread, "is_worker", True)
-                self._threads = ThreadPoolExecutor(self.in_flight, "docid", begin)
-            threads = self._threads
         pending: deque[Any] = deque()
         try:
             for item in items:
-                pending.append(threads.submit(function, item))
+                pending.append(self._submit(function, item))
                 if len(pending) >= 2 * self.in_flight:
                     yield pending.popleft().result()
             while pending:
@@ -120,6 +112,24 @@ class ObjectsBackend(Backend):
         finally:
             for future in pending:
                 future.cancel()
+
+    def _submit(self, function: Callable[[T], R], item: T) -> Future[R]:
+        """Call a function in a thread; at the exit of the process (`atexit`), when no thread can start, in this one."""
+        from concurrent.futures import Future  # noqa: PLC0415 - only for many documents
+
+        try:
+            with self._lock:
+                if self._threads is None:
+                    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - as above
+
+                    # The threads must not refer to this backend: it would never be freed, and they would never end.
+                    begin = partial(setattr, _thread, "is_worker", True)
+                    self._threads = ThreadPoolExecutor(self.in_flight, "docid", begin)
+            return self._threads.submit(function, item)
+        except RuntimeError:
+            future: Future[R] = Future()
+            future.set_result(function(item))
+            return future
 
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """See `Backend.create`. One request if the id is free."""
