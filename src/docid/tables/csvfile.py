@@ -7,6 +7,7 @@ import csv
 import os
 import re
 import stat
+import time
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 _PROBLEM_LIMIT = 1000
+_TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}(\.[^.]+)?")
+_DEAD_AFTER = 86_400.0  # seconds; a live writer changes its file more often
 _NOT_UTF8 = "not UTF-8; save the table as UTF-8"
 
 
@@ -238,6 +241,7 @@ class AtomicFile:
             hint = "; docid must be able to create a temporary file in the same directory"
             problem = f"{error.strerror}{hint if isinstance(error, PermissionError) else ''}"
             raise OSError(error.errno, problem, path) from error
+        _remove_dead(os.path.dirname(self._target))
 
     def __enter__(self) -> Self:
         return self
@@ -269,6 +273,16 @@ class AtomicFile:
         if self.temporary:
             os.unlink(self.temporary)
             self.temporary = ""
+
+
+def _remove_dead(directory: str) -> None:
+    """Remove the temporary files of killed writers from a directory: those that have not changed for a day."""
+    # Another process may remove them, or own them.
+    with contextlib.suppress(FileNotFoundError, PermissionError), os.scandir(directory) as entries:
+        for entry in entries:
+            is_temporary = _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+            if is_temporary and time.time() - entry.stat().st_mtime >= _DEAD_AFTER:
+                os.unlink(entry)
 
 
 class TableWriter:
