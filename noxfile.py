@@ -18,7 +18,14 @@ PYTHONS = ["3.11", "3.12", "3.13"]
 # The lowest versions that pyproject.toml allows, for docid and its extras except Dagster.
 LOWEST = [
     *("attrs==23.1.0", "orjson==3.9.0", "rich==13.7.0", "narwhals==2.0.0", "obstore==0.11.0"),
-    *("hypothesis==6.100.0", "pytest==8.3.0", "pandas==2.2.0", "polars==1.20.0", "pyarrow==18.0.0"),
+    *(
+        "argcomplete==3.3.0",
+        "hypothesis==6.100.0",
+        "pytest==8.3.0",
+        "pandas==2.2.0",
+        "polars==1.20.0",
+        "pyarrow==18.0.0",
+    ),
 ]
 MAX_PACKAGES = 60  # in the environment of the session `tests`
 # `loadfile` runs the tests of a file in order in one process, since the code blocks of a page share their names.

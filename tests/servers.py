@@ -7,11 +7,13 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 # The application of `moto_server`, which also counts requests by method. GET /_docid/counts returns and resets the
 # counts; no bucket has that name.
@@ -53,6 +56,9 @@ server.serve_forever()
 """
 
 CREDENTIALS = {"access_key_id": "AKIDEXAMPLE", "secret_access_key": "a-secret-of-the-tests", "region": "us-east-1"}
+SECRET = CREDENTIALS["secret_access_key"]
+
+PATIENCE = 0.5  # seconds until a request through the proxy times out
 
 
 class Moto:
@@ -191,3 +197,90 @@ class Azurite:
         url = f"{self.endpoint}/{name}?restype=container"
         urllib.request.urlopen(urllib.request.Request(url, method="PUT", headers=headers), timeout=30).read()
         return f"az://{name}/some/place"
+
+
+class Proxy:
+    """A proxy that passes requests on to a server, or injects a fault.
+
+    A fault is a status with an error code ("403 AccessDenied"), or one of the names below.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        self.upstream = int(upstream.rpartition(":")[2])
+        self.faults: list[str] = []  # one per matching request, in order
+        self.methods: tuple[str, ...] = ("PUT",)  # the methods that get faults
+        self.seen = 0
+        self.dropped = b"x-not-a-header"  # the header that does not reach the server
+        self.after: Any = None  # called after a lost answer, before the client retries
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._handle, args=(connection,), daemon=True).start()
+
+    def _handle(self, connection: socket.socket) -> None:
+        with connection:
+            request = _read_request(connection)
+            if not request:
+                return
+            fault = ""
+            if request.split(b" ", 1)[0].decode() in self.methods:
+                self.seen += 1
+                fault = self.faults.pop(0) if self.faults else ""
+            if fault[:3].isdigit():
+                status, _, code = fault.partition(" ")
+                body = f"<Error><Code>{code or 'SlowDown'}</Code><Message>secret: {SECRET}</Message></Error>".encode()
+                head = f"HTTP/1.1 {status} No\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+                connection.sendall(head.encode() + body)
+                return
+            if fault == "closed":
+                return
+            request = re.sub(rb"(?im)^%b:.*\r\n" % self.dropped, b"", request)
+            with socket.create_connection(("127.0.0.1", self.upstream)) as server:
+                # The new header breaks the signature, which moto does not check.
+                server.sendall(request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+                answer = b"".join(iter(lambda: server.recv(1 << 16), b""))
+            if fault == "answer lost":
+                if self.after is not None:
+                    self.after()
+                return
+            if fault == "slow":
+                time.sleep(4 * PATIENCE)
+            if fault == "answer torn":
+                answer = answer[: len(answer) // 2]
+            connection.sendall(answer)
+
+
+def _read_request(connection: socket.socket) -> bytes:
+    """Return one complete request."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = connection.recv(1 << 16)
+        if not more:
+            return b""
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next(
+        (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0
+    )
+    while len(body) < length:
+        body += connection.recv(1 << 16)
+    return head + b"\r\n\r\n" + body
+
+
+@contextmanager
+def run_proxy(server: Moto) -> Iterator[Proxy]:
+    proxy = Proxy(server.endpoint)
+    try:
+        yield proxy
+    finally:
+        proxy.close()

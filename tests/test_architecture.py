@@ -39,6 +39,7 @@ EXTRAS = {
     "store.backends.objects.bucket": {"obstore"},
     "integrations.dagster": {"dagster"},
     "cli.register": {"dagster"},
+    "cli": {"argcomplete"},
     "cli.output": {"rich"},
     "cli.progress": {"rich"},
     "integrations.frames": {"narwhals"},

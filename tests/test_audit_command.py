@@ -35,8 +35,8 @@ def test_audit_prints_summary_then_findings_by_code(
         "",
         "torn-document (error): 1",
         f"  {path} (task_id='d-1'): raw.txt: 1 byte, but the record says 10",
-        "  -> it changed in the last 3,600 s, so a tool may still be writing it. Wait, or add --stale-after 0s; then run "
-        "'docid repair --apply' to move it to quarantine; the next run creates it again",
+        "  -> it changed in the last 3,600 s, so a writer may still use it. Later, or at once with --stale-after 0s if no "
+        "writer runs, run 'docid repair --apply' to move it to quarantine; the next run creates it again",
         "",
         "unlisted-file (warning): 1",
         f"  {path.parent}/note .txt: it belongs to no document",
@@ -118,13 +118,16 @@ def test_audit_json_says_whether_store_exists(
 
     root = find_path(full, rows["draft"][0]).parents[1]
     assert read_store("--store", root) == {"location": str(root), "exists": True}
-    assert read_store("--store", tmp_path / "nowhere") == {"location": f"{tmp_path}/nowhere", "exists": False}
-    assert read_store("--store", root / "draft") == {"location": f"{root}/draft", "exists": False}
+    assert read_store("--store", tmp_path / "nowhere", "--new-store") == {
+        "location": f"{tmp_path}/nowhere",
+        "exists": False,
+    }
+    assert read_store("--store", root / "draft", "--new-store") == {"location": f"{root}/draft", "exists": False}
     assert read_store() is None
 
 
 def test_audit_reports_missing_store_as_empty(tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, "audit", tables, "--store", tmp_path / "nowhere")
+    code, out, err = run(capsys, "audit", tables, "--store", tmp_path / "nowhere", "--new-store")
     assert (code, err) == (0, "")
     assert f"store {tmp_path}/nowhere does not exist yet; docid treats it as an empty store\n" in out
     assert out.endswith("\n0 errors, 0 warnings\n")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from docid import DocsStore, Document, DocumentBusy, WriteManyError
-from docid.backends import Backend, LocalBackend, MemoryBackend, NewDocument, Stored
+from docid.backends import Backend, InternalFile, LocalBackend, MemoryBackend, NewDocument, Stored
 from docid.testing import BackendTests
 
 
@@ -169,7 +169,27 @@ class AllOrNothing(MemoryBackend):
         return [self.create(*document) for document in documents]
 
 
+class LastWins(MemoryBackend):
+    def swap_file(self, name: str, expected: InternalFile | None, data: bytes, *, durable: bool = True) -> bool:
+        return super().swap_file(name, self.read_file(name), data, durable=durable)
+
+
+class FilesAsDocuments(MemoryBackend):
+    def swap_file(self, name: str, expected: InternalFile | None, data: bytes, *, durable: bool = True) -> bool:
+        stage, _, doc_id = name.partition("/")
+        self.create(stage, doc_id, data, {})
+        return super().swap_file(name, expected, data, durable=durable)
+
+
+class FailingFiles(MemoryBackend):
+    def swap_file(self, name: str, expected: InternalFile | None, data: bytes, *, durable: bool = True) -> bool:
+        raise OSError(errno.EIO, "Input/output error", name)
+
+
 WRONG = [
+    FailingFiles,
+    LastWins,
+    FilesAsDocuments,
     Forgetful,
     Overwriting,
     Unchecked,

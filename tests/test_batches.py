@@ -10,6 +10,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from collections import Counter
@@ -34,6 +35,7 @@ from docid import (
     WriteManyError,
 )
 from docid.backends import LocalBackend, MemoryBackend
+from docid.backends.objects import ObjectsBackend
 from docid.store.backends.local.directory import Directory
 
 
@@ -105,7 +107,8 @@ def test_invalid_document_does_not_stop_the_others(store: DocsStore) -> None:
     wrong: Any = "no document"
     batch = [draft(1), wrong, Document(stage="poem", doc_id="p1", task_id="t", raw_text=""), draft(2)]
     with pytest.raises(
-        WriteManyError, match=r"^2 of 4 documents failed \(the others are stored\):\n  position 1: doc"
+        WriteManyError,
+        match=r"^2 of 4 documents failed \(the others are stored\); positions count from 0:\n  position 1: doc",
     ) as e:
         store.write_many(batch)
     assert [type(error) for error in e.value.failures.values()] == [TypeError, InvalidName]
@@ -315,6 +318,21 @@ def time_limit(seconds: float, error: BaseException) -> Iterator[None]:
 
 
 LIMITS = [TimeoutError, SoftTimeLimitExceeded, KeyboardInterrupt]
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_write_many_works_where_no_thread_can_start(monkeypatch: pytest.MonkeyPatch, used: bool) -> None:
+    """As in a function registered with `atexit`, since Python 3.12."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    store = DocsStore(ObjectsBackend("memory://"))
+    if used:
+        store.write_many(map(draft, range(300)))
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert len(store.write_many(map(draft, range(300)))) == 300
+    assert len(list(store.documents("draft"))) == 300
 
 
 @pytest.mark.parametrize("used", [True, False])

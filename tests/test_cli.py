@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +251,7 @@ def test_show_prints_lineage_metadata_and_text(root: Path, capfd: pytest.Capture
 def test_show_of_task_id_says_how_to_get_its_doc_id(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capfd, "show", "--store", str(root), "t-1")
     assert code == 2
-    assert err.endswith("; 'docid reserve --stage STAGE --task-id ID' prints the doc id of a task\n")
+    assert err.endswith("; 'docid show --task STAGE TASK_ID' finds the document of a task\n")
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["--parsed"]])
@@ -273,14 +274,15 @@ def test_show_prints_part_unchanged(root: Path, capfdbinary: pytest.CaptureFixtu
 
 def test_show_and_ls_print_json(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capfd, "show", "--store", str(root), "draft/aa1", "--json")
-    facts = json.loads(out)
+    record = (root / "draft" / "aa1" / "metadata.json").read_text("utf-8")
+    assert json.loads(out) == json.loads(record)
+    assert list(json.loads(out)) == list(json.loads(record))
+    _, out, _ = run(capfd, "ls", "--store", str(root), "--json")
+    facts, *others = [json.loads(line) for line in out.splitlines()]
+    assert [(each["stage"], each["doc_id"]) for each in others] == [("draft", "aa2"), ("essay", "aa1")]
     assert facts["metadata"] == {"model_id": "m", "usage": {"n": 1}}
     assert facts["parts"] == {"raw": 8, "parsed": 6}
     assert (facts["legacy"], facts["location"]) == (False, str(root / "draft" / "aa1"))
-    _, out, _ = run(capfd, "ls", "--store", str(root), "--json")
-    listed = [json.loads(line) for line in out.splitlines()]
-    assert len(listed) == 3
-    assert facts in listed
 
 
 def test_ls_prints_one_document_per_line(
@@ -295,6 +297,29 @@ def test_ls_prints_one_document_per_line(
     assert created.endswith("Z")
     code, out, _ = run(capfd, "ls", "draft", "--ids")
     assert sorted(out.split()) == ["draft/aa1", "draft/aa2"]
+
+
+def test_ls_sorts_documents_unless_told(
+    root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = ["aa2", "aa1", "aa2"]  # a document that is replaced may be listed twice
+    monkeypatch.setattr(DocsStore, "ids", lambda self, stage: iter(listed if stage == "draft" else ["aa1"]))
+    for options in (["--ids"], [], ["--json"]):
+        for order, names in (([], ["aa1", "aa2"]), (["--unsorted"], listed)):
+            _, out, _ = run(capfd, "ls", "essay", "draft", "--store", str(root), *options, *order)
+            assert re.findall(r"(?m)^(?:\w+/|.*?\"doc_id\": \")(aa[12])", out) == ["aa1", *names]
+
+
+def test_unsorted_list_begins_before_the_stage_is_listed(
+    root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def list_then_fail(self: DocsStore, stage: str) -> Iterator[str]:
+        yield "aa2"
+        raise OSError("the line is cut")
+
+    monkeypatch.setattr(DocsStore, "ids", list_then_fail)
+    for order, out in ((["--unsorted"], "draft/aa2\n"), ([], "")):
+        assert run(capfd, "ls", "draft", "--store", str(root), "--ids", *order)[:2] == (2, out)
 
 
 def test_ls_continues_after_unreadable_document(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -361,20 +386,26 @@ def test_directory_that_is_not_a_store_is_reported(
     (root.parent / "tables").mkdir()
     os.rename("draft_generation_tasks.csv", "tables/draft_tasks.csv")
     run(capfd, "reserve", "tables/draft_tasks.csv")
-    code, _, err = run(capfd, *command, "--store", "empty")
-    assert (code, err) == (
-        0,
-        "docid: empty has no directory of stage draft, essay, evaluation; docid treats it as an empty store\n",
-    )
-    code, _, err = run(capfd, *command, "--store", "docs/draft")
-    assert (code, err) == (0, "docid: docs/draft holds documents directly; did you mean its parent directory?\n")
+    remedy = "check the path; 'docid stages --declare LIST --new-store' starts a store there"
+    problem = "it holds documents directly; did you mean its parent directory?"
+    for place, wrong in {
+        "nowhere": "no such directory",
+        "empty": "it is empty",
+        "tables": "it is empty",
+        "docs/draft": problem,
+        "docs/draft/aa1": "it is empty",
+        ".": "it has no directory of a stage",
+    }.items():
+        code, out, err = run(capfd, *command, "--store", place)
+        assert (code, out, err) == (2, "", f"docid: no store at {place}: {wrong}; {remedy}\n")
     assert run(capfd, *command, "--store", "docs")[2] == ""
 
 
 def test_copy_reports_source_that_is_not_a_store(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capfd, "copy", "docs/draft", "there")
-    assert (code, out) == (0, "no documents\n")
-    assert err == "docid: docs/draft holds documents directly; did you mean its parent directory?\n"
+    code, out, err = run(capfd, "copy", "docs/draft", "there", "--new-store")
+    assert (code, out) == (2, "")
+    assert "no store at docs/draft: it holds documents directly; did you mean its parent directory?" in err
+    assert not os.path.exists("there")
 
 
 def test_age_may_be_zero_without_unit(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -413,7 +444,7 @@ def test_deeply_nested_metadata_is_cut(tables: Path, capfd: pytest.CaptureFixtur
     (directory / "raw.txt").write_text("r")
     metadata = {"model_id": "m", "a": "(more than 250 levels deep)"}
     assert json.loads(run(capfd, "ls", "--store", "old", "--json")[1])["metadata"] == metadata
-    assert json.loads(run(capfd, "show", "--store", "old", "4a", "--json")[1])["metadata"] == metadata
+    assert json.loads(run(capfd, "show", "--store", "old", "4a", "--json")[1]) == {"task_id": "t", **metadata}
     assert "metadata.a       (more than 250 levels deep)\n" in run(capfd, "show", "--store", "old", "4a")[1]
 
 

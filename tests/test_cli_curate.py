@@ -74,7 +74,7 @@ def test_random_salt_is_shared_by_all_tables_and_stored(
     assert (code, "salt" in out) == (0, False)
     code, out, _ = run(capfd, "reserve", *tables, "--salt", "random", "--run-id", "r-1")
     assert code == 0
-    [salt] = set(re.findall("; salt ([0-9a-f]{16})\n", out))
+    [salt] = set(re.findall("; salt (s[0-9a-f]{16})\n", out))
     assert out.count(salt) == 2
     one, two = read_tasks("draft_tasks.csv", DraftTask)
     assert (one.doc_salt, two.doc_salt, one.doc_run_id) == (salt, salt, "r-1")
@@ -92,6 +92,15 @@ def test_random_salt_is_printed_with_ids(capfd: pytest.CaptureFixture[str]) -> N
     assert (code, out) == (0, reserve_doc_id("draft", "a", salt=salt) + "\n")
     _, again, _ = run(capfd, "reserve", "--stage", "draft", "--task-id", "a", "--salt", "random")
     assert again != out
+
+
+@pytest.mark.parametrize("digits", ["1234567890123456", "12345678901234e5", "0000000000000000"])
+def test_random_salt_never_looks_like_a_number(
+    digits: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("docid.cli.inputs.nonce", lambda: digits)
+    _, _, err = run(capfd, "reserve", "--stage", "draft", "--task-id", "a", "--salt", "random")
+    assert err == f"docid: salt s{digits}\n"
 
 
 # --- link --------------------------------------------------------------------------------------------------------

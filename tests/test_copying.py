@@ -243,7 +243,7 @@ def test_copy_resumes_after_kill(local: DocsStore, s3: Moto, tmp_path: Path) -> 
         Document(stage="draft", doc_id=f"d{n}", task_id=f"t-{n}", raw_text="x" * 1000) for n in range(number)
     )
     url, environment = s3.bucket(), {**os.environ, **s3.environment()}
-    command = [sys.executable, "-W", "ignore", "-m", "docid", "copy", str(tmp_path / "docs"), url]
+    command = [sys.executable, "-W", "ignore", "-m", "docid", "copy", str(tmp_path / "docs"), url, "--new-store"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     target = DocsStore(url, options=s3.options())
     while process.poll() is None and sum(1 for _ in target.ids("draft")) < 20:
@@ -275,14 +275,15 @@ def test_command_copies_between_directory_and_bucket(
         monkeypatch.setenv(name, value)
     fill_store(local)
     docs, url = tmp_path / "docs", s3.bucket()
-    assert run(capfd, docs, url, "--dry-run") == (
+    assert run(capfd, docs, url)[0] == 2
+    assert run(capfd, docs, url, "--new-store", "--dry-run") == (
         0,
         "draft: 5 copied\nessay: 5 copied\ndry run: no document was copied\n",
         "",
     )
-    assert run(capfd, docs, url, "--in-flight", 4) == (0, "draft: 5 copied\nessay: 5 copied\n", "")
+    assert run(capfd, docs, url, "--new-store", "--in-flight", 4) == (0, "draft: 5 copied\nessay: 5 copied\n", "")
     assert run(capfd, docs, url, "--stage", "draft") == (0, "draft: 5 same\n", "")
-    assert run(capfd, url, tmp_path / "back", "--verify")[0] == 0
+    assert run(capfd, url, tmp_path / "back", "--new-store", "--verify")[0] == 0
     assert files(tmp_path / "back") == files(docs)
     target = DocsStore(url)
     target.write(Document(stage="draft", doc_id="d0", task_id="t-0", raw_text="other"), if_exists="replace")
@@ -301,20 +302,19 @@ def test_command_copies_between_directory_and_bucket(
     assert run(capfd, tmp_path / "none", url) == (
         2,
         "",
-        f"docid: no store at {tmp_path / 'none'}: no such directory\n",
+        f"docid: no store at {tmp_path / 'none'}: no such directory; check the path; 'docid stages --declare LIST "
+        "--new-store' starts a store there\n",
     )
     (tmp_path / "file").write_text("")
     assert "not a directory" in run(capfd, docs, tmp_path / "file")[2]
     with pytest.raises(SystemExit):
         run(capfd, docs, url, "--in-flight", 0)
     assert "--in-flight: '0': expected a number of requests, at least 1" in capfd.readouterr().err
-    assert run(capfd, "s3://no-such-bucket/x", tmp_path / "y")[0] == 2
+    assert run(capfd, "s3://no-such-bucket/x", tmp_path / "y", "--new-store")[0] == 2
     (tmp_path / "empty").mkdir()
-    assert run(capfd, tmp_path / "empty", url) == (
-        0,
-        "no documents\n",
-        f"docid: {tmp_path}/empty has no directory of stage draft, essay, evaluation; docid treats it as an empty store\n",
-    )
+    code, out, err = run(capfd, tmp_path / "empty", url)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"docid: no store at {tmp_path}/empty: it is empty; check the path;")
 
 
 def test_other_commands_accept_a_url(
@@ -336,8 +336,10 @@ def test_other_commands_accept_a_url(
     assert command("show", "draft/d0", "--raw") == "text\r\n0\x00é"
     assert "0 errors, 0 warnings" in command("audit", "--verify", "--store", url)
     assert "0 errors, 0 warnings" in command("audit", "--jobs", "2", "--store", url)
+    command("audit", "--store", f"{url}/nothing", code=2)
     for where, exists in ((url, True), (f"{url}/nothing", False)):
-        summary = json.loads(command("audit", "--json", "--store", where).splitlines()[-1])["summary"]
+        lines = command("audit", "--json", "--store", where, "--new-store").splitlines()
+        summary = json.loads(lines[-1])["summary"]
         assert summary["store"] == {"location": where, "exists": exists}
     assert command("repair") == "nothing to repair\n"
     command("scores", "-o", "scores.csv")
@@ -498,7 +500,7 @@ def test_duplicate_stages_and_ids_are_copied_once(local: DocsStore, monkeypatch:
 
 def test_file_url_names_a_directory(local: DocsStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     fill_store(local)
-    assert run(capfd, f"file://{tmp_path}/docs", f"file://{tmp_path}/a%20b")[0] == 0
+    assert run(capfd, f"file://{tmp_path}/docs", f"file://{tmp_path}/a%20b", "--new-store")[0] == 0
     assert files(tmp_path / "a b") == files(tmp_path / "docs")
     assert "no such directory" in run(capfd, "file:///no/such", tmp_path)[2]
     assert main(["ls", "--store", f"file://{tmp_path}/docs", "draft"]) == 0

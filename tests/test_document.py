@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import json
-import math
 import pickle
 from datetime import UTC, datetime, timedelta, timezone
-from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from hypothesis import given
 
 from docid import Document, DraftTask, EssayTask, InvalidDocument, InvalidName, Stages
 from docid import testing as strategies
-from docid.core.document import FORMAT, OUR_KEYS
+from docid.core.document import OUR_KEYS
 from docid.core.lineage_rules import is_same_lineage
 from docid.core.record import PartEntry, Record
 
@@ -90,90 +88,6 @@ def test_document_defaults_are_empty_and_created_now() -> None:
 def test_invalid_field_is_refused_by_name(changes: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make(**changes)
-
-
-class Colour(StrEnum):
-    RED = "red"
-
-
-class Number(IntEnum):
-    ONE = 1
-
-
-@pytest.mark.parametrize(
-    ("value", "path"),
-    [
-        pytest.param({"a": math.nan}, "metadata.a", id="NaN"),
-        pytest.param({"a": {"b": [0, math.inf]}}, r"metadata.a.b\[1\]", id="infinity, deep"),
-        pytest.param({"a": 2**64}, "metadata.a", id="integer past 64 bits"),
-        pytest.param({"a": -(2**63) - 1}, "metadata.a", id="negative integer past 64 bits"),
-        pytest.param({"a": (1, 2)}, "metadata.a", id="tuple"),
-        pytest.param({"a": {1, 2}}, "metadata.a", id="set"),
-        pytest.param({"a": b"x"}, "metadata.a", id="bytes"),
-        pytest.param({"a": NOON}, "metadata.a", id="time"),
-        pytest.param({"a": Path("x")}, "metadata.a", id="path"),
-        pytest.param({"a": "\ud800"}, "metadata.a", id="surrogate"),
-        pytest.param({"a": {1: 2}}, "metadata.a: the key 1", id="key that is not text"),
-        pytest.param({"\ud800": 1}, "metadata: the key", id="key with a surrogate"),
-        pytest.param({"a": object()}, "metadata.a", id="object"),
-    ],
-)
-def test_metadata_that_json_changes_is_refused_with_its_path(value: Any, path: str) -> None:
-    with pytest.raises(InvalidDocument, match=f"^{path}"):
-        make(metadata=value)
-
-
-@pytest.mark.parametrize("depth", [250, 251, 254, 255, 2000])
-def test_metadata_too_deep_for_json_is_refused(depth: int) -> None:
-    deep: Any = {}
-    for _ in range(depth - 2):
-        deep = [deep]
-    assert make(metadata={"a": deep[0]}).metadata if depth == 250 else True
-    with pytest.raises(InvalidDocument, match="^metadata: lists and dicts nested more than 250 levels deep"):
-        make(metadata={"a": [deep]})
-
-
-def test_recursive_metadata_is_refused() -> None:
-    metadata: dict[str, Any] = {}
-    metadata["a"] = metadata["b"] = metadata
-    with pytest.raises(InvalidDocument, match="^metadata: lists and dicts nested more than 250 levels deep"):
-        make(metadata=metadata)
-
-
-def test_metadata_is_checked_again_when_the_record_is_made() -> None:
-    for key, value in (("doc_id", "zz"), ("score", math.nan)):
-        document = make(metadata={"k": 1})
-        document.metadata[key] = value
-        with pytest.raises(InvalidDocument, match=f"^metadata.{key}"):
-            Record.from_document(document, "n")
-
-
-def test_metadata_is_copied_and_made_plain() -> None:
-    given_metadata: dict[str, Any] = {"colour": Colour.RED, "n": Number.ONE, "list": [1]}
-    document = make(metadata=given_metadata)
-    given_metadata["list"].append(2)
-    assert document.metadata == {"colour": "red", "n": 1, "list": [1]}
-    assert type(document.metadata["colour"]) is str
-    assert type(document.metadata["n"]) is int
-
-
-def test_reserved_key_with_equal_value_is_dropped() -> None:
-    own = {
-        "format": FORMAT,
-        "stage": "draft",
-        "doc_id": "a1",
-        "task_id": "t-1",
-        "parent_doc_id": None,
-        "run_id": None,
-        "created_at": "2026-11-23T12:00:00.000000Z",
-    }
-    assert make(metadata={**own, "mine": 1}).metadata == {"mine": 1}
-
-
-@pytest.mark.parametrize("key", OUR_KEYS)
-def test_reserved_key_with_other_value_is_refused(key: str) -> None:
-    with pytest.raises(InvalidDocument, match=rf"^metadata\.{key}: 'other' under a key that docid uses itself"):
-        make(metadata={key: "other"})
 
 
 def test_record_has_the_documented_format() -> None:

@@ -24,9 +24,11 @@ from docid.errors import (
     LineageConflict,
     MissingParent,
     Problem,
+    StagesConflict,
     StoreUnavailable,
     TaskTableError,
     UnreadableDocument,
+    UnreadableManifest,
 )
 
 EXAMPLES = [
@@ -56,6 +58,10 @@ EXAMPLES = [
     UnreadableDocument("essay", "a1", "docs/essay/a1", "a hole in it"),
     DocumentBusy("essay", "a1", "docs/essay/a1", "t"),
     DurabilityUnknown("essay", "a1", "docs/essay/a1", "EIO"),
+    StagesConflict("docs/.docid/store.json", "essay", "draft", "outline"),
+    StagesConflict("docs/.docid/store.json", "essay", None, "outline"),
+    UnreadableManifest("docs/.docid/store.json", "not JSON"),
+    UnreadableManifest("docs/.docid/store.json", "its format is docid/store/2", is_later=True),
     StoreUnavailable("write", "s3://b/draft/d1.json", "no answer", "try again", refused=True),
     WriteManyError([None], {0: InvalidName("doc_id", "..", "not a doc id", "one")}),
     TaskTableError([Problem("t.csv", 12, "parent_doc_id", "", "missing; expected the doc id of a draft")]),
@@ -116,7 +122,7 @@ def test_lineage_conflict_names_both_lineages_path_and_remedy() -> None:
 
 def test_content_conflict_names_remedy() -> None:
     assert "if_exists='replace'" in str(EXAMPLES[4])
-    assert "store.add_part('essay', 'a1', …) completes it" in str(EXAMPLES[5])
+    assert "store.add_part('essay', 'a1', …) adds it" in str(EXAMPLES[5])
 
 
 def test_table_error_shows_ten_problems_and_the_total() -> None:
@@ -144,7 +150,9 @@ def test_problem_prints_place_value_and_expectation(problem: Problem, text: str)
 
 def test_write_many_error_shows_ten_failures_and_the_total() -> None:
     message = str(WriteManyError([None] * 300, {number: OSError(28, "No space left") for number in range(100, 300)}))
-    assert message.startswith("200 of 300 documents failed (the others are stored):\n  position 100: [Errno 28]")
+    assert message.startswith(
+        "200 of 300 documents failed (the others are stored); positions count from 0:\n  position 100: [Errno 28]"
+    )
     assert message.endswith("… and 190 more")
     assert message.count("\n") == 11
 
@@ -153,7 +161,7 @@ def test_write_many_error_counts_documents_that_were_not_tried() -> None:
     documents = dict.fromkeys(range(1, 4), Document(stage="draft", doc_id="d1", task_id="t-1", raw_text=""))
     error = WriteManyError([None] * 4, {1: OSError(28, "No space left")}, documents, True)
     assert str(error) == (
-        "1 of 4 documents failed, 2 were not tried (the others are stored):\n  position 1: [Errno 28] No space left\n"
+        "1 of 4 documents failed, 2 were not tried (the others are stored); positions count from 0:\n  position 1: [Errno 28] No space left\n"
         "  the store failed, so docid took no more documents; `documents` holds those not written"
     )
 

@@ -295,7 +295,8 @@ def test_durability_decides_what_is_synced(
     store.write(draft(parsed_text="p"))
     temporary = "/docs/draft/.tmp-a1-…"
     files = {f"{temporary}/{name}" for name in ("raw.txt", "parsed.txt", "metadata.json")}
-    assert paths == ({"", "/docs", "/docs/draft", temporary, *files} if synced else set())
+    manifest = {"/docs/.docid", "/docs/.docid/.tmp-store.json"}
+    assert paths == ({"", "/docs", "/docs/draft", temporary, *files, *manifest} if synced else set())
 
 
 @pytest.mark.parametrize("lack", ["an old kernel", "no such call", "another file system", "no error", "an error"])

@@ -230,12 +230,13 @@ def test_failed_sync_after_commit_raises_durability_unknown(tmp_path: Path, monk
 
     with monkeypatch.context() as patch:
         patch_os(patch, "fsync", fail_for_stage)
-        with pytest.raises(DurabilityUnknown, match="It is complete"):
+        with pytest.raises(DurabilityUnknown, match="is complete"):
             store.write(draft())
     assert store.write(draft()).outcome is Outcome.UNCHANGED
 
 
 def test_failed_check_after_commit_raises_durability_unknown(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.manifest.record()
     renamed: list[str] = []
 
     def rename(call: Callable[..., None], source: str, target: str, **where: Any) -> None:

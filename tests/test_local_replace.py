@@ -318,6 +318,7 @@ def test_history_keeps_order_when_clock_goes_back(local: DocsStore, monkeypatch:
 
 def test_replace_that_cannot_keep_old_version_changes_nothing(local: DocsStore, tmp_path: Path) -> None:
     local.write(draft())
+    shutil.rmtree(tmp_path / "docs" / ".docid")
     (tmp_path / "docs" / ".docid").write_text("in the way")
     with pytest.raises(UnreadableDocument, match=r"\.docid is not a directory"):
         local.write(draft(raw_text="twice"), if_exists="replace")

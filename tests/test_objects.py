@@ -169,8 +169,11 @@ def test_each_call_makes_one_request(s3: Moto, store: DocsStore) -> None:
         act()
         return s3.counts()
 
+    store.write(draft("d0", task_id="t-0"))  # the first write of a process checks the service
     row = DraftTask(task_id="t-1", doc_id="d1")
-    assert count_requests(lambda: store.write(draft(parsed_text="p", prompt_text="q"))) == {"PUT": 1}
+    # The first write of a process also reads the manifest, and puts it if it lacks a stage.
+    assert count_requests(lambda: store.write(draft(parsed_text="p", prompt_text="q"))) == {"GET": 1, "PUT": 2}
+    assert count_requests(lambda: store.write(draft("d2"))) == {"PUT": 1}
     assert count_requests(lambda: store.ensure(row, draft)) == {"GET": 1}
     assert count_requests(lambda: store.read("draft", "d1")) == {"GET": 1}
 
@@ -186,9 +189,10 @@ def test_each_call_makes_one_request(s3: Moto, store: DocsStore) -> None:
 def test_write_many_checks_each_parent_once_per_batch(s3: Moto) -> None:
     store = DocsStore(ObjectsBackend(s3.bucket(), options=s3.options(), in_flight=8))
     drafts = [draft(f"d{number}", task_id=f"t-{number}") for number in range(300)]
+    store.write(draft("d-0", task_id="t"))
     s3.counts()
     assert {result.outcome.value for result in store.write_many(drafts)} == {"created"}
-    assert s3.counts() == {"PUT": 300}
+    assert s3.counts() == {"GET": 1, "PUT": 301}  # one of each for the manifest
     essays = [
         Document(stage="essay", doc_id=f"e{n}", task_id=f"t-{n}", parent_doc_id=f"d{n % 10}", raw_text="x")
         for n in range(300)
@@ -197,7 +201,8 @@ def test_write_many_checks_each_parent_once_per_batch(s3: Moto) -> None:
     counts = s3.counts()
     assert (counts["PUT"], counts["HEAD"]) == (300, 20)  # one HEAD per parent and batch
     assert {result.outcome.value for result in store.write_many(drafts)} == {"unchanged"}
-    assert sorted(each.doc_id for each in store.documents("draft")) == sorted(each.doc_id for each in drafts)
+    assert sorted(store.ids("draft")) == sorted(["d-0", *(each.doc_id for each in drafts)])
+    assert sorted(each.doc_id for each in store.documents("draft")) == sorted(store.ids("draft"))
     report = audit(store, verify=True)
     assert report.stages["essay"].documents == 300
     assert report.ok

@@ -6,10 +6,7 @@ import os
 import pickle
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Callable
 from typing import Any
 
 import obstore
@@ -34,111 +31,13 @@ from docid.curate import replay, scores
 from docid.repair import repair
 from docid.report import page
 from docid.store.backends.objects.format import pack
-from tests.object_documents import SECRET, draft
-from tests.servers import Moto
-
-PATIENCE = 0.5  # seconds until a request through the proxy times out
+from tests.object_documents import SECRET, connect, draft
+from tests.servers import Moto, run_proxy
 
 
 @pytest.fixture
 def store(s3: Moto) -> DocsStore:
     return DocsStore(s3.bucket(), options=s3.options())
-
-
-class Proxy:
-    """A proxy that passes requests on to a server, or injects a fault."""
-
-    def __init__(self, upstream: str) -> None:
-        self.upstream = int(upstream.rpartition(":")[2])
-        self.faults: list[str] = []  # one per matching request, in order
-        self.methods: tuple[str, ...] = ("PUT",)  # the methods that get faults
-        self.seen = 0
-        self.after: Any = None  # called after a lost answer, before the client retries
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._handle, args=(connection,), daemon=True).start()
-
-    def _handle(self, connection: socket.socket) -> None:
-        with connection:
-            request = _read_request(connection)
-            if not request:
-                return
-            fault = ""
-            if request.split(b" ", 1)[0].decode() in self.methods:
-                self.seen += 1
-                fault = self.faults.pop(0) if self.faults else ""
-            if fault.isdigit():
-                body = b"<Error><Code>SlowDown</Code><Message>secret: " + SECRET.encode() + b"</Message></Error>"
-                head = f"HTTP/1.1 {fault} No\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-                connection.sendall(head.encode() + body)
-                return
-            if fault == "closed":
-                return
-            with socket.create_connection(("127.0.0.1", self.upstream)) as server:
-                # The new header breaks the signature, which moto does not check.
-                server.sendall(request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
-                answer = b"".join(iter(lambda: server.recv(1 << 16), b""))
-            if fault == "answer lost":
-                if self.after is not None:
-                    self.after()
-                return
-            if fault == "slow":
-                time.sleep(4 * PATIENCE)
-            if fault == "answer torn":
-                answer = answer[: len(answer) // 2]
-            connection.sendall(answer)
-
-
-def _read_request(connection: socket.socket) -> bytes:
-    """Return one complete request."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        more = connection.recv(1 << 16)
-        if not more:
-            return b""
-        data += more
-    head, _, body = data.partition(b"\r\n\r\n")
-    length = next(
-        (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0
-    )
-    while len(body) < length:
-        body += connection.recv(1 << 16)
-    return head + b"\r\n\r\n" + body
-
-
-@contextmanager
-def run_proxy(server: Moto) -> Iterator[Proxy]:
-    proxy = Proxy(server.endpoint)
-    try:
-        yield proxy
-    finally:
-        proxy.close()
-
-
-def connect(proxy: Proxy, s3: Moto, url: str, **retries: Any) -> DocsStore:
-    quick = {
-        "max_retries": 3,
-        "backoff": {
-            "base": 2,
-            "init_backoff": timedelta(milliseconds=10),
-            "max_backoff": timedelta(milliseconds=50),
-        },
-        **retries,
-    }
-    options = s3.options(endpoint=proxy.endpoint, retry_config=quick)
-    options["client_options"] = {"allow_http": True, "timeout": timedelta(seconds=PATIENCE)}
-    return DocsStore(url, options=options)
 
 
 FAULTS = ["503", "500", "429", "closed", "answer lost", "slow", "answer torn"]

@@ -36,7 +36,7 @@ class ReviewTask(TaskRow):
 
 
 def test_custom_stages_work_from_tables_to_documents(store: DocsStore, tmp_path: Path) -> None:
-    store.stages = STAGES
+    store = DocsStore(store.backend, stages=STAGES)
     tables: dict[str, tuple[type[TaskRow], list[dict[str, Any]]]] = {
         "outline": (OutlineTask, [{"task_id": "whales"}]),
         "chapter": (ChapterTask, [{"task_id": f"whales__{n}", "extra": {"outline_task_id": "whales"}} for n in (1, 2)]),

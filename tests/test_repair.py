@@ -294,7 +294,7 @@ def test_recently_touched_document_is_left(local: DocsStore, root: Path) -> None
     [step] = repair(local, apply=True)
     assert (step.action, step.done) == ("leave", False)
     assert (
-        "it changed in the last 3,600 s, so a tool may still be writing it. Wait, or add --stale-after 0s; then"
+        "it changed in the last 3,600 s, so a writer may still use it. Later, or at once with --stale-after 0s"
         in step.message
     )
     assert tree(root) == before

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import collections
 import copy
+import dataclasses
+import enum
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
+import numpy as np
 import pytest
 
 from docid import (
@@ -17,6 +21,7 @@ from docid import (
     InvalidName,
     Stages,
     TaskRow,
+    TaskTableError,
     read_tasks,
     reserve_tasks,
     write_tasks,
@@ -66,6 +71,10 @@ def test_extra_refuses_columns_of_fields() -> None:
         pytest.param({}, "NoStage: no stage; add stage = '…' to the class", id="no stage"),
         pytest.param({"stage": "Chapter"}, "NoStage.stage 'Chapter': not a stage name", id="no stage name"),
         pytest.param(
+            {"stage": "x", "parent_stage": "Y"}, "NoStage.parent_stage 'Y': not a stage name", id="no parent's name"
+        ),
+        pytest.param({"stage": "x", "parent_stage": 7}, "NoStage.parent_stage: expected a str", id="parent a number"),
+        pytest.param(
             {"stage": "x", "a": attrs.field(type=list)}, "field a: expected the type str, int, float or bool", id="list"
         ),
         pytest.param(
@@ -84,14 +93,14 @@ def test_extra_refuses_columns_of_fields() -> None:
     ],
 )
 def test_invalid_row_type_is_refused(tmp_path: Path, body: dict[str, Any], message: str) -> None:
-    annotations = {name: value.type for name, value in body.items() if name != "stage"}
+    annotations = {name: value.type for name, value in body.items() if "stage" not in name}
     row_type = attrs.frozen(kw_only=True)(
         type(
             "NoStage",
             (TaskRow,),
             {
                 **{
-                    name: value if name == "stage" else attrs.field(metadata=value.metadata)
+                    name: value if "stage" in name else attrs.field(metadata=value.metadata)
                     for name, value in body.items()
                 },
                 "__annotations__": annotations,
@@ -102,17 +111,181 @@ def test_invalid_row_type_is_refused(tmp_path: Path, body: dict[str, Any], messa
         read_tasks(table(tmp_path, "x_task_id\n"), row_type)
 
 
-def test_annotation_without_attrs_is_refused(tmp_path: Path) -> None:
-    class Bare(TaskRow):
-        stage = "bare"
-        words: int = 3
+class Bare(TaskRow):
+    stage = "bare"
+    words: int = 3
 
-    with pytest.raises(
-        TypeError, match=r"Bare.words: not a field; decorate the class with @attrs.frozen\(kw_only=True\)"
+
+class BareBelow(ChapterTask):
+    note: str = ""
+
+
+class BareDefault(TaskRow):
+    stage = "bare"
+    doc_id: str = "d1"
+
+
+@pytest.mark.parametrize(
+    ("row_type", "field"), [(Bare, "Bare.words"), (BareBelow, "BareBelow.note"), (BareDefault, "BareDefault.doc_id")]
+)
+def test_field_of_undecorated_class_is_one_error(row_type: Any, field: str, tmp_path: Path) -> None:
+    path = table(tmp_path, "x\n")
+    for use in (
+        lambda: row_type(task_id="t"),
+        lambda: row_type(task_id="t", words=3, note="n"),
+        lambda: row_type("t"),
+        lambda: read_tasks(path, row_type),
+        lambda: reserve_tasks([], row_type),
+        lambda: write_tasks(path, [], row_type=row_type),
     ):
-        read_tasks(table(tmp_path, "bare_task_id,words\nt,9\n"), Bare)
-    with pytest.raises(TypeError, match="Bare.words"):
-        Bare(task_id="t")
+        with pytest.raises(TypeError) as caught:
+            use()
+        assert str(caught.value) == f"{field}: not a field; decorate the class with @attrs.frozen(kw_only=True)"
+
+
+@pytest.mark.parametrize("options", [{}, {"frozen": True}, {"slots": True}, {"kw_only": True}], ids=str)
+def test_dataclass_is_one_error(options: dict[str, bool], tmp_path: Path) -> None:
+    for body in ({}, {"words": 1, "__annotations__": {"words": int}}):
+        row_type: Any = dataclasses.dataclass(**options)(type("Note", (TaskRow,), {"stage": "note", **body}))
+        for use in (
+            lambda new=row_type: new(task_id="t"),
+            lambda new=row_type: new(task_id="t", words=3),
+            lambda new=row_type: read_tasks(table(tmp_path, "x\n"), new),
+        ):
+            with pytest.raises(
+                TypeError, match=r"^Note: a dataclass; decorate the class with @attrs.frozen\(kw_only=True\) instead$"
+            ):
+                use()
+
+
+@pytest.mark.parametrize("name", ["stage", "parent_stage"])
+@pytest.mark.parametrize("decorate", [attrs.frozen(kw_only=True), lambda each: each], ids=["attrs", "bare"])
+def test_stage_with_a_type_is_one_error(name: str, decorate: Any) -> None:
+    body = {"stage": "note", name: "note", "__annotations__": {name: str}}
+    row_type = decorate(type("Note", (TaskRow,), body))
+    with pytest.raises(TypeError, match=f"^Note.{name}: declared as a field; write {name} = '…' without a type$"):
+        row_type(task_id="t")
+
+
+def test_stage_may_be_a_class_variable() -> None:
+    @attrs.frozen(kw_only=True)
+    class Note(TaskRow):
+        stage: ClassVar[str] = "note"
+
+    assert Note(task_id="t").cell("note_task_id") == "t"
+
+
+def test_type_that_cannot_be_resolved_is_one_error() -> None:
+    row_type = attrs.frozen(kw_only=True)(
+        type("Note", (TaskRow,), {"stage": "note", "__annotations__": {"words": "Nowhere"}, "words": attrs.field()})
+    )
+    with pytest.raises(TypeError, match="Note: name 'Nowhere' is not defined; define the types of its fields in its"):
+        row_type(task_id="t")
+
+
+@pytest.mark.parametrize(
+    ("hint", "default", "message"),
+    [
+        (int, None, "Note.words, default: expected an int, got None; add | None to its type"),
+        (int, "3", "Note.words, default: expected an int, got the str '3'"),
+        (int, True, "Note.words, default: expected an int, got the bool True"),
+        (str | None, 3, "Note.words, default: expected a str or None, got the int 3"),
+    ],
+)
+def test_default_of_another_type_is_one_error(hint: Any, default: Any, message: str) -> None:
+    body = {"stage": "note", "words": default, "__annotations__": {"words": hint}}
+    row_type = attrs.frozen(kw_only=True)(type("Note", (TaskRow,), body))
+    with pytest.raises(TypeError) as caught:
+        row_type(task_id="t", words=3)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"task_id": 7}, "ChapterTask.task_id: expected a str, got the int 7"),
+        ({"task_id": None}, "ChapterTask.task_id: expected a str, got None"),
+        ({"doc_id": None}, "ChapterTask.doc_id (task_id='t'): expected a str, got None"),
+        ({"parent_doc_id": 1.5}, "ChapterTask.parent_doc_id (task_id='t'): expected a str or None, got the float 1.5"),
+        ({"doc_salt": 2}, "ChapterTask.doc_salt (task_id='t'): expected a str or None, got the int 2"),
+        ({"words": "many"}, "ChapterTask.words (task_id='t'): expected an int, got the str 'many'"),
+        ({"words": True}, "ChapterTask.words (task_id='t'): expected an int, got the bool True"),
+        ({"words": 3.0}, "ChapterTask.words (task_id='t'): expected an int, got the float 3.0"),
+        ({"words": np.int64(3)}, "ChapterTask.words (task_id='t'): expected an int, got the int64 "),
+        ({"weight": "1"}, "ChapterTask.weight (task_id='t'): expected a float or an int or None, got the str '1'"),
+        ({"weight": False}, "ChapterTask.weight (task_id='t'): expected a float or an int or None, got the bool False"),
+        ({"title": ["a"]}, "ChapterTask.title (task_id='t'): expected a str, got the list ['a']"),
+        ({"title": "x" * 7, "extra": None}, "ChapterTask.extra (task_id='t'): expected a dict, got None"),
+        ({"extra": [("a", "b")]}, "ChapterTask.extra (task_id='t'): expected a dict, got the list [('a', 'b')]"),
+        ({"extra": {7: "x"}}, "extra[7]: expected a str, got int"),
+        ({"columns": "task_id"}, "ChapterTask.columns (task_id='t'): expected a tuple, got the str 'task_id'"),
+    ],
+)
+def test_value_of_another_type_is_refused_at_once(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        ChapterTask(**{"task_id": "t", **fields})
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", ["doc_salt", "doc_run_id", "parent_doc_id"])
+@pytest.mark.parametrize("text", ["", "nan"])
+def test_text_that_a_table_reads_as_missing_is_not_written(name: str, text: str, tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"task_id": "t", name: text}
+    row = ChapterTask(**fields)
+    with pytest.raises(TaskTableError, match=f"row 2, column {name}: ('nan'; )?expected (text|a doc id)"):
+        write_tasks(tmp_path / "x.csv", [row])
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Name(enum.StrEnum):
+    MOBY = "moby"
+
+
+def test_value_of_a_subtype_is_accepted(tmp_path: Path) -> None:
+    row = ChapterTask(task_id=Name.MOBY, words=Level.HIGH, weight=2, extra=collections.OrderedDict(a="b"))
+    write_tasks(tmp_path / "x.csv", [row])
+    [again] = read_tasks(tmp_path / "x.csv", ChapterTask, reserved=False)
+    assert again == row
+    assert ChapterTask(task_id="t", weight=np.float64(0.5)).cell("weight") == "0.5"
+
+
+@attrs.frozen(kw_only=True)
+class OwnRepr(ChapterTask):
+    def __repr__(self) -> str:
+        return "mine"
+
+
+@attrs.frozen(kw_only=True)
+class BelowOwnRepr(OwnRepr):
+    pass
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Wide(ChapterTask):
+    more: str = ""
+
+
+@attrs.define
+class Defined(ChapterTask):
+    more: str = ""
+
+
+@attrs.frozen(kw_only=True, repr=True)
+class Shown(ChapterTask):
+    pass
+
+
+def test_decorated_class_keeps_the_compact_repr() -> None:
+    assert repr(ChapterTask(task_id="t")) == "ChapterTask(task_id='t')"
+    assert repr(Wide(task_id="t", more="x")) == "Wide(task_id='t', more='x')"
+    assert repr(Defined("x", task_id="t")) == "Defined(task_id='t', more='x')"
+    assert repr(Shown(task_id="t")).count("=") > 5
+    assert repr(OwnRepr(task_id="t")) == repr(BelowOwnRepr(task_id="t")) == "mine"
+    for row in (ChapterTask(task_id="t", words=2), Wide(task_id="t", more="x")):
+        assert eval(repr(row)) == row
 
 
 @attrs.frozen(kw_only=True)

@@ -77,7 +77,8 @@ def test_select_works_with_other_stages() -> None:
     assert (row.stage, row.doc_id, row.extra) == ("outline", "o1", {"style": "dry", "words": "3"})
     [row] = select([score("x", "c1", 1.0)], store, top=1, stage="chapter").rows
     assert (row.parent_doc_id, row.extra) == ("o1", {"outline_task_id": "t-1"})
-    assert select([score("x", "c1", 1.0)], DocsStore(store.backend), top=1, stage="draft").rows == ()
+    drafts = DocsStore(store.backend, stages=Stages.chain("draft", "chapter"))
+    assert select([score("x", "c1", 1.0)], drafts, top=1, stage="draft").rows == ()
 
 
 def test_evaluation_row_has_its_legacy_column(judged: DocsStore) -> None:

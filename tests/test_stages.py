@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,28 @@ def test_invalid_stages_are_refused(parents: dict[str, str | None], message: str
 def test_stages_need_a_mapping() -> None:
     with pytest.raises(TypeError, match="expected a mapping of stage to parent stage .or Stages.chain., got list"):
         Stages(["draft", "essay"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("names", [["draft", "essay"], ("draft", "essay"), iter(["draft"]), None, 7])
+def test_chain_of_a_list_says_how_to_write_it(names: Any) -> None:
+    hint = (
+        r"expected names, such as Stages.chain\('draft'\), got \w+; write Stages.chain\(\*names\) for names in a list"
+    )
+    with pytest.raises(TypeError, match=hint):
+        Stages.chain(names)
+    with pytest.raises(TypeError, match=hint):
+        Stages.chain("outline", names)
+
+
+@pytest.mark.parametrize("parent", [["draft"], 7, {"draft"}])
+def test_parent_that_is_no_text_is_refused(parent: Any) -> None:
+    with pytest.raises(TypeError, match="stage essay, parent: expected a str or None, got"):
+        Stages({"draft": None, "essay": parent})
+
+
+def test_parse_needs_text() -> None:
+    with pytest.raises(TypeError, match="stages: expected a str, such as 'draft,essay', got list"):
+        Stages.parse(["draft"])  # type: ignore[arg-type]
 
 
 def test_repeated_or_no_names_are_refused() -> None:

@@ -215,7 +215,7 @@ def test_document_without_parent_is_not_written(store: DocsStore) -> None:
         store.write(essay())
     assert (caught.value.parent_stage, caught.value.parent_doc_id, caught.value.found_in) == ("draft", "a1", ())
     assert isinstance(caught.value, LookupError)
-    with pytest.raises(MissingParent, match="has no parent_doc_id; expected the doc id of a document of stage draft"):
+    with pytest.raises(MissingParent, match="has no parent_doc_id; reserve the row with the table of its parents"):
         store.write(essay(parent=None))
     assert not store.exists("essay", "e1")
     assert store.write(essay(), require_parent=False).outcome is Outcome.CREATED
@@ -225,9 +225,9 @@ def test_document_without_parent_is_not_written(store: DocsStore) -> None:
 def test_error_names_the_wrong_stage_of_a_parent(store: DocsStore) -> None:
     store.write(draft("a1"))
     store.write(essay("e1"))
-    with pytest.raises(MissingParent, match=r"is not in the store .that id is in stage essay"):
+    with pytest.raises(MissingParent, match=r"is not in the store; the id e1 is in stage essay; set parent_doc_id"):
         store.write(essay("e2", parent="e1"))
-    with pytest.raises(MissingParent, match="that id is in stage draft"):
+    with pytest.raises(MissingParent, match="the id a1 is in stage draft"):
         store.write(Document(stage="evaluation", doc_id="v1", task_id="v", raw_text="", parent_doc_id="a1"))
 
 
@@ -519,7 +519,8 @@ def test_local_store_pickles_and_memory_store_does_not(tmp_path: Path) -> None:
 
 def test_repr_shows_the_backend_in_one_line(tmp_path: Path) -> None:
     expected = f"LocalBackend({str(tmp_path)!r}, durability='full')"
-    assert repr(DocsStore(tmp_path)) == f"<DocsStore draft, essay, evaluation in {expected}>"
+    assert repr(DocsStore(tmp_path)) == f"<DocsStore in {expected}>"
+    assert repr(DocsStore(tmp_path, stages=Stages.chain("draft"))) == f"<DocsStore draft in {expected}>"
     backend = MemoryBackend()
     DocsStore(backend).write(draft())
     assert repr(backend) == "MemoryBackend(1 documents)"

@@ -90,10 +90,10 @@ def strip_codes(text: str) -> str:
         pytest.param(["audit", "--store", "docs"], "documents of stage essay", id="audit of a store"),
         pytest.param(["reserve", "draft_tasks.csv"], "checking rows of stage draft", id="reserve"),
         pytest.param(["migrate", "--store", "docs"], "documents of stage draft", id="migrate"),
-        pytest.param(["copy", "docs", "there"], "documents of stage essay", id="copy"),
+        pytest.param(["copy", "docs", "there", "--new-store"], "documents of stage essay", id="copy"),
     ],
 )
-def test_progress_is_shown_on_a_terminal_only(
+def test_progress_is_redrawn_on_a_terminal_only(
     arguments: list[str],
     label: str,
     pipeline: Path,
@@ -114,6 +114,77 @@ def test_progress_is_shown_on_a_terminal_only(
     # The line is erased at the end.
     assert terminal_err.endswith("\x1b[2K" if is_rich else "\r")
     assert ("━" in terminal_err) == is_rich
+
+
+@pytest.mark.parametrize(
+    ("arguments", "label"),
+    [
+        (["audit", "."], "rows of stage essay: 3 of 3"),
+        (["reserve", "draft_tasks.csv"], "checking rows of stage draft"),
+        (["migrate", "--store", "docs"], "documents of stage draft: 2"),
+        (["copy", "docs", "there"], "documents of stage essay: 2"),
+        (["scores", "--store", "docs", "--stage", "essay"], "documents of stage essay: 2"),
+        (["show", "--store", "docs", "--task", "essay", "none"], "documents of stage essay: 2"),
+        (["report", "--store", "docs", "-o", "page.html"], "documents of stage essay: 2"),
+    ],
+)
+def test_progress_in_a_pipe_is_lines_on_stderr(
+    arguments: list[str],
+    label: str,
+    pipeline: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(pipeline)
+    code, out, err = run(capfd, *arguments)
+    assert label not in err
+    monkeypatch.setattr("docid.operations.audit.parallel.STRIDE", 1)
+    monkeypatch.setattr(progress, "_INTERVAL", 0.0)
+    code_again, out_again, err_again = run(capfd, *arguments)
+    assert code_again == code
+    if arguments[0] not in {"copy", "report"}:  # the first run has copied everything, or names the file as new
+        assert out_again == out
+    assert any(line.startswith(f"docid: {label}") for line in err_again.split("\n"))
+    assert not {"\r", "\x1b"} & set(err_again)
+
+
+def test_progress_in_a_pipe_is_one_line_in_ten_seconds(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress, "monotonic", lambda: now[0])
+    with Progress() as meter:
+        for tenth in range(315):
+            now[0] = 100.0 + tenth / 10
+            meter.show("rows" if tenth < 150 else "docu\x1bments", tenth, 400)
+    assert capfd.readouterr().err == (
+        "docid: rows: 100 of 400, 10/s, 0:30 left\n"
+        "docid: docu\\x1bments: 200 of 400, 10/s, 0:20 left\n"
+        "docid: docu\\x1bments: 300 of 400, 10/s, 0:10 left\n"
+    )
+
+
+def test_command_ends_its_work_if_nobody_reads_its_progress(pipeline: Path) -> None:
+    code = (
+        "import sys; from docid.cli import main, progress; progress._INTERVAL = 0.0\n"
+        "sys.exit(main(['reserve', 'draft_tasks.csv', '--json']))"
+    )
+    (pipeline / "draft_tasks.csv").write_text("draft_task_id\n" + "".join(f"t-{n}\n" for n in range(2_000)))
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=pipeline, stdout=subprocess.PIPE, stderr=writer, check=False
+    )
+    os.close(writer)
+    assert b'"doc_id": 2000' in done.stdout
+    assert (pipeline / "draft_tasks.csv").read_text().count(",") == 2_001
+    assert done.returncode in {0, 120}  # Python's, if it cannot flush standard error at the end
+
+
+def test_audit_of_a_pipe_reads_it_once(pipeline: Path) -> None:
+    command = f"{sys.executable} -m docid audit draft=<(cat draft_tasks.csv) --json"
+    done = subprocess.run(["bash", "-c", command], cwd=pipeline, capture_output=True, text=True, check=True)
+    assert '"draft": {"rows": 3,' in done.stdout
 
 
 def test_progress_shows_rate_and_time_left(

@@ -50,6 +50,7 @@ def read_view(value: object) -> str:
     """Return the text of a view, and check its elements."""
     html = value._repr_html_()  # type: ignore[attr-defined]
     outline = Outline(html)
+    assert html.startswith('<div class="tex2jax_ignore mathjax_ignore" ')
     assert outline.tags <= ALLOWED
     assert "url(" not in html
     return outline.text
@@ -78,6 +79,15 @@ def test_stored_document_view_shows_location_and_outcome(store: DocsStore) -> No
     assert repr(stored) == "<StoredDocument draft/d1 task_id='t-1'>"
     ensured = store.ensure(DraftTask(task_id="t-1", doc_id="d1"), lambda: pytest.fail("made again"))
     assert "draft/d1 · kept" in read_view(ensured)
+
+
+def test_views_keep_mathjax_away_from_names(store: DocsStore) -> None:
+    shown = document(task_id="price $5 to $9", metadata={"cost": r"\(5\)"})
+    store.write(shown)
+    for view in (shown, store.open("draft", "d1"), store, audit(store, {"draft": [DraftTask(task_id="$5 to $9")]})):
+        assert (
+            "$5" in read_view(view) or view is store
+        )  # read_view checks that the view's outer element ignores formulas
 
 
 def test_unreadable_document_still_has_a_view(local: DocsStore) -> None:

@@ -21,9 +21,11 @@ from docid.errors import (
     InvalidName,
     LineageConflict,
     MissingParent,
+    StagesConflict,
     StoreUnavailable,
     TaskTableError,
     UnreadableDocument,
+    UnreadableManifest,
 )
 from docid.store.docs_store import DocsStore
 from docid.store.stored import StoredDocument
@@ -81,11 +83,13 @@ __all__ = [
     "MissingParent",
     "Outcome",
     "Stages",
+    "StagesConflict",
     "StoreUnavailable",
     "StoredDocument",
     "TaskRow",
     "TaskTableError",
     "UnreadableDocument",
+    "UnreadableManifest",
     "WriteManyError",
     "WriteResult",
     "audit",

@@ -10,6 +10,8 @@ from docid._text import escape_controls
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+# Keep MathJax 2 and 3 away: they take two dollar signs in a task id for a formula.
+_NO_MATH = "tex2jax_ignore mathjax_ignore"
 _SHOWN = 2_000  # characters of a part that a notebook shows
 # No colours: the view must fit light and dark notebooks. Headings are bold, borders are faint.
 _BOX = "border:1px solid color-mix(in srgb, currentColor 25%, transparent);border-radius:4px;padding:.6em .8em;"
@@ -64,7 +66,7 @@ def heading(kind: str, stage: str, doc_id: str, note: str = "") -> str:
 def box(title: str, *content: str) -> str:
     """Return a box with a title above its content, both already escaped."""
     bold = element("div", title, style="font-weight:600;margin-bottom:.4em;")
-    return element("div", bold, *content, style=_BOX)
+    return element("div", bold, *content, class_=_NO_MATH, style=_BOX)
 
 
 def fact_table(facts: Iterable[tuple[str, str]]) -> str:

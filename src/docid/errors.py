@@ -26,9 +26,11 @@ __all__ = [
     "LineageConflict",
     "MissingParent",
     "Problem",
+    "StagesConflict",
     "StoreUnavailable",
     "TaskTableError",
     "UnreadableDocument",
+    "UnreadableManifest",
 ]
 
 LISTED = 10  # a message lists at most this many faults
@@ -159,7 +161,7 @@ class LineageConflict(_StoredDocumentError):
 
     Example:
         >>> print(LineageConflict("draft", "d1", "docs/draft/d1", "t-2", None, "t-1", None))
-        draft/d1 (task_id='t-2', parent_doc_id=None) was not written: docs/draft/d1 belongs to another lineage ...
+        draft/d1 (task_id='t-2', parent_doc_id=None) was not written: docs/draft/d1 holds another document ...
     """
 
     task_id: str | None
@@ -170,8 +172,9 @@ class LineageConflict(_StoredDocumentError):
     def _describe(self) -> str:
         return (
             f"{self.stage}/{self.doc_id} (task_id={quote(self.task_id)}, parent_doc_id={self.parent_doc_id!r}) was not "
-            f"written: {self.location} belongs to another lineage (task_id={quote(self.stored_task_id)}, "
-            f"parent_doc_id={self.stored_parent_doc_id!r}); give the row a salt to reserve another id"
+            f"written: {self.location} holds another document (task_id={quote(self.stored_task_id)}, "
+            f"parent_doc_id={self.stored_parent_doc_id!r}); correct the row, or empty its doc_id, set its doc_salt and "
+            f"reserve it again"
         )
 
 
@@ -185,7 +188,7 @@ class ContentConflict(_StoredDocumentError):
 
     Example:
         >>> print(ContentConflict("draft", "d1", "docs/draft/d1", "t-1", ("raw",), ()))
-        draft/d1 (task_id='t-1') was not written: the document at docs/draft/d1 differs in raw; ...
+        draft/d1 (task_id='t-1') was not written: docs/draft/d1 has other raw text; if_exists='keep' keeps ...
     """
 
     task_id: str | None
@@ -193,14 +196,14 @@ class ContentConflict(_StoredDocumentError):
     missing_parts: tuple[str, ...]
 
     def _describe(self) -> str:
-        names = ", ".join(self.parts)
+        names = " and ".join(self.parts) + " text" + "s" * (len(self.parts) > 1)
         if self.parts == self.missing_parts:
-            wrong, remedy = f"has no {names} text", f"store.add_part({self.stage!r}, {self.doc_id!r}, …) completes it"
+            wrong, remedy = f"has no {names}", f"store.add_part({self.stage!r}, {self.doc_id!r}, …) adds it"
         else:
-            wrong = f"differs in {names}"
-            remedy = "write(…, if_exists='keep') keeps it, if_exists='replace' moves it to history"
+            wrong = f"has other {names}"
+            remedy = "if_exists='keep' keeps the stored document, if_exists='replace' moves it to history"
         name = f"{self.stage}/{self.doc_id}{name_task(self.task_id)}"
-        return f"{name} was not written: the document at {self.location} {wrong}; {remedy}"
+        return f"{name} was not written: {self.location} {wrong}; {remedy}"
 
 
 class MissingParent(DocidError, LookupError):
@@ -224,14 +227,16 @@ class MissingParent(DocidError, LookupError):
     found_in: tuple[str, ...] = ()
 
     def _describe(self) -> str:
+        parent = f"{self.parent_stage}/{self.parent_doc_id}"
         if self.parent_doc_id is None:
             wrong = "it has no parent_doc_id"
-            remedy = f"expected the doc id of a document of stage {self.parent_stage}, or require_parent=False"
+            remedy = "reserve the row with the table of its parents, or pass require_parent=False"
+        elif self.found_in:
+            wrong = f"{parent} is not in the store; the id {self.parent_doc_id} is in stage {', '.join(self.found_in)}"
+            remedy = f"set parent_doc_id to a document of stage {self.parent_stage}"
         else:
-            wrong = f"its parent {self.parent_stage}/{self.parent_doc_id} is not in the store"
+            wrong = f"its parent {parent} is not in the store"
             remedy = "write the parent first, or pass require_parent=False"
-        if self.found_in:
-            wrong += f" (that id is in stage {', '.join(self.found_in)})"
         return f"{self.stage}/{self.doc_id}{name_task(self.task_id)} was not written: {wrong}; {remedy}"
 
 
@@ -314,15 +319,15 @@ class DurabilityUnknown(_StoredDocumentError):
 
     Example:
         >>> print(DurabilityUnknown("draft", "d1", "docs/draft/d1", "[Errno 5] Input/output error"))
-        draft/d1 was written to docs/draft/d1, but a later step failed ([Errno 5] Input/output error). It is ...
+        draft/d1 is complete at docs/draft/d1, but a power failure may lose it, because a later step failed ...
     """
 
     problem: str
 
     def _describe(self) -> str:
         return (
-            f"{self.stage}/{self.doc_id} was written to {self.location}, but a later step failed ({self.problem}). "
-            f"It is complete, but may be lost in a power failure; check the disk. Writing it again does not sync it"
+            f"{self.stage}/{self.doc_id} is complete at {self.location}, but a power failure may lose it, because a "
+            f"later step failed ({self.problem}); check the disk, and copy the store. Writing it again does not sync it"
         )
 
 
@@ -350,6 +355,57 @@ class StoreUnavailable(DocidError, OSError):
 
     def _describe(self) -> str:
         return f"cannot {self.action} {self.location}: {self.problem}; {self.remedy}"
+
+
+class StagesConflict(DocidError, ValueError):
+    """The manifest of a store has another parent for a stage than the stages that you passed.
+
+    docid writes nothing then, and `ensure` makes no call.
+
+    Attributes:
+        location: the manifest.
+        stage: the stage.
+        stored_parent, parent: its parent in the manifest, and in your stages; None if it has no parent there.
+
+    Example:
+        >>> print(StagesConflict("docs/.docid/store.json", "essay", "draft", None))
+        stage essay: its parent is draft in docs/.docid/store.json, but you declare no parent; pass the same stages, \
+or use another store
+    """
+
+    location: str
+    stage: str
+    stored_parent: str | None
+    parent: str | None
+
+    def _describe(self) -> str:
+        stored, given = (each or "no parent" for each in (self.stored_parent, self.parent))
+        return (
+            f"stage {self.stage}: its parent is {stored} in {self.location}, but you declare {given}; "
+            "pass the same stages, or use another store"
+        )
+
+
+class UnreadableManifest(DocidError):
+    """The manifest of a store is damaged, or a later release of docid wrote it. Pass `stages` to work without it.
+
+    Attributes:
+        location: the manifest.
+        problem: the fault.
+        is_later: whether a later release wrote it.
+
+    Example:
+        >>> print(UnreadableManifest("docs/.docid/store.json", "its format is docid/store/2", is_later=True))
+        docs/.docid/store.json: its format is docid/store/2; upgrade docid, or pass stages=… or --stages
+    """
+
+    location: str
+    problem: str
+    is_later: bool = False
+
+    def _describe(self) -> str:
+        remedy = "upgrade docid" if self.is_later else "replace it with 'docid stages --declare LIST'"
+        return f"{self.location}: {self.problem}; {remedy}, or pass stages=… or --stages"
 
 
 class Problem(NamedTuple):

@@ -5,6 +5,7 @@ Requires the extra `testing`: `pip install 'docid-store[testing]'`.
 
 from __future__ import annotations
 
+import errno
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from attrs import evolve
 
 from docid.core.document import ALL_FILES, Document
 from docid.core.record import Record, nonce
-from docid.store.backends.base import NewDocument
+from docid.store.backends.base import InternalFile, NewDocument
 from docid.store.docs_store import DocsStore
 
 if TYPE_CHECKING:
@@ -276,6 +277,39 @@ class BackendTests:
 
         assert _run_together([change, read, read]) == [True, True, True]
 
+    def test_internal_file_is_swapped_only_if_unchanged(self, backend: Backend) -> None:
+        for name in ("store.json", "claims/draft/a1.json"):
+            assert backend.read_file(name) is None
+            first = _create_file(backend, name, b"\xff\r\n\x00")
+            assert first.data == b"\xff\r\n\x00"
+            assert not backend.swap_file(name, None, b"second")
+            assert backend.read_file(name) == first
+            assert backend.swap_file(name, first, b"", durable=False)
+            second = backend.read_file(name)
+            assert second is not None
+            assert second.data == b""
+            assert not backend.swap_file(name, first, b"third")
+            assert backend.swap_file(name, second, b"third" * 50_000)
+            assert getattr(backend.read_file(name), "data", None) == b"third" * 50_000
+            assert backend.read_file(f"{name}2") is None
+
+    def test_internal_files_are_no_documents(self, backend: Backend) -> None:
+        _create(backend)
+        assert set(backend.directories()) <= {"draft"}
+        _create_file(backend, "draft/a2", b"{}")
+        _create_file(backend, "essay/a1", b"{}")
+        assert set(backend.directories()) <= {"draft"}
+        assert (list(backend.ids("draft")), list(backend.ids("essay"))) == (["a1"], [])
+        assert backend.read_file("draft/a1") is None
+
+    def test_only_one_thread_swaps_an_internal_file(self, backend: Backend) -> None:
+        first = _create_file(backend, "store.json", b"first")
+        for expected, name in ((None, "other.json"), (first, "store.json")):
+            rivals = [b"%d" % number for number in range(8)]
+            done = _run_together([partial(backend.swap_file, name, expected, rival) for rival in rivals])
+            assert done.count(True) == 1
+            assert getattr(backend.read_file(name), "data", None) == rivals[done.index(True)]
+
     @settings(suppress_health_check=_EXPECTED, deadline=None)
     @given(document=documents(task_id=st.just("t-1")))
     def test_any_document_reads_back_unchanged(self, backend: Backend, document: Document) -> None:
@@ -292,6 +326,19 @@ def _create(backend: Backend, doc_id: str = "a1", **fields: Any) -> NewDocument:
     new = new_document(doc_id, **fields)
     assert backend.create(*new)
     return new
+
+
+def _create_file(backend: Backend, name: str, data: bytes) -> InternalFile:
+    """Create an internal file and return it; skip the test if the backend keeps none."""
+    try:
+        assert backend.swap_file(name, None, data)
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+        pytest.skip("this backend keeps no files of docid's own, so its stores have no manifest")
+    found = backend.read_file(name)
+    assert found is not None
+    return found
 
 
 def _amend(backend: Backend, old: NewDocument, new: NewDocument) -> bool:

@@ -16,6 +16,7 @@ from docid import (
     Document,
     DocumentBusy,
     DraftTask,
+    Stages,
     StoredDocument,
     StoreUnavailable,
     read_tasks,
@@ -322,3 +323,16 @@ def test_ensure_works_with_multiprocess_executor(tmp_path: Path, module: str, in
         started = {event.step_key for event in run.all_events if event.event_type_value == "STEP_WORKER_STARTED"}
         assert "draft" in started
     assert DocsStore(tmp_path / "docs").read("draft", key).raw_text == "WRITE"
+
+
+def test_resource_without_stages_uses_those_of_the_store(tmp_path: Path) -> None:
+    stages = Stages.chain("outline", "chapter")
+    DocsStore(tmp_path / "docs", stages=stages).manifest.declare()
+    (tmp_path / "outline_tasks.csv").write_text("outline_task_id,doc_id\nt-1,o1\n")
+    docs = DocsStoreResource(root=str(tmp_path / "docs"), tables=str(tmp_path))
+    assert docs.store().stages == stages
+    assert [row.doc_id for row in docs.read_tasks("outline")] == ["o1"]
+    assert docs.row_type("chapter").parent_stage == "outline"
+    given = DocsStoreResource(root=str(tmp_path / "docs"), tables=str(tmp_path), stages="draft,essay")
+    assert list(given.store().stages) == ["draft", "essay"]
+    assert given.row_type("essay").parent_stage == "draft"

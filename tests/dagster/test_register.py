@@ -121,6 +121,9 @@ def test_register_takes_templates_and_models_from_tables(
     assert {row.source_doc_id for row in read_tasks(curated.with_name("draft_generation_tasks.csv"), DraftTask)} == {
         "s1"
     }
+    # Without a store, docid cannot check the document.
+    code, _, _ = register(capfd, *arguments[:-2], "--source", "draft/s9", "--dry-run")
+    assert code == 0
     code, _, err = register(capfd, *arguments, "--source", "draft/s2")
     assert (code, err) == (
         2,
@@ -155,7 +158,7 @@ def test_register_materialises_named_assets(
         pytest.param(["--source", "d1"], "--source d1: expected STAGE/ID", id="source without stage"),
         pytest.param(["--source", "draft/D1"], "not a doc id", id="invalid source"),
         pytest.param(["--source", "draft/gone", "--store", "docs"], "no store at docs", id="no such store"),
-        pytest.param(["--source", "draft/gone", "--store", "."], "draft/gone is not in", id="missing source"),
+        pytest.param(["--source", "draft/gone", "--store", "A STORE"], "draft/gone is not in", id="missing source"),
         pytest.param(["--materialize", "x"], "no definitions found; expected --module MODULE", id="no module"),
         pytest.param(
             ["--materialize", "x", "--module", "no_such_module"], "--module no_such_module: ", id="no such module"
@@ -171,8 +174,16 @@ def test_register_materialises_named_assets(
     ],
 )
 def test_register_refuses_wrong_arguments(
-    curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str], arguments: list[str], message: str
+    curated: Path,
+    instance: dg.DagsterInstance,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path_factory: pytest.TempPathFactory,
+    arguments: list[str],
+    message: str,
 ) -> None:
+    store = tmp_path_factory.mktemp("docs")
+    (store / "draft").mkdir()
+    arguments = [str(store) if each == "A STORE" else each for each in arguments]
     code, _, err = register(capfd, curated, *arguments, *([] if "--materialize" not in arguments else ["--dry-run"]))
     assert code == 2
     assert message in err
@@ -263,3 +274,59 @@ def test_module_without_dagster_says_what_to_install() -> None:
     code = "import sys; sys.modules['dagster'] = None; import docid.dagster"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "ImportError: docid.dagster needs Dagster: pip install 'docid-store[dagster]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("template_id,active\nkind,true\nnovelty,vrai\n", "row 3, column active: 'vrai'; expected true or false"),
+        ("template_id, ACTIVE\nkind,no\n", "templates.csv: no row is marked active"),
+    ],
+)
+def test_register_writes_nothing_for_a_doubtful_list(
+    table: str, message: str, curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("templates.csv").write_text(table)
+    code, _, err = register(capfd, curated, "--output", "out", "--templates", "templates.csv", "--models", "m-1")
+    assert (code, message in err, Path("out").exists()) == (2, True, False)
+    assert instance.get_dynamic_partitions("essay_documents") == []
+
+
+def test_register_refuses_a_source_that_it_would_ignore(
+    curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    del instance
+    code, _, err = register(capfd, curated, "--source", "evaluation/v1")
+    assert (code, err) == (2, "docid: --source evaluation/v1: the command writes no table of stage evaluation\n")
+
+
+def test_register_does_not_replace_a_list_that_it_reads(
+    curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    del instance
+    Path("out").mkdir()
+    text = "evaluation_task_id,parent_doc_id,doc_id,template_id\nv,e1,v1,kind\n"
+    Path("out/evaluation_tasks.csv").write_text(text)
+    lists = ("--templates", "out/evaluation_tasks.csv", "--models", "m-1")
+    code, _, err = register(capfd, curated, "--output", "out", *lists)
+    assert (code, "out/evaluation_tasks.csv: the command reads this file and would replace it" in err) == (2, True)
+    assert Path("out/evaluation_tasks.csv").read_text() == text
+
+
+def test_register_keeps_line_ends_and_bom(
+    curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    del instance
+    curated.write_bytes(b"\xef\xbb\xbf" + CURATED.replace("\n", "\r\n").encode())
+    before = curated.read_bytes()
+    assert register(capfd, curated)[0] == 0
+    assert curated.read_bytes() == before
+
+
+def test_evaluations_need_one_stage(
+    curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    del instance
+    stages = ("--stages", "draft,essay,evaluation,review:essay")
+    code, _, err = register(capfd, curated, *stages, "--templates", "kind", "--models", "m-1")
+    assert (code, "stages evaluation, review have the parent stage essay; expected one stage" in err) == (2, True)

@@ -54,6 +54,40 @@ def test_durable_document_takes_at_most_36_system_calls(tmp_path: Path) -> None:
     tally.close()
 
 
+ENSURE = """
+import sys
+from docid import DEFAULT_STAGES, DocsStore, Document, DraftTask
+rows = [DraftTask(task_id=f"t-{n}", doc_id=f"d{n}") for n in range(100)]
+if sys.argv[2] == "fill":
+    DocsStore(sys.argv[1]).write_many(Document.from_task(row, raw_text="r") for row in rows)
+store = DocsStore(sys.argv[1], stages=DEFAULT_STAGES if sys.argv[2] == "given" else None)
+for row in rows[: int(sys.argv[3])]:
+    assert store.ensure(row, lambda: None).outcome == "kept"
+"""
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+def test_manifest_costs_an_existing_document_nothing_and_a_process_6_system_calls(tmp_path: Path) -> None:
+    def count_calls(kind: str, number: int) -> int:
+        counted = tmp_path / "strace"
+        command = ["strace", "-f", "-c", "-o", str(counted), sys.executable, "-c", ENSURE, str(tmp_path / "docs"), kind]
+        environment = {**os.environ, "PYTHONHASHSEED": "0", "COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
+        done = subprocess.run([*command, str(number)], capture_output=True, env=environment, check=False)
+        if done.returncode:
+            pytest.skip(f"strace cannot trace here: {done.stderr[-200:]!r}")
+        # The number of calls for memory is not the same in every run.
+        rows = [line.split() for line in counted.read_text().splitlines()[2:] if line.strip()]
+        return sum(
+            int(row[3]) for row in rows if row[-1] not in {"total", "brk", "mmap", "munmap"} and row[0] != "------"
+        )
+
+    count_calls("fill", 0)
+    first = {kind: count_calls(kind, 1) for kind in ("given", "declared")}
+    each = {kind: (count_calls(kind, 100) - first[kind]) / 99 for kind in first}
+    assert each == {"given": 14, "declared": 14}
+    assert first["declared"] - first["given"] == 6
+
+
 def test_benchmark_of_writes_runs_on_a_fresh_disk(tmp_path: Path) -> None:
     """The disk is fresh because ext4 creates files slowly after other tests deleted many."""
     documents, turns, size = ("1000", "15", "8G") if LONG else ("20", "1", "400M")

@@ -8,6 +8,7 @@ Must hold: docid refuses each name with InvalidName, follows no link, and touche
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -203,6 +204,7 @@ def test_links_out_of_the_root_are_not_followed(tmp_path: Path, place: str) -> N
         (root / "draft" / ".tmp-a1-0123456789abcdef").symlink_to(other)
     elif place == "docid's own directory":
         (other.parent / "history" / "draft" / "a1").mkdir(parents=True)
+        shutil.rmtree(root / ".docid")
         (root / ".docid").symlink_to(other.parent)
         (root / "draft" / ".tmp-a1-0123456789abcdef").mkdir()
     else:

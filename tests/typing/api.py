@@ -78,7 +78,10 @@ def check_documents(row: ChapterTask, store: DocsStore) -> None:
 def check_backends(future: Future[str]) -> None:
     backend: Backend = MemoryBackend()
     backend = LocalBackend("docs", durability="none")
-    DocsStore(backend, stages=Stages.chain("outline", "chapter"))
+    store = DocsStore(backend, stages=Stages.chain("outline", "chapter"))
+    assert_type(store.stages, Stages)
+    assert_type(store.manifest.read(), Stages | None)
+    assert_type(store.manifest.declare(), Stages)
     DocsStore(Path("docs"), durability="full")
     DocsStore("docs", durability="some")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     docid.reserve_doc_id("draft", 7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

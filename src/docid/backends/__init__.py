@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from docid.store.backends.base import Backend, NewDocument, Stored
+from docid.store.backends.base import Backend, InternalFile, NewDocument, Stored
 from docid.store.backends.local.backend import LocalBackend
 from docid.store.backends.memory import MemoryBackend
 
-__all__ = ["Backend", "LocalBackend", "MemoryBackend", "NewDocument", "Stored"]
+__all__ = ["Backend", "InternalFile", "LocalBackend", "MemoryBackend", "NewDocument", "Stored"]

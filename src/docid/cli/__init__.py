@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command line: read the arguments, run the command, return its exit code.
 
 Name the documents of a pipeline before they exist, then check and use the stored ones. A store is a directory or a
@@ -15,6 +16,7 @@ Examples:
 """
 
 import argparse
+import contextlib
 import io
 import os
 import re
@@ -33,7 +35,9 @@ from docid.cli.output import Output, discard, print_stderr
 from docid.errors import DocidError
 
 # The command modules, in the order of `docid --help`.
-_COMMANDS = "reserve show ls lineage audit report repair link scores select replay migrate backfill copy register"
+_COMMANDS = (
+    "reserve show ls lineage audit report repair link scores select replay migrate backfill copy register stages"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Escape characters that the terminal's encoding lacks, instead of failing.
         sys.stdout.reconfigure(errors="backslashreplace")
-    arguments, unknown = build_parser().parse_known_args(argv)
+    parser = build_parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell completes a line
+        with contextlib.suppress(ImportError):
+            import argcomplete  # noqa: PLC0415 - an extra
+
+            argcomplete.autocomplete(parser, exit_method=sys.exit)
+    arguments, unknown = parser.parse_known_args(argv)
     if unknown:  # the command's own parser prints the usage
         arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     out = Output(sys.stdout, as_json=getattr(arguments, "json", False))

@@ -34,8 +34,8 @@ def argument(spec: str, text: str, *, variable: str = "", **options: Any) -> Arg
 
     Args:
         spec: the argument as manuals write it: `--json` is a flag, `-o --output FILE` takes a value,
-            `--fail-on {error,warning}` takes one of these values, `--task-id TEXT ...` may be repeated, and
-            `tables TABLE ...` is positional.
+            `--task STAGE TASK_ID` two, `--fail-on {error,warning}` one of these values. `--task-id TEXT ...` may be
+            repeated, and `tables TABLE ...` is positional.
         text: the help text.
         variable: the environment variable with the default, read on each run.
         options: more options of `add_argument`.
@@ -49,7 +49,9 @@ def argument(spec: str, text: str, *, variable: str = "", **options: Any) -> Arg
         options["metavar"] = values[0]
     if values[:1] and values[0].startswith("{"):
         options["choices"] = values[0][1:-1].split(",")
-    if values[1:]:
+    if values[1:] and values[1] != "...":
+        options |= {"nargs": len(values), "metavar": tuple(values)}
+    elif values[1:]:
         options |= {"action": "append", "default": []} if first.startswith("-") else {"nargs": "*"}
 
     def add(parser: Any) -> None:
@@ -103,25 +105,27 @@ def expect_number(noun: str, minimum: int = 1) -> Callable[[str], int]:
     return parse
 
 
-STAGES = argument(
-    "--stages LIST",
-    "the stages in order, each made from the one before it, or from PARENT if written as STAGE:PARENT "
-    f"(default: $DOCID_STAGES, or {_DEFAULT_STAGES})",
-    type=parse_stages,
-    default=_DEFAULT_STAGES,
-    variable="DOCID_STAGES",
-)
+def _make_stages(default: str) -> Argument:
+    return argument(
+        "--stages LIST",
+        "the stages in order, each made from the one before it, or from PARENT if written as STAGE:PARENT "
+        f"(default: $DOCID_STAGES, or {default})",
+        type=parse_stages,
+        variable="DOCID_STAGES",
+    )
+
+
+STAGES = _make_stages("those that the store declares")
+TABLE_STAGES = _make_stages(_DEFAULT_STAGES)
 IN_FLIGHT = argument("--in-flight N", "concurrent requests to a bucket (default: 32)", type=expect_number("requests"))
-STORE = (
-    argument(
-        "--store ROOT",
-        "the store: a directory, or a bucket URL such as s3://bucket/docs (default: $DOCID_STORE)",
-        type=parse_root,
-        variable="DOCID_STORE",
-    ),
-    IN_FLIGHT,
-    STAGES,
+ROOT = argument(
+    "--store ROOT",
+    "the store: a directory, or a bucket URL such as s3://bucket/docs (default: $DOCID_STORE)",
+    type=parse_root,
+    variable="DOCID_STORE",
 )
+NEW_STORE = argument("--new-store", "accept a store that does not exist yet")
+STORE = (ROOT, IN_FLIGHT, STAGES)
 SALT = (
     argument("--run-id TEXT", "derive ids that belong to this run only"),
     argument(
@@ -140,7 +144,9 @@ APPLY = one_of(
     argument("--apply", "make the changes"),
     argument("--dry-run", "only list the changes (the default)"),
 )
-DOCUMENT = argument("document [STAGE/]ID", "doc id or a unique prefix of it; without STAGE, docid searches all stages")
+_DOCUMENT = ("document [STAGE/]ID", "doc id or a unique prefix of it; without STAGE, docid searches all stages")
+DOCUMENT = argument(*_DOCUMENT)
+OPTIONAL_DOCUMENT = argument(*_DOCUMENT, nargs="?")
 JSON_DOCUMENTS = argument("--json", "print one line of JSON per document")
 
 

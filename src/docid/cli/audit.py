@@ -1,8 +1,8 @@
 """`docid audit`: check that task tables are safe to run and a store is undamaged.
 
 Check task tables, a store, or both against each other, and report every fault; docid changes nothing. In a directory,
-it reads the files named <stage>_generation_tasks.csv or <stage>_tasks.csv, also .gz. A store that does not exist yet
-counts as empty. Exit code 1 if a finding reaches --fail-on.
+it reads the files named <stage>_generation_tasks.csv or <stage>_tasks.csv, also .gz. With --new-store, a store that
+does not exist yet counts as empty. Exit code 1 if a finding reaches --fail-on.
 
 Examples:
     # Check all tables of a directory against the store before a run
@@ -20,10 +20,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from docid._text import format_count, name_task
-from docid.cli.arguments import STALE_AFTER, STORE, VERIFY, Arguments, UsageError, argument, expect_number
+from docid.cli.arguments import NEW_STORE, STALE_AFTER, STORE, VERIFY, Arguments, UsageError, argument, expect_number
 from docid.cli.inputs import check_output, find_tables, hint_at_other_stages, is_url, open_root
 from docid.cli.output import Output, format_summary, is_replaced, join_few
 from docid.core.findings import FIELDS, LABELS, LEVELS
+from docid.core.stages import DEFAULT_STAGES
 from docid.errors import TaskTableError
 from docid.operations.audit import AuditReport, audit
 from docid.store.docs_store import DocsStore
@@ -36,12 +37,13 @@ if TYPE_CHECKING:
 def run(arguments: Arguments, out: Output) -> int:
     """Audit tables and a store, and print the findings; return 1 if one reaches --fail-on."""
     root: str | None = arguments.store
-    tables, others = find_tables(arguments.tables, arguments.stages)
     if root == "":
         raise UsageError("--store: empty; expected a path (is a shell variable unset?)")
-    if root is None and not tables:
+    if root is None and not arguments.tables:
         raise UsageError("nothing to audit; expected task tables, --store ROOT, or both (see docid audit --help)")
-    store = None if root is None else open_root(arguments, root, new=True)
+    store = None if root is None else open_root(arguments, root, new=arguments.new_store)
+    arguments.stages = arguments.stages or (DEFAULT_STAGES if store is None else store.stages)
+    tables, others = find_tables(arguments.tables, arguments.stages)
     if store is not None:
         hint_at_other_stages(store)
     if arguments.csv is not None:
@@ -75,7 +77,7 @@ def _audit(store: DocsStore | None, tables: dict[str, str], arguments: Arguments
                 verify=arguments.verify,
                 executor=executor,
                 stale_after=arguments.stale_after,
-                progress=out.progress.callback,
+                progress=out.progress.show,
             )
     except TaskTableError as error:
         if any(problem.row not in {None, 1} for problem in error.problems):
@@ -148,5 +150,6 @@ ARGUMENTS = (
     argument("--csv FILE", "also write the findings to FILE, as CSV"),
     argument("--jobs N", "use N processes to check documents (default: 1)", type=expect_number("processes"), default=1),
     STALE_AFTER,
+    NEW_STORE,
     *STORE,
 )

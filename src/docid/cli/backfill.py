@@ -10,8 +10,8 @@ Examples:
     docid backfill --set seed --from draft_tasks.csv:seed --store docs --dry-run
 """
 
-from docid.cli.arguments import JSON_DOCUMENTS, STORE, Arguments, UsageError, argument
-from docid.cli.inputs import find_table, open_store
+from docid.cli.arguments import JSON_DOCUMENTS, STORE, Arguments, argument
+from docid.cli.inputs import find_column, open_store
 from docid.cli.output import Output, describe_change, format_counts
 from docid.operations.migrate import backfill
 
@@ -19,10 +19,7 @@ from docid.operations.migrate import backfill
 def run(arguments: Arguments, out: Output) -> int:
     """Add the key, and print the number of documents by outcome; return 1 if a document was left alone."""
     store = open_store(arguments)
-    table, colon, column = arguments.source.rpartition(":")
-    if not colon or not table or not column:
-        raise UsageError(f"--from {arguments.source}: expected [STAGE=]TABLE:COLUMN")
-    stage, path = find_table(table, store.stages)
+    stage, path, column = find_column(arguments.source, store.stages)
     changes = backfill(store, arguments.key, path, column, stage=stage, dry_run=arguments.dry_run)
     counts = out.print_changes(store, changes, describe_change)
     words = {

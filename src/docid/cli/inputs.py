@@ -1,6 +1,7 @@
 """Resolve arguments to stores, documents, task tables and output files; refuse unusable ones."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 
 from docid._text import escape_surrogates, format_count, quote
@@ -8,38 +9,93 @@ from docid.cli.arguments import RANDOM, Arguments, UsageError
 from docid.cli.output import FEW, is_replaced, join_few, print_stderr
 from docid.core.ids import is_doc_id
 from docid.core.record import RECORD_FILE, nonce
-from docid.core.stages import Stages
+from docid.core.stages import DEFAULT_STAGES, Stages
+from docid.errors import StagesConflict, UnreadableManifest
 from docid.store.docs_store import DocsStore
+from docid.store.manifest import find_undeclared
 from docid.tables.tasks import stage_of_table
 
+_NEW_STORE = "check the path; 'docid stages --declare LIST --new-store' starts a store there"
 
-def open_store(arguments: Arguments) -> DocsStore:
-    """Return the store of --store, which must exist."""
+
+def open_store(arguments: Arguments, *, needs_stages: bool = True) -> DocsStore:
+    """Return the store of --store, which must exist unless the command has --new-store. See `open_root`."""
     if not arguments.store:
         raise UsageError("no store given; expected --store ROOT, or the environment variable DOCID_STORE")
-    return open_root(arguments, arguments.store)
+    new: bool = getattr(arguments, "new_store", False)
+    return open_root(arguments, arguments.store, new=new, needs_stages=needs_stages)
 
 
-def open_root(arguments: Arguments, root: str, *, new: bool = False) -> DocsStore:
-    """Return the store of a URL or a directory; the directory must exist unless `new` is true."""
-    if root.startswith("memory:"):
+def open_root(arguments: Arguments, root: str, *, new: bool = False, needs_stages: bool = True) -> DocsStore:
+    """Return the store of a URL or a directory.
+
+    Args:
+        arguments: those of the command; --stages takes precedence over what the store declares.
+        root: the URL or directory.
+        new: whether the store may be missing.
+        needs_stages: whether to refuse a store with documents of other stages that declares none.
+    """
+    if root.startswith("memory:/"):
         raise UsageError(f"{root}: a memory store ends with its process; expected a directory or the URL of a bucket")
-    if not is_url(root) and not os.path.isdir(root) and not (new and not os.path.lexists(root)):
-        wrong = "not a directory" if os.path.exists(root) else "no such directory"
-        raise UsageError(f"no store at {root}: {wrong}")
+    if not is_url(root) and not os.path.isdir(root):
+        if os.path.lexists(root):
+            raise UsageError(f"no store at {root}: not a directory")
+        if not new:
+            raise UsageError(f"no store at {root}: no such directory; {_NEW_STORE}")
+    stages: Stages | None = getattr(arguments, "stages", None)
     try:
-        return DocsStore(root, stages=arguments.stages, in_flight=arguments.in_flight if is_url(root) else None)
+        store = DocsStore(root, stages=stages, in_flight=arguments.in_flight if is_url(root) else None)
     except ImportError as error:
         raise UsageError(str(error)) from error
+    if not new and (problem := _find_no_store(store)):
+        raise UsageError(f"no store at {root}: {problem}; {_NEW_STORE}")
+    if needs_stages and stages is None:
+        _check_declared(store)
+    return store
+
+
+def _check_declared(store: DocsStore) -> None:
+    """Refuse a store without a manifest that holds documents of other stages than the default ones."""
+    others = [] if store.manifest.read() else find_undeclared(store.backend, DEFAULT_STAGES)
+    if others:
+        raise UsageError(
+            f"{store.root} does not declare its stages, and holds documents of {join_few(others)}; expected --stages "
+            "LIST or DOCID_STAGES, or declare them once with 'docid stages --declare LIST'"
+        )
+
+
+def choose_stages(arguments: Arguments) -> Stages:
+    """Return the stages of --stages, or else those of --store if it is given, or else the default ones."""
+    stages: Stages | None = arguments.stages
+    return stages or (open_store(arguments).stages if arguments.store else DEFAULT_STAGES)
+
+
+def _find_no_store(store: DocsStore) -> str:
+    """Return why a root is not a store; empty if it has a manifest, a directory of a stage, or documents."""
+    try:
+        has_manifest = store.manifest.read() is not None
+    except (UnreadableManifest, OSError):  # it is there, or the command itself reports the error
+        has_manifest = True
+    names = () if has_manifest else store.backend.directories()
+    stages = DEFAULT_STAGES if store.manifest.given is None else store.manifest.given
+    if has_manifest or any(name in stages for name in names) or find_undeclared(store.backend, stages):
+        return ""
+    if any(os.path.isfile(os.path.join(store.root, name, RECORD_FILE)) for name in sorted(names)[:FEW]):
+        return "it holds documents directly; did you mean its parent directory?"
+    return "it has no directory of a stage" if names else "it is empty"
 
 
 def is_url(root: str) -> bool:
-    """Return whether a root is a URL, not a directory."""
-    return "://" in root
+    """Return whether a root is a URL, not a directory; `./a://b` is a directory."""
+    return bool(re.match("[^/]+://", root))
 
 
 def hint_at_other_stages(store: DocsStore) -> None:
-    """Print a hint if the store has none of its stages, or other directories too."""
+    """Print a hint if the store has none of its stages, or other directories too, or if its manifest is at odds."""
+    try:
+        store.manifest.check()
+    except (StagesConflict, UnreadableManifest, OSError) as error:  # --stages or DOCID_STAGES takes precedence
+        print_stderr(error)
     if hint := _describe_other_stages(store):
         print_stderr(hint)
 
@@ -54,10 +110,9 @@ def _describe_other_stages(store: DocsStore) -> str:
         return ""
     others = [name for name in names if name not in store.stages]
     if others != names:
-        also = f"{root} also holds {join_few(others)}; --stages has only {declared}"
+        origin = "its manifest" if store.manifest.given is None else "--stages"
+        also = f"{root} also holds {join_few(others)}; {origin} has only {declared}"
         return also if others else ""
-    if any(os.path.isfile(os.path.join(root, name, RECORD_FILE)) for name in others[:FEW]):
-        return f"{root} holds documents directly; did you mean its parent directory?"
     hint = f"{root} has no directory of stage {declared}; docid treats it as an empty store"
     return f"{hint}. It holds {join_few(others)} (--stages declares other stages)" if others else hint
 
@@ -81,15 +136,14 @@ def find_document(store: DocsStore, name: str) -> tuple[str, str]:
         raise UsageError(f"{name}: matches {number}: {some}; give more of the id, or STAGE/ID")
     hint = _describe_other_stages(store)
     where = f"in stage {', '.join(stages)} of {store.root}" + (f"; {hint}" if hint else "")
-    by_task = "'docid reserve --stage STAGE --task-id ID' prints the doc id of a task"
+    by_task = "'docid show --task STAGE TASK_ID' finds the document of a task"
     raise UsageError(f"{name}: no such document {where}; {by_task}")
 
 
 def find_table(table: str, stages: Stages) -> tuple[str, str]:
     """Return stage and path of a `[STAGE=]TABLE` argument."""
-    stage, _, path = table.partition("=")
-    if stage not in stages:
-        stage, path = stage_of_table(table, stages) or "", table
+    stage, path = _split_stage(table, stages)
+    stage = stage or stage_of_table(path, stages) or ""
     if not stage or not path:
         raise UsageError(
             f"{table}: not the name of a task table; expected <stage>_tasks.csv, <stage>_generation_tasks.csv or "
@@ -98,20 +152,56 @@ def find_table(table: str, stages: Stages) -> tuple[str, str]:
     return stage, path
 
 
+def _split_stage(table: str, stages: Stages) -> tuple[str, str]:
+    """Return the stage (or an empty text) and the path of `[STAGE=]TABLE`; an existing file keeps its whole name."""
+    stage, _, path = table.partition("=")
+    return (stage, path) if stage in stages and not os.path.exists(table) else ("", table)
+
+
+def find_column(text: str, stages: Stages) -> tuple[str, str, str]:
+    """Return stage, path and column of a `[STAGE=]TABLE:COLUMN` argument.
+
+    The path and the column may contain colons. docid takes the longest path that exists.
+    """
+    ends = [found.start() for found in re.finditer(":", text)]
+    pairs = [(text[:end], text[end + 1 :]) for end in reversed(ends) if text[:end] and text[end + 1 :]]
+    known = [pair for pair in pairs if os.path.exists(_split_stage(pair[0], stages)[1])]
+    if not pairs or (len(pairs) > 1 and not known):
+        wrong = "" if not pairs else f"no such table as {' or '.join(table for table, _ in pairs)}; "
+        raise UsageError(f"--from {text}: {wrong}expected [STAGE=]TABLE:COLUMN")
+    table, column = [*known, *pairs][0]
+    return *find_table(table, stages), column
+
+
 def sort_tables(tables: Sequence[str], stages: Stages) -> dict[str, str]:
     """Return the paths of `[STAGE=]TABLE` arguments by stage, in the order of the stages."""
+    return _sort_paths([find_table(table, stages) for table in tables], stages)
+
+
+def _sort_paths(tables: Iterable[tuple[str, str]], stages: Stages) -> dict[str, str]:
+    """Return paths by stage, in the order of the stages; refuse two tables of a stage, and a table of two stages."""
     paths: dict[str, str] = {}
-    for table in tables:
-        stage, path = find_table(table, stages)
+    for stage, path in tables:
         if stage in paths:
             raise UsageError(f"{path}: second table of stage {stage}, after {paths[stage]}; expected one per stage")
+        if others := [other for other, known in paths.items() if is_same_file(path, known)]:
+            raise UsageError(f"{path}: the table of stages {others[0]} and {stage}; expected one table per stage")
         paths[stage] = path
     return {stage: paths[stage] for stage in stages if stage in paths}
 
 
+def is_same_file(path: str, other: str) -> bool:
+    """Return whether two paths name the same file, through links too. A missing file is compared by its path."""
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return os.path.realpath(path) == os.path.realpath(other)
+
+
 def find_tables(names: Sequence[str], stages: Stages) -> tuple[dict[str, str], list[str]]:
     """Return the tables of `[STAGE=]TABLE|DIRECTORY` arguments by stage, and the ignored files of directories."""
-    tables, others = [], []
+    tables: list[tuple[str, str]] = []
+    others: list[str] = []
     for table in names:
         if os.path.isdir(table):
             in_directory = {name: stage_of_table(name, stages) for name in sorted(os.listdir(table))}
@@ -120,15 +210,15 @@ def find_tables(names: Sequence[str], stages: Stages) -> tuple[dict[str, str], l
                     f"{table}: a directory without task tables; expected <stage>_generation_tasks.csv, where the "
                     f"stage is one of {', '.join(stages)} (--stages or DOCID_STAGES declares others)"
                 )
-            tables += [f"{stage}={os.path.join(table, name)}" for name, stage in in_directory.items() if stage]
+            tables += [(stage, os.path.join(table, name)) for name, stage in in_directory.items() if stage]
             others += [
                 os.path.join(table, escape_surrogates(name)) for name, stage in in_directory.items() if not stage
             ]
         elif "=" not in table and not os.path.exists(table):
             raise UsageError(f"{table}: no such file or directory")
         else:
-            tables.append(table)
-    return sort_tables(tables, stages), others
+            tables.append(find_table(table, stages))
+    return _sort_paths(tables, stages), others
 
 
 def split_ids(text: str) -> list[str]:
@@ -137,9 +227,10 @@ def split_ids(text: str) -> list[str]:
 
 
 def choose_salt(arguments: Arguments) -> str | None:
-    """Return the salt of --salt; for `random` a fresh one of 16 hexadecimal digits."""
+    """Return the salt of --salt; for `random` a fresh one: `s` and 16 hexadecimal digits."""
     salt: str | None = arguments.salt
-    return nonce() if salt == RANDOM else salt
+    # Without the letter, a spreadsheet would turn one salt in 760 into a number.
+    return f"s{nonce()}" if salt == RANDOM else salt
 
 
 def check_output(option: str, path: str, store: DocsStore | None, inputs: Iterable[str] = ()) -> None:
@@ -165,7 +256,7 @@ def check_output(option: str, path: str, store: DocsStore | None, inputs: Iterab
         raise UsageError(f"{option} {path}: directory {directory} does not exist; create it first")
     if is_replaced(path) and not os.access(directory, os.W_OK):
         raise UsageError(f"{option} {path}: directory {directory} is not writable; expected another path")
-    if real in {os.path.realpath(each) for each in inputs}:
+    if any(is_same_file(path, each) for each in inputs):
         raise UsageError(f"{option} {path}: the command reads this file; expected another one")
 
 

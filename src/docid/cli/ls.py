@@ -1,7 +1,7 @@
 """`docid ls`: list the documents of a store.
 
-Print one line per document, unordered: stage/id, task id, parent, creation time and parts. docid changes nothing. Exit
-code 2 if a document cannot be read; the list goes on.
+Print one line per document, by stage and doc id: stage/id, task id, parent, creation time and parts. docid changes
+nothing. Exit code 2 if a document cannot be read; the list goes on.
 
 Examples:
     # List all essays
@@ -30,11 +30,12 @@ def run(arguments: Arguments, out: Output) -> int:
         hint_at_other_stages(store)
     for stage in dict.fromkeys(arguments.stage or store.stages):
         try:
+            doc_ids = store.ids(stage) if arguments.unsorted else iter(sorted(set(store.ids(stage))))
             if arguments.ids:
-                for doc_id in store.ids(stage):
+                for doc_id in doc_ids:
                     out.print(f"{stage}/{doc_id}")
                 continue
-            for facts in store.backend.each(partial(_try_list_facts, store, stage), store.ids(stage)):
+            for facts in store.backend.each(partial(_try_list_facts, store, stage), doc_ids):
                 if isinstance(facts, Exception):
                     print_stderr(facts)
                     code = 2
@@ -61,5 +62,6 @@ def _try_list_facts(store: DocsStore, stage: str, doc_id: str) -> dict[str, Any]
 ARGUMENTS = (
     argument("stage STAGE ...", "the stages to list (default: all of --stages)"),
     one_of(argument("--ids", "print only stage/id, without opening documents"), JSON_DOCUMENTS),
+    argument("--unsorted", "print documents in the order of the store, without reading the list of a stage first"),
     *STORE,
 )

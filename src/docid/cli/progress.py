@@ -1,10 +1,10 @@
-"""Progress on a terminal's standard error: a bar if rich is installed, otherwise one line."""
+"""Progress on standard error: on a terminal a bar with rich, or a line; elsewhere a line every 10 seconds."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import Counter
-from collections.abc import Callable
 from shutil import get_terminal_size
 from time import monotonic
 from typing import TYPE_CHECKING, Self, TextIO
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 _REFRESH = 0.1  # seconds between two updates
+_INTERVAL = 10.0  # seconds between two lines, and before the first, unless standard error is a terminal
 _SETTLE = 1.0  # seconds after which a rate means something
 
 
@@ -33,17 +34,14 @@ def find_console(stream: TextIO) -> Console | None:
 
 
 class Progress:
-    """Shows how far a command is, its rate and the time left. The end of a `with` block removes it from the screen.
-
-    It prints nothing unless standard error is a terminal.
-    """
+    """Shows how far a command is, its rate and the time left. The end of a `with` block removes it from the screen."""
 
     def __init__(self) -> None:
-        self._is_shown = sys.stderr.isatty()
+        self._is_terminal = sys.stderr.isatty()
         self._bar: Bar | None = None
         self._width = 0  # of the line on the screen
         self._what = ""
-        self._started = self._updated = 0.0
+        self._started = self._updated = monotonic()
         self._first = 0
         self._done: Counter[str] = Counter()
         self._totals: dict[str, int | None] = {}
@@ -54,22 +52,26 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.clear()
 
-    @property
-    def callback(self) -> Callable[[str, int, int | None], object] | None:
-        """The `progress` argument for functions; None unless standard error is a terminal."""
-        return self.show if self._is_shown else None
-
     def show(self, what: str, done: int, of: int | None) -> None:
         """Show that `done` of `of` items are done; pass None for an unknown total."""
         now = monotonic()
-        if what != self._what:
+        is_new = what != self._what
+        if is_new:
             self.clear()
             self._what, self._started, self._first = what, now, done
-        elif now - self._updated < _REFRESH and done != of:
+        if self._is_terminal:
+            is_due = is_new or done == of or now - self._updated >= _REFRESH
+        else:
+            is_due = now - self._updated >= _INTERVAL
+        if not is_due:
             return
         self._updated = now
         pace = _format_pace(done, of, done - self._first, now - self._started)
-        if self._bar is not None:
+        if not self._is_terminal:
+            # A reader that closed the pipe must not end the work.
+            with contextlib.suppress(OSError):
+                print(f"docid: {escape_controls(what)}: {pace}", file=sys.stderr, flush=True)
+        elif self._bar is not None:
             self._bar.update(self._bar.task_ids[0], total=of, completed=done, pace=pace)
         elif console := find_console(sys.stderr):
             from rich.progress import BarColumn, TextColumn  # noqa: PLC0415 - an extra, and slow to import
@@ -89,13 +91,11 @@ class Progress:
 
     def count_document(self, store: DocsStore, stage: str) -> None:
         """Show that one more document of a stage is done."""
-        if not self._is_shown:
-            return
         if stage not in self._totals:
-            try:
-                self._totals[stage] = sum(1 for _ in store.ids(stage))
-            except (UnreadableDocument, OSError):
-                self._totals[stage] = None
+            self._totals[stage] = None
+            if self._is_terminal:  # the total takes one more listing
+                with contextlib.suppress(UnreadableDocument, OSError):
+                    self._totals[stage] = sum(1 for _ in store.ids(stage))
         self._done[stage] += 1
         self.show(f"documents of stage {stage}", self._done[stage], self._totals[stage])
 

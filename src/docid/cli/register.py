@@ -13,27 +13,32 @@ Examples:
 
 import importlib
 import os
+import re
 import sys
 import tomllib
 from typing import Any
 
 from docid._text import format_count, name_task
 from docid.cli.arguments import SALT, STORE, Arguments, UsageError, argument
-from docid.cli.inputs import choose_salt, find_table, open_root, split_ids
+from docid.cli.inputs import choose_salt, choose_stages, find_table, is_same_file, open_root, split_ids
 from docid.cli.output import Output
-from docid.core.ids import check_doc_id
-from docid.core.stages import Stages
+from docid.core.ids import check_doc_id, check_text, is_missing
+from docid.errors import InvalidName
 from docid.operations.curate.follow_up import FollowUp, Model, Template, follow_up, merge_table
-from docid.tables.csvfile import read_columns
+from docid.tables.csvfile import Faults, find_misspelling, read_columns, read_shape
 from docid.tables.rows import row_type_of
 from docid.tables.tasks import read_tasks, write_tasks
 
 _JOB = "docid_register"
+_TRUTH = dict.fromkeys(["true", "yes", "y", "on", "1", "1.0"], True) | dict.fromkeys(
+    ["false", "no", "n", "off", "0", "0.0"], False
+)
+_TRUTH_EXPECTED = "expected true or false (or yes/no, y/n, on/off, 1/0, 1.0/0.0)"
 
 
 def run(arguments: Arguments, out: Output) -> int:
     """Write the tables, register their rows, and materialise the assets of --materialize."""
-    stages: Stages = arguments.stages
+    stages = arguments.stages = choose_stages(arguments)
     try:
         import dagster as dg  # noqa: PLC0415 - an extra
 
@@ -47,12 +52,13 @@ def run(arguments: Arguments, out: Output) -> int:
     job = _build_job(dg, arguments) if names else None
     directory = arguments.output or os.path.dirname(path) or "."
     tables = [merge_table(directory, rows, path, stages, keep=arguments.add_only) for rows in follow if rows]
+    _check_lists(arguments, [table.path for table in tables])
     would = "would be " if arguments.dry_run else ""
     with _open_instance(dg, instance_directory, dry_run=arguments.dry_run) as instance:
         for file, rows, gone in tables:
             if not arguments.dry_run:
                 os.makedirs(directory, exist_ok=True)
-                write_tasks(file, rows, row_type=type(rows[0]))
+                write_tasks(file, rows, row_type=type(rows[0]), like=file if os.path.exists(file) else None)
             registered = register_partitions(instance, rows, add_only=arguments.add_only, dry_run=arguments.dry_run)
             [(name, counts)] = registered.items()
             out.print(
@@ -104,12 +110,12 @@ def _follow_up(arguments: Arguments, stage: str, path: str) -> FollowUp:
                 )
     templates, models = [], []
     if arguments.templates is not None:
-        templates = [Template(*each) for each in _read_list(arguments.templates, ("template_id", "parser"), "active")]
-        models = [Model(*each) for each in _read_list(arguments.models, ("id", "model"), "for_evaluation")]
+        templates = [Template(*each) for each in _read_list(arguments.templates, "template_id", "parser", "active")]
+        models = [Model(*each) for each in _read_list(arguments.models, "id", "model", "for_evaluation")]
     rows = list(read_tasks(path, row_type_of(stage, arguments.stages)))
     if not rows:
         raise UsageError(f"{path}: no rows to register")
-    return follow_up(
+    made = follow_up(
         rows,
         templates=templates,
         models=models,
@@ -118,19 +124,67 @@ def _follow_up(arguments: Arguments, stage: str, path: str) -> FollowUp:
         sources=sources,
         stages=arguments.stages,
     )
+    if unused := sources.keys() - {group[0].stage for group in made if group}:
+        stage = min(unused)
+        raise UsageError(f"--source {stage}/{sources[stage]}: the command writes no table of stage {stage}")
+    return made
 
 
-def _read_list(given: str, columns: tuple[str, str], wanted: str) -> list[tuple[str, ...]]:
-    """Return the ids of a list, or the rows of a CSV table that its column `wanted` marks."""
-    if not given.endswith(".csv"):
-        found: list[tuple[str, ...]] = [(each,) for each in split_ids(given)]
-    else:
-        rows = read_columns(given, columns[:1], (columns[1], wanted))
-        found = [cells[:2] for _, cells in rows if cells[2].strip().lower() in {"", "true", "1", "yes"}]
+def _check_lists(arguments: Arguments, written: list[str]) -> None:
+    """Refuse a list of templates or models in a file that the command would replace."""
+    for given in filter(None, (arguments.templates, arguments.models)):
+        if any(is_same_file(given, path) for path in written):
+            raise UsageError(f"{given}: the command reads this file and would replace it; give another --output")
+
+
+def _read_list(given: str, id_column: str, other: str, mark: str) -> list[tuple[str, ...]]:
+    """Return the ids of a list; or, of a CSV table, the rows that its column `mark` selects, or all without it."""
+    if not os.path.exists(given) and ("," in given or not _is_like_a_file(given)):
+        ids = split_ids(given)
+        for name in ids:
+            if _is_like_a_file(name):
+                raise UsageError(f"{given}: {name} looks like a file, not an id; expected ids, or one CSV table")
+            if ids.count(name) > 1:
+                raise UsageError(f"{given}: {name} is repeated; expected each id once")
+        if not ids:
+            raise UsageError(f"{given}: expected ids separated by commas, or a CSV table")
+        return [(name,) for name in ids]
+    if not os.path.isfile(given):
+        wrong = "not a regular file" if os.path.exists(given) else "no such file"
+        raise UsageError(f"{given}: {wrong}; expected ids separated by commas, or a CSV table")
+    return _read_marked(given, id_column, other, mark)
+
+
+def _is_like_a_file(text: str) -> bool:
+    """Return whether a text has a separator or a suffix such as `.csv`, or is an existing path; gpt-4.1 is an id."""
+    has_separator = "/" in text or os.sep in text
+    return has_separator or bool(re.search(r"\.[A-Za-z]\w*$", text)) or os.path.exists(text)
+
+
+def _read_marked(file: str, id_column: str, other: str, mark: str) -> list[tuple[str, ...]]:
+    """Return two columns of the rows that a column of truth values marks; its name may have other case and blanks."""
+    faults = Faults(file)
+    marks = [name for name in read_shape(file).columns if name == mark or find_misspelling(mark, [name])]
+    if len(marks) > 1:
+        faults.add(1, marks[1], "", f"repeated; expected one column {mark}")
+        faults.raise_any()
+    first: dict[str, int] = {}
+    found: list[tuple[str, ...]] = []
+    for number, (name, text, *truth) in read_columns(file, (id_column,), (other, *marks)):
+        try:
+            check_text("" if is_missing(name) else name, id_column)
+        except InvalidName as error:
+            faults.add(number, id_column, name, f"{error.problem}; expected an id")
+        if first.setdefault(name, number) != number:
+            faults.add(number, id_column, name, f"repeated; row {first[name]} has it too. Remove one of them")
+        is_marked = _TRUTH.get(truth[0].strip().lower()) if truth else True
+        if is_marked is None:
+            faults.add(number, marks[0], truth[0], _TRUTH_EXPECTED if truth[0] else f"empty; {_TRUTH_EXPECTED}")
+        if is_marked:
+            found.append((name, text))
+    faults.raise_any()
     if not found:
-        raise UsageError(
-            f"{given}: expected ids separated by commas, or a CSV table with at least one row marked {wanted}"
-        )
+        raise UsageError(f"{file}: no row is marked {mark}; expected at least one")
     return found
 
 

@@ -32,7 +32,7 @@ _VERBS = {
 def run(arguments: Arguments, out: Output) -> int:
     """Repair a store or list the repairs; return 1 if one failed."""
     if not arguments.purge and (arguments.history or arguments.older_than is not None):
-        raise UsageError("--history and --older-than limit what --purge deletes; expected --purge with them")
+        raise UsageError("--history and --older-than work only with --purge, which deletes; expected --purge with them")
     store = open_store(arguments)
     hint_at_other_stages(store)
     older_than = parse_age("30d") if arguments.older_than is None else arguments.older_than

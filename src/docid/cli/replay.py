@@ -26,9 +26,9 @@ def run(arguments: Arguments, out: Output) -> int:
     if bool(arguments.documents) == bool(arguments.table):
         raise UsageError("expected either documents or --from TABLE; see docid replay --help")
     store = open_store(arguments)
-    check_table_output(arguments, store, [arguments.table.rpartition("=")[2]] if arguments.table else [])
-    if arguments.table:
-        stage, path = find_table(arguments.table, store.stages)
+    stage, path = find_table(arguments.table, store.stages) if arguments.table else ("", "")
+    check_table_output(arguments, store, [path] if path else [])
+    if path:
         faults = Faults(path)
         cells = [(number, each) for number, (each,) in read_columns(path, ("doc_id",)) if not is_missing(each)]
         for number, doc_id in cells:

@@ -50,7 +50,7 @@ def run(arguments: Arguments, out: Output) -> int:
         limits=Limits(documents=arguments.documents, texts=arguments.texts),
         directory=os.path.dirname(os.path.abspath(output)) if is_file and output else os.getcwd(),
         title=arguments.title,
-        progress=out.progress.callback,
+        progress=out.progress.show,
     )
     html = made.html.encode()
     if output is None:

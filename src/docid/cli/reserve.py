@@ -15,11 +15,11 @@ from itertools import product
 from typing import Any
 
 from docid._text import format_count
-from docid.cli.arguments import RANDOM, SALT, STAGES, Arguments, UsageError, argument
+from docid.cli.arguments import RANDOM, SALT, TABLE_STAGES, Arguments, UsageError, argument
 from docid.cli.inputs import choose_salt, sort_tables
 from docid.cli.output import Output, print_stderr
 from docid.core.ids import reserve_doc_ids
-from docid.core.stages import Stages
+from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.operations.fill import Filled, fill_table
 from docid.tables.reserve import reserve_tasks
 from docid.tables.rows import TaskRow, row_type_of
@@ -33,18 +33,15 @@ def run(arguments: Arguments, out: Output) -> int:
     salt = choose_salt(arguments)
     if arguments.task_id:
         return _print_ids(arguments, out, salt)
-    stages: Stages = arguments.stages
-    tables, known = sort_tables(arguments.tables, stages), sort_tables(arguments.parents, stages)
+    stages: Stages = arguments.stages or DEFAULT_STAGES
+    tables, known = sort_tables(arguments.tables, stages), sort_tables(arguments.tables + arguments.parents, stages)
     for stage, path in known.items():
-        if stage in tables:
-            raise UsageError(f"{path}: second table of stage {stage}, after {tables[stage]}; expected one per stage")
-        if not tables.keys() & stages.children_of(stage):
+        if stage not in tables and not tables.keys() & stages.children_of(stage):
             raise UsageError(f"{path}: no table to fill has parents of stage {stage}")
-    known |= tables
     options: dict[str, Any] = {"run_id": arguments.run_id, "salt": salt}
     # A dry run of all tables first, so that a faulty table leaves every table unchanged.
     for dry, (stage, path) in product([True] if arguments.dry_run else [True, False], tables.items()):
-        row_type, parents, progress = row_type_of(stage, stages), None, out.progress.callback
+        row_type, parents, progress = row_type_of(stage, stages), None, out.progress.show
         if (parent := row_type.parent_stage) in known:
             parents = read_tasks(known[parent], row_type_of(parent, stages), reserved=False)
             if dry and parent in tables:  # the dry run has not written its ids
@@ -59,7 +56,7 @@ def _print_ids(arguments: Arguments, out: Output, salt: str | None) -> int:
     """Print the doc ids of the tasks in --task-id."""
     if arguments.parents or arguments.dry_run:
         raise UsageError("--parents and --dry-run apply to tables; expected --stage and --task-id without them")
-    stage = arguments.stages.check(arguments.stage)
+    stage = (arguments.stages or DEFAULT_STAGES).check(arguments.stage)
     ids = reserve_doc_ids(stage, arguments.task_id, run_id=arguments.run_id, salt=salt)
     if arguments.salt == RANDOM:
         print_stderr(f"salt {salt}")
@@ -110,5 +107,5 @@ ARGUMENTS = (
     argument("--parents [STAGE=]TABLE ...", "reserved table with the parents; may be repeated"),
     argument("--dry-run", "report the result without writing the tables"),
     argument("--json", "print one line of JSON per table or doc id"),
-    STAGES,
+    TABLE_STAGES,
 )

@@ -31,6 +31,7 @@ def run(arguments: Arguments, out: Output) -> int:
 
     def count() -> Iterator[Score]:
         for score in scores(store, stage):
+            out.progress.count_document(store, stage)
             errors[score.error.partition(":")[0]] += 1
             yield score
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 
-import orjson
 from attrs import field, frozen
 
 from docid._text import quote
 from docid.core.ids import DocId, check_doc_id, check_stage, check_text, plain
-from docid.core.stages import DEFAULT_STAGES, Stages
+from docid.core.metadata import convert_metadata, cut_deep_values
 from docid.errors import InvalidDocument, InvalidName
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from docid.core.stages import Stages
 
 FORMAT = "docid/document/1"
 
@@ -29,10 +30,12 @@ ALL_FILES = tuple(PART_FILES.values())
 OUR_KEYS = ("format", "stage", "doc_id", "task_id", "parent_doc_id", "run_id", "created_at", "files", "docid")
 """The top-level keys of a record that docid uses. This list never grows: later additions go under `docid`."""
 
+IDENTITY_KEYS = ("stage", "doc_id", "task_id", "parent_doc_id", "run_id")
+"""The keys of a record that a document's metadata may repeat, with the same value."""
+
 Part = Literal["raw", "parsed", "prompt"]
 """The name of a part: one text of a document."""
 
-DEPTH = 250  # levels of nested lists and dicts in metadata; orjson can write 254
 DEPTH_SHOWN = 200  # levels that a notebook shows
 
 
@@ -115,70 +118,6 @@ def check_moment(value: datetime) -> datetime:
         raise InvalidDocument("created_at", problem) from None
 
 
-def check_metadata(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of `value`; raise InvalidDocument with the path of the first value that JSON would change."""
-    if not isinstance(value, Mapping):
-        raise TypeError(f"metadata: expected a mapping, got {type(value).__name__}")
-    copied = dict(value)
-    copy = _round_trip(copied)
-    if copy is None or copy[0] != copied or is_too_deep(copied):
-        raise InvalidDocument(*_find_fault("metadata", copied))
-    return cast("dict[str, Any]", copy[0])
-
-
-def is_too_deep(value: Any, depth: int = DEPTH) -> bool:
-    """Return whether lists and dicts are nested more than `depth` levels deep."""
-    level = [value]
-    for _ in range(depth):
-        children = (child for each in level for child in (each.values() if isinstance(each, dict) else each))
-        # Count each object once: a list that contains itself twice would double at every level.
-        level = list({id(child): child for child in children if isinstance(child, (dict, list))}.values())
-        if not level:
-            return False
-    return True
-
-
-def cut_deep_values(metadata: dict[str, Any], depth: int = DEPTH) -> dict[str, Any]:
-    """Return metadata that the standard library can write: a note replaces each value that is nested too deep."""
-    if not is_too_deep(metadata, depth):
-        return metadata
-    note = f"(more than {depth} levels deep)"
-    return {key: note if is_too_deep(each, depth) else each for key, each in metadata.items()}
-
-
-def _round_trip(value: Any) -> tuple[Any] | None:
-    """Return `value` after a JSON round trip, in a 1-tuple; None if JSON cannot represent it."""
-    try:
-        return (orjson.loads(orjson.dumps(value)),)
-    except (TypeError, ValueError):
-        return None
-
-
-def _find_fault(path: str, value: Any) -> tuple[str, str]:
-    """Return the path to the first value that JSON would change, and the fault."""
-    if is_too_deep(value):
-        return path, f"lists and dicts nested more than {DEPTH} levels deep; expected at most {DEPTH}"
-    while True:
-        children: list[tuple[str, Any]] = []
-        if isinstance(value, dict):
-            for key in value:
-                if type(key) is not str or _round_trip(key) is None:
-                    return path, f"the key {quote(key)} cannot be a JSON key; expected str keys"
-            children = [(f"{path}.{key}", child) for key, child in value.items()]
-        elif isinstance(value, list):
-            children = [(f"{path}[{position}]", child) for position, child in enumerate(value)]
-        for place, child in children:
-            copy = _round_trip(child)
-            if copy is None or copy[0] != child:
-                path, value = place, child
-                break
-        else:
-            return path, (
-                f"{quote(value)} of type {type(value).__name__} changes in a JSON round trip; expected text, finite "
-                f"numbers (integers up to 64 bits), booleans, None, and lists and dicts of these"
-            )
-
-
 @frozen(kw_only=True, repr=False)
 class Document:
     r"""A document of a pipeline: its name, lineage and texts. A frozen value, compared by value.
@@ -195,15 +134,15 @@ class Document:
         parsed_text: the text that you parsed from the raw text, or None.
         prompt_text: the prompt that you sent to the model; None if you do not keep it.
         run_id: the run that made it; optional, and not part of the lineage.
-        metadata: your own keys, a JSON object, which is copied. It may repeat a key of docid's record with the
-            same value; docid drops the copy.
+        metadata: your own keys. docid copies them and converts them to JSON (`docs/store.md` has the list). A key
+            that repeats the identity (stage, doc id, task id, parent, run id) with the same value is dropped.
         created_at: when it was made, with a time zone (stored in UTC with microseconds); now by default. None only
             if it was read from an older system's record.
 
     Raises:
         InvalidName: the stage, doc id, task id or run id is not valid (a `ValueError`).
-        InvalidDocument: a text has a lone surrogate; the metadata changes in a JSON round trip, or gives a key of
-            docid's record another value; the time has no zone (a `ValueError`).
+        InvalidDocument: a text has a lone surrogate; JSON cannot hold a value of the metadata; the metadata gives the
+            identity another value; the time has no zone (a `ValueError`).
         TypeError: a value has the wrong type.
 
     Example:
@@ -221,7 +160,7 @@ class Document:
     prompt_text: str | None = None
     run_id: str | None = None
     # Not hashed: a dict has no hash, and equal documents still hash equal without it.
-    metadata: dict[str, Any] = field(factory=dict, converter=check_metadata, hash=False)
+    metadata: dict[str, Any] = field(factory=dict, converter=convert_metadata, hash=False)
     created_at: datetime | None = field(factory=lambda: datetime.now(UTC), converter=check_moment)
 
     def __attrs_post_init__(self) -> None:
@@ -238,25 +177,21 @@ class Document:
                 put(name, check_content(text, name))
         if self.run_id is not None:
             put("run_id", check_text(self.run_id, "run_id"))
-        if not self.metadata.keys().isdisjoint(OUR_KEYS):
-            for key in self.find_repeated_keys(self.own_keys()):
-                del self.metadata[key]
+        self._drop_identity(self.metadata)
 
-    def find_repeated_keys(self, own: Mapping[str, Any]) -> list[str]:
-        """Return the keys of `own` that the metadata repeats with the same value.
+    def _drop_identity(self, metadata: dict[str, Any]) -> None:
+        """Drop the keys that repeat the document's identity; raise InvalidDocument if one has another value."""
+        for key in IDENTITY_KEYS:
+            if key in metadata and metadata[key] != (own := getattr(self, key)):
+                problem = f"{quote(metadata[key])}, but the document's own value is {own!r}; expected another key"
+                raise InvalidDocument(f"metadata.{key}", problem)
+            metadata.pop(key, None)
 
-        Raises:
-            InvalidDocument: a key has another value, or only the store may set it.
-        """
-        repeated = sorted(self.metadata.keys() & set(OUR_KEYS))
-        for key in repeated:
-            if key not in own or self.metadata[key] != own[key]:
-                raise InvalidDocument(
-                    f"metadata.{key}",
-                    f"{quote(self.metadata[key])} under a key that docid uses itself; expected another key"
-                    + (f", or the document's own value {own[key]!r}" if key in own else ""),
-                )
-        return repeated
+    def convert_metadata(self) -> dict[str, Any]:
+        """Return a converted copy of the metadata. Although the document is frozen, its dict may have changed."""
+        metadata = convert_metadata(self.metadata)
+        self._drop_identity(metadata)
+        return metadata
 
     def __repr__(self) -> str:
         return f"<Document {self.stage}/{self.doc_id} task_id={quote(self.task_id)} {'+'.join(self.parts())}>"
@@ -324,13 +259,12 @@ class Document:
         This is short for `DocsStore(docs_root, …).write(document, …)`, with the same guarantees and errors.
 
         Args:
-            docs_root, durability: as for `DocsStore`.
-            stages: as for `DocsStore`; by default `DEFAULT_STAGES`.
+            docs_root, stages, durability: as for `DocsStore`.
             if_exists, require_parent: as for `DocsStore.write`.
         """
         from docid.store.docs_store import DocsStore  # noqa: PLC0415 - the store imports this module
 
-        store = DocsStore(docs_root, stages=stages or DEFAULT_STAGES, durability=durability)
+        store = DocsStore(docs_root, stages=stages, durability=durability)
         return store.write(self, if_exists=if_exists, require_parent=require_parent).path
 
     def own_keys(self) -> dict[str, Any]:

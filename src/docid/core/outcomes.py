@@ -129,7 +129,7 @@ class WriteManyError(DocidError):
         total = format_count(len(self.results), "document")
         wrong = f"{failed:,} of {total} failed" + (f", {untried:,} were not tried" if untried else "")
         others = " (the others are stored)" if failed + untried < len(self.results) else ""
-        lines = [f"{wrong}{others}{':' if failed else ''}"]
+        lines = [f"{wrong}{others}{'; positions count from 0:' if failed else ''}"]
         lines += [f"position {number}: {error}" for number, error in list(self.failures.items())[:LISTED]]
         if failed > LISTED:
             lines.append(f"… and {failed - LISTED:,} more")
@@ -154,7 +154,9 @@ def decide_outcome(  # noqa: PLR0917 - the new and the stored document
     stage, doc_id = document.stage, document.doc_id
     check_lineage(stored, document, stage, doc_id, location)
     differing = tuple(part for part, name in PART_FILES.items() if stored_parts.get(name) != parts.get(name))
-    metadata_differs = stored.run_id != document.run_id or _to_text(stored.metadata) != _to_text(document.metadata)
+    metadata_differs = stored.run_id != document.run_id or _to_text(stored.metadata, stored) != _to_text(
+        document.metadata, stored
+    )
     result = WriteResult(Outcome.UNCHANGED, stage, doc_id, location)
     if stored.legacy and differing:
         raise make_not_migrated_error(stored, stage, doc_id, location)
@@ -176,8 +178,13 @@ def make_not_migrated_error(
     return UnreadableDocument(stage, doc_id, location, problem, "run 'docid migrate' first", record.task_id)
 
 
-def _to_text(metadata: dict[str, Any]) -> str:
-    """Return metadata as text, which distinguishes 1, True and 1.0, without the keys that docid uses itself."""
+def _to_text(metadata: dict[str, Any], stored: Record) -> str:
+    """Return metadata as text, which distinguishes 1, True and 1.0.
+
+    For a legacy record without the keys that docid uses itself, which an older system filled.
+    """
     import json  # noqa: PLC0415 - only needed for an existing document; keeps `import docid` fast
 
-    return json.dumps({key: value for key, value in metadata.items() if key not in OUR_KEYS}, sort_keys=True)
+    return json.dumps(
+        {key: value for key, value in metadata.items() if not (stored.legacy and key in OUR_KEYS)}, sort_keys=True
+    )

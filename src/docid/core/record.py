@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from docid._text import escape_controls, format_count, quote
-from docid.core.document import ALL_FILES, FORMAT, OUR_KEYS, PART_FILES, Document, check_metadata, check_moment
+from docid.core.document import ALL_FILES, FORMAT, OUR_KEYS, PART_FILES, Document, check_moment
 from docid.errors import InvalidDocument
 
 if TYPE_CHECKING:
@@ -102,12 +102,13 @@ class Record(NamedTuple):
         """
         contents = {PART_FILES[part]: text.encode() for part, text in document.parts().items()}
         files = {name: PartEntry.of(content) for name, content in contents.items()}
-        own = document.own_keys()
-        # The document is frozen, but its metadata dict is not. The caller may have changed it, so check it again.
-        metadata = check_metadata(document.metadata)
-        document.find_repeated_keys(own)
         listed = {name: entry.to_json() for name, entry in files.items()}
-        data = {**own, "files": listed, "docid": {"nonce": nonce}, **metadata}
+        data = {**document.own_keys(), "files": listed, "docid": {"nonce": nonce}}
+        metadata = document.convert_metadata()
+        # Keys of the caller that docid uses itself.
+        if kept := {key: metadata.pop(key) for key in OUR_KEYS if key in metadata}:
+            data["docid"]["metadata"] = kept
+        data |= metadata
         record = cls(data, document.task_id, document.parent_doc_id, document.run_id, document.created_at, files, False)
         return record, contents
 
@@ -162,14 +163,17 @@ class Record(NamedTuple):
     def metadata(self) -> dict[str, Any]:
         """The caller's own keys. In a legacy record, all keys except a known task, parent and run."""
         if not self.legacy:
-            return {key: value for key, value in self.data.items() if key not in OUR_KEYS}
+            kept = self.data["docid"].get("metadata")
+            own = {key: value for key, value in self.data.items() if key not in OUR_KEYS}
+            return own | kept if isinstance(kept, dict) else own
         lifted = {"task_id": self.task_id, "parent_doc_id": self.parent_doc_id, "run_id": self.run_id}
         return {key: value for key, value in self.data.items() if lifted.get(key) is None}
 
     def with_additions_of(self, old: Record) -> Record:
         """Return this record with the keys that a later docid added to the record it replaces."""
         files = {name: {**entry, **self.data["files"].get(name, {})} for name, entry in old.data["files"].items()}
-        return self._replace(data={**self.data, "files": files, "docid": {**old.data["docid"], **self.data["docid"]}})
+        added = {key: value for key, value in old.data["docid"].items() if key != "metadata"}
+        return self._replace(data={**self.data, "files": files, "docid": {**added, **self.data["docid"]}})
 
     def with_part(self, name: str, data: bytes, nonce: str) -> Record:
         """Return this record with another part file and a new nonce."""

@@ -24,6 +24,8 @@ def _check_parents(parents: Mapping[str, str | None]) -> dict[str, str | None]:
     declared: dict[str, str | None] = {}
     for stage, parent in parents.items():
         stage = check_stage(stage)  # noqa: PLW2901 - a plain str
+        if parent is not None and not isinstance(parent, str):
+            raise TypeError(f"stage {stage}, parent: expected a str or None, got {type(parent).__name__}")
         if parent is not None and parent not in declared:
             # One rule refuses unknown parents, a stage that is its own parent, and cycles.
             known = f"one of {', '.join(declared)}" if declared else "no parent for the first stage"
@@ -62,7 +64,11 @@ class Stages:
         Raises:
             InvalidName: a name is not a stage name.
             ValueError: a name appears twice, or you pass no name.
+            TypeError: a name is not a `str`.
         """
+        if others := [type(name).__name__ for name in names if not isinstance(name, str)]:
+            hint = "write Stages.chain(*names) for names in a list"
+            raise TypeError(f"stages: expected names, such as Stages.chain('draft'), got {others[0]}; {hint}")
         if len(set(names)) != len(names):
             raise ValueError(f"stages: expected each name once, got {', '.join(names)}")
         return cls(dict(zip(names, (None, *names), strict=False)))
@@ -77,11 +83,14 @@ class Stages:
         Raises:
             InvalidName: a name is not a stage name, or a parent is not declared before its child.
             ValueError: a name appears twice.
+            TypeError: `text` is not a `str`.
 
         Example:
             >>> Stages.parse("outline,chapter,blurb:outline,notes:")
             Stages({'outline': None, 'chapter': 'outline', 'blurb': 'outline', 'notes': None})
         """
+        if not isinstance(text, str):
+            raise TypeError(f"stages: expected a str, such as 'draft,essay', got {type(text).__name__}")
         parents: dict[str, str | None] = {}
         previous = None
         for item in text.split(","):

@@ -17,9 +17,10 @@ except ImportError as error:  # pragma: no cover  - tested in an environment wit
     raise ImportError("docid.frames needs narwhals: pip install 'docid-store[frames]'") from error
 
 from docid._text import escape_surrogates, quote
-from docid.core.document import PART_FILES, cut_deep_values
+from docid.core.document import PART_FILES
 from docid.core.findings import FIELDS
 from docid.core.ids import check_stage, is_missing, reserve_doc_ids
+from docid.core.metadata import cut_deep_values
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.errors import DocidError, Problem, StoreUnavailable, TaskTableError
 from docid.operations.curate.scores import Score

@@ -30,11 +30,12 @@ def copy(
 
     Records, texts and history stay the same byte for byte, also in records of older systems. Each document is created
     atomically, after its sizes and SHA-256 are compared with its record. A copy never overwrites another document.
-    Run an interrupted copy again to continue it: documents already in the target are skipped.
+    Run an interrupted copy again to continue it: documents already in the target are skipped. The target's manifest
+    gets the stages of the source.
 
     Args:
         source: the store to copy from; it is not changed.
-        target: the store to copy to.
+        target: the store to copy to. If it was opened without `stages`, it takes those of the source.
         only: names of the stages to copy; by default all stages of the source, parents first.
         history: also copy replaced versions.
         verify: read each copy back and compare it with the source.
@@ -44,7 +45,8 @@ def copy(
         A stream with one `Change` per document; its outcome is copied, updated, same, conflict or refused.
 
     Raises:
-        InvalidName: one of the stores lacks a stage.
+        InvalidName: the source lacks a stage, or the target was opened with `stages` that lack one.
+        StagesConflict: the target has another parent for a stage of the source.
         ValueError: source and target are the same directory, or one contains the other.
         OSError: a stage cannot be listed, a store does not answer, or the target cannot be written. Documents copied
             before stay. An unreadable document is refused, and does not stop the others.
@@ -60,14 +62,22 @@ def copy(
     check_store(target, "target")
     refuse_text(only, "only", "names of stages")
     names = list(dict.fromkeys(source.stages.check(each) for each in (source.stages if only is None else only)))
+    united = target.manifest.unite(source.stages)
     for stage in names:
-        target.stages.check(stage)
+        united.check(stage)
     if isinstance(source.backend, LocalBackend) and isinstance(target.backend, LocalBackend):
         here, there = (os.path.join(os.path.realpath(each.root), "") for each in (source, target))
         if here.startswith(there) or there.startswith(here):
             raise ValueError(f"target: {target.root} and {source.root} overlap; expected two separate directories")
     job = _Copy(source.backend, target.backend, history, verify, dry_run)
-    return (change for stage in names for change in job.copy_stage(stage))
+
+    def run() -> Iterator[Change]:
+        if not dry_run:
+            target.manifest.record(source.stages)
+        for stage in names:
+            yield from job.copy_stage(stage)
+
+    return run()
 
 
 class _Versions(NamedTuple):
@@ -100,8 +110,18 @@ class _Copy(NamedTuple):
         # In an empty stage no document exists yet. If one appears during the copy, `create_many` returns False for it.
         is_new = next(iter(self.target.ids(stage)), None) is None
         loaded = self.source.each(lambda doc_id: self._load(stage, doc_id, with_history), self.source.ids(stage))
-        while chunk := list(islice(loaded, self.target.together)):
+        ended: StoreUnavailable | None = None
+        while ended is None:
+            chunk: list[_Versions | Change | None] = []
+            try:
+                chunk.extend(islice(loaded, self.target.together))
+            except StoreUnavailable as error:
+                ended = error  # raised below, after the documents before it are copied
+            if not chunk:
+                break
             yield from self._copy_chunk(stage, [each for each in chunk if each is not None], is_new=is_new)
+        if ended is not None:
+            raise ended
 
     def _copy_chunk(self, stage: str, chunk: list[_Versions | Change], *, is_new: bool) -> Iterator[Change]:
         """Create the documents that the target lacks in one call, then compare and update the rest."""

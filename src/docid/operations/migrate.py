@@ -9,10 +9,11 @@ from functools import partial
 from typing import Any
 
 from docid._text import name_task, quote
-from docid.core.document import ALL_FILES, DEPTH, FORMAT, OUR_KEYS, is_too_deep, timestamp
+from docid.core.document import ALL_FILES, FORMAT, OUR_KEYS, timestamp
 from docid.core.findings import Change, ChangeOutcome
 from docid.core.ids import DOC_ID_EXPECTED, check_doc_id, check_text, is_doc_id, is_missing
 from docid.core.lineage_rules import contradicts, find_contradictions, find_missing_lineage
+from docid.core.metadata import DEPTH, is_too_deep
 from docid.core.record import RECORD_FILE, PartEntry, Record, nonce
 from docid.errors import DocidError, TaskTableError
 from docid.operations.curate.replay import file_time
@@ -54,6 +55,8 @@ def _swap_record(
             if data is None:
                 return change._replace(outcome="current")
             record = _to_bytes(version, data)
+            if apply:
+                store.manifest.record()
             if not apply or store.backend.amend(stage, doc_id, version.stored.record, record, {}):
                 return change._replace(outcome=outcome, task_id=data["task_id"], done=apply)
         raise _Undecided("other processes keep changing it; try again")  # noqa: TRY301 - caught with the others
@@ -147,6 +150,8 @@ def migrate(
     known = {
         stage: _read_lineages(os.fspath(path), store.stages.check(stage)) for stage, path in (tables or {}).items()
     }
+    if apply:
+        store.manifest.refuse_conflict()
     return _migrate(store, known, apply=apply, assume_utc=assume_utc)
 
 
@@ -323,6 +328,8 @@ def backfill(
     if key in OUR_KEYS or not key.strip() or re.search("[\ud800-\udfff\n]", key):
         raise ValueError(f"key: {key!r}; expected a metadata key other than {', '.join(OUR_KEYS)}")
     check_store(store)
+    if not dry_run:
+        store.manifest.refuse_conflict()
     path = os.fspath(table)
     stage = infer_stage(path, store.stages) if stage is None else store.stages.check(stage)
     return _backfill(store, stage, key, _read_values(path, stage, column), apply=not dry_run)

@@ -14,7 +14,7 @@ from docid.core.ids import check_doc_id, check_text, is_missing
 from docid.core.lineage_rules import check_lineage, find_differences, find_missing_lineage
 from docid.core.outcomes import Outcome, WriteResult, make_not_migrated_error
 from docid.core.record import nonce
-from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
+from docid.core.stages import check_stages
 from docid.errors import (
     ContentConflict,
     DocidError,
@@ -26,6 +26,7 @@ from docid.errors import (
 from docid.store.backends.base import TURNS
 from docid.store.backends.local.backend import LocalBackend
 from docid.store.backends.memory import MemoryBackend
+from docid.store.manifest import Manifest
 from docid.store.stored import StoredDocument, read_history
 from docid.store.writing import Writer, exists
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from docid.core.document import Part, TaskLike
     from docid.core.findings import Finding
     from docid.core.outcomes import Policy
+    from docid.core.stages import Stages
     from docid.store.ancestry import Lineage
     from docid.store.backends.base import Backend
 
@@ -54,7 +56,8 @@ class DocsStore:
         root: a directory, which need not exist yet (docid resolves `~` and a relative path at once); an object store's
             URL (`s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`; install the extra `objects`);
             `memory://`; `file:///directory`; or a `Backend`.
-        stages: the stages of the pipeline.
+        stages: the stages of the pipeline. By default, those that the store's manifest declares; a store without a
+            manifest has the stages draft, essay and evaluation.
         durability: for a directory. With `"full"`, a written document survives a power cut. With `"none"`, it survives
             the end of the process, and a write takes a tenth of the time. Either way it is whole or absent.
         options: for an object store: keyword arguments of `obstore.store.from_url`, such as `endpoint`, `region` and
@@ -80,7 +83,7 @@ class DocsStore:
         self,
         root: str | os.PathLike[str] | Backend,
         *,
-        stages: Stages = DEFAULT_STAGES,
+        stages: Stages | None = None,
         durability: Literal["full", "none"] = "full",
         options: Mapping[str, Any] | None = None,
         in_flight: int | None = None,
@@ -98,10 +101,11 @@ class DocsStore:
             self.backend = root
         else:
             raise TypeError(f"root: expected a directory or a Backend, got {type(root).__name__}")
-        self.stages = check_stages(stages)
+        self.manifest = Manifest(self.backend, None if stages is None else check_stages(stages))
 
     def __repr__(self) -> str:
-        return f"<DocsStore {', '.join(self.stages)} in {self.backend!r}>"
+        stages = ", ".join(self.manifest.peek() or ())
+        return f"<DocsStore {stages}{' ' * bool(stages)}in {self.backend!r}>"
 
     def _repr_html_(self) -> str:
         from docid import _html  # noqa: PLC0415 - for notebooks alone
@@ -122,6 +126,18 @@ class DocsStore:
         except (DocidError, OSError) as error:
             return f"cannot be listed: {_html.text(str(error))}"
         return f"more than {limit:,}" if count > limit else f"{count:,}"
+
+    @property
+    def stages(self) -> Stages:
+        """The stages of the pipeline: those that you passed, or those of the manifest, or the default ones.
+
+        If you passed none, the first access reads the manifest.
+
+        Raises:
+            UnreadableManifest: you passed no stages, and the manifest is damaged or of a later release.
+            OSError: you passed no stages, and the manifest cannot be read.
+        """
+        return self.manifest.stages
 
     @property
     def root(self) -> str:
@@ -259,10 +275,14 @@ class DocsStore:
                 nothing.
             require_parent: refuse a document whose parent is not in the store.
 
+        The first write of a process also adds the store's stages to its manifest. If that fails, the document is
+        written all the same.
+
         Returns:
             A `WriteResult`: created, unchanged, kept or replaced.
 
         Raises:
+            StagesConflict: the manifest has another parent for one of the stages.
             LineageConflict: the id belongs to another task id or parent; no policy overwrites it.
             ContentConflict: the id holds other text of the same lineage, and `if_exists` is `fail`.
             MissingParent: the parent is not in the store.
@@ -301,7 +321,9 @@ class DocsStore:
         Raises:
             WriteManyError: some documents could not be written; the others were. It carries all results and errors, and
                 the documents that were not written.
+            StagesConflict: as for `write`; before docid takes a document.
         """
+        self.manifest.refuse_conflict()
         return self._writer.put_many(documents, if_exists, require_parent=require_parent)
 
     def ensure(
@@ -331,6 +353,7 @@ class DocsStore:
             LineageConflict: the id belongs to another task id or parent.
             MissingParent: the parent is not in the store.
             InvalidDocument: `make` did not return a `Document` with the row's ids and parent (a `ValueError`).
+            StagesConflict: as for `write`; before the call of `make`.
             UnreadableDocument, InvalidName, DocumentBusy, DurabilityUnknown, OSError: as for `write`.
         """
         if if_exists not in {"keep", "replace"}:
@@ -347,6 +370,7 @@ class DocsStore:
             check_text(row.doc_run_id, "doc_run_id")
         if require_parent and (missing := self._writer.find_missing_parent(stage, doc_id, task_id, row.parent_doc_id)):
             raise missing
+        self.manifest.record()
         document: object = make()
         if not isinstance(document, Document):
             problem = f"make() returned {type(document).__name__}; expected a Document of task {quote(task_id)}"
@@ -410,6 +434,7 @@ class DocsStore:
                     return evolve(result, outcome=Outcome.UNCHANGED)
                 raise ContentConflict(stage, doc_id, stored.location, task_id, (part,), ())
             changed = stored.facts.with_part(name, data, nonce()).to_bytes()
+            self.manifest.record()
             if self.backend.amend(stage, doc_id, stored.stored.record, changed, {name: data}):
                 return result
         raise DocumentBusy(stage, doc_id, self.backend.location(stage, doc_id), task_id)
@@ -438,7 +463,7 @@ class DocsStore:
 
     @property
     def _writer(self) -> Writer:
-        return Writer(self.backend, self.stages)
+        return Writer(self.backend, self.stages, self.manifest.record)
 
     def _check_name(self, stage: str, doc_id: str) -> tuple[str, str]:
         return self.stages.check(stage), check_doc_id(doc_id)
@@ -463,6 +488,8 @@ def _open_backend(
     if not name:
         raise ValueError("root: empty; expected a directory ('.' is the current one)")
     scheme, is_url, rest = name.partition("://")
+    if "/" in scheme:  # a directory such as ./a://b
+        is_url = ""
     if is_url and scheme not in {"file", "memory"}:
         from docid.store.backends.objects.backend import ObjectsBackend  # noqa: PLC0415 - an extra
 

@@ -178,8 +178,8 @@ def _examine_fault(
         where = backend.location(stage, doc_id)
         yield finding._replace(where=where, hint=hint, action="quarantine", expected=record)
     else:
-        wait = f"it changed in the last {stale_after:,.0f} s, so a tool may still be writing it"
-        yield finding._replace(hint=f"{wait}. Wait, or add --stale-after 0s; then {hint}")
+        wait = f"it changed in the last {stale_after:,.0f} s, so a writer may still use it"
+        yield finding._replace(hint=f"{wait}. Later, or at once with --stale-after 0s if no writer runs, {hint}")
 
 
 def _with_hint(backend: Backend, finding: Finding, task_id: str | None = None) -> Finding:

@@ -11,11 +11,11 @@ from docid.core.document import (
     DEPTH_SHOWN,
     PART_FILES,
     Document,
-    cut_deep_values,
     document_facts,
     get_part_file,
 )
 from docid.core.lineage_rules import is_other_lineage
+from docid.core.metadata import cut_deep_values
 from docid.core.record import Record
 from docid.errors import DocidError, DocumentNotFound, InvalidDocument, UnreadableDocument
 

@@ -11,7 +11,13 @@ from docid.core.document import ALL_FILES, Document
 from docid.core.ids import check_doc_id
 from docid.core.outcomes import Outcome, Policy, WriteManyError, WriteResult, decide_outcome
 from docid.core.record import Record, nonce
-from docid.errors import DocumentBusy, DurabilityUnknown, InvalidDocument, MissingParent, UnreadableDocument
+from docid.errors import (
+    DocumentBusy,
+    DurabilityUnknown,
+    InvalidDocument,
+    MissingParent,
+    UnreadableDocument,
+)
 from docid.store.backends.base import TURNS, Backend, NewDocument, Stored, T, attempt
 from docid.store.stored import StoredDocument
 
@@ -22,10 +28,16 @@ if TYPE_CHECKING:
 
 
 class Writer(NamedTuple):
-    """Writes documents to a backend by the rules of `DocsStore.write`."""
+    """Writes documents to a backend by the rules of `DocsStore.write`.
+
+    Attributes:
+        backend, stages: those of the store.
+        record_stages: a function to call before a write, which raises StagesConflict if the stages are not the store's.
+    """
 
     backend: Backend
     stages: Stages
+    record_stages: Callable[[], None]
 
     def put(self, document: Document, if_exists: Policy, *, require_parent: bool) -> tuple[WriteResult, StoredDocument]:
         """Write a document; return the result and the version now stored. See `DocsStore.write`."""
@@ -35,6 +47,8 @@ class Writer(NamedTuple):
         missing = None
         if require_parent:
             missing = self.find_missing_parent(stage, doc_id, cast("str", new.task_id), new.parent_doc_id)
+        if missing is None:
+            self.record_stages()
         for _ in range(TURNS):
             # Create first: usually the id is free, and a check costs half as much as the write.
             if missing is None and self.backend.create(stage, doc_id, *stored):
@@ -185,6 +199,10 @@ class Writer(NamedTuple):
         # `put` accepts a document that already exists, even without a parent.
         yield from zip(orphans, self.backend.each(put, orphans), strict=True)
         others = {number: each for number, each in new.items() if number not in set(orphans)}
+        # It fails if another process has just declared other stages, or if the store cannot be written.
+        if others and isinstance(error := _attempt(self.record_stages), Exception):
+            yield from ((number, error) for number in others)
+            return
         created = self.backend.create_many(
             [NewDocument(each.stage, each.doc_id, *each.stored) for each in others.values()]
         )

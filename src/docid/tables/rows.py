@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copyreg
+import inspect
 import re
 import types
 import typing
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast
 
 import attrs
 from attrs import field, frozen
 
+from docid._text import name_task, quote
 from docid.core.ids import DOC_ID_EXPECTED, check_stage, check_text, is_doc_id, is_missing
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.errors import InvalidName
@@ -59,14 +61,31 @@ class TaskRow:
     # Original cell texts that differ from the plain text of their value ("007", "nan"), kept to write them unchanged.
     _cells: dict[str, str] = field(factory=dict, eq=False, repr=False, alias="_cells")
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__repr__" not in vars(cls):  # attrs would generate one that shows every field
+            type.__setattr__(cls, "__repr__", cls.__repr__)
+
+    def __new__(cls, *_: object, **__: object) -> Self:
+        """Refuse a class without the decorator, before the `__init__` of its base complains about the fields."""
+        schema_of(cls)
+        return super().__new__(cls)
+
     def __attrs_post_init__(self) -> None:
-        names = schema_of(type(self)).names
-        if not names.isdisjoint(self.extra):
-            twice = ", ".join(sorted(names & self.extra.keys()))
+        schema = schema_of(type(self))
+        for name, kinds in schema.kinds:
+            value = getattr(self, name)
+            if type(value) not in kinds and not _is_instance(value, kinds):
+                task = name_task(self.task_id if isinstance(self.task_id, str) else None)
+                raise TypeError(f"{type(self).__name__}.{name}{task}: {_describe_wrong_type(value, kinds)}")
+        if not schema.names.isdisjoint(self.extra):
+            twice = ", ".join(sorted(schema.names & self.extra.keys()))
             raise InvalidName("extra", twice, "also a field of the row", "only other columns; set the field instead")
-        for name, text in self.extra.items():
-            if not isinstance(text, str):
-                raise TypeError(f"extra[{name!r}]: expected a str, got {type(text).__name__}")
+        extra: dict[Any, Any] = self.extra
+        for key, text in extra.items():
+            if not isinstance(key, str) or not isinstance(text, str):
+                wrong = text if isinstance(key, str) else key
+                raise TypeError(f"extra[{key!r}]: expected a str, got {type(wrong).__name__}")
 
     def __repr__(self) -> str:
         """Show the fields that differ from their defaults."""
@@ -91,7 +110,7 @@ class TaskRow:
         return format_cells(self).get(column, "")
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True)
 class DraftTask(TaskRow):
     """A row of `draft_generation_tasks.csv`. `source_doc_id` names a stored draft whose prompt to send again.
 
@@ -109,7 +128,7 @@ class DraftTask(TaskRow):
     source_doc_id: str | None = None
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True)
 class EssayTask(TaskRow):
     """A row of `essay_generation_tasks.csv`.
 
@@ -130,7 +149,7 @@ class EssayTask(TaskRow):
     generation_model_name: str = ""
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True)
 class EvaluationTask(TaskRow):
     """A row of `evaluation_tasks.csv`.
 
@@ -204,10 +223,14 @@ class Column(NamedTuple):
 
 
 class Schema(NamedTuple):
-    """The columns of a row type in the order of a new table, and their names; `extra` goes before the last three."""
+    """The columns of a row type in the order of a new table, their names, and the types of each field's values.
+
+    `extra` goes before the last three columns.
+    """
 
     columns: tuple[Column, ...]
     names: frozenset[str]
+    kinds: tuple[tuple[str, tuple[type, ...]], ...]
 
 
 def _build_schema(row_type: type[Any]) -> Schema:
@@ -216,15 +239,13 @@ def _build_schema(row_type: type[Any]) -> Schema:
         expected = "a subclass of TaskRow, such as EssayTask or row_type_of('essay')"
         raise TypeError(f"row_type: expected {expected}, got {row_type!r}")
     class_name = row_type.__name__
-    stage = getattr(row_type, "stage", None)
-    if stage is None:
-        raise TypeError(f"{class_name}: no stage; add stage = '…' to the class")
-    check_stage(stage, f"{class_name}.stage")
-    hints = typing.get_type_hints(row_type)
+    try:
+        hints = typing.get_type_hints(row_type)
+    except NameError as error:
+        raise TypeError(f"{class_name}: {error}; define the types of its fields in its module") from error
+    _check_class(row_type, hints)
+    stage = row_type.stage
     fields, base = attrs.fields_dict(row_type), attrs.fields_dict(TaskRow)
-    for name, hint in hints.items():
-        if name not in fields and hint is not ClassVar and typing.get_origin(hint) is not ClassVar:
-            raise TypeError(f"{class_name}.{name}: not a field; decorate the class with @attrs.frozen(kw_only=True)")
     columns = [_make_column(fields["task_id"], f"{stage}_task_id", _parse_task_id, "a task id")]
     if row_type.parent_stage is not None:
         columns.append(_make_column(fields["parent_doc_id"], "parent_doc_id", _parse_id, "a doc id"))
@@ -236,7 +257,56 @@ def _build_schema(row_type: type[Any]) -> Schema:
     names = [column.name for column in columns]
     if len(set(names)) != len(names):
         raise TypeError(f"{class_name}: two fields share a column; the columns are {', '.join(names)}")
-    return Schema(tuple(columns), frozenset(names))
+    kinds = {name: _list_kinds(hints[name]) for name in fields}
+    for name, each in fields.items():
+        if (each.default is None or type(each.default) in _PARSERS) and not _is_instance(each.default, kinds[name]):
+            hint = "; add | None to its type" if each.default is None else ""
+            raise TypeError(f"{class_name}.{name}, default: {_describe_wrong_type(each.default, kinds[name])}{hint}")
+    return Schema(tuple(columns), frozenset(names), tuple(kinds.items()))
+
+
+def _check_class(row_type: type[Any], hints: dict[str, Any]) -> None:
+    """Raise an error for a class without a stage, or with a field that attrs does not know."""
+    class_name, fields, decorate = row_type.__name__, attrs.fields_dict(row_type), "@attrs.frozen(kw_only=True)"
+    for each in row_type.__mro__[: row_type.__mro__.index(TaskRow)]:
+        if "__dataclass_fields__" in vars(each):
+            raise TypeError(f"{class_name}: a dataclass; decorate the class with {decorate} instead")
+        is_undecorated = issubclass(each, TaskRow) and "__attrs_attrs__" not in vars(each)
+        for name in inspect.get_annotations(each):
+            if hints[name] is ClassVar or typing.get_origin(hints[name]) is ClassVar:
+                continue
+            if name in {"stage", "parent_stage"}:
+                raise TypeError(f"{class_name}.{name}: declared as a field; write {name} = '…' without a type")
+            if is_undecorated or name not in fields:
+                raise TypeError(f"{class_name}.{name}: not a field; decorate the class with {decorate}")
+    if getattr(row_type, "stage", None) is None:
+        raise TypeError(f"{class_name}: no stage; add stage = '…' to the class")
+    check_stage(row_type.stage, f"{class_name}.stage")
+    if row_type.parent_stage is not None:
+        check_stage(row_type.parent_stage, f"{class_name}.parent_stage")
+
+
+def _list_kinds(hint: Any) -> tuple[type, ...]:
+    """Return the types of the values of a field, None last; a float may be a whole number."""
+    kinds = [typing.get_origin(each) or each for each in _split_union(hint)]
+    numbers = [int] if float in kinds else []
+    return tuple(sorted([*kinds, *numbers], key=lambda kind: kind is types.NoneType))
+
+
+def _split_union(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) in {types.UnionType, typing.Union} else (hint,)
+
+
+def _is_instance(value: object, kinds: tuple[type, ...]) -> bool:
+    """Return whether a value has one of these types; a bool is not a number here."""
+    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+
+
+def _describe_wrong_type(value: object, kinds: tuple[type, ...]) -> str:
+    names = ("None" if each is types.NoneType else each.__name__ for each in kinds)
+    expected = " or ".join(name if name == "None" else f"{'an' if name == 'int' else 'a'} {name}" for name in names)
+    got = "" if value is None else f"the {type(value).__name__} "
+    return f"expected {expected}, got {got}{quote(value)}"
 
 
 # Cast, because type checkers confuse the hash of a class with that of its instances.
@@ -254,8 +324,7 @@ def _make_column(
 
 
 def _make_own_column(declared: attrs.Attribute[Any], hint: Any) -> Column:
-    is_union = typing.get_origin(hint) in {types.UnionType, typing.Union}
-    kinds = set(typing.get_args(hint)) if is_union else {hint}
+    kinds = set(_split_union(hint))
     kind, *others = kinds - {type(None)} or {None}
     if others or kind not in _PARSERS:
         raise TypeError(f"field {declared.name}: expected the type str, int, float or bool (or | None), got {hint}")

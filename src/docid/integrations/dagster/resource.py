@@ -11,7 +11,7 @@ import dagster as dg
 from docid._text import format_count
 from docid.core.document import Document
 from docid.core.outcomes import Policy
-from docid.core.stages import DEFAULT_STAGES, Stages
+from docid.core.stages import Stages
 from docid.errors import DocidError, DocumentBusy, LineageConflict, StoreUnavailable, TaskTableError, UnreadableDocument
 from docid.operations.curate.replay import replay
 from docid.store.docs_store import DocsStore
@@ -134,7 +134,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
     Attributes:
         root: the store's directory, or the URL of an object store. Credentials come from the environment.
         tables: the directory of the task tables.
-        stages: the stages in order, in the form that `Stages.parse` takes.
+        stages: the stages in order, in the form that `Stages.parse` takes; by default those of the store's manifest.
         if_exists: the policy for an existing document: `keep`, `replace`, or `fail` if an asset returns a different
             text. `ensure` treats `fail` as `keep`. The run tag `docid/if_exists` overrides it for one run.
         durability: as for `DocsStore`.
@@ -142,7 +142,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
 
     root: str
     tables: str = "."
-    stages: str = ",".join(DEFAULT_STAGES)
+    stages: str | None = None
     if_exists: str = "keep"
     durability: str = "full"
 
@@ -152,7 +152,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
 
     def row_type(self, stage: str) -> type[TaskRow]:
         """Return the class of a stage's rows."""
-        return row_type_of(stage, Stages.parse(self.stages))
+        return row_type_of(stage, self.store().stages)
 
     def table(self, stage: str) -> str:
         """Return the path of a stage's task table; raise FileNotFoundError unless there is exactly one."""
@@ -262,7 +262,7 @@ def replay_job(asset: Any, *, name: str | None = None) -> Any:
 
 def find_table_files(docs: DocsStoreResource, stage: str) -> list[str]:
     """Return the names of a stage's task tables; one is expected."""
-    stages = Stages.parse(docs.stages)
+    stages = docs.store().stages
     try:
         return sorted(name for name in os.listdir(docs.tables) if stage_of_table(name, stages) == stage)
     except FileNotFoundError:
@@ -308,8 +308,8 @@ def find_policy(docs: DocsStoreResource, tags: Mapping[str, str]) -> Policy:
 
 
 @lru_cache(16)
-def _open_store(root: str, stages: str, durability: Any) -> DocsStore:
-    return DocsStore(root, stages=Stages.parse(stages), durability=durability)
+def _open_store(root: str, stages: str | None, durability: Any) -> DocsStore:
+    return DocsStore(root, stages=Stages.parse(stages) if stages else None, durability=durability)
 
 
 def _check_text(text: object, source: str, row: TaskRow) -> str:

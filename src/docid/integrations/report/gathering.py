@@ -13,8 +13,9 @@ from urllib.parse import quote
 import orjson
 
 from docid._text import escape_surrogates
-from docid.core.document import PART_FILES, is_too_deep, timestamp
+from docid.core.document import PART_FILES, timestamp
 from docid.core.findings import Finding
+from docid.core.metadata import is_too_deep
 from docid.errors import DocidError
 from docid.store.backends.local.backend import LocalBackend
 from docid.store.stored import StoredDocument

@@ -19,7 +19,6 @@ from docid._text import escape_surrogates, format_count
 from docid._version import __version__
 from docid.core.document import timestamp
 from docid.core.findings import LABELS
-from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.integrations.report.gathering import Limits, gather, report_progress
 from docid.operations.audit import audit
 from docid.operations.curate.scores import find_score_stage, scores
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from docid.core.findings import Progress
+    from docid.core.stages import Stages
     from docid.operations.audit import AuditReport
     from docid.tables.rows import TaskRow
 
@@ -105,7 +105,7 @@ def page(
         (0, '<!doctype html>')
     """
     if isinstance(store, (str, os.PathLike)):
-        store = DocsStore(store, stages=stages or DEFAULT_STAGES)
+        store = DocsStore(store, stages=stages)
     scored = find_score_stage(store, score_stage)  # first, so that a wrong stage fails before the audit
     report = audit(
         store, tables, stages=stages, verify=verify, executor=executor, stale_after=stale_after, progress=progress

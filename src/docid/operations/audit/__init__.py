@@ -68,7 +68,7 @@ def audit(
     from docid.operations.audit.run import audit_stages  # noqa: PLC0415
 
     if isinstance(store, (str, os.PathLike)):
-        store = DocsStore(store, stages=stages or DEFAULT_STAGES)
+        store = DocsStore(store, stages=stages)
     if store is not None and not isinstance(store, DocsStore):
         raise TypeError(f"store: expected a DocsStore, a directory or None, got {type(store).__name__}")
     if tables is not None and not isinstance(tables, Mapping):

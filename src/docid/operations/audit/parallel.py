@@ -185,7 +185,8 @@ class Audit:
                 reported.add((finding.code, finding.where))
                 self.findings.append((0, finding))
         try:
-            known.update(dict.fromkeys(backend.ids(stage), STORED))
+            for doc_id in backend.ids(stage):  # those before an error count, too
+                known[doc_id] = STORED
         except (UnreadableDocument, OSError) as error:
             self.unlisted.add(stage)
             finding = report_unlisted(backend, stage, error)

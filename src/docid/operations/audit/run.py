@@ -38,6 +38,8 @@ class Table(NamedTuple):
         """Return the approximate number of rows: the lines of the file after its header; None if it cannot be read."""
         if self.rows is not None:
             return len(self.rows)
+        if not os.path.isfile(self.file):  # a pipe can be read only once
+            return None
         try:
             with open_table(self.file) as stream:
                 return max(0, sum(1 for _ in stream) - 1)

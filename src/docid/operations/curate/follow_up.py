@@ -85,8 +85,9 @@ def follow_up(
     parents = _build_parents(rows, row_type_of(parent_stage, stages))
     evaluations: list[TaskRow] = []
     pairs = [(template, model) for template in templates for model in models]
-    if pairs and not children:
-        raise ValueError(f"templates: no stage has the parent stage {stage}; expected no templates")
+    if pairs and len(children) != 1:
+        found = f"stages {', '.join(children)} have" if children else "no stage has"
+        raise ValueError(f"templates: {found} the parent stage {stage}; expected one stage for the evaluations")
     if pairs:
         child_type = row_type_of(children[0], stages)
         made = (_build_child(child_type, row, template, model) for row in rows for template, model in pairs)

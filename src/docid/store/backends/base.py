@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from abc import abstractmethod
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
@@ -56,6 +57,18 @@ class NewDocument(NamedTuple):
     doc_id: str
     record: bytes
     parts: Mapping[str, bytes]
+
+
+class InternalFile(NamedTuple):
+    """A small file that docid keeps in a store for itself, as `Backend.read_file` found it.
+
+    Attributes:
+        data: its bytes.
+        version: the e-tag of this version, or whatever the backend compares; None if it compares the bytes.
+    """
+
+    data: bytes
+    version: object = None
 
 
 class Sweeper(Protocol):
@@ -261,3 +274,32 @@ class Backend(Protocol):
     def sweeper(self) -> Sweeper | None:
         """Return the sweeper of this backend; None if writers leave nothing to clear."""
         return None
+
+    def directories(self) -> Collection[str]:
+        """Return the names below the root that may be stages, in any order; empty if they are unknown."""
+        return ()
+
+    def read_file(self, name: str) -> InternalFile | None:  # noqa: ARG002 - the default keeps no files
+        """Return a small file below `.docid/`; None if it does not exist.
+
+        Args:
+            name: its path there, with `/` between names: `store.json`. The names of documents are not among them.
+        """
+        return None
+
+    def swap_file(self, name: str, expected: InternalFile | None, data: bytes, *, durable: bool = True) -> bool:  # noqa: ARG002 - as above
+        """Write a small file below `.docid/` and return True, if it is still the expected version.
+
+        A reader sees the old file or the new one. Of several callers that expect the same version, one gets True; a
+        caller whose data another one writes at that moment may get True, too.
+
+        Args:
+            name: as for `read_file`.
+            expected: what `read_file` returned; None if the file must not exist.
+            data: the new bytes.
+            durable: whether the file must survive a power cut, as far as documents in this backend do.
+
+        Raises:
+            OSError: the file cannot be written. This default always raises it: override both methods together.
+        """
+        raise OSError(errno.ENOTSUP, "this backend keeps no files of docid's own", name)

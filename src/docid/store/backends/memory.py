@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from docid.store.backends.base import Backend, Stored
+from docid.store.backends.base import Backend, InternalFile, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -28,6 +28,7 @@ class MemoryBackend(Backend):
     def __init__(self) -> None:
         self._documents: dict[str, dict[str, Stored]] = {}
         self._history: dict[tuple[str, str], list[Stored]] = {}
+        self._files: dict[str, InternalFile] = {}
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -74,4 +75,17 @@ class MemoryBackend(Backend):
                 return False
             self._history.setdefault((stage, doc_id), []).append(found)
             self._documents[stage][doc_id] = Stored(record, {**(found.parts if keep else {}), **parts})
+            return True
+
+    def directories(self) -> Collection[str]:
+        return list(self._documents)
+
+    def read_file(self, name: str) -> InternalFile | None:
+        return self._files.get(name)
+
+    def swap_file(self, name: str, expected: InternalFile | None, data: bytes, *, durable: bool = True) -> bool:  # noqa: ARG002 - it lives in memory
+        with self._lock:
+            if self._files.get(name) != expected:
+                return False
+            self._files[name] = InternalFile(data)
             return True

@@ -11,8 +11,9 @@ from docid.core.record import nonce
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-HISTORY = (".docid", "history")  # below the root; followed by the stage, the doc id and the entry
-QUARANTINE = (".docid", "quarantine")  # below the root; followed by the run of repair and the original path
+INTERNAL = ".docid"  # below the root; no stage has this name
+HISTORY = (INTERNAL, "history")  # below the root; followed by the stage, the doc id and the entry
+QUARANTINE = (INTERNAL, "quarantine")  # below the root; followed by the run of repair and the original path
 CHANGE_NAMES = (".old-", ".new-", ".lock-")  # prefixes of names that a change of a document makes
 _JUNK = frozenset({".ds_store", "@eadir", "thumbs.db", "desktop.ini"})
 _ENTRY = re.compile(r"[0-9]{8}[Tt][0-9]{6}\.[0-9]{6}[Zz]-[0-9a-f]{16}(\.json)?")
@@ -34,6 +35,11 @@ def old_name(doc_id: str) -> str:
 def new_name(doc_id: str) -> str:
     """Return the interim name of the new version in its stage directory, until a replace renames it to the id."""
     return f".new-{doc_id}"
+
+
+def interim_name(file: str) -> str:
+    """Return the temporary name of an internal file, which only the holder of its lock uses."""
+    return f".tmp-{file}"
 
 
 def temporary_name(name: str) -> str:

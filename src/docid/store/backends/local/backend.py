@@ -22,18 +22,28 @@ from docid.core.document import PART_FILES
 from docid.core.ids import DOC_ID, is_doc_id
 from docid.core.record import RECORD_FILE
 from docid.errors import DocidError, UnreadableDocument
-from docid.store.backends.base import TURNS, Backend, Stored
+from docid.store.backends.base import TURNS, Backend, InternalFile, Stored
 from docid.store.backends.local.commit import Place, commit_new, commit_version, settle
 from docid.store.backends.local.directory import Directory, explain, explain_errors, make_below, open_below
 from docid.store.backends.local.locks import SWEPT, Temporary, hold_lock, is_held
 from docid.store.backends.local.sweep import LocalSweeper
-from docid.store.backends.names import CHANGE_NAMES, HISTORY, entries, entry_name, lock_name, old_name
+from docid.store.backends.names import (
+    CHANGE_NAMES,
+    HISTORY,
+    INTERNAL,
+    entries,
+    entry_name,
+    interim_name,
+    lock_name,
+    old_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 
     from docid.store.backends.base import NewDocument
 
+_FILES = "files"  # one lock for the internal files in a directory
 _CLOCK_STEP = 2_000_000_000  # ns; file systems store times in steps of up to two seconds
 
 
@@ -284,6 +294,47 @@ class LocalBackend(Backend):
                 settle(place)
                 found = place.read(doc_id)
             yield place if found is not None and found.record == expected else None
+
+    def directories(self) -> Collection[str]:
+        try:
+            with os.scandir(self.root) as found:
+                return [
+                    each.name for each in found if each.is_dir(follow_symlinks=False) and not each.name.startswith(".")
+                ]
+        except OSError:  # the command or the method that needs the root reports it
+            return ()
+
+    def read_file(self, name: str) -> InternalFile | None:
+        *above, file = (INTERNAL, *name.split("/"))
+        # A root that is not a directory is reported when a document is read or written.
+        with (
+            explain_errors(self.root, INTERNAL, name),
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            open_below(self.root, above) as directory,
+        ):
+            data = directory.read(file)
+            return None if data is None else InternalFile(data)
+        return None
+
+    def swap_file(self, name: str, expected: InternalFile | None, data: bytes, *, durable: bool = True) -> bool:
+        *above, file = (INTERNAL, *name.split("/"))
+        sync = durable and self._sync
+        with (
+            explain_errors(self.root, INTERNAL, name),
+            make_below(self.root, above, sync=sync) as directory,
+            hold_lock(directory, _FILES),
+        ):
+            found = directory.read(file)
+            if found != (None if expected is None else expected.data):
+                return False
+            # Under the lock, no other writer uses this name: the file is there only if its writer died.
+            temporary = interim_name(file)
+            with contextlib.suppress(FileNotFoundError):
+                directory.unlink(temporary)
+            directory.swap_in(file, data, sync=sync, temporary=temporary)
+            if sync:
+                directory.sync()
+            return True
 
 
 def _make_absolute(path: str) -> str:

@@ -204,9 +204,9 @@ class Directory:
         finally:
             os.close(fd)
 
-    def swap_in(self, name: str, data: bytes, *, sync: bool) -> None:
+    def swap_in(self, name: str, data: bytes, *, sync: bool, temporary: str = "") -> None:
         """Write a file under a temporary name and rename it, over an existing file of that name."""
-        temporary = temporary_name(name)
+        temporary = temporary or temporary_name(name)
         try:
             self.write(temporary, data, sync=sync)
             self.move(temporary, name)

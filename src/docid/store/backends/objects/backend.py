@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from docid.core.lineage_rules import is_other_lineage
 from docid.core.record import Record
 from docid.errors import StoreUnavailable, UnreadableDocument
-from docid.store.backends.base import Backend, R, Stored, T
-from docid.store.backends.names import HISTORY
-from docid.store.backends.objects.bucket import VERSION_GONE, Bucket, check_process
+from docid.store.backends.base import Backend, InternalFile, R, Stored, T
+from docid.store.backends.names import HISTORY, INTERNAL
+from docid.store.backends.objects.bucket import VERSION_GONE, Bucket, OddKeyError, check_process
 from docid.store.backends.objects.format import (
     document_key,
     history_entries,
@@ -32,14 +32,13 @@ from docid.store.backends.objects.format import (
     unpack,
 )
 from docid.store.backends.objects.sweep import ObjectsSweeper
+from docid.store.backends.objects.threads import Threads, is_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import Future
 
     from docid.store.backends.base import NewDocument
-
-_thread = threading.local()  # `is_worker` is set in the threads that `each` starts
 
 
 class ObjectsBackend(Backend):
@@ -48,8 +47,14 @@ class ObjectsBackend(Backend):
     It is safe with any number of writers on any machines, if the service supports conditional puts (S3, Google Cloud
     Storage, Azure and most services with the S3 API do). A finished write is as durable as the service makes it.
 
-    A process that was forked from one that used this backend cannot use it; start workers with `spawn`. It pickles with
-    its URL and options. Credentials from the environment are not pickled.
+    Before its first write, a process checks with two or three puts of `.docid/probe.txt` that the service honours
+    conditional puts, and refuses to write otherwise.
+
+    A process that was forked from one that used obstore cannot use it; start workers with `spawn`. It pickles with its
+    URL and options. Credentials from the environment are not pickled.
+
+    An exception that a signal handler raises, as Ctrl-C does, interrupts every call at once and passes unchanged. A
+    request that was sent may still be carried out.
 
     Args:
         store: a URL: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, or `memory://` for a new
@@ -78,7 +83,7 @@ class ObjectsBackend(Backend):
             raise ValueError(f"in_flight: expected 1 or more, got {in_flight}")
         self.in_flight = in_flight
         self.together = 20 * in_flight  # larger batches wait less often for their slowest request
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: Threads | None = None
         self._lock = threading.Lock()
         self._bucket = Bucket(store, dict(options or {}))
         self.root = self._bucket.url
@@ -97,14 +102,19 @@ class ObjectsBackend(Backend):
 
     def each(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """See `Backend.each`. It reads up to `2 * in_flight` items ahead."""
-        if getattr(_thread, "is_worker", False):  # a worker that waited for other workers could block them all
+        if is_worker():  # a worker that waited for other workers could block them all
             yield from map(function, items)
             return
         check_process(self.root)
-        pending: deque[Any] = deque()
+        with self._lock:
+            if self._threads is None:
+                self._threads = Threads(self.in_flight)
+            threads = self._threads
+        pending: deque[Future[R]] = deque()
+        failures: list[StoreUnavailable] = []
         try:
-            for item in items:
-                pending.append(self._submit(function, item))
+            for item in _yield_until_failure(items, failures):
+                pending.append(threads.submit(function, item))
                 if len(pending) >= 2 * self.in_flight:
                     yield pending.popleft().result()
             while pending:
@@ -112,24 +122,8 @@ class ObjectsBackend(Backend):
         finally:
             for future in pending:
                 future.cancel()
-
-    def _submit(self, function: Callable[[T], R], item: T) -> Future[R]:
-        """Call a function in a thread; at the exit of the process (`atexit`), when no thread can start, in this one."""
-        from concurrent.futures import Future  # noqa: PLC0415 - only for many documents
-
-        try:
-            with self._lock:
-                if self._threads is None:
-                    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - as above
-
-                    # The threads must not refer to this backend: it would never be freed, and they would never end.
-                    begin = partial(setattr, _thread, "is_worker", True)
-                    self._threads = ThreadPoolExecutor(self.in_flight, "docid", begin)
-            return self._threads.submit(function, item)
-        except RuntimeError:
-            future: Future[R] = Future()
-            future.set_result(function(item))
-            return future
+        for failure in failures:
+            raise failure
 
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """See `Backend.create`. One request if the id is free."""
@@ -163,14 +157,17 @@ class ObjectsBackend(Backend):
         key = document_key(stage, doc_id)
         try:
             self._bucket.head(key)
-        except FileNotFoundError:
-            # A HEAD response does not show whether the bucket exists. A GET does.
-            return self._bucket.get(key) is not None
-        return True
+        except (FileNotFoundError, StoreUnavailable) as error:
+            if isinstance(error, StoreUnavailable) and not error.refused:
+                raise
+        else:
+            return True
+        # A HEAD response does not show whether the bucket exists, or why the service refuses. A GET does.
+        return self._bucket.get(key) is not None
 
     def listing(self, stage: str, doc_id: str) -> tuple[bytes, dict[str, int]] | None:
         """See `Backend.listing`. One request."""
-        with contextlib.suppress(UnreadableDocument, OSError):
+        with contextlib.suppress(UnreadableDocument, StoreUnavailable):
             if (found := self._load(document_key(stage, doc_id), stage, doc_id)) is not None:
                 record, texts = found
                 return record, {name: len(data) for name, data in texts.items()}
@@ -183,9 +180,16 @@ class ObjectsBackend(Backend):
         return self._swap(stage, doc_id, expected, record, parts, keep=False)
 
     def ids(self, stage: str) -> Iterator[str]:
-        """See `Backend.ids`. One request per 1,000 documents."""
-        names = self._bucket.names_below(f"{stage}/")
-        yield from (doc_id for name in names if (doc_id := parse_doc_id(name)) is not None)
+        """See `Backend.ids`. One request per 1,000 documents.
+
+        If other programs put keys there that obstore cannot read, it yields the ids and then raises `StoreUnavailable`.
+        """
+        last = None
+        for name in self._bucket.names_below(f"{stage}/"):
+            doc_id = parse_doc_id(name)
+            if doc_id is not None and doc_id != last:  # obstore lists the key `d1.json/` as `d1.json`
+                yield doc_id
+                last = doc_id
 
     def history(self, stage: str, doc_id: str, parts: Collection[str]) -> Iterator[Stored]:
         """See `Backend.history`. Versions are sorted by the clocks of the writers that replaced them."""
@@ -211,8 +215,11 @@ class ObjectsBackend(Backend):
     def check(self, record: bytes, parts: Mapping[str, bytes]) -> None:
         pack(record, parts)
 
-    def with_history(self, stage: str) -> Collection[str]:
-        return self._bucket.directories("/".join((*HISTORY, stage)))
+    def with_history(self, stage: str) -> Collection[str] | None:
+        try:
+            return self._bucket.directories("/".join((*HISTORY, stage)))
+        except OddKeyError:
+            return None
 
     def sweeper(self) -> ObjectsSweeper:
         return ObjectsSweeper(self._bucket)
@@ -256,7 +263,7 @@ class ObjectsBackend(Backend):
 
     def _list_history(self, prefix: str) -> list[str]:
         """Return the names of the versions below a prefix, the earliest first."""
-        return history_entries(self._bucket.names_below(prefix))
+        return history_entries(self._bucket.names_below(prefix, skip_odd=True))
 
     def _is_in_history(self, stage: str, doc_id: str, data: bytes) -> bool:
         """Return whether a version is in history: every change copies the old version there first."""
@@ -294,3 +301,27 @@ class ObjectsBackend(Backend):
             return unpack(data)
         except ValueError as error:
             raise UnreadableDocument(stage, doc_id, self.location(stage, doc_id), str(error)) from None
+
+    def directories(self) -> Collection[str]:
+        """See `Backend.directories`. One request per 1,000 names."""
+        return [name for name in self._bucket.directories("") if not name.startswith(".")]
+
+    def read_file(self, name: str) -> InternalFile | None:
+        """See `Backend.read_file`. One request."""
+        found = self._bucket.get(f"{INTERNAL}/{name}")
+        return None if found is None else InternalFile(found.data, found.version)
+
+    def swap_file(self, name: str, expected: InternalFile | None, data: bytes, *, durable: bool = True) -> bool:  # noqa: ARG002 - as durable as the service
+        """See `Backend.swap_file`. One request, and another one if it is refused."""
+        key = f"{INTERNAL}/{name}"
+        if expected is None:
+            return self._put(key, data, "create")[0]
+        return self._put(key, data, expected.version, expected.data)[0]
+
+
+def _yield_until_failure(items: Iterable[T], failures: list[StoreUnavailable]) -> Iterator[T]:
+    """Yield items; add the error of an incomplete listing to `failures`, to raise it after the results of these."""
+    try:
+        yield from items
+    except StoreUnavailable as error:
+        failures.append(error)

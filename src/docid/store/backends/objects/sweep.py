@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from docid.core.findings import Finding
 from docid.core.record import nonce
+from docid.errors import StoreUnavailable
 from docid.store.backends.base import Sweeper
 from docid.store.backends.names import HISTORY, QUARANTINE
 from docid.store.backends.objects.bucket import VERSION_GONE
@@ -42,7 +43,7 @@ class ObjectsSweeper(Sweeper):
         try:
             found = self._bucket.get(key)
             record, texts = (None, {}) if found is None else unpack(found.data)
-        except (ValueError, OSError):
+        except (ValueError, StoreUnavailable):
             return []
         if record is None or record != expected:
             return []
