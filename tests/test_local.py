@@ -224,6 +224,21 @@ def test_junk_that_vanishes_does_not_hinder_a_write(local: DocsStore, monkeypatc
     assert local.write(draft()).outcome is Outcome.CREATED
 
 
+def test_directory_that_vanishes_after_a_refused_rename_is_no_junk(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a create that used the gap of a replace withdrew at this moment."""
+    refused = iter([True])
+
+    def refuse_once(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+        if target == "a1" and next(refused, False):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        rename(source, target, **where)
+
+    patch_os(monkeypatch, "rename", refuse_once)
+    assert local.write(draft()).outcome is Outcome.CREATED
+
+
 def test_document_that_takes_the_place_of_junk_stays(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     path = local.path("draft", "a1")
     put_junk(path, [".DS_Store"])
