@@ -159,8 +159,8 @@ class LocalSweeper(Sweeper):
             directory.sub(doc_id) as document,
         ):
             names = document.names()
-            if all(map(is_junk, names)):
-                return []  # it does not take the id
+            if names and all(map(is_junk, names)):
+                return []  # the next create removes it
             if RECORD_FILE not in names:
                 if expected is not None or not _is_stale(directory, doc_id, stale_after):
                     return []
