@@ -42,7 +42,7 @@ def findings(store: DocsStore, **options: Any) -> list[Finding]:
 def find_quarantined(step: Step, root: Path) -> Path:
     """Return the path in quarantine that a step of repair moved its file or directory to."""
     assert step.done
-    assert re.fullmatch(r"\.docid/quarantine/[0-9T.]+Z-[0-9a-f]{16}/" + re.escape(step.path), step.to)
+    assert re.fullmatch(r"\.docid/quarantine/[0-9t.]+z-[0-9a-f]{16}/" + re.escape(step.path), step.to)
     return root / step.to
 
 
@@ -85,7 +85,7 @@ def entry_of_no_change(root: Path) -> str:
 def entry_twice(root: Path) -> str:
     directory = root / ".docid" / "history" / "draft" / "changed"
     [record] = directory.glob("*.json")
-    path = directory / f"{record.name[:21]}1Z-0123456789abcdef.json"
+    path = directory / f"{record.name[:21]}1z-0123456789abcdef.json"
     shutil.copy(record, path)
     return str(min(path, record).relative_to(root))
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from docid import DocsStore, Document, DraftTask, Stages, TaskRow, UnreadableDocument, audit, reserve_doc_id
-from docid.backends import MemoryBackend
+from docid.backends import MemoryBackend, Stored
 from docid.core.findings import LEVELS
+from docid.repair import repair
 from tests.auditing import (
     Rows,
     add_row,
@@ -299,6 +303,32 @@ def _(store: DocsStore, rows: Rows) -> Any:
     return {**rows, "evaluation": rows["evaluation"][1:]}, []
 
 
+@store_case("torn-document, newlines of Windows")
+def _(store: DocsStore, rows: Rows) -> Any:
+    store.write(attrs.evolve(make_document(rows["evaluation"][0]), raw_text="one\ntwo\n"), if_exists="replace")
+    (find_path(store, rows["evaluation"][0]) / "raw.txt").write_bytes(b"one\r\ntwo\r\n")
+    return rows, [("torn-document", "evaluation", 0)]
+
+
+@store_case("damaged-history", verify=True)
+def _(store: DocsStore, rows: Rows) -> Any:
+    row = rows["evaluation"][0]
+    for text in ("second", "third"):
+        store.write(attrs.evolve(make_document(row), raw_text=text), if_exists="replace")
+    for path in (Path(store.root) / ".docid/history/evaluation" / row.doc_id).glob("*/raw.txt"):
+        path.write_bytes(path.read_bytes().swapcase())
+    return rows, [("damaged-history", "evaluation", 0)]
+
+
+@store_case("a damaged history without verify")
+def _(store: DocsStore, rows: Rows) -> Any:
+    row = rows["evaluation"][0]
+    store.write(attrs.evolve(make_document(row), raw_text="second"), if_exists="replace")
+    [path] = (Path(store.root) / ".docid/history/evaluation" / row.doc_id).glob("*/raw.txt")
+    path.unlink()
+    return rows, []
+
+
 @store_case("an empty directory")
 def _(store: DocsStore, rows: Rows) -> Any:
     path = find_path(store, rows["evaluation"][0])
@@ -343,6 +373,82 @@ def test_fault_in_store_gives_exactly_its_findings(
 def test_every_code_has_a_case() -> None:
     covered = {str(param.id).split(":")[0].split(",")[0].split(" ")[0] for param in [*CASES, *STORE_CASES]}
     assert set(LEVELS) <= covered
+
+
+@pytest.mark.parametrize(
+    ("stored", "found", "named"),
+    [
+        (b"one\ntwo\n", b"one\r\ntwo\r\n", "LF to CRLF"),
+        (b"one\r\ntwo\r\n", b"one\ntwo\n", "CRLF to LF"),
+        (b"one\r\ntwo\n", b"one\r\ntwo\r\n", ""),  # the first newline was not translated, so nothing restores it
+        (b"one\n", b"two\r\n", ""),
+        (b"one\n", b"one\n\n", ""),
+    ],
+)
+@pytest.mark.parametrize("verify", [True, False])
+def test_translated_newlines_are_named_and_left_to_the_user(
+    local: DocsStore, stored: bytes, found: bytes, named: str, verify: bool
+) -> None:
+    path = local.write(Document(stage="draft", doc_id="a1", task_id="t-1", raw_text=stored.decode())).path
+    (path / "raw.txt").write_bytes(found)
+    [finding] = audit(local, verify=verify, stale_after=0).findings
+    assert finding.code == "torn-document"
+    assert ("newlines were translated" in finding.message) == bool(named)
+    assert named in finding.message
+    assert (".gitattributes" in finding.hint) == bool(named)
+    [step] = repair(local, apply=True, stale_after=0)
+    assert step.done == (not named)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@pytest.mark.parametrize("attributes", ["", "* -text\n"])
+def test_store_survives_git_with_the_documented_attributes(local: DocsStore, tmp_path: Path, attributes: str) -> None:
+    local.write(Document(stage="draft", doc_id="a1", task_id="t-1", raw_text="one\ntwo\n"))
+    local.write(Document(stage="draft", doc_id="b2", task_id="t-2", raw_text="one\r\ntwo\n", parsed_text="one"))
+    (Path(local.root) / ".gitattributes").write_text(attributes)
+
+    def git(*arguments: str) -> None:
+        settings = ("core.autocrlf=true", "core.safecrlf=false", "user.name=a", "user.email=a@b", "gc.auto=0")
+        options = [option for setting in settings for option in ("-c", setting)]
+        subprocess.run(["git", "-C", local.root, *options, *arguments], check=True, capture_output=True)
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "documents")
+    git("clone", "-q", ".", str(tmp_path / "clone"), "-c", "core.autocrlf=true")
+    messages = [finding.message for finding in audit(tmp_path / "clone", verify=True).findings]
+    assert ["LF to CRLF" in message for message in messages] == ([] if attributes else [True, False])
+
+
+def test_history_is_verified_in_every_backend(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = DraftTask(task_id="t-1", doc_id="d1")
+    store.write(make_document(row))
+    store.write(attrs.evolve(make_document(row), raw_text="second"), if_exists="replace")
+    assert audit(store, verify=True).findings == ()
+    history = store.backend.history
+
+    def damage(stage: str, doc_id: str, parts: Any) -> Iterator[Stored]:
+        for version in history(stage, doc_id, parts):
+            yield version._replace(parts={**version.parts, "raw.txt": b"RAW OF T-1"})
+            yield version._replace(parts={})
+            yield version
+
+    monkeypatch.setattr(store.backend, "history", damage)
+    report = audit(store, {"draft": [row]}, verify=True)
+    assert report.ok
+    assert list_findings(report) == [("damaged-history", "draft", "d1")] * 2
+    assert {finding.task_id for finding in report.findings} == {"t-1"}
+    assert "not in the current document: raw.txt: its SHA-256 differs" in report.findings[0].message
+    assert report.stages["draft"].written == 1
+
+    def fail(*_: object) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(store.backend, "history", fail)
+    monkeypatch.setattr(store.backend, "with_history", fail)
+    [finding] = audit(store, {"draft": [row]}, verify=True).findings
+    assert (finding.code, finding.task_id) == ("damaged-history", "t-1")
+    assert "its history cannot be read: [Errno 5]" in finding.message
 
 
 def test_missing_parent_is_found_without_tables(full: DocsStore, rows: Rows) -> None:

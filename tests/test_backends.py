@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from docid import DocsStore, Document, WriteManyError
+from docid import DocsStore, Document, DocumentBusy, WriteManyError
 from docid.backends import Backend, InternalFile, LocalBackend, MemoryBackend, NewDocument, Stored
 from docid.testing import BackendTests
 
@@ -64,16 +64,38 @@ def test_backend_without_a_method_cannot_be_created() -> None:
         Half()  # type: ignore[abstract]
 
 
-def test_backend_error_belongs_to_its_document() -> None:
-    class Broken(MemoryBackend):
+@pytest.mark.parametrize("error", [OSError(errno.EBUSY, "locked"), DocumentBusy("draft", "b2", "docs/draft/b2", None)])
+def test_storage_error_belongs_to_its_document(error: Exception) -> None:
+    documents = [Document(stage="draft", doc_id=doc_id, task_id=doc_id, raw_text="") for doc_id in ("a1", "b2", "c3")]
+    with pytest.raises(WriteManyError) as caught:
+        DocsStore(failing_backend(error)).write_many(documents)
+    assert caught.value.failures == {1: error}
+    assert caught.value.documents == {1: documents[1]}
+    assert [result and result.doc_id for result in caught.value.results] == ["a1", None, "c3"]
+
+
+@pytest.mark.parametrize("error", [LookupError("a fault"), TimeoutError("the time is up"), KeyboardInterrupt()])
+def test_any_other_error_ends_write_many(error: BaseException) -> None:
+    documents = [Document(stage="draft", doc_id=doc_id, task_id=doc_id, raw_text="") for doc_id in ("a1", "b2", "c3")]
+    store = DocsStore(failing_backend(error))
+    with pytest.raises(type(error)) as caught:
+        store.write_many(documents)
+    assert caught.value is error
+    cause = caught.value.__cause__
+    assert isinstance(cause, WriteManyError)
+    assert list(cause.documents.values()) == documents
+    assert str(cause) == "0 of 3 documents failed, 3 were not tried"
+    assert list(store.ids("draft")) == ["a1"]
+
+
+def failing_backend(error: BaseException) -> MemoryBackend:
+    class Failing(MemoryBackend):
         def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
             if doc_id == "b2":
-                raise LookupError("the database is locked")
+                raise error
             return super().create(stage, doc_id, record, parts)
 
-    documents = [Document(stage="draft", doc_id=doc_id, task_id=doc_id, raw_text="") for doc_id in ("a1", "b2", "c3")]
-    with pytest.raises(WriteManyError, match="position 1: the database is locked"):
-        DocsStore(Broken()).write_many(documents)
+    return Failing()
 
 
 class TestThirdPartyBackend(BackendTests):

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import gc
 import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +30,12 @@ from docid import (
     LineageConflict,
     MissingParent,
     Outcome,
+    StoreUnavailable,
     UnreadableDocument,
     WriteManyError,
 )
-from docid.backends import LocalBackend
+from docid.backends import LocalBackend, MemoryBackend
+from docid.backends.objects import ObjectsBackend
 from docid.store.backends.local.directory import Directory
 
 
@@ -140,9 +151,36 @@ def test_failing_stream_keeps_its_own_cause(store: DocsStore) -> None:
         store.write_many(documents())
     assert isinstance(caught.value.__cause__, KeyError)
     assert "1 of 1 document failed" in caught.value.__notes__[0]
+    failed = caught.value.__cause__.__cause__
+    assert isinstance(failed, WriteManyError)
+    assert list(failed.documents) == [0]
 
 
-def test_failures_hold_no_texts_in_memory(store: DocsStore) -> None:
+def test_failing_stream_may_be_its_own_cause(store: DocsStore) -> None:
+    wrong: Any = "no document"
+
+    def documents() -> Iterator[Document]:
+        yield wrong
+        error = RuntimeError("row 17 is bad")
+        raise error from error
+
+    with pytest.raises(RuntimeError, match="row 17") as caught:
+        store.write_many(documents())
+    assert isinstance(caught.value.__cause__, WriteManyError)
+    assert caught.value.__cause__.documents == {0: wrong}
+
+
+def test_error_carries_documents_that_were_not_written(store: DocsStore) -> None:
+    store.write(attrs.evolve(draft(1), task_id="another"))
+    documents = [draft(0), draft(1), draft(2), essay(9)]
+    with pytest.raises(WriteManyError) as caught:
+        store.write_many(documents)
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert error.documents == {1: documents[1], 3: documents[3]}
+    assert not error.stopped
+
+
+def test_failures_hold_no_frames_in_memory(store: DocsStore) -> None:
     store.write(attrs.evolve(draft(1), task_id="another"))
     wrong: Any = "no document"
     with pytest.raises(WriteManyError) as caught:
@@ -151,11 +189,169 @@ def test_failures_hold_no_texts_in_memory(store: DocsStore) -> None:
     assert [error.__context__ for error in caught.value.failures.values()] == [None] * 3
 
 
+def test_error_is_freed_at_once(store: DocsStore) -> None:
+    wrong: Any = "no document"
+
+    def documents() -> Iterator[Document]:
+        yield wrong
+        raise SoftTimeLimitExceeded
+
+    gone = []
+    gc.disable()
+    try:
+        for stream in ([wrong], documents()):
+            try:
+                store.write_many(stream)
+            except Exception as error:  # noqa: BLE001 - either of two
+                gone.append(weakref.ref(error))
+    finally:
+        gc.enable()
+    assert [each() for each in gone] == [None, None]
+
+
 def test_invalid_if_exists_raises_before_any_write(store: DocsStore) -> None:
     wrong: Any = "overwrite"
     with pytest.raises(ValueError, match="if_exists: expected 'fail', 'keep' or 'replace', got 'overwrite'"):
         store.write_many([draft(1)], if_exists=wrong)
     assert list(store.ids("draft")) == []
+
+
+class FullBackend(MemoryBackend):
+    """A backend on a disk with room for a number of documents. It has no room for a document with the text `big`."""
+
+    together = 10
+
+    def __init__(self, room: int, error: Exception) -> None:
+        super().__init__()
+        self.room = room
+        self.error = error
+
+    def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
+        if self.room <= 0 or parts["raw.txt"] == b"big":
+            raise self.error
+        self.room -= 1
+        return super().create(stage, doc_id, record, parts)
+
+
+DISK_FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(OSError(number, os.strerror(number)) for number in (errno.ENOSPC, errno.EROFS, errno.EIO, errno.ESTALE)),
+        StoreUnavailable("write", "s3://b", "the service refused the credentials", "check them", refused=True),
+        DurabilityUnknown("draft", "d1", "docs/draft/d1", "[Errno 5] Input/output error"),
+    ],
+    ids=repr,
+)
+def test_write_many_takes_no_more_documents_from_its_stream_if_the_store_fails(error: Exception) -> None:
+    taken: list[Document] = []
+
+    def documents() -> Iterator[Document]:
+        for number in range(100):
+            taken.append(draft(number))
+            yield taken[-1]
+
+    store = DocsStore(FullBackend(13, error))
+    with pytest.raises(WriteManyError, match="the store failed, so docid took no more documents") as caught:
+        store.write_many(documents())
+    assert (len(taken), caught.value.stopped) == (20, True)
+    assert caught.value.documents == dict(enumerate(taken[13:], 13))
+    assert caught.value.failures == dict.fromkeys(range(13, 20), error)
+    assert [result is not None for result in caught.value.results] == [True] * 13 + [False] * 7
+    store.backend.room = 100  # type: ignore[attr-defined]
+    assert {each.outcome for each in store.write_many(caught.value.documents.values())} == {Outcome.CREATED}
+    assert len(list(store.ids("draft"))) == 20
+
+
+def test_write_many_goes_on_if_only_one_text_is_too_large() -> None:
+    store = DocsStore(FullBackend(100, DISK_FULL))
+    documents = [draft(number, "big" if number == 5 else "once") for number in range(30)]
+    with pytest.raises(WriteManyError) as caught:
+        store.write_many(documents)
+    assert (list(caught.value.failures), caught.value.stopped) == ([5], False)
+    assert len(caught.value.results) == 30
+
+
+@pytest.mark.parametrize("policy", ["fail", "keep"])
+def test_existing_documents_do_not_show_that_a_store_works(policy: Any) -> None:
+    store = DocsStore(FullBackend(10, DISK_FULL))
+    store.write_many(draft(number) for number in range(0, 20, 2))
+    with pytest.raises(WriteManyError) as caught:
+        store.write_many((draft(number) for number in range(100)), if_exists=policy)
+    assert (len(caught.value.results), caught.value.stopped) == (10, True)
+
+
+def test_conflicts_do_not_stop_write_many(store: DocsStore) -> None:
+    store.write_many(attrs.evolve(draft(number), task_id="another") for number in range(250))
+    with pytest.raises(WriteManyError) as caught:
+        store.write_many(map(draft, range(1000)))
+    assert (len(caught.value.documents), len(caught.value.results), caught.value.stopped) == (250, 1000, False)
+
+
+def test_children_of_documents_that_were_not_written_do_not_hide_a_failing_store() -> None:
+    store = DocsStore(FullBackend(3, DISK_FULL))
+    with pytest.raises(WriteManyError) as caught:
+        store.write_many(document for number in range(50) for document in (draft(number), essay(number)))
+    assert (len(caught.value.results), caught.value.stopped) == (10, True)
+
+
+class SoftTimeLimitExceeded(Exception):
+    pass
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float, error: BaseException) -> Iterator[None]:
+    """Raise an error in a signal handler, as time limits of Celery, Airflow and pytest-timeout do."""
+
+    def stop(*_: object) -> None:
+        raise error
+
+    old = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+
+
+LIMITS = [TimeoutError, SoftTimeLimitExceeded, KeyboardInterrupt]
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_write_many_works_where_no_thread_can_start(monkeypatch: pytest.MonkeyPatch, used: bool) -> None:
+    """As in a function registered with `atexit`, since Python 3.12."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    store = DocsStore(ObjectsBackend("memory://"))
+    if used:
+        store.write_many(map(draft, range(300)))
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert len(store.write_many(map(draft, range(300)))) == 300
+    assert len(list(store.documents("draft"))) == 300
+
+
+@pytest.mark.parametrize("used", [True, False])
+@pytest.mark.parametrize("backend", ["ObjectsBackend('memory://')", "LocalBackend(sys.argv[1])", "MemoryBackend()"])
+def test_write_many_works_at_the_exit_of_the_process(tmp_path: Path, backend: str, used: bool) -> None:
+    code = f"""
+import atexit, sys
+from docid import DocsStore, Document
+from docid.backends import LocalBackend, MemoryBackend
+from docid.backends.objects import ObjectsBackend
+
+store = DocsStore({backend})
+waiting = [Document(stage="draft", doc_id=f"d{{n}}", task_id=f"t-{{n}}", raw_text="") for n in range(300)]
+atexit.register(lambda: print(len(store.write_many(waiting)), len(list(store.documents("draft")))))
+if {used}:
+    store.write_many(waiting[:100])
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "docs"], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("300 300\n", "")
 
 
 # --- on a file system ------------------------------------------------------------------------------------------
@@ -313,6 +509,70 @@ def test_commit_error_fails_only_its_document(durable: DocsStore, monkeypatch: p
         durable.write_many(map(draft, range(3)))
     assert list(caught.value.failures) == [1]
     assert sorted(os.listdir(durable.path("draft", "d0").parent)) == ["d0", "d2"]
+
+
+STEPS = [
+    *((step, True) for step in ("write", "mkdir", "rename", "sync_all")),
+    *((step, False) for step in ("write", "mkdir", "rename", "fsync")),
+    *(("unlink", batched) for batched in (True, False)),
+]
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize(("step", "batched"), STEPS)
+def test_time_limit_ends_write_many_in_every_step(
+    durable: DocsStore, monkeypatch: pytest.MonkeyPatch, step: str, batched: bool, limit: type[BaseException]
+) -> None:
+    """`batched`: with one sync for all documents; otherwise each document is synced."""
+    monkeypatch.setattr(Directory, "can_sync_all", lambda _: batched)
+    durable.write(draft("first"))
+    where: Any = Directory if step == "sync_all" else os
+    call, calls = getattr(where, step), 0
+
+    def interrupt(*args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == (1 if step == "sync_all" else 3):
+            signal.raise_signal(signal.SIGALRM)
+        return call(*args, **options)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    documents = [draft(number) for number in range(6)]
+    error = limit("the time is up")
+    with time_limit(60, error), monkeypatch.context() as patch, pytest.raises(limit) as caught:
+        patch.setattr(where, step, interrupt)
+        if step == "unlink":  # only clean-up code removes files
+            patch.setattr(os, "rename", fail)
+        durable.write_many(documents)
+    assert caught.value is error
+    failed = caught.value.__cause__
+    assert isinstance(failed, WriteManyError)
+    left = failed.documents.values()
+    assert {each.doc_id for each in documents} - set(durable.ids("draft")) <= {each.doc_id for each in left}
+    assert {each.outcome for each in durable.write_many(left)} <= {Outcome.CREATED, Outcome.UNCHANGED}
+    assert len(list(durable.ids("draft"))) == 7
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("batched", [True, False])
+def test_time_limit_ends_write_many_at_once(
+    durable: DocsStore, monkeypatch: pytest.MonkeyPatch, batched: bool, limit: type[BaseException]
+) -> None:
+    fsync = os.fsync
+
+    def sync_slowly(fd: int) -> None:
+        time.sleep(0.05)
+        fsync(fd)
+
+    monkeypatch.setattr(Directory, "can_sync_all", lambda _: batched)
+    monkeypatch.setattr(Directory, "sync_all", lambda _: time.sleep(5))
+    monkeypatch.setattr(os, "fsync", sync_slowly)
+    began = time.monotonic()
+    with time_limit(0.2, limit("the time is up")), pytest.raises(limit):
+        durable.write_many(map(draft, range(50)))
+    assert time.monotonic() - began < 2
 
 
 def test_unreadable_parent_fails_its_children(local: DocsStore, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 import docid
 from docid import DocsStore, Document, StoreUnavailable, reserve_doc_id
 from docid.cli import main
+from docid.cli.output import print_stderr
 
 DRAFTS = "draft_task_id,note\na,x\nb,y\n"
 ESSAYS = "essay_task_id,draft_task_id\n1,a\n2,b\n"
@@ -336,7 +337,7 @@ def test_ls_names_undeclared_stages(
     code, out, err = run(capfd, "ls", "--store", str(root))
     assert (code, out) == (0, "")
     assert err == (
-        f"docid: {root} has no directory of stage outline, chapter; docid treats it as an empty store. "
+        "docid: docs has no directory of stage outline, chapter; docid treats it as an empty store. "
         "It holds draft, essay (--stages declares other stages)\n"
     )
     assert run(capfd, "ls", "--store", str(root), "--stages", "draft,essay")[2] == ""
@@ -354,6 +355,27 @@ def test_ls_names_undeclared_stages(
     for number in range(6):
         (root / f"more-{number}").mkdir()
     assert "essay, more-0, more-1, more-2, …" in run(capfd, "ls", "--store", str(root))[2]
+
+
+def test_paths_below_the_current_directory_are_printed_as_relative(
+    root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path, printed in {
+        root / "draft": "docs/draft",
+        f"x{root}": f"x{root}",
+        root.parent: root.parent,
+        f"'{root}/.docid'": "'docs/.docid'",
+        "/": "/",
+    }.items():
+        print_stderr(f"{path}: no")
+        assert capfd.readouterr().err == f"docid: {printed}: no\n"
+    directory = root.parent / "removed"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    directory.rmdir()
+    print_stderr(f"{root}: no")
+    assert capfd.readouterr().err == f"docid: {root}: no\n"
+    monkeypatch.chdir(root.parent)
 
 
 @pytest.mark.parametrize("command", [["ls"], ["repair"], ["report", "--output", "page.html"], ["audit", "tables"]])

@@ -10,6 +10,7 @@ import pytest
 
 import docid
 from docid._text import quote
+from docid.core.document import Document
 from docid.core.outcomes import WriteManyError
 from docid.errors import (
     ContentConflict,
@@ -154,6 +155,15 @@ def test_write_many_error_shows_ten_failures_and_the_total() -> None:
     )
     assert message.endswith("… and 190 more")
     assert message.count("\n") == 11
+
+
+def test_write_many_error_counts_documents_that_were_not_tried() -> None:
+    documents = dict.fromkeys(range(1, 4), Document(stage="draft", doc_id="d1", task_id="t-1", raw_text=""))
+    error = WriteManyError([None] * 4, {1: OSError(28, "No space left")}, documents, True)
+    assert str(error) == (
+        "1 of 4 documents failed, 2 were not tried (the others are stored); positions count from 0:\n  position 1: [Errno 28] No space left\n"
+        "  the store failed, so docid took no more documents; `documents` holds those not written"
+    )
 
 
 def test_quote_cuts_long_value_in_the_middle() -> None:

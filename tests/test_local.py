@@ -7,6 +7,7 @@ import ctypes
 import errno
 import os
 import re
+import shutil
 import socket
 import stat
 import sys
@@ -16,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from docid import DocsStore, Outcome, UnreadableDocument
+from docid import DocsStore, DraftTask, LineageConflict, Outcome, UnreadableDocument, audit
 from docid.backends import LocalBackend
+from docid.repair import repair
 from docid.store.backends.local.directory import Directory
 from tests.local_documents import draft, names_in, patch_os
 
@@ -151,6 +153,112 @@ def test_empty_directory_takes_no_id(local: DocsStore) -> None:
     assert not local.exists("draft", "a1")
     assert local.write(draft()).outcome is Outcome.CREATED
     assert local.read("draft", "a1").raw_text == "once"
+
+
+JUNK = [".DS_Store", "._raw.txt", "@eaDir", "Thumbs.db", "desktop.ini", "Desktop.ini"]
+
+
+def put_junk(directory: Path, names: list[str] = JUNK) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if name == "@eaDir":
+            (directory / name).mkdir()
+            (directory / name / "SYNOINDEX").write_text("thumbnail")
+        else:
+            (directory / name).write_text("icon")
+
+
+@pytest.mark.parametrize("batched", [True, False])
+@pytest.mark.parametrize("names", [*([name] for name in JUNK), JUNK], ids=repr)
+def test_directory_with_only_junk_takes_no_id(tmp_path: Path, names: list[str], batched: bool) -> None:
+    store = DocsStore(tmp_path / "docs")
+    put_junk(store.path("draft", "a1"), names)
+    assert not store.exists("draft", "a1")
+    row = DraftTask(task_id="t-1", doc_id="a1")
+    assert audit(store, {"draft": [row]}, stale_after=0).stages["draft"].pending == 1
+    assert audit(store, stale_after=0).findings == ()
+    if batched:
+        assert {each.outcome for each in store.write_many([draft(), draft("b2")])} == {Outcome.CREATED}
+    else:
+        assert store.write(draft()).outcome is Outcome.CREATED
+    assert store.read("draft", "a1", verify=True).raw_text == "once"
+    assert names_in(store.path("draft", "a1")) == ["metadata.json", "raw.txt"]
+    # A directory, which may hold anything, goes to quarantine.
+    steps = list(repair(store, apply=True, stale_after=0))
+    assert [step.done for step in steps] == [True] * ("@eaDir" in names)
+    assert list(repair(store, stale_after=0)) == []
+
+
+def test_junk_beside_other_files_takes_the_id(local: DocsStore) -> None:
+    path = local.path("draft", "a1")
+    put_junk(path)
+    (path / "notes.txt").write_text("mine")
+    with pytest.raises(UnreadableDocument, match=r"the directory has no metadata\.json"):
+        local.write(draft())
+    assert names_in(path) == sorted([*JUNK, "notes.txt"])
+
+
+def test_junk_in_a_store_is_no_finding(local: DocsStore, tmp_path: Path) -> None:
+    local.write(draft())
+    put_junk(tmp_path / "docs")
+    put_junk(tmp_path / "docs" / "draft")
+    put_junk(local.path("draft", "a1"))
+    assert audit(local, verify=True, stale_after=0).findings == ()
+    assert local.read("draft", "a1", verify=True).raw_text == "once"
+    assert local.write(draft(raw_text="twice"), if_exists="replace").outcome is Outcome.REPLACED
+    assert [old.raw_text for old in local.history("draft", "a1")] == ["once"]
+
+
+def test_junk_that_vanishes_does_not_hinder_a_write(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = local.path("draft", "a1")
+    put_junk(path, [".DS_Store", "Thumbs.db"])
+    names = Directory.names
+
+    def list_and_remove(directory: Directory) -> list[str]:
+        found = names(directory)
+        if ".DS_Store" in found and directory.path == str(path):
+            (path / ".DS_Store").unlink()
+        return [*found, ".DS_Store"] if "Thumbs.db" in found else found
+
+    monkeypatch.setattr(Directory, "names", list_and_remove)
+    assert local.write(draft()).outcome is Outcome.CREATED
+
+
+def test_directory_that_vanishes_after_a_refused_rename_is_no_junk(
+    local: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a create that used the gap of a replace withdrew at this moment."""
+    refused = iter([True])
+
+    def refuse_once(rename: Callable[..., None], source: str, target: str, **where: Any) -> None:
+        if target == "a1" and next(refused, False):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        rename(source, target, **where)
+
+    patch_os(monkeypatch, "rename", refuse_once)
+    assert local.write(draft()).outcome is Outcome.CREATED
+
+
+def test_document_that_takes_the_place_of_junk_stays(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = local.path("draft", "a1")
+    put_junk(path, [".DS_Store"])
+    names = Directory.names
+    turn = iter(range(10))
+
+    def list_and_lose(directory: Directory) -> list[str]:
+        found = names(directory)
+        if found == [".DS_Store"] and next(turn) == 1:  # after the check, before the junk is moved
+            shutil.rmtree(path)
+            DocsStore(local.root).write(draft(task_id="t-2"))
+            (path / ".DS_Store").write_text("icon")
+        return found
+
+    monkeypatch.setattr(Directory, "names", list_and_lose)
+    with pytest.raises(LineageConflict):
+        local.write(draft())
+    assert next(turn) == 2
+    assert local.read("draft", "a1", verify=True).task_id == "t-2"
+    assert names_in(path.parent) == ["a1"]
 
 
 def test_file_as_stage_is_reported(local: DocsStore, tmp_path: Path) -> None:

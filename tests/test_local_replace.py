@@ -208,6 +208,30 @@ def test_interrupted_change_is_not_in_history(local: DocsStore) -> None:
     assert list(local.history("draft", "a1")) == []
 
 
+@pytest.mark.parametrize("fold", [str.lower, str.swapcase, None])
+def test_history_survives_a_file_system_that_folds_case(local: DocsStore, tmp_path: Path, fold: Any) -> None:
+    texts = [f"version {number}" for number in range(6)]
+    local.write(draft(raw_text=texts[0]))
+    for number, text in enumerate(texts[1:], 1):
+        local.write(draft(raw_text=text), if_exists="replace")
+        local.write(draft(raw_text=text, metadata={"number": number}), if_exists="replace")
+        history = tmp_path / "docs/.docid/history/draft/a1"
+        assert [name for name in os.listdir(history) if name != name.lower()] == [], "docs/formats.md"
+    for number, name in enumerate(sorted(os.listdir(history))):
+        # Earlier stores have upper-case names; here both kinds are in one history.
+        stamp, _, rest = name.partition("-")
+        old = stamp.upper() if number % 2 else stamp
+        os.rename(history / name, history / f"{fold(old) if fold else old}-{rest}")
+    found = [document.raw_text for document in local.history("draft", "a1")]
+    assert list(dict.fromkeys(found)) == texts[::-1]
+    assert len(found) == 10
+    assert [each for each in local.scan("draft", stale_after=0) if isinstance(each, Finding)] == []
+    local.write(draft(raw_text="last"), if_exists="replace")
+    assert next(local.history("draft", "a1")).raw_text == texts[-1]
+    steps = list(repair(local, apply=True, purge=True, history=True, older_than=0))
+    assert (len(steps), {step.done for step in steps}) == (11, {True})
+
+
 def test_history_has_old_version_that_cannot_be_moved(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     local.write(draft())
 

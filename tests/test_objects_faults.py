@@ -365,6 +365,20 @@ def test_version_moved_by_two_replaces_is_in_history_once() -> None:
     assert store.read("draft", "d1").raw_text == "2"
 
 
+def test_history_of_an_earlier_release_has_names_in_upper_case() -> None:
+    backend = ObjectsBackend("memory://")
+    store = DocsStore(backend)
+    store.write(draft())
+    prefix = ".docid/history/draft/d1/"
+    for number, text in enumerate(["twice", "thrice", "again"]):
+        store.write(draft(raw_text=text), if_exists="replace")
+        name = next(name for name in backend._bucket.names_below(prefix) if name == name.lower())
+        if number < 2:
+            stamp, _, rest = name.partition("-")
+            obstore.rename(backend._bucket.store, prefix + name, f"{prefix}{stamp.upper()}-{rest}")
+    assert [old.raw_text for old in store.history("draft", "d1")] == ["thrice", "twice", "once"]
+
+
 def test_history_skips_an_entry_that_vanishes(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = ObjectsBackend("memory://")
     store = DocsStore(backend)

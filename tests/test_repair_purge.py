@@ -6,7 +6,9 @@ import fcntl
 import os
 import re
 import shutil
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +84,25 @@ def test_failed_purge_is_reported(local: DocsStore, root: Path, monkeypatch: pyt
     monkeypatch.setattr("shutil.rmtree", refuse_rmtree)
     [step] = repair(local, apply=True, purge=True, older_than=0)
     assert (step.done, str(step.error)) == (False, "[Errno 13] Permission denied")
+
+
+@pytest.mark.parametrize("year", [1970, 2099])
+def test_purge_does_not_trust_a_clock_that_was_wrong(
+    local: DocsStore, root: Path, monkeypatch: pytest.MonkeyPatch, year: int
+) -> None:
+    torn(root)
+    list(repair(local, apply=True, stale_after=0))
+    places = [root / ".docid/quarantine", root / ".docid/history/draft/changed"]
+    for path in [path for place in places for path in place.iterdir()]:
+        path.rename(path.with_name(f"{year}{path.name[4:]}"))
+    options: Any = {"apply": True, "purge": True, "history": True}
+    assert list(repair(local, **options)) == []
+    now = time.time()
+    monkeypatch.setattr("docid.store.backends.local.sweep.time.time", lambda: now + 29 * 86400)
+    assert list(repair(local, **options)) == []
+    monkeypatch.setattr("docid.store.backends.local.sweep.time.time", lambda: now + 31 * 86400)
+    assert len(list(repair(local, **options))) == (3 if year == 1970 else 0)
+    assert len(list(repair(local, older_than=0, **options))) == (0 if year == 1970 else 3)
 
 
 def test_discard_accepts_a_path_that_is_gone(local: DocsStore, root: Path) -> None:

@@ -10,7 +10,8 @@ import re
 import resource
 import signal
 import stat
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,39 @@ def test_concurrent_change_of_table_is_not_overwritten(
         write_tasks(link, rows)
     assert (path.read_bytes() if path.exists() else None) == after
     assert not [each for each in tmp_path.iterdir() if each.name.startswith(".tmp-")]
+
+
+def test_next_write_removes_files_of_killed_writers(tmp_path: Path) -> None:
+    def write(name: str, kill: bool) -> None:
+        def rows() -> Iterator[TaskRow]:
+            yield NoteTask(task_id="t-1", doc_id="d1")
+            if kill:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        write_tasks(tmp_path / name, rows(), row_type=NoteTask)
+
+    for name in ("note_tasks.csv", "note_tasks.csv.gz"):
+        child = os.fork()
+        if child == 0:
+            try:
+                write(name, kill=True)
+            finally:
+                os._exit(1)
+        assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    dead = [path for path in tmp_path.iterdir() if path.name.startswith(".tmp-")]
+    assert len(dead) == 2
+    write("note_tasks.csv", kill=False)
+    assert all(path.exists() for path in dead)  # their writers may be alive
+    others = [tmp_path / name for name in (".tmp-mine.csv", "tmp-0123456789abcdef.csv", "draft_tasks.csv")]
+    others[0].with_name(".tmp-0123456789abcdef").mkdir()
+    for path in others:
+        path.touch()
+    for path in tmp_path.iterdir():
+        os.utime(path, (time.time() - 90_000, time.time() - 90_000))
+    write("note_tasks.csv", kill=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [*(path.name for path in others), ".tmp-0123456789abcdef", "note_tasks.csv"]
+    )
 
 
 def test_changed_table_may_be_written_elsewhere(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -117,10 +118,30 @@ def test_store_view_counts_documents(store: DocsStore) -> None:
     assert "\n" not in repr(store)
 
 
-def test_root_is_kept_as_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_is_resolved_when_the_store_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert DocsStore("docs").root == "docs"
-    assert DocsStore(".").root == "."
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    roots = {
+        "docs": tmp_path / "docs",
+        "./docs//": tmp_path / "docs",
+        ".": tmp_path,
+        "link/../docs/": f"{tmp_path}/link/../docs",  # the link may lead elsewhere
+        "~": tmp_path / "home",
+        "~/docs/": tmp_path / "home/docs",
+        "~nobody-has-this-name/docs": tmp_path / "~nobody-has-this-name/docs",
+        "docs/~": tmp_path / "docs/~",
+        "/": "/",
+        "/..": "/..",
+        f"file://{tmp_path}/docs": tmp_path / "docs",
+    }
+    stores = {given: DocsStore(given) for given in roots}
+    stores["~/docs/"].write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once"))
+    monkeypatch.chdir("/")
+    assert {given: store.root for given, store in stores.items()} == {given: str(root) for given, root in roots.items()}
+    again = pickle.loads(pickle.dumps(stores["docs"]))
+    again.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="once"))
+    assert (tmp_path / "docs/draft/d1/raw.txt").read_text() == "once"
+    assert (tmp_path / "home/docs/draft/d1/raw.txt").read_text() == "once"
     assert DocsStore(tmp_path / "docs").root == str(tmp_path / "docs")
     assert DocsStore(ObjectsBackend("memory://")).root.startswith("memory:")
 

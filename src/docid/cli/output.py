@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tempfile
 from collections import Counter
@@ -58,7 +59,7 @@ class Output:
     def print(self, text: str = "") -> None:
         """Print one line with control characters escaped; do nothing with --json."""
         if not self.as_json:
-            self._emit(escape_text(text).replace("\n", " "))
+            self._emit(escape_text(_shorten_paths(text)).replace("\n", " "))
 
     def print_json(self, facts: dict[str, Any]) -> None:
         """Print facts as one line of JSON; do nothing without --json."""
@@ -239,7 +240,16 @@ def print_stderr(message: object) -> None:
     text = str(message)
     if isinstance(message, OSError) and not isinstance(message, DocidError) and message.strerror:
         text = f"{os.fsdecode(message.filename)}: {message.strerror}" if message.filename else message.strerror
-    print(f"docid: {escape_text(text)}", file=sys.stderr)
+    print(f"docid: {escape_text(_shorten_paths(text))}", file=sys.stderr)
+
+
+def _shorten_paths(text: str) -> str:
+    """Return a text for people in which paths below the current directory are relative to it."""
+    try:
+        here = re.escape(os.path.join(os.getcwd(), ""))
+    except FileNotFoundError:  # it was removed
+        return text
+    return re.sub(rf"(?<![\w/.-]){here}(?=\w|\.\w)", "", text)
 
 
 def discard(stream: TextIO) -> None:

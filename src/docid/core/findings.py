@@ -29,6 +29,7 @@ LEVELS: dict[str, Literal["error", "warning"]] = {
     "torn-document": "error",
     "unreadable-record": "error",
     "wrong-stage-parent": "error",
+    "damaged-history": "warning",
     "legacy-record": "warning",
     "orphan-document": "warning",
     "stale-temporary": "warning",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import evolve, frozen
@@ -98,8 +99,11 @@ class WriteManyError(DocidError):
     """`DocsStore.write_many` failed for some documents. It wrote the others.
 
     Attributes:
-        results: the result of each document, in order; None for a document that failed.
+        results: the result of each document, in order; None for a document that was not written.
         failures: the error of each document that failed, by its position, counted from 0.
+        documents: the documents that were not written, by position: those that failed, and those that docid took from
+            the stream but did not try. Write them again with `write_many(error.documents.values())`.
+        stopped: True if the store failed, so that docid took no more documents from the stream.
 
     Example:
         >>> from docid import DocsStore, Document
@@ -109,20 +113,28 @@ class WriteManyError(DocidError):
         ...     store.write_many(drafts)
         ... except WriteManyError as error:
         ...     print([result and str(result.outcome) for result in error.results], *error.failures)
+        ...     print([document.task_id for document in error.documents.values()])
         ['created', None] 1
+        ['b']
     """
 
     results: Sequence[WriteResult | None]
     failures: Mapping[int, Exception]
+    documents: Mapping[int, Document] = MappingProxyType({})
+    stopped: bool = False
 
     def _describe(self) -> str:
         self.results = tuple(self.results)
+        failed, untried = len(self.failures), len(self.documents.keys() - self.failures.keys())
         total = format_count(len(self.results), "document")
-        others = " (the others are stored)" if len(self.failures) < len(self.results) else ""
-        lines = [f"{len(self.failures):,} of {total} failed{others}; positions count from 0:"]
+        wrong = f"{failed:,} of {total} failed" + (f", {untried:,} were not tried" if untried else "")
+        others = " (the others are stored)" if failed + untried < len(self.results) else ""
+        lines = [f"{wrong}{others}{'; positions count from 0:' if failed else ''}"]
         lines += [f"position {number}: {error}" for number, error in list(self.failures.items())[:LISTED]]
-        if len(self.failures) > LISTED:
-            lines.append(f"… and {len(self.failures) - LISTED:,} more")
+        if failed > LISTED:
+            lines.append(f"… and {failed - LISTED:,} more")
+        if self.stopped:
+            lines.append("the store failed, so docid took no more documents; `documents` holds those not written")
         return "\n  ".join(lines)
 
 

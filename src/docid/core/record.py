@@ -20,11 +20,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 RECORD_FILE = "metadata.json"
+_TRANSLATED = "translate them back: for git, add the line '* -text' to .gitattributes and check the files out again"
 
 
 def nonce() -> str:
     """Return a random text that is unique to one write: 16 hexadecimal digits."""
     return os.urandom(8).hex()
+
+
+class Fault(NamedTuple):
+    """A fault in a part file: the code of its finding, its description, and a remedy other than repair."""
+
+    code: str
+    problem: str
+    remedy: str = ""
 
 
 class PartEntry(NamedTuple):
@@ -47,17 +56,23 @@ class PartEntry(NamedTuple):
         """Return the entry as JSON."""
         return {"bytes": self.size, "sha256": self.sha256}
 
-    def find_fault(self, data: bytes | None, *, verify: bool = True) -> tuple[str, str] | None:
-        """Return the code and description of a fault in the bytes of a file, or None.
+    def find_fault(self, data: bytes | None, *, verify: bool = True) -> Fault | None:
+        """Return a fault in the bytes of a file, or None.
 
         `data` is None for a missing file. With `verify`, compare the hash as well as the size.
         """
         if data is None:
-            return "torn-document", "listed in the record, but missing"
+            return Fault("torn-document", "listed in the record, but missing")
         if len(data) != self.size:
-            return "torn-document", f"{format_count(len(data), 'byte')}, but the record says {self.size:,}"
+            problem = f"{format_count(len(data), 'byte')}, but the record says {self.size:,}"
+            unix = data.replace(b"\r\n", b"\n")
+            for original, change in ((unix, "LF to CRLF"), (unix.replace(b"\n", b"\r\n"), "CRLF to LF")):
+                if len(original) == self.size and PartEntry.of(original) == self:
+                    problem += f"; its newlines were translated from {change}, as git's autocrlf does"
+                    return Fault("torn-document", problem, _TRANSLATED)
+            return Fault("torn-document", problem)
         if verify and sha256(data).hexdigest() != self.sha256:
-            return "hash-mismatch", "its SHA-256 differs from the record"
+            return Fault("hash-mismatch", "its SHA-256 differs from the record")
         return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +11,7 @@ from attrs import evolve
 from docid._text import quote
 from docid.core.document import ALL_FILES, Document, check_content, get_part_file, get_source_doc_id, require_doc_id
 from docid.core.ids import check_doc_id, check_text, is_missing
-from docid.core.lineage_rules import check_lineage, find_differences, find_missing_lineage, is_other_lineage
+from docid.core.lineage_rules import check_lineage, find_differences, find_missing_lineage
 from docid.core.outcomes import Outcome, WriteResult, make_not_migrated_error
 from docid.core.record import nonce
 from docid.core.stages import check_stages
@@ -28,7 +27,7 @@ from docid.store.backends.base import TURNS
 from docid.store.backends.local.backend import LocalBackend
 from docid.store.backends.memory import MemoryBackend
 from docid.store.manifest import Manifest
-from docid.store.stored import StoredDocument, drop_later_parts
+from docid.store.stored import StoredDocument, read_history
 from docid.store.writing import Writer, exists
 
 if TYPE_CHECKING:
@@ -54,8 +53,9 @@ class DocsStore:
     backend can be pickled.
 
     Args:
-        root: a directory, which need not exist yet; an object store's URL (`s3://bucket/prefix`, `gs://bucket/prefix`
-            or `az://container/prefix`; install the extra `objects`); `memory://`; `file:///directory`; or a `Backend`.
+        root: a directory, which need not exist yet (docid resolves `~` and a relative path at once); an object store's
+            URL (`s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`; install the extra `objects`);
+            `memory://`; `file:///directory`; or a `Backend`.
         stages: the stages of the pipeline. By default, those that the store's manifest declares; a store without a
             manifest has the stages draft, essay and evaluation.
         durability: for a directory. With `"full"`, a written document survives a power cut. With `"none"`, it survives
@@ -141,7 +141,7 @@ class DocsStore:
 
     @property
     def root(self) -> str:
-        """The store's directory or URL, as text."""
+        """The store's directory, as an absolute path, or its URL."""
         return self.backend.root
 
     def path(self, stage: str, doc_id: str) -> Path:
@@ -238,23 +238,10 @@ class DocsStore:
         return self._history(*self._check_name(stage, doc_id))
 
     def _history(self, stage: str, doc_id: str) -> Iterator[Document]:
-        later: StoredDocument | None = None
-        with contextlib.suppress(UnreadableDocument):
-            later = StoredDocument.load(self.backend, stage, doc_id)
-        for stored in self.backend.history(stage, doc_id, ALL_FILES):
-            try:
-                version = drop_later_parts(StoredDocument(self.backend, stage, doc_id, stored, ALL_FILES), later)
-                # An earlier document of another lineage may have used the id. Its versions do not count.
-                if later is not None and is_other_lineage(version.facts, later.facts):
-                    return
-                # Compare hashes: the texts next to an old record may belong to a later version.
-                yield version.read(verify=True)
-            except UnreadableDocument as error:
-                problem = f"the fault is in an old version, not in the current document: {error.problem}"
-                remedy = "'docid repair --purge --history' deletes old versions"
-                where = stage, doc_id, error.location
-                raise UnreadableDocument(*where, problem, remedy, error.task_id, error.code) from None
-            later = version
+        for version in read_history(self.backend, stage, doc_id):
+            if isinstance(version, UnreadableDocument):
+                raise version
+            yield version
 
     def lineage(self, stage: str, doc_id: str, *, descendants: bool = True) -> Lineage:
         """Find the ancestors and descendants of a document in the records, without reading texts.
@@ -314,9 +301,11 @@ class DocsStore:
         """Write many documents, each one atomically.
 
         docid takes 100 documents at a time (more for an object store), so a stream of any length needs little memory.
-        A document's parent may come earlier in the same stream. If the stream itself raises an error, docid first
-        writes the documents before it, then raises that error. Its cause is a `WriteManyError` if some of these writes
-        failed.
+        A document's parent may come earlier in the same stream. If the store fails (a full disk, no network), docid
+        takes no more documents from the stream.
+
+        Any other exception passes through unchanged: of the stream (docid writes the documents before it first), of a
+        signal handler, Ctrl-C. If documents are not written then, its cause is a `WriteManyError` that carries them.
 
         An object store gets many requests at once. On a local Linux file system (ext4, XFS, btrfs, F2FS, ZFS, tmpfs;
         Linux 5.8 or later), one sync makes 100 documents durable, at a fraction of the cost of 100 calls of `write`.
@@ -330,7 +319,8 @@ class DocsStore:
             The result of each document, in order.
 
         Raises:
-            WriteManyError: some documents could not be written; the others were. It carries all results and errors.
+            WriteManyError: some documents could not be written; the others were. It carries all results and errors, and
+                the documents that were not written.
             StagesConflict: as for `write`; before docid takes a document.
         """
         self.manifest.refuse_conflict()

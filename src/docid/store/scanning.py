@@ -7,7 +7,7 @@ from docid.core.document import ALL_FILES, PART_FILES
 from docid.core.findings import Finding
 from docid.errors import DocumentNotFound, StoreUnavailable, UnreadableDocument
 from docid.store.backends.base import Backend, Stored, Sweeper, join_location
-from docid.store.stored import StoredDocument
+from docid.store.stored import StoredDocument, read_history
 
 _ACTION_HINTS = {
     "quarantine": "run 'docid repair --apply' to move it to quarantine",
@@ -121,6 +121,20 @@ def examine(
         if is_strict and isinstance(error, StoreUnavailable):
             raise
         yield _report_unreadable(backend, stage, doc_id, error)
+
+
+def examine_history(backend: Backend, stage: str, doc_id: str) -> Iterator[Finding]:
+    """Read all replaced versions of a document, and yield a finding for each kind of fault in them."""
+    found: dict[Finding, None] = {}
+    try:
+        for version in read_history(backend, stage, doc_id):
+            if isinstance(version, UnreadableDocument):
+                found[Finding.of(version)._replace(code="damaged-history")] = None
+    except OSError as error:
+        message = f"its history cannot be read: {error}"
+        where = backend.location(stage, doc_id)
+        found[Finding("damaged-history", stage, doc_id, None, where, message, _HINT_READABLE)] = None
+    yield from found
 
 
 def _report_unreadable(backend: Backend, stage: str, doc_id: str, error: OSError) -> Finding:

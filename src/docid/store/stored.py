@@ -14,12 +14,13 @@ from docid.core.document import (
     document_facts,
     get_part_file,
 )
+from docid.core.lineage_rules import is_other_lineage
 from docid.core.metadata import cut_deep_values
 from docid.core.record import Record
 from docid.errors import DocidError, DocumentNotFound, InvalidDocument, UnreadableDocument
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -197,7 +198,7 @@ class StoredDocument:
         for name in files:
             entry = self.facts.files.get(name)
             if entry is not None and (fault := entry.find_fault(parts.get(name), verify=verify)):
-                raise self.unreadable(f"{name}: {fault[1]}", code=fault[0])
+                raise self.unreadable(f"{name}: {fault.problem}", fault.remedy, fault.code)
         return {name: parts[name] for name in files if name in self.facts.files}
 
     def check(self, *, verify: bool) -> None:
@@ -273,3 +274,23 @@ def drop_later_parts(version: StoredDocument, later: StoredDocument | None) -> S
         return version
     parts = {name: data for name, data in version.stored.parts.items() if name in later.facts.files}
     return version.with_stored(version.stored._replace(parts=parts), ALL_FILES)
+
+
+def read_history(backend: Backend, stage: str, doc_id: str) -> Iterator[Document | UnreadableDocument]:
+    """Yield the replaced versions of a document, latest first, each verified; an error for each that is unreadable."""
+    later: StoredDocument | None = None
+    with contextlib.suppress(UnreadableDocument):
+        later = StoredDocument.load(backend, stage, doc_id)
+    for stored in backend.history(stage, doc_id, ALL_FILES):
+        try:
+            version = drop_later_parts(StoredDocument(backend, stage, doc_id, stored, ALL_FILES), later)
+            # An earlier document of another lineage may have used the id. Its versions do not count.
+            if later is not None and is_other_lineage(version.facts, later.facts):
+                return
+            later = version
+            # Compare hashes: the texts next to an old record may belong to a later version.
+            yield version.read(verify=True)
+        except UnreadableDocument as error:
+            problem = f"the fault is in an old version, not in the current document: {error.problem}"
+            remedy = "'docid repair --purge --history' deletes old versions"
+            yield UnreadableDocument(stage, doc_id, error.location, problem, remedy, error.task_id, error.code)

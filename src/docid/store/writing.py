@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 
@@ -10,8 +11,14 @@ from docid.core.document import ALL_FILES, Document
 from docid.core.ids import check_doc_id
 from docid.core.outcomes import Outcome, Policy, WriteManyError, WriteResult, decide_outcome
 from docid.core.record import Record, nonce
-from docid.errors import DocumentBusy, InvalidDocument, MissingParent, StagesConflict, UnreadableDocument
-from docid.store.backends.base import TURNS, Backend, NewDocument, Stored
+from docid.errors import (
+    DocumentBusy,
+    DurabilityUnknown,
+    InvalidDocument,
+    MissingParent,
+    UnreadableDocument,
+)
+from docid.store.backends.base import TURNS, Backend, NewDocument, Stored, T, attempt
 from docid.store.stored import StoredDocument
 
 if TYPE_CHECKING:
@@ -66,31 +73,35 @@ class Writer(NamedTuple):
     def put_many(self, documents: Iterable[Document], if_exists: Policy, *, require_parent: bool) -> list[WriteResult]:
         """Write many documents. See `DocsStore.write_many`."""
         _check_policy(if_exists)
-        results: list[WriteResult | None] = []
-        failures: dict[int, Exception] = {}
+        written = _Written([], {}, {})
         waiting = iter(documents)
         ended: BaseException | None = None
-        while ended is None:
+        is_failing = False
+        while ended is None and not is_failing:
             chunk: list[Document] = []
+            answers: dict[int, WriteResult | Exception] = {}
             try:
                 chunk.extend(islice(waiting, self.backend.together))
             except BaseException as error:  # noqa: BLE001 - raised below, after the documents before it are written
                 ended = error
             if not chunk:
                 break
-            for answer in self._put_chunk(chunk, if_exists, require_parent=require_parent):
-                if isinstance(answer, Exception):
-                    failures[len(results)] = answer
-                results.append(None if isinstance(answer, Exception) else answer)
-        failed = WriteManyError(results, failures) if failures else None
-        if ended is not None:
-            if failed is None:
-                raise ended
-            ended.add_note(str(failed))
-            raise ended from (failed if ended.__cause__ is None else ended.__cause__)
-        if failed is not None:
-            raise failed
-        return cast("list[WriteResult]", results)
+            try:
+                answers.update(self._put_chunk(chunk, if_exists, require_parent=require_parent))
+            except BaseException as error:  # noqa: BLE001 - raised below, with the documents that were not written
+                ended = error
+            written.add(chunk, answers)
+            is_failing = _is_store_failing(answers.values())
+        failed = WriteManyError(*written, is_failing) if written.documents else None
+        try:
+            if ended is not None:
+                raise ended if failed is None else _chain(ended, failed)
+            if failed is not None:
+                raise failed
+        finally:
+            # An exception and the frame that holds it are a cycle, which would keep texts and open files for long.
+            del ended, failed
+        return cast("list[WriteResult]", written.results)
 
     def check_parent(self, stage: str, parent_doc_id: str | None, task_id: str) -> None:
         """Raise InvalidName unless the parent is a doc id, InvalidDocument if its stage has no parent stage."""
@@ -146,29 +157,29 @@ class Writer(NamedTuple):
 
     def _put_chunk(
         self, documents: Sequence[Document], if_exists: Policy, *, require_parent: bool
-    ) -> list[WriteResult | Exception]:
-        """Write a chunk of documents; return the result or error of each."""
-        answers: dict[int, WriteResult | Exception] = {}
+    ) -> Iterator[tuple[int, WriteResult | Exception]]:
+        """Write a chunk of documents; yield the number and the result or error of each, in the order of the writes."""
+
+        def put(number: int) -> WriteResult | Exception:
+            return _attempt(lambda: self.put(documents[number], if_exists, require_parent=require_parent)[0])
+
         new: dict[int, StoredDocument] = {}
         for number, document in enumerate(documents):
             try:
-                new[number] = self._prepare(document)
-            except Exception as error:  # noqa: BLE001 - a backend may raise any error
-                answers[number] = _without_frames(error)
-
-        def put(number: int) -> WriteResult | Exception:
-            try:
-                return self.put(documents[number], if_exists, require_parent=require_parent)[0]
-            except Exception as error:  # noqa: BLE001 - as above
-                return _without_frames(error)
-
+                prepared = _attempt(partial(self._prepare, document))
+            except TypeError as error:  # not a Document
+                prepared = _without_frames(error)
+            if isinstance(prepared, Exception):
+                yield number, prepared
+            else:
+                new[number] = prepared
         # A parent counts only if it comes before its child, so the result does not depend on the chunk size.
         positions: dict[tuple[str, str | None], int] = {}
         for number, each in new.items():
             positions.setdefault((each.stage, each.doc_id), number)
         for number, each in list(new.items()):
             if require_parent and positions.get(self._parent_name(each), number) > number:
-                answers[number] = put(number)
+                yield number, put(number)
                 del new[number]
         # Stage by stage, parents first: a chunk may hold a parent and its children.
         for stage in self.stages:
@@ -176,10 +187,9 @@ class Writer(NamedTuple):
             of_stage = [number for number, each in new.items() if each.stage == stage]
             repeated = [number for number in of_stage if first.setdefault(new[number].doc_id, number) != number]
             together = {number: new[number] for number in first.values()}
-            answers.update(self._create_together(together, put, require_parent=require_parent))
+            yield from self._create_together(together, put, require_parent=require_parent)
             # If an id repeats, docid compares the later document with the first, as separate writes would.
-            answers.update((number, put(number)) for number in repeated)
-        return [answers[number] for number in range(len(documents))]
+            yield from ((number, put(number)) for number in repeated)
 
     def _create_together(
         self, new: Mapping[int, StoredDocument], put: Callable[[int], WriteResult | Exception], *, require_parent: bool
@@ -189,11 +199,9 @@ class Writer(NamedTuple):
         # `put` accepts a document that already exists, even without a parent.
         yield from zip(orphans, self.backend.each(put, orphans), strict=True)
         others = {number: each for number, each in new.items() if number not in set(orphans)}
-        try:
-            if others:
-                self.record_stages()
-        except StagesConflict as error:  # another process has just declared them
-            yield from ((number, _without_frames(error)) for number in others)
+        # It fails if another process has just declared other stages, or if the store cannot be written.
+        if others and isinstance(error := _attempt(self.record_stages), Exception):
+            yield from ((number, error) for number in others)
             return
         created = self.backend.create_many(
             [NewDocument(each.stage, each.doc_id, *each.stored) for each in others.values()]
@@ -213,10 +221,8 @@ class Writer(NamedTuple):
 
         def has_parent(name: tuple[str, str | None]) -> bool:
             stage, doc_id = name
-            try:
-                return doc_id is not None and self.backend.exists(stage, doc_id)
-            except Exception:  # noqa: BLE001 - `put` checks the parent again, and raises the error
-                return False
+            # If the parent cannot be checked, `put` checks it again, and returns the error.
+            return doc_id is not None and attempt(lambda: self.backend.exists(stage, doc_id)) is True
 
         parents = {number: self._parent_name(each) for number, each in new.items() if self.stages.parent_of(each.stage)}
         names = list(dict.fromkeys(parents.values()))
@@ -225,6 +231,24 @@ class Writer(NamedTuple):
 
     def _parent_name(self, document: StoredDocument) -> tuple[str, str | None]:
         return self.stages.parent_of(document.stage) or "", document.parent_doc_id
+
+
+class _Written(NamedTuple):
+    """The results of `write_many` so far; see `WriteManyError`."""
+
+    results: list[WriteResult | None]
+    failures: dict[int, Exception]
+    documents: dict[int, Document]
+
+    def add(self, chunk: Sequence[Document], answers: Mapping[int, WriteResult | Exception]) -> None:
+        """Add a chunk; a document without an answer was not tried."""
+        for number, document in enumerate(chunk):
+            answer = answers.get(number)
+            if isinstance(answer, Exception):
+                self.failures[len(self.results)] = answer
+            if not isinstance(answer, WriteResult):
+                self.documents[len(self.results)] = document
+            self.results.append(answer if isinstance(answer, WriteResult) else None)
 
 
 def exists(backend: Backend, stage: str, doc_id: str) -> bool:
@@ -238,6 +262,38 @@ def exists(backend: Backend, stage: str, doc_id: str) -> bool:
 def _check_policy(if_exists: object) -> None:
     if if_exists not in get_args(Policy):
         raise ValueError(f"if_exists: expected 'fail', 'keep' or 'replace', got {if_exists!r}")
+
+
+def _is_store_failing(answers: Iterable[WriteResult | Exception]) -> bool:
+    """Return whether the store failed, judged by the answers for a chunk, in the order of the writes.
+
+    An error of the file system or service may concern one document only (a text too large for the disk). Then docid can
+    still store others. So the store fails if no document was stored after the error.
+    """
+    is_failing = False
+    for answer in answers:
+        if isinstance(answer, (OSError, DurabilityUnknown)):
+            is_failing = True
+        elif isinstance(answer, WriteResult) and answer.outcome in {Outcome.CREATED, Outcome.REPLACED}:
+            is_failing = False
+    return is_failing
+
+
+def _chain(ended: BaseException, failed: WriteManyError) -> BaseException:
+    """Return the exception that ended a batch, with the documents that were not written as its first cause."""
+    ended.add_note(str(failed))
+    first, seen = ended, {id(ended)}
+    while first.__cause__ is not None and id(first.__cause__) not in seen:
+        first = first.__cause__
+        seen.add(id(first))
+    first.__cause__ = failed
+    return ended
+
+
+def _attempt(function: Callable[[], T]) -> T | Exception:
+    """Return the result of a call or the error of its document. See `attempt`."""
+    answer = attempt(function)
+    return _without_frames(answer) if isinstance(answer, Exception) else answer
 
 
 def _without_frames(error: Exception) -> Exception:

@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import stat
+import time
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from docid.tables.headers import Header
 
 _SEPARATOR_LINE = re.compile(r'"?sep=([^\r\n"])"?\r?\n?', re.IGNORECASE)
+_TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}(\.[^.]+)?")
+_DEAD_AFTER = 86_400.0  # seconds; a live writer changes its file more often
 
 
 def open_records(path: str, faults: Faults, delimiter: str = ",") -> tuple[FileState, Generator[tuple[int, list[str]]]]:
@@ -267,6 +270,7 @@ class AtomicFile:
             hint = "; docid must be able to create a temporary file in the same directory"
             problem = f"{error.strerror}{hint if isinstance(error, PermissionError) else ''}"
             raise OSError(error.errno, problem, path) from error
+        _remove_dead(os.path.dirname(self._target))
 
     def __enter__(self) -> Self:
         return self
@@ -320,6 +324,16 @@ class AtomicFile:
                 with ignore_system_errors:
                     os.unlink(self.temporary)
                 self.temporary = ""
+
+
+def _remove_dead(directory: str) -> None:
+    """Remove the temporary files of killed writers from a directory: those that have not changed for a day."""
+    # Another process may remove them, or own them.
+    with contextlib.suppress(FileNotFoundError, PermissionError), os.scandir(directory) as entries:
+        for entry in entries:
+            is_temporary = _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+            if is_temporary and time.time() - entry.stat().st_mtime >= _DEAD_AFTER:
+                os.unlink(entry)
 
 
 class TableWriter:

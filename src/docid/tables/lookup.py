@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, cast
@@ -44,11 +45,20 @@ class TaskIndex(Mapping[str, TaskRow]):
         return len(self._rows)
 
 
+_CLOCK_STEP = 2_000_000_000  # ns; file systems store times in steps of up to two seconds
+
+
 def index_of(path: str | os.PathLike[str], row_type: type[TaskRow]) -> TaskIndex:
-    """Return the index of a table; docid reads the file again only if it changed. Raises as `TaskIndex` does."""
+    """Return the index of a table; docid reads the file again if it changed, and if it is younger than two seconds.
+
+    Raises as `TaskIndex` does.
+    """
     file = os.path.abspath(path)
+    state = get_state(file)
+    if time.time_ns() - state[3] < _CLOCK_STEP:
+        return TaskIndex(file, row_type)  # a later change may have the same time
     # Cast, because type checkers confuse the hash of a class with that of its instances.
-    return _read_index(file, cast("Any", row_type), get_state(file))
+    return _read_index(file, cast("Any", row_type), state)
 
 
 @lru_cache(16)

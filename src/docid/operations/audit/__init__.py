@@ -39,7 +39,7 @@ def audit(
         store: a store or its directory; None checks tables only. A missing directory is an empty store.
         tables: the table of each stage, as a path or as rows. A stage without a table is checked in the store only.
         stages: the stages of the pipeline; by default those of the store, or else draft, essay and evaluation.
-        verify: also read every part and compare its SHA-256 with the record.
+        verify: also read every part, of replaced versions too, and compare its SHA-256 with the record.
         executor: a `concurrent.futures.Executor` that examines the documents; None examines them in this process.
             The report is the same. Other processes need a store that pickles; a store in a directory does.
         stale_after: an age in seconds. Newer temporary and uncommitted directories may belong to a writer: the audit

@@ -20,10 +20,10 @@ from docid.core.ids import DOC_ID, DOC_ID_EXPECTED
 from docid.core.lineage_rules import find_missing_lineage
 from docid.core.record import Record
 from docid.errors import UnreadableDocument
-from docid.store.scanning import examine, find_leftovers, report_unlisted
+from docid.store.scanning import examine, examine_history, find_leftovers, report_unlisted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
     from concurrent.futures import Executor, Future
 
     from docid.core.findings import Progress
@@ -67,9 +67,19 @@ class Examiner(NamedTuple):
 
     def examine_chunk(self, stage: str, doc_ids: Sequence[str | None], in_row: bool) -> list[Examination | None]:  # noqa: FBT001 - what executors do with keywords differs
         """Examine documents; None gives None. Skip an entry that a tool may still use, unless it blocks a row."""
+        with_history: Container[str] | None = ()
+        if self.verify:
+            with contextlib.suppress(OSError):  # then reading the history of a document raises it again
+                with_history = None
+                with_history = self.backend.with_history(stage)
 
         def examine_one(doc_id: str | None) -> Examination | None:
-            return None if doc_id is None else self._examine(stage, doc_id, in_row=in_row)
+            if doc_id is None:
+                return None
+            result = self._examine(stage, doc_id, in_row=in_row)
+            if with_history is None or doc_id in with_history:
+                result.findings.extend(examine_history(self.backend, stage, doc_id))
+            return result
 
         return list(self.backend.each(examine_one, doc_ids))
 

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from docid.core.document import PART_FILES
+from docid.errors import DocidError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,22 @@ R = TypeVar("R")
 
 TURNS = 100
 """How often an operation is tried, if other writers or a sweep interfere each time, before it fails."""
+
+
+def attempt(function: Callable[[], R]) -> R | Exception:
+    """Call a function; return its result, or the error of the document that it is about.
+
+    The error of a document is a `DocidError`, or an `OSError` with an errno. All others are raised: those of a signal
+    handler, as for a time limit (a `TimeoutError` of Python code has no errno), and faults in a backend.
+    """
+    try:
+        return function()
+    except DocidError as error:
+        return error
+    except OSError as error:
+        if error.errno is None:
+            raise
+        return error
 
 
 def join_location(root: str, *names: str) -> str:
@@ -120,7 +137,8 @@ class Backend(Protocol):
     Reads and writes are atomic: even if other threads and processes change a document at the same time, a method sees
     one whole version of it. The store validates stages and doc ids before it passes them.
 
-    Every method may raise `OSError`, and `UnreadableDocument` if the id holds something other than a document.
+    Every method may raise `UnreadableDocument` if the id holds something other than a document, and `StoreUnavailable`
+    or an `OSError` with an errno if the storage fails. Any other exception ends an operation on many documents.
 
     Inherit from this class and implement the abstract methods; the others have defaults that you may improve.
 
@@ -167,15 +185,13 @@ class Backend(Protocol):
     def create_many(self, documents: Sequence[NewDocument]) -> list[bool | Exception]:
         """Create documents; return, in their order, the result of `create` for each, or the error it would raise.
 
-        Each document is atomic on its own, and they become visible in any order. This default calls `create` for
-        each; override it if your backend can create many at a lower cost.
+        Each document is atomic on its own, and they become visible in any order. An exception that is neither a
+        `DocidError` nor an `OSError` with an errno ends the call: a signal handler raised it. This default calls
+        `create` for each; override it if your backend can create many at a lower cost.
         """
 
         def create(document: NewDocument) -> bool | Exception:
-            try:
-                return self.create(*document)
-            except Exception as error:  # noqa: BLE001 - a backend may raise any error of its own
-                return error
+            return attempt(lambda: self.create(*document))
 
         return list(self.each(create, documents))
 

@@ -15,9 +15,11 @@ INTERNAL = ".docid"  # below the root; no stage has this name
 HISTORY = (INTERNAL, "history")  # below the root; followed by the stage, the doc id and the entry
 QUARANTINE = (INTERNAL, "quarantine")  # below the root; followed by the run of repair and the original path
 CHANGE_NAMES = (".old-", ".new-", ".lock-")  # prefixes of names that a change of a document makes
-_ENTRY = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{16}(\.json)?")
+_JUNK = frozenset({".ds_store", "@eadir", "thumbs.db", "desktop.ini"})
+_ENTRY = re.compile(r"[0-9]{8}[Tt][0-9]{6}\.[0-9]{6}[Zz]-[0-9a-f]{16}(\.json)?")
 _TEMPORARY = re.compile(r"\.tmp-(.+)-[0-9a-f]{16}")
-_STAMP = "%Y%m%dT%H%M%S.%fZ"
+# Lower case, since some file systems and tools fold case. Earlier stores have names with T and Z.
+_STAMP = "%Y%m%dt%H%M%S.%fz"
 
 
 def lock_name(doc_id: str) -> str:
@@ -51,6 +53,11 @@ def parse_temporary_name(name: str) -> str | None:
     return found[1] if found else None
 
 
+def is_junk(name: str) -> bool:
+    """Return whether a file manager or a NAS made a file or directory of this name, for its own use."""
+    return name.lower() in _JUNK or name.startswith("._")
+
+
 def entry_name(names: Iterable[str]) -> str:
     """Return a name for a new entry that sorts after all entries in `names`, even if the clock was set back."""
     now = datetime.now(UTC)
@@ -72,4 +79,4 @@ def parse_entry_time(name: str) -> datetime | None:
 
 def entries(names: Iterable[str]) -> list[str]:
     """Return the entries among `names`, the earliest first."""
-    return sorted(name for name in names if parse_entry_time(name) is not None)
+    return sorted((name for name in names if parse_entry_time(name) is not None), key=str.lower)

@@ -52,7 +52,8 @@ class LocalBackend(Backend):
     """A backend in directories below a root, on a local or mounted file system.
 
     Args:
-        root: the directory that holds the stages. It does not need to exist, and may be a symbolic link.
+        root: the directory that holds the stages. It does not need to exist, and may be a symbolic link. docid resolves
+            `~` and a relative path at once.
         durability: with `"full"`, a document survives a power cut once its write returns (docid syncs every file and
             directory). With `"none"`, it survives the end of the process, but maybe not a power cut. This is faster;
             use it for documents that are easy to make again. Both keep each document whole or absent.
@@ -64,8 +65,8 @@ class LocalBackend(Backend):
     def __init__(self, root: str | os.PathLike[str], *, durability: Literal["full", "none"] = "full") -> None:
         if durability not in {"full", "none"}:
             raise ValueError(f"durability: expected 'full' or 'none', got {durability!r}")
-        given = os.fspath(root)
-        self.root = given.rstrip(os.sep) or given[:1]  # "/" stays
+        # Resolve it now: the process may change its directory, and workers may start in another one.
+        self.root = _make_absolute(os.fspath(root))
         self._below = join(self.root, "")
         self.durability = durability
         self._sync = durability == "full"
@@ -346,6 +347,12 @@ class LocalBackend(Backend):
             if sync:
                 directory.sync()
             return True
+
+
+def _make_absolute(path: str) -> str:
+    """Return a path with `~` and `.` resolved; `..` stays, because the name before it may be a link."""
+    path = join(os.getcwd(), os.path.expanduser(path))
+    return path.rstrip(os.sep) or os.sep if os.pardir in path.split(os.sep) else os.path.normpath(path)
 
 
 class _WithHistory:

@@ -10,6 +10,7 @@ that will withdraw; if only `.old-<id>` exists, it is the new version.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from os.path import join
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,7 +22,16 @@ from docid.errors import DurabilityUnknown, InvalidDocument, UnreadableDocument
 from docid.store.backends.base import TURNS, Stored
 from docid.store.backends.local.directory import make_below, open_below
 from docid.store.backends.local.locks import hold_lock, is_held
-from docid.store.backends.names import HISTORY, entries, entry_name, lock_name, new_name, old_name, temporary_name
+from docid.store.backends.names import (
+    HISTORY,
+    entries,
+    entry_name,
+    is_junk,
+    lock_name,
+    new_name,
+    old_name,
+    temporary_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -56,8 +66,8 @@ class Place(NamedTuple):
     def read(self, name: str, parts: Collection[str] = ()) -> Stored | None:
         """Read the document in the directory of this name, through one descriptor, so that all is of one version.
 
-        Return None if the directory does not exist or is empty; an empty one does not take the id, since a rename
-        replaces it. Raise `UnreadableDocument` if it holds no document, NotADirectoryError if it is not a directory.
+        Return None if the directory does not exist, or holds nothing or only junk of file managers: then it does not
+        take the id. Raise `UnreadableDocument` if it holds no document, NotADirectoryError if it is not a directory.
         """
         try:
             document = self.directory.sub(name)
@@ -74,7 +84,7 @@ class Place(NamedTuple):
             raise UnreadableDocument(self.stage, self.doc_id, document.path, problem) from None
         if RECORD_FILE in contents:
             return Stored(contents.pop(RECORD_FILE), contents)
-        if not document.names():
+        if all(map(is_junk, document.names())):
             return None
         problem, code = f"the directory has no {RECORD_FILE}, so it is not a document", "uncommitted-directory"
         raise UnreadableDocument(self.stage, self.doc_id, document.path, problem, code=code)
@@ -123,14 +133,33 @@ class Place(NamedTuple):
         )
 
     def is_taken(self) -> bool:
-        """Return whether the id is taken: by a directory that is not empty, another kind of file, or an old version."""
+        """Return whether the id is taken: by a directory with more than junk, another kind of file, or an old version."""
         try:
             with self.directory.sub(self.doc_id) as document:
-                return bool(document.names())
+                return not all(map(is_junk, document.names()))
         except FileNotFoundError:
             return self.has_old()
         except NotADirectoryError:
             return True
+
+    def remove_junk(self) -> bool:
+        """Remove the junk of file managers from the directory under the id; return False if it holds other files."""
+        with contextlib.suppress(FileNotFoundError), self.directory.sub(self.doc_id) as document:
+            names = document.names()
+            if not all(map(is_junk, names)):
+                return False
+            # Move only the files: a document that takes the id in the meantime must stay.
+            trash = temporary_name(self.doc_id)
+            self.directory.mkdir(trash)
+            try:
+                with self.directory.sub(trash) as to:
+                    for name in names:
+                        with contextlib.suppress(FileNotFoundError):
+                            document.move(name, name, to)
+            finally:
+                self.directory.remove(trash)  # a repair clears the rest
+            return True
+        return False
 
     def has_old(self) -> bool:
         """Return whether a version has the interim name, which keeps its id; remove an empty directory."""
@@ -179,7 +208,12 @@ def commit_new(place: Place, temporary: Temporary, record: bytes) -> bool:
     if place.has_old():
         return False
     try:
-        directory.rename(temporary.name, place.doc_id)
+        try:
+            directory.rename(temporary.name, place.doc_id)
+        except OSError as error:
+            if error.errno not in _TAKEN or not place.remove_junk():
+                raise
+            directory.rename(temporary.name, place.doc_id)
     except OSError as error:
         # NFS may report a successful rename as failed, so the stored record decides.
         if not is_system_error(error) or not place.holds(record):

@@ -12,7 +12,6 @@ import contextlib
 import os
 import stat
 import time
-from datetime import UTC, datetime
 from os.path import join
 from typing import TYPE_CHECKING, Literal
 
@@ -27,6 +26,7 @@ from docid.store.backends.local.locks import hold_lock, is_held, probe_lock
 from docid.store.backends.names import (
     HISTORY,
     QUARANTINE,
+    is_junk,
     lock_name,
     new_name,
     old_name,
@@ -37,6 +37,7 @@ from docid.store.backends.names import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
+    from datetime import datetime
 
 _Action = Literal["quarantine", "settle"]
 _UNREADABLE = "history cannot be read: "
@@ -85,6 +86,8 @@ class LocalSweeper(Sweeper):
         """Yield the finding for an entry that is not a document, unless a writer may be using it."""
         name, path = entry.name, join(stage, entry.name)
         is_directory = entry.is_dir(follow_symlinks=False)
+        if is_junk(name):
+            return
         if name.startswith("."):
             if is_directory:
                 yield from self._scan_interim(directory, stage, name, stale_after)
@@ -136,7 +139,7 @@ class LocalSweeper(Sweeper):
                     yield self._finding("unlisted-file", stage, doc_id, above, what, "quarantine")
                 return
             later = _read_record(directory, doc_id)
-            for name in sorted(names, reverse=True):
+            for name in sorted(names, key=str.lower, reverse=True):
                 what = ""
                 if parse_temporary_name(name) is not None:
                     what = "an unfinished history entry whose writer died"
@@ -159,6 +162,8 @@ class LocalSweeper(Sweeper):
             directory.sub(doc_id) as document,
         ):
             names = document.names()
+            if names and all(map(is_junk, names)):
+                return []  # the next create removes it
             if RECORD_FILE not in names:
                 if expected is not None or not _is_stale(directory, doc_id, stale_after):
                     return []
@@ -235,17 +240,22 @@ class LocalSweeper(Sweeper):
         return join(*QUARANTINE, run, path)
 
     def list_discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
-        now = datetime.now(UTC)
         places: list[tuple[str, ...]] = [QUARANTINE]
         for stage in history:
             places += [(*HISTORY, stage, doc_id) for doc_id in self._names((*HISTORY, stage))]
         for place in places:
             for name in self._names(place):
                 # An entry that an earlier purge did not finish has a temporary name.
-                moved = parse_entry_time(parse_temporary_name(name) or name)
-                if moved is not None and (now - moved).total_seconds() >= older_than:
-                    with contextlib.suppress(FileNotFoundError):
+                named = parse_entry_time(parse_temporary_name(name) or name)
+                with contextlib.suppress(FileNotFoundError):
+                    if named is not None and self._is_older(join(*place, name), named, older_than):
                         yield join(*place, name), _size(join(self._root, *place, name))
+
+    def _is_older(self, path: str, named: datetime, seconds: float) -> bool:
+        """Return whether an entry has this age, by its name and by the file system: one clock may have been wrong."""
+        status = os.lstat(join(self._root, path))
+        moved = max(named.timestamp(), status.st_mtime, status.st_ctime)
+        return seconds <= 0 or time.time() - moved >= seconds
 
     def _names(self, path: Sequence[str]) -> list[str]:
         """Return the names in a directory below the root; none if it does not exist or is not a directory."""
@@ -304,7 +314,7 @@ def _classify_stray(name: str) -> Iterator[tuple[str, str, _Action | None]]:
         yield "stale-temporary", "an unfinished file whose writer died", "quarantine"
     elif name in ALL_FILES:
         yield "unlisted-file", "the record does not list this part", "quarantine"
-    elif not name.startswith("."):
+    elif not name.startswith(".") and not is_junk(name):
         yield "unlisted-file", "not a part of the document", None
 
 

@@ -204,7 +204,7 @@ class ObjectsBackend(Backend):
         same: dict[str, list[str]] = {}
         for name in names:
             same.setdefault(parse_digest(name), []).append(name)
-        for digest, each in sorted(same.items(), key=lambda pair: pair[1][0], reverse=True):
+        for digest, each in sorted(same.items(), key=lambda pair: pair[1][0].lower(), reverse=True):
             # A failed change may delete its copy at this moment.
             versions = (self._load(prefix + name, stage, doc_id) for name in each if digest != known)
             found = next(filter(None, versions), None)

@@ -14,7 +14,7 @@ import orjson
 
 from docid.core.ids import is_doc_id
 from docid.errors import InvalidDocument
-from docid.store.backends.names import HISTORY, entry_name, parse_entry_time
+from docid.store.backends.names import HISTORY, entries, entry_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -84,7 +84,7 @@ def history_name(names: Iterable[str], data: bytes) -> str:
 
 def history_entries(names: Iterable[str]) -> list[str]:
     """Return the versions in history among `names`, the earliest first."""
-    return sorted(name for name in names if parse_entry_time(name.removesuffix(_SUFFIX)) is not None)
+    return entries(name for name in names if name.endswith(_SUFFIX))
 
 
 def short_digest(data: bytes) -> str:

@@ -39,10 +39,16 @@ class Threads:
         """Call a function in a thread; return the future of its result."""
         future: Future[R] = Future()
         self._tasks.put((future, function, arguments))
+        can_start = True
         with self._lock:
             if not self._idle.acquire(blocking=False) and self._count < self._most:
-                threading.Thread(target=_work, args=(self._tasks, self._idle), name="docid", daemon=True).start()
-                self._count += 1
+                try:
+                    threading.Thread(target=_work, args=(self._tasks, self._idle), name="docid", daemon=True).start()
+                    self._count += 1
+                except RuntimeError:  # since Python 3.12, no thread can start in a function registered with `atexit`
+                    can_start = self._count > 0
+        if not can_start:
+            _run(*self._tasks.get())
         return future
 
 
@@ -64,15 +70,19 @@ def call_interruptibly(function: Callable[[], R]) -> R:
 def _work(tasks: SimpleQueue[Any], idle: threading.Semaphore) -> None:
     _local.is_worker = True
     while (task := tasks.get()) is not None:
-        future, function, arguments = task
-        if future.set_running_or_notify_cancel():
-            try:
-                future.set_result(function(*arguments))
-            except BaseException as error:  # noqa: BLE001 - `result` raises it in the thread that waits
-                future.set_exception(error)
-        del task, future, function, arguments  # free the result while this thread is idle
+        _run(*task)
+        del task  # free the result while this thread is idle
         idle.release()
     tasks.put(None)  # for the next thread
+
+
+def _run(future: Future[R], function: Callable[..., R], arguments: tuple[Any, ...]) -> None:
+    """Call a function and set the result of its future, unless it was cancelled."""
+    if future.set_running_or_notify_cancel():
+        try:
+            future.set_result(function(*arguments))
+        except BaseException as error:  # noqa: BLE001 - `result` raises it in the thread that waits
+            future.set_exception(error)
 
 
 _of_main = Threads(math.inf)  # one is in use; the others wait for responses to interrupted calls
