@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -152,6 +153,7 @@ def test_settle_that_fails_does_not_fail_what_changes_nothing(
 
 def test_settle_that_finds_no_directory_does_not_fail_ensure(local: DocsStore, tmp_path: Path) -> None:
     interrupt_replace(local, new_in_place=True)
+    shutil.rmtree(tmp_path / "docs" / ".docid")
     (tmp_path / "docs" / ".docid").write_text("in the way")
     assert local.ensure(DraftTask(task_id="t-1", doc_id="a1"), draft).outcome == "kept"
 

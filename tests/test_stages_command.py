@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,8 @@ def test_stages_are_shown(book: DocsStore, capfd: pytest.CaptureFixture[str]) ->
     assert (code, json.loads(out)) == (
         0,
         {
-            "store": "book",
-            "manifest": "book/.docid/store.json",
+            "store": os.path.abspath("book"),
+            "manifest": os.path.abspath("book/.docid/store.json"),
             "declared": True,
             "stages": {"outline": None, "chapter": "outline"},
             "undeclared": [],

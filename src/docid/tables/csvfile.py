@@ -254,6 +254,7 @@ class AtomicFile:
         self._target = os.path.realpath(path) if is_link(path) else os.path.join(os.getcwd(), path)
         ending = os.path.splitext(path)[1]
         self.temporary = os.path.join(os.path.dirname(self._target), f".tmp-{os.urandom(8).hex()}{ending}")
+        _remove_dead(os.path.dirname(self._target))
         # Use the old file's permissions from the start: the content may be private.
         mode = 0o666
         with ignore_system_errors:
@@ -270,7 +271,6 @@ class AtomicFile:
             hint = "; docid must be able to create a temporary file in the same directory"
             problem = f"{error.strerror}{hint if isinstance(error, PermissionError) else ''}"
             raise OSError(error.errno, problem, path) from error
-        _remove_dead(os.path.dirname(self._target))
 
     def __enter__(self) -> Self:
         return self
@@ -329,7 +329,7 @@ class AtomicFile:
 def _remove_dead(directory: str) -> None:
     """Remove the temporary files of killed writers from a directory: those that have not changed for a day."""
     # Another process may remove them, or own them.
-    with contextlib.suppress(FileNotFoundError, PermissionError), os.scandir(directory) as entries:
+    with ignore_system_errors, os.scandir(directory) as entries:
         for entry in entries:
             is_temporary = _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
             if is_temporary and time.time() - entry.stat().st_mtime >= _DEAD_AFTER:

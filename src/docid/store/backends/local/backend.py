@@ -25,7 +25,15 @@ from docid.core.record import RECORD_FILE
 from docid.errors import DocidError, UnreadableDocument
 from docid.store.backends.base import TURNS, Backend, InternalFile, Stored
 from docid.store.backends.local.commit import Place, commit_new, commit_version, settle
-from docid.store.backends.local.directory import Directory, explain, explain_errors, make_below, open_below
+from docid.store.backends.local.directory import (
+    Directory,
+    explain,
+    explain_errors,
+    make_below,
+    open_below,
+    open_root,
+    share,
+)
 from docid.store.backends.local.locks import SWEPT, Temporary, hold_lock, is_held
 from docid.store.backends.local.sweep import LocalSweeper
 from docid.store.backends.names import (
@@ -334,19 +342,26 @@ class LocalBackend(Backend):
         with (
             explain_errors(self.root, INTERNAL, name),
             make_below(self.root, above, sync=sync) as directory,
-            hold_lock(directory, _FILES),
+            open_root(self.root) as root,
         ):
-            found = directory.read(file)
-            if found != (None if expected is None else expected.data):
-                return False
-            # Under the lock, no other writer uses this name: the file is there only if its writer died.
-            temporary = interim_name(file)
-            with contextlib.suppress(FileNotFoundError):
-                directory.unlink(temporary)
-            directory.swap_in(file, data, sync=sync, temporary=temporary)
-            if sync:
-                directory.sync()
-            return True
+            share(directory.fd, root)  # there may be no stage yet
+            with hold_lock(directory, _FILES):
+                return self._swap_file(directory, file, expected, data, sync=sync)
+
+    def _swap_file(
+        self, directory: Directory, file: str, expected: InternalFile | None, data: bytes, *, sync: bool
+    ) -> bool:
+        found = directory.read(file)
+        if found != (None if expected is None else expected.data):
+            return False
+        # Under the lock, no other writer uses this name: the file is there only if its writer died.
+        temporary = interim_name(file)
+        with contextlib.suppress(FileNotFoundError):
+            directory.unlink(temporary)
+        directory.swap_in(file, data, sync=sync, temporary=temporary)
+        if sync:
+            directory.sync()
+        return True
 
 
 def _make_absolute(path: str) -> str:

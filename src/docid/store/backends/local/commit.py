@@ -133,7 +133,7 @@ class Place(NamedTuple):
         )
 
     def is_taken(self) -> bool:
-        """Return whether the id is taken: by a directory with more than junk, another kind of file, or an old version."""
+        """Return whether a directory with more than junk, another kind of file or an old version takes the id."""
         try:
             with self.directory.sub(self.doc_id) as document:
                 return not all(map(is_junk, document.names()))

@@ -309,9 +309,11 @@ def make_below(root: str, names: Sequence[str], *, sync: bool, like: Directory |
         above = make_below(root, names[:-1], sync=sync, like=like)
     else:
         _make(root, sync=sync)
-        above = _open_root(root)
+        above = open_root(root)
     with above:
         is_new = False
+        if like is not None and names[1:]:
+            share(above.fd, like)  # the manifest may have made it before there was a stage
         with contextlib.suppress(FileExistsError):
             above.mkdir(names[-1])
             is_new = True
@@ -364,11 +366,11 @@ def _make(path: str, *, sync: bool) -> None:
             error.filename = above
             raise
     if sync:
-        with _open_root(above) as parent:
+        with open_root(above) as parent:
             parent.sync()
 
 
-def _open_root(path: str) -> Directory:
+def open_root(path: str) -> Directory:
     """Open a directory that may be a symbolic link."""
     directory = Directory(join(path, os.curdir))
     directory.path = path
