@@ -13,6 +13,7 @@ import obstore
 import pytest
 
 from docid import (
+    DEFAULT_STAGES,
     DocsStore,
     Document,
     DocumentNotFound,
@@ -111,6 +112,8 @@ def test_missing_bucket_is_reported(s3: Moto) -> None:
         with pytest.raises(StoreUnavailable, match="the bucket or container does not exist") as caught:
             act()
         assert "create it, or correct the URL" in str(caught.value)
+    # Without stages, docid reads the manifest first.
+    store = DocsStore("s3://no-such-bucket/x", options=s3.options(), stages=DEFAULT_STAGES)
     with pytest.raises(WriteManyError, match="the bucket or container does not exist"):
         store.write_many([draft()])
     report = audit(store)
@@ -127,8 +130,8 @@ def test_refused_credentials_are_reported_and_not_retried(s3: Moto, status: str,
             store.write(draft())
         assert problem in str(caught.value)
         assert SECRET not in str(caught.value)
-        assert (caught.value.refused, proxy.seen) == (True, 1)
-        proxy.faults = ["418"]
+        assert (caught.value.refused, proxy.seen) == (True, 2)  # the manifest, then the document
+        proxy.faults = ["418"] * 2
         with pytest.raises(StoreUnavailable, match="the service refused the request"):
             store.write(draft())
 

@@ -228,7 +228,7 @@ def _lock(path: str) -> Iterator[None]:
     So its check sees the change.
     """
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(ImportError, OSError):
+        with contextlib.suppress(ImportError), ignore_system_errors:
             import fcntl  # noqa: PLC0415 - not on Windows
 
             descriptor = os.open(path, os.O_RDONLY)
