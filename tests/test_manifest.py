@@ -524,3 +524,21 @@ def test_objects_backend_in_memory_swaps_by_version() -> None:
     assert found is not None
     assert backend.swap_file("x.json", found, b"two")
     assert not backend.swap_file("x.json", found, b"three")
+
+
+def test_signal_handler_may_write_while_the_manifest_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DocsStore(tmp_path / "docs", stages=BOOK)
+    swap_file, outcomes = type(store.backend).swap_file, []
+
+    def write_within(*args: Any, **options: Any) -> bool:
+        if not outcomes:
+            outcomes.append("")
+            outcomes[0] = store.write(outline("o2")).outcome
+        return swap_file(*args, **options)
+
+    monkeypatch.setattr(type(store.backend), "swap_file", write_within)
+    assert store.write(outline()).outcome == "created"
+    assert outcomes == ["created"]
+    assert list(DocsStore(tmp_path / "docs").stages) == list(BOOK)

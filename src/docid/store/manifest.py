@@ -58,13 +58,13 @@ class Manifest:
         self._is_read = self._is_recorded = False
         self._file: InternalFile | None = None
         self._known: Stages | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may use the store, too
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
+        self.__dict__.update(state, _lock=threading.RLock())
 
     @property
     def location(self) -> str:

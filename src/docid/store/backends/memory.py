@@ -29,7 +29,7 @@ class MemoryBackend(Backend):
         self._documents: dict[str, dict[str, Stored]] = {}
         self._history: dict[tuple[str, str], list[Stored]] = {}
         self._files: dict[str, InternalFile] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may use the store, too
 
     def __repr__(self) -> str:
         return f"MemoryBackend({sum(map(len, self._documents.values()))} documents)"

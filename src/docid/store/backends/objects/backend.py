@@ -84,7 +84,7 @@ class ObjectsBackend(Backend):
         self.in_flight = in_flight
         self.together = 20 * in_flight  # larger batches wait less often for their slowest request
         self._threads: Threads | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may use the store, too
         self._bucket = Bucket(store, dict(options or {}))
         self.root = self._bucket.url
 

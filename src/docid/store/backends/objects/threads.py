@@ -28,7 +28,7 @@ class Threads:
     def __init__(self, most: float) -> None:
         self._most = most
         self._count = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may use the store, too
         # The threads must not refer to this object: it would never be deleted, and they would never end.
         self._tasks: SimpleQueue[Any] = SimpleQueue()
         self._idle = threading.Semaphore(0)
