@@ -530,7 +530,8 @@ def test_signal_handler_may_write_while_the_manifest_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = DocsStore(tmp_path / "docs", stages=BOOK)
-    swap_file, outcomes = type(store.backend).swap_file, []
+    swap_file = type(store.backend).swap_file
+    outcomes: list[str] = []
 
     def write_within(*args: Any, **options: Any) -> bool:
         if not outcomes:
