@@ -158,9 +158,9 @@ def dagster_demo(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Run the long fault tests (kills, power cuts, failing calls, full disks, races). Mounting disks needs root."""
+    """Run the long fault tests: kills, power cuts, full disks, races, file systems, schedules. Mounting needs root."""
     session.install(".", *group("tests"), *group("objects"))
-    session.run("pytest", "tests/faults", *session.posargs, env={"DOCID_FAULTS": "long"})
+    session.run("pytest", "tests/faults", "tests/test_schedules.py", *session.posargs, env={"DOCID_FAULTS": "long"})
     if not session.posargs:
         session.run("python", "benchmarks/million.py")
 

@@ -27,6 +27,8 @@ from tests.faults.mounts import Mounts
 from tests.faults.test_kills import BLOCKED, CHANGES, GIVEN, HALF, LEFT, NEW, OLD, check_after_kill, read_all
 from tests.faults.test_races import gather
 
+pytestmark = pytest.mark.skipif(not LONG, reason="takes minutes: `nox -s faults` runs it")
+
 NAMES = ["exfat", "ntfs", "overlayfs", "bindfs", "mergerfs", "s3fs"]
 numbers = itertools.count()
 

@@ -231,21 +231,13 @@ class Directory:
 
     def write(self, name: str, data: bytes, *, sync: bool) -> None:
         """Write a new file; raise FileExistsError if the name exists."""
-        fd = self.open(name, _WRITE)
-        try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(fd, rest) :]
-            if sync:
-                sync_file(fd)
-        finally:
-            os.close(fd)
+        _fill(self.open(name, _WRITE), data, sync=sync)
 
     def swap_in(self, name: str, data: bytes, *, sync: bool, temporary: str = "") -> None:
         """Write a file under a temporary name and rename it, over an existing file of that name."""
         temporary = temporary or temporary_name(name)
         try:
-            self.write(temporary, data, sync=sync)
+            _fill(self.open(temporary, _WRITE), data, sync=sync)
             self.move(temporary, name)
         except BaseException:
             with ignore_system_errors:
@@ -285,6 +277,18 @@ class Directory:
             for file in directory.names():
                 directory.unlink(file)
         self.remove_empty(name)
+
+
+def _fill(fd: int, data: bytes, *, sync: bool) -> None:
+    """Write all data to a file and close it; with `sync`, make it durable."""
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+        if sync:
+            sync_file(fd)
+    finally:
+        os.close(fd)
 
 
 def open_below(root: str, names: Sequence[str]) -> Directory:
