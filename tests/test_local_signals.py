@@ -7,12 +7,15 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from os.path import join
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from docid import DocsStore, DraftTask, write_tasks
+from docid import DocsStore, Document, DraftTask, audit, read_tasks, write_tasks
+from docid.copying import copy
+from docid.curate import migrate, replay, scores
 from docid.repair import repair
 from docid.store.backends.base import NewDocument
 from docid.store.backends.local.sweep import LocalSweeper
@@ -58,7 +61,7 @@ def check_every_call(prepare: Callable[[], object], change: Callable[[], object]
     with intercept_calls(note):
         change()
     calls = len(names)
-    assert calls > 5
+    assert calls > 3
     for make in LIMITS:
         for call in range(1, calls + 1, 1 if make is LIMITS[0] else 5):
             prepare()
@@ -244,3 +247,34 @@ def test_time_limit_of_a_real_signal_passes_through(tmp_path: Path, monkeypatch:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+WORK: list[Any] = [
+    pytest.param(lambda store: audit(store, verify=True), id="audit"),
+    pytest.param(lambda store: list(copy(store, DocsStore("memory://"))), id="copy"),
+    pytest.param(lambda store: list(migrate(store)), id="migrate"),
+    pytest.param(lambda store: list(scores(store)), id="scores"),
+    pytest.param(lambda store: replay(store, "evaluation", ["v1", "old"]), id="replay"),
+    pytest.param(
+        lambda store: [row.doc_id for row in read_tasks(join(store.root, "t_tasks.csv"), DraftTask)], id="table"
+    ),
+    pytest.param(lambda store: list(read_tasks(join(store.root, "t.jsonl"), DraftTask)), id="JSON Lines"),
+]
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_time_limit_passes_through_work_on_many_documents(tmp_path: Path, work: Callable[[DocsStore], object]) -> None:
+    """Work that reports one bad document and goes on must not take a time limit for one."""
+    store = DocsStore(tmp_path / "docs")
+    store.write(draft(raw_text="first"))
+    store.write(draft(), if_exists="replace")
+    store.write(Document(stage="essay", doc_id="e1", task_id="t-1", parent_doc_id="a1", raw_text="x"))
+    parsed = {"raw_text": "7", "parsed_text": "7"}
+    store.write(Document(stage="evaluation", doc_id="v1", task_id="t-1", parent_doc_id="e1", **parsed))  # type: ignore[arg-type]
+    old = tmp_path / "docs" / "evaluation" / "old"
+    old.mkdir()
+    (old / "raw.txt").write_text("7")
+    (old / "metadata.json").write_text('{"task_id": "t-2", "parent_doc_id": "e1"}')
+    (tmp_path / "docs" / "t_tasks.csv").write_text("draft_task_id,doc_id\nt-1,a1\n")
+    (tmp_path / "docs" / "t.jsonl").write_text('{"draft_task_id": "t-1", "doc_id": "a1"}\n')
+    check_every_call(lambda: None, lambda: work(DocsStore(tmp_path / "docs")), lambda: None)

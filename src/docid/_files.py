@@ -34,6 +34,12 @@ def is_time_limit(error: BaseException) -> bool:
     return isinstance(error, TimeoutError) and error.errno is None
 
 
+def raise_time_limit(error: BaseException) -> None:
+    """Raise an error again if a signal handler raised it."""
+    if is_time_limit(error):
+        raise error
+
+
 class _IgnoreSystemErrors:
     """Ends a `with` block at the first error of the operating system, and ignores the error."""
 

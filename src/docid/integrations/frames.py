@@ -14,6 +14,7 @@ try:
 except ImportError as error:  # pragma: no cover  - tested in an environment without it
     raise ImportError("docid.frames needs narwhals: pip install 'docid-store[frames]'") from error
 
+from docid._files import raise_time_limit
 from docid._text import escape_surrogates, quote
 from docid.core.document import PART_FILES
 from docid.core.findings import FIELDS
@@ -402,6 +403,7 @@ def documents_to_frame(
             row: dict[str, Any] = {f"{part}_text": document.text(part) for part in texts}
             row |= {f"{part}_bytes": document.sizes.get(part) for part in PART_FILES}
         except (DocidError, OSError) as error:
+            raise_time_limit(error)
             # If the store did not answer, the document may be readable all the same.
             if isinstance(error, StoreUnavailable) or not skip_unreadable:
                 raise

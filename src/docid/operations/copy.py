@@ -5,6 +5,7 @@ from collections.abc import Container, Iterable, Iterator
 from itertools import islice, pairwise
 from typing import NamedTuple
 
+from docid._files import raise_time_limit
 from docid._text import format_count
 from docid.core.document import ALL_FILES
 from docid.core.findings import Change, ChangeOutcome
@@ -204,6 +205,7 @@ class _Copy(NamedTuple):
         except StoreUnavailable:
             raise  # the document is neither missing nor damaged
         except (UnreadableDocument, InvalidDocument, OSError) as error:
+            raise_time_limit(error)
             # One unreadable document, for example on a bad disk block, does not stop the others.
             task_id = None if version is None else version.task_id
             return Change("refused", stage, doc_id, task_id, self.target.location(stage, doc_id), str(error))
@@ -218,6 +220,7 @@ class _Copy(NamedTuple):
         except StoreUnavailable:
             raise
         except (UnreadableDocument, InvalidDocument, OSError) as error:
+            raise_time_limit(error)
             problem = error if isinstance(error, OSError) else error.problem
             message = f"history incomplete, {format_count(len(versions), 'version')} copied: {problem}"
         return _Versions(versions, message)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from docid._files import raise_time_limit
 from docid._text import name_task, quote
 from docid.core.document import ALL_FILES, FORMAT, OUR_KEYS, timestamp
 from docid.core.findings import Change, ChangeOutcome
@@ -64,6 +65,7 @@ def _swap_record(
     except _Undecided as reason:
         return change._replace(message=str(reason))
     except (DocidError, OSError) as error:
+        raise_time_limit(error)
         return change._replace(message=str(error), error=error)
 
 

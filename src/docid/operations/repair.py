@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Literal, NamedTuple
 
-from docid._files import ignore_system_errors, is_time_limit
+from docid._files import ignore_system_errors, raise_time_limit
 from docid.core.findings import Finding
 from docid.errors import DocidError
 from docid.store.backends.base import Sweeper, join_location
@@ -111,8 +111,7 @@ def _repair_stages(
                     to = sweeper.clear(finding, run, stale_after)
                     step = step if to is None else step._replace(done=True, to=to)
                 except (DocidError, OSError) as error:
-                    if is_time_limit(error):
-                        raise
+                    raise_time_limit(error)
                     step = step._replace(error=error)
             yield step
         if sweeper is not None and apply:
@@ -128,8 +127,7 @@ def _is_repaired(store: DocsStore, finding: Finding, *, verify: bool) -> bool:
     try:
         store.read(finding.stage, finding.doc_id, verify=verify)
     except (DocidError, OSError) as error:
-        if is_time_limit(error):
-            raise
+        raise_time_limit(error)
         return False
     return True
 
@@ -142,7 +140,6 @@ def _purge(sweeper: Sweeper, discarded: list[tuple[str, int]], *, apply: bool) -
                 sweeper.discard(path)
                 step = step._replace(done=True)
             except OSError as error:
-                if is_time_limit(error):
-                    raise
+                raise_time_limit(error)
                 step = step._replace(error=error)
         yield step

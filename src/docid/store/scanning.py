@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from docid._files import is_time_limit
+from docid._files import raise_time_limit
 from docid.core.document import ALL_FILES, PART_FILES
 from docid.core.findings import Finding
 from docid.errors import DocumentNotFound, StoreUnavailable, UnreadableDocument
@@ -70,8 +70,7 @@ def find_leftovers(backend: Backend, stage: str, *, stale_after: float, is_stric
 
 def report_unlisted(backend: Backend, stage: str, error: Exception, *, is_strict: bool = False) -> Finding:
     """Return the finding for a stage that cannot be listed; with `is_strict`, raise an OSError instead."""
-    if is_time_limit(error):
-        raise error
+    raise_time_limit(error)
     where, message = join_location(backend.root, stage), f"the stage cannot be listed: {error}"
     if is_strict:
         raise error if isinstance(error, StoreUnavailable) else OSError(f"{where}: {message}")
@@ -131,6 +130,7 @@ def examine_history(backend: Backend, stage: str, doc_id: str) -> Iterator[Findi
             if isinstance(version, UnreadableDocument):
                 found[Finding.of(version)._replace(code="damaged-history")] = None
     except OSError as error:
+        raise_time_limit(error)
         message = f"its history cannot be read: {error}"
         where = backend.location(stage, doc_id)
         found[Finding("damaged-history", stage, doc_id, None, where, message, _HINT_READABLE)] = None
@@ -138,8 +138,7 @@ def examine_history(backend: Backend, stage: str, doc_id: str) -> Iterator[Findi
 
 
 def _report_unreadable(backend: Backend, stage: str, doc_id: str, error: OSError) -> Finding:
-    if is_time_limit(error):
-        raise error
+    raise_time_limit(error)
     return Finding(
         "unreadable-record", stage, doc_id, None, backend.location(stage, doc_id), str(error), _HINT_READABLE
     )
@@ -179,8 +178,7 @@ def _examine_fault(
         try:
             stored = backend.load(stage, doc_id)
         except (UnreadableDocument, OSError) as failed:
-            if is_time_limit(failed):
-                raise
+            raise_time_limit(failed)
         record = None if stored is None else stored.record
         where = backend.location(stage, doc_id)
         yield finding._replace(where=where, hint=hint, action="quarantine", expected=record)

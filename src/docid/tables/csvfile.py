@@ -12,7 +12,14 @@ import time
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-from docid._files import ignore_system_errors, is_link, is_system_error, sync_directory, sync_file
+from docid._files import (
+    ignore_system_errors,
+    is_link,
+    is_system_error,
+    raise_time_limit,
+    sync_directory,
+    sync_file,
+)
 from docid.errors import Problem, TaskTableError
 from docid.tables.faults import Faults
 from docid.tables.headers import (
@@ -79,6 +86,7 @@ def parse_records(stream: Iterable[str], faults: Faults, delimiter: str = ",") -
     try:
         first = next(lines, "")
     except DAMAGE as error:
+        raise_time_limit(error)
         faults.add(1, None, "", describe_damage(error))
         return
     found = _SEPARATOR_LINE.fullmatch(first)
@@ -97,6 +105,7 @@ def parse_records(stream: Iterable[str], faults: Faults, delimiter: str = ",") -
             if is_first:  # the next record is not the header
                 faults.raise_any()
         except DAMAGE as error:  # no more can be read after it
+            raise_time_limit(error)
             faults.add(number, None, "", describe_damage(error))
             return
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from docid._files import raise_time_limit
 from docid._text import quote
 from docid.tables.faults import Faults
 from docid.tables.opening import DAMAGE, FileState, describe_change, describe_damage, get_state, open_table
@@ -67,6 +68,7 @@ def _read_objects(stream: Iterable[str], faults: Faults) -> Iterator[tuple[int, 
         except StopIteration:
             return
         except DAMAGE as error:
+            raise_time_limit(error)
             faults.add(number + 1, None, "", describe_damage(error))
             return
         except (ValueError, RecursionError) as error:

@@ -11,6 +11,7 @@ import tempfile
 import zlib
 from typing import IO, Any, cast
 
+from docid._files import raise_time_limit
 from docid.errors import Problem, TaskTableError
 
 # The first bytes of files that people take for tables, and what to do with them.
@@ -69,6 +70,7 @@ def _find_encoding(stream: Any, file: str) -> str:
     try:
         start = cast("bytes", stream.peek(_PEEKED))[:_PEEKED]
     except DAMAGE as error:
+        raise_time_limit(error)
         raise TaskTableError([Problem(file, None, None, "", describe_damage(error))]) from None
     foreign = _FOREIGN if is_json_lines(file) else (*_FOREIGN, *_JSON)
     bare = start.removeprefix(b"\xef\xbb\xbf")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from attrs import Factory, define
 
+from docid._files import ignore_system_errors, raise_time_limit
 from docid._text import quote
 from docid.core.document import PART_FILES
 from docid.core.findings import Finding
@@ -69,7 +70,7 @@ class Examiner(NamedTuple):
         """Examine documents; None gives None. Skip an entry that a tool may still use, unless it blocks a row."""
         with_history: Container[str] | None = ()
         if self.verify:
-            with contextlib.suppress(OSError):  # then reading the history of a document raises it again
+            with ignore_system_errors:  # then reading the history of a document raises it again
                 with_history = None
                 with_history = self.backend.with_history(stage)
 
@@ -86,7 +87,7 @@ class Examiner(NamedTuple):
     def _examine(self, stage: str, doc_id: str, *, in_row: bool) -> Examination:
         found = list(examine(self.backend, stage, doc_id, verify=self.verify, stale_after=self.stale_after))
         if in_row and not found:
-            with contextlib.suppress(OSError):
+            with ignore_system_errors:
                 try:
                     self.backend.load(stage, doc_id)
                 except UnreadableDocument:
@@ -98,7 +99,7 @@ class Examiner(NamedTuple):
         parsed, prompt = PART_FILES["parsed"], PART_FILES["prompt"]
         files: Collection[str] = version.facts.files
         if version.legacy:
-            with contextlib.suppress(UnreadableDocument, OSError):  # it vanished after the check
+            with contextlib.suppress(UnreadableDocument), ignore_system_errors:  # it vanished after the check
                 files = self.backend.sizes(stage, doc_id, (parsed, prompt))
         record = Record({}, version.task_id, version.parent_doc_id, version.run_id, None, {}, version.legacy)
         return Examination(findings, record, parsed in files, prompt in files)
@@ -188,8 +189,8 @@ class Audit:
             for doc_id in backend.ids(stage):  # those before an error count, too
                 known[doc_id] = STORED
         except (UnreadableDocument, OSError) as error:
-            self.unlisted.add(stage)
             finding = report_unlisted(backend, stage, error)
+            self.unlisted.add(stage)
             if (finding.code, finding.where) not in reported:
                 self.findings.append((0, finding))
 
@@ -288,5 +289,6 @@ class Audit:
             return self.examiner is not None and self.examiner.backend.load(*name) is not None
         except UnreadableDocument as error:
             return error.code != "uncommitted-directory"
-        except OSError:
+        except OSError as error:
+            raise_time_limit(error)
             return False  # the listing did not have it either

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import attrs
 
+from docid._files import raise_time_limit
 from docid._text import escape_surrogates, format_count, quote
 from docid.core.document import OUR_KEYS
 from docid.core.ids import is_doc_id, refuse_text, reserve_doc_id
@@ -190,6 +191,7 @@ class RowBuilder:
         try:
             return doc_id, self.store.open(self.row_type.stage, doc_id)
         except (DocidError, OSError) as error:
+            raise_time_limit(error)
             return doc_id, error
 
     def build(self, doc_id: str, document: StoredDocument | Exception) -> TaskRow | None:
@@ -201,6 +203,7 @@ class RowBuilder:
         except StoreUnavailable:
             raise  # the document is neither missing nor damaged
         except (DocidError, ValueError, OSError) as error:
+            raise_time_limit(error)
             kind = "gone" if isinstance(error, DocumentNotFound) else "unusable"
             self.notes.append(Note(kind, f"{self.row_type.stage}/{doc_id}", None, str(error)))
             return None

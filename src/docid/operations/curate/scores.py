@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 import attrs
 
+from docid._files import raise_time_limit
 from docid._text import quote
 from docid.core.document import PART_FILES, timestamp
 from docid.core.ids import is_doc_id, is_missing, refuse_text
@@ -115,6 +116,7 @@ def _read_score(store: DocsStore, stage: str, doc_id: str, ancestors: Ancestors,
     except StoreUnavailable:
         raise  # the document is neither missing nor damaged
     except (UnreadableDocument, OSError) as problem:
+        raise_time_limit(problem)
         return Score(doc_id, "", "", "", "", None, f"unreadable: {problem}", "", "", dict.fromkeys(further, ""))
     score, error = _parse_number(parsed)
     _, *others = ancestors.chain_of(document)
