@@ -62,7 +62,11 @@ def open_records(path: str, faults: Faults, delimiter: str = ",") -> tuple[FileS
         with stream:
             yield from parse_records(stream, faults, delimiter)
 
-    return get_state(stream.fileno()), read_all()
+    try:
+        return get_state(stream.fileno()), read_all()
+    except BaseException:
+        stream.close()
+        raise
 
 
 def read_records(file: str, faults: Faults, delimiter: str = ",") -> Generator[tuple[int, list[str]]]:
