@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from docid import DocsStore, Document
+from docid import DEFAULT_STAGES, DocsStore, Document
 from docid.backends.objects import ObjectsBackend
 from docid.store.backends.objects.bucket import Bucket
 from tests.servers import PATIENCE, SECRET, Moto, Proxy
@@ -37,7 +37,8 @@ def connect(proxy: Proxy, s3: Moto, url: str, *, is_checked: bool = True, **retr
     }
     options = s3.options(endpoint=proxy.endpoint, retry_config=quick)
     options["client_options"] = {"allow_http": True, "timeout": timedelta(seconds=PATIENCE)}
-    store = DocsStore(url, options=options)
+    store = DocsStore(url, options=options, stages=DEFAULT_STAGES)
     if is_checked:  # the faults meet the requests of the test
+        store.manifest._is_recorded = True
         bucket_of(store)._proof.require(lambda: None)
     return store

@@ -169,10 +169,9 @@ def test_each_call_makes_one_request(s3: Moto, store: DocsStore) -> None:
         act()
         return s3.counts()
 
-    store.write(draft("d0", task_id="t-0"))  # the first write of a process checks the service
+    store.write(draft("d0", task_id="t-0"))  # the first write of a process checks the service and the manifest
     row = DraftTask(task_id="t-1", doc_id="d1")
-    # The first write of a process also reads the manifest, and puts it if it lacks a stage.
-    assert count_requests(lambda: store.write(draft(parsed_text="p", prompt_text="q"))) == {"GET": 1, "PUT": 2}
+    assert count_requests(lambda: store.write(draft(parsed_text="p", prompt_text="q"))) == {"PUT": 1}
     assert count_requests(lambda: store.write(draft("d2"))) == {"PUT": 1}
     assert count_requests(lambda: store.ensure(row, draft)) == {"GET": 1}
     assert count_requests(lambda: store.read("draft", "d1")) == {"GET": 1}
@@ -192,7 +191,7 @@ def test_write_many_checks_each_parent_once_per_batch(s3: Moto) -> None:
     store.write(draft("d-0", task_id="t"))
     s3.counts()
     assert {result.outcome.value for result in store.write_many(drafts)} == {"created"}
-    assert s3.counts() == {"GET": 1, "PUT": 301}  # one of each for the manifest
+    assert s3.counts() == {"PUT": 300}
     essays = [
         Document(stage="essay", doc_id=f"e{n}", task_id=f"t-{n}", parent_doc_id=f"d{n % 10}", raw_text="x")
         for n in range(300)

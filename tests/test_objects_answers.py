@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from obstore.exceptions import InvalidPathError
 from obstore.store import MemoryStore
 
-from docid import DocsStore, StoreUnavailable, audit
+from docid import DEFAULT_STAGES, DocsStore, StoreUnavailable, audit
 from docid.backends.objects import ObjectsBackend
 from docid.copying import copy
 from docid.repair import repair
@@ -112,7 +112,7 @@ def test_only_requests_that_were_retried_are_called_so(s3: Moto) -> None:
             retry_config={"max_retries": 1},
             client_options={"allow_http": True, "timeout": "300ms"},
         )
-        store = DocsStore("s3://bucket/x", options=options)
+        store = DocsStore("s3://bucket/x", options=options, stages=DEFAULT_STAGES)
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match="no complete response in time") as caught:
             store.write(draft())  # obstore does not retry a put that timed out

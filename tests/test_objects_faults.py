@@ -130,8 +130,8 @@ def test_refused_credentials_are_reported_and_not_retried(s3: Moto, status: str,
             store.write(draft())
         assert problem in str(caught.value)
         assert SECRET not in str(caught.value)
-        assert (caught.value.refused, proxy.seen) == (True, 2)  # the manifest, then the document
-        proxy.faults = ["418"] * 2
+        assert (caught.value.refused, proxy.seen) == (True, 1)
+        proxy.faults = ["418"]
         with pytest.raises(StoreUnavailable, match="the service refused the request"):
             store.write(draft())
 

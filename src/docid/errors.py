@@ -196,7 +196,8 @@ class ContentConflict(_StoredDocumentError):
     missing_parts: tuple[str, ...]
 
     def _describe(self) -> str:
-        names = " and ".join(self.parts) + " text" + "s" * (len(self.parts) > 1)
+        *others, last = self.parts
+        names = f"{', '.join(others)} and {last} texts" if others else f"{last} text"
         if self.parts == self.missing_parts:
             wrong, remedy = f"has no {names}", f"store.add_part({self.stage!r}, {self.doc_id!r}, …) adds it"
         else:
