@@ -133,8 +133,8 @@ def _convert_container(path: str, value: Any, depth: int) -> Any:
         return _convert(path, {name: getattr(value, name) for name in names}, depth)
     if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):
         return _convert(path, dump(), depth - 1)
-    if kind.__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):
-        return _convert(path, value.tolist(), depth - 1)
+    if kind.__module__.partition(".")[0] == "numpy" and callable(to_list := getattr(value, "tolist", None)):
+        return _convert(path, to_list(), depth - 1)
     instead = next((each for kinds, each in _INSTEAD if isinstance(value, kinds)), "a value that JSON can hold")
     raise InvalidDocument(path, f"{quote(value)} of type {kind.__name__}; expected {instead}")
 
