@@ -13,7 +13,7 @@ Examples:
 
 from docid._text import format_count
 from docid.cli.arguments import STORE, Arguments, argument
-from docid.cli.inputs import find_table, open_store
+from docid.cli.inputs import DELIMITER, find_table, open_store
 from docid.cli.output import Output
 from docid.operations.curate.link import link
 from docid.tables.rows import row_type_of
@@ -24,7 +24,8 @@ def run(arguments: Arguments, out: Output) -> int:
     store = open_store(arguments)
     stage, path = find_table(arguments.table, store.stages)
     dry = arguments.dry_run
-    linked = link(path, store, row_type=row_type_of(stage, store.stages), force=arguments.force, dry_run=dry)
+    row_type = row_type_of(stage, store.stages)
+    linked = link(path, store, row_type=row_type, delimiter=arguments.delimiter, force=arguments.force, dry_run=dry)
     would = "would be " if dry else ""
     text = f"{path}: {format_count(linked.rows, 'row')}, {would}linked: {linked.filled:,} ({linked.kept:,} kept)"
     if store.stages.parent_of(stage) is not None:
@@ -37,6 +38,7 @@ def run(arguments: Arguments, out: Output) -> int:
 
 ARGUMENTS = (
     argument("table [STAGE=]TABLE", "the task table to fill"),
+    DELIMITER,
     argument("--force", "also replace ids that are already set"),
     argument("--dry-run", "report the result without writing the table"),
     argument("--json", "print one line of JSON per note, then one for the summary"),

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from docid._text import format_count
 from docid.cli.arguments import STALE_AFTER, STORE, VERIFY, Arguments, UsageError, argument, expect_number
-from docid.cli.inputs import check_output, find_tables, hint_at_other_stages, open_store
+from docid.cli.inputs import DELIMITER, check_output, find_tables, hint_at_other_stages, open_store
 from docid.cli.output import Output, format_summary, is_replaced
 from docid.integrations.report.gathering import Limits
 from docid.integrations.report.rendering import page, write_page
@@ -45,6 +45,7 @@ def run(arguments: Arguments, out: Output) -> int:
         store,
         tables,
         score_stage=arguments.score_stage,
+        delimiter=arguments.delimiter,
         verify=arguments.verify,
         stale_after=arguments.stale_after,
         limits=Limits(documents=arguments.documents, texts=arguments.texts),
@@ -82,6 +83,7 @@ def _parse_size(text: str) -> int:
 
 ARGUMENTS = (
     argument("--tables DIRECTORY|[STAGE=]TABLE ...", "task tables to compare with the store; may be repeated"),
+    DELIMITER,
     argument("-o --output FILE", "write or replace FILE (default: print the page)"),
     argument("--title TEXT", "the page's heading (default: docid report)"),
     argument("--score-stage STAGE", "the stage whose parsed texts are scores (default: the last of --stages)"),

@@ -143,11 +143,15 @@ def read_columns(
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Return an iterator over row numbers and the cells of some columns; a missing `optional` column has empty cells.
 
+    The delimiter is the one that gives the header the first `needed` column.
+
     Raises:
         TaskTableError: a `needed` column is missing, or a column is misspelled, at once; damaged rows, at the end.
     """
     faults = Faults(file)
-    records = read_records(file, faults)
+    # A pipe can be read only once.
+    delimiter = detect_delimiter(file, needed[0]) if os.path.isfile(file) else ","
+    records = read_records(file, faults, delimiter)
     _, cells = next(records, (1, []))
     faults.raise_any()
     names = (*needed, *optional)

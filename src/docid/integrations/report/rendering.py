@@ -74,6 +74,7 @@ def page(
     *,
     stages: Stages | None = None,
     score_stage: str | None = None,
+    delimiter: str = ",",
     verify: bool = False,
     executor: Executor | None = None,
     stale_after: float = 3600.0,
@@ -88,7 +89,7 @@ def page(
 
     Args:
         store: a store, or its directory.
-        tables, verify, executor, stale_after, progress: as for `audit`.
+        tables, delimiter, verify, executor, stale_after, progress: as for `audit`.
         stages: the pipeline's stages; default: those of the store.
         score_stage: the stage whose parsed texts are scores; default: the last one.
         limits: the limits of the page, which links to everything beyond them.
@@ -108,7 +109,14 @@ def page(
         store = DocsStore(store, stages=stages)
     scored = find_score_stage(store, score_stage)  # first, so that a wrong stage fails before the audit
     report = audit(
-        store, tables, stages=stages, verify=verify, executor=executor, stale_after=stale_after, progress=progress
+        store,
+        tables,
+        stages=stages,
+        delimiter=delimiter,
+        verify=verify,
+        executor=executor,
+        stale_after=stale_after,
+        progress=progress,
     )
     data, counts = gather(store, None if directory is None else os.fspath(directory), limits, progress)
     by_kind: ScoresByKind = {}
@@ -140,6 +148,7 @@ def write_report(
     *,
     stages: Stages | None = None,
     score_stage: str | None = None,
+    delimiter: str = ",",
     verify: bool = False,
     executor: Executor | None = None,
     stale_after: float = 3600.0,
@@ -169,6 +178,7 @@ def write_report(
         tables,
         stages=stages,
         score_stage=score_stage,
+        delimiter=delimiter,
         verify=verify,
         executor=executor,
         stale_after=stale_after,

@@ -51,6 +51,7 @@ def link(
     store: DocsStore,
     *,
     row_type: type[TaskRow] | None = None,
+    delimiter: str = ",",
     force: bool = False,
     dry_run: bool = False,
 ) -> Linked:
@@ -68,6 +69,7 @@ def link(
         table: the path of the table.
         store: the store with the documents.
         row_type: the class of the rows; by default the one for the stage in the file name.
+        delimiter: the delimiter of the table, as for `read_tasks`.
         force: also replace existing ids and parents, in all rows whose task has a document.
         dry_run: report the result without writing.
 
@@ -97,7 +99,7 @@ def link(
     if row_type is None:
         row_type = row_type_of(infer_stage(path, store.stages), store.stages)
     store.stages.check(row_type.stage)
-    tasks = read_tasks(path, row_type, reserved=False)
+    tasks = read_tasks(path, row_type, reserved=False, delimiter=delimiter)
     numbered = list(number_rows(tasks))
     found, notes = _find_candidates(store, row_type.stage, {row.task_id for _, row in numbered})
     rows = [_Row(number, row, found[row.task_id], force=force) for number, row in numbered]
@@ -108,7 +110,7 @@ def link(
         filled = ("parent_doc_id", "doc_id") if row_type.parent_stage else ("doc_id",)
         columns = (*tasks.columns, *(name for name in filled if name not in tasks.columns))
         changed = ((each.number, attrs.evolve(each.row, **each.changes) if each.changes else each.row) for each in rows)
-        write_tasks(path, TaskRows(row_type, path, columns, changed, tasks.state), like=path)
+        write_tasks(path, TaskRows(row_type, path, columns, changed, tasks.state), like=tasks)
     return linked
 
 
