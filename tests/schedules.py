@@ -143,6 +143,7 @@ def _watch(stops: Sequence[str]) -> Iterator[None]:
                     raise
             actor.waits = True
             actor.stop()
+            actor.waits = False
 
     for name, original in originals.items():
         setattr(os, name, stand_in(name, original))
@@ -171,8 +172,8 @@ def run(plan: Plan, operations: Sequence[Callable[[], Any]], stops: Sequence[str
             if not current.is_over and not current.waits:
                 points.append((current.number, others))
                 switch = switches.get(len(points) - 1)
-                # Times differ from run to run, so the other operation may be over already.
-                if switch is None or actors[switch.to].is_over:
+                # Times differ from run to run, so the other operation may be over, or may run already.
+                if switch is None or switch.to not in others:
                     continue
                 if switch.kill:
                     current.kill()
