@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import nox
@@ -61,7 +62,11 @@ def coverage(session: nox.Session) -> None:
     """Run all tests, and fail unless they cover every branch of the installed package."""
     session.install(".", *group("integrations"), *group("coverage"))
     # Some tests start processes in other directories, so name one file for the data of all processes.
-    environment = {"COVERAGE_FILE": str(Path(session.create_tmp()).resolve() / "coverage")}
+    # Tests keep the usual temporary directory: commands print paths below the working directory as relative ones.
+    environment = {
+        "COVERAGE_FILE": str(Path(session.create_tmp()).resolve() / "coverage"),
+        "TMPDIR": tempfile.gettempdir(),
+    }
     session.run("coverage", "erase", env=environment)
     session.run("coverage", "run", "-m", "pytest", *PARALLEL, *session.posargs, env=environment)
     if not session.posargs:
