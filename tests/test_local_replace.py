@@ -525,3 +525,23 @@ def test_listing_needs_a_closer_look_in_a_gap(local: DocsStore) -> None:
     assert local.backend.listing("draft", "a1") is None
     assert [document.raw_text for document in local.documents("draft")] == ["once"]
     assert list(local.history("draft", "a1")) == []
+
+
+def test_listing_finds_old_version_that_gets_its_id_back(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that moves it back is killed before it sets the time of the lock file."""
+    path = local.write(draft()).path
+    os.rename(path, path.with_name(".old-a1"))
+    (path.parent / ".lock-a1").touch()
+    os.utime(path.parent / ".lock-a1", (1, 1))
+    scandir = os.scandir
+    names: list[Any] = []
+
+    def scan_and_move(where: Any) -> Any:
+        with scandir(where) as entries:
+            names[:] = list(entries)
+        if path.with_name(".old-a1").exists():
+            os.rename(path.with_name(".old-a1"), path)
+        return contextlib.nullcontext(names)
+
+    monkeypatch.setattr(os, "scandir", scan_and_move)
+    assert set(local.ids("draft")) == {"a1"}

@@ -414,10 +414,13 @@ def _list_ids(directory: Directory) -> Iterator[str]:
 
     started = time.time_ns()
     changed: set[str] = set()
+    old: set[str] = set()
     seen: set[str] = set()
     for entry in directory.scan():
         if not DOC_ID.match(entry.name):
             changed.add(find_changed_id(entry))
+            if entry.name.startswith(old_name("")):
+                old.add(find_changed_id(entry))
         elif entry.is_dir(follow_symlinks=False):
             if entry.name in changed:
                 seen.add(entry.name)
@@ -427,7 +430,11 @@ def _list_ids(directory: Directory) -> Iterator[str]:
     status = directory.stat(".")
     if status is None or status.st_mtime_ns >= started - _CLOCK_STEP:
         changed.update(map(find_changed_id, directory.scan()))
-    yield from (doc_id for doc_id in changed - seen if is_doc_id(doc_id) and _is_missed(directory, doc_id, started))
+    for doc_id in filter(is_doc_id, changed - seen):
+        # An old version may have got its id back since, from a process that was killed right after.
+        is_back = doc_id in old and not directory.exists(old_name(doc_id)) and directory.exists(doc_id)
+        if is_back or _is_missed(directory, doc_id, started):
+            yield doc_id
 
 
 def _is_missed(directory: Directory, doc_id: str, started: int) -> bool:
