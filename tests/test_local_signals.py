@@ -64,6 +64,8 @@ def check_every_call(prepare: Callable[[], object], change: Callable[[], object]
     assert calls > 3
     for make in LIMITS:
         for call in range(1, calls + 1, 1 if make is LIMITS[0] else 5):
+            if "pyvenv.cfg" in str(names[call - 1]):
+                continue  # another library looks for its environment
             prepare()
             limit = make()
             raised: BaseException | None = None
