@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from types import GeneratorType
 from typing import Any, Generic, Self, TypeVar, cast
@@ -391,20 +392,26 @@ def write_tasks(
                 raise TaskTableError([Problem(writer.file, number, column, str(value), expected)])
             writer.add(number, format_cells(row))
         if writer.count == 0:
-            header = getattr(rows, "columns", ()) or shape.columns
-            if not header and row_type is not None:
-                header = tuple(column.name for column in schema_of(row_type).columns if column.always)
-            if not header:
-                raise ValueError("rows: no rows, so the header is unknown; pass row_type or like")
-            writer.start(header)
-
-        def check_sources() -> None:
-            for source in (rows, like):
-                if isinstance(source, (TaskRows, TaskTable)) and source.state and is_same_file(source.file, file):
-                    check_unchanged(file, source.state)
-
-        writer.commit(check_sources)
+            writer.start(_choose_header(rows, shape, row_type))
+        writer.commit(partial(_check_sources, file, (rows, like)))
         return writer.count
+
+
+def _choose_header(rows: Iterable[TaskRow], shape: Shape, row_type: type[TaskRow] | None) -> tuple[str, ...]:
+    """Return the header of a table without rows."""
+    header: tuple[str, ...] = getattr(rows, "columns", ()) or shape.columns
+    if not header and row_type is not None:
+        header = tuple(column.name for column in schema_of(row_type).columns if column.always)
+    if not header:
+        raise ValueError("rows: no rows, so the header is unknown; pass row_type or like")
+    return header
+
+
+def _check_sources(file: str, sources: Iterable[object]) -> None:
+    """Raise a `TaskTableError` if a table was read for its own replacement, and has changed since."""
+    for source in sources:
+        if isinstance(source, (TaskRows, TaskTable)) and source.state and is_same_file(source.file, file):
+            check_unchanged(file, source.state)
 
 
 def _choose_shape(
