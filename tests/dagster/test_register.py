@@ -330,3 +330,17 @@ def test_evaluations_need_one_stage(
     stages = ("--stages", "draft,essay,evaluation,review:essay")
     code, _, err = register(capfd, curated, *stages, "--templates", "kind", "--models", "m-1")
     assert (code, "stages evaluation, review have the parent stage essay; expected one stage" in err) == (2, True)
+
+
+def test_register_reads_tables_with_semicolons(curated: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    curated.write_text(CURATED.replace(",", ";"))
+    drafts = curated.with_name("draft_generation_tasks.csv")
+    drafts.write_text("draft_task_id;note;doc_id\nt-1;mine;d1\n")
+    Path("templates.csv").write_text("template_id;active;parser\nkind;true;in_last_line\nold;false;complex\n")
+    arguments = ("--templates", "templates.csv", "--models", "m-1", "--delimiter", ";")
+    code, _, err = register(capfd, curated, *arguments)
+    assert (code, err) == (0, "")
+    assert drafts.read_text().splitlines()[0].startswith("draft_task_id;note;")
+    assert "t-1;mine;" in drafts.read_text()
+    assert len(list(read_tasks(curated.with_name("evaluation_tasks.csv"), EvaluationTask))) == 3
+    assert register(capfd, curated, *arguments[:-2])[0] == 2

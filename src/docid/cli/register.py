@@ -20,12 +20,12 @@ from typing import Any
 
 from docid._text import format_count, name_task
 from docid.cli.arguments import SALT, STORE, Arguments, UsageError, argument
-from docid.cli.inputs import choose_salt, choose_stages, find_table, is_same_file, open_root, split_ids
+from docid.cli.inputs import DELIMITER, choose_salt, choose_stages, find_table, is_same_file, open_root, split_ids
 from docid.cli.output import Output
 from docid.core.ids import check_doc_id, check_text, is_missing
 from docid.errors import InvalidName
 from docid.operations.curate.follow_up import FollowUp, Model, Template, follow_up, merge_table
-from docid.tables.csvfile import read_columns, read_shape
+from docid.tables.csvfile import detect_delimiter, read_columns, read_shape
 from docid.tables.faults import Faults
 from docid.tables.headers import find_misspelling
 from docid.tables.rows import row_type_of
@@ -114,7 +114,7 @@ def _follow_up(arguments: Arguments, stage: str, path: str) -> FollowUp:
     if arguments.templates is not None:
         templates = [Template(*each) for each in _read_list(arguments.templates, "template_id", "parser", "active")]
         models = [Model(*each) for each in _read_list(arguments.models, "id", "model", "for_evaluation")]
-    rows = list(read_tasks(path, row_type_of(stage, arguments.stages)))
+    rows = list(read_tasks(path, row_type_of(stage, arguments.stages), delimiter=arguments.delimiter))
     if not rows:
         raise UsageError(f"{path}: no rows to register")
     made = follow_up(
@@ -166,7 +166,8 @@ def _is_like_a_file(text: str) -> bool:
 def _read_marked(file: str, id_column: str, other: str, mark: str) -> list[tuple[str, ...]]:
     """Return two columns of the rows that a column of truth values marks; its name may have other case and blanks."""
     faults = Faults(file)
-    marks = [name for name in read_shape(file).columns if name == mark or find_misspelling(mark, [name])]
+    columns = read_shape(file, detect_delimiter(file, id_column)).columns
+    marks = [name for name in columns if name == mark or find_misspelling(mark, [name])]
     if len(marks) > 1:
         faults.add(1, marks[1], "", f"repeated; expected one column {mark}")
         faults.raise_any()
@@ -237,6 +238,7 @@ def _describe(error: BaseException) -> str:
 
 ARGUMENTS = (
     argument("table [STAGE=]TABLE", "the curated table"),
+    DELIMITER,
     argument(
         "--dagster-home DIR",
         "directory of the Dagster instance (default: $DAGSTER_HOME)",

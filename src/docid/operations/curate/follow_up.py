@@ -170,7 +170,7 @@ def merge_table(directory: str, rows: list[TaskRow], curated: str, stages: Stage
     is_generated = "_generation_tasks" in os.path.basename(curated) and stage != "evaluation"
     new_name = f"{stage}_generation_tasks.csv" if is_generated else f"{stage}_tasks.csv"
     path = os.path.join(directory, tables[0] if tables else new_name)
-    old = read_tasks(path, type(rows[0]), reserved=keep) if os.path.exists(path) else None
+    old = read_tasks(path, type(rows[0]), reserved=keep, delimiter="auto") if os.path.exists(path) else None
     existing = [] if old is None else list(old)
     known = {row.doc_id: row for row in existing}
     if not keep:
