@@ -170,19 +170,19 @@ class AllOrNothing(MemoryBackend):
 
 
 class LastWins(MemoryBackend):
-    def swap_file(self, name: str, expected: InternalFile | None, data: bytes, *, durable: bool = True) -> bool:
-        return super().swap_file(name, self.read_file(name), data, durable=durable)
+    def swap_file(self, name: str, expected: InternalFile | None, data: bytes) -> bool:
+        return super().swap_file(name, self.read_file(name), data)
 
 
 class FilesAsDocuments(MemoryBackend):
-    def swap_file(self, name: str, expected: InternalFile | None, data: bytes, *, durable: bool = True) -> bool:
+    def swap_file(self, name: str, expected: InternalFile | None, data: bytes) -> bool:
         stage, _, doc_id = name.partition("/")
         self.create(stage, doc_id, data, {})
-        return super().swap_file(name, expected, data, durable=durable)
+        return super().swap_file(name, expected, data)
 
 
 class FailingFiles(MemoryBackend):
-    def swap_file(self, name: str, expected: InternalFile | None, data: bytes, *, durable: bool = True) -> bool:
+    def swap_file(self, name: str, expected: InternalFile | None, data: bytes) -> bool:
         raise OSError(errno.EIO, "Input/output error", name)
 
 

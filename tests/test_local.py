@@ -183,9 +183,6 @@ def test_directory_with_only_junk_takes_no_id(tmp_path: Path, names: list[str], 
         assert store.write(draft()).outcome is Outcome.CREATED
     assert store.read("draft", "a1", verify=True).raw_text == "once"
     assert names_in(store.path("draft", "a1")) == ["metadata.json", "raw.txt"]
-    # A directory, which may hold anything, goes to quarantine.
-    steps = list(repair(store, apply=True, stale_after=0))
-    assert [step.done for step in steps] == [True] * ("@eaDir" in names)
     assert list(repair(store, stale_after=0)) == []
 
 

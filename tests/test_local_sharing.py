@@ -303,3 +303,22 @@ def test_lock_file_that_needs_write_access_names_its_remedy(local: DocsStore, mo
     with pytest.raises(OSError, match="another user owns this lock file") as caught:
         local.add_part("draft", "a1", "parsed", "p")
     assert caught.value.filename == str(local.path("draft", "a1").parent / ".lock-a1")
+
+
+def test_manifest_can_be_read_by_all_who_may_read_the_root(tmp_path: Path) -> None:
+    root = tmp_path / "docs"
+    root.mkdir(mode=0o755)
+    before = os.umask(0o077)
+    try:
+        DocsStore(root).write(draft())
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((root / ".docid" / "store.json").stat().st_mode) == 0o644
+    assert stat.S_IMODE((root / ".docid").stat().st_mode) == 0o755
+
+
+def test_absolute_root_needs_no_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert not DocsStore(tmp_path / "docs").exists("draft", "a1")

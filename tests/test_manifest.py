@@ -71,9 +71,9 @@ class Counting(MemoryBackend):
         self.reads += 1
         return super().read_file(name)
 
-    def swap_file(self, name: str, expected: InternalFile | None, data: bytes, *, durable: bool = True) -> bool:
+    def swap_file(self, name: str, expected: InternalFile | None, data: bytes) -> bool:
         self.swaps += 1
-        return super().swap_file(name, expected, data, durable=durable)
+        return super().swap_file(name, expected, data)
 
 
 # What the store knows.
@@ -379,7 +379,7 @@ class Failing(MemoryBackend):
         super().__init__()
         self.error = error
 
-    def swap_file(self, name: str, expected: InternalFile | None, data: bytes, *, durable: bool = True) -> bool:
+    def swap_file(self, name: str, expected: InternalFile | None, data: bytes) -> bool:
         raise self.error
 
 
@@ -543,3 +543,13 @@ def test_signal_handler_may_write_while_the_manifest_is_written(
     assert store.write(outline()).outcome == "created"
     assert outcomes == ["created"]
     assert list(DocsStore(tmp_path / "docs").stages) == list(BOOK)
+
+
+def test_writer_adds_its_own_stages_after_another_writer(tmp_path: Path) -> None:
+    store = DocsStore(tmp_path / "docs")
+    assert list(store.stages) == ["draft", "essay", "evaluation"]  # there is no manifest yet
+    DocsStore(tmp_path / "docs", stages=BOOK).manifest.declare()
+    store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="x"))
+    for each in (store, DocsStore(tmp_path / "docs")):
+        assert each.read("draft", "d1").raw_text == "x"
+        assert set(BOOK) < set(each.stages)

@@ -18,6 +18,7 @@ from obstore.store import MemoryStore
 
 from docid import DEFAULT_STAGES, DocsStore, StoreUnavailable, audit
 from docid.backends.objects import ObjectsBackend
+from docid.cli import main
 from docid.copying import copy
 from docid.repair import repair
 from docid.store.backends.objects.bucket import _find_key_after
@@ -235,3 +236,15 @@ def test_listing_continues_after_an_odd_key(segments: list[str]) -> None:
     list(obstore.list(MemoryStore(), offset=after))  # obstore can parse it
     assert after.encode() > key.encode()
     assert _find_key_after(after) == after
+
+
+@pytest.mark.parametrize("key", ["../x", "bad\x01dir/y"])
+def test_odd_key_at_the_root_is_named_by_commands(
+    s3: Moto, key: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    url = s3.bucket()
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    put_key(s3, url, key)
+    assert main(["stages", "--store", url]) == 2
+    assert "other programs put keys there that obstore cannot read" in capsys.readouterr().err

@@ -284,7 +284,7 @@ class BackendTests:
             assert first.data == b"\xff\r\n\x00"
             assert not backend.swap_file(name, None, b"second")
             assert backend.read_file(name) == first
-            assert backend.swap_file(name, first, b"", durable=False)
+            assert backend.swap_file(name, first, b"")
             second = backend.read_file(name)
             assert second is not None
             assert second.data == b""

@@ -100,7 +100,7 @@ class Manifest:
             UnreadableManifest, OSError: as for `read`.
         """
         self.read()
-        return self._add(stages)
+        return self._add(stages or self.stages)
 
     def unite(self, stages: Stages) -> Stages:
         """Return the stages that the store has once `stages` are added; write nothing. Those given to it stay alone.
@@ -131,14 +131,17 @@ class Manifest:
             OSError: it cannot be read or written.
         """
         with self._lock:
+            # Another writer may be first: then add these stages to its own, and not what it has declared.
+            added = stages
             for _ in range(TURNS):
                 try:
+                    added = added or self.stages
                     known = self._load()
                 except UnreadableManifest as error:
                     if error.is_later or not overwrite_damaged:
                         raise
-                    known = None
-                united = self._add(stages)
+                    added, known = added or DEFAULT_STAGES, None
+                united = self._add(added)
                 if united == known or self._backend.swap_file(FILE, self._file, _format(self._file, united)):
                     self._known, self._is_read = united, True
                     return united
@@ -169,10 +172,10 @@ class Manifest:
             self._is_read = True
         return self._known
 
-    def _add(self, stages: Stages | None) -> Stages:
-        """Return the union of the known manifest and `stages` (default: those of the store)."""
+    def _add(self, stages: Stages) -> Stages:
+        """Return the union of the known manifest and `stages`."""
         try:
-            return _unite(self._known, stages or self.given or self._known or DEFAULT_STAGES, self.location)
+            return _unite(self._known, stages, self.location)
         except StagesConflict:
             self._is_read = False  # the caller may correct the file and try again
             raise

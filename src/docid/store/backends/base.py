@@ -287,7 +287,7 @@ class Backend(Protocol):
         """
         return None
 
-    def swap_file(self, name: str, expected: InternalFile | None, data: bytes, *, durable: bool = True) -> bool:  # noqa: ARG002 - as above
+    def swap_file(self, name: str, expected: InternalFile | None, data: bytes) -> bool:  # noqa: ARG002 - as above
         """Write a small file below `.docid/` and return True, if it is still the expected version.
 
         A reader sees the old file or the new one. Of several callers that expect the same version, one gets True; a
@@ -297,7 +297,6 @@ class Backend(Protocol):
             name: as for `read_file`.
             expected: what `read_file` returned; None if the file must not exist.
             data: the new bytes.
-            durable: whether the file must survive a power cut, as far as documents in this backend do.
 
         Raises:
             OSError: the file cannot be written. This default always raises it: override both methods together.

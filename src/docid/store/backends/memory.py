@@ -83,7 +83,7 @@ class MemoryBackend(Backend):
     def read_file(self, name: str) -> InternalFile | None:
         return self._files.get(name)
 
-    def swap_file(self, name: str, expected: InternalFile | None, data: bytes, *, durable: bool = True) -> bool:  # noqa: ARG002 - it lives in memory
+    def swap_file(self, name: str, expected: InternalFile | None, data: bytes) -> bool:
         with self._lock:
             if self._files.get(name) != expected:
                 return False

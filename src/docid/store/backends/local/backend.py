@@ -336,37 +336,32 @@ class LocalBackend(Backend):
             return None if data is None else InternalFile(data)
         return None
 
-    def swap_file(self, name: str, expected: InternalFile | None, data: bytes, *, durable: bool = True) -> bool:
+    def swap_file(self, name: str, expected: InternalFile | None, data: bytes) -> bool:
         *above, file = (INTERNAL, *name.split("/"))
-        sync = durable and self._sync
         with (
             explain_errors(self.root, INTERNAL, name),
-            make_below(self.root, above, sync=sync) as directory,
+            make_below(self.root, above, sync=self._sync) as directory,
             open_root(self.root) as root,
         ):
             share(directory.fd, root)  # there may be no stage yet
             with hold_lock(directory, _FILES):
-                return self._swap_file(directory, file, expected, data, sync=sync)
-
-    def _swap_file(
-        self, directory: Directory, file: str, expected: InternalFile | None, data: bytes, *, sync: bool
-    ) -> bool:
-        found = directory.read(file)
-        if found != (None if expected is None else expected.data):
-            return False
-        # Under the lock, no other writer uses this name: the file is there only if its writer died.
-        temporary = interim_name(file)
-        with contextlib.suppress(FileNotFoundError):
-            directory.unlink(temporary)
-        directory.swap_in(file, data, sync=sync, temporary=temporary)
-        if sync:
-            directory.sync()
-        return True
+                found = directory.read(file)
+                if found != (None if expected is None else expected.data):
+                    return False
+                # Under the lock, no other writer uses this name: the file is there only if its writer died.
+                temporary = interim_name(file)
+                with contextlib.suppress(FileNotFoundError):
+                    directory.unlink(temporary)
+                directory.swap_in(file, data, sync=self._sync, temporary=temporary, like=root)
+                if self._sync:
+                    directory.sync()
+                return True
 
 
 def _make_absolute(path: str) -> str:
     """Return a path with `~` and `.` resolved; `..` stays, because the name before it may be a link."""
-    path = join(os.getcwd(), os.path.expanduser(path))
+    path = os.path.expanduser(path)
+    path = path if os.path.isabs(path) else join(os.getcwd(), path)
     return path.rstrip(os.sep) or os.sep if os.pardir in path.split(os.sep) else os.path.normpath(path)
 
 

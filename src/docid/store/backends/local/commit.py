@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import shutil
 from os.path import join
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -157,7 +158,8 @@ class Place(NamedTuple):
                         with contextlib.suppress(FileNotFoundError):
                             document.move(name, name, to)
             finally:
-                self.directory.remove(trash)  # a repair clears the rest
+                with ignore_system_errors:  # a repair clears the rest
+                    shutil.rmtree(join(self.directory.path, trash))
             return True
         return False
 

@@ -135,15 +135,15 @@ class Directory:
 
     def check_writable(self) -> None:
         """Raise the error of the file system if names in it cannot be changed."""
-        if not self.may_write("."):
+        if not self.may_write():
             # access(2) may be wrong, for example about a process with capabilities. A trial is certain.
             trial = temporary_name("trial")
             self.mkdir(trial)
             self.remove_empty(trial)
 
-    def may_write(self, name: str) -> bool:
-        """Return whether access(2) says that a name in it, or `.`, may be written."""
-        return os.access(self._prefix + name, os.W_OK, dir_fd=self.fd)
+    def may_write(self) -> bool:
+        """Return whether access(2) says that names in it may be changed."""
+        return os.access(self._prefix + ".", os.W_OK, dir_fd=self.fd)
 
     def rename(self, name: str, new: str, to: Directory | None = None) -> None:
         """Rename a name in it, within the directory or into another one."""
@@ -151,9 +151,9 @@ class Directory:
         try:
             os.rename(self._prefix + name, to._prefix + new, src_dir_fd=self.fd, dst_dir_fd=to.fd)  # noqa: SLF001 - the same class
         except PermissionError as error:
-            refused = to if self.may_write(".") else self
+            refused = to if self.may_write() else self
             # A directory that gets another parent must be writable, too, because its `..` changes.
-            is_moved = to is not self and refused.may_write(".")
+            is_moved = to is not self and refused.may_write()
             error.filename = join(self.path, name) if is_moved else refused.path
             raise
         except OSError as error:
@@ -233,11 +233,19 @@ class Directory:
         """Write a new file; raise FileExistsError if the name exists."""
         _fill(self.open(name, _WRITE), data, sync=sync)
 
-    def swap_in(self, name: str, data: bytes, *, sync: bool, temporary: str = "") -> None:
-        """Write a file under a temporary name and rename it, over an existing file of that name."""
+    def swap_in(
+        self, name: str, data: bytes, *, sync: bool, temporary: str = "", like: Directory | None = None
+    ) -> None:
+        """Write a file under a temporary name and rename it, over an existing file of that name.
+
+        Whoever may read or write in `like` may read or write the file.
+        """
         temporary = temporary or temporary_name(name)
         try:
-            _fill(self.open(temporary, _WRITE), data, sync=sync)
+            fd = self.open(temporary, _WRITE)
+            if like is not None:
+                share(fd, like)
+            _fill(fd, data, sync=sync)
             self.move(temporary, name)
         except BaseException:
             with ignore_system_errors:
@@ -331,9 +339,9 @@ def make_below(root: str, names: Sequence[str], *, sync: bool, like: Directory |
 
 
 def share(fd: int | None, like: Directory) -> None:
-    """Let whoever may write in a directory write a file or directory that docid has made for its own use.
+    """Let whoever may read or write in a directory do so in a file or directory that docid has made for its own use.
 
-    The umask of one user, or one run as root, would otherwise keep the others from changing their own documents. Ignore
+    The umask of one user, or one run as root, would otherwise keep the others from using their own documents. Ignore
     errors: not every file system has owners and modes.
     """
     if fd is None or like.fd is None:  # pragma: no cover  - Windows
@@ -343,7 +351,10 @@ def share(fd: int | None, like: Directory) -> None:
         if os.geteuid() == 0 and (status.st_uid, status.st_gid) != (model.st_uid, model.st_gid):
             os.fchown(fd, model.st_uid, model.st_gid)
             status = os.fstat(fd)
-        mode = added = stat.S_IMODE(status.st_mode)
+        mode = stat.S_IMODE(status.st_mode)
+        added = mode | model.st_mode & 0o005
+        if status.st_gid == model.st_gid:
+            added |= model.st_mode & 0o050
         if model.st_mode & stat.S_IWGRP and status.st_gid == model.st_gid:
             added |= model.st_mode & stat.S_IRWXG
         if model.st_mode & stat.S_IWOTH:

@@ -304,14 +304,17 @@ class ObjectsBackend(Backend):
 
     def directories(self) -> Collection[str]:
         """See `Backend.directories`. One request per 1,000 names."""
-        return [name for name in self._bucket.directories("") if not name.startswith(".")]
+        try:
+            return [name for name in self._bucket.directories("") if not name.startswith(".")]
+        except OddKeyError as error:
+            raise self._bucket.name_odd_keys("", [str(error)], is_whole=False) from None
 
     def read_file(self, name: str) -> InternalFile | None:
         """See `Backend.read_file`. One request."""
         found = self._bucket.get(f"{INTERNAL}/{name}")
         return None if found is None else InternalFile(found.data, found.version)
 
-    def swap_file(self, name: str, expected: InternalFile | None, data: bytes, *, durable: bool = True) -> bool:  # noqa: ARG002 - as durable as the service
+    def swap_file(self, name: str, expected: InternalFile | None, data: bytes) -> bool:
         """See `Backend.swap_file`. One request, and another one if it is refused."""
         key = f"{INTERNAL}/{name}"
         if expected is None:

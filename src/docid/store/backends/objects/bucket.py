@@ -187,7 +187,7 @@ class Bucket:
             else:
                 break
         if odd and not (skip_odd and is_whole):
-            raise self._name_odd_keys(prefix, odd, is_whole=is_whole)
+            raise self.name_odd_keys(prefix, odd, is_whole=is_whole)
 
     def _list_between(self, prefix: str, first: str | None, end: str) -> list[tuple[str, Mapping[str, Any]]] | None:
         """Return the objects directly below a prefix between two keys; None if obstore cannot list them."""
@@ -199,7 +199,8 @@ class Bucket:
             return None
         return [(meta["path"], meta) for meta in found if (first or "") < meta["path"] < end]
 
-    def _name_odd_keys(self, prefix: str, odd: list[str], *, is_whole: bool) -> StoreUnavailable:
+    def name_odd_keys(self, prefix: str, odd: list[str], *, is_whole: bool) -> StoreUnavailable:
+        """Return the error that names the odd keys of a listing."""
         names = ", ".join(quote(key) for key in odd[:_NAMED])
         more = f" and {len(odd) - _NAMED:,} more" if len(odd) > _NAMED else ""
         rest = "docid listed all others" if is_whole else "until then, docid cannot list all others"
