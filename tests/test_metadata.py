@@ -134,7 +134,14 @@ def test_numpy_values_are_converted() -> None:
         "grid": [[1, 2], [3, 4]],
     }
     assert make(metadata=metadata).metadata == expected
-    for value in (np.float64("nan"), np.array([1.0, np.inf]), np.array([object()])):
+    assert make(metadata={"a": np.datetime64("2024-01-01T00:00:00", "ns")}).metadata["a"].startswith("2024-01-01T00:00")
+    assert make(metadata={"a": np.array(["2024-01-01"], "datetime64[D]")}).metadata == {"a": ["2024-01-01"]}
+    refused = [
+        *(np.float64("nan"), np.array([1.0, np.inf]), np.array([object()]), np.complex64(1), np.longdouble("1.5")),
+        *(np.datetime64("NaT"), np.array(["2024-01-01", "NaT"], "datetime64[D]"), np.timedelta64(5, "ns")),
+        *(np.ma.masked, np.ma.array([1, 2], mask=[0, 1]), np.random.default_rng(1)),
+    ]
+    for value in refused:
         with pytest.raises(InvalidDocument, match="^metadata.a"):
             make(metadata={"a": value})
 

@@ -34,9 +34,9 @@ _INSTEAD: tuple[tuple[type | tuple[type, ...], str], ...] = (
 def convert_metadata(value: Mapping[str, Any]) -> dict[str, Any]:
     """Return metadata as a new JSON object.
 
-    It converts tuples to lists; dates and times to ISO 8601 text; UUIDs and paths to text; enums to their values; attrs
-    classes and dataclasses to dicts, without fields that `repr` leaves out; objects with `model_dump`, such as those of
-    model clients, to its result; NumPy scalars and arrays to numbers and lists.
+    It converts tuples to lists; dates and datetimes to ISO 8601 text; UUIDs and paths to text; enums to their values;
+    attrs classes and dataclasses to dicts, without fields that `repr` leaves out; objects with `model_dump`, such as
+    those of model clients, to its result; NumPy scalars and arrays to numbers, text and lists.
 
     Raises:
         TypeError: `value` is not a mapping.
@@ -133,10 +133,22 @@ def _convert_container(path: str, value: Any, depth: int) -> Any:
         return _convert(path, {name: getattr(value, name) for name in names}, depth)
     if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):
         return _convert(path, dump(), depth - 1)
-    if kind.__module__.partition(".")[0] == "numpy" and callable(to_list := getattr(value, "tolist", None)):
-        return _convert(path, to_list(), depth - 1)
+    if kind.__module__.partition(".")[0] == "numpy" and (found := _list_numpy(value)) is not None:
+        return _convert(path, found, depth - 1)
     instead = next((each for kinds, each in _INSTEAD if isinstance(value, kinds)), "a value that JSON can hold")
     raise InvalidDocument(path, f"{quote(value)} of type {kind.__name__}; expected {instead}")
+
+
+def _list_numpy(value: Any) -> Any:
+    """Return a NumPy scalar or array as values of Python; None if it has none: masked values, NaT, time spans."""
+    kind = getattr(getattr(value, "dtype", None), "kind", "m")
+    if kind == "m" or hasattr(value, "mask"):
+        return None
+    if kind == "M":  # `tolist` would make integers of nanoseconds
+        value = value.astype(str)
+    found = value.tolist()
+    is_wrong = type(found) is type(value) or (kind == "M" and "NaT" in str(found))
+    return None if is_wrong else found
 
 
 _TOO_DEEP = f"lists and dicts nested more than {DEPTH} levels deep; expected at most {DEPTH}"

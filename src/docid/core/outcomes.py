@@ -155,7 +155,7 @@ def decide_outcome(  # noqa: PLR0917 - the new and the stored document
     check_lineage(stored, document, stage, doc_id, location)
     differing = tuple(part for part, name in PART_FILES.items() if stored_parts.get(name) != parts.get(name))
     metadata_differs = stored.run_id != document.run_id or _to_text(stored.metadata, stored) != _to_text(
-        document.metadata, stored
+        document.convert_metadata(), stored
     )
     result = WriteResult(Outcome.UNCHANGED, stage, doc_id, location)
     if stored.legacy and differing:
