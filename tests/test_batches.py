@@ -15,6 +15,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from docid import (
     LineageConflict,
     MissingParent,
     Outcome,
+    Stages,
     StoreUnavailable,
     UnreadableDocument,
     WriteManyError,
@@ -582,3 +584,57 @@ def test_unreadable_parent_fails_its_children(local: DocsStore, tmp_path: Path) 
     with pytest.raises(WriteManyError) as caught:
         local.write_many([essay(1), essay(2)])
     assert {at: type(error) for at, error in caught.value.failures.items()} == {0: UnreadableDocument}
+
+
+def test_one_document_that_this_user_may_not_read_does_not_stop_write_many() -> None:
+    class Backend(MemoryBackend):
+        def load(self, stage: str, doc_id: str, parts: Any = ()) -> Any:
+            if doc_id == draft(5).doc_id:
+                raise PermissionError(errno.EACCES, "Permission denied", "docs/draft/d5")
+            return super().load(stage, doc_id, parts)
+
+    store = DocsStore(Backend())
+    store.write_many(draft(number) for number in range(200))
+    with pytest.raises(WriteManyError) as caught:
+        store.write_many(draft(number) for number in range(1000))
+    assert (list(caught.value.failures), caught.value.stopped, len(caught.value.results)) == ([5], False, 1000)
+
+
+def test_conflict_of_stages_stops_write_many() -> None:
+    backend = MemoryBackend()
+    store = DocsStore(backend, stages=Stages.chain("draft", "essay"))
+    taken: list[int] = []
+
+    def stream() -> Iterator[Document]:
+        for number in range(1000):
+            if not taken:
+                DocsStore(backend, stages=Stages({"outline": None, "draft": "outline"})).manifest.declare()
+            taken.append(number)
+            yield draft(number)
+
+    with pytest.raises(WriteManyError) as caught:
+        store.write_many(stream())
+    assert (len(taken), caught.value.stopped, len(caught.value.documents)) == (100, True, 100)
+
+
+def test_error_of_the_stream_is_the_context_of_a_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stream() -> Iterator[Document]:
+        yield draft(0)
+        raise ValueError("the stream broke")
+
+    def stop(*_: object) -> None:
+        raise TimeoutError("the time is up")
+
+    store = DocsStore("memory://")
+    monkeypatch.setattr(store.backend, "create_many", stop)
+    with pytest.raises(TimeoutError) as caught:
+        store.write_many(stream())
+    assert isinstance(caught.value.__context__, ValueError)
+
+
+def test_metadata_that_changed_after_the_document_was_made_is_compared_as_stored() -> None:
+    store, document = DocsStore("memory://"), draft(0)
+    document.metadata.update(day=date(2026, 11, 23), stage="draft", span=(1, 2))
+    assert store.write(document).outcome == "created"
+    again = store.write(document, if_exists="replace")
+    assert (again.outcome, again.metadata_differs) == ("unchanged", False)

@@ -275,14 +275,15 @@ class DocsStore:
                 nothing.
             require_parent: refuse a document whose parent is not in the store.
 
-        The first write of a process also adds the store's stages to its manifest. If that fails, the document is
-        written all the same.
+        The first write also adds the store's stages to its manifest. If that fails, the document is written all the
+        same; but a store that was given no stages must be able to read its manifest.
 
         Returns:
             A `WriteResult`: created, unchanged, kept or replaced.
 
         Raises:
             StagesConflict: the manifest has another parent for one of the stages.
+            UnreadableManifest: the store was given no stages, and its manifest is damaged or of a later release.
             LineageConflict: the id belongs to another task id or parent; no policy overwrites it.
             ContentConflict: the id holds other text of the same lineage, and `if_exists` is `fail`.
             MissingParent: the parent is not in the store.

@@ -16,6 +16,7 @@ from docid.errors import (
     DurabilityUnknown,
     InvalidDocument,
     MissingParent,
+    StagesConflict,
     UnreadableDocument,
 )
 from docid.store.backends.base import TURNS, Backend, NewDocument, Stored, T, attempt
@@ -89,6 +90,7 @@ class Writer(NamedTuple):
             try:
                 answers.update(self._put_chunk(chunk, if_exists, require_parent=require_parent))
             except BaseException as error:  # noqa: BLE001 - raised below, with the documents that were not written
+                error.__context__ = error.__context__ or ended
                 ended = error
             written.add(chunk, answers)
             is_failing = _is_store_failing(answers.values())
@@ -268,15 +270,18 @@ def _is_store_failing(answers: Iterable[WriteResult | Exception]) -> bool:
     """Return whether the store failed, judged by the answers for a chunk, in the order of the writes.
 
     An error of the file system or service may concern one document only (a text too large for the disk). Then docid can
-    still store others. So the store fails if no document was stored after the error.
+    still store others. So the store fails if no document was stored after the error. A single document that this user
+    may not read is no such error, if other documents have results.
     """
-    is_failing = False
-    for answer in answers:
-        if isinstance(answer, (OSError, DurabilityUnknown)):
-            is_failing = True
+    found = list(answers)
+    failures: list[Exception] = []
+    for answer in found:
+        if isinstance(answer, (OSError, DurabilityUnknown, StagesConflict)):
+            failures.append(answer)
         elif isinstance(answer, WriteResult) and answer.outcome in {Outcome.CREATED, Outcome.REPLACED}:
-            is_failing = False
-    return is_failing
+            failures.clear()
+    is_one_refusal = len(failures) == 1 and isinstance(failures[0], PermissionError)
+    return bool(failures) and not (is_one_refusal and any(isinstance(answer, WriteResult) for answer in found))
 
 
 def _chain(ended: BaseException, failed: WriteManyError) -> BaseException:
