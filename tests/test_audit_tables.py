@@ -240,12 +240,20 @@ def test_missing_run_id_or_salt_does_not_separate_rows(tmp_path: Path) -> None:
         assert audit(None, {"draft": table}).counts == {"duplicate-task-id": 2}
 
 
-def test_table_may_be_a_pipe(tmp_path: Path, rows: Rows) -> None:
-    pipe = tmp_path / "pipe"
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pipe", "draft_task_id,doc_id\nd-1,d1\nd-1,d2\n"),
+        ("pipe", "draft_task_id;doc_id\nd-1;d1\nd-1;d2\n"),
+        ("pipe.jsonl", '\n{"draft_task_id": "d-1", "doc_id": "d1"}\n{"draft_task_id": "d-1", "doc_id": "d2"}\n'),
+    ],
+)
+def test_table_may_be_a_pipe(tmp_path: Path, name: str, text: str) -> None:
+    pipe = tmp_path / name
     os.mkfifo(pipe)
     with ThreadPoolExecutor(1) as executor:
-        writing = executor.submit(pipe.write_text, "draft_task_id,doc_id\nd-1,d1\nd-1,d2\n")
-        report = audit(None, {"draft": pipe})
+        writing = executor.submit(pipe.write_text, text)
+        report = audit(None, {"draft": pipe}, delimiter="auto")
         assert writing.result()
     assert [finding.where for finding in report.findings] == [f"{pipe} row 3, column draft_task_id"]
 

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,18 @@ def test_system_error_is_printed_without_errno(
         monkeypatch.setattr(DocsStore, "ids", lambda *_, error=error: (_ for _ in ()).throw(error))
         code, _, err = run(capfd, "ls", "draft", "--store", str(root))
         assert (code, err) == (2, f"docid: {printed or error}\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_reserve_reads_the_table_of_parents_once(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(capfd, "reserve", "draft=draft_generation_tasks.csv")
+    text = Path("draft_generation_tasks.csv").read_text()
+    os.mkfifo("pipe")
+    writer = threading.Thread(target=Path("pipe").write_text, args=(text,))
+    writer.start()
+    code, out, _ = run(capfd, "reserve", "essay_tasks.csv", "--parents", "draft=pipe")
+    writer.join(10)
+    assert (code, "2 parent_doc_id" in out) == (0, True), out
 
 
 def test_reserve_takes_parents_from_another_table(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:

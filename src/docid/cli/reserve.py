@@ -24,7 +24,7 @@ from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.operations.fill import Filled, fill_table
 from docid.tables.reserve import reserve_tasks
 from docid.tables.rows import TaskRow, row_type_of
-from docid.tables.tasks import read_tasks
+from docid.tables.tasks import TaskTable, read_tasks
 
 
 def run(arguments: Arguments, out: Output) -> int:
@@ -41,14 +41,20 @@ def run(arguments: Arguments, out: Output) -> int:
             raise UsageError(f"{path}: no table to fill has parents of stage {stage}")
     options: dict[str, Any] = {"run_id": arguments.run_id, "salt": salt}
     delimiter: str = arguments.delimiter
+
+    def open_parents(stage: str) -> TaskTable[TaskRow]:
+        return read_tasks(known[stage], row_type_of(stage, stages), reserved=False, delimiter=delimiter)
+
+    # A table of --parents may be a pipe, so docid opens it once.
+    opened = {stage: open_parents(stage) for stage in known if stage not in tables}
     # A dry run of all tables first, so that a faulty table leaves every table unchanged.
     for dry, (stage, path) in product([True] if arguments.dry_run else [True, False], tables.items()):
         row_type, progress = row_type_of(stage, stages), out.progress.show
         parents: Iterable[TaskRow] | None = None
         if (parent := row_type.parent_stage) in known:
-            table = read_tasks(known[parent], row_type_of(parent, stages), reserved=False, delimiter=delimiter)
-            # The dry run has not written the ids of its tables.
-            parents = reserve_tasks(table, table.row_type, **options) if dry and parent in tables else table
+            parents = table = opened[parent] if parent in opened else open_parents(parent)
+            if dry and parent in tables:  # the dry run has not written the ids of its tables
+                parents = reserve_tasks(table, table.row_type, **options)
         filled = fill_table(
             path, row_type, **options, parents=parents, delimiter=delimiter, dry_run=dry, progress=progress
         )

@@ -300,14 +300,18 @@ def read_lineages(path: str, row_type: type[TaskRow], delimiter: str = ",") -> I
 
     The identity of a repeated header has the names of its columns, in the order of the first header.
     """
-    faults, delimiter = Faults(path), _choose_delimiter(path, row_type, delimiter)
-    _, header, records = _open_rows(path, row_type, faults, reserved=True, delimiter=delimiter)
+    copy = spool(path)
+    source = copy.name if copy else path
+    faults, delimiter = Faults(path), _choose_delimiter(source, row_type, delimiter)
+    _, header, records = _open_rows(source, row_type, faults, reserved=True, delimiter=delimiter)
     is_header = build_header_check(header)
     # A header in the middle is a finding of the audit, as wrong ids are.
     rows = ((number, list(header.columns) if is_header(cells) else cells) for number, cells in records)
     parent = None if row_type.parent_stage is None else "parent_doc_id"
     wanted = (f"{row_type.stage}_task_id", "doc_id", parent, "source_doc_id", "doc_run_id", "doc_salt")
-    return cast("Iterator[tuple[int, RowLineage]]", select_cells(rows, header._replace(keys=()), wanted, faults))
+    selected = select_cells(rows, header._replace(keys=()), wanted, faults)
+    with closing(records):
+        yield from cast("Iterator[tuple[int, RowLineage]]", selected)
 
 
 def list_lineages(rows: Iterable[TaskRow], stage: str) -> Iterator[tuple[int, RowLineage]]:
