@@ -55,6 +55,21 @@ def test_rebuilt_table_has_the_same_ids(pipeline: Pipeline) -> None:
     }
 
 
+def test_tables_may_have_another_delimiter(pipeline: Pipeline) -> None:
+    tables = pipeline.root / "tables"
+    for name in ("draft_generation_tasks.csv", "essay_tasks.csv"):
+        (tables / name).write_text((tables / name).read_text().replace(",", ";"))
+    assert [row.combo_id for row in pipeline.docs.read_tasks("draft")] == ["c-0", "c-1", "c-2"]
+    assert pipeline.make("draft").success
+    assert pipeline.make("essay").success
+    copied = task_table_asset("draft", lambda docs: list(docs.read_tasks("draft")), name="draft_generation_tasks")
+    streamed = task_table_asset("draft", lambda docs: docs.read_tasks("draft"), name="draft_generation_tasks")
+    for table, first in ((streamed, "draft_task_id;combo_id"), (copied, "draft_task_id,combo_id")):
+        resources = {"docs": pipeline.docs}
+        assert dg.materialize([table], instance=pipeline.instance, resources=resources).success
+        assert (tables / "draft_generation_tasks.csv").read_text().startswith(first)
+
+
 def test_table_asset_refuses_second_table_of_its_stage(pipeline: Pipeline) -> None:
     second = pipeline.root / "tables" / "draft_tasks.csv"
     second.write_text("draft_task_id,doc_id\n")

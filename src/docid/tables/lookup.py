@@ -16,7 +16,7 @@ __all__ = ["TaskIndex", "index_of"]
 
 
 class TaskIndex(Mapping[str, TaskRow]):
-    r"""A mapping of doc ids to the rows of a reserved table. docid keeps its rows in memory.
+    r"""A mapping of doc ids to the rows of a reserved table. docid finds its delimiter, and keeps its rows in memory.
 
     Raises:
         TaskTableError: the table has faults, or two rows with the same doc id.
@@ -33,7 +33,7 @@ class TaskIndex(Mapping[str, TaskRow]):
 
     def __init__(self, path: str | os.PathLike[str], row_type: type[TaskRow]) -> None:
         self.file = os.fspath(path)
-        self._rows: dict[str, TaskRow] = {row.doc_id: row for row in read_tasks(path, row_type)}
+        self._rows: dict[str, TaskRow] = {row.doc_id: row for row in read_tasks(path, row_type, delimiter="auto")}
 
     def __getitem__(self, doc_id: str) -> TaskRow:
         return self._rows[doc_id]

@@ -135,7 +135,8 @@ def task_table_asset(
             parents = None if row_type.parent_stage is None else docs.read_tasks(row_type.parent_stage)
             rows = reserve_tasks(build(docs, **inputs), row_type, run_id, salt, parents=parents)
             written = write_tasks(path, rows, row_type=row_type)
-        [registered] = register_partitions(context.instance, read_tasks(path, row_type), add_only=add_only).values()
+        table = read_tasks(path, row_type, delimiter="auto")
+        [registered] = register_partitions(context.instance, table, add_only=add_only).values()
         return dg.MaterializeResult(
             metadata={
                 "path": dg.MetadataValue.path(path),

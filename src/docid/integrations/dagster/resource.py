@@ -165,7 +165,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
 
     def read_tasks(self, stage: str) -> TaskTable[TaskRow]:
         """Return the rows of a stage's table. Raises what `docid.read_tasks` and `table` raise."""
-        return read_tasks(self.table(stage), self.row_type(stage))
+        return read_tasks(self.table(stage), self.row_type(stage), delimiter="auto")
 
     def task(self, context: Any, doc_id: str | None = None) -> TaskRow:
         """Return the row of the step's partition, from the task table, or in a replay from the stored document.
