@@ -59,7 +59,7 @@ def test_tables_may_have_another_delimiter(pipeline: Pipeline) -> None:
     tables = pipeline.root / "tables"
     for name in ("draft_generation_tasks.csv", "essay_tasks.csv"):
         (tables / name).write_text((tables / name).read_text().replace(",", ";"))
-    assert [row.combo_id for row in pipeline.docs.read_tasks("draft")] == ["c-0", "c-1", "c-2"]
+    assert [row.cell("combo_id") for row in pipeline.docs.read_tasks("draft")] == ["c-0", "c-1", "c-2"]
     assert pipeline.make("draft").success
     assert pipeline.make("essay").success
     copied = task_table_asset("draft", lambda docs: list(docs.read_tasks("draft")), name="draft_generation_tasks")

@@ -62,6 +62,6 @@ def _try_list_facts(store: DocsStore, stage: str, doc_id: str) -> dict[str, Any]
 ARGUMENTS = (
     argument("stage STAGE ...", "the stages to list (default: all of --stages)"),
     one_of(argument("--ids", "print only stage/id, without opening documents"), JSON_DOCUMENTS),
-    argument("--unsorted", "print documents in the order of the store, without reading the list of a stage first"),
+    argument("--unsorted", "print documents as the store lists them; a document replaced meanwhile may appear twice"),
     *STORE,
 )

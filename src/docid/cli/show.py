@@ -150,7 +150,7 @@ ARGUMENTS = (
             )
             for part in PART_FILES
         ),
-        argument("--json", "print the stored record as one line of JSON"),
+        argument("--json", "print the stored record as one line of JSON; with --history, one line per version"),
     ),
     argument("--history", "print the replaced versions instead, the latest first"),
     *STORE,
