@@ -107,7 +107,11 @@ def test_document_that_no_table_can_hold_gives_a_note(store: DocsStore) -> None:
     essays = replay(store, "essay", ["e1"])
     assert list(essays) == []
     assert "has no parent_doc_id" in essays.notes[0].message
+    # A column "Doc-ID" beside "doc_id" would make the table unreadable.
+    store.backend.create("draft", "d5", b'{"task_id": "t-5", "Doc-ID": "x", "note": "y"}', {"raw.txt": b"x"})
     plain = DocsStore(store.backend, stages=Stages.chain("draft", "other"))
+    [other] = replay(plain, "draft", ["d5"], row_type=TaskRow.of("draft"))
+    assert other.extra == {"note": "y"}
     [row] = replay(plain, "draft", ["d3"], row_type=TaskRow.of("draft"))
     assert row.extra == {}
 

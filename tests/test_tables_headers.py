@@ -23,6 +23,7 @@ from docid import (
     audit,
     read_tasks,
     reserve_tasks,
+    write_tasks,
 )
 from docid.cli import main
 from docid.tables.csvfile import read_columns
@@ -110,6 +111,11 @@ def test_column_almost_named_doc_id_is_refused_at_every_door(
         read_columns(str(path), ("note_task_id",), ("doc_id",))
     with pytest.raises(TaskTableError, match=r"row 1, column doc_id: missing from the row"):
         list(reserve_tasks([{"note_task_id": "t-1", name: "mine-1"}], NoteTask))
+    built = NoteTask(task_id="t-1", extra={name: "mine-1"})
+    with pytest.raises(TaskTableError, match=r"row 1, column doc_id: another column looks like it; is "):
+        list(reserve_tasks([built], NoteTask))
+    with pytest.raises(TaskTableError, match=r"row 2, column doc_id: another column looks like it; is "):
+        write_tasks(path, [built])
     assert main(["reserve", "--stages", "note", str(path)]) == 2
     assert "column doc_id" in capsys.readouterr().err
     assert path.read_bytes() == before

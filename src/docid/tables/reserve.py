@@ -13,7 +13,7 @@ from docid.tables.faults import Faults
 from docid.tables.headers import find_misspelling, show_name
 from docid.tables.mappings import MappingParser, is_mapping
 from docid.tables.parsing import IdCount
-from docid.tables.rows import TaskRow, schema_of
+from docid.tables.rows import TaskRow, find_lookalike, schema_of
 from docid.tables.tasks import Pass, Row, TaskRows, TaskTable, check_fresh, check_row, check_type, number_rows
 
 if TYPE_CHECKING:
@@ -196,6 +196,8 @@ class _Reserver(NamedTuple):
         """Yield each row with its number and the changes that fill its ids; note the faults of both."""
         for number, row in numbered:
             check_type(row, self.row_type)
+            if found := find_lookalike(self.row_type, tuple(row.extra)):
+                faults.add(number, found[0], "", found[1])
             yield number, row, self._derive(number, row, faults) | self._find_parent(number, row, faults)
 
     def _derive(self, number: int, row: TaskRow, faults: Faults) -> dict[str, str]:

@@ -17,6 +17,7 @@ from docid._text import name_task, quote
 from docid.core.ids import DOC_ID_EXPECTED, check_stage, check_text, is_doc_id, is_missing
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.errors import InvalidName
+from docid.tables.headers import LOOKS_ALIKE, find_misspelling, show_name
 from docid.tables.mappings import parse_mapping
 from docid.tables.values import plain_text
 
@@ -405,6 +406,8 @@ def find_fault(row: TaskRow) -> tuple[str, object, str] | None:
             return name, text, "also a field of the row; expected it only in the field"
         if not isinstance(text, str):
             return name, text, "expected text"
+    if found := find_lookalike(type(row), tuple(extra)):
+        return found[0], "", found[1]
     for column in schema.columns:
         value = getattr(row, column.attribute)
         if column.parse is str and type(value) is str:
@@ -414,6 +417,23 @@ def find_fault(row: TaskRow) -> tuple[str, object, str] | None:
                 return column.name, value, f"expected {column.expected}"
         except ValueError as error:
             return column.name, value, str(error) or f"expected {column.expected}"
+    return None
+
+
+def find_lookalike(row_type: type[TaskRow], names: tuple[str, ...]) -> tuple[str, str] | None:
+    """Return the first column of a row type that an extra column looks like, and the problem; else None.
+
+    Of a table with both, `read_tasks` cannot know which one holds the ids.
+    """
+    return _find_lookalike(cast("Any", row_type), names)
+
+
+@lru_cache(maxsize=256)
+def _find_lookalike(row_type: Any, names: tuple[str, ...]) -> tuple[str, str] | None:
+    known = dict.fromkeys((*(column.name for column in schema_of(row_type).columns), "source_doc_id"))
+    for name in known:
+        if other := find_misspelling(name, names, known):
+            return name, f"{LOOKS_ALIKE}; is {show_name(other, name)} misspelled?"
     return None
 
 

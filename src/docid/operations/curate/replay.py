@@ -23,6 +23,7 @@ from docid.tables.rows import (
     EvaluationTask,
     TaskRow,
     find_fault,
+    find_lookalike,
     row_type_of,
     schema_of,
     with_source,
@@ -257,7 +258,11 @@ class RowBuilder:
             return {}
         parents = {f"{each.stage}_task_id": each.task_id for each in chain[1:2] if each.task_id is not None}
         taken = {*self._schema.names, *OUR_KEYS, "source_doc_id"}
-        return {key: text for key, text in {**parents, **read_texts(chain[0])}.items() if key not in taken}
+        return {
+            key: text
+            for key, text in {**parents, **read_texts(chain[0])}.items()
+            if key not in taken and not find_lookalike(self.row_type, (key,))
+        }
 
     def _read_columns(self, document: StoredDocument) -> dict[str, str]:
         """Return the texts of a document by column, from keys of the same name or meaning."""
