@@ -56,8 +56,8 @@ def check_core() -> None:
         store = docid.DocsStore(f"{directory}/docs")
         [row] = docid.reserve_tasks([docid.DraftTask(task_id="t-1")], docid.DraftTask)
         for outcome in ("created", "kept"):
-            stored = store.ensure(row, lambda: docid.Document.from_task(row, raw_text="Once.", parsed_text="7"))
-            check(stored.outcome == outcome, f"a document is {outcome}")
+            done = store.ensure(row, lambda row: docid.Document.from_task(row, raw_text="Once.", parsed_text="7"))
+            check(done.outcome == outcome, f"a document is {outcome}")
         docid.write_tasks(f"{directory}/draft_tasks.csv", [row])
         for arguments in (
             ["audit", f"{directory}/draft_tasks.csv"],

@@ -15,6 +15,7 @@ import fcntl
 import os
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice, permutations
@@ -23,7 +24,17 @@ from typing import Any, NamedTuple
 # Calls that change or read names that others see. What a thread does through an open descriptor only it can see.
 VISIBLE = ("mkdir", "open", "rename", "rmdir", "unlink", "stat", "listdir", "scandir", "utime")
 CHANGES = ("mkdir", "rename", "rmdir", "unlink")
-SILENT = ("fsync", "write", "read", "fstat")  # no switch before these, but a dead thread does not do them
+SILENT = (
+    "fsync",
+    "write",
+    "pwrite",
+    "truncate",
+    "read",
+    "fstat",
+)  # no switch before these, but a dead thread does not do them
+
+
+_NAPS = 100  # that one operation takes at most, unless it waits for ever
 
 
 class Killed(BaseException):
@@ -68,6 +79,7 @@ class _Actor:
         self.number = number
         self.go, self.stopped = threading.Semaphore(0), threading.Semaphore(0)
         self.waits = self.is_dead = self.is_over = False
+        self.naps = 0  # how often it has waited for a time, and not for a lock
         self.outcome = Outcome(killed=True)
         self._thread = threading.Thread(target=self._work, args=(operation,), daemon=True)
         self._thread.start()
@@ -127,7 +139,7 @@ def _watch(stops: Sequence[str]) -> Iterator[None]:
 
         return call
 
-    def lock(fd: Any, how: int) -> None:
+    def lock(fd: Any, how: int) -> Any:
         actor = getattr(_local, "actor", None)
         if actor is None or how & fcntl.LOCK_UN:
             return flock(fd, how)
@@ -145,12 +157,26 @@ def _watch(stops: Sequence[str]) -> Iterator[None]:
             actor.stop()
             actor.waits = False
 
+    def wait(seconds: Any) -> None:
+        """Let the others go on, as a process does that waits for a claim."""
+        actor = getattr(_local, "actor", None)
+        if actor is None:
+            sleep(seconds)
+            return
+        actor.waits = True
+        actor.naps += 1
+        actor.stop()
+        actor.waits = False
+
+    sleep = time.sleep
     for name, original in originals.items():
         setattr(os, name, stand_in(name, original))
     fcntl.flock = lock
+    time.sleep = wait
     try:
         yield
     finally:
+        time.sleep = sleep
         for name, original in originals.items():
             setattr(os, name, original)
         fcntl.flock = flock
@@ -183,8 +209,10 @@ def run(plan: Plan, operations: Sequence[Callable[[], Any]], stops: Sequence[str
             if not others:
                 if current.is_over:
                     break
+                if 0 < current.naps < _NAPS:
+                    continue
                 raise AssertionError(f"deadlock under {plan}")
-            if not current.is_over and all(actors[n].waits for n in others):
+            if not current.is_over and all(actors[n].waits for n in others) and not 0 < current.naps < _NAPS:
                 raise AssertionError(f"deadlock under {plan}")
             current = actors[others[0]] if current.is_over or len(others) == 1 else actors[_next(plan, current, others)]
     return Run(plan, [actor.outcome for actor in actors], points)

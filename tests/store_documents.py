@@ -32,7 +32,7 @@ def put_legacy(store: DocsStore, stage: str, doc_id: str, keys: dict[str, Any], 
 ROW = EssayTask(task_id="e-1", doc_id="e1", parent_doc_id="a1")
 
 
-def never() -> NoReturn:
+def never(*_: object) -> NoReturn:
     raise AssertionError("the model was called")
 
 

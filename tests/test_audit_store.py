@@ -566,7 +566,7 @@ def test_legacy_record_without_lineage_does_not_count_as_written(
     assert "docid migrate --tables" in finding.hint
     assert (report.stages[stage].written, report.stages[stage].pending) == (len(rows[stage]) - 1, 0)
     with pytest.raises(UnreadableDocument, match="does not name its task or parent"):
-        full.ensure(row, lambda: make_document(row))
+        full.ensure(row, make_document)
 
 
 def test_verify_reports_legacy_record_without_hashes(full: DocsStore, rows: Rows) -> None:

@@ -7,13 +7,14 @@ import inspect
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from docid import DocsStore, Document, DocumentBusy, WriteManyError
-from docid.backends import Backend, InternalFile, LocalBackend, MemoryBackend, NewDocument, Stored
+from docid import DocidError, DocsStore, Document, DocumentBusy, WriteManyError
+from docid.backends import Backend, Claim, Holder, InternalFile, LocalBackend, MemoryBackend, NewDocument, Stored
 from docid.testing import BackendTests
 
 
@@ -186,7 +187,20 @@ class FailingFiles(MemoryBackend):
         raise OSError(errno.EIO, "Input/output error", name)
 
 
+class ClaimsForAll(MemoryBackend):
+    def take_claim(self, stage: str, doc_id: str) -> Claim | Holder:
+        return Claim(lambda: None)
+
+
+class FilesOfAllDirectories(MemoryBackend):
+    def list_files(self, directory: str) -> Iterator[tuple[str, float]]:
+        for name in self._files:
+            yield name.rpartition("/")[2], time.time()
+
+
 WRONG = [
+    ClaimsForAll,
+    FilesOfAllDirectories,
     FailingFiles,
     LastWins,
     FilesAsDocuments,
@@ -213,7 +227,7 @@ def test_backend_that_breaks_a_rule_fails_the_suite(wrong: type[MemoryBackend]) 
                 with pytest.MonkeyPatch.context() as monkeypatch:
                     more = {"monkeypatch": monkeypatch} if "monkeypatch" in inspect.signature(test).parameters else {}
                     test(wrong(), **more)
-            except (AssertionError, OSError):
+            except (AssertionError, OSError, DocidError):
                 failed.append(name)
     assert failed
 

@@ -139,9 +139,11 @@ def test_snakemake_creates_missing_and_keeps_existing_documents(tmp_path: Path, 
 
 
 @pytest.mark.integration("snakemake")
-def test_snakemake_reports_and_keeps_unparsed_reply(tmp_path: Path, tables: dict[str, Path]) -> None:
-    code = read_snippet("snakemake.md").replace("parsed_text=text, prompt_text=prompt", "prompt_text=prompt")
-    (tmp_path / "Snakefile").write_text(code, encoding="utf-8")
+def test_snakemake_reports_and_completes_unparsed_reply(tmp_path: Path, tables: dict[str, Path]) -> None:
+    code = read_snippet("snakemake.md")
+    broken = code.replace("prompt=essay_prompt, parse=str.strip", "prompt=essay_prompt, parse=lambda text: None")
+    assert broken != code
+    (tmp_path / "Snakefile").write_text(broken, encoding="utf-8")
 
     store = DocsStore(tmp_path / "docs")
     for draft in read_tasks(tables["draft"], DraftTask):
@@ -153,6 +155,12 @@ def test_snakemake_reports_and_keeps_unparsed_reply(tmp_path: Path, tables: dict
     for row in read_essay_rows(tables):
         document = store.read("essay", row.doc_id, verify=True)
         assert (document.parsed_text, document.raw_text) == (None, f"A text about A text about d-{row.task_id[-1]}")
+
+    (tmp_path / "Snakefile").write_text(code, encoding="utf-8")
+    assert CALL not in run(tmp_path, *SNAKEMAKE)
+    for row in read_essay_rows(tables):
+        document = store.read("essay", row.doc_id, verify=True)
+        assert document.parsed_text == document.raw_text
 
 
 def find_used_names(code: str) -> list[tuple[str, str]]:
@@ -183,7 +191,7 @@ def exists(place: str, name: str) -> bool:
 def test_airflow_snippet_uses_existing_names() -> None:
     # Airflow pins its dependencies, so the tests do not run it.
     found = find_used_names(read_snippet("airflow.md"))
-    assert {("docid", "DocsStore"), ("docid.tables.lookup", "index_of"), ("docid.Document", "from_task")} <= set(found)
+    assert {("docid", "DocsStore"), ("docid.tables.lookup", "index_of")} <= set(found)
     assert [each for each in found if not exists(*each)] == []
 
 

@@ -16,8 +16,10 @@ from docid import (
     EssayTask,
     InvalidDocument,
     InvalidName,
+    InvalidReply,
     LineageConflict,
     MissingParent,
+    Reply,
     UnreadableDocument,
 )
 from tests.store_documents import ROW, damage, draft, essay, never, put_legacy
@@ -25,30 +27,31 @@ from tests.store_documents import ROW, damage, draft, essay, never, put_legacy
 
 def test_ensure_makes_missing_and_returns_existing_document(store: DocsStore) -> None:
     store.write(draft())
-    calls: list[int] = []
+    calls: list[EssayTask] = []
 
-    def make() -> Document:
-        calls.append(1)
-        return Document.from_task(ROW, raw_text="made", parsed_text="parsed")
+    def make(row: EssayTask) -> Document:
+        calls.append(row)
+        return Document.from_task(row, raw_text="made", parsed_text="parsed")
 
     first = store.ensure(ROW, make)
-    assert (first.outcome, first.raw_text, first.parsed_text, first.prompt_text) == ("created", "made", "parsed", None)
+    texts = (first.document.raw_text, first.document.parsed_text, first.document.prompt_text)
+    assert (first.outcome, first.document.outcome, texts) == ("created", "created", ("made", "parsed", None))
     again = store.ensure(ROW, never)
-    assert (again.outcome, again.read()) == ("kept", first.read())
-    assert calls == [1]
+    assert (again.outcome, again.document.outcome, again.document.read()) == ("kept", "kept", first.document.read())
+    assert (first.called, again.called, calls) == (True, False, [ROW])
 
 
 def test_ensure_replaces_on_request(store: DocsStore) -> None:
     row = DraftTask(task_id="t-1", doc_id="d1")
     made: list[str] = []
 
-    def make() -> Document:
+    def make(row: DraftTask) -> Document:
         made.append("")
         return Document.from_task(row, raw_text=f"text {len(made)}")
 
     assert store.ensure(row, make, if_exists="replace").outcome == "created"
-    stored = store.ensure(row, make, if_exists="replace")
-    assert (stored.outcome, stored.raw_text) == ("replaced", "text 2")
+    again = store.ensure(row, make, if_exists="replace")
+    assert (again.outcome, again.document.raw_text) == ("replaced", "text 2")
     assert [version.raw_text for version in store.history("draft", "d1")] == ["text 1"]
     with pytest.raises(LineageConflict):
         store.ensure(DraftTask(task_id="t-2", doc_id="d1"), make, if_exists="replace")
@@ -56,7 +59,7 @@ def test_ensure_replaces_on_request(store: DocsStore) -> None:
     with pytest.raises(UnreadableDocument, match="docid migrate"):
         store.ensure(DraftTask(task_id="t-3", doc_id="d2"), make, if_exists="replace")
     with pytest.raises(ValueError, match="if_exists: expected 'keep' or 'replace', got 'fail'"):
-        store.ensure(row, make, if_exists="fail")  # type: ignore[arg-type]
+        store.ensure(row, make, if_exists="fail")  # type: ignore[call-overload]
     assert len(made) == 2
 
 
@@ -97,7 +100,7 @@ def test_ensure_refuses_damaged_document(store: DocsStore) -> None:
 def test_ensure_reads_again_if_a_size_differs(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write(draft())
     monkeypatch.setattr(store.backend, "sizes", lambda *_: {"raw.txt": 99})  # as of another version
-    assert store.ensure(DraftTask(task_id="t-1", doc_id="a1"), never).raw_text == "once"
+    assert store.ensure(DraftTask(task_id="t-1", doc_id="a1"), never).document.raw_text == "once"
 
 
 @pytest.mark.parametrize(
@@ -108,21 +111,32 @@ def test_ensure_reads_again_if_a_size_differs(store: DocsStore, monkeypatch: pyt
 def test_ensure_refuses_result_of_another_identity(store: DocsStore, change: dict[str, Any]) -> None:
     store.write(draft())
     with pytest.raises(InvalidDocument, match=r"make\(\) returned .*; expected .*, as in the row of task"):
-        store.ensure(ROW, lambda: attrs.evolve(essay(), **change))
+        store.ensure(ROW, lambda _: attrs.evolve(essay(), **change))
     assert list(store.ids("essay")) == []
 
 
-@pytest.mark.parametrize("made", [None, "text"])
-def test_ensure_refuses_result_that_is_not_a_document(store: DocsStore, made: Any) -> None:
+@pytest.mark.parametrize("made", [None, b"text", 7], ids=["nothing", "bytes", "a number"])
+def test_ensure_refuses_result_that_is_no_reply(store: DocsStore, made: Any) -> None:
     store.write(draft())
-    with pytest.raises(InvalidDocument, match=r"make\(\) returned \w+; expected a Document of task 'e-1'"):
-        store.ensure(ROW, lambda: made)
+    returned = "None" if made is None else type(made).__name__
+    with pytest.raises(
+        InvalidReply, match=rf"essay/e1 .*make\(\) returned {returned}; expected the model's text"
+    ) as caught:
+        store.ensure(ROW, lambda _: made)
+    assert isinstance(caught.value, TypeError)
+    assert not store.exists("essay", "e1")
+
+
+@pytest.mark.parametrize("made", ["once", Reply("once"), draft()], ids=["text", "reply", "document"])
+def test_ensure_stores_text_reply_and_document(store: DocsStore, made: Any) -> None:
+    done = store.ensure(DraftTask(task_id="t-1", doc_id="a1"), lambda _: made)
+    assert (done.outcome, store.read("draft", "a1").raw_text) == ("created", "once")
 
 
 def test_ensure_passes_exception_on_and_writes_nothing(store: DocsStore) -> None:
     store.write(draft())
 
-    def make() -> Document:
+    def make(_: EssayTask) -> Document:
         raise TimeoutError("the model does not answer")
 
     with pytest.raises(TimeoutError):
@@ -133,23 +147,26 @@ def test_ensure_passes_exception_on_and_writes_nothing(store: DocsStore) -> None
 def test_slower_of_two_writers_gets_the_first_document(store: DocsStore) -> None:
     store.write(draft())
 
-    def make() -> Document:
+    def make(_: EssayTask) -> Document:
         store.write(essay(raw_text="the other was faster"))
         return essay(raw_text="mine")
 
-    stored = store.ensure(ROW, make)
-    assert (stored.outcome, stored.raw_text) == ("kept", "the other was faster")
+    done = store.ensure(ROW, make)
+    assert (done.outcome, done.document.raw_text) == ("kept", "the other was faster")
+    [saved] = store.list_rescued()
+    assert (done.rescued, saved.reply.raw_text) == (saved.location, "mine")
 
 
 def test_ensure_without_required_parent(store: DocsStore) -> None:
-    assert store.ensure(ROW, essay, require_parent=False).outcome == "created"
+    assert store.ensure(ROW, lambda _: essay(), require_parent=False).outcome == "created"
 
 
 def test_threads_ensure_one_document(store: DocsStore) -> None:
     store.write(draft())
     with ThreadPoolExecutor(8) as pool:
-        texts = list(pool.map(lambda n: store.ensure(ROW, lambda: essay(raw_text=f"{n}")).raw_text, range(40)))
-    assert len(set(texts)) == 1
+        done = list(pool.map(lambda n: store.ensure(ROW, lambda _: essay(raw_text=f"{n}")), range(40)))
+    assert len({each.document.raw_text for each in done}) == 1
+    assert [each.called for each in done].count(True) == 1
 
 
 # --- source_doc_id ---------------------------------------------------------------------------------------------
@@ -177,7 +194,7 @@ def test_source_prompt_returns_prompt_of_source(store: DocsStore) -> None:
 
 def test_ensure_returns_legacy_document_of_known_lineage(store: DocsStore) -> None:
     put_legacy(store, "essay", "e1", {"task_id": "e-1", "parent_doc_id": "a1"}, raw="old")
-    assert store.ensure(ROW, never).raw_text == "old"
+    assert store.ensure(ROW, never).document.raw_text == "old"
     put_legacy(store, "essay", "e2", {"task_id": "e-1"}, raw="old")
     with pytest.raises(UnreadableDocument, match="does not name its task or parent.*docid migrate"):
         store.ensure(attrs.evolve(ROW, doc_id="e2"), never)
@@ -194,7 +211,7 @@ def test_ensure_returns_legacy_document_of_known_lineage(store: DocsStore) -> No
 def test_equal_document_of_another_writer_is_kept(store: DocsStore) -> None:
     row = DraftTask(task_id="t-1", doc_id="a1")
 
-    def make() -> Document:
+    def make(row: DraftTask) -> Document:
         document = Document.from_task(row, raw_text="once")
         store.write(document)
         return document

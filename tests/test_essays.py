@@ -19,7 +19,9 @@ from typing import Any
 
 import pytest
 from examples.essays.generators import OfflineStandIn
+from examples.essays.inputs import Inputs
 from examples.essays.parsers import PARSERS, essay_block, essay_idea_last, score_in_last_line, score_out_of_ten
+from examples.essays.tables import combinations, write_tables
 
 from docid import DocsStore, DraftTask, EvaluationTask, read_tasks, reserve_tasks, write_tasks
 
@@ -239,11 +241,15 @@ def test_next_run_completes_killed_run(tmp_path: Path, endpoint: tuple[str, type
     answer = handler.do_POST
     evaluations = tmp_path / "docs" / "evaluation"
 
+    def count_entries() -> int:
+        names = os.listdir(evaluations) if evaluations.is_dir() else []
+        return sum(not name.startswith(".claim-") for name in names)
+
     def answer_and_kill(self: Endpoint) -> None:
-        existing = len(os.listdir(evaluations)) if evaluations.is_dir() else 0
+        existing = count_entries()
         answer(self)
         if existing > 3:  # kill it while it writes this document
-            while process.poll() is None and len(os.listdir(evaluations)) == existing:
+            while process.poll() is None and count_entries() == existing:
                 time.sleep(0.0005)
             process.kill()
 
@@ -260,6 +266,24 @@ def test_next_run_completes_killed_run(tmp_path: Path, endpoint: tuple[str, type
     output = run(tmp_path, "--combination-size", "1", ESSAYS_BASE_URL=url)
     assert "84 of 84 rows have their document and its parent" in output
     assert f"{84 - sum(stored.values())} documents written" in output
+
+
+def test_several_runs_at_once_call_the_model_once_for_each_document(
+    tmp_path: Path, endpoint: tuple[str, type[Endpoint]]
+) -> None:
+    url, handler = endpoint
+    handler.reply = SCORED
+    inputs = Inputs(ROOT / "examples" / "essays" / "data" / "1_raw")
+    write_tables(tmp_path / "2_tasks", inputs, combinations(inputs, 6))
+    environment = {**os.environ, "ESSAYS_BASE_URL": url}
+    arguments = command(tmp_path, "--keep-tables")
+    runs = [subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    outputs = [run.communicate()[0] for run in runs]
+    assert [run.returncode for run in runs] == [0] * 4
+    assert len(handler.requests) == 24
+    created = [int(re.findall(r"(\d+) documents? written", output)[0]) for output in outputs]
+    assert sum(created) == 28
+    assert not list((tmp_path / "docs").rglob(".claim-*"))
 
 
 @pytest.mark.parametrize(
@@ -348,9 +372,6 @@ def test_real_inputs_give_known_scores(daydreaming: Path, tmp_path: Path) -> Non
 
 
 def test_all_real_templates_give_full_tables(daydreaming: Path, tmp_path: Path) -> None:
-    from examples.essays.inputs import Inputs  # noqa: PLC0415
-    from examples.essays.tables import combinations, write_tables  # noqa: PLC0415
-
     inputs = Inputs(daydreaming / "1_raw", all_templates=True)
     counts = write_tables(tmp_path, inputs, combinations(inputs, 6))
     assert counts == {"draft": 110, "essay": 880, "evaluation": 24_640}

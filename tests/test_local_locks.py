@@ -18,7 +18,7 @@ import pytest
 
 from docid import DocsStore, Outcome
 from docid.store.backends.local.directory import Directory
-from docid.store.backends.local.locks import _Lock, hold_lock, is_held
+from docid.store.backends.local.locks import LockFile, hold_lock, is_held
 from tests.local_documents import draft, make_sweep, names_in, patch_os
 
 
@@ -238,7 +238,7 @@ def test_reader_does_not_wait_for_a_lock(local: DocsStore) -> None:
 def test_garbage_collected_lock_is_released(local: DocsStore) -> None:
     local.write(draft())
     with Directory(str(local.path("draft", "a1").parent)) as stage:
-        lock = _Lock(stage, ".lock-a1")
+        lock = LockFile(stage, ".lock-a1")
         fcntl.flock(lock.fd, fcntl.LOCK_EX)
         assert is_held(stage, "a1")
         del lock

@@ -66,7 +66,7 @@ def test_create_killed_in_the_gap_does_not_keep_the_id(local: DocsStore, call: s
             local.write(draft(task_id="t-2"))
     else:
         with pytest.raises(LineageConflict):
-            local.ensure(DraftTask(task_id="t-2", doc_id="a1"), lambda: draft(task_id="t-2"))
+            local.ensure(DraftTask(task_id="t-2", doc_id="a1"), lambda _: draft(task_id="t-2"))
     assert local.read("draft", "a1").task_id == "t-1"
     assert [name for name in names_in(stage) if not name.startswith(".tmp-a1-")] == ["a1"]
     assert local.write(draft(), if_exists="keep").outcome in {Outcome.KEPT, Outcome.UNCHANGED}
@@ -75,7 +75,7 @@ def test_create_killed_in_the_gap_does_not_keep_the_id(local: DocsStore, call: s
 def test_ensure_returns_the_version_that_stays(local: DocsStore) -> None:
     interrupt_replace(local, new_in_place=True)
     row = DraftTask(task_id="t-1", doc_id="a1")
-    assert local.ensure(row, draft).raw_text == "twice"
+    assert local.ensure(row, lambda _: draft()).document.raw_text == "twice"
     assert names_in(local.path("draft", "a1").parent) == ["a1"]
 
 

@@ -143,7 +143,7 @@ def test_settle_that_fails_does_not_fail_what_changes_nothing(
 
     for call in ("rename", "mkdir", "rmdir"):
         patch_os(monkeypatch, call, fail)
-    assert local.ensure(DraftTask(task_id="t-1", doc_id="a1"), lambda: pytest.fail("called")).outcome == "kept"
+    assert local.ensure(DraftTask(task_id="t-1", doc_id="a1"), lambda _: pytest.fail("called")).outcome == "kept"
     assert local.write(draft(raw_text=text)).outcome is Outcome.UNCHANGED
     assert local.write(draft(raw_text="other"), if_exists="keep").outcome is Outcome.KEPT
     with pytest.raises(OSError, match=re.escape(os.strerror(number))):
@@ -155,7 +155,7 @@ def test_settle_that_finds_no_directory_does_not_fail_ensure(local: DocsStore, t
     interrupt_replace(local, new_in_place=True)
     shutil.rmtree(tmp_path / "docs" / ".docid")
     (tmp_path / "docs" / ".docid").write_text("in the way")
-    assert local.ensure(DraftTask(task_id="t-1", doc_id="a1"), draft).outcome == "kept"
+    assert local.ensure(DraftTask(task_id="t-1", doc_id="a1"), lambda _: draft()).outcome == "kept"
 
 
 @pytest.mark.usefixtures("umask")

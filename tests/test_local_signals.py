@@ -129,7 +129,7 @@ def test_time_limit_passes_through_reading(tmp_path: Path) -> None:
         assert read_all(store) == {"a1": NEW}
         assert list(store.history("draft", "a1")) == [OLD]
         assert store.backend.listing("draft", "a1") is not None
-        assert store.ensure(DraftTask(task_id="t-1", doc_id="a1"), lambda: OLD).outcome == "kept"
+        assert store.ensure(DraftTask(task_id="t-1", doc_id="a1"), lambda _: OLD).outcome == "kept"
 
     check_every_call(lambda: None, read, lambda: None)
 

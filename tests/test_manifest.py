@@ -147,7 +147,7 @@ def test_other_parent_is_refused_before_any_work(store: DocsStore) -> None:
     documents = iter([Document(stage="chapter", doc_id="c1", task_id="t", raw_text="")])
     for act in (
         lambda: wrong.write(Document(stage="chapter", doc_id="c1", task_id="t", raw_text="")),
-        lambda: wrong.ensure(row, lambda: pytest.fail("paid")),
+        lambda: wrong.ensure(row, lambda _: pytest.fail("paid")),
         lambda: wrong.write_many(documents),
         lambda: wrong.add_part("outline", "o1", "parsed", "p"),
     ):
@@ -198,7 +198,7 @@ def test_process_reads_once_and_writes_once() -> None:
     store.write(outline())
     assert (backend.reads, backend.swaps) == (1, 1)
     for _ in range(3):
-        store.ensure(row, outline)
+        store.ensure(row, lambda _: outline())
         store.write_many([outline("o2"), outline("o3")])
         store.write(outline("o4"), if_exists="keep")
         store.add_part("outline", "o1", "parsed", "p")
@@ -207,7 +207,7 @@ def test_process_reads_once_and_writes_once() -> None:
 
     second = DocsStore(backend)
     assert repr(second).startswith("<DocsStore in Mem")
-    second.ensure(row, lambda: pytest.fail("made again"))
+    second.ensure(row, lambda _: pytest.fail("made again"))
     second.write(outline("o5"))
     assert (backend.reads, backend.swaps) == (2, 1)
     assert repr(second).startswith("<DocsStore outline, chapter, blurb in Mem")
@@ -218,7 +218,7 @@ def test_ensure_of_an_existing_document_reads_no_manifest_if_stages_are_given() 
     DocsStore(backend, stages=BOOK).write(outline())
     row = DraftTask.of("outline", None)(task_id="t-o1", doc_id="o1")
     before = backend.reads
-    assert DocsStore(backend, stages=BOOK).ensure(row, outline).outcome == "kept"
+    assert DocsStore(backend, stages=BOOK).ensure(row, lambda _: outline()).outcome == "kept"
     assert backend.reads == before
 
 
@@ -348,7 +348,7 @@ def test_damaged_manifest_blocks_only_stores_without_stages(tmp_path: Path, data
     assert len(explicit.write_many([outline("o3"), outline("o4")])) == 2
     assert explicit.add_part("outline", "o1", "parsed", "p").outcome == "completed"
     row = DraftTask.of("outline", None)(task_id="t-o9", doc_id="o9")
-    assert explicit.ensure(row, lambda: outline("o9")).outcome == "created"
+    assert explicit.ensure(row, lambda _: outline("o9")).outcome == "created"
     assert audit(tmp_path, stages=BOOK).ok
     assert file_of(tmp_path).read_bytes() == data
     target = DocsStore(MemoryBackend())
@@ -445,7 +445,7 @@ def test_refused_document_leaves_no_manifest(tmp_path: Path) -> None:
     for act in (
         lambda: store.write(orphan),
         lambda: store.write_many([orphan]),
-        lambda: store.ensure(EssayTask(task_id="t", doc_id="e1", parent_doc_id="d1"), lambda: pytest.fail("paid")),
+        lambda: store.ensure(EssayTask(task_id="t", doc_id="e1", parent_doc_id="d1"), lambda _: pytest.fail("paid")),
     ):
         with pytest.raises((LookupError, WriteManyError)):
             act()

@@ -15,6 +15,7 @@ from docid import (
     DocsStore,
     Document,
     DraftTask,
+    EssayTask,
     MissingParent,
     UnreadableDocument,
     WriteManyError,
@@ -173,7 +174,7 @@ def test_each_call_makes_one_request(s3: Moto, store: DocsStore) -> None:
     row = DraftTask(task_id="t-1", doc_id="d1")
     assert count_requests(lambda: store.write(draft(parsed_text="p", prompt_text="q"))) == {"PUT": 1}
     assert count_requests(lambda: store.write(draft("d2"))) == {"PUT": 1}
-    assert count_requests(lambda: store.ensure(row, draft)) == {"GET": 1}
+    assert count_requests(lambda: store.ensure(row, lambda _: draft())) == {"GET": 1}
     assert count_requests(lambda: store.read("draft", "d1")) == {"GET": 1}
 
     def read_all_parts() -> None:
@@ -183,6 +184,24 @@ def test_each_call_makes_one_request(s3: Moto, store: DocsStore) -> None:
     assert count_requests(read_all_parts) == {"GET": 1}
     assert count_requests(lambda: store.exists("draft", "d1")) == {"HEAD": 1}
     assert count_requests(lambda: list(store.ids("draft"))) == {"GET": 1}
+
+
+def test_requests_of_a_new_document_are_counted(s3: Moto, store: DocsStore) -> None:
+    """Look, claim, look again, search for a rescued reply, write, and give the claim back; a parent costs two more."""
+
+    def count_requests(row: DraftTask | EssayTask, **options: Any) -> dict[str, int]:
+        s3.counts()
+        store.ensure(row, lambda _: "text", **options)
+        return s3.counts()
+
+    # The first call of a process also checks the service (3 PUT), and reads and writes manifest and worker file.
+    first = count_requests(DraftTask(task_id="t-0", doc_id="d0"))
+    assert first == {"GET": 4, "PUT": 7, "POST": 1}
+    assert count_requests(DraftTask(task_id="t-1", doc_id="d1")) == {"GET": 3, "PUT": 2, "POST": 1}
+    assert count_requests(DraftTask(task_id="t-2", doc_id="d2"), claim="off") == {"GET": 3, "PUT": 1}
+    essay = EssayTask(task_id="e-1", doc_id="e1", parent_doc_id="d1")
+    assert count_requests(essay) == {"GET": 3, "HEAD": 2, "PUT": 2, "POST": 1}
+    assert count_requests(essay) == {"GET": 1}
 
 
 def test_write_many_checks_each_parent_once_per_batch(s3: Moto) -> None:

@@ -106,7 +106,7 @@ def test_missing_bucket_is_reported(s3: Moto) -> None:
         lambda: store.read("draft", "d1"),
         lambda: store.exists("draft", "d1"),
         lambda: list(store.ids("draft")),
-        lambda: store.ensure(DraftTask(task_id="t-1", doc_id="d1"), draft),
+        lambda: store.ensure(DraftTask(task_id="t-1", doc_id="d1"), lambda _: draft()),
     ]
     for act in acts:
         with pytest.raises(StoreUnavailable, match="the bucket or container does not exist") as caught:

@@ -19,7 +19,7 @@ from docid import DocsStore, StoreUnavailable
 from docid.backends.objects import ObjectsBackend
 from docid.store.backends.objects import bucket
 from docid.store.backends.objects.proof import Budget
-from docid.store.backends.objects.threads import Threads
+from docid.store.threads import Threads
 from tests.object_documents import bucket_of, draft
 from tests.servers import CREDENTIALS, Moto
 

@@ -48,8 +48,8 @@ def test_custom_stages_work_from_tables_to_documents(store: DocsStore, tmp_path:
         write_tasks(path, reserve_tasks([row_type(**each) for each in fields], row_type, parents=parents))
         parents = list(read_tasks(path, row_type))
         for row in parents:
-            assert store.ensure(row, lambda row=row: Document.from_task(row, raw_text=row.task_id)).outcome == "created"  # type: ignore[misc]
-            assert store.ensure(row, lambda: pytest.fail("made again")).outcome == "kept"
+            assert store.ensure(row, lambda row: Document.from_task(row, raw_text=row.task_id)).outcome == "created"
+            assert store.ensure(row, lambda _: pytest.fail("made again")).outcome == "kept"
 
     [review] = store.documents("review")
     chapter = store.read("chapter", str(review.parent_doc_id))

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from itertools import combinations, combinations_with_replacement
+from itertools import combinations, combinations_with_replacement, count
 from pathlib import Path
+from typing import Literal
 
 import attrs
 import pytest
@@ -41,19 +42,21 @@ def version(raw_text: str, task_id: str = "t-1") -> Document:
 
 @attrs.define
 class Log:
-    """What one operation stored, was refused, and saw: pairs of task id and raw text."""
+    """What one operation stored, was refused, saw, and paid for: pairs of task id and raw text, and a text."""
 
     tried: set[tuple[str | None, str]] = attrs.field(factory=set)
     stored: set[tuple[str | None, str]] = attrs.field(factory=set)
     seen: set[tuple[str | None, str]] = attrs.field(factory=set)
     missed: bool = False
     prompt: bool = False
+    called: str = ""
 
     def see(self, *documents: Document) -> None:
         self.seen.update((each.task_id, each.raw_text) for each in documents)
 
 
 Operation = Callable[[DocsStore, Log], object]
+_numbers = count()
 
 
 def write(document: Document, if_exists: str = "fail") -> Operation:
@@ -79,12 +82,21 @@ def write_many(store: DocsStore, log: Log) -> None:
         log.stored.add(("t-1", "many"))
 
 
-def ensure(store: DocsStore, log: Log) -> None:
-    log.tried.add(("t-1", "ensured"))
-    stored = store.ensure(DraftTask(task_id="t-1", doc_id="a1"), lambda: version("ensured"))
-    if stored.outcome == "created":
-        log.stored.add(("t-1", "ensured"))
-    log.see(stored.read())
+def ensure(if_exists: Literal["keep", "replace"] = "keep") -> Operation:
+    def operation(store: DocsStore, log: Log) -> None:
+        text = f"ensured {next(_numbers)}"
+
+        def make(_: DraftTask) -> str:
+            log.called = text
+            log.tried.add(("t-1", text))
+            return text
+
+        done = store.ensure(DraftTask(task_id="t-1", doc_id="a1"), make, if_exists=if_exists)
+        if done.outcome in {"created", "replaced"}:
+            log.stored.add(("t-1", text))
+        log.see(done.document.read())
+
+    return operation
 
 
 def add_part(store: DocsStore, log: Log) -> None:
@@ -141,7 +153,8 @@ OPERATIONS: dict[str, Operation] = {
     "write and replace": write_and_replace,
     "replace": write(version("replacing"), "replace"),
     "write_many": write_many,
-    "ensure": ensure,
+    "ensure": ensure(),
+    "ensure, replacing": ensure("replace"),
     "add_part": add_part,
     "change the record": change_record,
     "read": read,
@@ -161,6 +174,10 @@ TRIPLES = [
     ("write and replace", "ensure", "replace"),
     ("replace", "repair", "read"),
     ("replace", "add_part", "list"),
+    ("ensure", "ensure", "ensure"),
+    ("ensure", "ensure", "repair"),
+    ("ensure", "ensure, replacing", "replace"),
+    ("ensure, replacing", "ensure, replacing", "ensure, replacing"),
 ]
 
 
@@ -210,6 +227,12 @@ def check_schedules(
         initial = {("t-1", "first")} if has_first else set()
         stored = initial.union(*(log.stored for log in logs))
         possible = stored.union(*(log.tried for log, each in zip(logs, run.outcomes, strict=True) if each.killed))
+        # Of several that ensure one document, one pays; another one only if that was killed during its call. (A replace
+        # that begins when another one has ended pays again.)
+        paid = [log.called for log, name in zip(logs, names, strict=True) if log.called and name == "ensure"]
+        killed = sum(bool(log.called) and each.killed for log, each in zip(logs, run.outcomes, strict=True))
+        tally.check(PAID_TWICE, len(paid) <= 1 + killed, (*where, paid))
+        tally.count("calls", len(paid))
         seen = set().union(*(log.seen for log in logs))
         tally.check(REFUSED, seen <= possible, (*where, seen - possible))
         # A repair with an age limit of 0 removes locks that a listing needs.
@@ -220,6 +243,10 @@ def check_schedules(
             versions: list[Document | StoredDocument] = [*store.documents("draft"), *store.history("draft", "a1")]
             documents = [each if isinstance(each, Document) else each.read(verify=True) for each in versions]
             found = {(each.task_id, each.raw_text) for each in documents}
+            rescued = {each.reply.raw_text for each in store.list_rescued()}
+            texts = {text for _, text in found} | rescued
+            kept = {log.called for log, each in zip(logs, run.outcomes, strict=True) if log.called and not each.killed}
+            tally.check(PAID_LOST, kept <= texts, (*where, kept - texts))
             tally.check(LOST, stored <= found, (*where, again, stored - found))
             tally.check(REFUSED, found <= possible, (*where, again, found - possible))
             tally.check(MIXED, len({each.task_id for each in documents}) <= 1, (*where, again, found))
@@ -235,8 +262,9 @@ def check_schedules(
 
 
 REFUSED, LOST, MIXED = "refused texts seen", "acknowledged texts lost", "lineages mixed"
+PAID_TWICE, PAID_LOST = "rows paid for twice", "paid texts lost"
 MISSED, LEFT, WRONG_ERROR = "documents not found", "leftovers after repair", "wrong errors"
-FAULTS = (REFUSED, LOST, MIXED, MISSED, LEFT, WRONG_ERROR)
+FAULTS = (REFUSED, LOST, MIXED, MISSED, LEFT, WRONG_ERROR, PAID_TWICE, PAID_LOST)
 
 
 def pairs() -> Iterator[tuple[str, str]]:

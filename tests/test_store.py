@@ -178,7 +178,7 @@ def test_write_and_ensure_refuse_other_types(store: DocsStore) -> None:
         store.write(stored)  # type: ignore[arg-type]
     assert store.write(stored.read()).outcome is Outcome.UNCHANGED
     with pytest.raises(TypeError, match=r"row: expected a task row \(TaskRow\), got str"):
-        store.ensure("a1", draft)  # type: ignore[arg-type]
+        store.ensure("a1", lambda _: draft())  # type: ignore[call-overload]
 
 
 def test_ensure_accepts_any_class_with_the_fields_of_a_row(store: DocsStore) -> None:
@@ -191,8 +191,8 @@ def test_ensure_accepts_any_class_with_the_fields_of_a_row(store: DocsStore) -> 
         doc_run_id: str | None = None
 
     row = Row("t-1", "a1")
-    stored = store.ensure(row, lambda: Document.from_task(row, raw_text="once"))
-    assert (stored.task_id, stored.outcome) == ("t-1", Outcome.CREATED)
+    done = store.ensure(row, lambda row: Document.from_task(row, raw_text="once"))
+    assert (done.row, done.document.task_id, done.outcome) == (row, "t-1", Outcome.CREATED)
 
 
 def test_unknown_policy_is_refused(store: DocsStore) -> None:

@@ -137,12 +137,12 @@ class Stores(RuleBasedStateMachine):
         expected = self.model.write(document, "keep", require_parent=True)
         for store in self.stores:
             try:
-                stored = store.ensure(row, lambda: document)
+                done = store.ensure(row, lambda _: document)
             except (LineageConflict, MissingParent) as error:
                 assert (type(error),) == expected
             else:
-                assert stored.outcome == (Outcome.CREATED if existing is None else Outcome.KEPT)
-                assert stored.read() == (existing or document)
+                assert done.outcome == (Outcome.CREATED if existing is None else Outcome.KEPT)
+                assert done.document.read() == (existing or document)
 
     @rule(key=names, part=st.sampled_from(["raw", "parsed", "prompt"]), text=some_texts)
     def add_part(self, key: Key, part: Any, text: str) -> None:

@@ -19,12 +19,13 @@ from docid import (
     DraftTask,
     EssayTask,
     UnreadableDocument,
+    _progress,
     reserve_doc_id,
     reserve_tasks,
     write_tasks,
 )
 from docid.backends import LocalBackend
-from docid.cli import main, progress
+from docid.cli import main
 from docid.cli.progress import Progress
 
 WITHOUT_RICH = "import sys; sys.modules['rich'] = None; from docid.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -50,7 +51,7 @@ def is_rich(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def set_up() -> None:
-        monkeypatch.setattr(progress, "_REFRESH", 0.0)
+        monkeypatch.setattr(_progress, "_REFRESH", 0.0)
         monkeypatch.setattr("docid.operations.audit.parallel.STRIDE", 1)
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
 
@@ -139,7 +140,7 @@ def test_progress_in_a_pipe_is_lines_on_stderr(
     code, out, err = run(capfd, *arguments)
     assert label not in err
     monkeypatch.setattr("docid.operations.audit.parallel.STRIDE", 1)
-    monkeypatch.setattr(progress, "_INTERVAL", 0.0)
+    monkeypatch.setattr(_progress, "_INTERVAL", 0.0)
     code_again, out_again, err_again = run(capfd, *arguments)
     assert code_again == code
     if arguments[0] not in {"copy", "report"}:  # the first run has copied everything, or names the file as new
@@ -152,7 +153,7 @@ def test_progress_in_a_pipe_is_one_line_in_ten_seconds(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(progress, "monotonic", lambda: now[0])
+    monkeypatch.setattr(_progress, "monotonic", lambda: now[0])
     with Progress() as meter:
         for tenth in range(315):
             now[0] = 100.0 + tenth / 10
@@ -166,7 +167,7 @@ def test_progress_in_a_pipe_is_one_line_in_ten_seconds(
 
 def test_command_ends_its_work_if_nobody_reads_its_progress(pipeline: Path) -> None:
     code = (
-        "import sys; from docid.cli import main, progress; progress._INTERVAL = 0.0\n"
+        "import sys; from docid import _progress; from docid.cli import main; _progress._INTERVAL = 0.0\n"
         "sys.exit(main(['reserve', 'draft_tasks.csv', '--json']))"
     )
     (pipeline / "draft_tasks.csv").write_text("draft_task_id\n" + "".join(f"t-{n}\n" for n in range(2_000)))
@@ -195,7 +196,7 @@ def test_progress_shows_rate_and_time_left(
 ) -> None:
     on_a_terminal()
     now = [100.0]
-    monkeypatch.setattr(progress, "monotonic", lambda: now[0])
+    monkeypatch.setattr(_progress, "monotonic", lambda: now[0])
     meter = Progress()
     lines = []
     for seconds, done, of in (
@@ -229,7 +230,7 @@ def test_progress_line_is_refreshed_at_intervals(
 ) -> None:
     on_a_terminal()
     hide_rich(monkeypatch)
-    monkeypatch.setattr(progress, "_REFRESH", 3600.0)
+    monkeypatch.setattr(_progress, "_REFRESH", 3600.0)
     meter = Progress()
     for done in range(1, 1001):
         meter.show("things", done, 1000)

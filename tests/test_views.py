@@ -77,8 +77,9 @@ def test_stored_document_view_shows_location_and_outcome(store: DocsStore) -> No
     for part in ("StoredDocument draft/d1", "t-1", "Once.", result.location, '"model_id": "m"'):
         assert part in text
     assert repr(stored) == "<StoredDocument draft/d1 task_id='t-1'>"
-    ensured = store.ensure(DraftTask(task_id="t-1", doc_id="d1"), lambda: pytest.fail("made again"))
-    assert "draft/d1 · kept" in read_view(ensured)
+    done = store.ensure(DraftTask(task_id="t-1", doc_id="d1"), lambda _: pytest.fail("made again"))
+    assert "StoredDocument draft/d1 · kept" in read_view(done.document)
+    assert "Ensured draft/d1 · kept" in read_view(done)
 
 
 def test_views_keep_mathjax_away_from_names(store: DocsStore) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
 
-from docid import DocsStore, Document, DraftTask, MissingParent, TaskRow, read_tasks
+from docid import DocsStore, DraftTask, Ensured, MissingParent, TaskRow, read_tasks
 from examples.essays.parsers import PARSERS
 from examples.essays.tables import FILES, ROW_TYPES
 
@@ -111,16 +110,14 @@ class Pipeline:
         for row in self.rows(stage):
             count.rows += 1
             try:
-                # `ensure` calls `_make`, and so the model, only if the document does not exist.
-                stored = self.store.ensure(row, partial(self._make, row, count))
+                done = self._ensure(row)
             except (NoParentTextError, MissingParent) as error:
                 count.skipped.append(f"{row.task_id}: {error}")
                 continue
-            if stored.outcome == "created":
-                count.created += 1
-            else:
-                count.kept += 1
-            count.unparsed += "parsed" not in stored.sizes
+            count.created += done.outcome == "created"
+            count.kept += done.outcome != "created"
+            count.calls += done.called and not self._is_copy(row)
+            count.unparsed += "parsed" not in done.document.sizes
         return count
 
     def missing(self) -> Iterator[str]:
@@ -133,26 +130,29 @@ class Pipeline:
                 elif row.parent_stage and not self.store.exists(row.parent_stage, row.parent_doc_id or ""):
                     yield f"{name}: its parent {row.parent_stage}/{row.parent_doc_id} is not in the store"
 
-    def _make(self, row: TaskRow, count: Count) -> Document:
-        """Render the prompt, call the model and parse its reply."""
-        template = self.templates[row.stage, _template_of(row)]
+    def _ensure(self, row: TaskRow) -> Ensured[TaskRow]:
+        """Return the document of a row. docid calls `generate` or `_parent_text` only if it does not exist."""
         model_id, model_name = _model_of(row)
-        if template.generator == "copy":
-            prompt, raw = None, self._parent_text(row)
-        else:
-            # A row with a source_doc_id sends the prompt of that document again.
-            prompt = self.store.source_prompt(row)
-            if prompt is None:
-                prompt = self._render(row)
-            count.calls += 1
-            raw = self.generators[row.stage].generate(prompt, model_name)
-        metadata = {"template_id": template.template_id, "model_id": model_id, "combo_id": row.cell("combo_id")}
+        metadata = {"template_id": _template_of(row), "model_id": model_id, "combo_id": row.cell("combo_id")}
         if source := row.cell("source_doc_id"):
             metadata["source_doc_id"] = source
-        parsed = PARSERS[template.parser](raw)
-        return Document.from_task(row, raw_text=raw, parsed_text=parsed, prompt_text=prompt, metadata=metadata)
+        parse = PARSERS[self.templates[row.stage, _template_of(row)].parser]
+        if self._is_copy(row):
+            return self.store.ensure(row, self._parent_text, metadata=metadata, parse=parse)
+
+        def generate(row: TaskRow, prompt: str) -> str:
+            return self.generators[row.stage].generate(prompt, model_name)
+
+        return self.store.ensure(row, generate, prompt=self._render, metadata=metadata, parse=parse)
+
+    def _is_copy(self, row: TaskRow) -> bool:
+        return self.templates[row.stage, _template_of(row)].generator == "copy"
 
     def _render(self, row: TaskRow) -> str:
+        # A row with a source_doc_id sends the prompt of that document again.
+        prompt = self.store.source_prompt(row)
+        if prompt is not None:
+            return prompt
         if isinstance(row, DraftTask):
             return self.inputs.render("draft", row.draft_template, concepts=self.combos[row.combo_id].concepts)
         variable = "links_block" if row.stage == "essay" else "response"

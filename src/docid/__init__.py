@@ -9,41 +9,54 @@ from docid._version import __version__ as __version__
 from docid.core.document import Document
 from docid.core.ids import DocId, collision_probability, is_doc_id, reserve_doc_id, reserve_doc_ids
 from docid.core.outcomes import Outcome, WriteManyError, WriteResult
+from docid.core.reply import Reply
 from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.errors import (
     ContentConflict,
     DocidError,
     DocumentBusy,
+    DocumentChanged,
+    DocumentClaimed,
     DocumentNotFound,
     DuplicateTaskId,
     DurabilityUnknown,
     InvalidDocument,
     InvalidName,
+    InvalidReply,
     LineageConflict,
     MissingParent,
+    ReplyRescued,
     StagesConflict,
     StoreUnavailable,
     TaskTableError,
+    TooManyFailures,
     UnreadableDocument,
     UnreadableManifest,
 )
 from docid.store.docs_store import DocsStore
+from docid.store.ensured import Ensured
 from docid.store.stored import StoredDocument
 
 if TYPE_CHECKING:
     from docid.core.findings import Finding
     from docid.operations.audit import AuditReport, audit
+    from docid.store.amany import AsyncManyRun
+    from docid.store.many import ManyRun
+    from docid.store.rescue import RescuedReply
     from docid.tables.reserve import reserve_tasks
     from docid.tables.rows import DraftTask, EssayTask, EvaluationTask, TaskRow
     from docid.tables.tasks import read_tasks, write_tasks
 else:
     # Imported at first use: they take a third of the time of `import docid`, and ids and the store do not need them.
     _LATER = {
+        "AsyncManyRun": "docid.store.amany",
         "AuditReport": "docid.operations.audit",
         "DraftTask": "docid.tables.rows",
         "EssayTask": "docid.tables.rows",
         "EvaluationTask": "docid.tables.rows",
         "Finding": "docid.core.findings",
+        "ManyRun": "docid.store.many",
+        "RescuedReply": "docid.store.rescue",
         "TaskRow": "docid.tables.rows",
         "audit": "docid.operations.audit",
         "read_tasks": "docid.tables.tasks",
@@ -63,6 +76,7 @@ else:
 
 __all__ = [
     "DEFAULT_STAGES",
+    "AsyncManyRun",
     "AuditReport",
     "ContentConflict",
     "DocId",
@@ -70,24 +84,33 @@ __all__ = [
     "DocsStore",
     "Document",
     "DocumentBusy",
+    "DocumentChanged",
+    "DocumentClaimed",
     "DocumentNotFound",
     "DraftTask",
     "DuplicateTaskId",
     "DurabilityUnknown",
+    "Ensured",
     "EssayTask",
     "EvaluationTask",
     "Finding",
     "InvalidDocument",
     "InvalidName",
+    "InvalidReply",
     "LineageConflict",
+    "ManyRun",
     "MissingParent",
     "Outcome",
+    "Reply",
+    "ReplyRescued",
+    "RescuedReply",
     "Stages",
     "StagesConflict",
     "StoreUnavailable",
     "StoredDocument",
     "TaskRow",
     "TaskTableError",
+    "TooManyFailures",
     "UnreadableDocument",
     "UnreadableManifest",
     "WriteManyError",

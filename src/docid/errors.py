@@ -18,17 +18,22 @@ __all__ = [
     "ContentConflict",
     "DocidError",
     "DocumentBusy",
+    "DocumentChanged",
+    "DocumentClaimed",
     "DocumentNotFound",
     "DuplicateTaskId",
     "DurabilityUnknown",
     "InvalidDocument",
     "InvalidName",
+    "InvalidReply",
     "LineageConflict",
     "MissingParent",
     "Problem",
+    "ReplyRescued",
     "StagesConflict",
     "StoreUnavailable",
     "TaskTableError",
+    "TooManyFailures",
     "UnreadableDocument",
     "UnreadableManifest",
 ]
@@ -311,6 +316,98 @@ class DocumentBusy(_StoredDocumentError):
         return f"{where} was not written: other writers changed it at every attempt; try again"
 
 
+class DocumentClaimed(_StoredDocumentError):
+    """Another worker is making the document now, so docid made no call.
+
+    Attributes:
+        stage, doc_id, location, task_id: the document and its location.
+        holder: who holds the claim.
+        remedy: what to do.
+
+    Example:
+        >>> print(DocumentClaimed("essay", "e1", "docs/essay/e1", "t-1", "process 12 on node-3 since 09:00"))
+        essay/e1 (task_id='t-1') was not made: process 12 on node-3 since 09:00 holds its claim; try again later, or ...
+    """
+
+    task_id: str | None
+    holder: str
+    remedy: str = "try again later, or pass a longer claim_timeout"
+
+    def _describe(self) -> str:
+        name = f"{self.stage}/{self.doc_id}{name_task(self.task_id)}"
+        return f"{name} was not made: {self.holder} holds its claim; {self.remedy}"
+
+
+class DocumentChanged(_StoredDocumentError):
+    """A stored document was made from another prompt or other metadata than given now, and `if_changed` is `fail`.
+
+    Attributes:
+        stage, doc_id, location, task_id: the stored document and its location.
+        changed: what changed: `prompt`, or `metadata.KEY`.
+
+    Example:
+        >>> print(DocumentChanged("essay", "e1", "docs/essay/e1", "t-1", ("prompt",)))
+        essay/e1 (task_id='t-1') at docs/essay/e1 was made from another prompt; if_changed='replace' makes it again ...
+    """
+
+    task_id: str | None
+    changed: tuple[str, ...]
+
+    def _describe(self) -> str:
+        name = f"{self.stage}/{self.doc_id}{name_task(self.task_id)}"
+        return (
+            f"{name} at {self.location} was made from another {', another '.join(self.changed)}; if_changed='replace' "
+            f"makes it again, if_changed='ignore' keeps it"
+        )
+
+
+class InvalidReply(DocidError, TypeError):
+    """The `make` of an `ensure` returned neither a text nor a `Reply` nor a `Document`.
+
+    Attributes:
+        stage, doc_id, task_id: the row.
+        returned: the type of what it returned.
+
+    Example:
+        >>> print(InvalidReply("essay", "e1", "t-1", "bytes"))
+        essay/e1 (task_id='t-1') was not written: make() returned bytes; expected the model's text (a str), a Reply, ...
+    """
+
+    stage: str
+    doc_id: str
+    task_id: str
+    returned: str
+
+    def _describe(self) -> str:
+        return (
+            f"{self.stage}/{self.doc_id}{name_task(self.task_id)} was not written: make() returned {self.returned}; "
+            f"expected the model's text (a str), a Reply, or a Document of this row"
+        )
+
+
+class ReplyRescued(_StoredDocumentError):
+    """An earlier call was paid for, but its reply could not be stored. docid does not pay again until you decide.
+
+    Attributes:
+        stage, doc_id, location, task_id: the document, which does not exist.
+        rescued: the locations of the rescue files, the latest first.
+
+    Example:
+        >>> print(ReplyRescued("essay", "e1", "docs/essay/e1", "t-1", ("docs/.docid/rescued/essay/e1-x.json",)))
+        essay/e1 (task_id='t-1') was not made: an earlier reply waits in docs/.docid/rescued/essay/e1-x.json; run ...
+    """
+
+    task_id: str | None
+    rescued: tuple[str, ...]
+
+    def _describe(self) -> str:
+        name, file = f"{self.stage}/{self.doc_id}{name_task(self.task_id)}", self.rescued[0]
+        return (
+            f"{name} was not made: an earlier reply waits in {file}; run 'docid rescued' to list such replies, and "
+            f"store it with --adopt or delete it with --discard"
+        )
+
+
 class DurabilityUnknown(_StoredDocumentError):
     """The document was written completely, but it may not survive a power failure: the file system reported an error.
 
@@ -407,6 +504,28 @@ class UnreadableManifest(DocidError):
     def _describe(self) -> str:
         remedy = "upgrade docid" if self.is_later else "replace it with 'docid stages --declare LIST'"
         return f"{self.location}: {self.problem}; {remedy}, or pass stages=… or --stages"
+
+
+class TooManyFailures(DocidError):
+    """Many rows failed one after the other, so `ensure_many` made no more calls. The last error is its cause.
+
+    Attributes:
+        count: how many rows failed in a row.
+        last: the text of the last error.
+
+    Example:
+        >>> print(TooManyFailures(20, "AuthenticationError: the key was revoked"))
+        20 rows in a row failed, so no more calls were made; the last: AuthenticationError: the key was revoked; ...
+    """
+
+    count: int
+    last: str
+
+    def _describe(self) -> str:
+        return (
+            f"{self.count:,} rows in a row failed, so no more calls were made; the last: {self.last}; correct the "
+            f"cause and run again, or pass stop_after=None"
+        )
 
 
 class Problem(NamedTuple):

@@ -6,7 +6,9 @@ Requires the extra `testing`: `pip install 'docid-store[testing]'`.
 from __future__ import annotations
 
 import errno
+import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -25,7 +27,9 @@ from attrs import evolve
 from docid.core.document import ALL_FILES, Document
 from docid.core.record import Record, nonce
 from docid.store.backends.base import InternalFile, NewDocument
+from docid.store.backends.claims import Claim, Holder
 from docid.store.docs_store import DocsStore
+from docid.tables.rows import DraftTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,6 +41,7 @@ __all__ = ["BackendTests", "contents", "documents", "metadata", "moments", "new_
 _TEXT = st.characters(exclude_categories=["Cs"])
 _LINE_ENDS = ("\r\n", "\r", "\n\n", "\x85\u2028", "a\r\nb\rc\n")
 _FRAGILE = ("", *_LINE_ENDS, "a\x00b", "\ufeffmark", "x\x1a", "  b \t", "\U0001f40b")
+_CLOCKS = 3600.0  # seconds that the clock of a service may differ from ours
 # Each backend runs the suite in its own class, with a new backend for each test.
 _EXPECTED = (HealthCheck.differing_executors, HealthCheck.function_scoped_fixture, HealthCheck.too_slow)
 
@@ -310,6 +315,85 @@ class BackendTests:
             assert done.count(True) == 1
             assert getattr(backend.read_file(name), "data", None) == rivals[done.index(True)]
 
+    def test_internal_files_are_written_listed_and_removed(self, backend: Backend) -> None:
+        _create_file(backend, "rescued/draft/a1.json", b"{}")
+        for name in ("rescued/draft/b2.json", "rescued/essay/c3.json", "rescued/d4.json"):
+            backend.write_file(name, b"first", is_private=name.endswith("b2.json"))
+        backend.write_file("rescued/draft/a1.json", b"\x00second")
+        assert getattr(backend.read_file("rescued/draft/a1.json"), "data", None) == b"\x00second"
+        listed = dict(backend.list_files("rescued/draft"))
+        assert sorted(listed) == ["a1.json", "b2.json"]
+        assert all(abs(time.time() - modified) < _CLOCKS for modified in listed.values())
+        assert [name for name, _ in backend.list_files("rescued")] == ["d4.json"]
+        assert list(backend.list_files("nothing/here")) == []
+        backend.remove_file("rescued/draft/a1.json")
+        backend.remove_file("rescued/draft/a1.json")
+        assert backend.read_file("rescued/draft/a1.json") is None
+        assert [name for name, _ in backend.list_files("rescued/draft")] == ["b2.json"]
+
+    def test_claim_is_held_by_one_until_it_is_released(self, backend: Backend) -> None:
+        claim, others = _take(backend, "a1"), [_take(backend, "b2"), _take(backend, "a1", "essay")]
+        holder = backend.take_claim("draft", "a1")
+        assert isinstance(holder, Holder)
+        assert str(os.getpid()) in str(holder)
+        assert sorted(doc_id for doc_id, _ in backend.list_claims("draft")) == ["a1", "b2"]
+        assert dict(backend.list_claims("draft"))["a1"] == holder
+        claim.release()
+        again = _take(backend, "a1")
+        claim.release()  # the second time it does nothing
+        assert isinstance(backend.take_claim("draft", "a1"), Holder)
+        for each in (again, *others):
+            each.release()
+        assert list(backend.list_claims("draft")) == []
+
+    def test_claims_are_no_documents(self, backend: Backend) -> None:
+        claim = _take(backend, "a1")
+        assert not backend.exists("draft", "a1")
+        assert list(backend.ids("draft")) == []
+        new = _create(backend)
+        _check_stored(backend, new)
+        assert list(backend.ids("draft")) == ["a1"]
+        if (sweeper := backend.sweeper()) is not None:
+            assert list(sweeper.leftovers("draft", 0)) == []
+            sweeper.tidy("draft", 0)
+        assert isinstance(backend.take_claim("draft", "a1"), Holder)
+        claim.release()
+
+    def test_only_one_thread_takes_a_claim(self, backend: Backend) -> None:
+        for turn in range(5):
+            taken: list[Claim] = []
+
+            def take(doc_id: str = f"a{turn}", taken: list[Claim] = taken) -> bool:
+                claim = backend.take_claim("draft", doc_id)
+                if isinstance(claim, Claim):
+                    taken.append(claim)
+                return isinstance(claim, Claim)
+
+            assert _run_together([take] * 8).count(True) == 1
+            taken[0].release()
+
+    def test_probe_changes_nothing(self, backend: Backend) -> None:
+        backend.probe("draft", "a1", replaces=False)
+        old, new = _create(backend), new_document(raw_text="twice")
+        backend.probe("draft", "a1", replaces=True)
+        _check_stored(backend, old)
+        _check_history(backend)
+        assert list(backend.ids("draft")) == ["a1"]
+        assert _replace(backend, old, new)
+
+    def test_threads_that_ensure_one_row_make_one_call(self, backend: Backend) -> None:
+        store, row = DocsStore(backend), DraftTask(task_id="t-1", doc_id="a1")
+        calls: list[str] = []
+
+        def make(row: DraftTask) -> str:
+            calls.append(row.doc_id)
+            time.sleep(0.05)
+            return f"text {len(calls)}"
+
+        assert all(_run_together([lambda: store.ensure(row, make).document.raw_text == "text 1"] * 8))
+        assert calls == ["a1"]
+        assert list(backend.list_claims("draft")) == []
+
     @settings(suppress_health_check=_EXPECTED, deadline=None)
     @given(document=documents(task_id=st.just("t-1")))
     def test_any_document_reads_back_unchanged(self, backend: Backend, document: Document) -> None:
@@ -326,6 +410,13 @@ def _create(backend: Backend, doc_id: str = "a1", **fields: Any) -> NewDocument:
     new = new_document(doc_id, **fields)
     assert backend.create(*new)
     return new
+
+
+def _take(backend: Backend, doc_id: str, stage: str = "draft") -> Claim:
+    """Take a claim that must be free."""
+    claim = backend.take_claim(stage, doc_id)
+    assert isinstance(claim, Claim)
+    return claim
 
 
 def _create_file(backend: Backend, name: str, data: bytes) -> InternalFile:

@@ -181,9 +181,14 @@ def test_invalid_document_is_not_retried(pipeline: Pipeline) -> None:
         assert "expected" in run(returning)
     value.append("\ud800")
     assert "raw_text" in run(returning)
-    assert "raw_text" in run(ensuring)
+    message = run(ensuring)
+    [rescued] = pipeline.store.list_rescued()
+    assert "raw_text" in message
+    assert f"docid saved the reply in {rescued.location}" in message
+    assert "an earlier reply waits in" in run(ensuring)
+    rescued.discard()
     value.append(None)
-    assert "generate: expected text, got NoneType (task_id='t-0')" in run(ensuring)
+    assert "(task_id='t-0') was not written: make() returned None; expected the model's text" in run(ensuring)
     prompt.append(None)
     assert "prompt: expected text, got NoneType (task_id='t-0')" in run(ensuring)
     assert list(pipeline.store.ids("draft")) == []
@@ -277,13 +282,15 @@ RACE = textwrap.dedent(
 
     def model(prompt):
         pathlib.Path(root, f"called-{number}").touch()
-        while not (pathlib.Path(root, "called-0").exists() and pathlib.Path(root, "called-1").exists()):
+        while not (pathlib.Path(root, "started-0").exists() and pathlib.Path(root, "started-1").exists()):
             assert time.time() < start + 60
             time.sleep(0.01)
+        time.sleep(0.5)  # the other one finds the claim
         return f"text of {number}"
 
     @dg.asset(partitions_def=document_partitions("draft"), io_manager_key="documents")
     def draft(context: dg.AssetExecutionContext, docs: DocsStoreResource) -> StoredDocument:
+        pathlib.Path(root, f"started-{number}").touch()
         return docs.ensure(context, model, prompt="write")
 
     with dg.DagsterInstance.from_config(f"{root}/home") as instance:
@@ -295,7 +302,7 @@ RACE = textwrap.dedent(
 )
 
 
-def test_one_of_two_racing_runs_creates_the_document(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+def test_one_of_two_racing_runs_calls_the_model(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     (tmp_path / "draft_tasks.csv").write_text("draft_task_id,doc_id\na,d1\n")
     register_partitions(instance, read_tasks(tmp_path / "draft_tasks.csv", DraftTask))
     commands = [[sys.executable, "-W", "ignore", "-c", RACE, str(tmp_path), str(n), str(time.time())] for n in range(2)]
@@ -307,6 +314,7 @@ def test_one_of_two_racing_runs_creates_the_document(tmp_path: Path, instance: d
     document = DocsStore(tmp_path / "docs").read("draft", "d1")
     assert document.raw_text == f"text of {outcomes.index('created')}"
     assert list(DocsStore(tmp_path / "docs").ids("draft")) == ["d1"]
+    assert [path.name for path in tmp_path.glob("called-*")] == [f"called-{outcomes.index('created')}"]
 
 
 def test_ensure_works_with_multiprocess_executor(tmp_path: Path, module: str, instance: dg.DagsterInstance) -> None:

@@ -62,7 +62,7 @@ if sys.argv[2] == "fill":
     DocsStore(sys.argv[1]).write_many(Document.from_task(row, raw_text="r") for row in rows)
 store = DocsStore(sys.argv[1], stages=DEFAULT_STAGES if sys.argv[2] == "given" else None)
 for row in rows[: int(sys.argv[3])]:
-    assert store.ensure(row, lambda: None).outcome == "kept"
+    assert store.ensure(row, lambda _: None).outcome == "kept"
 """
 
 

@@ -86,7 +86,7 @@ def add_part(root: Path, text: str, doc_id: str = "a1") -> str:
 
 def ensure(root: Path, doc_id: str = "a1") -> str:
     row = DraftTask(task_id=f"t-{doc_id}", doc_id=doc_id)
-    return catch_refusal(lambda: DocsStore(root).ensure(row, lambda: draft(doc_id)))
+    return catch_refusal(lambda: DocsStore(root).ensure(row, lambda _: draft(doc_id)))
 
 
 def test_refused_replace_changes_nothing_and_names_what_refuses(directory: Path) -> None:

@@ -12,7 +12,19 @@ import attrs
 import polars as pl
 
 import docid
-from docid import DocId, DocsStore, Document, DraftTask, Outcome, Stages, StoredDocument, TaskRow, WriteResult
+from docid import (
+    DocId,
+    DocsStore,
+    Document,
+    DraftTask,
+    Ensured,
+    Outcome,
+    Reply,
+    Stages,
+    StoredDocument,
+    TaskRow,
+    WriteResult,
+)
 from docid.backends import Backend, LocalBackend, MemoryBackend
 from docid.curate import Change, Note, Score, backfill, link, migrate, read_scores, replay, scores, select
 from docid.frames import frame_to_tasks, reserve_frame, tasks_to_frame
@@ -64,7 +76,6 @@ def check_documents(row: ChapterTask, store: DocsStore) -> None:
     assert_type(document.write_files("docs"), Path)
     assert_type(store.write(document, if_exists="keep", require_parent=False), WriteResult)
     assert_type(store.write(document).outcome, Outcome)
-    assert_type(store.ensure(row, lambda: document), StoredDocument)
     assert_type(store.add_part("draft", "a1", "parsed", "x"), WriteResult)
     assert_type(store.read("draft", "a1", verify=True), Document)
     assert_type(store.open("draft", "a1"), StoredDocument)
@@ -74,6 +85,38 @@ def check_documents(row: ChapterTask, store: DocsStore) -> None:
     assert_type(store.history("draft", "a1"), Iterator[Document])
     assert_type(store.path("draft", "a1"), Path)
     assert_type(store.exists("draft", "a1"), bool)
+
+
+def check_ensure(row: ChapterTask, store: DocsStore, document: Document) -> None:
+    assert_type(store.ensure(row, lambda row: f"{row.words}"), Ensured[ChapterTask])
+    assert_type(store.ensure(row, lambda row: f"{row.words}", claim="off"), Ensured[ChapterTask, StoredDocument])
+    assert_type(store.ensure(row, lambda _: document).document, StoredDocument)
+    done = store.ensure(
+        row,
+        lambda row, prompt: Reply(f"{prompt} {row.words}", metadata={"usage": 12}),
+        prompt=lambda row: f"{row.words}",
+        metadata=lambda row: {"words": row.words},
+        parse=lambda text: text.strip() or None,
+        if_changed="report",
+        claim_timeout=60,
+    )
+    assert_type(done, Ensured[ChapterTask, StoredDocument])
+    assert_type(done.document.raw_text, str)
+    assert_type(done.outcome, Outcome)
+    assert_type((done.location, done.path, done.called), tuple[str, Path, bool])
+    assert_type((done.changed, done.parse_error, done.rescued), tuple[tuple[str, ...], str | None, str | None])
+    assert_type(done.error, BaseException | None)
+    skipped = store.ensure(row, lambda row: f"{row.words}", claim="skip")
+    assert_type(skipped, Ensured[ChapterTask, StoredDocument | None])
+    assert_type(skipped.document, StoredDocument | None)
+    assert_type(skipped.unwrap(), StoredDocument)
+    prompted = store.ensure(row, lambda row, prompt: f"{prompt} {row.words}", prompt="write", claim="skip")
+    assert_type(prompted, Ensured[ChapterTask, StoredDocument | None])
+    assert_type(store.pending([row]), Iterator[ChapterTask])
+    # A function that does not fit.
+    store.ensure(row, lambda row, prompt: prompt)  # type: ignore[arg-type, misc]  # pyright: ignore[reportArgumentType]
+    store.ensure(row, lambda row: row.task_id, prompt="write")  # type: ignore[arg-type, misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    store.ensure(row, lambda row: row.words)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
 
 
 def check_backends(future: Future[str]) -> None:

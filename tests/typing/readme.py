@@ -1,19 +1,19 @@
 # pyright: strict
-# ruff: noqa: B023, E402, I001, T201
+# ruff: noqa: E402, I001, T201
 """The Python code of README.md, as users copy it into a file; mypy and pyright check it, and it is not run."""
 
 from docid import Document, DocsStore, DraftTask, reserve_tasks
 
 
-def draft(row: DraftTask) -> Document:
-    return Document.from_task(row, raw_text=f"A model's reply to {row.task_id}")  # call your model here
+def draft(row: DraftTask) -> str:
+    return f"A model's reply to {row.task_id}"  # call your model here
 
 
 store = DocsStore("docs")
 tasks = [DraftTask(task_id="tides__large-1"), DraftTask(task_id="moss__large-1")]
 for row in reserve_tasks(tasks, DraftTask):  # derives each row's doc id from the row alone
-    stored = store.ensure(row, lambda: draft(row))  # calls draft() only if the document does not exist
-    print(row.doc_id, stored.outcome, stored.path)
+    done = store.ensure(row, draft)  # calls draft(row) only if the document does not exist
+    print(row.doc_id, done.outcome, done.path)
 
 import attrs
 from docid import Stages, TaskRow

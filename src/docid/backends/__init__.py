@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from docid.store.backends.base import Backend, InternalFile, NewDocument, Stored
+from docid.store.backends.claims import Claim, Holder
 from docid.store.backends.local.backend import LocalBackend
 from docid.store.backends.memory import MemoryBackend
 
-__all__ = ["Backend", "InternalFile", "LocalBackend", "MemoryBackend", "NewDocument", "Stored"]
+__all__ = ["Backend", "Claim", "Holder", "InternalFile", "LocalBackend", "MemoryBackend", "NewDocument", "Stored"]

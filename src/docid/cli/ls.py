@@ -30,6 +30,9 @@ def run(arguments: Arguments, out: Output) -> int:
         hint_at_other_stages(store)
     for stage in dict.fromkeys(arguments.stage or store.stages):
         try:
+            if arguments.claimed:
+                _print_claims(store, stage, out)
+                continue
             doc_ids = store.ids(stage) if arguments.unsorted else iter(sorted(set(store.ids(stage))))
             if arguments.ids:
                 for doc_id in doc_ids:
@@ -51,6 +54,12 @@ def run(arguments: Arguments, out: Output) -> int:
     return code
 
 
+def _print_claims(store: DocsStore, stage: str, out: Output) -> None:
+    for doc_id, holder in sorted(store.backend.list_claims(store.stages.check(stage))):
+        out.print_json({"stage": stage, "doc_id": doc_id, **holder._asdict()})
+        out.print(f"{stage}/{doc_id}\t{holder}")
+
+
 def _try_list_facts(store: DocsStore, stage: str, doc_id: str) -> dict[str, Any] | Exception:
     """Return the facts of a document, or the error if it cannot be read."""
     try:
@@ -62,6 +71,7 @@ def _try_list_facts(store: DocsStore, stage: str, doc_id: str) -> dict[str, Any]
 ARGUMENTS = (
     argument("stage STAGE ...", "the stages to list (default: all of --stages)"),
     one_of(argument("--ids", "print only stage/id, without opening documents"), JSON_DOCUMENTS),
+    argument("--claimed", "list the documents that workers are making now, and which process makes each"),
     argument("--unsorted", "print documents as the store lists them; a document replaced meanwhile may appear twice"),
     *STORE,
 )

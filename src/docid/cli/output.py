@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import attrs
 
+from docid._progress import find_console
 from docid._text import escape_controls, format_count, name_task
 from docid.cli.arguments import Arguments
-from docid.cli.progress import Progress, find_console
+from docid.cli.progress import Progress
 from docid.core.findings import Change
 from docid.errors import DocidError
 from docid.operations.curate.replay import Note

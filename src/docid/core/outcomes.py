@@ -25,7 +25,7 @@ Policy = Literal["fail", "keep", "replace"]
 
 
 class Outcome(StrEnum):
-    """The outcome of a write. A write has one of these outcomes or raises an error.
+    """The outcome of a write or of `ensure`. A write has one of the first five, or raises an error.
 
     Example:
         >>> Outcome.CREATED == "created", f"{Outcome.CREATED}"
@@ -42,6 +42,10 @@ class Outcome(StrEnum):
     """The document replaced the stored version, which is now in history."""
     COMPLETED = "completed"
     """The stored document received a part that it lacked."""
+    CLAIMED = "claimed"
+    """`ensure` with `claim="skip"` made no call, because another worker is making the document."""
+    FAILED = "failed"
+    """The row has no document: its `error` says why."""
 
 
 @frozen(repr=False)
@@ -145,11 +149,14 @@ def decide_outcome(  # noqa: PLR0917 - the new and the stored document
     stored_parts: Mapping[str, bytes],
     location: str,
     if_exists: Policy,
+    *,
+    notes_differ: bool = False,
 ) -> tuple[WriteResult, tuple[str, ...]]:
     """Return the result of a write and the parts that differ. The caller carries out the outcome `replaced`.
 
     `parts` are the part files of the new document. `stored` and `stored_parts` are the record and the part files of
-    the stored one. Raises the same errors as `DocsStore.write`.
+    the stored one. With `notes_differ`, docid's own notes in the record differ. Raises the same errors as
+    `DocsStore.write`.
     """
     stage, doc_id = document.stage, document.doc_id
     check_lineage(stored, document, stage, doc_id, location)
@@ -160,7 +167,7 @@ def decide_outcome(  # noqa: PLR0917 - the new and the stored document
     result = WriteResult(Outcome.UNCHANGED, stage, doc_id, location)
     if stored.legacy and differing:
         raise make_not_migrated_error(stored, stage, doc_id, location)
-    if if_exists == "replace" and (differing or metadata_differs) and not stored.legacy:
+    if if_exists == "replace" and (differing or metadata_differs or notes_differ) and not stored.legacy:
         return evolve(result, outcome=Outcome.REPLACED), differing
     if not differing:
         return evolve(result, metadata_differs=metadata_differs), ()

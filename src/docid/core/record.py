@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 RECORD_FILE = "metadata.json"
+
+NOTES = ("given", "parse_error")
+"""The keys under `docid` that are about one version of a document: a new version does not inherit them.
+
+`given` holds the hashes of the prompt and the metadata that `ensure` was given, `parse_error` why the document has no
+parsed text.
+"""
+
 _TRANSLATED = "translate them back: for git, add the line '* -text' to .gitattributes and check the files out again"
 
 
@@ -95,15 +103,17 @@ class Record(NamedTuple):
     legacy: bool
 
     @classmethod
-    def from_document(cls, document: Document, nonce: str) -> tuple[Record, dict[str, bytes]]:
+    def from_document(
+        cls, document: Document, nonce: str, notes: Mapping[str, Any] | None = None
+    ) -> tuple[Record, dict[str, bytes]]:
         """Return the record of a document, and the bytes of its part files by file name.
 
-        A writer recognizes its own record by the `nonce`.
+        A writer recognizes its own record by the `nonce`. `notes` are other keys for `docid`, among NOTES.
         """
         contents = {PART_FILES[part]: text.encode() for part, text in document.parts().items()}
         files = {name: PartEntry.of(content) for name, content in contents.items()}
         listed = {name: entry.to_json() for name, entry in files.items()}
-        data = {**document.own_keys(), "files": listed, "docid": {"nonce": nonce}}
+        data = {**document.own_keys(), "files": listed, "docid": {"nonce": nonce, **(notes or {})}}
         metadata = document.convert_metadata()
         # Keys of the caller that docid uses itself.
         if kept := {key: metadata.pop(key) for key in OUR_KEYS if key in metadata}:
@@ -155,6 +165,12 @@ class Record(NamedTuple):
             problem = f"missing key {error}" if isinstance(error, KeyError) else error
             raise InvalidDocument(RECORD_FILE, f"not a {FORMAT} record: {problem}") from None
 
+    @property
+    def notes(self) -> dict[str, Any]:
+        """The NOTES of this record."""
+        own = {} if self.legacy else self.data["docid"]
+        return {key: own[key] for key in NOTES if key in own}
+
     def to_bytes(self) -> bytes:
         """Return the bytes to store: one JSON object in UTF-8, indented by two spaces."""
         return orjson.dumps(self.data, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
@@ -172,7 +188,7 @@ class Record(NamedTuple):
     def with_additions_of(self, old: Record) -> Record:
         """Return this record with the keys that a later docid added to the record it replaces."""
         files = {name: {**entry, **self.data["files"].get(name, {})} for name, entry in old.data["files"].items()}
-        added = {key: value for key, value in old.data["docid"].items() if key != "metadata"}
+        added = {key: value for key, value in old.data["docid"].items() if key not in {"metadata", *NOTES}}
         return self._replace(data={**self.data, "files": files, "docid": {**added, **self.data["docid"]}})
 
     def with_part(self, name: str, data: bytes, nonce: str) -> Record:
@@ -181,11 +197,10 @@ class Record(NamedTuple):
         files, listed = {**self.files, name: entry}, {**self.data["files"], name: entry.to_json()}
         # The order of a new record: known parts first, then the parts that a later release added.
         order = [file for file in ALL_FILES if file in files] + [file for file in files if file not in ALL_FILES]
-        changed = {
-            **self.data,
-            "files": {file: listed[file] for file in order},
-            "docid": {**self.data["docid"], "nonce": nonce},
-        }
+        own = {**self.data["docid"], "nonce": nonce}
+        if name == PART_FILES["parsed"]:
+            own.pop("parse_error", None)
+        changed = {**self.data, "files": {file: listed[file] for file in order}, "docid": own}
         return self._replace(data=changed, files={file: files[file] for file in order})
 
     def document(self, stage: str, doc_id: str, texts: Mapping[str, str]) -> Document:

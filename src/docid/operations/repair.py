@@ -1,13 +1,14 @@
 """`repair`: move leftovers of dead writers and unusable documents to quarantine."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from typing import Literal, NamedTuple
 
-from docid._files import ignore_system_errors, raise_time_limit
+from docid._files import raise_time_limit
 from docid.core.findings import Finding
 from docid.errors import DocidError
-from docid.store.backends.base import Sweeper, join_location
+from docid.store.backends.base import Sweeper, attempt, join_location
 from docid.store.backends.names import entry_name
 from docid.store.docs_store import DocsStore, check_store
 
@@ -115,9 +116,9 @@ def _repair_stages(
                     step = step._replace(error=error)
             yield step
         if sweeper is not None and apply:
-            # The scan already reported a stage that cannot be listed.
-            with ignore_system_errors:
-                sweeper.tidy(stage, stale_after)
+            attempt(
+                partial(sweeper.tidy, stage, stale_after)
+            )  # the scan already reported a stage that cannot be listed
 
 
 def _is_repaired(store: DocsStore, finding: Finding, *, verify: bool) -> bool:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sized
+from functools import cached_property, partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from attrs import evolve
 
+from docid._progress import Callback
 from docid._text import quote
 from docid.core.document import ALL_FILES, Document, check_content, get_part_file, get_source_doc_id, require_doc_id
-from docid.core.ids import check_doc_id, check_text, is_missing
-from docid.core.lineage_rules import check_lineage, find_differences, find_missing_lineage
+from docid.core.ids import check_doc_id, is_missing
+from docid.core.lineage_rules import check_lineage, find_missing_lineage
 from docid.core.outcomes import Outcome, WriteResult, make_not_migrated_error
 from docid.core.record import nonce
 from docid.core.stages import check_stages
@@ -20,26 +23,47 @@ from docid.errors import (
     DocidError,
     DocumentBusy,
     DocumentNotFound,
-    InvalidDocument,
     UnreadableDocument,
 )
 from docid.store.backends.base import TURNS
 from docid.store.backends.local.backend import LocalBackend
 from docid.store.backends.memory import MemoryBackend
+from docid.store.ensure import Attempt, Options, ensure
 from docid.store.manifest import Manifest
+from docid.store.rescue import Rescue
 from docid.store.stored import StoredDocument, read_history
-from docid.store.writing import Writer, exists
+from docid.store.writing import Draft, Writer, exists
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from docid.core.document import Part, TaskLike
     from docid.core.findings import Finding
     from docid.core.outcomes import Policy
+    from docid.core.reply import Reply
     from docid.core.stages import Stages
+    from docid.store.amany import AsyncManyRun
     from docid.store.ancestry import Lineage
     from docid.store.backends.base import Backend
+    from docid.store.ensure import (
+        ClaimPolicy,
+        EnsureOptions,
+        IfChanged,
+        IfExists,
+        ManyOptions,
+        Metadata,
+        Parse,
+        Prompt,
+    )
+    from docid.store.ensured import Ensured
+    from docid.store.many import ManyRun
+    from docid.store.rescue import RescuedReply
+    from docid.store.threads import Threads
+
+    Made = str | Reply | Document
+
+RowT = TypeVar("RowT", bound="TaskLike")
 
 
 _COUNT_LIMIT = 10_000  # a notebook counts this many documents per stage
@@ -101,6 +125,7 @@ class DocsStore:
             self.backend = root
         else:
             raise TypeError(f"root: expected a directory or a Backend, got {type(root).__name__}")
+        self._rescue = Rescue(self.backend)
         self.manifest = Manifest(self.backend, None if stages is None else check_stages(stages))
 
     def __repr__(self) -> str:
@@ -327,68 +352,488 @@ class DocsStore:
         self.manifest.refuse_conflict()
         return self._writer.put_many(documents, if_exists, require_parent=require_parent)
 
+    @overload
     def ensure(
         self,
-        row: TaskLike,
-        make: Callable[[], Document],
+        row: RowT,
+        make: Callable[[RowT], Made],
         *,
-        if_exists: Literal["keep", "replace"] = "keep",
+        prompt: None = None,
+        claim: Literal["wait", "off"] = "wait",
+        **options: Unpack[EnsureOptions[RowT]],
+    ) -> Ensured[RowT]: ...
+
+    @overload
+    def ensure(
+        self,
+        row: RowT,
+        make: Callable[[RowT, str], Made],
+        *,
+        prompt: str | Callable[[RowT], str],
+        claim: Literal["wait", "off"] = "wait",
+        **options: Unpack[EnsureOptions[RowT]],
+    ) -> Ensured[RowT]: ...
+
+    @overload
+    def ensure(
+        self,
+        row: RowT,
+        make: Callable[[RowT], Made],
+        *,
+        prompt: None = None,
+        claim: ClaimPolicy,
+        **options: Unpack[EnsureOptions[RowT]],
+    ) -> Ensured[RowT, StoredDocument | None]: ...
+
+    @overload
+    def ensure(
+        self,
+        row: RowT,
+        make: Callable[[RowT, str], Made],
+        *,
+        prompt: str | Callable[[RowT], str],
+        claim: ClaimPolicy,
+        **options: Unpack[EnsureOptions[RowT]],
+    ) -> Ensured[RowT, StoredDocument | None]: ...
+
+    def ensure(
+        self,
+        row: Any,
+        make: Callable[..., Any],
+        *,
+        prompt: Prompt = None,
+        metadata: Metadata = None,
+        parse: Parse = None,
+        run_id: str | None = None,
+        if_exists: IfExists = "keep",
+        if_changed: IfChanged = "ignore",
+        claim: ClaimPolicy = "wait",
+        claim_timeout: float | None = None,
         require_parent: bool = True,
-    ) -> StoredDocument:
+    ) -> Ensured[Any, Any]:
         """Return the document of a task row; call `make` only if the document does not exist.
 
-        A rerun therefore repeats no model call. docid checks lineage and parent before it calls `make`. If two callers
-        make the same document at once, both get the version that was written first.
+        So a rerun repeats no model call. Workers that ensure one row at the same time, in any threads, processes and
+        machines, make one call: the others wait for its document. Everything that can be checked before the call is
+        checked before it. If the reply cannot be stored, docid saves it in a rescue file and raises the error.
 
         Args:
             row: a reserved task row.
-            make: a function without arguments that returns the row's `Document` (`Document.from_task(row, …)`).
-            if_exists: `keep` returns an existing document. `replace` calls `make` even if a document exists, and moves
-                the old version to history.
-            require_parent: refuse a row whose parent is not in the store, before the call of `make`.
+            make: a function that calls the model: `make(row)`, or `make(row, prompt)` with `prompt`. It returns the
+                raw text, a `Reply`, or a `Document` of the row.
+            prompt: the prompt, or a function of the row that renders it. docid stores it with the document.
+            metadata: your keys for the record, or a function of the row. Keys that `make` returns win over them.
+            parse: takes the raw text and returns the parsed text or None. If it raises, the document is stored without
+                parsed text, and its record says why. A stored document without parsed text is parsed, too.
+            run_id: the run, for the record; by default the row's `doc_run_id`. It is not part of the id.
+            if_exists: `keep` returns an existing document. `replace` makes it again, and moves the old version to
+                history. Of several workers that replace one version, one makes a call.
+            if_changed: what to do if an existing document was made from another prompt or other metadata than given
+                now: `ignore` does not look, `report` fills `changed` of the result, `replace` makes the document again,
+                `fail` raises `DocumentChanged`. What is unknown has not changed.
+            claim: what to do if another worker is making the document: `wait` for it, `skip` the row with the outcome
+                `claimed`, or `off` to make it without a claim.
+            claim_timeout: the longest time to wait, in seconds; None waits as long as the worker lives.
+            require_parent: refuse a row whose parent is not in the store, before the call.
 
         Returns:
-            The stored document. Its `outcome` is `created` or `kept`; with `replace` also `replaced` or `unchanged`.
+            An `Ensured`: created, kept, completed, replaced or unchanged, and the stored document. With `claim="skip"`
+            also `claimed`, without a document.
 
         Raises:
             LineageConflict: the id belongs to another task id or parent.
             MissingParent: the parent is not in the store.
-            InvalidDocument: `make` did not return a `Document` with the row's ids and parent (a `ValueError`).
-            StagesConflict: as for `write`; before the call of `make`.
-            UnreadableDocument, InvalidName, DocumentBusy, DurabilityUnknown, OSError: as for `write`.
+            ReplyRescued: an earlier reply for this document waits in a rescue file.
+            DocumentClaimed: the claim was not free in time, or waiting for it could wait for this very call.
+            DocumentChanged: the document was made from another prompt or metadata, and `if_changed` is `fail`.
+            TypeError: `make` does not take these arguments.
+            InvalidReply: `make` returned no reply (a `TypeError`).
+            InvalidDocument: the prompt, the metadata, or what `make` returned cannot be stored (a `ValueError`).
+            StagesConflict, UnreadableDocument, InvalidName, DocumentBusy, DurabilityUnknown, OSError: as for `write`.
+                An error after the call has the attribute `rescued`, the location of the saved reply, or `reply`.
+
+        Example:
+            >>> from docid import DocsStore, DraftTask, reserve_doc_id
+            >>> store = DocsStore("memory://")
+            >>> row = DraftTask(task_id="t-1", doc_id=reserve_doc_id("draft", "t-1"))
+            >>> done = store.ensure(row, lambda row, prompt: prompt.upper(), prompt="once upon a time")
+            >>> done.outcome, done.document.raw_text
+            (<Outcome.CREATED: 'created'>, 'ONCE UPON A TIME')
         """
-        if if_exists not in {"keep", "replace"}:
-            raise ValueError(f"if_exists: expected 'keep' or 'replace', got {if_exists!r}")
-        doc_id, stage, task_id = require_doc_id(row), self.stages.check(row.stage), check_text(row.task_id, "task_id")
-        stored = self._find_stored(row, stage, doc_id)
-        if stored is not None and if_exists == "keep":
-            stored.outcome = Outcome.KEPT
-            return stored
-        if stored is not None and stored.legacy:
-            raise make_not_migrated_error(stored.facts, stage, doc_id, stored.location)
-        self._writer.check_parent(stage, row.parent_doc_id, task_id)
-        if row.doc_run_id is not None:
-            check_text(row.doc_run_id, "doc_run_id")
-        if require_parent and (missing := self._writer.find_missing_parent(stage, doc_id, task_id, row.parent_doc_id)):
-            raise missing
-        self.manifest.record()
-        document: object = make()
-        if not isinstance(document, Document):
-            problem = f"make() returned {type(document).__name__}; expected a Document of task {quote(task_id)}"
-            raise InvalidDocument("document", problem)
-        wrong = [name for name in ("stage", "doc_id") if getattr(document, name) != getattr(row, name)]
-        wrong += find_differences(document, row, legacy=False)
-        if wrong:
-            made, expected = getattr(document, wrong[0]), getattr(row, wrong[0])
-            problem = (
-                f"make() returned {quote(made)}; expected {quote(expected)}, as in the row of task {quote(task_id)}"
-            )
-            raise InvalidDocument(wrong[0], problem)
-        result, stored = self._writer.put(document, if_exists, require_parent=require_parent)
-        stored.outcome = result.outcome
-        if if_exists == "keep" and result.outcome is Outcome.UNCHANGED:  # another writer wrote the same text first
-            stored.outcome = Outcome.KEPT
-        return stored
+        options = Options(
+            prompt=prompt,
+            metadata=metadata,
+            parse=parse,
+            run_id=run_id,
+            if_exists=if_exists,
+            if_changed=if_changed,
+            claim=claim,
+            claim_timeout=claim_timeout,
+            require_parent=require_parent,
+        )
+        options.check_make(make)
+        return ensure(Attempt(self, row, make, options))
+
+    @overload
+    async def aensure(
+        self,
+        row: RowT,
+        make: Callable[[RowT], Made | Awaitable[Made]],
+        *,
+        prompt: None = None,
+        claim: Literal["wait", "off"] = "wait",
+        **options: Unpack[EnsureOptions[RowT]],
+    ) -> Ensured[RowT]: ...
+
+    @overload
+    async def aensure(
+        self,
+        row: RowT,
+        make: Callable[[RowT, str], Made | Awaitable[Made]],
+        *,
+        prompt: str | Callable[[RowT], str],
+        claim: Literal["wait", "off"] = "wait",
+        **options: Unpack[EnsureOptions[RowT]],
+    ) -> Ensured[RowT]: ...
+
+    @overload
+    async def aensure(
+        self,
+        row: RowT,
+        make: Callable[[RowT], Made | Awaitable[Made]],
+        *,
+        prompt: None = None,
+        claim: ClaimPolicy,
+        **options: Unpack[EnsureOptions[RowT]],
+    ) -> Ensured[RowT, StoredDocument | None]: ...
+
+    @overload
+    async def aensure(
+        self,
+        row: RowT,
+        make: Callable[[RowT, str], Made | Awaitable[Made]],
+        *,
+        prompt: str | Callable[[RowT], str],
+        claim: ClaimPolicy,
+        **options: Unpack[EnsureOptions[RowT]],
+    ) -> Ensured[RowT, StoredDocument | None]: ...
+
+    async def aensure(
+        self,
+        row: Any,
+        make: Callable[..., Any],
+        *,
+        prompt: Prompt = None,
+        metadata: Metadata = None,
+        parse: Parse = None,
+        run_id: str | None = None,
+        if_exists: IfExists = "keep",
+        if_changed: IfChanged = "ignore",
+        claim: ClaimPolicy = "wait",
+        claim_timeout: float | None = None,
+        require_parent: bool = True,
+    ) -> Ensured[Any, Any]:
+        """Do what `ensure` does, without blocking the event loop.
+
+        `make` is a coroutine function, or a plain function, which docid then calls in a thread. If the task is
+        cancelled, the call is cancelled; a reply that it has returned is stored before the cancellation goes on.
+
+        Args:
+            row, make, prompt, metadata, …: as for `ensure`. docid calls `prompt`, `metadata` and `parse` in a thread.
+
+        Returns, Raises:
+            As for `ensure`.
+        """
+        options = Options(
+            prompt=prompt,
+            metadata=metadata,
+            parse=parse,
+            run_id=run_id,
+            if_exists=if_exists,
+            if_changed=if_changed,
+            claim=claim,
+            claim_timeout=claim_timeout,
+            require_parent=require_parent,
+        )
+        options.check_make(make, is_async=True)
+        from docid.store.amany import aensure  # noqa: PLC0415 - asyncio takes half of the time of `import docid`
+
+        return await aensure(partial(Attempt, self, row, make, options), self._io_threads)
+
+    @overload
+    def ensure_many(
+        self,
+        rows: Iterable[RowT],
+        make: Callable[[RowT], Made],
+        *,
+        prompt: None = None,
+        claim: Literal["wait", "off"] = "wait",
+        **options: Unpack[ManyOptions[RowT]],
+    ) -> ManyRun[RowT]: ...
+
+    @overload
+    def ensure_many(
+        self,
+        rows: Iterable[RowT],
+        make: Callable[[RowT, str], Made],
+        *,
+        prompt: str | Callable[[RowT], str],
+        claim: Literal["wait", "off"] = "wait",
+        **options: Unpack[ManyOptions[RowT]],
+    ) -> ManyRun[RowT]: ...
+
+    @overload
+    def ensure_many(
+        self,
+        rows: Iterable[RowT],
+        make: Callable[[RowT], Made],
+        *,
+        prompt: None = None,
+        claim: ClaimPolicy,
+        **options: Unpack[ManyOptions[RowT]],
+    ) -> ManyRun[RowT, StoredDocument | None]: ...
+
+    @overload
+    def ensure_many(
+        self,
+        rows: Iterable[RowT],
+        make: Callable[[RowT, str], Made],
+        *,
+        prompt: str | Callable[[RowT], str],
+        claim: ClaimPolicy,
+        **options: Unpack[ManyOptions[RowT]],
+    ) -> ManyRun[RowT, StoredDocument | None]: ...
+
+    def ensure_many(
+        self,
+        rows: Iterable[Any],
+        make: Callable[..., Any],
+        *,
+        concurrency: int = 8,
+        stop_after: int | None = 20,
+        progress: bool | Callable[[int, int | None], object] | None = None,
+        prompt: Prompt = None,
+        metadata: Metadata = None,
+        parse: Parse = None,
+        run_id: str | None = None,
+        if_exists: IfExists = "keep",
+        if_changed: IfChanged = "ignore",
+        claim: ClaimPolicy = "wait",
+        claim_timeout: float | None = None,
+        require_parent: bool = True,
+    ) -> ManyRun[Any, Any]:
+        """Ensure the documents of many rows, several at once; yield each result when its document is stored.
+
+        docid makes up to `concurrency` calls at once in threads, and writes their replies together, so that one sync
+        makes many documents durable. An error of a row is in its result. Rows that other workers are making are looked
+        at again later, so several processes can share one table.
+
+        Use it in a `with` statement. When the block ends, also by an exception or by Ctrl-C, no new call starts, and
+        the block waits until the calls under way are stored. The loop may also be left by `break`; docid does not wait
+        then. A kill loses only the calls under way and the replies of the last 50 ms.
+
+        Args:
+            rows: reserved task rows, of any number and any stages. docid reads them in a thread, as it needs them.
+            make, prompt, metadata, …: as for `ensure`. With `if_exists="replace"`, `run_id` is required: documents that
+                have it are kept, so that the run can be resumed.
+            concurrency: how many calls at once. Not more results than twice as many wait to be taken.
+            stop_after: how many failures in a row stop the run; None for no limit.
+            progress: None for none, True for a bar on standard error, or a function that is called with the number of
+                rows done, and of all rows (None if `rows` has no length).
+
+        Returns:
+            A `ManyRun`: an iterator over `Ensured`, in the order in which the documents are stored.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong. Before any row is read.
+
+        Example:
+            >>> from docid import DocsStore, DraftTask
+            >>> rows = [DraftTask(task_id=task_id, doc_id=task_id) for task_id in ("a", "b")]
+            >>> with DocsStore("memory://").ensure_many(rows, lambda row: row.task_id.upper()) as run:
+            ...     print(sorted(done.unwrap().raw_text for done in run))
+            ['A', 'B']
+        """
+        options = Options(
+            prompt=prompt,
+            metadata=metadata,
+            parse=parse,
+            run_id=run_id,
+            if_exists=if_exists,
+            if_changed=if_changed,
+            claim=claim,
+            claim_timeout=claim_timeout,
+            require_parent=require_parent,
+        )
+        options.check_make(make)
+        from docid.store.many import ManyRun  # noqa: PLC0415 - not needed for one row
+
+        return ManyRun.of(*self._prepare_run(rows, make, options, concurrency, stop_after, progress))
+
+    @overload
+    def aensure_many(
+        self,
+        rows: Iterable[RowT],
+        make: Callable[[RowT], Made | Awaitable[Made]],
+        *,
+        prompt: None = None,
+        claim: Literal["wait", "off"] = "wait",
+        **options: Unpack[ManyOptions[RowT]],
+    ) -> AsyncManyRun[RowT]: ...
+
+    @overload
+    def aensure_many(
+        self,
+        rows: Iterable[RowT],
+        make: Callable[[RowT, str], Made | Awaitable[Made]],
+        *,
+        prompt: str | Callable[[RowT], str],
+        claim: Literal["wait", "off"] = "wait",
+        **options: Unpack[ManyOptions[RowT]],
+    ) -> AsyncManyRun[RowT]: ...
+
+    @overload
+    def aensure_many(
+        self,
+        rows: Iterable[RowT],
+        make: Callable[[RowT], Made | Awaitable[Made]],
+        *,
+        prompt: None = None,
+        claim: ClaimPolicy,
+        **options: Unpack[ManyOptions[RowT]],
+    ) -> AsyncManyRun[RowT, StoredDocument | None]: ...
+
+    @overload
+    def aensure_many(
+        self,
+        rows: Iterable[RowT],
+        make: Callable[[RowT, str], Made | Awaitable[Made]],
+        *,
+        prompt: str | Callable[[RowT], str],
+        claim: ClaimPolicy,
+        **options: Unpack[ManyOptions[RowT]],
+    ) -> AsyncManyRun[RowT, StoredDocument | None]: ...
+
+    def aensure_many(
+        self,
+        rows: Iterable[Any],
+        make: Callable[..., Any],
+        *,
+        concurrency: int = 64,
+        stop_after: int | None = 20,
+        progress: bool | Callable[[int, int | None], object] | None = None,
+        prompt: Prompt = None,
+        metadata: Metadata = None,
+        parse: Parse = None,
+        run_id: str | None = None,
+        if_exists: IfExists = "keep",
+        if_changed: IfChanged = "ignore",
+        claim: ClaimPolicy = "wait",
+        claim_timeout: float | None = None,
+        require_parent: bool = True,
+    ) -> AsyncManyRun[Any, Any]:
+        """Do what `ensure_many` does with `async for`, and `make` as tasks of the event loop.
+
+        Use it in an `async with` statement. If the task is cancelled, also by `asyncio.timeout` or Ctrl-C, the calls
+        under way are cancelled; replies that they have returned are stored before the cancellation goes on.
+
+        Args:
+            rows, prompt, metadata, …: as for `ensure_many`.
+            make: a coroutine function, or a plain function, which docid then calls in threads.
+            concurrency: how many calls at once.
+
+        Returns:
+            An `AsyncManyRun`: an async iterator over `Ensured`, in the order in which the documents are stored.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong. Before any row is read.
+        """
+        options = Options(
+            prompt=prompt,
+            metadata=metadata,
+            parse=parse,
+            run_id=run_id,
+            if_exists=if_exists,
+            if_changed=if_changed,
+            claim=claim,
+            claim_timeout=claim_timeout,
+            require_parent=require_parent,
+        )
+        options.check_make(make, is_async=True)
+        from docid.store.amany import AsyncManyRun  # noqa: PLC0415 - asyncio takes half of the time of `import docid`
+
+        return AsyncManyRun(*self._prepare_run(rows, make, options, concurrency, stop_after, progress))
+
+    def _prepare_run(  # noqa: PLR0917 - the arguments of the public functions
+        self,
+        rows: Iterable[Any],
+        make: Callable[..., Any],
+        options: Options,
+        concurrency: int,
+        stop_after: int | None,
+        progress: Any,
+    ) -> tuple[tuple[Any, ...], int, Callback, int | None]:
+        """Check the arguments of a run; return those of `Run`, the concurrency, the progress and the number of rows."""
+        if options.if_exists == "replace" and options.run_id is None:
+            problem = "if_exists='replace' needs it with many rows, so that the run can be resumed"
+            raise ValueError(f"run_id: {problem}; expected an id of this run")
+        for name, value in (("concurrency", concurrency), ("stop_after", stop_after)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name}: expected a whole number, 1 or more, got {value!r}")
+        if concurrency > (most := self.backend.find_most_claims()):
+            problem = f"this process can hold {most:,.0f} claims at once; raise the limit on open files (ulimit -n)"
+            raise ValueError(f"concurrency: {concurrency:,}, but {problem}")
+        arguments = (self, rows, make, evolve(options, keeps_run=True), concurrency, stop_after)
+        return arguments, concurrency, Callback(progress), len(rows) if isinstance(rows, Sized) else None
+
+    def pending(self, rows: Iterable[RowT]) -> Iterator[RowT]:
+        """Yield the rows whose documents do not exist, in order. docid opens no document.
+
+        Args:
+            rows: reserved task rows, of any stages.
+
+        Raises:
+            InvalidName: a row is not reserved, or the store has no such stage.
+
+        Example:
+            >>> from docid import DocsStore, DraftTask
+            >>> store = DocsStore("memory://")
+            >>> rows = [DraftTask(task_id=task_id, doc_id=task_id) for task_id in ("a", "b")]
+            >>> _ = store.ensure(rows[0], lambda row: "done")
+            >>> [row.task_id for row in store.pending(rows)]
+            ['b']
+        """
+
+        def keep(row: Any) -> Any:
+            return None if self.exists(row.stage, require_doc_id(row)) else (row,)
+
+        return (found[0] for found in self.backend.each(keep, rows) if found)
+
+    def list_rescued(self) -> Iterator[RescuedReply]:
+        """Yield the replies that were paid for and could not be stored, by stage, doc id and time.
+
+        Each has `adopt()`, which stores it, and `discard()`, which deletes it.
+        """
+
+        def write(document: Document, notes: dict[str, Any]) -> WriteResult:
+            draft = Draft(document, self._writer.prepare(document, notes), None, None, None)
+            result, _ = self._writer.put_made(draft, require_parent=True)
+            if result.outcome is Outcome.KEPT:
+                return self.write(document)
+            return result
+
+        for stage in self.stages:
+            yield from self._rescue.list(stage, partial(exists, self.backend, stage), write)
+
+    @cached_property
+    def _io_threads(self) -> Threads:
+        """Threads for the I/O of `aensure`, in which no `make` runs."""
+        from docid.store.threads import Threads  # noqa: PLC0415 - as for `aensure`
+
+        return Threads(max(16, self.backend.io_threads))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_io_threads"}
 
     def _find_stored(self, row: TaskLike, stage: str, doc_id: str) -> StoredDocument | None:
         """Return the row's stored document, or None; raise an error if the id holds another lineage."""

@@ -160,8 +160,9 @@ class Manifest:
 
     def refuse_conflict(self) -> None:
         """Raise `StagesConflict` if `record` would, before documents are taken from a caller."""
-        with _ignore_failures():
-            self.check()
+        if not self._is_recorded:
+            with _ignore_failures():
+                self.check()
 
     def _load(self) -> Stages | None:
         """Read the file unless that was done; return its stages. Needs the lock."""

@@ -39,7 +39,7 @@ class StoredDocument:
         task_id, parent_doc_id, run_id, created_at: as for `Document`; None also if an older system's record lacks them.
         record: the whole record, as stored.
         legacy: whether an older system wrote the record, without docid's `format`.
-        outcome: the `Outcome` of `DocsStore.ensure`; None if another method returned the document.
+        outcome: the `Outcome` of the `ensure` that returned it; None if another method returned it.
         backend, stored, facts: the backend, the bytes that it returned, and the parsed record.
 
     Example:
@@ -219,6 +219,12 @@ class StoredDocument:
     def unreadable(self, problem: str, remedy: str = "", code: str = "unreadable-record") -> UnreadableDocument:
         """Return an error about this document."""
         return UnreadableDocument(self.stage, self.doc_id, self.location, problem, remedy, self.task_id, code)
+
+    def is_version(self, other: StoredDocument) -> bool:
+        """Return whether two records are of one version of a document: a part may have been added in between."""
+        mine, its = self.facts, other.facts
+        raw = PART_FILES["raw"]
+        return (mine.created_at, mine.run_id, mine.files.get(raw)) == (its.created_at, its.run_id, its.files.get(raw))
 
     def with_stored(self, stored: Stored, loaded: Collection[str]) -> StoredDocument:
         """Return the same version with other part bytes."""

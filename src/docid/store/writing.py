@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 from docid._text import name_task
 from docid.core.document import ALL_FILES, Document
@@ -28,6 +28,23 @@ if TYPE_CHECKING:
     from docid.core.stages import Stages
 
 
+class Draft(NamedTuple):
+    """A document that `make` returned, ready to be written.
+
+    Attributes:
+        document, new: the document, and the version to store.
+        seen: the version that it may replace; None if the id must be free.
+        made: what `make` returned.
+        parse_error: why the document has no parsed text, if `parse` failed.
+    """
+
+    document: Document
+    new: StoredDocument
+    seen: StoredDocument | None
+    made: object
+    parse_error: str | None
+
+
 class Writer(NamedTuple):
     """Writes documents to a backend by the rules of `DocsStore.write`.
 
@@ -43,7 +60,60 @@ class Writer(NamedTuple):
     def put(self, document: Document, if_exists: Policy, *, require_parent: bool) -> tuple[WriteResult, StoredDocument]:
         """Write a document; return the result and the version now stored. See `DocsStore.write`."""
         _check_policy(if_exists)
-        new = self._prepare(document)
+        return self._put(document, self.prepare(document), lambda _: if_exists, require_parent=require_parent)
+
+    def put_made(self, draft: Draft, *, require_parent: bool) -> tuple[WriteResult, StoredDocument]:
+        """Write a document that `ensure` had made, with the notes for its record.
+
+        Replace only the version that it was made for; keep any other version, which another writer stored meanwhile.
+        """
+
+        def choose(current: StoredDocument) -> Policy:
+            return "replace" if draft.seen is not None and draft.seen.is_version(current) else "keep"
+
+        return self._put(draft.document, draft.new, choose, require_parent=require_parent, is_noted=True)
+
+    def put_made_many(
+        self, drafts: Sequence[Draft], *, require_parent: bool
+    ) -> list[tuple[WriteResult, StoredDocument] | BaseException]:
+        """Write several documents as `put_made` does, new ones together; return the answer or error of each."""
+
+        def put(number: int) -> tuple[WriteResult, StoredDocument] | Exception:
+            return attempt(lambda: self.put_made(drafts[number], require_parent=require_parent))
+
+        answers: dict[int, tuple[WriteResult, StoredDocument] | Exception] = {}
+        new = {number: draft.new for number, draft in enumerate(drafts) if draft.seen is None}
+        # `put_made` reports a missing parent. Nothing can be created together with its parent: that was there before.
+        others = set(self._find_orphans(new)) if require_parent else set()
+        together = {number: each for number, each in new.items() if number not in others}
+        if together and isinstance(error := attempt(self.record_stages), Exception):
+            answers |= dict.fromkeys(together, error)
+            together = {}
+        created = self.backend.create_many(
+            [NewDocument(each.stage, each.doc_id, *each.stored) for each in together.values()]
+        )
+        for (number, each), answer in zip(together.items(), created, strict=True):
+            if isinstance(answer, Exception):
+                answers[number] = answer
+            elif answer:
+                answers[number] = WriteResult(Outcome.CREATED, each.stage, each.doc_id, each.location), each
+        left = [number for number in range(len(drafts)) if number not in answers]
+        answers |= zip(left, self.backend.each(put, left), strict=True)
+        return [answers[number] for number in range(len(drafts))]
+
+    def _put(
+        self,
+        document: Document,
+        new: StoredDocument,
+        choose: Callable[[StoredDocument], Policy],
+        *,
+        require_parent: bool,
+        is_noted: bool = False,
+    ) -> tuple[WriteResult, StoredDocument]:
+        """Write a document; `choose` returns the policy for the version that is stored.
+
+        With `is_noted`, a replace also renews the notes of the record.
+        """
         stage, doc_id, stored = new.stage, new.doc_id, new.stored
         missing = None
         if require_parent:
@@ -61,7 +131,13 @@ class Writer(NamedTuple):
                 continue  # settling may have rolled back the loaded version
             contents = current.contents(ALL_FILES, verify=True)
             result, differing = decide_outcome(
-                document, stored.parts, current.facts, contents, current.location, if_exists
+                document,
+                stored.parts,
+                current.facts,
+                contents,
+                current.location,
+                choose(current),
+                notes_differ=is_noted and new.facts.notes != current.facts.notes,
             )
             if result.outcome is not Outcome.REPLACED:
                 return result, current
@@ -130,7 +206,7 @@ class Writer(NamedTuple):
         """Return the stages that hold a document with this id."""
         return tuple(stage for stage in self.stages if exists(self.backend, stage, doc_id))
 
-    def _prepare(self, document: Document) -> StoredDocument:
+    def prepare(self, document: Document, notes: Mapping[str, Any] | None = None) -> StoredDocument:
         """Return the version to store for a document; raise an error if this store cannot hold it."""
         given: object = document
         if not isinstance(given, Document):
@@ -141,7 +217,7 @@ class Writer(NamedTuple):
             missing = "task_id" if document.task_id is None else "created_at"
             raise InvalidDocument(missing, "None, because the document comes from an older system's record; set it")
         self.check_parent(stage, document.parent_doc_id, document.task_id)
-        record, parts = Record.from_document(document, nonce())
+        record, parts = Record.from_document(document, nonce(), notes)
         return StoredDocument(self.backend, stage, document.doc_id, Stored(record.to_bytes(), parts), ALL_FILES, record)
 
     def _replace_version(
@@ -168,7 +244,7 @@ class Writer(NamedTuple):
         new: dict[int, StoredDocument] = {}
         for number, document in enumerate(documents):
             try:
-                prepared = _attempt(partial(self._prepare, document))
+                prepared = _attempt(partial(self.prepare, document))
             except TypeError as error:  # not a Document
                 prepared = _without_frames(error)
             if isinstance(prepared, Exception):

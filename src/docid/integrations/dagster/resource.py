@@ -7,12 +7,21 @@ from functools import lru_cache
 from typing import Any, NamedTuple, get_args
 
 import dagster as dg
+from attrs import evolve
 
 from docid._text import format_count
-from docid.core.document import Document
 from docid.core.outcomes import Policy
+from docid.core.reply import Reply
 from docid.core.stages import Stages
-from docid.errors import DocidError, DocumentBusy, LineageConflict, StoreUnavailable, TaskTableError, UnreadableDocument
+from docid.errors import (
+    DocidError,
+    DocumentBusy,
+    DocumentClaimed,
+    LineageConflict,
+    StoreUnavailable,
+    TaskTableError,
+    UnreadableDocument,
+)
 from docid.operations.curate.replay import replay
 from docid.store.docs_store import DocsStore
 from docid.store.stored import StoredDocument
@@ -55,8 +64,11 @@ def raise_failures() -> Iterator[None]:
         elif isinstance(error, TaskTableError):
             # The message already lists the faults.
             facts = {"what to do": "correct the table, or the function that builds its rows, and materialise it again"}
-        can_retry = isinstance(error, DocumentBusy) or (isinstance(error, StoreUnavailable) and not error.refused)
-        raise dg.Failure(str(error), metadata=facts, allow_retries=can_retry) from error
+        can_retry = isinstance(error, (DocumentBusy, DocumentClaimed)) or (
+            isinstance(error, StoreUnavailable) and not error.refused
+        )
+        message = "\n".join([str(error), *getattr(error, "__notes__", ())])  # a note names a saved reply
+        raise dg.Failure(message, metadata=facts, allow_retries=can_retry) from error
 
 
 def stage_of(partitions: dg.PartitionsDefinition | None) -> str | None:
@@ -186,7 +198,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
     def ensure(
         self,
         context: Any,
-        generate: Callable[[str], str],
+        generate: Callable[[str], str | Reply],
         *,
         prompt: str | Callable[[], str],
         parse: Callable[[str], str | None] | None = None,
@@ -200,7 +212,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
 
         Args:
             context: the context of the asset.
-            generate: calls the model: takes the prompt, returns the reply.
+            generate: calls the model: takes the prompt, returns the reply as text, or a `Reply` with its metadata.
             prompt: the prompt, or a function that renders it.
             parse: takes the reply and returns the parsed text, which child documents read; default: the reply itself.
                 If it raises, or returns anything but text, docid stores the document without parsed text.
@@ -219,18 +231,20 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
             context.instance.add_run_tags(context.run.run_id, {TASK_TAG: row.task_id})
         policy, store = find_policy(self, context.run.tags), self.store()
 
-        def make() -> Document:
+        def render(_: TaskRow) -> str:
             text = store.source_prompt(row)
             if text is None:
                 text = prompt() if callable(prompt) else prompt
-            text = _check_text(text, "prompt", row)
-            raw = _check_text(generate(text), "generate", row)
-            parsed = raw if parse is None else _try_parse(context, parse, raw)
-            # A replayed row has a run id only if its doc id depends on it. The new version keeps the stored run id.
-            run_id = store.open(row.stage, row.doc_id).run_id if is_replay(context.run.tags) else None
-            return Document.from_task(
-                row, raw_text=raw, parsed_text=parsed, prompt_text=text, metadata=metadata, run_id=run_id
-            )
+            return _check_text(text, "prompt", row)
+
+        def make(_: TaskRow, text: str) -> str | Reply:
+            reply = generate(text)
+            if isinstance(reply, str):
+                reply = Reply(reply)
+            if isinstance(reply, Reply) and reply.parsed_text is None:
+                parsed = reply.raw_text if parse is None else _try_parse(context, parse, reply.raw_text)
+                reply = evolve(reply, parsed_text=parsed)
+            return reply
 
         with raise_failures():
             # In a retry, an earlier try of this step may have written the document.
@@ -238,7 +252,16 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
                 created_at = store.open(row.stage, row.doc_id).created_at
                 began = context.instance.get_run_record_by_id(context.run.run_id).create_timestamp
                 policy = "keep" if created_at is not None and created_at >= began else policy
-            return store.ensure(row, make, if_exists="replace" if policy == "replace" else "keep")
+            # A replayed row has a run id only if its doc id depends on it. The new version keeps the stored run id.
+            run_id = store.open(row.stage, row.doc_id).run_id if is_replay(context.run.tags) else None
+            return store.ensure(
+                row,
+                make,
+                prompt=render,
+                metadata=metadata,
+                run_id=run_id,
+                if_exists="replace" if policy == "replace" else "keep",
+            ).document
 
 
 def replay_job(asset: Any, *, name: str | None = None) -> Any:

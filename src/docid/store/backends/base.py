@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from docid.core.document import PART_FILES
 from docid.errors import DocidError
+from docid.store.backends.claims import Claim, Holder, ProcessClaims
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +22,9 @@ R = TypeVar("R")
 
 TURNS = 100
 """How often an operation is tried, if other writers or a sweep interfere each time, before it fails."""
+
+
+_NO_FILES = "this backend keeps no files of docid's own"
 
 
 def attempt(function: Callable[[], R]) -> R | Exception:
@@ -125,8 +130,8 @@ class Sweeper(Protocol):
     def discard(self, path: str) -> None:
         """Delete an entry that `list_discarded` returned."""
 
-    def tidy(self, stage: str, stale_after: float) -> int:  # noqa: ARG002 - the default has no locks
-        """Remove lock files that were not held for `stale_after` seconds; return how many."""
+    def tidy(self, stage: str, stale_after: float) -> int:  # noqa: ARG002 - the default has none
+        """Remove lock files not held for `stale_after` seconds, and claims of dead workers; return how many."""
         return 0
 
 
@@ -148,11 +153,16 @@ class Backend(Protocol):
             every system allows 100.
         loads_whole: whether `load` costs the same with all part files as with none. If so, the store always requests
             all of them.
+        io_threads: how many threads of one run look for documents and claims. More of them help only if the backend
+            waits for a network.
+        claim_delay: the longest time in seconds between two tries to take a claim that another worker holds.
     """
 
     root: str
     together: int = 100
     loads_whole: bool = False
+    claim_delay: float = 0.5
+    io_threads: int = 1
 
     def location(self, stage: str, doc_id: str) -> str:
         """Return the location of a document, whether or not it exists; do no I/O."""
@@ -271,6 +281,41 @@ class Backend(Protocol):
         that were added to it.
         """
 
+    def take_claim(self, stage: str, doc_id: str) -> Claim | Holder:
+        """Take the claim of a document, or return its holder. Do not wait.
+
+        A claim keeps other workers from making the same document, so that only one of them pays for it. It is advisory:
+        writes are correct without it. It ends when it is released and when its process ends, however that happens; the
+        claim of a dead worker must become free by itself. This default knows the threads of this process only.
+
+        Raises:
+            OSError: the storage cannot be written. So a worker learns this before it pays for a text.
+        """
+        return self._process_claims().take(stage, doc_id)
+
+    def find_most_claims(self) -> float:
+        """Return how many claims this process can hold at once."""
+        return math.inf
+
+    def list_claims(self, stage: str) -> Iterator[tuple[str, Holder]]:
+        """Yield the doc ids that workers have claimed, each with its holder."""
+        return self._process_claims().list(stage)
+
+    def _process_claims(self) -> ProcessClaims:
+        found: ProcessClaims | None = self.__dict__.get("_claims")
+        return self.__dict__.setdefault("_claims", ProcessClaims()) if found is None else found
+
+    def probe(self, stage: str, doc_id: str, *, replaces: bool) -> None:  # noqa: ARG002 - the default knows nothing
+        """Raise the error that a write of this document would raise, as far as that can be known before.
+
+        docid calls it before a model is paid for the text. It may write temporary files.
+
+        Args:
+            stage, doc_id: the document.
+            replaces: whether the write replaces a stored document.
+        """
+        return
+
     def sweeper(self) -> Sweeper | None:
         """Return the sweeper of this backend; None if writers leave nothing to clear."""
         return None
@@ -299,6 +344,33 @@ class Backend(Protocol):
             data: the new bytes.
 
         Raises:
-            OSError: the file cannot be written. This default always raises it: override both methods together.
+            OSError: the file cannot be written. This default always raises it: override these five methods together.
         """
-        raise OSError(errno.ENOTSUP, "this backend keeps no files of docid's own", name)
+        raise OSError(errno.ENOTSUP, _NO_FILES, name)
+
+    def write_file(self, name: str, data: bytes, *, is_private: bool = False) -> None:  # noqa: ARG002 - as above
+        """Write a small file below `.docid/`, over an existing one. A reader sees the old file or the new one.
+
+        Args:
+            name, data: as for `swap_file`.
+            is_private: let no other user read it, where files have modes.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        raise OSError(errno.ENOTSUP, _NO_FILES, name)
+
+    def list_files(self, directory: str) -> Iterator[tuple[str, float]]:  # noqa: ARG002 - as above
+        """Yield the names of the files directly below `.docid/<directory>/`, in any order.
+
+        Each has the time of its last change, in seconds since 1970 UTC.
+        """
+        return iter(())
+
+    def remove_file(self, name: str) -> None:
+        """Delete a small file below `.docid/`, if it exists.
+
+        Raises:
+            OSError: it cannot be deleted.
+        """
+        raise OSError(errno.ENOTSUP, _NO_FILES, name)

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, cast
 
 from docid.store.backends.base import Backend, InternalFile, Stored
 
@@ -87,5 +88,18 @@ class MemoryBackend(Backend):
         with self._lock:
             if self._files.get(name) != expected:
                 return False
-            self._files[name] = InternalFile(data)
+            self._files[name] = InternalFile(data, time.time())
             return True
+
+    def write_file(self, name: str, data: bytes, *, is_private: bool = False) -> None:  # noqa: ARG002 - of one process
+        with self._lock:
+            self._files[name] = InternalFile(data, time.time())
+
+    def list_files(self, directory: str) -> Iterator[tuple[str, float]]:
+        with self._lock:
+            found = [(name.rpartition("/"), file.version) for name, file in self._files.items()]
+        return ((name, cast("float", time)) for (above, _, name), time in found if above == directory)
+
+    def remove_file(self, name: str) -> None:
+        with self._lock:
+            self._files.pop(name, None)

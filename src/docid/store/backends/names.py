@@ -27,6 +27,11 @@ def lock_name(doc_id: str) -> str:
     return f".lock-{doc_id}"
 
 
+def claim_name(doc_id: str) -> str:
+    """Return the name of the claim of a document, in its stage directory."""
+    return f".claim-{doc_id}"
+
+
 def old_name(doc_id: str) -> str:
     """Return the interim name of an old version, in its stage directory, while a replace moves the new one in."""
     return f".old-{doc_id}"

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import stat
 import time
+from functools import cached_property
 from os.path import join
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from docid._files import get_mode, ignore_system_errors, is_system_error
 from docid.core.document import PART_FILES
@@ -24,6 +26,7 @@ from docid.core.ids import DOC_ID, is_doc_id
 from docid.core.record import RECORD_FILE
 from docid.errors import DocidError, UnreadableDocument
 from docid.store.backends.base import TURNS, Backend, InternalFile, Stored
+from docid.store.backends.local.claims import LocalClaims
 from docid.store.backends.local.commit import Place, commit_new, commit_version, settle
 from docid.store.backends.local.directory import (
     Directory,
@@ -47,11 +50,18 @@ from docid.store.backends.names import (
     old_name,
 )
 
+try:
+    import resource
+except ImportError:  # pragma: no cover  - Windows
+    resource = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 
     from docid.store.backends.base import NewDocument
+    from docid.store.backends.claims import Claim, Holder
 
+_DESCRIPTORS = 200  # for documents that are written together, and for the rest of the process
 _FILES = "files"  # one lock for the internal files in a directory
 _CLOCK_STEP = 2_000_000_000  # ns; file systems store times in steps of up to two seconds
 
@@ -78,6 +88,7 @@ class LocalBackend(Backend):
         self._below = join(self.root, "")
         self.durability = durability
         self._sync = durability == "full"
+        self._proven: set[str] = set()  # the stages in which this process has found that it can write
 
     def __repr__(self) -> str:
         return f"LocalBackend({self.root!r}, durability={self.durability!r})"
@@ -286,7 +297,59 @@ class LocalBackend(Backend):
             return None if place is None else settle(place)
 
     def sweeper(self) -> LocalSweeper:
-        return LocalSweeper(self.root, self._settle, sync=self._sync)
+        return LocalSweeper(self.root, self._settle, self.claims.clear, sync=self._sync)
+
+    @cached_property
+    def claims(self) -> LocalClaims:
+        """The claims of this backend."""
+        return LocalClaims(self.root, self, sync=self._sync)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "claims"}
+
+    @property
+    def claim_delay(self) -> float:  # type: ignore[override]
+        """See `Backend.claim_delay`. Leases cost more to look at than locks."""
+        return self.claims.leases.delay if self.claims.uses_leases else 0.5
+
+    def take_claim(self, stage: str, doc_id: str) -> Claim | Holder:
+        with explain_errors(self.root, stage, doc_id):
+            return self.claims.take(stage, doc_id)
+
+    def find_most_claims(self) -> float:
+        """See `Backend.find_most_claims`. Each claim keeps a descriptor open, unless it is a lease."""
+        limit = math.inf
+        if resource is not None:  # pragma: no branch  - Windows
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return math.inf if limit == -1 else limit - _DESCRIPTORS  # -1 is no limit
+
+    def list_claims(self, stage: str) -> Iterator[tuple[str, Holder]]:
+        with explain_errors(self.root, stage):
+            yield from self.claims.list(stage)
+
+    def probe(self, stage: str, doc_id: str, *, replaces: bool) -> None:
+        """See `Backend.probe`. A trial is certain where access(2) may be wrong, and where directories have layers."""
+        if stage in self._proven and not replaces:
+            return
+        with explain_errors(self.root, stage, doc_id), make_below(self.root, (stage,), sync=self._sync) as directory:
+            if stage not in self._proven:
+                directory.check_writable()
+                if not directory.renames_directories():
+                    directory.check_renames()
+                self._proven.add(stage)
+            if not replaces:
+                return
+            with self._lock_place(stage, doc_id) as place:
+                if place is None or not directory.exists(doc_id):
+                    return
+                with directory.sub(doc_id) as document:
+                    document.check_writable()
+                with place.make_history() as history:
+                    history.check_writable()
+                if not directory.renames_directories() and settle(place) is None:
+                    # The same step that a replace begins with: readers find the document under this name.
+                    directory.move(doc_id, place.old)
+                    directory.move(place.old, doc_id)
 
     def _open_place(self, stage: str, doc_id: str) -> Place | None:
         """Open the place of a document; return None if the stage does not exist."""
@@ -337,25 +400,61 @@ class LocalBackend(Backend):
         return None
 
     def swap_file(self, name: str, expected: InternalFile | None, data: bytes) -> bool:
+        file = name.rpartition("/")[2]
+        with self.open_internal(name) as directory, open_root(self.root) as root, hold_lock(directory, _FILES):
+            found = directory.read(file)
+            if found != (None if expected is None else expected.data):
+                return False
+            # Under the lock, no other writer uses this name: the file is there only if its writer died.
+            temporary = interim_name(file)
+            with contextlib.suppress(FileNotFoundError):
+                directory.unlink(temporary)
+            directory.swap_in(file, data, sync=self._sync, temporary=temporary, like=root)
+            if self._sync:
+                directory.sync()
+            return True
+
+    def write_file(self, name: str, data: bytes, *, is_private: bool = False) -> None:
+        file = name.rpartition("/")[2]
+        with self.open_internal(name) as directory, open_root(self.root) as root:
+            if is_private:
+                directory.swap_in(file, data, sync=self._sync, mode=0o600)
+            else:
+                directory.swap_in(file, data, sync=self._sync, like=root)
+            if self._sync:
+                directory.sync()
+
+    def list_files(self, directory: str) -> Iterator[tuple[str, float]]:
+        # In nearly every case there are none, and this one call shows it.
+        if not get_mode(join(self.root, INTERNAL, *directory.split("/"))):
+            return
+        with (
+            explain_errors(self.root, INTERNAL, directory),
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            open_below(self.root, (INTERNAL, *directory.split("/"))) as found,
+        ):
+            for name in found.names():
+                status = None if name.startswith(".") else found.stat(name)
+                if status is not None and stat.S_ISREG(status.st_mode):
+                    yield name, status.st_mtime
+
+    def remove_file(self, name: str) -> None:
         *above, file = (INTERNAL, *name.split("/"))
         with (
             explain_errors(self.root, INTERNAL, name),
-            make_below(self.root, above, sync=self._sync) as directory,
-            open_root(self.root) as root,
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            open_below(self.root, above) as directory,
         ):
-            share(directory.fd, root)  # there may be no stage yet
-            with hold_lock(directory, _FILES):
-                found = directory.read(file)
-                if found != (None if expected is None else expected.data):
-                    return False
-                # Under the lock, no other writer uses this name: the file is there only if its writer died.
-                temporary = interim_name(file)
-                with contextlib.suppress(FileNotFoundError):
-                    directory.unlink(temporary)
-                directory.swap_in(file, data, sync=self._sync, temporary=temporary, like=root)
-                if self._sync:
-                    directory.sync()
-                return True
+            directory.unlink(file)
+
+    @contextlib.contextmanager
+    def open_internal(self, name: str) -> Iterator[Directory]:
+        """Make and open the directory of a small file below `.docid/`."""
+        above = (INTERNAL, *name.split("/")[:-1])
+        with explain_errors(self.root, INTERNAL, name), make_below(self.root, above, sync=self._sync) as directory:
+            with open_root(self.root) as root:
+                share(directory.fd, root)  # there may be no stage yet
+            yield directory
 
 
 def _make_absolute(path: str) -> str:

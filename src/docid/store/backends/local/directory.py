@@ -38,6 +38,10 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON
 
 # The types of ext2 to ext4, XFS, btrfs, F2FS, ZFS and tmpfs in statfs(2).
 _SYNCED_AS_A_WHOLE = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x2FC12FC1, 0x01021994})
+_OVERLAYFS = 0x794C7630
+# On these, a flock of one process holds against all others, which need not be true over a network or in FUSE.
+_LOCKED_FOR_ALL = _SYNCED_AS_A_WHOLE | {_OVERLAYFS}
+_MAC_NAMES = frozenset({b"apfs", b"hfs"})
 
 
 class Directory:
@@ -82,10 +86,10 @@ class Directory:
     # An interrupt (Ctrl-C) may come at any line, before the `with`.
     __del__ = close
 
-    def open(self, name: str, flags: int) -> int:
+    def open(self, name: str, flags: int, mode: int = 0o666) -> int:
         """Open a file in it and return the descriptor."""
         try:
-            return os.open(self._prefix + name, flags, 0o666, dir_fd=self.fd)
+            return os.open(self._prefix + name, flags, mode, dir_fd=self.fd)
         except PermissionError as error:
             error.filename = join(self.path, name) if self.exists(name) else self.path
             raise
@@ -106,11 +110,32 @@ class Directory:
         import ctypes  # noqa: PLC0415 - only for batches
 
         version = re.match(r"(\d+)\.(\d+)", os.uname().release)
-        libc = ctypes.CDLL(None)
-        if version is None or tuple(map(int, version.groups())) < (5, 8) or not hasattr(libc, "syncfs"):
+        if version is None or tuple(map(int, version.groups())) < (5, 8) or not hasattr(ctypes.CDLL(None), "syncfs"):
             return False
-        status = ctypes.create_string_buffer(512)  # struct statfs has 120 bytes and begins with the type
-        return not libc.fstatfs(self.fd, status) and ctypes.c_long.from_buffer(status).value in _SYNCED_AS_A_WHOLE
+        return self._find_type() in _SYNCED_AS_A_WHOLE
+
+    def trusts_locks(self) -> bool:
+        """Return whether a flock on its file system holds against all processes that can reach it."""
+        return self._find_type() in (_LOCKED_FOR_ALL if sys.platform == "linux" else _MAC_NAMES)
+
+    def renames_directories(self) -> bool:
+        """Return whether its file system can certainly rename every directory."""
+        return self._find_type() in (_SYNCED_AS_A_WHOLE if sys.platform == "linux" else _MAC_NAMES)
+
+    def _find_type(self) -> int | bytes | None:
+        """Return the type of its file system, from fstatfs(2): a number on Linux, a name on macOS, else None."""
+        if self.fd is None or sys.platform not in {"linux", "darwin"}:  # pragma: no cover  - Windows
+            return None
+        try:
+            import ctypes  # noqa: PLC0415 - only for batches and claims
+        except ImportError:  # Python can be built without it
+            return None
+        status = ctypes.create_string_buffer(4096)
+        if ctypes.CDLL(None).fstatfs(self.fd, status):
+            return None
+        if sys.platform == "darwin":  # pragma: no cover  - tested on Linux
+            return status.raw[72:88].partition(b"\0")[0]  # f_fstypename
+        return ctypes.c_long.from_buffer(status).value  # struct statfs begins with the type
 
     def sync_all(self) -> None:
         """Make all data on its file system durable. Requires `can_sync_all`."""
@@ -140,6 +165,16 @@ class Directory:
             trial = temporary_name("trial")
             self.mkdir(trial)
             self.remove_empty(trial)
+
+    def check_renames(self) -> None:
+        """Raise the error of the file system if a new directory in it cannot be renamed."""
+        trial, renamed = temporary_name("trial"), temporary_name("trial")
+        self.mkdir(trial)
+        try:
+            self.rename(trial, renamed)
+        finally:
+            for name in (trial, renamed):
+                self.remove_empty(name)
 
     def may_write(self) -> bool:
         """Return whether access(2) says that names in it may be changed."""
@@ -234,7 +269,14 @@ class Directory:
         _fill(self.open(name, _WRITE), data, sync=sync)
 
     def swap_in(
-        self, name: str, data: bytes, *, sync: bool, temporary: str = "", like: Directory | None = None
+        self,
+        name: str,
+        data: bytes,
+        *,
+        sync: bool,
+        temporary: str = "",
+        like: Directory | None = None,
+        mode: int = 0o666,
     ) -> None:
         """Write a file under a temporary name and rename it, over an existing file of that name.
 
@@ -242,7 +284,7 @@ class Directory:
         """
         temporary = temporary or temporary_name(name)
         try:
-            fd = self.open(temporary, _WRITE)
+            fd = self.open(temporary, _WRITE, mode)
             if like is not None:
                 share(fd, like)
             _fill(fd, data, sync=sync)

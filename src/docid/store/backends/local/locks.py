@@ -11,6 +11,7 @@ import errno
 import os
 import sys
 import time
+import weakref
 from os.path import join
 from typing import TYPE_CHECKING, Self
 
@@ -47,26 +48,42 @@ _READ_ONLY_LOCK = (
 )
 
 
-class _Lock:
+class LockFile:
     """An open lock file. It is closed at the latest when it is garbage collected.
 
-    An interrupt (Ctrl-C) may come at any line, and a lock that is never released would block the document.
+    An interrupt (Ctrl-C) may come at any line, and a lock that is never released would block the document. A forked
+    child closes the file at once, without releasing the lock, which belongs to its parent.
+
+    Attributes:
+        fd: the descriptor; -1 once the file is closed.
+        is_new: whether the file did not exist before.
+        is_writable: whether the descriptor may write.
     """
 
-    __slots__ = ("fd",)
+    __slots__ = ("__weakref__", "fd", "is_new", "is_writable")
 
-    def __init__(self, directory: Directory, name: str) -> None:
+    def __init__(self, directory: Directory, name: str, *, is_likely_new: bool = False) -> None:
         self.fd = -1
+        self.is_new = False
+        self.is_writable = True
+        _open_locks.add(self)
+        if is_likely_new:
+            self._create(directory, name)
         while self.fd < 0:
             try:
                 self.fd = directory.open(name, LOCK)
             except PermissionError:
                 # The file belongs to another user. On a local file system, read access is enough to lock it.
                 self.fd = directory.open(name, READ)
+                self.is_writable = False
             except FileNotFoundError:
-                with contextlib.suppress(FileExistsError):
-                    self.fd = directory.open(name, NEW_LOCK)
-                    share(self.fd, directory)
+                self._create(directory, name)
+
+    def _create(self, directory: Directory, name: str) -> None:
+        with contextlib.suppress(FileExistsError):
+            self.fd = directory.open(name, NEW_LOCK)
+            self.is_new = True
+            share(self.fd, directory)
 
     def take(self, directory: Directory, name: str, *, wait: bool) -> bool:
         """Lock it; return False if another process holds the lock and `wait` is false."""
@@ -80,12 +97,37 @@ class _Lock:
                 raise ExplainedError(error.errno, text, join(directory.path, name)) from error
             raise
 
+    def is_at(self, directory: Directory, name: str) -> bool:
+        """Return whether the file still has its name: if not, other processes lock a new one."""
+        status = directory.stat(name)
+        return status is not None and os.path.samestat(status, os.fstat(self.fd))
+
     def close(self) -> None:
+        """Release the lock and close the file."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             _close(fd)
 
     __del__ = close
+
+    def abandon(self) -> None:
+        """Close it without releasing the lock, which belongs to the parent process."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            with ignore_system_errors:
+                os.close(fd)
+
+
+_open_locks: weakref.WeakSet[LockFile] = weakref.WeakSet()
+
+
+def _abandon_locks() -> None:
+    for lock in list(_open_locks):
+        lock.abandon()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch
+    os.register_at_fork(after_in_child=_abandon_locks)
 
 
 @contextlib.contextmanager
@@ -93,15 +135,12 @@ def hold_lock(directory: Directory, doc_id: str, *, wait: bool = True) -> Iterat
     """Hold the exclusive lock of a document; yield False if another process holds it and `wait` is false."""
     name = lock_name(doc_id)
     while True:
-        lock = _Lock(directory, name)
-        fd = lock.fd
+        lock = LockFile(directory, name)
         try:
             if not lock.take(directory, name, wait=wait):
                 yield False
                 return
-            # A sweep may have removed the file in the meantime; then other processes lock a new one.
-            status = directory.stat(name)
-            if status is None or not os.path.samestat(status, os.fstat(fd)):
+            if not lock.is_at(directory, name):
                 continue
             try:
                 yield True
@@ -109,7 +148,7 @@ def hold_lock(directory: Directory, doc_id: str, *, wait: bool = True) -> Iterat
                 # The time is only a hint for listings: an error here must not hide the result of the change. If the
                 # file belongs to another user, only the current time can be set.
                 now = time.time_ns()
-                where = fd if os.utime in os.supports_fd else join(directory.path, name)
+                where = lock.fd if os.utime in os.supports_fd else join(directory.path, name)
                 with ignore_system_errors:
                     try:
                         os.utime(where, ns=(now, now))
@@ -138,8 +177,13 @@ def probe_lock(directory: Directory, name: str) -> Iterator[bool]:
 
 def is_held(directory: Directory, doc_id: str) -> bool:
     """Return whether a process holds the lock of a document; False if that cannot be determined."""
+    return is_locked(directory, lock_name(doc_id))
+
+
+def is_locked(directory: Directory, name: str) -> bool:
+    """Return whether a process holds the lock of a file; False if that cannot be determined."""
     with ignore_system_errors:
-        fd = directory.open(lock_name(doc_id), READ)
+        fd = directory.open(name, READ)
         try:
             return not _flock(fd, is_shared=True, wait=False)
         finally:
@@ -180,10 +224,11 @@ class Temporary:
     At the end of the `with`, it is removed unless `is_moved` was set.
     """
 
-    __slots__ = ("_directory", "_stage", "is_moved", "name")
+    __slots__ = ("_directory", "_pid", "_stage", "is_moved", "name")
 
     def __init__(self, stage: Directory, doc_id: str) -> None:
         self._stage = stage
+        self._pid = os.getpid()
         self.is_moved = False
         for _ in range(TURNS):
             self.name = temporary_name(doc_id)
@@ -217,7 +262,7 @@ class Temporary:
 
     def __exit__(self, *_: object) -> None:
         try:
-            if not self.is_moved:
+            if not self.is_moved and self._pid == os.getpid():  # it belongs to the parent of a forked child
                 self._stage.remove(self.name)
         finally:
             self._directory.close()

@@ -44,10 +44,18 @@ _UNREADABLE = "history cannot be read: "
 
 
 class LocalSweeper(Sweeper):
-    """The sweeper of a `LocalBackend`; `settle` is the method of that backend."""
+    """The sweeper of a `LocalBackend`; `settle` is the method of that backend, `clear_claims` that of its claims."""
 
-    def __init__(self, root: str, settle: Callable[[str, str], list[str] | None], *, sync: bool) -> None:
+    def __init__(
+        self,
+        root: str,
+        settle: Callable[[str, str], list[str] | None],
+        clear_claims: Callable[[str, float], int],
+        *,
+        sync: bool,
+    ) -> None:
         self._root = root
+        self._clear_claims = clear_claims
         self._below = join(root, "")
         self._settle = settle
         self._sync = sync
@@ -291,7 +299,7 @@ class LocalSweeper(Sweeper):
                         os.rmdir(join(self._root, *path_above))
 
     def tidy(self, stage: str, stale_after: float) -> int:
-        count = 0
+        count = self._clear_claims(stage, stale_after)
         with contextlib.suppress(FileNotFoundError), Directory(self._below + stage) as directory:
             for name in directory.names():
                 doc_id = name.removeprefix(lock_name(""))

@@ -18,6 +18,7 @@ from docid.core.lineage_rules import is_other_lineage
 from docid.core.record import Record
 from docid.errors import StoreUnavailable, UnreadableDocument
 from docid.store.backends.base import Backend, InternalFile, R, Stored, T
+from docid.store.backends.leases import Leases
 from docid.store.backends.names import HISTORY, INTERNAL
 from docid.store.backends.objects.bucket import VERSION_GONE, Bucket, OddKeyError, check_process
 from docid.store.backends.objects.format import (
@@ -32,13 +33,14 @@ from docid.store.backends.objects.format import (
     unpack,
 )
 from docid.store.backends.objects.sweep import ObjectsSweeper
-from docid.store.backends.objects.threads import Threads, is_worker
+from docid.store.threads import Threads, is_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from docid.store.backends.base import NewDocument
+    from docid.store.backends.claims import Claim, Holder
 
 
 class ObjectsBackend(Backend):
@@ -81,12 +83,13 @@ class ObjectsBackend(Backend):
     def __init__(self, store: Any, *, options: Mapping[str, Any] | None = None, in_flight: int = 32) -> None:
         if in_flight < 1:
             raise ValueError(f"in_flight: expected 1 or more, got {in_flight}")
-        self.in_flight = in_flight
+        self.in_flight = self.io_threads = in_flight
         self.together = 20 * in_flight  # larger batches wait less often for their slowest request
         self._threads: Threads | None = None
         self._lock = threading.RLock()  # a signal handler may use the store, too
         self._bucket = Bucket(store, dict(options or {}))
         self.root = self._bucket.url
+        self.leases = Leases(self)
 
     def __repr__(self) -> str:
         return f"ObjectsBackend({self.root!r}, in_flight={self.in_flight})"
@@ -222,7 +225,7 @@ class ObjectsBackend(Backend):
             return None
 
     def sweeper(self) -> ObjectsSweeper:
-        return ObjectsSweeper(self._bucket)
+        return ObjectsSweeper(self._bucket, self.leases)
 
     def _swap(
         self, stage: str, doc_id: str, expected: bytes, record: bytes, parts: Mapping[str, bytes], *, keep: bool
@@ -313,6 +316,38 @@ class ObjectsBackend(Backend):
         """See `Backend.read_file`. One request."""
         found = self._bucket.get(f"{INTERNAL}/{name}")
         return None if found is None else InternalFile(found.data, found.version)
+
+    def write_file(self, name: str, data: bytes, *, is_private: bool = False) -> None:  # noqa: ARG002 - one access rule
+        """See `Backend.write_file`. One request."""
+        self._bucket.put(f"{INTERNAL}/{name}", data, "overwrite")
+
+    def list_files(self, directory: str) -> Iterator[tuple[str, float]]:
+        """See `Backend.list_files`. One request per 1,000 files."""
+        prefix = f"{INTERNAL}/{directory}/"
+        for key, meta in self._bucket.entries_below(prefix, skip_odd=True):
+            name = key.removeprefix(prefix)
+            if "/" not in name:
+                yield name, meta["last_modified"].timestamp()
+
+    def remove_file(self, name: str) -> None:
+        """See `Backend.remove_file`. One request."""
+        with contextlib.suppress(FileNotFoundError):
+            self._bucket.delete(f"{INTERNAL}/{name}")
+
+    @property
+    def claim_delay(self) -> float:  # type: ignore[override]
+        """See `Backend.claim_delay`."""
+        return 0.5 if self._bucket.is_in_memory else self.leases.delay
+
+    def take_claim(self, stage: str, doc_id: str) -> Claim | Holder:
+        """See `Backend.take_claim`. One request if it is free; a process also writes its worker file."""
+        return self.leases.take(stage, doc_id)
+
+    def list_claims(self, stage: str) -> Iterator[tuple[str, Holder]]:
+        return self.leases.list(stage)
+
+    def probe(self, stage: str, doc_id: str, *, replaces: bool) -> None:  # noqa: ARG002 - one rule for the bucket
+        self._bucket.prove()
 
     def swap_file(self, name: str, expected: InternalFile | None, data: bytes) -> bool:
         """See `Backend.swap_file`. One request, and another one if it is refused."""

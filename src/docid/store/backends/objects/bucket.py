@@ -34,7 +34,7 @@ from docid.store.backends.objects.failures import (
     is_missing_bucket,
 )
 from docid.store.backends.objects.proof import Budget, Proof
-from docid.store.backends.objects.threads import call_interruptibly
+from docid.store.threads import call_interruptibly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -127,13 +127,17 @@ class Bucket:
         Raises:
             VERSION_GONE: one of these, if the condition does not hold.
         """
-        if not self.is_in_memory:
-            self._proof.require(self._find_danger)
+        self.prove()
         if threading.current_thread() is threading.main_thread():  # a signal handler may put, too, during a put
             self._put(key, data, mode)
         else:
             with self._budget.take(len(data)):
                 self._put(key, data, mode)
+
+    def prove(self) -> None:
+        """Check once per process that the service takes writes and honours their conditions; raise an error if not."""
+        if not self.is_in_memory:
+            self._proof.require(self._find_danger)
 
     def delete(self, key: str) -> None:
         """Delete an object."""

@@ -18,6 +18,7 @@ from docid.store.backends.objects.format import document_key, unpack
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
+    from docid.store.backends.leases import Leases
     from docid.store.backends.objects.bucket import Bucket
 
 _TOMBSTONE = b"docid_quarantined"
@@ -27,8 +28,9 @@ _TOMBSTONE_AGE = 300.0  # seconds
 class ObjectsSweeper(Sweeper):
     """The sweeper of `ObjectsBackend`. Writers leave no files, so it has no leftovers, only damaged documents."""
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: Bucket, leases: Leases) -> None:
         self._bucket = bucket
+        self._leases = leases
 
     def strays(
         self,
@@ -96,6 +98,9 @@ class ObjectsSweeper(Sweeper):
 
     def discard(self, path: str) -> None:
         self._bucket.delete(path)
+
+    def tidy(self, stage: str, stale_after: float) -> int:
+        return self._leases.clear(stage, stale_after)
 
 
 def _age(meta: Mapping[str, Any]) -> float:

@@ -1,0 +1,297 @@
+"""Rescue files: replies that were paid for and could not be stored.
+
+A rescue file is `<root>/.docid/rescued/<stage>/<doc_id>-<time>-<nonce>.json`. If it cannot be written there, it goes to
+a directory of this user: `$DOCID_RESCUE_DIR`, or `docid/rescued` in the user's state directory (XDG Base Directory
+Specification).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from attrs import asdict, frozen
+
+from docid._files import is_time_limit
+from docid._text import quote
+from docid.core.document import Document, timestamp
+from docid.core.metadata import convert_metadata
+from docid.core.reply import Reply
+from docid.errors import DocidError, InvalidDocument
+from docid.store.backends.base import join_location
+from docid.store.backends.local.backend import LocalBackend
+from docid.store.backends.names import INTERNAL, entry_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from docid.core.document import TaskLike
+    from docid.core.outcomes import WriteResult
+    from docid.store.backends.base import Backend
+
+FORMAT = "docid/rescued/1"
+DIRECTORY = "rescued"
+_NAME = re.compile(r"(.+)-([0-9]{8}t[0-9]{6}\.[0-9]{6}z-[0-9a-f]{16})\.json")
+_DEPTH = 200  # levels of nested values; the standard library can write a few hundred
+_REPR = 1_000_000  # characters of an object that JSON cannot hold
+
+
+@frozen(repr=False, eq=False)
+class RescuedReply:
+    """A reply that was paid for and could not be stored.
+
+    Attributes:
+        stage, doc_id, task_id, parent_doc_id, run_id: the document that it was made for.
+        name: the name of the rescue file without `.json`, which is unique.
+        location: the rescue file.
+        saved_at: when docid saved it, in ISO 8601 UTC.
+        problem: why the reply could not be stored.
+        reply: the reply. If `make` returned an object that is not a reply, its `raw_text` is empty and the object is in
+            the file.
+        is_waiting: whether its document does not exist, so that `ensure` raises `ReplyRescued` until you decide.
+
+    Example:
+        >>> from docid import DocsStore, DraftTask, Reply
+        >>> store = DocsStore("memory://")
+        >>> row = DraftTask(task_id="t-1", doc_id="d1")
+        >>> try:
+        ...     store.ensure(row, lambda row: Reply("a paid text", metadata={"tags": {"sea"}}))
+        ... except ValueError as error:
+        ...     print(error)
+        metadata.tags: {'sea'} of type set; expected sorted(value), a list
+        >>> for rescued in store.list_rescued():
+        ...     print(rescued.stage, rescued.doc_id, rescued.reply.raw_text, rescued.adopt().outcome)
+        draft d1 a paid text created
+    """
+
+    stage: str
+    doc_id: str
+    task_id: str | None
+    parent_doc_id: str | None
+    run_id: str | None
+    name: str
+    location: str
+    saved_at: str
+    problem: str
+    reply: Reply
+    is_waiting: bool
+    _notes: dict[str, Any]
+    _write: Callable[[Document, dict[str, Any]], WriteResult]
+    _delete: Callable[[], None]
+
+    def __repr__(self) -> str:
+        return f"<RescuedReply {self.stage}/{self.doc_id} at {self.location}: {self.problem}>"
+
+    def adopt(self) -> WriteResult:
+        """Store the reply as its document, then delete the file.
+
+        Raises:
+            ContentConflict: the document exists with other text.
+            InvalidDocument: the reply cannot be stored as it is: edit `raw_text` or `metadata` in the file first.
+            MissingParent, LineageConflict, OSError: as for `DocsStore.write`.
+        """
+        reply = self.reply
+        if not isinstance(reply.raw_text, str) or not reply.raw_text:
+            raise InvalidDocument("raw_text", f"empty; edit it in {self.location}, or discard this reply")
+        document = Document(
+            stage=self.stage,
+            doc_id=self.doc_id,
+            task_id=self.task_id,
+            parent_doc_id=self.parent_doc_id,
+            run_id=self.run_id,
+            raw_text=reply.raw_text,
+            parsed_text=reply.parsed_text,
+            prompt_text=reply.prompt_text,
+            metadata=reply.metadata or {},
+            created_at=reply.created_at or datetime.now(UTC),
+        )
+        result = self._write(document, self._notes)
+        self._delete()
+        return result
+
+    def discard(self) -> None:
+        """Delete the file. The next `ensure` of its row calls `make` again."""
+        self._delete()
+
+
+@frozen
+class Rescue:
+    """The rescue files of a store.
+
+    Attributes:
+        backend: that of the store.
+    """
+
+    backend: Backend
+
+    @property
+    def own(self) -> LocalBackend:
+        """The directory of this user for the files of this store, which the environment may change."""
+        return _open_own(_find_own_directory(), self.backend.root)
+
+    def save(self, row: TaskLike, run_id: str | None, made: object, notes: dict[str, Any], problem: object) -> str:
+        """Save what `make` returned for a row; return the location of the file.
+
+        Raises:
+            OSError: neither the store nor the user's directory can be written.
+        """
+        fields = {
+            "format": FORMAT,
+            "stage": str(row.stage),
+            "doc_id": str(row.doc_id),
+            "task_id": row.task_id,
+            "parent_doc_id": row.parent_doc_id,
+            "run_id": run_id,
+            "saved_at": timestamp(datetime.now(UTC)),
+            "problem": f"{type(problem).__name__}: {problem}" if isinstance(problem, BaseException) else str(problem),
+            "docid": notes,
+            "reply": _describe(made),
+        }
+        # The standard library writes lone surrogates, which orjson refuses.
+        data = json.dumps(_make_plain(fields), indent=2).encode("ascii")
+        name = f"{DIRECTORY}/{row.stage}/{row.doc_id}-{entry_name(())}.json"
+        try:
+            self.backend.write_file(name, data, is_private=True)
+        except (DocidError, OSError) as error:
+            if is_time_limit(error):
+                raise
+            self.own.write_file(name, data, is_private=True)
+            return _locate(self.own, name)
+        return _locate(self.backend, name)
+
+    def find(self, stage: str, doc_id: str) -> list[str]:
+        """Return the locations of the files of a document, the latest first."""
+        found = [
+            (name, _locate(backend, f"{DIRECTORY}/{stage}/{name}"))
+            for backend, name, its_id in self._list(stage)
+            if its_id == doc_id
+        ]
+        return [location for _, location in sorted(found, reverse=True)]
+
+    def list(
+        self, stage: str, exists: Callable[[str], bool], write: Callable[[Document, dict[str, Any]], WriteResult]
+    ) -> Iterator[RescuedReply]:
+        """Yield the rescued replies of a stage by doc id and time. See `DocsStore.list_rescued`."""
+        for backend, file, doc_id in sorted(self._list(stage), key=lambda each: each[1]):
+            name = f"{DIRECTORY}/{stage}/{file}"
+            try:
+                found = backend.read_file(name)
+                if found is None:
+                    continue
+                fields = _read_fields(found.data)
+            except PermissionError as error:  # another user's: the others of the stage are listed all the same
+                fields = {"problem": f"the rescue file cannot be read: {error.strerror}"}
+            reply, notes = fields.get("reply"), fields.get("docid")
+            yield RescuedReply(
+                stage,
+                doc_id,
+                fields.get("task_id"),
+                fields.get("parent_doc_id"),
+                fields.get("run_id"),
+                file.removesuffix(".json"),
+                _locate(backend, name),
+                str(fields.get("saved_at", "")),
+                str(fields.get("problem", "")),
+                _read_reply(reply if isinstance(reply, dict) else {}),
+                not exists(doc_id),
+                notes if isinstance(notes, dict) else {},
+                write,
+                partial(backend.remove_file, name),
+            )
+
+    def _list(self, stage: str) -> Iterator[tuple[Backend, str, str]]:
+        """Yield the files of a stage: the backend that holds each, its name, and its doc id."""
+        for backend in (self.backend, self.own):
+            for name, _ in backend.list_files(f"{DIRECTORY}/{stage}"):
+                if match := _NAME.fullmatch(name):
+                    yield backend, name, match[1]
+
+
+@lru_cache(8)
+def _open_own(directory: str, root: str) -> LocalBackend:
+    """Return the backend in a user's directory for the store at a root."""
+    label = re.sub(r"[^A-Za-z0-9.-]+", "-", root.rstrip("/").rpartition("/")[2]).strip(".-")[:40]
+    return LocalBackend(os.path.join(directory, f"{label or 'store'}-{sha256(root.encode()).hexdigest()[:12]}"))
+
+
+def _locate(backend: Backend, name: str) -> str:
+    return join_location(backend.root, INTERNAL, name)
+
+
+def _find_own_directory() -> str:
+    """Return the directory of this user for rescue files."""
+    if given := os.environ.get("DOCID_RESCUE_DIR"):
+        return given
+    if sys.platform == "win32":  # pragma: no cover  - tested on Linux
+        state = os.environ.get("LOCALAPPDATA") or os.path.join("~", "AppData", "Local")
+    else:
+        state = os.environ.get("XDG_STATE_HOME") or os.path.join("~", ".local", "state")
+    path = os.path.expanduser(state)
+    if path.startswith("~"):  # a user without a home, as in some containers
+        from tempfile import gettempdir  # noqa: PLC0415 - rarely needed; keeps `import docid` fast
+
+        path = gettempdir()
+    return os.path.join(path, "docid", DIRECTORY)
+
+
+def _describe(made: object) -> dict[str, Any]:
+    """Return the fields of a reply, or of whatever `make` returned."""
+    if isinstance(made, str):
+        return asdict(Reply(made))
+    if isinstance(made, Reply):
+        return asdict(made, recurse=False)
+    if isinstance(made, Document):
+        names = ("raw_text", "parsed_text", "prompt_text", "metadata", "created_at")
+        return {name: getattr(made, name) for name in names}
+    return {**asdict(Reply("")), "object": made}
+
+
+def _read_fields(data: bytes) -> dict[str, Any]:
+    """Return the fields of a rescue file, which a person may have edited."""
+    try:
+        found = json.loads(data)
+        problem = f"expected a JSON object with the format {FORMAT}"
+    except ValueError as error:
+        found, problem = None, str(error)
+    if isinstance(found, dict) and found.get("format") == FORMAT:
+        return found
+    return {"problem": f"the rescue file cannot be read: {problem}"}
+
+
+def _read_reply(fields: dict[str, Any]) -> Reply:
+    created_at = None
+    with contextlib.suppress(TypeError, ValueError):
+        created_at = datetime.fromisoformat(fields.get("created_at") or "")
+    return Reply(
+        fields.get("raw_text") or "",
+        parsed_text=fields.get("parsed_text"),
+        prompt_text=fields.get("prompt_text"),
+        metadata=fields.get("metadata"),
+        created_at=created_at,
+    )
+
+
+def _make_plain(value: Any, depth: int = _DEPTH) -> Any:
+    """Return a value that the standard library can write as JSON; other objects as their type and repr."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if depth:
+        if isinstance(value, Mapping):
+            return {str(key): _make_plain(each, depth - 1) for key, each in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [_make_plain(each, depth - 1) for each in value]
+        with contextlib.suppress(Exception):
+            return convert_metadata({"value": value})["value"]
+    try:
+        shown = quote(value, _REPR)
+    except Exception as error:  # noqa: BLE001 - of the object's own repr
+        shown = f"repr failed: {error!r}"
+    return {"type": type(value).__name__, "repr": shown}
