@@ -11,6 +11,7 @@ from docid import DocsStore, write_tasks
 from docid.backends import LocalBackend, MemoryBackend
 from docid.backends.objects import ObjectsBackend
 from tests.auditing import Rows, make_rows, write_all
+from tests.model_server import ModelServer, run_model
 from tests.servers import Moto, moto
 
 # CI tries the same examples in every run; DOCID_HYPOTHESIS=search tries new ones.
@@ -49,6 +50,13 @@ def daydreaming() -> Path:
 def s3() -> Iterator[Moto]:
     """An S3 server on loopback."""
     with moto() as server:
+        yield server
+
+
+@pytest.fixture
+def model() -> Iterator[ModelServer]:
+    """An OpenAI-compatible server on loopback."""
+    with run_model() as server:
         yield server
 
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +20,7 @@ from examples.essays.parsers import PARSERS, essay_block, essay_idea_last, score
 from examples.essays.tables import combinations, write_tables
 
 from docid import DocsStore, DraftTask, EvaluationTask, read_tasks, reserve_tasks, write_tasks
+from tests.model_server import ModelServer
 
 ROOT = Path(__file__).parent.parent
 STORED = {"draft": 4, "essay": 8, "evaluation": 16}
@@ -183,78 +180,79 @@ def test_wrong_input_prints_one_line(tmp_path: Path) -> None:
 # --- an endpoint -----------------------------------------------------------------------------------------------
 
 
-class Endpoint(BaseHTTPRequestHandler):
-    """A fake model behind a real HTTP server."""
-
-    requests: list[tuple[str, dict[str, Any]]]
-    reply: bytes
-    status: int
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        type(self).requests.append((str(self.headers["Authorization"]), body))
-        self.send_response(self.status)
-        self.send_header("Content-Length", str(len(self.reply)))
-        self.end_headers()
-        self.wfile.write(self.reply)
-
-    def log_message(self, *_: Any) -> None: ...
-
-
 CONTENT = "<essay-idea>so</essay-idea> Final Score: 4/10\nSCORE: 4"
-SCORED = json.dumps({"choices": [{"message": {"content": CONTENT}}]}).encode()
 
 
 @pytest.fixture
-def endpoint() -> Iterator[tuple[str, type[Endpoint]]]:
-    handler = type("Handler", (Endpoint,), {"requests": [], "status": 200, "reply": b""})
-    server = HTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1", handler
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def endpoint(model: ModelServer) -> ModelServer:
+    model.content = lambda prompt: CONTENT
+    return model
 
 
-def test_environment_variable_selects_endpoint(tmp_path: Path, endpoint: tuple[str, type[Endpoint]]) -> None:
-    url, handler = endpoint
-    handler.reply = SCORED
-    output = run(tmp_path, ESSAYS_BASE_URL=url, ESSAYS_API_KEY="k3y")
+def test_environment_variable_selects_endpoint(tmp_path: Path, endpoint: ModelServer) -> None:
+    output = run(tmp_path, ESSAYS_BASE_URL=endpoint.url, ESSAYS_API_KEY="k3y")
     assert "OpenAICompatible" in output
     assert "k3y" not in output
-    assert len(handler.requests) == 24
-    key, body = handler.requests[0]
-    [stored, *_] = [
-        document
-        for document in store_of(tmp_path).documents("draft")
-        if document.prompt_text == body["messages"][0]["content"]
-    ]
-    assert (key, body["model"]) == ("Bearer k3y", "example/small-1")
-    assert stored.raw_text == CONTENT
+    assert len(endpoint.answered) == 24
+    assert {request.key for request in endpoint.requests} == {"Bearer k3y"}
+    assert {request.body["model"] for request in endpoint.requests} == {"example/small-1", "example/large-1"}
+    for stored in store_of(tmp_path).documents("draft"):
+        assert stored.prompt_text in endpoint.answered
+        assert stored.raw_text == CONTENT
     assert {document.parsed_text for document in store_of(tmp_path).documents("evaluation")} == {"4.0\n"}
 
 
-def test_next_run_completes_killed_run(tmp_path: Path, endpoint: tuple[str, type[Endpoint]]) -> None:
-    url, handler = endpoint
-    handler.reply = SCORED
-    answer = handler.do_POST
+@pytest.mark.parametrize("form", [[], ["--async"]])
+def test_64_calls_at_once_make_one_call_per_document(tmp_path: Path, endpoint: ModelServer, form: list[str]) -> None:
+    endpoint.seconds = 0.6
+    raw = tmp_path / "1_raw"
+    shutil.copytree(ROOT / "examples" / "essays" / "data" / "1_raw", raw)
+    with (raw / "llm_models.csv").open("a") as models:
+        models.writelines(f"judge-{n},example/judge-{n},example,Judge {n},false,true,\n" for n in range(3, 6))
+    options = ["--raw-data", str(raw), "--combination-size", "2", "--concurrency", "64", *form]
+    output = run(tmp_path, *options, ESSAYS_BASE_URL=endpoint.url)
+    assert "228 of 228 rows have their document and its parent" in output
+    assert "228 documents written, 216 model calls" in output
+    assert len(endpoint.answered) == len(endpoint.requests) == 216
+    assert endpoint.most == 64
+    assert "0 documents written, 0 model calls" in run(tmp_path, *options, ESSAYS_BASE_URL=endpoint.url)
+    assert len(endpoint.requests) == 216
+
+
+@pytest.mark.parametrize("form", [[], ["--async"]])
+def test_ctrl_c_stores_the_calls_under_way(tmp_path: Path, endpoint: ModelServer, form: list[str]) -> None:
+    endpoint.seconds = 0.5
+    environment = {**os.environ, "ESSAYS_BASE_URL": endpoint.url}
+    arguments = command(tmp_path, "--concurrency", "2", *form)
+    process = subprocess.Popen(arguments, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    while len(endpoint.requests) < 3:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert errors == "essays: interrupted; the next run makes the missing documents\n"
+    assert len(endpoint.requests) < 24
+    endpoint.seconds = 0
+    run(tmp_path, ESSAYS_BASE_URL=endpoint.url)
+    assert len(endpoint.answered) == 24
+
+
+def test_next_run_completes_killed_run(tmp_path: Path, endpoint: ModelServer) -> None:
     evaluations = tmp_path / "docs" / "evaluation"
 
     def count_entries() -> int:
         names = os.listdir(evaluations) if evaluations.is_dir() else []
         return sum(not name.startswith(".claim-") for name in names)
 
-    def answer_and_kill(self: Endpoint) -> None:
+    def kill_during_write() -> None:
         existing = count_entries()
-        answer(self)
-        if existing > 3:  # kill it while it writes this document
+        if existing > 3:
             while process.poll() is None and count_entries() == existing:
                 time.sleep(0.0005)
             process.kill()
 
-    handler.do_POST = answer_and_kill  # type: ignore[method-assign]
-    environment = {**os.environ, "ESSAYS_BASE_URL": url}
+    endpoint.after = kill_during_write
+    environment = {**os.environ, "ESSAYS_BASE_URL": endpoint.url}
     arguments = command(tmp_path, "--combination-size", "1")
     process = subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     assert process.wait() == -signal.SIGKILL
@@ -262,55 +260,49 @@ def test_next_run_completes_killed_run(tmp_path: Path, endpoint: tuple[str, type
     stored = {stage: len([document.read(verify=True) for document in store.documents(stage)]) for stage in store.stages}
     assert stored["draft"] == 12
     assert 4 <= stored["evaluation"] < 48
-    handler.do_POST = answer  # type: ignore[method-assign]
-    output = run(tmp_path, "--combination-size", "1", ESSAYS_BASE_URL=url)
+    endpoint.after = lambda: None
+    output = run(tmp_path, "--combination-size", "1", ESSAYS_BASE_URL=endpoint.url)
     assert "84 of 84 rows have their document and its parent" in output
     assert f"{84 - sum(stored.values())} documents written" in output
 
 
-def test_several_runs_at_once_call_the_model_once_for_each_document(
-    tmp_path: Path, endpoint: tuple[str, type[Endpoint]]
-) -> None:
-    url, handler = endpoint
-    handler.reply = SCORED
+def test_several_runs_at_once_call_the_model_once_for_each_document(tmp_path: Path, endpoint: ModelServer) -> None:
     inputs = Inputs(ROOT / "examples" / "essays" / "data" / "1_raw")
     write_tables(tmp_path / "2_tasks", inputs, combinations(inputs, 6))
-    environment = {**os.environ, "ESSAYS_BASE_URL": url}
-    arguments = command(tmp_path, "--keep-tables")
-    runs = [subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    environment = {**os.environ, "ESSAYS_BASE_URL": endpoint.url}
+    arguments = [command(tmp_path, "--keep-tables", *form) for form in ([], ["--async"]) * 2]
+    runs = [subprocess.Popen(each, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) for each in arguments]
     outputs = [run.communicate()[0] for run in runs]
     assert [run.returncode for run in runs] == [0] * 4
-    assert len(handler.requests) == 24
+    assert len(endpoint.requests) == 24
     created = [int(re.findall(r"(\d+) documents? written", output)[0]) for output in outputs]
     assert sum(created) == 28
     assert not list((tmp_path / "docs").rglob(".claim-*"))
 
 
 @pytest.mark.parametrize(
-    ("status", "reply", "message"),
+    ("status", "body", "message"),
     [
-        (429, b"slow down", "answered 429 for example/small-1: b'slow down'"),
+        (429, b"slow down", r"answered 429 for example/\w+-1: b'slow down'"),
         (200, b"<html>", "gave no reply"),
         (200, b'{"choices": []}', "gave no reply"),
         (200, b'{"choices": [{"message": {"content": null}}]}', "gave no text"),
     ],
 )
 def test_bad_reply_of_endpoint_prints_one_line_and_stores_nothing(
-    tmp_path: Path, endpoint: tuple[str, type[Endpoint]], status: int, reply: bytes, message: str
+    tmp_path: Path, endpoint: ModelServer, status: int, body: bytes, message: str
 ) -> None:
-    url, handler = endpoint
-    handler.status, handler.reply = status, reply
-    assert message in run(tmp_path, ESSAYS_BASE_URL=url, code=2)
-    assert len(handler.requests) == 1
+    endpoint.status, endpoint.body = status, body
+    errors = run(tmp_path, ESSAYS_BASE_URL=endpoint.url, code=2)
+    assert re.search(message, errors)
+    assert len(errors.splitlines()) == 1
+    assert 1 <= len(endpoint.requests) <= 4
     assert list(store_of(tmp_path).ids("draft")) == []
 
 
-def test_child_of_unparsed_parent_is_reported_and_not_made(
-    tmp_path: Path, endpoint: tuple[str, type[Endpoint]]
-) -> None:
-    url, handler = endpoint
-    handler.reply = json.dumps({"choices": [{"message": {"content": "no idea"}}]}).encode()
-    output = run(tmp_path, ESSAYS_BASE_URL=url, code=1)
+def test_child_of_unparsed_parent_is_reported_and_not_made(tmp_path: Path, endpoint: ModelServer) -> None:
+    endpoint.content = lambda prompt: "no idea"
+    output = run(tmp_path, ESSAYS_BASE_URL=endpoint.url, code=1)
     assert re.search(r"draft +4 +4 +0 +4 +2\n", output)  # one of two templates has a parser
     assert re.search(r"essay +8 +4 +0 +2 +0\n", output)
     assert re.search(r"skipped: .*thread-v1__.*: its parent draft/\w+ has no parsed text", output)

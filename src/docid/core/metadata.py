@@ -44,6 +44,8 @@ def convert_metadata(value: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not isinstance(value, Mapping):
         raise TypeError(f"metadata: expected a mapping, got {type(value).__name__}")
+    if not value:
+        return {}
     copied = dict(value)
     if not is_too_deep(copied):
         try:

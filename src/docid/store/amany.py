@@ -223,7 +223,7 @@ class _Calls:
     def start(self, run: Run, row: Attempt, step: tuple[Any, ...]) -> None:
         """Start a call; called in a thread of the run."""
         if not self._is_coroutine:
-            self._threads.submit(run.context.copy().run, self._call, run, row, step)
+            self._threads.start(run.context.copy().run, self._call, run, row, step)
             return
         assert self._loop is not None  # noqa: S101 - rows are pulled after the first `__anext__`
         try:
@@ -242,7 +242,7 @@ class _Calls:
         except BaseException as error:  # noqa: BLE001 - of this row
             run.failed(row, error)
         else:
-            run.replied_here(row, made)
+            run.replied(row, made)
 
     def _spawn(self, run: Run, row: Attempt, step: tuple[Any, ...]) -> None:
         if self._is_cancelled or self._loop is None:

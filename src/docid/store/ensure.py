@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypedDict, TypeVar, cast, get_args
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from docid._text import quote
 from docid.core.document import Document, check_content, require_doc_id
@@ -367,7 +367,7 @@ class Attempt:
         if result.outcome is Outcome.KEPT and stored.read().parts() != draft.document.parts():
             rescued = self._save(draft.made, "another worker had already stored the document, with other text")
         parse_error = None if outcome is Outcome.KEPT else draft.parse_error
-        return evolve(self._answer(outcome, stored, parse_error=parse_error), called=True, rescued=rescued)
+        return self._answer(outcome, stored, parse_error=parse_error, called=True, rescued=rescued)
 
     def rescue(self, made: object, error: BaseException) -> None:
         """Save a reply whose document could not be stored, unless it is stored, or is no reply at all."""
@@ -477,9 +477,9 @@ class Attempt:
     def _describe(self) -> str:
         return f"task {quote(self.task_id)}"
 
-    def _answer(self, outcome: Outcome, stored: StoredDocument, *, parse_error: str | None = None) -> Ensured[Any]:
+    def _answer(self, outcome: Outcome, stored: StoredDocument, **facts: Any) -> Ensured[Any]:
         stored.outcome = outcome
-        return Ensured(self.row, outcome, stored, stored.location, changed=self.changed, parse_error=parse_error)
+        return Ensured(self.row, outcome, stored, stored.location, changed=self.changed, **facts)
 
 
 def ensure(row: Attempt) -> Ensured[Any, Any]:

@@ -40,10 +40,10 @@ _ASIDE = 10_000  # rows that other workers have claimed, and that are looked at 
 
 
 class Reply(NamedTuple):
-    """What one call returned, ready to be written; `size` is about that of its texts in bytes."""
+    """What one call returned, on its way to the disk; `size` is about that of its text in bytes."""
 
     attempt: Attempt
-    draft: Draft
+    made: object
     size: int
 
 
@@ -95,10 +95,10 @@ class Run:
         self._slots = 0  # rows between their pull and their reply
         self._pulling = 0  # of these, those that the row stream has not given yet
         self._open = 0  # rows between their pull and the taking of their result
-        self._building = 0  # replies that become documents
         self._writing = 0  # replies that are being written
         self._releasing = 0  # claims of written documents that are given back
         self._replies: deque[Reply] = deque()
+        self._bytes = 0  # of these
         self._results: deque[Ensured[Any, Any]] = deque()
         self._aside: list[_Aside] = []
         self._numbers = itertools.count()
@@ -163,48 +163,25 @@ class Run:
 
     def _count_claims(self) -> int:
         """Return how many replies hold a claim. Needs the lock."""
-        return self._building + len(self._replies) + self._writing + self._releasing
+        return len(self._replies) + self._writing + self._releasing
 
     def replied(self, attempt: Attempt, made: object) -> None:
         """Take what `make` returned, and free the slot. It does not block."""
-        self._free_slot()
-        self._pool.submit(self._build, attempt, made)
-
-    def replied_here(self, attempt: Attempt, made: object) -> None:
-        """Take what `make` returned, and prepare its document in this thread."""
-        self._free_slot()
-        self._build(attempt, made)
-
-    def _free_slot(self) -> None:
+        text = getattr(made, "raw_text", made)
+        reply = Reply(attempt, made, len(text) if isinstance(text, str) else 0)
         with self._room:
             self._slots -= 1
-            self._building += 1
             self._failures = 0  # now, and not when it is stored: failures may come in between
+            self._replies.append(reply)
+            self._bytes += reply.size
             self._room.notify()
-
-    def _build(self, attempt: Attempt, made: object) -> None:
-        reply = error = None
-        try:
-            draft = attempt.build(made)
-            reply = Reply(attempt, draft, sum(map(len, draft.new.stored.parts.values())))
-        except BaseException as problem:  # noqa: BLE001 - of this row
-            attempt.rescue(made, problem)
-            attempt.release()
-            error = problem
-        if error is not None and not isinstance(error, Exception):
-            self.stop(error)
-        with self._room:
-            self._building -= 1
-            if reply is not None:
-                self._replies.append(reply)
-            elif error is not None:
-                self._hand_out(attempt.fail(error))
-                self._notify_all()
-            self._work.notify()
+            # Wake the writer only for the first reply of a group, and when it closes.
+            if len(self._replies) == 1 or self._is_group_closed():
+                self._work.notify()
 
     def failed(self, attempt: Attempt, error: BaseException) -> None:
         """Take the exception of a call. It does not block."""
-        self._pool.submit(self._fail, attempt, error)
+        self._pool.start(self._fail, attempt, error)
 
     def _is_over(self) -> bool:
         is_done = self._is_exhausted and not self._aside
@@ -221,7 +198,7 @@ class Run:
         try:
             while (item := self._find_next()) is not None:
                 if self._is_remote:
-                    self._pool.submit(self.context.copy().run, self._prepare, item)
+                    self._pool.start(self.context.copy().run, self._prepare, item)
                 else:
                     self._prepare(item)
         except BaseException as error:  # noqa: BLE001 - raised after the remaining results
@@ -256,9 +233,8 @@ class Run:
         """Wait for a slot and take it; return the row that is due, or True to pull a new one; False at the end."""
         with self._room:
             while not self.is_stopped:
-                claims = self._slots + self._count_claims()
                 wait = None
-                if self._slots < self._concurrency and self._open < 2 * self._concurrency and claims < self._most:
+                if self._has_room():
                     wait = self._aside[0].due - time.monotonic() if self._aside else None
                     is_due = wait is not None and wait <= 0
                     if is_due or (not self._is_exhausted and len(self._aside) < _ASIDE):
@@ -270,6 +246,11 @@ class Run:
                         break
                 self._room.wait(wait)
             return False
+
+    def _has_room(self) -> bool:
+        """Return whether one more row may be pulled. Needs the lock."""
+        claims = self._slots + self._count_claims()
+        return self._slots < self._concurrency and self._open < 2 * self._concurrency and claims < self._most
 
     # --- Taking a row to its call ------------------------------------------------------------------------------
 
@@ -329,7 +310,7 @@ class Run:
 
     def drop(self, attempt: Attempt) -> None:
         """End a row whose call was cancelled. It does not block."""
-        self._pool.submit(self._drop, attempt)
+        self._pool.start(self._drop, attempt)
 
     def _fail(self, attempt: Attempt, error: BaseException) -> None:
         if not isinstance(error, Exception):
@@ -369,7 +350,7 @@ class Run:
                 self._releasing += len(group)
                 self._notify_all()
             # The next group need not wait for this.
-            self._pool.submit(self._release, [reply.attempt for reply in group])
+            self._pool.start(self._release, [reply.attempt for reply in group])
 
     def _release(self, attempts: list[Attempt]) -> None:
         for attempt in attempts:
@@ -386,37 +367,45 @@ class Run:
                     return []
                 self._work.wait()
             end = time.monotonic() + _GROUP_SECONDS
-            # A group closes when every slot waits for it, and when its time is over or it is large.
-            while (
-                self._slots + self._building > self._pulling
-                and len(self._replies) < _GROUP_DOCUMENTS
-                and sum(reply.size for reply in self._replies) < _GROUP_BYTES
-                and (left := end - time.monotonic()) > 0
-            ):
+            while not self._is_group_closed() and (left := end - time.monotonic()) > 0:
                 self._work.wait(left)
             group: list[Reply] = []
             size = 0
             while self._replies and len(group) < _GROUP_DOCUMENTS and size < _GROUP_BYTES:
                 group.append(self._replies.popleft())
                 size += group[-1].size
+            self._bytes -= size
             self._writing = len(group)
             return group
+
+    def _is_group_closed(self) -> bool:
+        """Return whether a group is large, or nothing more can come before it is written. Needs the lock."""
+        if len(self._replies) >= _GROUP_DOCUMENTS or self._bytes >= _GROUP_BYTES:
+            return True
+        can_pull = self._has_room() and not self._is_exhausted and not self.is_stopped
+        return self._slots == self._pulling and not can_pull
 
     def _write_group(self, group: list[Reply]) -> list[Ensured[Any, Any]]:
         """Write the documents of a group, and return the results of their rows."""
         results: list[Ensured[Any, Any]] = []
+        drafts: list[tuple[Reply, Draft]] = []
+        for reply in group:
+            try:
+                drafts.append((reply, reply.attempt.build(reply.made)))
+            except BaseException as error:  # noqa: BLE001 - of this row
+                results.append(self._rescue(reply, error))
         answers: list[tuple[WriteResult, StoredDocument] | BaseException]
         try:
             answers = self._store._writer.put_made_many(  # noqa: SLF001 - the same class, in two modules
-                [reply.draft for reply in group], require_parent=self._options.require_parent
+                [draft for _, draft in drafts], require_parent=self._options.require_parent
             )
         except BaseException as error:  # noqa: BLE001 - a fault in a backend; no reply may be lost
-            answers = [error] * len(group)
-        for reply, answer in zip(group, answers, strict=True):
+            answers = [error] * len(drafts)
+        for (reply, draft), answer in zip(drafts, answers, strict=True):
             try:
                 if isinstance(answer, BaseException):
                     raise answer  # noqa: TRY301 - one place rescues
-                results.append(reply.attempt.conclude(reply.draft, answer))
+                results.append(reply.attempt.conclude(draft, answer))
             except BaseException as error:  # noqa: BLE001 - of this row
                 results.append(self._rescue(reply, error))
         failing = [each for each in answers if isinstance(each, (OSError, DurabilityUnknown, StagesConflict))]
@@ -426,7 +415,7 @@ class Run:
         return results
 
     def _rescue(self, reply: Reply, error: BaseException) -> Ensured[Any, Any]:
-        reply.attempt.rescue(reply.draft.made, error)
+        reply.attempt.rescue(reply.made, error)
         if not isinstance(error, Exception):
             self.stop(error)
         return reply.attempt.fail(error)
@@ -465,7 +454,7 @@ class ManyRun(Generic[RowT, FoundT]):
         threads = Threads(concurrency)
 
         def start(run: Run, attempt: Attempt, step: tuple[Any, ...]) -> None:
-            threads.submit(run.context.copy().run, call, run, attempt, step)
+            threads.start(run.context.copy().run, call, run, attempt, step)
 
         run = Run(*arguments, call=start, notify=_do_nothing)
         _runs.add(run)
@@ -548,7 +537,7 @@ def call(run: Run, attempt: Attempt, step: tuple[Any, ...]) -> None:
     except BaseException as error:  # noqa: BLE001 - of this row, or raised after the remaining results
         run.failed(attempt, error)
     else:
-        run.replied_here(attempt, made)
+        run.replied(attempt, made)
 
 
 def _do_nothing() -> None:

@@ -38,7 +38,12 @@ class Threads:
     def submit(self, function: Callable[..., R], *arguments: Any) -> Future[R]:
         """Call a function in a thread; return the future of its result."""
         future: Future[R] = Future()
-        self._tasks.put((future, function, arguments))
+        self.start(_run, future, function, arguments)
+        return future
+
+    def start(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Call a function in a thread; it must not raise."""
+        self._tasks.put((function, arguments))
         can_start = True
         with self._lock:
             if not self._idle.acquire(blocking=False) and self._count < self._most:
@@ -48,8 +53,8 @@ class Threads:
                 except RuntimeError:  # since Python 3.12, no thread can start in a function registered with `atexit`
                     can_start = self._count > 0
         if not can_start:
-            _run(*self._tasks.get())
-        return future
+            function, arguments = self._tasks.get()
+            function(*arguments)
 
 
 def is_worker() -> bool:
@@ -70,8 +75,9 @@ def call_interruptibly(function: Callable[[], R]) -> R:
 def _work(tasks: SimpleQueue[Any], idle: threading.Semaphore) -> None:
     _local.is_worker = True
     while (task := tasks.get()) is not None:
-        _run(*task)
-        del task  # free the result while this thread is idle
+        function, arguments = task
+        function(*arguments)
+        del task, function, arguments  # free the result while this thread is idle
         idle.release()
     tasks.put(None)  # for the next thread
 

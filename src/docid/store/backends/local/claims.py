@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from functools import partial
 from os.path import join
 from typing import TYPE_CHECKING, Protocol
 
@@ -52,22 +53,27 @@ class LocalClaims:
 
     def take(self, stage: str, doc_id: str) -> Claim | Holder:
         """Take a claim, or return its holder."""
-        with make_below(self._root, (stage,), sync=self._sync) as directory:
-            if stage not in self._trusted:
+        if stage not in self._trusted:
+            with make_below(self._root, (stage,), sync=self._sync) as directory:
                 self._trusted[stage] = directory.trusts_locks()
-            if self._trusted[stage]:
-                return self._lock(directory, stage, doc_id)
-        return self.leases.take(stage, doc_id)
+        if not self._trusted[stage]:
+            return self.leases.take(stage, doc_id)
+        directory = Directory.at(join(self._root, stage))
+        try:
+            return self._lock(directory, doc_id)
+        except FileNotFoundError:
+            with make_below(self._root, (stage,), sync=self._sync):
+                return self._lock(directory, doc_id)
 
     @property
     def uses_leases(self) -> bool:
         """Whether the last stage that was claimed has leases; False before the first."""
         return not all(self._trusted.values())
 
-    def _lock(self, directory: Directory, stage: str, doc_id: str) -> Claim | Holder:
+    def _lock(self, directory: Directory, doc_id: str) -> Claim | Holder:
         name = claim_name(doc_id)
         for _ in range(TURNS):
-            lock = LockFile(directory, name, is_likely_new=True)
+            lock = LockFile(directory, name, is_claim=True)
             if not lock.take(directory, name, wait=False):
                 lock.close()
                 return _read_holder(directory, name)
@@ -76,26 +82,18 @@ class LocalClaims:
                 lock.close()
                 continue
             try:
+                if not lock.is_new:
+                    directory.check_writable()
                 # This also shows whether a document can be written here, before somebody pays for its text.
                 if lock.is_writable:
                     if not lock.is_new:
                         os.truncate(lock.fd, 0)
                     os.pwrite(lock.fd, orjson.dumps(Holder.here()._asdict()), 0)
-                if not lock.is_new:
-                    directory.check_writable()
             except BaseException:
-                self._unlock(lock, stage, name)
+                _unlock(directory, lock, name)
                 raise
-            return Claim(lambda lock=lock: self._unlock(lock, stage, name))  # type: ignore[misc]
+            return Claim(partial(_unlock, directory, lock, name))
         return Holder("", 0, "")
-
-    def _unlock(self, lock: LockFile, stage: str, name: str) -> None:
-        try:
-            with ignore_system_errors, Directory(join(self._root, stage)) as directory:
-                if lock.is_at(directory, name):
-                    directory.unlink(name)
-        finally:
-            lock.close()
 
     def list(self, stage: str) -> Iterator[tuple[str, Holder]]:
         """Yield the doc ids that are claimed, each with its holder."""
@@ -113,7 +111,7 @@ class LocalClaims:
                 name = claim_name(doc_id)
                 # If one file cannot be opened, go on with the others.
                 with ignore_system_errors:
-                    lock = LockFile(directory, name)
+                    lock = LockFile(directory, name, is_claim=True)
                     try:
                         if lock.take(directory, name, wait=False) and lock.is_at(directory, name):
                             directory.unlink(name)
@@ -121,6 +119,16 @@ class LocalClaims:
                     finally:
                         lock.close()
         return count + self.leases.clear(stage, stale_after)
+
+
+def _unlock(directory: Directory, lock: LockFile, name: str) -> None:
+    """Remove the file of a claim, and then release its lock."""
+    try:
+        with ignore_system_errors:
+            if lock.is_at(directory, name):
+                directory.unlink(name)
+    finally:
+        lock.close()
 
 
 def _list_names(directory: Directory) -> list[str]:

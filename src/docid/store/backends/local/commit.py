@@ -96,7 +96,7 @@ class Place(NamedTuple):
         for _ in range(TURNS):
             found, fault, is_certain = self._read_current(parts)
             if not is_certain and (found is None or self.directory.exists(self.new)):
-                if (old := self.read(self.old, parts)) is not None:
+                if self.directory.exists(self.old) and (old := self.read(self.old, parts)) is not None:
                     return old
                 # In the meantime a replace may have renamed it from the second name to the first. Then its lock file
                 # exists, and may be free if the replace has just ended.

@@ -68,6 +68,13 @@ class Directory:
                 error.filename = self.path
             raise
 
+    @classmethod
+    def at(cls, path: str) -> Self:
+        """Return a directory whose names are joined to its path, without a descriptor: for one or two calls."""
+        directory = cls.__new__(cls)
+        directory.fd, directory.path, directory._prefix = None, path, join(path, "")  # noqa: SLF001 - the same class
+        return directory
+
     def __enter__(self) -> Self:
         return self
 

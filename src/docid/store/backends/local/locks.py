@@ -60,14 +60,15 @@ class LockFile:
         is_writable: whether the descriptor may write.
     """
 
-    __slots__ = ("__weakref__", "fd", "is_new", "is_writable")
+    __slots__ = ("__weakref__", "_is_claim", "fd", "is_new", "is_writable")
 
-    def __init__(self, directory: Directory, name: str, *, is_likely_new: bool = False) -> None:
+    def __init__(self, directory: Directory, name: str, *, is_claim: bool = False) -> None:
         self.fd = -1
         self.is_new = False
         self.is_writable = True
+        self._is_claim = is_claim
         _open_locks.add(self)
-        if is_likely_new:
+        if is_claim:  # it is nearly always new
             self._create(directory, name)
         while self.fd < 0:
             try:
@@ -83,7 +84,8 @@ class LockFile:
         with contextlib.suppress(FileExistsError):
             self.fd = directory.open(name, NEW_LOCK)
             self.is_new = True
-            share(self.fd, directory)
+            if not self._is_claim:  # a stale claim is removed, and not used by another user
+                share(self.fd, directory)
 
     def take(self, directory: Directory, name: str, *, wait: bool) -> bool:
         """Lock it; return False if another process holds the lock and `wait` is false."""
@@ -99,6 +101,8 @@ class LockFile:
 
     def is_at(self, directory: Directory, name: str) -> bool:
         """Return whether the file still has its name: if not, other processes lock a new one."""
+        if self._is_claim:  # it is never renamed, so this one call is enough
+            return os.fstat(self.fd).st_nlink > 0
         status = directory.stat(name)
         return status is not None and os.path.samestat(status, os.fstat(self.fd))
 
