@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,20 +44,18 @@ Act = Callable[[int, str, Callable[..., Any], tuple[Any, ...], dict[str, Any]], 
 @contextmanager
 def intercept_calls(act: Act) -> Iterator[None]:
     """Replace each file-system call by `act(number, name, original, args, options)`; numbers start at 1."""
-    number = 0
-    depth = 0
+    numbers = itertools.count(1)
+    inside = threading.local()
 
     def wrap(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
-            nonlocal number, depth
-            if depth:
+            if getattr(inside, "act", False):
                 return original(*args, **options)  # a call that `act` makes
-            number += 1
-            depth += 1
+            inside.act = True
             try:
-                return act(number, name, original, args, options)
+                return act(next(numbers), name, original, args, options)
             finally:
-                depth -= 1
+                inside.act = False
 
         return call
 

@@ -5,6 +5,7 @@ Each call of the model is one line in a log that all workers append to.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -59,7 +60,7 @@ def open_store(job: dict[str, Any]) -> DocsStore:
 
 
 def work(job: dict[str, Any]) -> None:
-    """Ensure the rows of a job, in a plain loop or with one thread for each."""
+    """Ensure the rows of a job: in a plain loop, with one thread for each, or with a form for many rows."""
     store, log = open_store(job), Log(job["log"])
     rows = make_rows(job["rows"])
     if "own" in job:
@@ -79,7 +80,32 @@ def work(job: dict[str, Any]) -> None:
         done = store.ensure(row, make, if_exists=job.get("if_exists", "keep"))
         assert done.document.raw_text.startswith(f"{row.doc_id} of ")
 
-    if job.get("threads"):
+    options: dict[str, Any] = {"if_exists": job.get("if_exists", "keep"), "concurrency": 8}
+    options |= {"run_id": job["run_id"]} if "run_id" in job else {}
+
+    async def amake(row: DraftTask) -> str:
+        log.add(row.doc_id)
+        await asyncio.sleep(job["seconds"])
+        return f"{row.doc_id} of {os.getpid()}"
+
+    async def amain() -> None:
+        async with store.aensure_many(rows, amake, **options) as run:
+            async for done in run:
+                assert done.error is None, done
+
+    def ensure_many() -> None:
+        with store.ensure_many(rows, make, **options) as run:
+            for done in run:
+                assert done.error is None, done
+
+    forms = {"many": ensure_many, "amany": lambda: asyncio.run(amain())}
+    if job.get("forms"):
+        threads = [threading.Thread(target=forms[form]) for form in job["forms"]]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    elif job.get("threads"):
         threads = [threading.Thread(target=ensure, args=(row,), daemon=True) for row in rows]
         for thread in threads:
             thread.start()
