@@ -30,8 +30,8 @@ FILES = {
 }
 FIXTURES = {"s3": "moto"}
 
-# Pages whose code runs in tests/test_embedding.py and tests/test_objects_page.py.
-ELSEWHERE = ["*/prefect.md", "*/snakemake.md", "*/airflow.md", "*/objects.md"]
+# Pages whose code runs in tests/test_embedding.py, tests/test_objects_page.py and tests/test_running_page.py.
+ELSEWHERE = ["*/prefect.md", "*/snakemake.md", "*/airflow.md", "*/objects.md", "*/running.md"]
 
 
 def _is_installed(package: str) -> bool:

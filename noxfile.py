@@ -52,7 +52,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def integrations(session: nox.Session) -> None:
-    """Run the integration tests: orchestrators, object stores, a browser, notebooks."""
+    """Run the integration tests: orchestrators, object stores, a browser, notebooks, a model client."""
     session.install(".", *group("integrations"))
     session.run("pytest", *PARALLEL, "-m", "integration", *session.posargs)
 

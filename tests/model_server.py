@@ -1,4 +1,4 @@
-"""A stand-in for a model: an OpenAI-compatible server on loopback, in threads of this process."""
+"""A fake model: an OpenAI-compatible server on loopback, in threads of this process."""
 
 from __future__ import annotations
 

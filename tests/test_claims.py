@@ -281,18 +281,58 @@ def test_lease_of_a_renewing_worker_is_not_taken_over(files: Any, clock: Clock) 
     hold(second).release()
 
 
-def test_worker_that_lapsed_starts_anew_and_does_not_renew(files: Any, clock: Clock) -> None:
-    leases = Leases(files, ttl=100)
-    claim = hold(leases)
+def test_worker_that_lapsed_renews_and_deletes_only_its_own_claims(files: Any, clock: Clock) -> None:
+    leases, other = Leases(files, ttl=100), Leases(files)
+    claims = {doc_id: hold(leases, doc_id) for doc_id in ("a1", "b2")}
+    assert isinstance(other.take("draft", "a1"), Holder)
     worker = leases._worker
     assert worker is not None
-    clock.now += 50
-    assert not leases.renew(worker)
-    other = hold(leases, "b2")
-    assert leases._worker is not worker
+    clock.now += 101
+    taken = hold(other)
+    assert leases.renew(worker) == 20  # a call of its own still runs
+    assert leases._worker is worker
+    assert isinstance(other.take("draft", "b2"), Holder)
+    for claim in claims.values():
+        claim.release()
+    assert isinstance(leases.take("draft", "a1"), Holder)
+    hold(other, "b2").release()
+    taken.release()
+
+
+def test_failed_renewal_is_tried_again_soon(files: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    leases, other = Leases(files, ttl=100), Leases(files)
+    claim = hold(leases)
+    assert leases._worker is not None
+    for error in (OSError(5, "Input/output error"), ZeroDivisionError()):
+
+        def fail(*_: object, error: Exception = error) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "write_file", fail)
+            assert leases.renew(leases._worker) == 5
+    for _ in range(6):
+        assert isinstance(other.take("draft", "a1"), Holder)
+        clock.now += 90
+        assert leases.renew(leases._worker) == 20
     claim.release()
-    assert isinstance(leases.take("draft", "a1"), Holder)  # left to its time to live
-    other.release()
+
+
+def test_process_that_proc_hides_is_not_gone(files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Leases(files), Leases(files)
+    claim = hold(first)
+    own = os.getpid()
+    start = leases_module._find_start(own)
+    monkeypatch.setattr(leases_module, "_find_start", lambda pid: start if second._worker is None else None)
+    hold(second, "b2").release()
+    assert isinstance(second.take("draft", "a1"), Holder)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert isinstance(second.take("draft", "a1"), Holder)
+    claim.release()
 
 
 def test_idle_worker_keeps_its_file(files: Any, clock: Clock) -> None:
@@ -367,11 +407,14 @@ def test_repair_clears_leases_of_dead_workers(files: Any, monkeypatch: pytest.Mo
     files.write_file(dead._worker.file, orjson.dumps({**facts, "started": "1"}))
     assert cleaner.clear("draft", 0) == 1
     assert [doc_id for doc_id, _ in cleaner.list("draft")] == ["b2"]
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 400)
+    cleaner.ttl = 0.2
+    time.sleep(0.3)
+    if not isinstance(files, MemoryBackend):  # whose files are dated by this clock
+        monkeypatch.setattr(time, "time", lambda: 1.0)  # a wrong clock does not matter
     assert cleaner.clear("draft", 500) == 0
     assert cleaner.clear("draft", 0) == 1
-    assert list(files.list_files("workers")) == []
+    assert cleaner._worker is not None
+    assert [name for name, _ in files.list_files("workers")] == [f"{cleaner._worker.nonce}.json"]
     held.release()
 
 

@@ -6,6 +6,7 @@ import ast
 import os
 import pkgutil
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -25,10 +26,8 @@ CALL = "a model is called"
 SNAKEMAKE = ("-m", "snakemake", "--cores", "2", "--latency-wait", "0")
 
 
-def read_snippet(page: str) -> str:
-    code: str
-    [code] = re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    return code
+def read_snippets(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture
@@ -99,7 +98,9 @@ def prefect_server(place: Path) -> Iterator[dict[str, str]]:
 
 @pytest.mark.integration("prefect")
 def test_prefect_caches_by_doc_id(tmp_path: Path, tables: dict[str, Path]) -> None:
-    (tmp_path / "essays.py").write_text(read_snippet("prefect.md"), encoding="utf-8")
+    essays, whole_tables = read_snippets("prefect.md")
+    (tmp_path / "essays.py").write_text(essays, encoding="utf-8")
+    (tmp_path / "tables.py").write_text(whole_tables, encoding="utf-8")
     with prefect_server(tmp_path) as environment:
         first = run(tmp_path, "essays.py", env=environment)
         assert first.count(CALL) == 4
@@ -113,6 +114,12 @@ def test_prefect_caches_by_doc_id(tmp_path: Path, tables: dict[str, Path]) -> No
         assert CALL not in again
         assert str(ids) in again
 
+        # The flow of whole tables keeps these documents, and makes a missing one.
+        assert CALL not in run(tmp_path, "tables.py", env=environment)
+        shutil.rmtree(tmp_path / "docs" / "essay" / ids[1])
+        assert run(tmp_path, "tables.py", env=environment).count(CALL) == 1
+        assert has_all_documents(tmp_path, tables)
+
         # Without the cache the store decides: it refuses the changed row, and Prefect does not retry the task.
         changed = tables["essay"].read_text(encoding="utf-8").replace("e-0", "e-9")
         tables["essay"].write_text(changed, encoding="utf-8")
@@ -125,7 +132,8 @@ def test_prefect_caches_by_doc_id(tmp_path: Path, tables: dict[str, Path]) -> No
 
 @pytest.mark.integration("snakemake")
 def test_snakemake_creates_missing_and_keeps_existing_documents(tmp_path: Path, tables: dict[str, Path]) -> None:
-    (tmp_path / "Snakefile").write_text(read_snippet("snakemake.md"), encoding="utf-8")
+    common, rules, _ = read_snippets("snakemake.md")
+    (tmp_path / "Snakefile").write_text(common + rules, encoding="utf-8")
     first = run(tmp_path, *SNAKEMAKE)
     assert first.count(CALL) == 4
     assert has_all_documents(tmp_path, tables)
@@ -140,7 +148,8 @@ def test_snakemake_creates_missing_and_keeps_existing_documents(tmp_path: Path, 
 
 @pytest.mark.integration("snakemake")
 def test_snakemake_reports_and_completes_unparsed_reply(tmp_path: Path, tables: dict[str, Path]) -> None:
-    code = read_snippet("snakemake.md")
+    common, rules, _ = read_snippets("snakemake.md")
+    code = common + rules
     broken = code.replace("prompt=essay_prompt, parse=str.strip", "prompt=essay_prompt, parse=lambda text: None")
     assert broken != code
     (tmp_path / "Snakefile").write_text(broken, encoding="utf-8")
@@ -161,6 +170,27 @@ def test_snakemake_reports_and_completes_unparsed_reply(tmp_path: Path, tables: 
     for row in read_essay_rows(tables):
         document = store.read("essay", row.doc_id, verify=True)
         assert document.parsed_text == document.raw_text
+
+
+@pytest.mark.integration("snakemake")
+def test_snakemake_makes_whole_tables(tmp_path: Path, tables: dict[str, Path]) -> None:
+    common, _, rules = read_snippets("snakemake.md")
+    (tmp_path / "Snakefile").write_text(common + rules, encoding="utf-8")
+    assert run(tmp_path, *SNAKEMAKE).count(CALL) == 4
+    assert has_all_documents(tmp_path, tables)
+    assert "Nothing to be done" in run(tmp_path, *SNAKEMAKE)
+
+    # A row that fails fails its job; the next run makes only what is missing.
+    changed = common.replace('print("a model is called")', 'print("a model is called"); 1 / 0')
+    (tmp_path / "Snakefile").write_text(changed + rules, encoding="utf-8")
+    [row, _] = read_essay_rows(tables)
+    shutil.rmtree(tmp_path / "docs" / "essay" / row.doc_id)
+    failed = run(tmp_path, *SNAKEMAKE, "--forceall", fails=True)
+    assert failed.count(CALL) == 1
+    assert "ZeroDivisionError" in failed
+    (tmp_path / "Snakefile").write_text(common + rules, encoding="utf-8")
+    assert run(tmp_path, *SNAKEMAKE).count(CALL) == 1
+    assert has_all_documents(tmp_path, tables)
 
 
 def find_used_names(code: str) -> list[tuple[str, str]]:
@@ -190,7 +220,7 @@ def exists(place: str, name: str) -> bool:
 
 def test_airflow_snippet_uses_existing_names() -> None:
     # Airflow pins its dependencies, so the tests do not run it.
-    found = find_used_names(read_snippet("airflow.md"))
+    found = find_used_names("".join(read_snippets("airflow.md")))
     assert {("docid", "DocsStore"), ("docid.tables.lookup", "index_of")} <= set(found)
     assert [each for each in found if not exists(*each)] == []
 

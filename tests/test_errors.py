@@ -14,6 +14,7 @@ from docid.core.document import Document
 from docid.core.outcomes import WriteManyError
 from docid.errors import (
     ContentConflict,
+    ConvertedError,
     DocidError,
     DocumentBusy,
     DocumentChanged,
@@ -65,6 +66,7 @@ EXAMPLES = [
     DocumentClaimed("essay", "a1", "docs/essay/a1", "t", "process 12 on node-3"),
     DocumentClaimed("essay", "a1", "docs/essay/a1", "t", "this very call", "make(row) must not ensure its own row"),
     TooManyFailures(20, "AuthenticationError: the key was revoked"),
+    ConvertedError("APIStatusError", "Error code: 529"),
     DocumentChanged("essay", "a1", "docs/essay/a1", "t", ("prompt", "metadata.model_id")),
     InvalidReply("essay", "a1", "t", "bytes"),
     ReplyRescued("essay", "a1", "docs/essay/a1", "t", ("docs/.docid/rescued/essay/a1-x.json",)),

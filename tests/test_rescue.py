@@ -140,13 +140,45 @@ def test_interrupt_in_the_parser_does_not_lose_the_reply(store: Store) -> None:
     assert [each.reply.raw_text for each in store.list_rescued()] == ["a paid text"]
 
 
-def test_interrupt_while_saving_is_raised(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), TimeoutError("the time is up")])
+def test_interrupt_while_saving_saves_in_the_users_directory(
+    local: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
     def interrupt(*_: object, **__: object) -> None:
-        raise TimeoutError("the time is up")
+        raise error
 
     monkeypatch.setattr(local.backend, "write_file", interrupt)
-    error: Any = lose(local)
-    assert error.reply is PAID
+    expected = type(error) if isinstance(error, KeyboardInterrupt) else InvalidDocument
+    with pytest.raises(expected) as caught:
+        local.ensure(ROW, lambda row: PAID)
+    assert Path(caught.value.rescued).is_relative_to(tmp_path / "own")  # type: ignore[attr-defined]
+    (tmp_path / "own2").write_bytes(b"a file")
+    monkeypatch.setenv("DOCID_RESCUE_DIR", str(tmp_path / "own2"))
+    with pytest.raises(expected) as caught:
+        local.ensure(DraftTask(task_id="t-2", doc_id="a2"), lambda row: PAID)
+    assert caught.value.reply is PAID  # type: ignore[attr-defined]
+
+
+class Closed(Exception):
+    """An exception that takes no attributes and has no text."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(name)
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+def test_error_that_takes_no_attributes_loses_no_reply(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bool:
+        raise Closed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.backend, "create", refuse)
+        with pytest.raises(Closed):
+            store.ensure(ROW, lambda row: "paid")
+    [rescued] = store.list_rescued()
+    assert (rescued.reply.raw_text, rescued.problem) == ("paid", "Closed")
 
 
 def test_parent_that_vanishes_during_the_call_costs_no_reply(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,13 +277,13 @@ class Odd:
 
 
 def test_any_object_can_be_saved(local: Store) -> None:
-    own: list[Any] = []
-    own.append(own)
+    own: dict[str, Any] = {}
+    own["a"] = own["b"] = [own]
     made = {"odd": Odd(), "deep": own, ("a", 1): {2}, "name": "half \ud83d", "nan": float("nan")}
     error: Any = lose(local, made=made)
     found = json.loads(Path(error.rescued).read_bytes())["reply"]
     assert (found["raw_text"], found["object"]["name"]) == ("", "half \ud83d")
-    assert found["object"]["odd"] == {"type": "Odd", "repr": "repr failed: ValueError('no repr')"}
+    assert found["object"]["odd"] == {"type": "Odd", "repr": "repr failed: ValueError"}
     assert found["object"]["('a', 1)"] == {"type": "set", "repr": "{2}"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import csv
 import shutil
 import sys
@@ -35,6 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return run(arguments)
+    except KeyboardInterrupt:
+        print("essays: interrupted; the next run makes the missing documents", file=sys.stderr)
+        return 130
     except (
         DocidError,
         GenerationError,
@@ -75,7 +79,11 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{'stage':<12}{'rows':>8}{'created':>9}{'kept':>8}{'calls':>8}{'unparsed':>10}")
     counts = {}
     for stage in ROW_TYPES:
-        count = counts[stage] = pipeline.run(stage)
+        if arguments.is_async:
+            count = asyncio.run(pipeline.arun(stage, concurrency=arguments.concurrency))
+        else:
+            count = pipeline.run(stage, concurrency=arguments.concurrency)
+        counts[stage] = count
         print(
             f"{stage:<12}{count.rows:>8,}{count.created:>9,}{count.kept:>8,}{count.calls:>8,}{count.unparsed:>10,}",
             flush=True,
@@ -143,6 +151,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--replies", type=Path, metavar="DIR", help="answer evaluation prompts with the recorded replies DIR/*.txt")
     add("--all-templates", action="store_true", help="use every template, not only the active ones")
     add("--combination-size", type=_positive, default=6, metavar="N", help="concepts per draft (default: 6)")
+    add("--concurrency", type=_positive, default=8, metavar="N", help="model calls at once (default: 8)")
+    add("--async", action="store_true", dest="is_async", help="run on an event loop, with aensure_many")
     add("--keep-tables", action="store_true", help="run the existing task tables, for example after editing them")
     add("--durability", choices=["full", "none"], default="full", help="sync files to disk, or not (default: full)")
     add("--fresh", action="store_true", help="delete the task tables and the store first")

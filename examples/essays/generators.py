@@ -17,7 +17,7 @@ TIMEOUT = 300  # seconds to wait for a reply
 
 
 class Generator(Protocol):
-    """The interface that the pipeline calls a model through."""
+    """The interface that the pipeline calls a model through, in several threads at once."""
 
     def generate(self, prompt: str, model: str) -> str:
         """Return a model's reply to a prompt."""
@@ -67,6 +67,8 @@ class RecordedReplies:
 
 class OpenAICompatible:
     """Calls an endpoint that implements OpenAI's `/chat/completions`.
+
+    Each call has a connection of its own, so any number of threads can call it at once.
 
     Args:
         url: the base URL, such as `https://openrouter.ai/api/v1` or `http://localhost:11434/v1`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -11,11 +11,11 @@ from examples.essays.parsers import PARSERS
 from examples.essays.tables import FILES, ROW_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from examples.essays.generators import Generator
-    from examples.essays.inputs import Inputs
+    from examples.essays.inputs import Inputs, Template
     from examples.essays.tables import Combination
 
 
@@ -104,20 +104,22 @@ class Pipeline:
                     continue
                 raise UnknownTemplateError(f"{FILES[stage]}, task {row.task_id}: the inputs have no {wrong}")
 
-    def run(self, stage: str) -> Count:
-        """Write the documents of a stage that do not exist yet."""
+    def run(self, stage: str, *, concurrency: int = 1) -> Count:
+        """Write the documents of a stage that do not exist yet, with up to `concurrency` model calls at once."""
         count = Count()
-        for row in self.rows(stage):
-            count.rows += 1
-            try:
-                done = self._ensure(row)
-            except (NoParentTextError, MissingParent) as error:
-                count.skipped.append(f"{row.task_id}: {error}")
-                continue
-            count.created += done.outcome == "created"
-            count.kept += done.outcome != "created"
-            count.calls += done.called and not self._is_copy(row)
-            count.unparsed += "parsed" not in done.document.sizes
+        for rows, make, options in self._split(stage):
+            with self.store.ensure_many(rows, make, concurrency=concurrency, **options) as run:
+                for done in run:
+                    self._add(count, done)
+        return count
+
+    async def arun(self, stage: str, *, concurrency: int = 1) -> Count:
+        """Do what `run` does, on an event loop. docid calls the generators in threads."""
+        count = Count()
+        for rows, make, options in self._split(stage):
+            async with self.store.aensure_many(rows, make, concurrency=concurrency, **options) as run:
+                async for done in run:
+                    self._add(count, done)
         return count
 
     def missing(self) -> Iterator[str]:
@@ -130,23 +132,41 @@ class Pipeline:
                 elif row.parent_stage and not self.store.exists(row.parent_stage, row.parent_doc_id or ""):
                     yield f"{name}: its parent {row.parent_stage}/{row.parent_doc_id} is not in the store"
 
-    def _ensure(self, row: TaskRow) -> Ensured[TaskRow]:
-        """Return the document of a row. docid calls `generate` or `_parent_text` only if it does not exist."""
-        model_id, model_name = _model_of(row)
-        metadata = {"template_id": _template_of(row), "model_id": model_id, "combo_id": row.cell("combo_id")}
-        if source := row.cell("source_doc_id"):
-            metadata["source_doc_id"] = source
-        parse = PARSERS[self.templates[row.stage, _template_of(row)].parser]
-        if self._is_copy(row):
-            return self.store.ensure(row, self._parent_text, metadata=metadata, parse=parse)
+    def _split(self, stage: str) -> Iterator[tuple[Iterator[TaskRow], Callable[..., str], dict[str, Any]]]:
+        """Yield the arguments of `ensure_many`, once for each parser and generator: all rows of a run share these."""
+        kinds = dict.fromkeys((each.parser, each.generator) for each in self.inputs.templates[stage])
+        for parser, generator in kinds:
+            options = {"metadata": _describe, "parse": PARSERS[parser], "stop_after": None}
+            rows = self._select(stage, parser, generator)
+            if generator == "copy":
+                yield rows, self._parent_text, options
+            else:
+                yield rows, self._generate, {"prompt": self._render, **options}
 
-        def generate(row: TaskRow, prompt: str) -> str:
-            return self.generators[row.stage].generate(prompt, model_name)
+    def _select(self, stage: str, parser: str, generator: str) -> Iterator[TaskRow]:
+        for row in self.rows(stage):
+            template = self._template(row)
+            if (template.parser, template.generator) == (parser, generator):
+                yield row
 
-        return self.store.ensure(row, generate, prompt=self._render, metadata=metadata, parse=parse)
+    def _generate(self, row: TaskRow, prompt: str) -> str:
+        _, model_name = _model_of(row)
+        return self.generators[row.stage].generate(prompt, model_name)
 
-    def _is_copy(self, row: TaskRow) -> bool:
-        return self.templates[row.stage, _template_of(row)].generator == "copy"
+    def _add(self, count: Count, done: Ensured[TaskRow]) -> None:
+        """Count the result of a row; raise its error, unless the row is only skipped."""
+        count.rows += 1
+        if isinstance(done.error, (NoParentTextError, MissingParent)):
+            count.skipped.append(f"{done.row.task_id}: {done.error}")
+            return
+        document = done.unwrap()
+        count.created += done.outcome == "created"
+        count.kept += done.outcome != "created"
+        count.calls += done.called and self._template(done.row).generator != "copy"
+        count.unparsed += "parsed" not in document.sizes
+
+    def _template(self, row: TaskRow) -> Template:
+        return self.templates[row.stage, _template_of(row)]
 
     def _render(self, row: TaskRow) -> str:
         # A row with a source_doc_id sends the prompt of that document again.
@@ -164,6 +184,14 @@ class Pipeline:
         if text is None:
             raise NoParentTextError(f"its parent {parent.stage}/{parent.doc_id} has no parsed text")
         return text
+
+
+def _describe(row: TaskRow) -> dict[str, str]:
+    """Return the metadata of a row's document."""
+    model_id, _ = _model_of(row)
+    source = row.cell("source_doc_id")
+    metadata = {"template_id": _template_of(row), "model_id": model_id, "combo_id": row.cell("combo_id")}
+    return {**metadata, "source_doc_id": source} if source else metadata
 
 
 def _template_of(row: TaskRow) -> str:

@@ -13,6 +13,7 @@ from docid.core.reply import Reply
 from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.errors import (
     ContentConflict,
+    ConvertedError,
     DocidError,
     DocumentBusy,
     DocumentChanged,
@@ -79,6 +80,7 @@ __all__ = [
     "AsyncManyRun",
     "AuditReport",
     "ContentConflict",
+    "ConvertedError",
     "DocId",
     "DocidError",
     "DocsStore",

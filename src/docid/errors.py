@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ContentConflict",
+    "ConvertedError",
     "DocidError",
     "DocumentBusy",
     "DocumentChanged",
@@ -37,6 +38,15 @@ __all__ = [
     "UnreadableDocument",
     "UnreadableManifest",
 ]
+
+
+def describe_error(error: BaseException) -> str:
+    """Return the type and text of an exception, for a message; only the type if its text cannot be made."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - of the exception's own __str__
+        return type(error).__name__
+
 
 LISTED = 10  # a message lists at most this many faults
 
@@ -526,6 +536,24 @@ class TooManyFailures(DocidError):
             f"{self.count:,} rows in a row failed, so no more calls were made; the last: {self.last}; correct the "
             f"cause and run again, or pass stop_after=None"
         )
+
+
+class ConvertedError(DocidError):
+    """An exception that does not pickle, in a form that does: that of a row in a result that another process made.
+
+    Attributes:
+        kind, text: the type of the exception, and its text.
+
+    Example:
+        >>> print(ConvertedError("APIStatusError", "Error code: 529"))
+        APIStatusError: Error code: 529
+    """
+
+    kind: str
+    text: str
+
+    def _describe(self) -> str:
+        return f"{self.kind}: {self.text}"
 
 
 class Problem(NamedTuple):

@@ -59,7 +59,7 @@ def _decide(reply: RescuedReply, out: Output, *, adopts: bool) -> int:
             reply.discard()
             out.print_json({**_list_facts(reply), "outcome": "discarded"})
             out.print(f"deleted a reply for {name}: {reply.location}")
-    except (DocidError, OSError) as error:
+    except (DocidError, OSError, TypeError) as error:  # a person may have edited the file
         print_stderr(error)
         return 1
     return 0

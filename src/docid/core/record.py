@@ -113,7 +113,7 @@ class Record(NamedTuple):
         contents = {PART_FILES[part]: text.encode() for part, text in document.parts().items()}
         files = {name: PartEntry.of(content) for name, content in contents.items()}
         listed = {name: entry.to_json() for name, entry in files.items()}
-        data = {**document.own_keys(), "files": listed, "docid": {"nonce": nonce, **(notes or {})}}
+        data = {**document.own_keys(), "files": listed, "docid": {**(notes or {}), "nonce": nonce}}
         metadata = document.convert_metadata()
         # Keys of the caller that docid uses itself.
         if kept := {key: metadata.pop(key) for key in OUR_KEYS if key in metadata}:

@@ -12,7 +12,6 @@ from functools import partial
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from docid.store.claiming import held
 from docid.store.ensure import is_coroutine_function
 from docid.store.ensured import Ensured, FoundT, RowT
 from docid.store.many import Run
@@ -21,14 +20,16 @@ from docid.store.threads import Threads
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from docid.store.ensure import Attempt
+    from docid.store.ensure import Attempt, Options
 
 R = TypeVar("R")
 
 
-async def aensure(begin: Callable[[], Attempt], threads: Threads) -> Ensured[Any, Any]:
+async def aensure(begin: Callable[[], Attempt], threads: Threads, options: Options) -> Ensured[Any, Any]:
     """Take a row all the way, with the I/O of the store in threads. `begin` makes the attempt, in a thread, too."""
     context = copy_context()
+    if callable(options.prompt) or callable(options.metadata) or options.parse is not None:
+        threads = Threads(1)  # a function of the caller may wait for documents that need the shared ones
 
     def submit(function: Callable[..., R], *arguments: Any) -> asyncio.Future[R]:
         return asyncio.wrap_future(threads.submit(partial(context.copy().run, function, *arguments)))
@@ -56,15 +57,15 @@ async def aensure(begin: Callable[[], Attempt], threads: Threads) -> Ensured[Any
 async def _call(row: Attempt, step: tuple[Any, ...]) -> Any:
     """Call `make`: on the event loop if it is a coroutine function, else in a thread of its own."""
     if is_coroutine_function(row.make):
-        token = row.hold()
-        try:
+        with row.holding():
             return await row.make(*step)
-        finally:
-            held.reset(token)
     context = copy_context()
     future = asyncio.wrap_future(Threads(1).submit(context.run, row.call, *step))
     made = await _finish(future, row)
-    return await made if inspect.isawaitable(made) else made
+    if not inspect.isawaitable(made):
+        return made
+    with row.holding():
+        return await made
 
 
 async def _finish(future: asyncio.Future[R], row: Attempt | None = None) -> R:
@@ -76,13 +77,19 @@ async def _finish(future: asyncio.Future[R], row: Attempt | None = None) -> R:
     while not future.done():
         try:
             await asyncio.wait([future])
-        except asyncio.CancelledError as error:
-            cancelled = error
+        except asyncio.CancelledError as interrupt:
+            cancelled = interrupt
     if cancelled is None:
         return future.result()
-    if row is not None and future.exception() is None and not inspect.isawaitable(future.result()):
-        await _finish(asyncio.wrap_future(Threads(1).submit(row.take_result, future.result())))
-    raise cancelled
+    failure = future.exception()
+    if row is not None and failure is None and not inspect.isawaitable(future.result()):
+        storing = asyncio.wrap_future(Threads(1).submit(row.take_result, future.result()))
+        await asyncio.wait([storing])
+        failure = storing.exception()
+    for name in ("reply", "rescued"):  # of a reply that could not be stored
+        if hasattr(failure, name):
+            setattr(cancelled, name, getattr(failure, name))
+    raise cancelled from failure
 
 
 class AsyncManyRun(Generic[RowT, FoundT]):
@@ -112,6 +119,7 @@ class AsyncManyRun(Generic[RowT, FoundT]):
     def __init__(self, arguments: tuple[Any, ...], concurrency: int, progress: Any, total: int | None) -> None:
         self._calls = _Calls(arguments[2], concurrency)
         self._run = Run(*arguments, call=self._calls.start, notify=self._calls.wake)
+        self._run.runs_in_threads = not self._calls.is_coroutine
         self._progress, self._done, self._total = progress, 0, total
 
     def __aiter__(self) -> Self:
@@ -185,7 +193,7 @@ class _Calls:
     """
 
     def __init__(self, make: Callable[..., Any], concurrency: int) -> None:
-        self._is_coroutine = is_coroutine_function(make)
+        self.is_coroutine = is_coroutine_function(make)
         self._threads = Threads(concurrency)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._event = asyncio.Event()
@@ -222,7 +230,7 @@ class _Calls:
 
     def start(self, run: Run, row: Attempt, step: tuple[Any, ...]) -> None:
         """Start a call; called in a thread of the run."""
-        if not self._is_coroutine:
+        if not self.is_coroutine:
             self._threads.start(run.context.copy().run, self._call, run, row, step)
             return
         assert self._loop is not None  # noqa: S101 - rows are pulled after the first `__anext__`
@@ -250,8 +258,13 @@ class _Calls:
             return
         context = run.context.copy()
         context.run(row.hold)
-        call = row.make(*step) if self._is_coroutine else step[0]
-        task = self._loop.create_task(_await(call), context=context)
+        coroutine = _await(row.make if self.is_coroutine else None, step)
+        try:
+            task = self._loop.create_task(coroutine, context=context)
+        except BaseException as error:  # noqa: BLE001 - of a task factory
+            coroutine.close()
+            run.failed(row, error)
+            return
         self._tasks.add(task)
         task.add_done_callback(partial(self._take, run, row))
 
@@ -275,5 +288,6 @@ class _Calls:
             task.cancel()
 
 
-async def _await(call: Awaitable[object]) -> object:
-    return await call
+async def _await(make: Callable[..., Awaitable[object]] | None, step: tuple[Any, ...]) -> object:
+    """Call and await `make`, or await what it has returned already."""
+    return await (step[0] if make is None else make(*step))

@@ -69,6 +69,8 @@ class Claiming(NamedTuple):
         for each in held.get():
             if each.root != self.backend.root or order[self.stage] >= order.get(each.stage, 0):
                 remedy = f"the make() of {each.stage}/{each.doc_id} waits only for earlier stages; run it again"
+                if not each.stage:
+                    remedy = "parse() of many rows waits for no document; ensure it in make() or before the run"
                 raise self.error(str(holder), remedy)
 
     def delays(self, holder: Holder) -> Iterator[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sized
+from collections.abc import AsyncIterable, Sized
 from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
@@ -558,7 +558,7 @@ class DocsStore:
         options.check_make(make, is_async=True)
         from docid.store.amany import aensure  # noqa: PLC0415 - asyncio takes half of the time of `import docid`
 
-        return await aensure(partial(Attempt, self, row, make, options), self._io_threads)
+        return await aensure(partial(Attempt, self, row, make, options), self._io_threads, options)
 
     @overload
     def ensure_many(
@@ -780,6 +780,8 @@ class DocsStore:
         for name, value in (("concurrency", concurrency), ("stop_after", stop_after)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name}: expected a whole number, 1 or more, got {value!r}")
+        if isinstance(rows, AsyncIterable):
+            raise TypeError("rows: an async iterator; expected an iterator or another iterable, such as a list")
         if concurrency > (most := self.backend.find_most_claims()):
             problem = f"this process can hold {most:,.0f} claims at once; raise the limit on open files (ulimit -n)"
             raise ValueError(f"concurrency: {concurrency:,}, but {problem}")

@@ -5,9 +5,11 @@ The steps do the I/O; a driver decides in which thread they run, and calls `make
 
 from __future__ import annotations
 
+import errno
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypedDict, TypeVar, cast, get_args
 
@@ -98,8 +100,10 @@ class Options:
         if self.if_exists == "replace" and self.if_changed != "ignore":
             problem = "if_exists='replace' makes every document again; expected if_changed='ignore' with it"
             raise ValueError(f"if_changed: {problem}")
-        if self.claim_timeout is not None and not self.claim_timeout >= 0:
+        if self.claim_timeout is not None and not (_is_number(self.claim_timeout) and self.claim_timeout >= 0):
             raise ValueError(f"claim_timeout: expected seconds, 0 or more, got {self.claim_timeout!r}")
+        if self.parse is not None and not callable(self.parse):
+            raise TypeError(f"parse: expected a function, got {type(self.parse).__name__}")
         if self.run_id is not None:
             check_text(self.run_id, "run_id")
         if not callable(self.prompt) and self.prompt is not None:
@@ -125,6 +129,10 @@ class Options:
             example = f"lambda {', '.join(arguments)}: model({arguments[-1]})"
             problem = f"docid calls {wanted}, but it takes {signature}"
             raise TypeError(f"make: {problem}; expected for example {example}") from None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def is_coroutine_function(function: object) -> bool:
@@ -284,14 +292,20 @@ class Attempt:
 
     def call(self, *arguments: Any) -> Any:
         """Call `make` in this thread."""
+        with self.holding():
+            return self.make(*arguments)
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Note in the context that this chain of calls makes the document: also in the functions of the caller."""
         token = self.hold()
         try:
-            return self.make(*arguments)
+            yield
         finally:
             held.reset(token)
 
     def hold(self) -> Token[tuple[Held, ...]]:
-        """Note in the context that this chain of calls makes the document."""
+        """Begin `holding` in a context of its own."""
         return held.set((*held.get(), self.claiming.name))
 
     def take_claim(self) -> Holder | None:
@@ -327,14 +341,16 @@ class Attempt:
 
     def begin(self) -> Ensured[Any] | None:
         """Look for the document; if a call is needed, check what it needs and return None."""
-        if (done := self.look()) is not None:
-            return done
-        self.prepare()
+        with self.holding():
+            if (done := self.look()) is not None:
+                return done
+            self.prepare()
         return None
 
     def go_on(self) -> Ensured[Any] | tuple[Any, ...]:
         """Look again under the claim; return the arguments of `make` if a call is still needed."""
-        return self.look_again() or self.render()
+        with self.holding():
+            return self.look_again() or self.render()
 
     def take_result(self, made: object) -> Ensured[Any]:
         """Store what `make` returned. Whatever happens, a reply is stored, saved in a file, or on the exception.
@@ -354,7 +370,8 @@ class Attempt:
 
     def build(self, made: object) -> Draft:
         """Return the document of what `make` returned, ready to be written."""
-        document, problem, is_noted = self._make_document(made)
+        with self.holding():
+            document, problem, is_noted = self._make_document(made)
         new = self._writer.prepare(document, self._notes(problem if is_noted else None))
         return Draft(document, new, self.seen, made, problem)
 
@@ -365,7 +382,9 @@ class Attempt:
         if outcome is Outcome.UNCHANGED and not (self.seen is not None and self.seen.is_version(stored)):
             outcome = Outcome.KEPT  # another writer stored the same text first
         if result.outcome is Outcome.KEPT and stored.read().parts() != draft.document.parts():
-            rescued = self._save(draft.made, "another worker had already stored the document, with other text")
+            problem = "another worker had already stored the document, with other text"
+            saved = attempt(lambda: self._save(draft.made, problem))
+            rescued = saved if isinstance(saved, str) else self._save(draft.made, problem, own=True)
         parse_error = None if outcome is Outcome.KEPT else draft.parse_error
         return self._answer(outcome, stored, parse_error=parse_error, called=True, rescued=rescued)
 
@@ -383,17 +402,32 @@ class Attempt:
 
     def _save_reply(self, made: object, error: BaseException) -> None:
         """Save a reply that could not be stored, and name the file in its error; else put the reply on the error."""
+        interrupt: BaseException | None = None
         try:
             location = self._save(made, error)
-        except Exception as failure:  # noqa: BLE001 - the reply is all that counts here
-            error.add_note(f"docid could not save the reply ({failure}); it is this exception's attribute `reply`")
-            error.reply = made  # type: ignore[attr-defined]
-        else:
-            error.add_note(f"docid saved the reply in {location}; 'docid rescued' stores or discards it")
-            error.rescued = location  # type: ignore[attr-defined]
+        except BaseException as failure:  # noqa: BLE001 - the reply is all that counts here
+            interrupt = None if isinstance(failure, Exception) else failure
+            if getattr(failure, "errno", None) in {errno.EMFILE, errno.ENFILE}:
+                self.release()  # its descriptor is what is missing
+            try:
+                location = self._save(made, error, own=True)
+            except BaseException as again:  # noqa: BLE001 - as above
+                interrupt = interrupt or (None if isinstance(again, Exception) else again)
+                location = ""
+        for each in filter(None, (error, interrupt)):
+            with suppress(Exception):  # some exceptions refuse attributes and notes
+                if location:
+                    each.rescued = location  # type: ignore[attr-defined]
+                    each.add_note(f"docid saved the reply in {location}; 'docid rescued' stores or discards it")
+                else:
+                    each.reply = made  # type: ignore[attr-defined]
+                    each.add_note("docid could not save the reply; it is this exception's attribute `reply`")
+        if interrupt is not None:
+            raise interrupt
 
-    def _save(self, made: object, problem: object) -> str:
-        return self._rescue.save(self.row, self._run_id, self._merge(made), self._notes(None), problem)
+    def _save(self, made: object, problem: object, *, own: bool = False) -> str:
+        facts = (self.row, self._run_id, self._merge(made), self._notes(None), problem)
+        return self._rescue.save(*facts, own=own)
 
     def _merge(self, made: object) -> object:
         """Return a reply with the prompt and metadata that `ensure` was given, without checking anything."""

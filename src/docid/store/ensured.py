@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic
 
-from attrs import frozen
+from attrs import fields, frozen
 
-from docid.errors import DocumentClaimed
+from docid.errors import ConvertedError, DocumentClaimed, describe_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,6 +79,23 @@ class Ensured(Generic[RowT, FoundT]):
             raise DocumentClaimed(row.stage, row.doc_id, self.location, row.task_id, "another worker")
         return self.document
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Convert an error that would not unpickle, such as those of some model clients."""
+        state = {name: getattr(self, name) for name in _FIELDS}
+        if self.error is not None:
+            import pickle  # noqa: PLC0415 - only for this
+
+            try:
+                pickle.loads(pickle.dumps(self.error))  # noqa: S301 - its own
+            except Exception:  # noqa: BLE001 - it does not pickle
+                kind = type(self.error).__name__
+                state["error"] = ConvertedError(kind, describe_error(self.error).removeprefix(f"{kind}: "))
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
     def __repr__(self) -> str:
         row: Any = self.row
         notes = [" after a call"] if self.called else []
@@ -99,3 +116,6 @@ class Ensured(Generic[RowT, FoundT]):
         }
         table = _html.fact_table([(key, _html.name(value)) for key, value in facts.items() if value])
         return _html.box(_html.heading("Ensured", row.stage, row.doc_id, str(self.outcome)), table)
+
+
+_FIELDS = tuple(each.name for each in fields(Ensured))

@@ -8,8 +8,11 @@ them, many together, so that one sync makes many documents durable.
 from __future__ import annotations
 
 import atexit
+import contextlib
+import copy
 import heapq
 import itertools
+import os
 import sys
 import threading
 import time
@@ -17,10 +20,11 @@ import weakref
 from collections import deque
 from contextvars import copy_context
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, cast
 
 from docid.core.outcomes import Outcome
-from docid.errors import DurabilityUnknown, StagesConflict, TooManyFailures
+from docid.errors import DurabilityUnknown, StagesConflict, TooManyFailures, describe_error
+from docid.store.claiming import Held, held
 from docid.store.ensure import Attempt, Options
 from docid.store.ensured import Ensured, FoundT, RowT
 from docid.store.threads import Threads
@@ -36,7 +40,18 @@ if TYPE_CHECKING:
 _GROUP_SECONDS = 0.05  # how long a group of documents waits for more
 _GROUP_DOCUMENTS = 100
 _GROUP_BYTES = 64_000_000
+_RETRY_SECONDS = 0.5
 _ASIDE = 10_000  # rows that other workers have claimed, and that are looked at again
+
+
+class _Mark:
+    """Whether the result of a call is known, and its error."""
+
+    __slots__ = ("error", "is_done")
+
+    def __init__(self) -> None:
+        self.is_done = False
+        self.error: BaseException | None = None
 
 
 class Reply(NamedTuple):
@@ -45,6 +60,7 @@ class Reply(NamedTuple):
     attempt: Attempt
     made: object
     size: int
+    mark: _Mark
 
 
 class _Aside(NamedTuple):
@@ -53,6 +69,10 @@ class _Aside(NamedTuple):
     due: float
     number: int
     attempt: Attempt
+
+
+_runs: weakref.WeakSet[Run] = weakref.WeakSet()
+"""The runs of this process."""
 
 
 class Run:
@@ -91,7 +111,9 @@ class Run:
         self._room, self._work, self._ready = (threading.Condition(lock) for _ in range(3))
         self._is_remote = store.backend.io_threads > 1
         self._pool = Threads(min(concurrency, store.backend.io_threads))
-        self._most = store.backend.find_most_claims()
+        # Threads of their own: a function of the caller may wait in the pool for a claim that is given back here.
+        self._releasers = Threads(1)
+        self._pid = os.getpid()
         self._slots = 0  # rows between their pull and their reply
         self._pulling = 0  # of these, those that the row stream has not given yet
         self._open = 0  # rows between their pull and the taking of their result
@@ -103,9 +125,12 @@ class Run:
         self._aside: list[_Aside] = []
         self._numbers = itertools.count()
         self._failures = 0  # rows in a row
+        self._marks: deque[_Mark] = deque()  # in the order in which calls ended
         self._failing = 0  # documents in a row that the store could not write
         self._is_started = self._is_exhausted = self.is_stopped = False
+        self.runs_in_threads = True  # the calls
         self._error: BaseException | None = None
+        _runs.add(self)
 
     def start(self) -> None:
         """Start to pull rows; do nothing the second time."""
@@ -113,11 +138,15 @@ class Run:
             if self._is_started or self.is_stopped:
                 return
             self._is_started = True
-        for work in (self._pull, self._write):
+        # The writer first: without it, no reply could be stored.
+        for work in (self._write, self._pull):
             threading.Thread(target=self.context.copy().run, args=(work,), name="docid", daemon=True).start()
 
     def stop(self, error: BaseException | None = None) -> None:
         """Start no more calls. The error is raised after the remaining results."""
+        if self._pid != os.getpid():  # a forked child has none of the threads
+            self.is_stopped = True
+            return
         with self._room:
             self.is_stopped = True
             self._error = self._error or error
@@ -137,6 +166,8 @@ class Run:
         Raises:
             StopIteration: the run is over. If an error stopped it, that is raised instead, once.
         """
+        if self._pid != os.getpid():
+            raise StopIteration
         with self._ready:
             while not self._results and not self._is_over():
                 if not wait:
@@ -153,11 +184,22 @@ class Run:
 
     def wait_until_idle(self, timeout: float | None = None) -> bool:
         """Wait until no call is under way and each reply is stored; return False if the time is over first."""
+        if self._pid != os.getpid():
+            return True
         with self._ready:
             return self._ready.wait_for(self.is_idle, timeout)
 
+    def wait_at_exit(self) -> None:
+        """Wait until each reply is stored, and for calls that still run: those of a closed event loop do not."""
+        self.stop()
+        if self._pid == os.getpid():
+            with self._ready:
+                self._ready.wait_for(self.is_idle if self.runs_in_threads else lambda: not self._count_claims())
+
     def is_idle(self) -> bool:
         """Return whether no call is under way and each reply is stored."""
+        if self._pid != os.getpid():
+            return True
         with self._ready:
             return self._slots == self._pulling and not self._count_claims()
 
@@ -167,11 +209,10 @@ class Run:
 
     def replied(self, attempt: Attempt, made: object) -> None:
         """Take what `make` returned, and free the slot. It does not block."""
-        text = getattr(made, "raw_text", made)
-        reply = Reply(attempt, made, len(text) if isinstance(text, str) else 0)
+        reply = Reply(attempt, made, _measure(made), _Mark())
         with self._room:
             self._slots -= 1
-            self._failures = 0  # now, and not when it is stored: failures may come in between
+            self._marks.append(reply.mark)
             self._replies.append(reply)
             self._bytes += reply.size
             self._room.notify()
@@ -244,13 +285,16 @@ class Run:
                         return heapq.heappop(self._aside).attempt if is_due else True
                     if self._is_exhausted and not self._aside and self._slots == 0:
                         break
-                self._room.wait(wait)
+                # Other runs of this process may free descriptors, and tell nobody.
+                self._room.wait(_RETRY_SECONDS if wait is None else min(wait, _RETRY_SECONDS))
             return False
 
     def _has_room(self) -> bool:
         """Return whether one more row may be pulled. Needs the lock."""
-        claims = self._slots + self._count_claims()
-        return self._slots < self._concurrency and self._open < 2 * self._concurrency and claims < self._most
+        if self._slots >= self._concurrency or self._open >= 2 * self._concurrency:
+            return False
+        # One claim is always allowed: the others may belong to calls that wait for this run.
+        return not self._slots + self._count_claims() or self._store.backend.has_room_for_claim()
 
     # --- Taking a row to its call ------------------------------------------------------------------------------
 
@@ -326,31 +370,41 @@ class Run:
             self._hand_out(result)
             self._notify_all()
 
-    def _hand_out(self, result: Ensured[Any, Any]) -> None:
+    def _hand_out(self, result: Ensured[Any, Any], mark: _Mark | None = None) -> None:
         """Add a result, and count failures. Needs the lock."""
         self._results.append(result)
-        if result.error is None:
-            self._failures = 0
-            return
-        self._failures += 1
-        if self._failures == self._stop_after:
-            error = TooManyFailures(self._failures, f"{type(result.error).__name__}: {result.error}")
-            error.__cause__ = result.error
-            self.stop(error)
+        if mark is None:
+            mark = _Mark()
+            self._marks.append(mark)
+        mark.is_done, mark.error = True, result.error
+        # Count in the order in which calls ended: a reply that is not stored yet may be a success.
+        while self._marks and self._marks[0].is_done:
+            error = self._marks.popleft().error
+            self._failures = 0 if error is None else self._failures + 1
+            if error is not None and self._failures == self._stop_after:
+                failure = TooManyFailures(self._failures, describe_error(error))
+                failure.__cause__ = error
+                self.stop(failure)
 
     # --- Writing -----------------------------------------------------------------------------------------------
 
     def _write(self) -> None:
+        # A parser that waited for a document would wait for this thread.
+        held.set((*held.get(), Held(self._store.backend.root, "", "")))
         while group := self._collect():
-            results = self._write_group(group)
+            try:
+                results = self._write_group(group)
+            except BaseException as error:  # noqa: BLE001 - a fault of docid; no row may hang
+                results = [self._rescue(reply, copy_error(error)) for reply in group]
+                self.stop(error)
             with self._room:
-                for result in results:
-                    self._hand_out(result)
                 self._writing = 0
                 self._releasing += len(group)
+                for reply, result in zip(group, results, strict=True):
+                    self._hand_out(result, reply.mark)
                 self._notify_all()
             # The next group need not wait for this.
-            self._pool.start(self._release, [reply.attempt for reply in group])
+            self._releasers.start(self._release, [reply.attempt for reply in group])
 
     def _release(self, attempts: list[Attempt]) -> None:
         for attempt in attempts:
@@ -387,27 +441,32 @@ class Run:
 
     def _write_group(self, group: list[Reply]) -> list[Ensured[Any, Any]]:
         """Write the documents of a group, and return the results of their rows."""
+        drafts: list[Draft | None] = []
         results: list[Ensured[Any, Any]] = []
-        drafts: list[tuple[Reply, Draft]] = []
         for reply in group:
+            draft, result = None, None
             try:
-                drafts.append((reply, reply.attempt.build(reply.made)))
+                draft = reply.attempt.build(reply.made)
             except BaseException as error:  # noqa: BLE001 - of this row
-                results.append(self._rescue(reply, error))
+                result = self._rescue(reply, error)
+            drafts.append(draft if result is None else None)
+            results.append(result or reply.attempt.skip())
+        numbers = [number for number, draft in enumerate(drafts) if draft is not None]
         answers: list[tuple[WriteResult, StoredDocument] | BaseException]
         try:
             answers = self._store._writer.put_made_many(  # noqa: SLF001 - the same class, in two modules
-                [draft for _, draft in drafts], require_parent=self._options.require_parent
+                [draft for draft in drafts if draft is not None], require_parent=self._options.require_parent
             )
         except BaseException as error:  # noqa: BLE001 - a fault in a backend; no reply may be lost
-            answers = [error] * len(drafts)
-        for (reply, draft), answer in zip(drafts, answers, strict=True):
+            answers = [copy_error(error) for _ in numbers]
+        for number, answer in zip(numbers, answers, strict=True):
+            reply, draft = group[number], drafts[number]
             try:
                 if isinstance(answer, BaseException):
                     raise answer  # noqa: TRY301 - one place rescues
-                results.append(reply.attempt.conclude(draft, answer))
+                results[number] = reply.attempt.conclude(cast("Draft", draft), answer)
             except BaseException as error:  # noqa: BLE001 - of this row
-                results.append(self._rescue(reply, error))
+                results[number] = self._rescue(reply, error)
         failing = [each for each in answers if isinstance(each, (OSError, DurabilityUnknown, StagesConflict))]
         self._failing = self._failing + len(failing) if len(failing) == len(group) else 0
         if self._failing > 1:  # a fault of the whole store: one document may be too large, or another user's
@@ -419,6 +478,23 @@ class Run:
         if not isinstance(error, Exception):
             self.stop(error)
         return reply.attempt.fail(error)
+
+
+def copy_error(error: BaseException) -> BaseException:
+    """Return a copy of an error for one of several rows, so that each can name its own reply; else the error."""
+    try:
+        copied = copy.copy(error)
+    except Exception:  # noqa: BLE001 - of the exception's own class
+        return error
+    return copied if isinstance(copied, BaseException) else error
+
+
+def _measure(made: object) -> int:
+    """Return about the size of a reply in bytes."""
+    text = made
+    with contextlib.suppress(Exception):  # of a class of the caller
+        text = getattr(made, "raw_text", made)
+    return len(text) if isinstance(text, str) else 0
 
 
 def _fail_row(row: Any, error: Exception) -> Ensured[Any, Any]:
@@ -457,7 +533,6 @@ class ManyRun(Generic[RowT, FoundT]):
             threads.start(run.context.copy().run, call, run, attempt, step)
 
         run = Run(*arguments, call=start, notify=_do_nothing)
-        _runs.add(run)
         return cls(run, progress, total)
 
     def __iter__(self) -> Self:
@@ -505,6 +580,7 @@ class ManyRun(Generic[RowT, FoundT]):
             except KeyboardInterrupt as error:
                 interrupt, interrupts = error, interrupts + 1
                 if interrupts > 1:
+                    _runs.discard(self._run)  # nor does the process wait for it at its end
                     raise
         if interrupt is not None:
             raise interrupt
@@ -519,15 +595,11 @@ class ManyRun(Generic[RowT, FoundT]):
         self._run.stop_unseen()
 
 
-_runs: weakref.WeakSet[Run] = weakref.WeakSet()
-
-
 @atexit.register
 def _close_all() -> None:
     """Wait for the calls under way when the process ends, so that their replies are stored."""
     for run in list(_runs):
-        run.stop()
-        run.wait_until_idle()
+        run.wait_at_exit()
 
 
 def call(run: Run, attempt: Attempt, step: tuple[Any, ...]) -> None:

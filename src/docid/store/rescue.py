@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, frozen
 
-from docid._files import is_time_limit
 from docid._text import quote
 from docid.core.document import Document, timestamp
 from docid.core.metadata import convert_metadata
+from docid.core.record import NOTES
 from docid.core.reply import Reply
-from docid.errors import DocidError, InvalidDocument
+from docid.errors import InvalidDocument, describe_error
 from docid.store.backends.base import join_location
 from docid.store.backends.local.backend import LocalBackend
 from docid.store.backends.names import INTERNAL, entry_name
@@ -137,11 +137,22 @@ class Rescue:
         """The directory of this user for the files of this store, which the environment may change."""
         return _open_own(_find_own_directory(), self.backend.root)
 
-    def save(self, row: TaskLike, run_id: str | None, made: object, notes: dict[str, Any], problem: object) -> str:
+    def save(
+        self,
+        row: TaskLike,
+        run_id: str | None,
+        made: object,
+        notes: dict[str, Any],
+        problem: object,
+        *,
+        own: bool = False,
+    ) -> str:
         """Save what `make` returned for a row; return the location of the file.
 
+        With `own`, save it in the user's directory and not in the store.
+
         Raises:
-            OSError: neither the store nor the user's directory can be written.
+            OSError: the store, or the user's directory, cannot be written.
         """
         fields = {
             "format": FORMAT,
@@ -151,21 +162,16 @@ class Rescue:
             "parent_doc_id": row.parent_doc_id,
             "run_id": run_id,
             "saved_at": timestamp(datetime.now(UTC)),
-            "problem": f"{type(problem).__name__}: {problem}" if isinstance(problem, BaseException) else str(problem),
+            "problem": describe_error(problem) if isinstance(problem, BaseException) else str(problem),
             "docid": notes,
             "reply": _describe(made),
         }
         # The standard library writes lone surrogates, which orjson refuses.
         data = json.dumps(_make_plain(fields), indent=2).encode("ascii")
         name = f"{DIRECTORY}/{row.stage}/{row.doc_id}-{entry_name(())}.json"
-        try:
-            self.backend.write_file(name, data, is_private=True)
-        except (DocidError, OSError) as error:
-            if is_time_limit(error):
-                raise
-            self.own.write_file(name, data, is_private=True)
-            return _locate(self.own, name)
-        return _locate(self.backend, name)
+        backend = self.own if own else self.backend
+        backend.write_file(name, data, is_private=True)
+        return _locate(backend, name)
 
     def find(self, stage: str, doc_id: str) -> list[str]:
         """Return the locations of the files of a document, the latest first."""
@@ -202,7 +208,7 @@ class Rescue:
                 str(fields.get("problem", "")),
                 _read_reply(reply if isinstance(reply, dict) else {}),
                 not exists(doc_id),
-                notes if isinstance(notes, dict) else {},
+                {key: notes[key] for key in NOTES if key in notes} if isinstance(notes, dict) else {},
                 write,
                 partial(backend.remove_file, name),
             )
@@ -259,7 +265,7 @@ def _read_fields(data: bytes) -> dict[str, Any]:
     try:
         found = json.loads(data)
         problem = f"expected a JSON object with the format {FORMAT}"
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         found, problem = None, str(error)
     if isinstance(found, dict) and found.get("format") == FORMAT:
         return found
@@ -279,19 +285,23 @@ def _read_reply(fields: dict[str, Any]) -> Reply:
     )
 
 
-def _make_plain(value: Any, depth: int = _DEPTH) -> Any:
-    """Return a value that the standard library can write as JSON; other objects as their type and repr."""
+def _make_plain(value: Any, above: tuple[int, ...] = ()) -> Any:
+    """Return a value that the standard library can write as JSON; other objects as their type and repr.
+
+    `above` has the ids of the values that contain this one: a value that contains itself would never end.
+    """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if depth:
+    if len(above) < _DEPTH and id(value) not in above:
+        inside = (*above, id(value))
         if isinstance(value, Mapping):
-            return {str(key): _make_plain(each, depth - 1) for key, each in value.items()}
+            return {str(key): _make_plain(each, inside) for key, each in value.items()}
         if isinstance(value, (list, tuple)):
-            return [_make_plain(each, depth - 1) for each in value]
+            return [_make_plain(each, inside) for each in value]
         with contextlib.suppress(Exception):
             return convert_metadata({"value": value})["value"]
     try:
         shown = quote(value, _REPR)
     except Exception as error:  # noqa: BLE001 - of the object's own repr
-        shown = f"repr failed: {error!r}"
+        shown = f"repr failed: {type(error).__name__}"
     return {"type": type(value).__name__, "repr": shown}

@@ -14,6 +14,8 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from docid.store.backends.claims import ForkAware
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -22,11 +24,16 @@ R = TypeVar("R")
 _local = threading.local()  # `is_worker` is set in the threads of `Threads`
 
 
-class Threads:
+class Threads(ForkAware):
     """Up to `most` daemon threads. They end when this object is deleted, but not because the process ends."""
 
     def __init__(self, most: float) -> None:
         self._most = most
+        self.reset()
+        super().__init__()
+
+    def reset(self) -> None:
+        """Begin without threads, as a forked child does."""
         self._count = 0
         self._lock = threading.RLock()  # a signal handler may use the store, too
         # The threads must not refer to this object: it would never be deleted, and they would never end.

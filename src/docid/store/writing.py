@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
@@ -87,7 +88,7 @@ class Writer(NamedTuple):
         others = set(self._find_orphans(new)) if require_parent else set()
         together = {number: each for number, each in new.items() if number not in others}
         if together and isinstance(error := attempt(self.record_stages), Exception):
-            answers |= dict.fromkeys(together, error)
+            answers |= {number: copy.copy(error) for number in together}
             together = {}
         created = self.backend.create_many(
             [NewDocument(each.stage, each.doc_id, *each.stored) for each in together.values()]

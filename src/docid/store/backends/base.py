@@ -297,6 +297,10 @@ class Backend(Protocol):
         """Return how many claims this process can hold at once."""
         return math.inf
 
+    def has_room_for_claim(self) -> bool:
+        """Return whether this process can hold one more claim now."""
+        return True
+
     def list_claims(self, stage: str) -> Iterator[tuple[str, Holder]]:
         """Yield the doc ids that workers have claimed, each with its holder."""
         return self._process_claims().list(stage)

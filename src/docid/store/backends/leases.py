@@ -40,6 +40,7 @@ TTL = 300.0
 """Seconds without a sign of life after which a worker counts as dead."""
 
 _RENEWALS = 5  # of a worker file in its time to live
+_RETRIES = 20  # the same, after one that failed
 _SAFE = 0.4  # of the time to live: a worker that has not renewed for this long does not delete its claims any more
 _TRIES = 5
 _WORKERS, _CLAIMS, _SUFFIX = "workers", "claims", ".json"
@@ -65,6 +66,7 @@ class _Worker:
         self.renewed_at = -1e9  # by `_read_clock`
         self.held: set[str] = set()
         self.is_renewing = False
+        self.has_lapsed = False  # whether another process may have taken claims over
 
     @property
     def file(self) -> str:
@@ -129,7 +131,7 @@ class Leases(ForkAware):
                 found = self._files.read_file(name)
                 return Holder.from_json(_parse(found))
             if self._swap(worker, name, None, data):
-                return Claim(lambda worker=worker: self._release(worker, name))  # type: ignore[misc]
+                return Claim(partial(self._release, worker, name, data))
             found = self._files.read_file(name)
             if found is None:
                 continue  # it has just been released
@@ -139,7 +141,7 @@ class Leases(ForkAware):
             if fields.get("worker") != worker.nonce and self._is_alive(name, found, fields):
                 return holder
             if self._swap(worker, name, found, data):
-                return Claim(lambda worker=worker: self._release(worker, name))  # type: ignore[misc]
+                return Claim(partial(self._release, worker, name, data))
         return holder
 
     def list(self, stage: str) -> Iterator[tuple[str, Holder]]:
@@ -154,11 +156,11 @@ class Leases(ForkAware):
 
         A worker is dead if its process is gone, or if its file is older than its time to live and `stale_after`.
         """
-        limit = max(stale_after, self.ttl)
+        limit, now = max(stale_after, self.ttl), self._read_time()
         dead: dict[str, bool] = {}
         for file, modified in self._files.list_files(_WORKERS):
             worker = file.removesuffix(_SUFFIX)
-            is_old = time.time() - modified >= limit
+            is_old = now - modified >= limit
             dead[worker] = is_old or self._is_gone(_parse(self._read_worker(worker)))
             if is_old:
                 self._files.remove_file(f"{_WORKERS}/{file}")
@@ -166,12 +168,20 @@ class Leases(ForkAware):
         for doc_id, modified in self._list_claims(stage):
             name = f"{_CLAIMS}/{stage}/{doc_id}{_SUFFIX}"
             found = self._files.read_file(name)
-            is_stale = dead.get(str(_parse(found).get("worker")), time.time() - modified >= limit)
+            is_stale = dead.get(str(_parse(found).get("worker")), now - modified >= limit)
             # Swap it first: between a read and a delete, another process may take it over.
             if found is not None and is_stale and self._files.swap_file(name, found, b"{}"):
                 self._files.remove_file(name)
                 count += 1
         return count
+
+    def _read_time(self) -> float:
+        """Return the time by the clock that dates the files, in seconds since 1970 UTC."""
+        if next(self._files.list_files(_WORKERS), None) is None:
+            return time.time()  # there is nothing to compare
+        worker = self._find_worker()
+        worker.renew(self._files)
+        return max(modified for _, modified in self._files.list_files(_WORKERS))
 
     def _list_claims(self, stage: str) -> Iterator[tuple[str, float]]:
         for file, modified in self._files.list_files(f"{_CLAIMS}/{stage}"):
@@ -195,21 +205,26 @@ class Leases(ForkAware):
                 worker.held.discard(name)
         return is_done
 
-    def _release(self, worker: _Worker, name: str) -> None:
+    def _release(self, worker: _Worker, name: str, data: bytes) -> None:
         try:
-            # After a lapse another process may hold it: it is left to repair.
+            # Without a sign of life, another process may hold it by now: it is left to its time to live. If that fails,
+            # repair removes it.
             if worker.is_safe():
-                attempt(partial(self._files.remove_file, name))  # if it fails, repair removes it
+                attempt(partial(self._remove, worker, name, data))
         finally:
             worker.held.discard(name)
 
+    def _remove(self, worker: _Worker, name: str, data: bytes) -> None:
+        if worker.has_lapsed:
+            found = self._files.read_file(name)
+            if found is None or found.data != data:
+                return
+        self._files.remove_file(name)
+
     def _find_worker(self) -> _Worker:
-        """Return the worker of this process, with a fresh file; a new one in a forked child and after a lapse."""
+        """Return the worker of this process, with a fresh file."""
         with self._lock:
-            worker = self._worker
-            # After a lapse its claims may be another's. A worker without claims has only been idle.
-            if worker is None or (worker.held and not worker.is_safe()):
-                self._worker = worker = _Worker(self.ttl)
+            worker = self._worker = self._worker or _Worker(self.ttl)
             if _read_clock() - worker.renewed_at >= worker.ttl / _RENEWALS:
                 worker.renew(self._files)
             return worker
@@ -220,15 +235,19 @@ class Leases(ForkAware):
             threading.Thread(target=_renew, args=(weakref.ref(self), worker), name="docid", daemon=True).start()
             worker.is_renewing = True
 
-    def renew(self, worker: _Worker) -> bool:
-        """Renew a worker file in its thread; return False if the thread may end."""
+    def renew(self, worker: _Worker) -> float:
+        """Renew a worker file in its thread; return the seconds until the next time, or 0 if the thread may end."""
         with self._lock:
-            # After a lapse, another process may have taken its claims over: do not seem alive again.
-            if self._worker is not worker or not worker.held or not worker.is_safe():
+            if self._worker is not worker or not worker.held:
                 worker.is_renewing = False
-                return False
-        attempt(partial(worker.renew, self._files))  # if it fails, the next one may succeed
-        return True
+                return 0.0
+            # Another process takes a claim over by a compare-and-swap, so a late renewal harms none.
+            worker.has_lapsed = worker.has_lapsed or not worker.is_safe()
+        try:
+            worker.renew(self._files)
+        except Exception:  # noqa: BLE001 - as long as the process lives, so must its claims
+            return worker.ttl / _RETRIES
+        return worker.ttl / _RENEWALS
 
     def _is_alive(self, name: str, found: InternalFile, fields: dict[str, Any]) -> bool:
         """Return whether a claim's worker may be at work."""
@@ -263,8 +282,11 @@ class Leases(ForkAware):
             return False
         if any(facts.get(key) != here[key] for key in ("host", "boot", "namespace")):
             return False
-        pid = facts.get("pid")
-        return isinstance(pid, int) and _find_start(pid) != facts.get("started")
+        pid, started = facts.get("pid"), facts.get("started")
+        if not isinstance(pid, int):
+            return False
+        found = _find_start(pid)
+        return found != started if found is not None else not _is_process(pid)
 
     def end(self) -> None:
         """Delete the worker file of this process, unless a claim names it."""
@@ -286,11 +308,11 @@ def _end_all() -> None:
 
 def _renew(reference: weakref.ref[Leases], worker: _Worker) -> None:
     """Renew a worker file while its claims are held, in a thread of its own."""
-    is_needed = True
-    while is_needed:
-        time.sleep(worker.ttl / _RENEWALS)
+    delay = worker.ttl / _RENEWALS
+    while delay:
+        time.sleep(delay)
         leases = reference()
-        is_needed = leases is not None and leases.renew(worker)
+        delay = 0.0 if leases is None else leases.renew(worker)
         del leases
 
 
@@ -319,10 +341,25 @@ def _describe_process() -> dict[str, Any]:
     return {"host": Holder.here().host, "boot": boot, "namespace": namespace, "pid": pid, "started": _find_start(pid)}
 
 
-def _find_start(pid: int) -> str:
-    """Return when a process started, in clock ticks since the boot (proc(5)); empty if there is no such process."""
+def _find_start(pid: int) -> str | None:
+    """Return when a process started, in clock ticks since the boot (proc(5)).
+
+    Empty for a process that has ended and is not collected yet; None if it cannot be read: there may be no such
+    process, or `/proc` hides those of other users.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
-        return ""
-    return "" if fields[0] in {b"Z", b"X"} else fields[19].decode("ascii")  # a zombie runs no more
+        return None
+    return "" if fields[0] in {b"Z", b"X"} else fields[19].decode("ascii")
+
+
+def _is_process(pid: int) -> bool:
+    """Return whether there is a process with this id."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

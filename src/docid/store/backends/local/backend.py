@@ -37,7 +37,7 @@ from docid.store.backends.local.directory import (
     open_root,
     share,
 )
-from docid.store.backends.local.locks import SWEPT, Temporary, hold_lock, is_held
+from docid.store.backends.local.locks import SWEPT, Temporary, count_open_locks, hold_lock, is_held
 from docid.store.backends.local.sweep import LocalSweeper
 from docid.store.backends.names import (
     CHANGE_NAMES,
@@ -322,6 +322,9 @@ class LocalBackend(Backend):
         if resource is not None:  # pragma: no branch  - Windows
             limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         return math.inf if limit == -1 else limit - _DESCRIPTORS  # -1 is no limit
+
+    def has_room_for_claim(self) -> bool:
+        return count_open_locks() < self.find_most_claims()
 
     def list_claims(self, stage: str) -> Iterator[tuple[str, Holder]]:
         with explain_errors(self.root, stage):

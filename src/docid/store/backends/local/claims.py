@@ -76,6 +76,8 @@ class LocalClaims:
             lock = LockFile(directory, name, is_claim=True)
             if not lock.take(directory, name, wait=False):
                 lock.close()
+                if lock.is_new:  # not a worker, but a command that looks at claims has locked it for a moment
+                    continue
                 return _read_holder(directory, name)
             # The holder removes the file before it releases the lock; then other processes lock a new one.
             if not lock.is_at(directory, name):

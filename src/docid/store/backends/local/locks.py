@@ -125,6 +125,11 @@ class LockFile:
 _open_locks: weakref.WeakSet[LockFile] = weakref.WeakSet()
 
 
+def count_open_locks() -> int:
+    """Return how many lock files this process has open, claims included."""
+    return len(_open_locks)
+
+
 def _abandon_locks() -> None:
     for lock in list(_open_locks):
         lock.abandon()
