@@ -99,8 +99,9 @@ class Place(NamedTuple):
                 if self.directory.exists(self.old) and (old := self.read(self.old, parts)) is not None:
                     return old
                 # In the meantime a replace may have renamed it from the second name to the first. Then its lock file
-                # exists, and may be free if the replace has just ended.
-                is_certain = not self.directory.exists(lock_name(self.doc_id))
+                # exists, and may be free if the replace has just ended. A repair may have removed it, so look again.
+                is_back = found is None and fault is None and self.directory.exists(self.doc_id)
+                is_certain = not self.directory.exists(lock_name(self.doc_id)) and not is_back
             tries += not is_certain and not is_held(self.directory, self.doc_id)
             if is_certain or tries == _TRIES:
                 if fault is not None:
