@@ -241,3 +241,24 @@ def test_two_users_take_turns(directory: Path, umasks: tuple[int, int], stage_mo
     left = [path.name for path in (root / "draft").glob(".*") if not path.name.startswith(".lock-")]
     tally.check(STUCK, not left, left)
     tally.close()
+
+
+@pytest.mark.parametrize("mode", [0o2775, 0o1777])
+def test_claim_of_a_killed_user_is_taken_over_by_another(directory: Path, mode: int) -> None:
+    """In a directory of the group, and in one where nobody may remove the files of others."""
+    root = directory / "docs"
+    make_shared(root, mode)
+    make_shared(root / "draft", mode)
+
+    def die_in_call() -> None:
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                DocsStore(root).ensure(DraftTask(task_id="t-a1", doc_id="a1"), lambda _: os._exit(KILLED))
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED
+
+    as_user(ANN, die_in_call, 0o077)
+    assert (root / "draft" / ".claim-a1").exists()
+    assert as_user(BEN, lambda: ensure(root)) == "created"
+    assert as_user(ANN, lambda: ensure(root, "b2")) == "created"

@@ -84,7 +84,10 @@ class LockFile:
         with contextlib.suppress(FileExistsError):
             self.fd = directory.open(name, NEW_LOCK)
             self.is_new = True
-            if not self._is_claim:  # a stale claim is removed, and not used by another user
+            if self._is_claim:  # another user must be able to find out whether it is held, and that takes no more
+                with ignore_system_errors:
+                    os.chmod(self.fd if os.chmod in os.supports_fd else join(directory.path, name), 0o644)
+            else:
                 share(self.fd, directory)
 
     def take(self, directory: Directory, name: str, *, wait: bool) -> bool:
