@@ -113,7 +113,7 @@ class AsyncManyRun(Generic[RowT, FoundT]):
         ['A', 'B']
     """
 
-    if not TYPE_CHECKING:
+    if not TYPE_CHECKING:  # pragma: no branch  - always true at run time
         __class_getitem__ = classmethod(GenericAlias)  # as for `Ensured`
 
     def __init__(self, arguments: tuple[Any, ...], concurrency: int, progress: Any, total: int | None) -> None:

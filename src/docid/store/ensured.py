@@ -60,7 +60,7 @@ class Ensured(Generic[RowT, FoundT]):
     error: BaseException | None = None
     rescued: str | None = None
 
-    if not TYPE_CHECKING:
+    if not TYPE_CHECKING:  # pragma: no branch  - always true at run time
         __class_getitem__ = classmethod(GenericAlias)  # so that `Ensured[Row]` works before Python 3.13, too
 
     @property

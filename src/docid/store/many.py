@@ -155,7 +155,7 @@ class Run:
     def stop_unseen(self) -> None:
         """Stop because nobody takes the results any more."""
         # When the interpreter ends, its daemon threads stand still, and one of them may have the lock.
-        if sys.is_finalizing():
+        if sys.is_finalizing():  # pragma: no cover  - the coverage is written before
             self.is_stopped = True
         else:
             self.stop()
@@ -198,7 +198,7 @@ class Run:
 
     def is_idle(self) -> bool:
         """Return whether no call is under way and each reply is stored."""
-        if self._pid != os.getpid():
+        if self._pid != os.getpid():  # pragma: no cover  - a forked child
             return True
         with self._ready:
             return self._slots == self._pulling and not self._count_claims()
@@ -516,7 +516,7 @@ class ManyRun(Generic[RowT, FoundT]):
         ['A', 'B']
     """
 
-    if not TYPE_CHECKING:
+    if not TYPE_CHECKING:  # pragma: no branch  - always true at run time
         __class_getitem__ = classmethod(GenericAlias)  # as for `Ensured`
 
     def __init__(self, run: Run, progress: Any, total: int | None) -> None:

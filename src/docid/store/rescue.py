@@ -250,13 +250,8 @@ def _find_own_directory() -> str:
 
 def _describe(made: object) -> dict[str, Any]:
     """Return the fields of a reply, or of whatever `make` returned."""
-    if isinstance(made, str):
-        return asdict(Reply(made))
     if isinstance(made, Reply):
         return asdict(made, recurse=False)
-    if isinstance(made, Document):
-        names = ("raw_text", "parsed_text", "prompt_text", "metadata", "created_at")
-        return {name: getattr(made, name) for name in names}
     return {**asdict(Reply("")), "object": made}
 
 

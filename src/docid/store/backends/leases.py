@@ -336,7 +336,7 @@ def _describe_process() -> dict[str, Any]:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:  # not Linux
+    except OSError:  # pragma: no cover  - not Linux
         boot = namespace = ""
     return {"host": Holder.here().host, "boot": boot, "namespace": namespace, "pid": pid, "started": _find_start(pid)}
 

@@ -117,8 +117,8 @@ class LockFile:
 
     __del__ = close
 
-    def abandon(self) -> None:
-        """Close it without releasing the lock, which belongs to the parent process."""
+    def abandon(self) -> None:  # pragma: no cover  - runs in a forked child, which ends without its coverage
+        """Close it without releasing the lock, which belongs to the parent of this forked child."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             with ignore_system_errors:
@@ -133,7 +133,7 @@ def count_open_locks() -> int:
     return len(_open_locks)
 
 
-def _abandon_locks() -> None:
+def _abandon_locks() -> None:  # pragma: no cover  - as above
     for lock in list(_open_locks):
         lock.abandon()
 
