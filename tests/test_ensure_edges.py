@@ -367,3 +367,56 @@ def test_ctrl_c_during_close_is_raised_after_the_wait(times: int) -> None:
     assert run._run.wait_until_idle(10)
     with pytest.raises(DocumentClaimed):
         raise DocumentClaimed("draft", "a1", "", None, "")
+
+
+def test_async_waiter_gets_the_document_of_the_holder(store: DocsStore) -> None:
+    claim = store.backend.take_claim("draft", "a1")
+    assert isinstance(claim, Claim)
+
+    def finish() -> None:
+        time.sleep(0.2)
+        store.write(draft())
+        claim.release()
+
+    other = threading.Thread(target=finish)
+    other.start()
+    assert asyncio.run(store.aensure(ROW, never)).outcome == "kept"
+    other.join()
+
+
+def test_lease_that_others_always_take_first_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = MemoryBackend()
+    leases = Leases(files)
+    monkeypatch.setattr(files, "swap_file", lambda *_: False)
+    assert leases.take("draft", "a1") == Holder("", 0, "")
+
+
+def test_claim_file_that_somebody_deleted_is_released(tmp_path: Path) -> None:
+    backend = LocalBackend(tmp_path)
+    claim = backend.take_claim("draft", "a1")
+    assert isinstance(claim, Claim)
+    (tmp_path / "draft" / ".claim-a1").unlink()
+    other = backend.take_claim("draft", "a1")
+    claim.release()
+    assert isinstance(other, Claim)
+    assert (tmp_path / "draft" / ".claim-a1").exists()
+    other.release()
+
+
+def test_interrupt_in_a_row_or_a_parser_of_many_is_raised(store: DocsStore) -> None:
+    class Row:
+        doc_run_id = None
+
+        @property
+        def doc_id(self) -> str:
+            raise SystemExit(3)
+
+    def parse(_: str) -> str:
+        raise SystemExit(4)
+
+    rows: list[Any] = [Row()]
+    with pytest.raises(SystemExit), store.ensure_many(rows, lambda row: "text") as run:
+        list(run)
+    with pytest.raises(SystemExit), store.ensure_many([ROW], lambda row: "text", parse=parse) as run:
+        list(run)
+    assert [each.reply.raw_text for each in store.list_rescued()] == ["text"]

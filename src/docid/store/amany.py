@@ -41,7 +41,7 @@ async def aensure(begin: Callable[[], Attempt], threads: Threads, options: Optio
         if (holder := await _finish(submit(row.take_claim))) is not None:
             if row.options.claim == "skip":
                 return row.skip()
-            for delay in row.claiming.delays(holder):
+            for delay in row.claiming.delays(holder):  # pragma: no branch  - it ends by an exception
                 await asyncio.sleep(delay)
                 if await _finish(submit(row.take_claim)) is None:
                     break

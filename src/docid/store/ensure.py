@@ -524,7 +524,7 @@ def ensure(row: Attempt) -> Ensured[Any, Any]:
         if (holder := row.take_claim()) is not None:
             if row.options.claim == "skip":
                 return row.skip()
-            for delay in row.claiming.delays(holder):
+            for delay in row.claiming.delays(holder):  # pragma: no branch  - it ends by an exception
                 time.sleep(delay)
                 if row.take_claim() is None:
                     break

@@ -63,7 +63,6 @@ if TYPE_CHECKING:
 
 _DESCRIPTORS = 200  # for documents that are written together, and for the rest of the process
 _FILES = "files"  # one lock for the internal files in a directory
-_CLOCK_TICK = 10_000_000  # ns; at most so far the kernel's clock for files is behind
 _CLOCK_STEP = 2_000_000_000  # ns; file systems store times in steps of up to two seconds
 
 
@@ -543,8 +542,7 @@ def _is_missed(directory: Directory, doc_id: str, started: int) -> bool:
     # Check the lock before its time: a change sets the time before it releases the lock.
     held = is_held(directory, doc_id)
     lock = directory.stat(lock_name(doc_id))
-    # If the change was killed, the time is that of the file system, whose clock is up to a tick behind.
-    just_now = held or (lock is not None and lock.st_mtime_ns >= started - _CLOCK_TICK)
+    just_now = held or (lock is not None and lock.st_mtime_ns >= started)
     return just_now and (exists or directory.exists(doc_id) or directory.exists(old_name(doc_id)))
 
 
