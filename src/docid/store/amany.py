@@ -69,7 +69,7 @@ async def _call(row: Attempt, step: tuple[Any, ...]) -> Any:
 
 
 async def _finish(future: asyncio.Future[R], row: Attempt | None = None) -> R:
-    """Wait for a future to its end. If this task is cancelled meanwhile, raise that after the end.
+    """Wait for a future to its end. If this task is cancelled in the meantime, raise that after the end.
 
     With `row`, the future is a call of `make` in a thread: a cancelled task stores its reply first.
     """
@@ -221,7 +221,7 @@ class _Calls:
             self._is_woken = True
             try:
                 self._loop.call_soon_threadsafe(self._set)
-            except RuntimeError:  # the loop is closed, so nobody waits
+            except RuntimeError:  # the loop is closed, so no task waits
                 return
 
     def _set(self) -> None:
@@ -248,9 +248,9 @@ class _Calls:
                 self._loop.call_soon_threadsafe(self._spawn, run, row, (made,))
                 return
         except BaseException as error:  # noqa: BLE001 - of this row
-            run.failed(row, error)
+            run.take_error(row, error)
         else:
-            run.replied(row, made)
+            run.take_reply(row, made)
 
     def _spawn(self, run: Run, row: Attempt, step: tuple[Any, ...]) -> None:
         if self._is_cancelled or self._loop is None:
@@ -263,7 +263,7 @@ class _Calls:
             task = self._loop.create_task(coroutine, context=context)
         except BaseException as error:  # noqa: BLE001 - of a task factory
             coroutine.close()
-            run.failed(row, error)
+            run.take_error(row, error)
             return
         self._tasks.add(task)
         task.add_done_callback(partial(self._take, run, row))
@@ -275,11 +275,11 @@ class _Calls:
             if self._is_cancelled or run.is_stopped:
                 run.drop(row)
             else:  # not the run, but the call itself
-                run.failed(row, asyncio.CancelledError("the call was cancelled"))
+                run.take_error(row, asyncio.CancelledError("the call was cancelled"))
         elif (error := task.exception()) is not None:
-            run.failed(row, error)
+            run.take_error(row, error)
         else:
-            run.replied(row, task.result())
+            run.take_reply(row, task.result())
 
     def cancel(self) -> None:
         """Cancel the calls under way."""

@@ -58,7 +58,7 @@ ClaimPolicy = Literal["wait", "skip", "off"]
 
 
 class EnsureOptions(TypedDict, Generic[RowT], total=False):
-    """The arguments that all forms of `ensure` share, besides `prompt` and `claim`. See `DocsStore.ensure`."""
+    """The arguments that all forms of `ensure` share, except `prompt` and `claim`. See `DocsStore.ensure`."""
 
     metadata: Mapping[str, Any] | Callable[[RowT], Mapping[str, Any]] | None
     parse: Parse
@@ -70,7 +70,7 @@ class EnsureOptions(TypedDict, Generic[RowT], total=False):
 
 
 class ManyOptions(EnsureOptions[RowT], total=False):
-    """The arguments of `ensure_many` and `aensure_many`, besides `prompt` and `claim`."""
+    """The arguments of `ensure_many` and `aensure_many`, except `prompt` and `claim`."""
 
     concurrency: int
     stop_after: int | None
@@ -160,7 +160,7 @@ class Given(NamedTuple):
         if prompt is not None or callable(options.prompt):
             prompt = check_content(cast("str", prompt), "prompt")
         if metadata is not None:
-            # The identity in the metadata is checked, too, before somebody pays.
+            # The identity in the metadata is checked, too, before the call.
             metadata = Document.from_task(row, raw_text="", metadata=metadata, run_id=options.run_id).metadata
         return cls(prompt, metadata)
 
@@ -328,7 +328,7 @@ class Attempt:
             return None
         if first is not None and first.is_version(stored):
             return None
-        # Another worker has made it meanwhile: that one counts, so that several workers pay once.
+        # Another worker has made it in the meantime: that one counts, so that several workers pay once.
         self.changed = ()
         return self._complete(stored)
 

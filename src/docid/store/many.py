@@ -86,7 +86,7 @@ class Run:
         concurrency: the number of slots.
         stop_after: failures in a row that stop the run; None for no limit.
         call: starts the call of an attempt, given this run, the attempt and the arguments of `make`. It must call
-            `replied`, `failed` or `drop` once, in any thread.
+            `take_reply`, `take_error` or `drop` once, in any thread.
         notify: called in any thread when a result is there, or the run is over.
     """
 
@@ -153,7 +153,7 @@ class Run:
             self._notify_all()
 
     def stop_unseen(self) -> None:
-        """Stop because nobody takes the results any more."""
+        """Stop because the caller takes no more results."""
         # When the interpreter ends, its daemon threads stand still, and one of them may have the lock.
         if sys.is_finalizing():  # pragma: no cover  - the coverage is written before
             self.is_stopped = True
@@ -207,7 +207,7 @@ class Run:
         """Return how many replies hold a claim. Needs the lock."""
         return len(self._replies) + self._writing + self._releasing
 
-    def replied(self, attempt: Attempt, made: object) -> None:
+    def take_reply(self, attempt: Attempt, made: object) -> None:
         """Take what `make` returned, and free the slot. It does not block."""
         reply = Reply(attempt, made, _measure(made), _Mark())
         with self._room:
@@ -220,7 +220,7 @@ class Run:
             if len(self._replies) == 1 or self._is_group_closed():
                 self._work.notify()
 
-    def failed(self, attempt: Attempt, error: BaseException) -> None:
+    def take_error(self, attempt: Attempt, error: BaseException) -> None:
         """Take the exception of a call. It does not block."""
         self._pool.start(self._fail, attempt, error)
 
@@ -607,10 +607,10 @@ def call(run: Run, attempt: Attempt, step: tuple[Any, ...]) -> None:
     try:
         made = attempt.call(*step)
     except BaseException as error:  # noqa: BLE001 - of this row, or raised after the remaining results
-        run.failed(attempt, error)
+        run.take_error(attempt, error)
     else:
-        run.replied(attempt, made)
+        run.take_reply(attempt, made)
 
 
 def _do_nothing() -> None:
-    """Wake nobody: the consumer waits for the condition itself."""
+    """Do nothing: the consumer waits for the condition itself."""

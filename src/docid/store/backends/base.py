@@ -153,7 +153,7 @@ class Backend(Protocol):
             every system allows 100.
         loads_whole: whether `load` costs the same with all part files as with none. If so, the store always requests
             all of them.
-        io_threads: how many threads of one run look for documents and claims. More of them help only if the backend
+        io_threads: how many threads of one run find documents and take claims. More of them help only if the backend
             waits for a network.
         claim_delay: the longest time in seconds between two tries to take a claim that another worker holds.
     """

@@ -309,7 +309,7 @@ class LocalBackend(Backend):
 
     @property
     def claim_delay(self) -> float:  # type: ignore[override]
-        """See `Backend.claim_delay`. Leases cost more to look at than locks."""
+        """See `Backend.claim_delay`. To check a lease costs more than to check a lock."""
         return self.claims.leases.delay if self.claims.uses_leases else 0.5
 
     def take_claim(self, stage: str, doc_id: str) -> Claim | Holder:
@@ -321,7 +321,7 @@ class LocalBackend(Backend):
         limit = math.inf
         if resource is not None:  # pragma: no branch  - Windows
             limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        return math.inf if limit == -1 else limit - _DESCRIPTORS  # -1 is no limit
+        return math.inf if limit == -1 else limit - _DESCRIPTORS  # -1 means unlimited
 
     def has_room_for_claim(self) -> bool:
         return count_open_locks() < self.find_most_claims()
@@ -428,7 +428,7 @@ class LocalBackend(Backend):
                 directory.sync()
 
     def list_files(self, directory: str) -> Iterator[tuple[str, float]]:
-        # In nearly every case there are none, and this one call shows it.
+        # Usually this directory does not exist, and this one call shows it.
         if not get_mode(join(self.root, INTERNAL, *directory.split("/"))):
             return
         with (

@@ -1,4 +1,4 @@
-"""The claims of a local backend: a locked file beside the document, or leases where locks cannot be trusted."""
+"""The claims of a local backend: a locked file next to the document, or leases where locks cannot be trusted."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class LocalClaims:
             try:
                 if not lock.is_new:
                     directory.check_writable()
-                # This also shows whether a document can be written here, before somebody pays for its text.
+                # This also shows whether a document can be written here, before a model is paid for its text.
                 if lock.is_writable:
                     if not lock.is_new:
                         os.truncate(lock.fd, 0)
