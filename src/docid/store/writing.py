@@ -66,7 +66,7 @@ class Writer(NamedTuple):
     def put_made(self, draft: Draft, *, require_parent: bool) -> tuple[WriteResult, StoredDocument]:
         """Write a document that `ensure` had made, with the notes for its record.
 
-        Replace only the version that it was made for; keep any other version, which another writer stored in the meantime.
+        Replace only the version that it was made for; keep any other version, which another writer has stored since.
         """
 
         def choose(current: StoredDocument) -> Policy:
