@@ -186,6 +186,8 @@ def test_error_of_a_row_is_in_its_result(store: DocsStore, driver: Sync) -> None
         done["d1"].unwrap()
     assert getattr(done["d2"].error, "rescued", "") == next(store.list_rescued()).location
     assert list(store.backend.list_claims("draft")) == []
+    assert repr(done["not a row"]).startswith("<Ensured failed str/: TypeError: row: expected a task row")
+    assert "expected a task row" in done["not a row"]._repr_html_()
 
 
 def test_many_failures_in_a_row_stop_the_run(store: DocsStore, driver: Sync) -> None:

@@ -97,25 +97,31 @@ class Ensured(Generic[RowT, FoundT]):
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
-        row: Any = self.row
         notes = [" after a call"] if self.called else []
         notes += [f" changed: {', '.join(self.changed)}"] if self.changed else []
-        notes += [f" {self.error!r}"] if self.error is not None else []
-        return f"<Ensured {self.outcome} {row.stage}/{row.doc_id} at {self.location}{','.join(notes)}>"
+        error = "" if self.error is None else f": {describe_error(self.error)}"
+        stage, doc_id = self._name
+        where = f" at {self.location}" if self.location else ""
+        return f"<Ensured {self.outcome} {stage}/{doc_id}{where}{','.join(notes)}{error}>"
+
+    @property
+    def _name(self) -> tuple[str, str]:
+        """The stage and the doc id; of an object that is no row, its type and nothing."""
+        row: Any = self.row
+        return str(getattr(row, "stage", type(row).__name__)), str(getattr(row, "doc_id", ""))
 
     def _repr_html_(self) -> str:
         from docid import _html  # noqa: PLC0415 - only notebooks need it
 
-        row: Any = self.row
         facts = {
             "location": self.location,
             "changed": ", ".join(self.changed),
             "parse error": self.parse_error,
-            "error": None if self.error is None else str(self.error),
+            "error": None if self.error is None else describe_error(self.error),
             "reply saved": self.rescued,
         }
         table = _html.fact_table([(key, _html.name(value)) for key, value in facts.items() if value])
-        return _html.box(_html.heading("Ensured", row.stage, row.doc_id, str(self.outcome)), table)
+        return _html.box(_html.heading("Ensured", *self._name, str(self.outcome)), table)
 
 
 _FIELDS = tuple(each.name for each in fields(Ensured))
