@@ -785,7 +785,7 @@ class DocsStore:
         if concurrency > (most := self.backend.find_most_claims()):
             problem = f"this process can hold {most:,.0f} claims at once; raise the limit on open files (ulimit -n)"
             raise ValueError(f"concurrency: {concurrency:,}, but {problem}")
-        arguments = (self, rows, make, evolve(options, keeps_run=True), concurrency, stop_after)
+        arguments = (self, rows, make, options, concurrency, stop_after)
         return arguments, concurrency, Callback(progress), len(rows) if isinstance(rows, Sized) else None
 
     def pending(self, rows: Iterable[RowT]) -> Iterator[RowT]:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, T
 
 from attrs import define, field, frozen
 
-from docid._text import quote
-from docid.core.document import Document, check_content, require_doc_id
+from docid._text import escape_surrogates, quote
+from docid.core.document import PART_FILES, Document, check_content, require_doc_id
 from docid.core.ids import check_text
 from docid.core.lineage_rules import find_differences
 from docid.core.metadata import convert_metadata
@@ -29,6 +29,7 @@ from docid.errors import (
     InvalidDocument,
     InvalidReply,
     ReplyRescued,
+    describe_error,
 )
 from docid.store.backends.base import attempt
 from docid.store.backends.claims import Claim, Holder
@@ -90,7 +91,6 @@ class Options:
     claim: ClaimPolicy = "wait"
     claim_timeout: float | None = None
     require_parent: bool = True
-    keeps_run: bool = False  # with `replace`: keep documents that this run has replaced already
 
     def __attrs_post_init__(self) -> None:
         for name, allowed in (("if_exists", IfExists), ("if_changed", IfChanged), ("claim", ClaimPolicy)):
@@ -136,7 +136,7 @@ def _is_number(value: object) -> bool:
 
 
 def is_coroutine_function(function: object) -> bool:
-    """Return whether a call returns a coroutine, also behind `partial` and `__call__`."""
+    """Return whether a call returns a coroutine, including that of a `partial` or a `__call__` method."""
     while isinstance(function, partial):
         function = function.func
     return any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None))))  # noqa: B004 - the method itself
@@ -148,30 +148,17 @@ class Given(NamedTuple):
     prompt: str | None
     metadata: dict[str, Any] | None
 
-    @classmethod
-    def of(cls, row: Any, options: Options) -> Given:
-        """Call the functions among the options, and check what they return.
-
-        Raises:
-            TypeError, InvalidDocument: a prompt or metadata that cannot be stored.
-        """
-        prompt = options.prompt(row) if callable(options.prompt) else options.prompt
-        metadata = options.metadata(row) if callable(options.metadata) else options.metadata
-        if prompt is not None or callable(options.prompt):
-            prompt = check_content(cast("str", prompt), "prompt")
-        if metadata is not None:
-            # The identity in the metadata is checked, too, before the call.
-            metadata = Document.from_task(row, raw_text="", metadata=metadata, run_id=options.run_id).metadata
-        return cls(prompt, metadata)
-
     def find_changes(self, stored: StoredDocument) -> tuple[str, ...]:
-        """Return what differs from the prompt and metadata that a document was made from. Unknown is no change."""
+        """Return what differs from the prompt and metadata that a document was made from.
+
+        An unknown prompt or value does not differ.
+        """
         given = stored.facts.notes.get("given")
         given = given if isinstance(given, dict) else {}
         now = hash_given(*self)
         changed = []
         if self.prompt is not None:
-            entry = stored.facts.files.get("prompt.txt")
+            entry = stored.facts.files.get(PART_FILES["prompt"])
             before = given.get("prompt") or (entry and entry.sha256)
             changed += ["prompt"] * (before not in {None, now["prompt"]})
         known = given.get("metadata")
@@ -204,20 +191,27 @@ class _Store(Protocol):
 class Attempt:
     """One row on its way to a document.
 
-    The steps, in order: `look`, `prepare`, `take_claim` until it is free, `look_again`, `render`, the call of `make`,
-    `take_result`, `release`. A step that returns an `Ensured` ends the way.
+    The steps, in order: `begin`, `take_claim` until it is free, `go_on`, the call of `make`, `take_result`, `release`.
+    After a step that returns an `Ensured`, only `release` follows.
+
+    Attributes:
+        store, row, make, options: as for `DocsStore.ensure`.
+        keeps_run: with `if_exists="replace"`: keep a document that this run has replaced already.
+        seen: the document that `begin` found.
     """
 
     store: _Store
     row: Any
     make: Callable[..., Any]
     options: Options
+    keeps_run: bool = False
     stage: str = field(init=False)
     doc_id: str = field(init=False)
     task_id: str = field(init=False)
     claiming: Claiming = field(init=False)
     seen: StoredDocument | None = field(init=False, default=None)
     changed: tuple[str, ...] = field(init=False, default=())
+    metadata: dict[str, Any] | None = field(init=False, default=None)
     given: Given | None = field(init=False, default=None)
     claim: Claim | None = field(init=False, default=None)
     delays: Iterator[float] | None = field(init=False, default=None)
@@ -229,8 +223,8 @@ class Attempt:
         self.task_id = check_text(row.task_id, "task_id")
         if row.doc_run_id is not None:
             check_text(row.doc_run_id, "doc_run_id")
-        if not callable(self.options.metadata) and self.options.metadata is not None:
-            Document.from_task(row, raw_text="", metadata=self.options.metadata, run_id=self.options.run_id)
+        if not callable(self.options.metadata):
+            self.metadata = self._check_metadata(self.options.metadata)
         timeout = self.options.claim_timeout
         self.claiming = Claiming(self.store.backend, self.store.stages, self.stage, self.doc_id, self.task_id, timeout)
         self.claiming.refuse_circle()
@@ -248,8 +242,8 @@ class Attempt:
     def _rescue(self) -> Rescue:
         return self.store._rescue  # noqa: SLF001
 
-    def look(self) -> Ensured[Any] | None:
-        """Look for the document, without a claim; return None if a call is needed. Writes at most a parsed part."""
+    def _look(self) -> Ensured[Any] | None:
+        """Find the document without a claim; return None if a call is needed. Write at most a parsed part."""
         stored = self._find()
         self.seen = stored
         options = self.options
@@ -260,11 +254,10 @@ class Attempt:
                 raise make_not_migrated_error(stored.facts, self.stage, self.doc_id, stored.location)
             return self._answer(Outcome.KEPT, stored)
         if options.if_exists == "replace":
-            is_replaced = options.keeps_run and stored.run_id == options.run_id
+            is_replaced = self.keeps_run and stored.run_id == options.run_id
             return self._answer(Outcome.KEPT, stored) if is_replaced else None
         if options.if_changed != "ignore":
-            self.given = Given.of(self.row, options)
-            self.changed = self.given.find_changes(stored)
+            self.changed = self._render().find_changes(stored)
             if self.changed and options.if_changed == "fail":
                 facts = (self.stage, self.doc_id, stored.location, self.task_id, self.changed)
                 raise DocumentChanged(*facts)
@@ -272,7 +265,7 @@ class Attempt:
                 return None
         return self._complete(stored)
 
-    def prepare(self) -> None:
+    def _prepare(self) -> None:
         """Check what a call needs: a parent, and a store that can be written."""
         self._writer.check_parent(self.stage, self.row.parent_doc_id, self.task_id)
         if self.options.require_parent:
@@ -317,7 +310,7 @@ class Attempt:
             self.claim = taken
         return None
 
-    def look_again(self) -> Ensured[Any] | None:
+    def _look_again(self) -> Ensured[Any] | None:
         """Look again, now that no other worker makes the document; return None if a call is still needed."""
         first = self.seen
         stored = self._find()
@@ -332,25 +325,43 @@ class Attempt:
         self.changed = ()
         return self._complete(stored)
 
-    def render(self) -> tuple[Any, ...]:
-        """Return the arguments of `make`. Whatever can be wrong with them is found here."""
+    def _render(self) -> Given:
+        """Call the functions among the options once, and check what they return.
+
+        Raises:
+            TypeError, InvalidDocument: a prompt or metadata that cannot be stored.
+        """
         if self.given is None:
-            self.given = Given.of(self.row, self.options)
-        self.store.manifest.record()
-        return (self.row,) if self.options.prompt is None else (self.row, self.given.prompt)
+            row, prompt, metadata = self.row, self.options.prompt, self.metadata
+            if callable(prompt):
+                prompt = check_content(prompt(row), "prompt")
+            if callable(self.options.metadata):
+                metadata = self._check_metadata(self.options.metadata(row))
+            self.given = Given(prompt, metadata)
+        return self.given
+
+    def _check_metadata(self, metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """Return metadata as JSON, without the identity of the row, which it may repeat."""
+        if metadata is None:
+            return None
+        return Document.from_task(self.row, raw_text="", metadata=metadata, run_id=self.options.run_id).metadata
 
     def begin(self) -> Ensured[Any] | None:
-        """Look for the document; if a call is needed, check what it needs and return None."""
+        """Find the document; if a call is needed, check what it needs and return None."""
         with self.holding():
-            if (done := self.look()) is not None:
+            if (done := self._look()) is not None:
                 return done
-            self.prepare()
+            self._prepare()
         return None
 
     def go_on(self) -> Ensured[Any] | tuple[Any, ...]:
         """Look again under the claim; return the arguments of `make` if a call is still needed."""
         with self.holding():
-            return self.look_again() or self.render()
+            if (done := self._look_again()) is not None:
+                return done
+            prompt = self._render().prompt
+        self.store.manifest.record()
+        return (self.row,) if self.options.prompt is None else (self.row, prompt)
 
     def take_result(self, made: object) -> Ensured[Any]:
         """Store what `make` returned. Whatever happens, a reply is stored, saved in a file, or on the exception.
@@ -389,7 +400,7 @@ class Attempt:
         return self._answer(outcome, stored, parse_error=parse_error, called=True, rescued=rescued)
 
     def rescue(self, made: object, error: BaseException) -> None:
-        """Save a reply whose document could not be stored, unless it is stored, or is no reply at all."""
+        """Save a reply whose document could not be stored. None, a generator or an awaitable is not a reply."""
         is_nothing = made is None or inspect.isgenerator(made) or isinstance(made, Awaitable)
         if not (is_nothing or isinstance(error, DurabilityUnknown)):
             self._save_reply(made, error)
@@ -408,7 +419,7 @@ class Attempt:
         except BaseException as failure:  # noqa: BLE001 - the reply is all that counts here
             interrupt = None if isinstance(failure, Exception) else failure
             if getattr(failure, "errno", None) in {errno.EMFILE, errno.ENFILE}:
-                self.release()  # its descriptor is what is missing
+                self.release()  # to get its descriptor
             try:
                 location = self._save(made, error, own=True)
             except BaseException as again:  # noqa: BLE001 - as above
@@ -543,5 +554,5 @@ def _try_parse(parse: Callable[[str], str | None], raw_text: str) -> tuple[str |
         if parsed is not None:
             return check_content(parsed, "parse()"), None, False
     except Exception as error:  # noqa: BLE001 - the parser is the caller's
-        return None, f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()[:1000], True
+        return None, escape_surrogates(describe_error(error))[:1000], True
     return None, "parse() returned None", False

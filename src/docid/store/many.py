@@ -305,7 +305,7 @@ class Run:
             if isinstance(item, Attempt):
                 attempt, done = item, None
             else:
-                attempt = Attempt(self._store, item[0], self._make, self._options)
+                attempt = Attempt(self._store, item[0], self._make, self._options, keeps_run=True)
                 done = attempt.begin()
             if done is None and (holder := attempt.take_claim()) is not None:
                 self._put_aside(attempt, holder)
