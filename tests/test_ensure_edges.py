@@ -19,7 +19,7 @@ import pytest
 from docid import DocsStore, DocumentClaimed, DraftTask, StagesConflict
 from docid._progress import find_notebook
 from docid.backends import Claim, Holder, LocalBackend, MemoryBackend
-from docid.store import many
+from docid.errors import copy_error
 from docid.store.backends.base import Backend, Sweeper
 from docid.store.backends.claims import ProcessClaims
 from docid.store.backends.leases import Leases, _describe_process, _is_process
@@ -270,7 +270,7 @@ def test_error_that_cannot_be_copied_is_used_itself() -> None:
             raise ValueError
 
     error = Single()
-    assert many.copy_error(error) is error
+    assert copy_error(error) is error
 
 
 def test_row_of_a_closed_loop_is_dropped() -> None:
@@ -420,3 +420,30 @@ def test_interrupt_in_a_row_or_a_parser_of_many_is_raised(store: DocsStore) -> N
     with pytest.raises(SystemExit), store.ensure_many([ROW], lambda row: "text", parse=parse) as run:
         list(run)
     assert [each.reply.raw_text for each in store.list_rescued()] == ["text"]
+
+
+def test_reply_is_stored_although_the_task_is_cancelled_again_and_again(
+    store: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = store.backend.create
+
+    def slowly(*arguments: Any) -> bool:
+        time.sleep(0.3)
+        return create(*arguments)
+
+    def make(_: DraftTask) -> str:
+        time.sleep(0.2)
+        return "paid"
+
+    monkeypatch.setattr(store.backend, "create", slowly)
+
+    async def main() -> None:
+        task = asyncio.create_task(store.aensure(ROW, make))
+        for _ in range(8):
+            await asyncio.sleep(0.05)
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert list(store.ids("draft")) == ["a1"]
+
+    asyncio.run(main())

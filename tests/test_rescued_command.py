@@ -89,6 +89,7 @@ def test_ls_lists_claims(store: DocsStore, capsys: pytest.CaptureFixture[str]) -
     code, out, _ = run(store, capsys, "ls", "draft", "--claimed")
     assert (code, [line.split("\t")[0] for line in out.splitlines()]) == (0, ["draft/b1", "draft/b2"])
     assert " on " in out
+    assert run(store, capsys, "ls", "--claimed", "--ids")[1] == "draft/b1\ndraft/b2\n"
     _, out, _ = run(store, capsys, "ls", "--claimed", "--json")
     assert json.loads(out.splitlines()[0]).keys() == {"stage", "doc_id", "host", "pid", "since"}
     for claim in claims:

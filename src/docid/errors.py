@@ -7,6 +7,7 @@ is for people; its facts are also attributes. All exceptions pickle, so they cro
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, dataclass_transform
 
 from docid._text import format_count, name_task, quote
@@ -46,6 +47,15 @@ def describe_error(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - of the exception's own __str__
         return type(error).__name__
+
+
+def copy_error(error: BaseException) -> BaseException:
+    """Return a copy of an error that several rows share, so that each can name its own reply; else the error."""
+    try:
+        copied = copy.copy(error)
+    except Exception:  # noqa: BLE001 - of the exception's own class
+        return error
+    return copied if isinstance(copied, BaseException) else error
 
 
 LISTED = 10  # a message lists at most this many faults

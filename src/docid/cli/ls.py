@@ -31,7 +31,7 @@ def run(arguments: Arguments, out: Output) -> int:
     for stage in dict.fromkeys(arguments.stage or store.stages):
         try:
             if arguments.claimed:
-                _print_claims(store, stage, out)
+                _print_claims(store, stage, out, names_only=arguments.ids)
                 continue
             doc_ids = store.ids(stage) if arguments.unsorted else iter(sorted(set(store.ids(stage))))
             if arguments.ids:
@@ -54,10 +54,10 @@ def run(arguments: Arguments, out: Output) -> int:
     return code
 
 
-def _print_claims(store: DocsStore, stage: str, out: Output) -> None:
+def _print_claims(store: DocsStore, stage: str, out: Output, *, names_only: bool) -> None:
     for doc_id, holder in sorted(store.backend.list_claims(store.stages.check(stage))):
         out.print_json({"stage": stage, "doc_id": doc_id, **holder._asdict()})
-        out.print(f"{stage}/{doc_id}\t{holder}")
+        out.print(f"{stage}/{doc_id}" if names_only else f"{stage}/{doc_id}\t{holder}")
 
 
 def _try_list_facts(store: DocsStore, stage: str, doc_id: str) -> dict[str, Any] | Exception:
@@ -72,6 +72,8 @@ ARGUMENTS = (
     argument("stage STAGE ...", "the stages to list (default: all of --stages)"),
     one_of(argument("--ids", "print only stage/id, without opening documents"), JSON_DOCUMENTS),
     argument("--claimed", "list the documents that workers are making now, and which process makes each"),
-    argument("--unsorted", "print documents as the store lists them; a document replaced meanwhile may appear twice"),
+    argument(
+        "--unsorted", "print documents as the store lists them; a document replaced in the meantime may appear twice"
+    ),
     *STORE,
 )

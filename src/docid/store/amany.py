@@ -28,14 +28,19 @@ R = TypeVar("R")
 async def aensure(begin: Callable[[], Attempt], threads: Threads, options: Options) -> Ensured[Any, Any]:
     """Take a row all the way, with the I/O of the store in threads. `begin` makes the attempt, in a thread, too."""
     context = copy_context()
-    if callable(options.prompt) or callable(options.metadata) or options.parse is not None:
-        threads = Threads(1)  # a function of the caller may wait for documents that need the shared ones
+    calls_back = callable(options.prompt) or callable(options.metadata) or options.parse is not None
 
     def submit(function: Callable[..., R], *arguments: Any) -> asyncio.Future[R]:
         return asyncio.wrap_future(threads.submit(partial(context.copy().run, function, *arguments)))
 
+    def submit_callback(function: Callable[..., R], *arguments: Any) -> asyncio.Future[R]:
+        """Take a step that may call functions of the caller: they may wait for documents that need the threads."""
+        if not calls_back:
+            return submit(function, *arguments)
+        return asyncio.wrap_future(Threads(1).submit(partial(context.copy().run, function, *arguments)))
+
     row = await submit(begin)
-    if (done := await submit(row.begin)) is not None:
+    if (done := await submit_callback(row.begin)) is not None:
         return done
     try:
         if (holder := await _finish(submit(row.take_claim))) is not None:
@@ -45,11 +50,11 @@ async def aensure(begin: Callable[[], Attempt], threads: Threads, options: Optio
                 await asyncio.sleep(delay)
                 if await _finish(submit(row.take_claim)) is None:
                     break
-        step = await submit(row.go_on)
+        step = await submit_callback(row.go_on)
         if isinstance(step, Ensured):
             return step
         made = await _call(row, step)
-        return await _finish(submit(row.take_result, made))
+        return await _finish(submit_callback(row.take_result, made))
     finally:
         await _finish(submit(row.release))
 
@@ -73,23 +78,29 @@ async def _finish(future: asyncio.Future[R], row: Attempt | None = None) -> R:
 
     With `row`, the future is a call of `make` in a thread: a cancelled task stores its reply first.
     """
+    cancelled = await _wait(future)
+    if cancelled is None:
+        return future.result()
+    failure = future.exception()
+    if row is not None and failure is None and not inspect.isawaitable(future.result()):
+        storing = asyncio.wrap_future(Threads(1).submit(row.take_result, future.result()))
+        await _wait(storing)
+        failure = storing.exception()
+    for name in ("reply", "rescued"):  # of a reply that could not be stored
+        if hasattr(failure, name):
+            setattr(cancelled, name, getattr(failure, name))
+    raise cancelled from failure
+
+
+async def _wait(future: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+    """Wait for a future to its end, however often this task is cancelled; return the last cancellation."""
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:
             await asyncio.wait([future])
         except asyncio.CancelledError as interrupt:
             cancelled = interrupt
-    if cancelled is None:
-        return future.result()
-    failure = future.exception()
-    if row is not None and failure is None and not inspect.isawaitable(future.result()):
-        storing = asyncio.wrap_future(Threads(1).submit(row.take_result, future.result()))
-        await asyncio.wait([storing])
-        failure = storing.exception()
-    for name in ("reply", "rescued"):  # of a reply that could not be stored
-        if hasattr(failure, name):
-            setattr(cancelled, name, getattr(failure, name))
-    raise cancelled from failure
+    return cancelled
 
 
 class AsyncManyRun(Generic[RowT, FoundT]):

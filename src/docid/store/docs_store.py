@@ -430,7 +430,7 @@ class DocsStore:
                 history. Of several workers that replace one version, one makes a call.
             if_changed: what to do if an existing document was made from another prompt or other metadata than given
                 now: `ignore` does not look, `report` fills `changed` of the result, `replace` makes the document again,
-                `fail` raises `DocumentChanged`. What is unknown has not changed.
+                `fail` raises `DocumentChanged`. A value that the record does not know has not changed.
             claim: what to do if another worker is making the document: `wait` for it, `skip` the row with the outcome
                 `claimed`, or `off` to make it without a claim.
             claim_timeout: the longest time to wait, in seconds; None waits as long as the worker lives.

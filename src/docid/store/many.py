@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import copy
 import heapq
 import itertools
 import os
@@ -20,10 +19,10 @@ import weakref
 from collections import deque
 from contextvars import copy_context
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self
 
 from docid.core.outcomes import Outcome
-from docid.errors import DurabilityUnknown, StagesConflict, TooManyFailures, describe_error
+from docid.errors import DurabilityUnknown, StagesConflict, TooManyFailures, copy_error, describe_error
 from docid.store.claiming import Held, held
 from docid.store.ensure import Attempt, Options
 from docid.store.ensured import Ensured, FoundT, RowT
@@ -54,7 +53,7 @@ class _Mark:
         self.error: BaseException | None = None
 
 
-class Reply(NamedTuple):
+class _Returned(NamedTuple):
     """What one call returned, on its way to the disk; `size` is about that of its text in bytes."""
 
     attempt: Attempt
@@ -119,7 +118,7 @@ class Run:
         self._open = 0  # rows between their pull and the taking of their result
         self._writing = 0  # replies that are being written
         self._releasing = 0  # claims of written documents that are given back
-        self._replies: deque[Reply] = deque()
+        self._replies: deque[_Returned] = deque()
         self._bytes = 0  # of these
         self._results: deque[Ensured[Any, Any]] = deque()
         self._aside: list[_Aside] = []
@@ -209,7 +208,7 @@ class Run:
 
     def take_reply(self, attempt: Attempt, made: object) -> None:
         """Take what `make` returned, and free the slot. It does not block."""
-        reply = Reply(attempt, made, _measure(made), _Mark())
+        reply = _Returned(attempt, made, _measure(made), _Mark())
         with self._room:
             self._slots -= 1
             self._marks.append(reply.mark)
@@ -285,7 +284,7 @@ class Run:
                         return heapq.heappop(self._aside).attempt if is_due else True
                     if self._is_exhausted and not self._aside and self._slots == 0:
                         break
-                # Other runs of this process may free descriptors, and tell nobody.
+                # Other runs of this process may free descriptors without a notice to this one.
                 self._room.wait(_RETRY_SECONDS if wait is None else min(wait, _RETRY_SECONDS))
             return False
 
@@ -413,7 +412,7 @@ class Run:
             self._releasing -= len(attempts)
             self._notify_all()
 
-    def _collect(self) -> list[Reply]:
+    def _collect(self) -> list[_Returned]:
         """Wait for replies, and return those to write together; an empty list at the end of the run."""
         with self._work:
             while not self._replies:
@@ -423,7 +422,7 @@ class Run:
             end = time.monotonic() + _GROUP_SECONDS
             while not self._is_group_closed() and (left := end - time.monotonic()) > 0:
                 self._work.wait(left)
-            group: list[Reply] = []
+            group: list[_Returned] = []
             size = 0
             while self._replies and len(group) < _GROUP_DOCUMENTS and size < _GROUP_BYTES:
                 group.append(self._replies.popleft())
@@ -439,54 +438,41 @@ class Run:
         can_pull = self._has_room() and not self._is_exhausted and not self.is_stopped
         return self._slots == self._pulling and not can_pull
 
-    def _write_group(self, group: list[Reply]) -> list[Ensured[Any, Any]]:
+    def _write_group(self, group: list[_Returned]) -> list[Ensured[Any, Any]]:
         """Write the documents of a group, and return the results of their rows."""
-        drafts: list[Draft | None] = []
-        results: list[Ensured[Any, Any]] = []
-        for reply in group:
-            draft, result = None, None
+        results: dict[int, Ensured[Any, Any]] = {}
+        drafts: dict[int, Draft] = {}
+        for number, reply in enumerate(group):
             try:
-                draft = reply.attempt.build(reply.made)
+                drafts[number] = reply.attempt.build(reply.made)
             except BaseException as error:  # noqa: BLE001 - of this row
-                result = self._rescue(reply, error)
-            drafts.append(draft if result is None else None)
-            results.append(result or reply.attempt.skip())
-        numbers = [number for number, draft in enumerate(drafts) if draft is not None]
+                results[number] = self._rescue(reply, error)
         answers: list[tuple[WriteResult, StoredDocument] | BaseException]
         try:
             answers = self._store._writer.put_made_many(  # noqa: SLF001 - the same class, in two modules
-                [draft for draft in drafts if draft is not None], require_parent=self._options.require_parent
+                list(drafts.values()), require_parent=self._options.require_parent
             )
         except BaseException as error:  # noqa: BLE001 - a fault in a backend; no reply may be lost
-            answers = [copy_error(error) for _ in numbers]
-        for number, answer in zip(numbers, answers, strict=True):
-            reply, draft = group[number], drafts[number]
+            answers = [copy_error(error) for _ in drafts]
+        for (number, draft), answer in zip(drafts.items(), answers, strict=True):
+            reply = group[number]
             try:
                 if isinstance(answer, BaseException):
                     raise answer  # noqa: TRY301 - one place rescues
-                results[number] = reply.attempt.conclude(cast("Draft", draft), answer)
+                results[number] = reply.attempt.conclude(draft, answer)
             except BaseException as error:  # noqa: BLE001 - of this row
                 results[number] = self._rescue(reply, error)
         failing = [each for each in answers if isinstance(each, (OSError, DurabilityUnknown, StagesConflict))]
-        self._failing = self._failing + len(failing) if len(failing) == len(group) else 0
-        if self._failing > 1:  # a fault of the whole store: one document may be too large, or another user's
+        self._failing = self._failing + len(failing) if len(failing) == len(answers) else 0
+        if failing and self._failing > 1:  # a fault of the whole store: one document may be too large for it
             self.stop(failing[0])
-        return results
+        return [results[number] for number in range(len(group))]
 
-    def _rescue(self, reply: Reply, error: BaseException) -> Ensured[Any, Any]:
+    def _rescue(self, reply: _Returned, error: BaseException) -> Ensured[Any, Any]:
         reply.attempt.rescue(reply.made, error)
         if not isinstance(error, Exception):
             self.stop(error)
         return reply.attempt.fail(error)
-
-
-def copy_error(error: BaseException) -> BaseException:
-    """Return a copy of an error for one of several rows, so that each can name its own reply; else the error."""
-    try:
-        copied = copy.copy(error)
-    except Exception:  # noqa: BLE001 - of the exception's own class
-        return error
-    return copied if isinstance(copied, BaseException) else error
 
 
 def _measure(made: object) -> int:

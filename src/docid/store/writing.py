@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
@@ -19,6 +18,7 @@ from docid.errors import (
     MissingParent,
     StagesConflict,
     UnreadableDocument,
+    copy_error,
 )
 from docid.store.backends.base import TURNS, Backend, NewDocument, Stored, T, attempt
 from docid.store.stored import StoredDocument
@@ -82,13 +82,13 @@ class Writer(NamedTuple):
         def put(number: int) -> tuple[WriteResult, StoredDocument] | Exception:
             return attempt(lambda: self.put_made(drafts[number], require_parent=require_parent))
 
-        answers: dict[int, tuple[WriteResult, StoredDocument] | Exception] = {}
+        answers: dict[int, tuple[WriteResult, StoredDocument] | BaseException] = {}
         new = {number: draft.new for number, draft in enumerate(drafts) if draft.seen is None}
         # `put_made` reports a missing parent. Nothing can be created together with its parent: that was there before.
         others = set(self._find_orphans(new)) if require_parent else set()
         together = {number: each for number, each in new.items() if number not in others}
         if together and isinstance(error := attempt(self.record_stages), Exception):
-            answers |= {number: copy.copy(error) for number in together}
+            answers |= {number: copy_error(error) for number in together}
             together = {}
         created = self.backend.create_many(
             [NewDocument(each.stage, each.doc_id, *each.stored) for each in together.values()]

@@ -65,7 +65,7 @@ class ForkAware:
         _fork_aware.add(self)
 
     def reset(self) -> None:
-        """Forget what is true for the parent process only."""
+        """Forget the state of the parent process."""
 
 
 _fork_aware: weakref.WeakSet[ForkAware] = weakref.WeakSet()

@@ -145,10 +145,14 @@ class Leases(ForkAware):
         return holder
 
     def list(self, stage: str) -> Iterator[tuple[str, Holder]]:
-        """Yield the doc ids that are claimed, each with its holder. Stale claims count until they are taken over."""
+        """Yield the doc ids that are claimed, each with its holder.
+
+        The claim of a dead worker counts until this process has seen no sign of life for its time to live.
+        """
         for doc_id, _ in self._list_claims(stage):
-            found = self._files.read_file(f"{_CLAIMS}/{stage}/{doc_id}{_SUFFIX}")
-            if found is not None and self._is_alive(doc_id, found, _parse(found)):
+            name = f"{_CLAIMS}/{stage}/{doc_id}{_SUFFIX}"
+            found = self._files.read_file(name)
+            if found is not None and self._is_alive(name, found, _parse(found)):
                 yield doc_id, Holder.from_json(_parse(found))
 
     def clear(self, stage: str, stale_after: float) -> int:
@@ -331,7 +335,7 @@ def _parse(file: InternalFile | None) -> dict[str, Any]:
 
 
 def _describe_process() -> dict[str, Any]:
-    """Return what tells this process from all others: host, boot, PID namespace, pid and start."""
+    """Return what identifies this process: host, boot, PID namespace, pid and start."""
     pid = os.getpid()
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()

@@ -67,7 +67,7 @@ class LocalClaims:
 
     @property
     def uses_leases(self) -> bool:
-        """Whether the last stage that was claimed has leases; False before the first."""
+        """Whether a stage that this process has claimed in has leases."""
         return not all(self._trusted.values())
 
     def _lock(self, directory: Directory, doc_id: str) -> Claim | Holder:
