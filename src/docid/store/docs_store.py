@@ -524,14 +524,8 @@ class DocsStore:
         make: Callable[..., Any],
         *,
         prompt: Prompt = None,
-        metadata: Metadata = None,
-        parse: Parse = None,
-        run_id: str | None = None,
-        if_exists: IfExists = "keep",
-        if_changed: IfChanged = "ignore",
         claim: ClaimPolicy = "wait",
-        claim_timeout: float | None = None,
-        require_parent: bool = True,
+        **options: Unpack[EnsureOptions[Any]],
     ) -> Ensured[Any, Any]:
         """Do what `ensure` does, without blocking the event loop.
 
@@ -539,26 +533,17 @@ class DocsStore:
         cancelled, the call is cancelled; a reply that it has returned is stored before the cancellation goes on.
 
         Args:
-            row, make, prompt, metadata, …: as for `ensure`. docid calls `prompt`, `metadata` and `parse` in a thread.
+            row, make, prompt, claim, options: as for `ensure`. docid calls the functions `prompt`, `metadata` and
+                `parse` in a thread.
 
         Returns, Raises:
             As for `ensure`.
         """
-        options = Options(
-            prompt=prompt,
-            metadata=metadata,
-            parse=parse,
-            run_id=run_id,
-            if_exists=if_exists,
-            if_changed=if_changed,
-            claim=claim,
-            claim_timeout=claim_timeout,
-            require_parent=require_parent,
-        )
-        options.check_make(make, is_async=True)
+        chosen = Options(prompt=prompt, claim=claim, **options)
+        chosen.check_make(make, is_async=True)
         from docid.store.amany import aensure  # noqa: PLC0415 - asyncio takes half of the time of `import docid`
 
-        return await aensure(partial(Attempt, self, row, make, options), self._io_threads, options)
+        return await aensure(partial(Attempt, self, row, make, chosen), self._io_threads, chosen)
 
     @overload
     def ensure_many(
@@ -613,14 +598,8 @@ class DocsStore:
         stop_after: int | None = 20,
         progress: bool | Callable[[int, int | None], object] | None = None,
         prompt: Prompt = None,
-        metadata: Metadata = None,
-        parse: Parse = None,
-        run_id: str | None = None,
-        if_exists: IfExists = "keep",
-        if_changed: IfChanged = "ignore",
         claim: ClaimPolicy = "wait",
-        claim_timeout: float | None = None,
-        require_parent: bool = True,
+        **options: Unpack[EnsureOptions[Any]],
     ) -> ManyRun[Any, Any]:
         """Ensure the documents of many rows, several at once; yield each result when its document is stored.
 
@@ -634,9 +613,9 @@ class DocsStore:
 
         Args:
             rows: reserved task rows, of any number and any stages. docid reads them in a thread, as it needs them.
-            make, prompt, metadata, …: as for `ensure`. With `if_exists="replace"`, `run_id` is required: documents that
-                have it are kept, so that the run can be resumed.
-            concurrency: how many calls at once. Not more results than twice as many wait to be taken.
+            make, prompt, claim, options: as for `ensure`. With `if_exists="replace"`, `run_id` is required: documents
+                that have it are kept, so that the run can be resumed. `parse` must not wait for other documents.
+            concurrency: how many calls at once. At most twice as many results wait for you.
             stop_after: how many failures in a row stop the run; None for no limit.
             progress: None for none, True for a bar on standard error, or a function that is called with the number of
                 rows done, and of all rows (None if `rows` has no length).
@@ -654,21 +633,11 @@ class DocsStore:
             ...     print(sorted(done.unwrap().raw_text for done in run))
             ['A', 'B']
         """
-        options = Options(
-            prompt=prompt,
-            metadata=metadata,
-            parse=parse,
-            run_id=run_id,
-            if_exists=if_exists,
-            if_changed=if_changed,
-            claim=claim,
-            claim_timeout=claim_timeout,
-            require_parent=require_parent,
-        )
-        options.check_make(make)
+        chosen = Options(prompt=prompt, claim=claim, **options)
+        chosen.check_make(make)
         from docid.store.many import ManyRun  # noqa: PLC0415 - not needed for one row
 
-        return ManyRun.of(*self._prepare_run(rows, make, options, concurrency, stop_after, progress))
+        return ManyRun.of(*self._prepare_run(rows, make, chosen, concurrency, stop_after, progress))
 
     @overload
     def aensure_many(
@@ -723,14 +692,8 @@ class DocsStore:
         stop_after: int | None = 20,
         progress: bool | Callable[[int, int | None], object] | None = None,
         prompt: Prompt = None,
-        metadata: Metadata = None,
-        parse: Parse = None,
-        run_id: str | None = None,
-        if_exists: IfExists = "keep",
-        if_changed: IfChanged = "ignore",
         claim: ClaimPolicy = "wait",
-        claim_timeout: float | None = None,
-        require_parent: bool = True,
+        **options: Unpack[EnsureOptions[Any]],
     ) -> AsyncManyRun[Any, Any]:
         """Do what `ensure_many` does with `async for`, and `make` as tasks of the event loop.
 
@@ -738,7 +701,7 @@ class DocsStore:
         under way are cancelled; replies that they have returned are stored before the cancellation goes on.
 
         Args:
-            rows, prompt, metadata, …: as for `ensure_many`.
+            rows, stop_after, progress, prompt, claim, options: as for `ensure_many`.
             make: a coroutine function, or a plain function, which docid then calls in threads.
             concurrency: how many calls at once.
 
@@ -748,21 +711,11 @@ class DocsStore:
         Raises:
             TypeError, ValueError: an argument is wrong. Before any row is read.
         """
-        options = Options(
-            prompt=prompt,
-            metadata=metadata,
-            parse=parse,
-            run_id=run_id,
-            if_exists=if_exists,
-            if_changed=if_changed,
-            claim=claim,
-            claim_timeout=claim_timeout,
-            require_parent=require_parent,
-        )
-        options.check_make(make, is_async=True)
+        chosen = Options(prompt=prompt, claim=claim, **options)
+        chosen.check_make(make, is_async=True)
         from docid.store.amany import AsyncManyRun  # noqa: PLC0415 - asyncio takes half of the time of `import docid`
 
-        return AsyncManyRun(*self._prepare_run(rows, make, options, concurrency, stop_after, progress))
+        return AsyncManyRun(*self._prepare_run(rows, make, chosen, concurrency, stop_after, progress))
 
     def _prepare_run(  # noqa: PLR0917 - the arguments of the public functions
         self,
