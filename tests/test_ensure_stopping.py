@@ -155,7 +155,8 @@ def test_break_without_with_stops_and_does_not_wait(store: DocsStore) -> None:
     gc.collect()
     assert len(calls.returned) < len(calls.began)
     deadline = time.monotonic() + 20
-    while len(list(store.ids("draft"))) < len(calls.began):
+    # A claim is free shortly after its document is there.
+    while len(list(store.ids("draft"))) < len(calls.began) or list(store.backend.list_claims("draft")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     calls.check(store)
@@ -253,7 +254,7 @@ def run_program(
     lines = [process.stdout.readline() for _ in range(4)]
     began = time.monotonic()
     act(process)
-    rest, _ = process.communicate(timeout=60)
+    rest, _ = process.communicate(timeout=120)
     return process.returncode, [*lines, *rest.splitlines(keepends=True)], time.monotonic() - began
 
 
@@ -266,7 +267,7 @@ def test_ctrl_c_waits_until_the_calls_under_way_are_stored(tmp_path: Path) -> No
     code, lines, seconds = run_program(tmp_path, "sync", 1.0, lambda process: process.send_signal(signal.SIGINT))
     assert code in {-signal.SIGINT, 1}
     assert count(lines, "began") == count(lines, "returned") == set(DocsStore(tmp_path).ids("draft"))
-    assert seconds < 5
+    assert seconds < 20  # all rows would take 25
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
@@ -276,9 +277,9 @@ def test_second_ctrl_c_gives_up_waiting(tmp_path: Path) -> None:
             process.send_signal(signal.SIGINT)
             time.sleep(0.5)
 
-    code, lines, seconds = run_program(tmp_path, "sync", 20.0, interrupt)
+    code, lines, seconds = run_program(tmp_path, "sync", 60.0, interrupt)
     assert code != 0
-    assert seconds < 10
+    assert seconds < 50
     assert count(lines, "returned") == set()
     done = DocsStore(tmp_path).ensure(make_rows(1)[0], lambda row: "again")
     assert done.outcome == "created"
@@ -286,9 +287,9 @@ def test_second_ctrl_c_gives_up_waiting(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 def test_ctrl_c_cancels_async_calls_and_stores_what_they_returned(tmp_path: Path) -> None:
-    code, lines, seconds = run_program(tmp_path, "async", 30.0, lambda process: process.send_signal(signal.SIGINT))
+    code, lines, seconds = run_program(tmp_path, "async", 60.0, lambda process: process.send_signal(signal.SIGINT))
     assert code in {-signal.SIGINT, 1}
-    assert seconds < 10
+    assert seconds < 50
     assert count(lines, "returned") == set(DocsStore(tmp_path).ids("draft")) == set()
 
 

@@ -220,13 +220,13 @@ def test_second_ctrl_c_ends_the_wait(programs: Programs) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(1)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=10)
+    process.communicate(timeout=25)
     assert process.returncode == -signal.SIGINT
     assert programs.documents() == []
 
 
 def test_ctrl_c_cancels_async_calls_and_the_next_run_makes_them(programs: Programs) -> None:
-    programs.model.seconds = 1
+    programs.model.seconds = 10
     process = programs.start("write_async.py")
     wait_for(lambda: len(programs.model.requests) > 0)
     process.send_signal(signal.SIGINT)
