@@ -17,6 +17,7 @@ import pytest
 from docid import DocsStore, Document, DraftTask, Stages, TaskRow, UnreadableDocument, audit, reserve_doc_id
 from docid.backends import MemoryBackend, Stored
 from docid.core.findings import LEVELS
+from docid.core.record import Record
 from docid.repair import repair
 from tests.auditing import (
     Rows,
@@ -90,6 +91,73 @@ def _(store: DocsStore, rows: Rows) -> Any:
 def _(store: DocsStore, rows: Rows) -> Any:
     edit_record(find_path(store, rows["draft"][0]), parent_doc_id="x")
     return rows, [("lineage-conflict", "draft", 0)]
+
+
+@store_case("lineage-conflict: other inputs")
+def _(store: DocsStore, rows: Rows) -> Any:
+    faulty = change_row(rows, "evaluation", 0, input_doc_ids=(f"draft/{rows['draft'][1].doc_id}",))
+    return faulty, [("lineage-conflict", "evaluation", 0)]
+
+
+@store_case("parent-changed")
+def _(store: DocsStore, rows: Rows) -> Any:
+    store.write(Document.from_task(rows["draft"][0], raw_text="another text"), if_exists="replace")
+    return rows, [("parent-changed", "essay", 0)]
+
+
+@store_case("input-changed")
+def _(store: DocsStore, rows: Rows) -> Any:
+    row = DraftTask(task_id="merged", doc_id="m1", input_doc_ids=(f"evaluation/{rows['evaluation'][0].doc_id}",))
+    store.write(Document.from_task(row, raw_text="of a score"))
+    store.write(Document.from_task(rows["evaluation"][0], raw_text="another text"), if_exists="replace")
+    return add_row(rows, row), [("input-changed", "draft", "m1")]
+
+
+@store_case("missing-input")
+def _(store: DocsStore, rows: Rows) -> Any:
+    inputs = ("essay/gone", f"evaluation/{rows['evaluation'][0].doc_id}")
+    row = DraftTask(task_id="merged", doc_id="m1", input_doc_ids=inputs)
+    store.write(Document.from_task(row, raw_text="of a score"), require_parent=False)
+    return add_row(rows, row), [("missing-input", "draft", "m1")]
+
+
+@store_case("missing-input of a document without a row")
+def _(store: DocsStore, rows: Rows) -> Any:
+    document = Document(stage="draft", doc_id="m1", task_id="m", raw_text="x", inputs=("essay/gone", "cover/c1"))
+    record, parts = Record.from_document(document, "0" * 16)
+    store.backend.create("draft", "m1", record.to_bytes(), parts)
+    return rows, [
+        ("missing-input", "draft", "m1"),
+        ("missing-input", "draft", "m1"),
+        ("orphan-document", "draft", "m1"),
+    ]
+
+
+@store_case("missing-input: a document of another stage")
+def _(store: DocsStore, rows: Rows) -> Any:
+    row = DraftTask(task_id="merged", doc_id="m1", input_doc_ids=(f"essay/{rows['evaluation'][0].doc_id}",))
+    return add_row(rows, row), [("missing-input", "draft", "m1")]
+
+
+@store_case("malformed-id: inputs")
+def _(store: DocsStore, rows: Rows) -> Any:
+    # Of one table as a file: rows refuse such inputs themselves.
+    row = DraftTask(task_id="merged", doc_id="m1")
+    object.__setattr__(row, "input_doc_ids", ("essay", "draft/m1"))
+    return add_row(rows, row), [("malformed-id", "draft", "m1")]
+
+
+@store_case("lineage-cycle")
+def _(store: DocsStore, rows: Rows) -> Any:
+    # a draft from the essay that is made from it; and two drafts from each other
+    essay = rows["essay"][0]
+    names = {"a1": ("draft/b1",), "b1": ("draft/a1",), "c1": (f"essay/{essay.doc_id}", "draft/e1"), "e1": ("draft/c1",)}
+    more = [DraftTask(task_id=f"merged-{name}", doc_id=name, input_doc_ids=inputs) for name, inputs in names.items()]
+    for row in more:
+        store.write(Document.from_task(row, raw_text="x"), require_parent=False)
+    for row in more:
+        rows = add_row(rows, row)
+    return rows, [("lineage-cycle", "draft", "a1"), ("lineage-cycle", "draft", "c1")]
 
 
 @store_case("missing-source")

@@ -248,14 +248,14 @@ def test_unknown_lineage_is_neither_match_nor_conflict(
     parent: str | None,
     same: bool | None,
 ) -> None:
-    assert is_same_lineage(record, task_id, parent) is same
+    assert is_same_lineage(record, task_id, parent, ()) is same
 
 
 def test_current_record_without_parent_has_none() -> None:
     record = Record.from_document(make(), "n")[0]
-    assert is_same_lineage(record, "t-1", None) is True
-    assert is_same_lineage(record, "t-1", "p") is False
-    assert is_same_lineage(record, "t-2", None) is False
+    assert is_same_lineage(record, "t-1", None, ()) is True
+    assert is_same_lineage(record, "t-1", "p", ()) is False
+    assert is_same_lineage(record, "t-2", None, ()) is False
 
 
 def test_from_task_takes_identity_and_lineage() -> None:

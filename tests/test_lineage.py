@@ -221,7 +221,7 @@ def test_tree_and_mermaid_escape_hostile_names(store: DocsStore) -> None:
 
 def test_lineage_converts_to_json(store: DocsStore) -> None:
     result = json.loads(json.dumps(fill(store).lineage("essay", "e2").to_dict()))
-    assert list(result["document"].values()) == ["essay", "e2", "t-e2", "d2", ""]
+    assert list(result["document"].values()) == ["essay", "e2", "t-e2", "d2", "", [], []]
     assert [each["doc_id"] for each in result["ancestors"]] == ["d2"]
     assert [each["doc_id"] for each in result["descendants"]] == ["v2a", "v2b"]
     assert result["findings"] == []

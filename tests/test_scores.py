@@ -91,9 +91,9 @@ def test_score_table_is_reproducible_and_readable(judged: DocsStore, tmp_path: P
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
     header, first, *_ = (tmp_path / "one.csv").read_text().splitlines()
     assert header == (
-        "doc_id,parent_doc_id,task_id,template_id,model_id,score,error,created_at,parent_task_id,draft_doc_id"
+        "doc_id,parent_doc_id,task_id,template_id,model_id,score,error,created_at,parent_task_id,changed,draft_doc_id"
     )
-    assert first == "v1,e1,task-v1,kind,4,7.0,,2026-11-24T12:00:00.000000Z,task-e1,d1"
+    assert first == "v1,e1,task-v1,kind,4,7.0,,2026-11-24T12:00:00.000000Z,task-e1,,d1"
     expected = [each._replace(ancestors={}) for each in scores(judged)]
     assert list(read_scores(tmp_path / "one.csv")) == list(read_scores(tmp_path / "three.csv.gz")) == expected
 

@@ -360,7 +360,7 @@ def test_misspelled_source_is_refused_in_any_row_type(tmp_path: Path) -> None:
 
 def test_lineages_without_parent_stage_have_no_parent(tmp_path: Path) -> None:
     path = table(tmp_path, "draft_task_id,parent_doc_id,doc_id,\nt-1,p1,d1,left over\n")
-    assert list(read_lineages(str(path), DraftTask)) == [(2, ("t-1", "d1", "", "", "", ""))]
+    assert list(read_lineages(str(path), DraftTask)) == [(2, ("t-1", "d1", "", "", "", "", ""))]
 
 
 def test_columns_that_resemble_ours_are_extra(tmp_path: Path) -> None:

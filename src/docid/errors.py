@@ -175,13 +175,13 @@ class _StoredDocumentError(DocidError):
 
 
 class LineageConflict(_StoredDocumentError):
-    """The id belongs to a document of another lineage: another task id or another parent.
+    """The id belongs to a document of another lineage: another task id, another parent or other inputs.
 
     docid never overwrites another lineage. Give the new row its own id: `reserve_doc_id(…, salt=…)`.
 
     Attributes:
-        stage, doc_id, task_id, parent_doc_id: the new document.
-        stored_task_id, stored_parent_doc_id: the lineage of the stored document.
+        stage, doc_id, task_id, parent_doc_id, inputs: the new document.
+        stored_task_id, stored_parent_doc_id, stored_inputs: the lineage of the stored document.
         location: where the stored document is.
 
     Example:
@@ -193,13 +193,18 @@ class LineageConflict(_StoredDocumentError):
     parent_doc_id: str | None
     stored_task_id: str | None
     stored_parent_doc_id: str | None
+    inputs: tuple[str, ...] = ()
+    stored_inputs: tuple[str, ...] = ()
 
     def _describe(self) -> str:
+        own, stored = "", ""
+        if self.inputs != self.stored_inputs:
+            own, stored = (f", inputs={quote(' '.join(each))}" for each in (self.inputs, self.stored_inputs))
         return (
-            f"{self.stage}/{self.doc_id} (task_id={quote(self.task_id)}, parent_doc_id={self.parent_doc_id!r}) was not "
-            f"written: {self.location} holds another document (task_id={quote(self.stored_task_id)}, "
-            f"parent_doc_id={self.stored_parent_doc_id!r}); correct the row, or empty its doc_id, set its doc_salt and "
-            f"reserve it again"
+            f"{self.stage}/{self.doc_id} (task_id={quote(self.task_id)}, parent_doc_id={self.parent_doc_id!r}{own}) "
+            f"was not written: {self.location} holds another document (task_id={quote(self.stored_task_id)}, "
+            f"parent_doc_id={self.stored_parent_doc_id!r}{stored}); correct the row, or empty its doc_id, set its "
+            f"doc_salt and reserve it again"
         )
 
 
@@ -233,12 +238,13 @@ class ContentConflict(_StoredDocumentError):
 
 
 class MissingParent(DocidError, LookupError):
-    """The parent of a document is not in the store.
+    """The parent of a document, or one of its inputs, is not in the store.
 
     Attributes:
         stage, doc_id, task_id: the document that was not written.
-        parent_stage, parent_doc_id: its parent; `parent_doc_id` may be None.
+        parent_stage, parent_doc_id: its parent, or the input; `parent_doc_id` may be None.
         found_in: the other stages that have a document with the parent's id.
+        is_input: whether it is an input, not the parent.
 
     Example:
         >>> print(MissingParent("essay", "e1", "t-1", "draft", "d1"))
@@ -251,18 +257,20 @@ class MissingParent(DocidError, LookupError):
     parent_stage: str
     parent_doc_id: str | None
     found_in: tuple[str, ...] = ()
+    is_input: bool = False
 
     def _describe(self) -> str:
         parent = f"{self.parent_stage}/{self.parent_doc_id}"
+        role, cell = ("input", "input_doc_ids") if self.is_input else ("parent", "parent_doc_id")
         if self.parent_doc_id is None:
             wrong = "it has no parent_doc_id"
             remedy = "reserve the row with the table of its parents, or pass require_parent=False"
         elif self.found_in:
             wrong = f"{parent} is not in the store; the id {self.parent_doc_id} is in stage {', '.join(self.found_in)}"
-            remedy = f"set parent_doc_id to a document of stage {self.parent_stage}"
+            remedy = f"set {cell} to a document of stage {self.parent_stage}"
         else:
-            wrong = f"its parent {parent} is not in the store"
-            remedy = "write the parent first, or pass require_parent=False"
+            wrong = f"its {role} {parent} is not in the store"
+            remedy = f"write the {role} first, or pass require_parent=False"
         return f"{self.stage}/{self.doc_id}{name_task(self.task_id)} was not written: {wrong}; {remedy}"
 
 
@@ -359,11 +367,12 @@ class DocumentClaimed(_StoredDocumentError):
 
 
 class DocumentChanged(_StoredDocumentError):
-    """A stored document was made from another prompt or other metadata than given now, and `if_changed` is `fail`.
+    """A stored document was made from another prompt, metadata, parent or input than now, and `if_changed` is `fail`.
 
     Attributes:
         stage, doc_id, location, task_id: the stored document and its location.
-        changed: what changed: `prompt`, or `metadata.KEY`.
+        changed: what changed: `parent` or `input.STAGE/ID` (another version is in the store now), `prompt`, or
+            `metadata.KEY`.
 
     Example:
         >>> print(DocumentChanged("essay", "e1", "docs/essay/e1", "t-1", ("prompt",)))
@@ -375,8 +384,9 @@ class DocumentChanged(_StoredDocumentError):
 
     def _describe(self) -> str:
         name = f"{self.stage}/{self.doc_id}{name_task(self.task_id)}"
+        kinds = [f"version of its {each}" if each.startswith(("parent", "input.")) else each for each in self.changed]
         return (
-            f"{name} at {self.location} was made from another {', another '.join(self.changed)}; if_changed='replace' "
+            f"{name} at {self.location} was made from another {', another '.join(kinds)}; if_changed='replace' "
             f"makes it again, if_changed='ignore' keeps it"
         )
 

@@ -211,7 +211,7 @@ def test_temporary_error_is_retried(
         calls.append("asked")
         raise error
 
-    monkeypatch.setattr(DocsStore, "ensure", raise_error)
+    monkeypatch.setattr("docid.integrations.dagster.resource.ensure", raise_error)
 
     @dg.asset(
         name="draft",

@@ -9,6 +9,8 @@ Examples:
     docid audit data/2_tasks --store data/docs
     # Compare every byte of a store with its records, in 4 processes
     docid audit --store data/docs --verify --jobs 4
+    # List the documents whose parent was replaced after they were made
+    docid audit --store data/docs --changed
 """
 
 from __future__ import annotations
@@ -19,11 +21,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from docid._text import format_count, name_task
+from docid._text import escape_controls, format_count, name_task
 from docid.cli.arguments import NEW_STORE, STALE_AFTER, STORE, VERIFY, Arguments, UsageError, argument, expect_number
 from docid.cli.inputs import DELIMITER, check_output, find_tables, hint_at_other_stages, is_url, open_root
 from docid.cli.output import Output, format_summary, is_replaced, join_few
-from docid.core.findings import FIELDS, LABELS, LEVELS
+from docid.core.findings import FIELDS, LABELS, LEVELS, ChangedSource
 from docid.core.stages import DEFAULT_STAGES
 from docid.errors import TaskTableError
 from docid.operations.audit import AuditReport, audit
@@ -51,18 +53,17 @@ def run(arguments: Arguments, out: Output) -> int:
         if not is_replaced(arguments.csv):
             raise UsageError(f"--csv {arguments.csv}: a pipe or a device; expected a file")
     report = _audit(store, tables, arguments, out)
+    columns, rows = FIELDS, report.rows()
+    if arguments.changed:
+        columns, rows = ChangedSource._fields, [each._asdict() for each in report.changed]
     if arguments.csv:
-        with TableWriter(arguments.csv, Shape()) as writer:
-            writer.start(FIELDS)
-            for number, finding in enumerate(report.findings, 2):
-                writer.add(number, {key: value or "" for key, value in finding.to_dict().items()})
-            writer.commit()
+        _write_table(arguments.csv, columns, rows)
     if arguments.json:
-        for finding in report.findings:
-            out.print_json(finding.to_dict())
+        for row in rows:
+            out.print_json(row)
         out.print_json({"summary": {**report.summary(), "skipped": others, "store": _describe_store(report, root)}})
     else:
-        _print_report(report, root, out, others)
+        _print_report(report, arguments, out, others)
     fails = bool(report.findings) if arguments.fail_on == "warning" else not report.ok
     return 1 if fails else 0
 
@@ -115,8 +116,12 @@ def _describe_store(report: AuditReport, root: str | None) -> dict[str, Any] | N
     return {"location": root, "exists": any(os.path.isdir(os.path.join(root, stage)) for stage in report.stages)}
 
 
-def _print_report(report: AuditReport, root: str | None, out: Output, others: list[str]) -> None:
-    """Print the counts by stage, then the first few findings of each code."""
+def _print_report(report: AuditReport, arguments: Arguments, out: Output, others: list[str]) -> None:
+    """Print the counts by stage, then the first few findings of each code; or with --changed only the changes."""
+    root: str | None = arguments.store
+    if arguments.changed:
+        _print_changed(report, out)
+        return
     number = Counter(finding.stage for finding in report.findings)
     lines = [("stage", *LABELS.values(), "findings")]
     for stage, facts in report.stages.items():
@@ -143,10 +148,38 @@ def _print_report(report: AuditReport, root: str | None, out: Output, others: li
     out.print_heading(format_summary(summary), level)
 
 
+def _write_table(path: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    with TableWriter(path, Shape()) as writer:
+        writer.start(columns)
+        for number, row in enumerate(rows, 2):
+            writer.add(number, {key: value or "" for key, value in row.items()})
+        writer.commit()
+
+
+def _print_changed(report: AuditReport, out: Output) -> None:
+    """Print which documents were made from another version of their parent or input, and when that changed."""
+    lines = [("document", "made", "from", "changed", "parts", "task")]
+    for each in report.changed:
+        moments = [moment[:19].replace("T", " ") for moment in (each.created_at, each.changed_at)]
+        source, name = f"{each.role} {each.source}", f"{each.stage}/{each.doc_id}"
+        lines.append((name, moments[0], source, moments[1], each.parts, escape_controls(each.task_id or "")))
+    if report.changed:
+        out.print_table(lines)
+        out.print()
+    documents = len({(each.stage, each.doc_id) for each in report.changed})
+    what = "made from another version of its parent or inputs than the store has now"
+    out.print_heading(f"{format_count(documents, 'document')} {what}", "warning" if documents else "")
+
+
 ARGUMENTS = (
     argument("tables [STAGE=]TABLE|DIRECTORY ...", "task tables, or directories with task tables"),
     VERIFY,
     argument("--fail-on {error,warning}", "the lowest level that gives exit code 1 (default: error)", default="error"),
+    argument(
+        "--changed",
+        "print only which documents were made from another version of their parent or inputs than the store has now; "
+        "--json and --csv list them, too",
+    ),
     argument("--json", "print one line of JSON per finding, then one for the summary"),
     argument("--csv FILE", "also write the findings to FILE, as CSV"),
     argument("--jobs N", "use N processes to check documents (default: 1)", type=expect_number("processes"), default=1),

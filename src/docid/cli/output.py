@@ -112,7 +112,7 @@ class Output:
         """Print a lineage as a tree."""
         console = self._find_console()
         is_ascii = not "├".encode(self.stream.encoding or "utf-8", "ignore")
-        plain_guides = str.maketrans("├└│─", "+`|-") if is_ascii else {}
+        plain_guides = str.maketrans({"├": "+", "└": "`", "│": "|", "─": "-", "←": "<-"}) if is_ascii else {}
         for guides, relative in lineage.lines():
             before, mark = guides.translate(plain_guides), lineage.mark(relative)
             if console is None:

@@ -85,6 +85,7 @@ def _list_facts(reply: RescuedReply) -> dict[str, Any]:
         "doc_id": reply.doc_id,
         "task_id": reply.task_id,
         "parent_doc_id": reply.parent_doc_id,
+        "inputs": list(reply.inputs),
         "run_id": reply.run_id,
         "name": reply.name,
         "location": reply.location,

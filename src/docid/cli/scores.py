@@ -28,9 +28,12 @@ def run(arguments: Arguments, out: Output) -> int:
     stage = find_score_stage(store, arguments.stage)
     columns = score_columns(store, stage)
     errors: Counter[str] = Counter()
+    changed = 0
 
     def count() -> Iterator[Score]:
+        nonlocal changed
         for score in scores(store, stage):
+            changed += bool(score.changed)
             out.progress.count_document(store, stage)
             errors[score.error.partition(":")[0]] += 1
             yield score
@@ -41,6 +44,8 @@ def run(arguments: Arguments, out: Output) -> int:
     out.print(f"{format_count(errors.total(), 'document')} of stage {stage}: {errors.pop('', 0):,} with a score")
     for error, number in errors.most_common():
         out.print(f"  {error}: {number:,}")
+    if changed:
+        out.print(f"  given for another version of the document than the store has now: {changed:,} (column changed)")
     hint_at_other_stages(store)
     return 0
 

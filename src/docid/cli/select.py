@@ -32,6 +32,7 @@ def run(arguments: Arguments, out: Output) -> int:
         top=arguments.top,
         templates=templates,
         aggregate=arguments.aggregate,
+        allow_changed=arguments.allow_changed,
         stage=arguments.stage,
     )
     if not chosen.rows and arguments.output:
@@ -63,6 +64,10 @@ ARGUMENTS = (
         "--aggregate {max,mean,median}",
         "combine the scores of a document's evaluations by this function (default: max)",
         default="max",
+    ),
+    argument(
+        "--allow-changed",
+        "also count scores that were given for another version of the document than the store has now",
     ),
     argument("--stage STAGE", "stage of the documents (default: the parent stage of the last of --stages)"),
     *make_output_arguments("essay_generation_tasks.csv"),

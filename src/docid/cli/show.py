@@ -126,6 +126,7 @@ def list_facts(document: StoredDocument) -> dict[str, Any]:
         "doc_id": document.doc_id,
         "task_id": document.task_id,
         "parent_doc_id": document.parent_doc_id,
+        "inputs": list(document.inputs),
         "run_id": document.run_id,
         "created_at": None if document.created_at is None else timestamp(document.created_at),
         "location": document.location,

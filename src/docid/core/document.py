@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 
 from attrs import field, frozen
 
 from docid._text import quote
 from docid.core.ids import DocId, check_doc_id, check_stage, check_text, plain
+from docid.core.lineage_rules import check_inputs, get_inputs
 from docid.core.metadata import convert_metadata, cut_deep_values
 from docid.errors import InvalidDocument, InvalidName
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from docid.core.lineage_rules import Pin, Pins
     from docid.core.stages import Stages
 
 FORMAT = "docid/document/1"
@@ -66,6 +69,17 @@ class _StageOfRow(_Task, Protocol):
 TaskLike = _StageOfClass | _StageOfRow
 
 
+class _Version(Protocol):
+    """A version of a document: a `StoredDocument` or a `Document`."""
+
+    @property
+    def stage(self) -> str: ...
+    @property
+    def doc_id(self) -> str: ...
+    @property
+    def pin(self) -> Pin | None: ...
+
+
 def require_doc_id(row: TaskLike) -> DocId:
     """Return the doc id of a row; raise InvalidName if the row is not reserved, and TypeError unless it is a row."""
     if not hasattr(row, "doc_run_id"):
@@ -105,6 +119,12 @@ def check_content(text: str, argument: str) -> str:
     return plain(text)
 
 
+def _check_pins(pins: Any) -> None:
+    """Raise TypeError unless these are pins: hashes by file name, or None, by the name of a document."""
+    if not isinstance(pins, dict) or not all(each is None or isinstance(each, dict) for each in pins.values()):
+        raise TypeError(f"pins: expected a dict of the `pin` of each parent and input, got {quote(pins)}")
+
+
 def check_moment(value: datetime) -> datetime:
     """Return a moment in UTC; raise InvalidDocument if it has no time zone, or its year in UTC is not 1 to 9999."""
     if not isinstance(value, datetime):
@@ -138,9 +158,15 @@ class Document:
             that repeats the identity (stage, doc id, task id, parent, run id) with the same value is dropped.
         created_at: when it was made, with a time zone (stored in UTC with microseconds); now by default. None only
             if it was read from an older system's record.
+        inputs: other documents that it was made from, in order, each as `STAGE/ID`; at most 1,000. They are part of
+            the lineage.
+        pins: the versions that it was made from: of the parent by its doc id, of each input by its name. A version is
+            the SHA-256 of `raw.txt` and `parsed.txt`; None is unknown. The store adds the present versions of those
+            that are missing here. Not compared.
+        id_from: the run id and the salt that `doc_id` was derived from, if you know them. Not compared.
 
     Raises:
-        InvalidName: the stage, doc id, task id or run id is not valid (a `ValueError`).
+        InvalidName: the stage, doc id, task id, run id or an input is not valid (a `ValueError`).
         InvalidDocument: a text has a lone surrogate; JSON cannot hold a value of the metadata; the metadata gives the
             identity another value; the time has no zone (a `ValueError`).
         TypeError: a value has the wrong type.
@@ -162,6 +188,9 @@ class Document:
     # Not hashed: a dict has no hash, and equal documents still hash equal without it.
     metadata: dict[str, Any] = field(factory=dict, converter=convert_metadata, hash=False)
     created_at: datetime | None = field(factory=lambda: datetime.now(UTC), converter=check_moment)
+    inputs: tuple[str, ...] = ()
+    pins: Pins = field(factory=dict, eq=False)
+    id_from: tuple[str | None, str | None] | None = field(default=None, eq=False)
 
     def __attrs_post_init__(self) -> None:
         # In the order of the fields. Each check returns a plain str, even for an enum member.
@@ -177,6 +206,9 @@ class Document:
                 put(name, check_content(text, name))
         if self.run_id is not None:
             put("run_id", check_text(self.run_id, "run_id"))
+        if self.inputs != ():
+            put("inputs", check_inputs(self.inputs, f"{self.stage}/{self.doc_id}"))
+        _check_pins(self.pins)
         self._drop_identity(self.metadata)
 
     def _drop_identity(self, metadata: dict[str, Any]) -> None:
@@ -215,6 +247,8 @@ class Document:
         run_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         created_at: datetime | None = None,
+        parent: _Version | None = None,
+        inputs: Iterable[_Version] = (),
     ) -> Document:
         """Return the document of a task row, which provides its identity and lineage.
 
@@ -222,11 +256,25 @@ class Document:
             row: a reserved row: its `doc_id` is set.
             raw_text, parsed_text, prompt_text, metadata, created_at: as for the class.
             run_id: as for the class; by default the row's `doc_run_id`.
+            parent: the parent as you read it, from `store.open_parent(row)`: the record names this version. By default,
+                the version in the store at the time of the write.
+            inputs: the same for the row's inputs, from `store.open_inputs(row)`.
 
         Raises:
             InvalidName: the row's `doc_id` is empty (reserve the row first) or not a doc id.
-            InvalidDocument, TypeError: as for the class.
+            InvalidDocument: `parent` or `inputs` are other documents than those of the row; or as for the class.
+            TypeError: as for the class.
         """
+        pins: Pins = {}
+        if parent is not None:
+            if parent.doc_id != row.parent_doc_id:
+                expected = f"expected {quote(row.parent_doc_id)}, the parent_doc_id of the row"
+                raise InvalidDocument("parent", f"{parent.stage}/{parent.doc_id}; {expected}")
+            pins[parent.doc_id] = parent.pin
+        for each in inputs:
+            if (name := f"{each.stage}/{each.doc_id}") not in get_inputs(row):
+                raise InvalidDocument("inputs", f"{name}; expected only documents in the input_doc_ids of the row")
+            pins[name] = each.pin
         return cls(
             doc_id=require_doc_id(row),
             stage=row.stage,
@@ -238,7 +286,16 @@ class Document:
             run_id=row.doc_run_id if run_id is None else run_id,
             metadata={} if metadata is None else metadata,
             created_at=datetime.now(UTC) if created_at is None else created_at,
+            inputs=get_inputs(row),
+            pins=pins,
+            id_from=(row.doc_run_id, getattr(row, "doc_salt", None)),
         )
+
+    @property
+    def pin(self) -> Pin:
+        """The version of this document, as the record of a child names it: SHA-256 in hex, by file name."""
+        texts = {PART_FILES["raw"]: self.raw_text, PART_FILES["parsed"]: self.parsed_text}
+        return {name: sha256(text.encode()).hexdigest() for name, text in texts.items() if text is not None}
 
     def parts(self) -> dict[str, str]:
         """Return the texts by part, in the order `raw`, `parsed`, `prompt`, without missing parts."""
@@ -291,6 +348,7 @@ def document_facts(document: Any) -> dict[str, str | None]:
     return {
         "task_id": document.task_id,
         "parent_doc_id": document.parent_doc_id,
+        **({"inputs": " ".join(document.inputs)} if document.inputs else {}),
         "run_id": document.run_id,
         "created_at": None if created_at is None else timestamp(created_at),
     }

@@ -10,7 +10,7 @@ from docid._text import escape_surrogates
 if TYPE_CHECKING:
     from docid.errors import UnreadableDocument
 
-__all__ = ["FIELDS", "LABELS", "LEVELS", "Change", "Finding", "Progress", "StageFacts"]
+__all__ = ["FIELDS", "LABELS", "LEVELS", "Change", "ChangedSource", "Finding", "Progress", "StageFacts"]
 
 FIELDS = ("code", "level", "stage", "doc_id", "task_id", "where", "message", "hint")
 """The fields of a finding in JSON, in this order."""
@@ -20,9 +20,11 @@ LEVELS: dict[str, Literal["error", "warning"]] = {
     "duplicate-task-id": "error",
     "hash-mismatch": "error",
     "lineage-conflict": "error",
+    "lineage-cycle": "error",
     "malformed-id": "error",
     "misplaced-document": "error",
     "missing-doc-id": "error",
+    "missing-input": "error",
     "missing-parent": "error",
     "missing-parent-id": "error",
     "missing-source": "error",
@@ -30,8 +32,10 @@ LEVELS: dict[str, Literal["error", "warning"]] = {
     "unreadable-record": "error",
     "wrong-stage-parent": "error",
     "damaged-history": "warning",
+    "input-changed": "warning",
     "legacy-record": "warning",
     "orphan-document": "warning",
+    "parent-changed": "warning",
     "stale-temporary": "warning",
     "uncommitted-directory": "warning",
     "unlisted-file": "warning",
@@ -95,6 +99,43 @@ class Finding(NamedTuple):
         task = "" if self.task_id is None else f" (task_id={self.task_id!r})"
         text = f"{self.code}: {name}{task} at {self.where}: {self.message}"
         return f"{text}; {self.hint}" if self.hint else text
+
+
+class ChangedSource(NamedTuple):
+    """A document that was made from another version of its parent, or of an input, than the store has now.
+
+    Attributes:
+        stage, doc_id, task_id: the document.
+        role: `parent` or `input`.
+        source: its parent or input, as `STAGE/ID`.
+        parts: the parts of the source that have another text now: `raw`, `parsed`, or both, separated by a blank.
+        created_at: when the document was made, in ISO 8601 UTC; empty if unknown.
+        changed_at: when the present version of the source was made.
+
+    Example:
+        >>> ChangedSource("essay", "e1", "t-1", "parent", "draft/d1", "raw", "", "").describe()
+        'its parent draft/d1 has another raw text now than the version that it was made from'
+    """
+
+    stage: str
+    doc_id: str
+    task_id: str | None
+    role: Literal["parent", "input"]
+    source: str
+    parts: str
+    created_at: str
+    changed_at: str
+
+    def describe(self) -> str:
+        """Return the change as a message."""
+        made = f" (made {self.changed_at})" if self.changed_at else ""
+        texts = f"{self.parts} text" if " " not in self.parts else f"{self.parts.replace(' ', ' and ')} texts"
+        return f"its {self.role} {self.source} has another {texts} now{made} than the version that it was made from"
+
+    def to_finding(self, where: str) -> Finding:
+        """Return the finding of an audit, for the document at this location."""
+        hint = "ensure(…, if_changed='replace') makes it again from the present version"
+        return Finding(f"{self.role}-changed", self.stage, self.doc_id, self.task_id, where, self.describe(), hint)
 
 
 class Change(NamedTuple):

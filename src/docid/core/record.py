@@ -8,25 +8,32 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import orjson
 
 from docid._text import escape_controls, format_count, quote
 from docid.core.document import ALL_FILES, FORMAT, OUR_KEYS, PART_FILES, Document, check_moment
+from docid.core.ids import derive
+from docid.core.lineage_rules import check_inputs, get_inputs
 from docid.errors import InvalidDocument
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from docid.core.lineage_rules import Pin, Pins
+
 RECORD_FILE = "metadata.json"
 
-NOTES = ("given", "parse_error")
+NOTES = ("given", "parse_error", "parent", "inputs")
 """The keys under `docid` that are about one version of a document: a new version does not inherit them.
 
 `given` holds the hashes of the prompt and the metadata that `ensure` was given, `parse_error` why the document has no
-parsed text.
+parsed text, `parent` the version of its parent, and `inputs` its inputs with their versions.
 """
+
+PINNED = (PART_FILES["raw"], PART_FILES["parsed"])
+"""The files whose hashes name a version of a document."""
 
 _TRANSLATED = "translate them back: for git, add the line '* -text' to .gitattributes and check the files out again"
 
@@ -92,6 +99,7 @@ class Record(NamedTuple):
         task_id, parent_doc_id, run_id, created_at: as in `Document`. In a legacy record None means unknown.
         files: the entries of the part files by name; empty in a legacy record.
         legacy: whether an older system wrote it, without a `format` of docid's.
+        inputs: the documents that it was made from beside its parent, as `STAGE/ID`.
     """
 
     data: dict[str, Any]
@@ -101,6 +109,7 @@ class Record(NamedTuple):
     created_at: datetime | None
     files: dict[str, PartEntry]
     legacy: bool
+    inputs: tuple[str, ...] = ()
 
     @classmethod
     def from_document(
@@ -113,14 +122,17 @@ class Record(NamedTuple):
         contents = {PART_FILES[part]: text.encode() for part, text in document.parts().items()}
         files = {name: PartEntry.of(content) for name, content in contents.items()}
         listed = {name: entry.to_json() for name, entry in files.items()}
-        data = {**document.own_keys(), "files": listed, "docid": {**(notes or {}), "nonce": nonce}}
+        own = {**format_pins(document, document.pins), **(notes or {}), "nonce": nonce}
+        if origin := _find_origin(document):
+            own = {"id_from": dict(zip(("run_id", "salt"), origin, strict=True)), **own}
+        data = {**document.own_keys(), "files": listed, "docid": own}
         metadata = document.convert_metadata()
         # Keys of the caller that docid uses itself.
         if kept := {key: metadata.pop(key) for key in OUR_KEYS if key in metadata}:
             data["docid"]["metadata"] = kept
         data |= metadata
-        record = cls(data, document.task_id, document.parent_doc_id, document.run_id, document.created_at, files, False)
-        return record, contents
+        facts = (document.task_id, document.parent_doc_id, document.run_id, document.created_at)
+        return cls(data, *facts, files, False, document.inputs), contents
 
     @classmethod
     def from_bytes(cls, data: bytes, stage: str, doc_id: str) -> Record:
@@ -151,7 +163,8 @@ class Record(NamedTuple):
         try:
             files = {name: PartEntry.from_json(entry) for name, entry in _get_typed(record, "files", dict).items()}
             files[PART_FILES["raw"]]  # required
-            _get_typed(record, "docid", dict)
+            own = _get_typed(record, "docid", dict)
+            inputs = [_get_typed(each, "name", str) for each in own.get("inputs", ())]
             return cls(
                 record,
                 _get_typed(record, "task_id", str),
@@ -160,6 +173,7 @@ class Record(NamedTuple):
                 check_moment(datetime.fromisoformat(_get_typed(record, "created_at", str))),
                 files,
                 False,
+                check_inputs(inputs) if inputs else (),
             )
         except (KeyError, TypeError, ValueError) as error:
             problem = f"missing key {error}" if isinstance(error, KeyError) else error
@@ -168,8 +182,36 @@ class Record(NamedTuple):
     @property
     def notes(self) -> dict[str, Any]:
         """The NOTES of this record."""
-        own = {} if self.legacy else self.data["docid"]
+        own = self._own
         return {key: own[key] for key in NOTES if key in own}
+
+    @property
+    def _own(self) -> dict[str, Any]:
+        return {} if self.legacy else self.data["docid"]
+
+    @property
+    def pin(self) -> Pin | None:
+        """The version of this document, as a child records it; None in a legacy record."""
+        return {name: self.files[name].sha256 for name in PINNED if name in self.files} or None
+
+    @property
+    def pins(self) -> Pins:
+        """The versions that this document was made from: of its parent by doc id, of each input by `STAGE/ID`."""
+        return parse_pins(self._own, self.parent_doc_id)
+
+    @property
+    def id_from(self) -> tuple[str | None, str | None] | None:
+        """The run id and salt that the doc id was derived from; None if unknown."""
+        found = self._own.get("id_from")
+        if not isinstance(found, dict):
+            return None
+        run_id, salt = (each if isinstance(each, str) else None for each in (found.get("run_id"), found.get("salt")))
+        return run_id, salt
+
+    def with_pins(self, pins: Pins) -> Record:
+        """Return this record with the versions of its parent and inputs."""
+        own = {**self.data["docid"], **format_pins(self, pins)}
+        return self._replace(data={**self.data, "docid": own})
 
     def to_bytes(self) -> bytes:
         """Return the bytes to store: one JSON object in UTF-8, indented by two spaces."""
@@ -186,10 +228,15 @@ class Record(NamedTuple):
         return {key: value for key, value in self.data.items() if lifted.get(key) is None}
 
     def with_additions_of(self, old: Record) -> Record:
-        """Return this record with the keys that a later docid added to the record it replaces."""
+        """Return this record with the keys that a later docid added to the record it replaces.
+
+        Both have the same texts, so versions of the parent and inputs that are unknown now stay as they were.
+        """
         files = {name: {**entry, **self.data["files"].get(name, {})} for name, entry in old.data["files"].items()}
-        added = {key: value for key, value in old.data["docid"].items() if key not in {"metadata", *NOTES}}
-        return self._replace(data={**self.data, "files": files, "docid": {**added, **self.data["docid"]}})
+        own, before = self.data["docid"], old.data["docid"]
+        added = {key: value for key, value in before.items() if key not in {"metadata", *NOTES}}
+        known = format_pins(self, {**old.pins, **{key: pin for key, pin in self.pins.items() if pin is not None}})
+        return self._replace(data={**self.data, "files": files, "docid": {**added, **own, **known}})
 
     def with_part(self, name: str, data: bytes, nonce: str) -> Record:
         """Return this record with another part file and a new nonce."""
@@ -219,9 +266,47 @@ class Record(NamedTuple):
                 "run_id": self.run_id,
                 "metadata": self.metadata,
                 "created_at": self.created_at,
+                "inputs": self.inputs,
+                "pins": self.pins,
+                "id_from": self.id_from,
             }
         )
         return document
+
+
+def format_pins(document: Any, pins: Pins) -> dict[str, Any]:
+    """Return the keys `parent` and `inputs` of a document, a row or a record, for `docid` of its record."""
+    found: dict[str, Any] = {}
+    if pin := pins.get(document.parent_doc_id):
+        found["parent"] = pin
+    if inputs := get_inputs(document):
+        found["inputs"] = [{"name": name, **({"pin": pin} if (pin := pins.get(name)) else {})} for name in inputs]
+    return found
+
+
+def parse_pins(own: Mapping[str, Any], parent_doc_id: str | None) -> Pins:
+    """Return the versions in `docid` of a record; a malformed one is unknown."""
+    pins: Pins = {} if parent_doc_id is None else {parent_doc_id: _parse_pin(own.get("parent"))}
+    inputs = own.get("inputs")
+    for each in inputs if isinstance(inputs, list) else ():
+        if isinstance(each, dict) and isinstance(name := each.get("name"), str):
+            pins[name] = _parse_pin(each.get("pin"))
+    return pins
+
+
+def _parse_pin(found: object) -> Pin | None:
+    if not isinstance(found, dict):
+        return None
+    return {name: found[name] for name in PINNED if isinstance(found.get(name), str)} or None
+
+
+def _find_origin(document: Document) -> tuple[str | None, str | None] | None:
+    """Return the run id and salt that give the doc id of a document; None if it derives from neither."""
+    task_id = cast("str", document.task_id)
+    for origin in (document.id_from, (None, None), (document.run_id, None)):
+        if origin is not None and derive(document.stage, task_id, *origin) == document.doc_id:
+            return origin
+    return None
 
 
 def _parse_leniently(data: bytes) -> Any:

@@ -22,7 +22,8 @@ from docid.core.ids import check_stage, is_missing, reserve_doc_ids
 from docid.core.metadata import cut_deep_values
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.errors import DocidError, Problem, StoreUnavailable, TaskTableError
-from docid.operations.curate.scores import Score
+from docid.operations.curate.replay import Ancestors
+from docid.operations.curate.scores import SCORE_COLUMNS, Score
 from docid.store.scanning import scan
 from docid.store.stored import StoredDocument
 from docid.tables.faults import Faults
@@ -58,11 +59,11 @@ if TYPE_CHECKING:
     Columns = dict[str, tuple[type, Sequence[Any]]]  # by name: the type of a column, and its values or None
 
 _OWN_IDS = ("doc_id", "doc_run_id", "doc_salt")
-_IDS = (*_OWN_IDS, "parent_doc_id", "source_doc_id")
+_IDS = (*_OWN_IDS, "parent_doc_id", "source_doc_id", "input_doc_ids")
 _NO_COLUMN = "missing from the frame"
 _READ_AS_TEXT = " (read the table with dtype=str, keep_default_na=False)"
 _LIBRARIES: tuple[Library, ...] = ("pandas", "polars", "pyarrow")
-_DOCUMENT_FIELDS = ("doc_id", "task_id", "parent_doc_id", "run_id", "created_at", "location")
+_DOCUMENT_FIELDS = ("doc_id", "task_id", "parent_doc_id", "inputs", "changed", "run_id", "created_at", "location")
 _EXACT = 2**53  # floats round larger integers
 
 
@@ -348,6 +349,8 @@ def tasks_to_frame(
     for name in names or [name for name, column in own.items() if column.always]:
         if column := own.get(name):
             values = [getattr(row, column.attribute) for row in row_list]
+            if name == "input_doc_ids":
+                values = [" ".join(value) for value in values]
             data[name] = column.kind, [None if value == "" and name in _IDS else value for value in values]
         else:
             data[name] = str, [row.extra.get(name) for row in row_list]
@@ -365,10 +368,10 @@ def documents_to_frame(
 ) -> Any:
     """Return the documents of a stage as a frame, sorted by doc id.
 
-    The columns are `doc_id`, `task_id`, `parent_doc_id`, `run_id`, `created_at` (UTC) and `location`; the sizes
-    `raw_bytes`, `parsed_bytes` and `prompt_bytes`; the requested texts (`raw_text`, …); and one per metadata key, named
-    `metadata.<key>` if the name is taken. A metadata column holds JSON text unless all its values are text, numbers or
-    booleans.
+    The columns are `doc_id`, `task_id`, `parent_doc_id`, `inputs` (names, separated by blanks), `changed` (as in
+    `Score`), `run_id`, `created_at` (UTC) and `location`; the sizes `raw_bytes`, `parsed_bytes` and `prompt_bytes`; the
+    requested texts (`raw_text`, …); and one per metadata key, named `metadata.<key>` if the name is taken. A metadata
+    column holds JSON text unless all its values are text, numbers or booleans.
 
     Args:
         store, stage: the store, and one of its stages.
@@ -395,7 +398,7 @@ def documents_to_frame(
     kinds: dict[str, type] = {**dict.fromkeys(_DOCUMENT_FIELDS, str), "created_at": date}
     kinds |= {f"{part}_bytes": int for part in PART_FILES} | {f"{part}_text": str for part in texts}
     rows: dict[str, dict[str, Any]] = {}
-    stage = store.stages.check(stage)
+    stage, ancestors = store.stages.check(stage), Ancestors(store)
     for document in scan(store.backend, stage, is_strict=True) if skip_unreadable else store.documents(stage):
         if not isinstance(document, StoredDocument):
             continue
@@ -410,7 +413,8 @@ def documents_to_frame(
             continue
         found = cut_deep_values(document.metadata)
         row["metadata"] = found if metadata is None else {key: found.get(key) for key in metadata}
-        rows[document.doc_id] = row | {name: getattr(document, name) for name in _DOCUMENT_FIELDS}
+        row |= {"inputs": " ".join(document.inputs) or None, "changed": ancestors.find_changed(document) or None}
+        rows[document.doc_id] = row | {name: getattr(document, name) for name in _DOCUMENT_FIELDS if name not in row}
     in_order = [rows[doc_id] for doc_id in sorted(rows)]
     data: Columns = {name: (kind, [row[name] for row in in_order]) for name, kind in kinds.items()}
     for key in dict.fromkeys(metadata or (key for row in in_order for key in row["metadata"])):
@@ -445,7 +449,7 @@ def scores_to_frame(scores: Iterable[Score], *, backend: Library | None = None) 
         [(7.5, 'd1')]
     """
     score_list = list(scores)
-    data: Columns = {name: (str, [getattr(each, name) or None for each in score_list]) for name in Score._fields[:-1]}
+    data: Columns = {name: (str, [getattr(each, name) or None for each in score_list]) for name in SCORE_COLUMNS}
     data["score"] = float, [each.score for each in score_list]
     created = [each.created_at for each in score_list]
     data["created_at"] = date, [datetime.fromisoformat(text) if text else None for text in created]

@@ -255,7 +255,7 @@ class _Copy(NamedTuple):
         if current is None:
             return f"{where}: another writer changed it during the copy; copy it again"
         record, other = last.facts, StoredDocument(self.target, last.stage, last.doc_id, current).facts
-        if is_same_lineage(record, other.task_id, other.parent_doc_id) is not True:
+        if is_same_lineage(record, other.task_id, other.parent_doc_id, other.inputs) is not True:
             own = describe_lineage(record)
             return f"{where} has {describe_lineage(other)}; expected {own}, as in {last.location}"
         if last.stored.parts == current.parts:

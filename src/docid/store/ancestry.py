@@ -1,16 +1,18 @@
-"""The lineage of a document: load its ancestors, and find its descendants in one pass."""
+"""The lineage of a document: load its ancestors and inputs, and find its descendants in one pass."""
 
 import re
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from attrs import field, frozen
 
 from docid._text import escape_controls, format_count, quote
-from docid.core.findings import Finding
+from docid.core.document import PART_FILES, timestamp
+from docid.core.findings import ChangedSource, Finding
 from docid.core.ids import is_doc_id
+from docid.core.lineage_rules import find_changed_parts, split_name
 from docid.core.stages import Stages
 from docid.errors import UnreadableDocument
 from docid.store.backends.base import Backend
@@ -18,6 +20,8 @@ from docid.store.scanning import report_unlisted, try_load
 from docid.store.stored import StoredDocument
 
 __all__ = ["Lineage", "Relative", "lineage"]
+
+_CACHE_SIZE = 10_000  # records
 
 
 class Relative(NamedTuple):
@@ -28,6 +32,8 @@ class Relative(NamedTuple):
         task_id: its task; None if unknown.
         parent_doc_id: the document it was made from; None if it has no parent, or the parent is unknown.
         problem: why docid cannot read it, for example `not in the store`; otherwise empty.
+        inputs: the other documents that it was made from, each as `STAGE/ID`.
+        changed: those of its parent and inputs that are another version now than it was made from, as `STAGE/ID`.
     """
 
     stage: str
@@ -35,6 +41,8 @@ class Relative(NamedTuple):
     task_id: str | None
     parent_doc_id: str | None
     problem: str = ""
+    inputs: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -43,14 +51,17 @@ class Relative(NamedTuple):
 
     def __str__(self) -> str:
         task = "" if self.task_id is None else f"  {escape_controls(self.task_id)}"
-        return f"{self.name}{task}{f'  ({escape_controls(self.problem)})' if self.problem else ''}"
+        notes = [escape_controls(self.problem)] if self.problem else []
+        notes += [f"made from another version of {name}" for name in self.changed]
+        return f"{self.name}{task}{''.join(f'  ({note})' for note in notes)}"
 
 
 @frozen(repr=False)
 class Lineage:
-    r"""A document with its ancestors and descendants, as their records name them. See `DocsStore.lineage`.
+    r"""A document with its ancestors, inputs and descendants, as their records name them. See `DocsStore.lineage`.
 
-    `print` shows it as a tree and marks the document with `<`.
+    `print` shows it as a tree and marks the document with `<`. The arrow `←` stands before an input, and before what an
+    input was made from.
 
     Attributes:
         document: the document whose lineage this is.
@@ -58,6 +69,7 @@ class Lineage:
         descendants: the documents made from it, directly or not, sorted by stage, task id and doc id.
         findings: records that docid could not read; they may belong to more descendants.
         stages: the stages of the pipeline.
+        inputs: the inputs of the document and of its ancestors, and the documents that these were made from.
 
     Example:
         >>> from docid import DocsStore, Document
@@ -81,14 +93,26 @@ class Lineage:
     descendants: tuple[Relative, ...]
     findings: tuple[Finding, ...]
     stages: Stages
-    _children: dict[tuple[str | None, str | None], list[Relative]] = field(init=False, eq=False, factory=dict)
+    inputs: tuple[Relative, ...] = ()
+    _by_name: dict[str, Relative] = field(init=False, eq=False, factory=dict)
+    _children: dict[str, list[Relative]] = field(init=False, eq=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
+        for each in (self.document, *self.ancestors, *self.inputs, *self.descendants):
+            self._by_name.setdefault(each.name, each)
         # Each ancestor has one child here: the one that leads to the document.
         for child, parent in pairwise((self.document, *self.ancestors)):
-            self._children[parent.stage, parent.doc_id] = [child]
+            self._children[parent.name] = [child]
+        below = {self.document.name, *(each.name for each in self.descendants)}
         for child in self.descendants:
-            self._children.setdefault((self.stages.parent_of(child.stage), child.parent_doc_id), []).append(child)
+            for name in dict.fromkeys((self._name_parent(child), *child.inputs)):
+                if name in below:
+                    self._children.setdefault(name, []).append(child)
+
+    def _name_parent(self, relative: Relative) -> str:
+        """Return the name of the parent; empty if there is none."""
+        stage, parent = self.stages.parent_of(relative.stage), relative.parent_doc_id
+        return "" if stage is None or parent is None else f"{stage}/{parent}"
 
     @property
     def root(self) -> Relative:
@@ -97,101 +121,209 @@ class Lineage:
 
     def children_of(self, relative: Relative) -> tuple[Relative, ...]:
         """Return the documents made from this one; for an ancestor, only the child that leads to the document."""
-        return tuple(self._children.get((relative.stage, relative.doc_id), ()))
+        return tuple(self._children.get(relative.name, ()))
 
     def __repr__(self) -> str:
-        ancestors = format_count(len(self.ancestors), "ancestor")
-        return f"<Lineage of {self.document.name}: {ancestors}, {format_count(len(self.descendants), 'descendant')}>"
+        counts = [format_count(len(self.ancestors), "ancestor"), format_count(len(self.descendants), "descendant")]
+        counts += [format_count(len(self.inputs), "input")] if self.inputs else []
+        return f"<Lineage of {self.document.name}: {', '.join(counts)}>"
 
     def __str__(self) -> str:
         return "\n".join(f"{guides}{relative}{self.mark(relative)}" for guides, relative in self.lines())
 
     def lines(self) -> Iterator[tuple[str, Relative]]:
-        """Iterate over the tree from the root down: the lines drawn before a document, and the document."""
+        """Iterate over the tree from the root down: the lines drawn before a document, and the document.
 
-        def walk(relative: Relative, first: str, others: str) -> Iterator[tuple[str, Relative]]:
-            yield first, relative
-            children = self.children_of(relative)
+        A document that is there for the second time has the problem `shown above`.
+        """
+        above = {each.name for each in (self.document, *self.ancestors)}
+        shown: set[str] = set()
+        left = [(self.root, "", "", False)]
+        while left:
+            relative, guides, below, is_source = left.pop()
+            if relative.name in shown:
+                yield guides, relative._replace(problem="shown above", changed=())
+                continue
+            shown.add(relative.name)
+            yield guides, relative
+            sources = [self._name_parent(relative)] if is_source else []
+            sources += relative.inputs if is_source or relative.name in above else ()
+            found = [self._by_name[name] for name in sources if name in self._by_name]
+            following = [(each, f"{below}← ", f"{below}  ", True) for each in found]
+            children = [] if is_source else list(self.children_of(relative))
             for child in children:
-                own, below = ("└── ", "    ") if child is children[-1] else ("├── ", "│   ")
-                yield from walk(child, others + own, others + below)
-
-        return walk(self.root, "", "")
+                own, rest = ("└── ", "    ") if child is children[-1] else ("├── ", "│   ")
+                following.append((child, below + own, below + rest, False))
+            left += reversed(following)
 
     def mark(self, relative: Relative) -> str:
         """Return the mark of the document itself; empty for its relatives."""
         return "  <" if relative is self.document else ""
 
     def to_mermaid(self) -> str:
-        """Return the tree as a Mermaid flowchart, with a thick border around the document."""
-        everyone = (*reversed(self.ancestors), self.document, *self.descendants)
-        numbers = {(each.stage, each.doc_id): f"d{number}" for number, each in enumerate(everyone)}
+        """Return the tree as a Mermaid flowchart, with a thick border around the document.
+
+        A dotted arrow leads from an input. An arrow from a document that is another version now has the text `changed`.
+        """
+        everyone = tuple(self._by_name.values())
+        numbers = {each.name: f"d{number}" for number, each in enumerate(everyone)}
         labels, arrows = [], []
         for each in everyone:
-            own = numbers[each.stage, each.doc_id]
+            own = numbers[each.name]
             text = "\n".join(escape_controls(text) for text in (each.name, each.task_id, each.problem) if text)
             # Escape every character that could end the label or act as markup.
             label = re.sub(r"[^\w ./\n-]", lambda found: f"#{ord(found[0])};", text).replace("\n", "<br>")
             labels.append(f'    {own}["{label}"]')
-            arrows += [f"    {own} --> {numbers[child.stage, child.doc_id]}" for child in self.children_of(each)]
-        style = f"    style {numbers[self.document.stage, self.document.doc_id]} stroke-width:4px"
+            for name, arrow in ((self._name_parent(each), "-->"), *((name, "-.->") for name in each.inputs)):
+                if name in numbers:
+                    note = "|changed|" if name in each.changed else ""
+                    arrows.append(f"    {numbers[name]} {arrow}{note} {own}")
+        style = f"    style {numbers[self.document.name]} stroke-width:4px"
         return "\n".join(["flowchart TD", *labels, *arrows, style, ""])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a dict for JSON: `document`, `ancestors`, `descendants`, `findings`."""
+        """Return a dict for JSON: `document`, `ancestors`, `inputs`, `descendants`, `findings`."""
         return {
             "document": self.document._asdict(),
             "ancestors": [each._asdict() for each in self.ancestors],
+            "inputs": [each._asdict() for each in self.inputs],
             "descendants": [each._asdict() for each in self.descendants],
             "findings": [each.to_dict() for each in self.findings],
         }
 
 
+def find_changed_sources(
+    document: StoredDocument, stages: Stages, load: Callable[[str, str], object]
+) -> Iterator[ChangedSource]:
+    """Yield the parent and inputs that are other versions now than the document was made from.
+
+    `load` returns a `StoredDocument`, or anything else if docid cannot load it. It is called only for known versions.
+    """
+    for key, pin in document.pins.items():
+        if pin is None:
+            continue
+        is_input = key != document.parent_doc_id
+        parent_stage = stages.parent_of(document.stage)
+        stage, doc_id = split_name(key) if is_input else (parent_stage, key)
+        found = None if stage is None or not is_doc_id(doc_id) else load(stage, doc_id)
+        if isinstance(found, StoredDocument) and (files := find_changed_parts(pin, found.pin)):
+            made, changed = (
+                "" if each.created_at is None else timestamp(each.created_at) for each in (document, found)
+            )
+            yield ChangedSource(
+                document.stage,
+                document.doc_id,
+                document.task_id,
+                "input" if is_input else "parent",
+                f"{stage}/{doc_id}",
+                " ".join(part for part, name in PART_FILES.items() if name in files),
+                made,
+                changed,
+            )
+
+
 def lineage(version: StoredDocument, stages: Stages, *, descendants: bool = True) -> Lineage:
     """Return the lineage of a document. See `DocsStore.lineage`."""
-    backend, document = version.backend, _to_relative(version)
+    search = _Search(version.backend, stages, lru_cache(_CACHE_SIZE)(partial(try_load, version.backend)))
+    document = search.describe(version)
     ancestors: list[Relative] = []
     child = document
     while (stage := stages.parent_of(child.stage)) is not None and child.parent_doc_id is not None:
-        child = _load_relative(backend, stage, child.parent_doc_id)
+        child = search.load_relative(stage, child.parent_doc_id)
         ancestors.append(child)
-    found = list(_find_descendants(backend, stages, document)) if descendants else []
-    relatives = tuple(each for each in found if isinstance(each, Relative))
-    findings = tuple(each for each in found if isinstance(each, Finding))
-    return Lineage(document, tuple(ancestors), relatives, findings, stages)
+    inputs = search.find_inputs((document, *ancestors))
+    found, findings = search.find_descendants(document) if descendants else ((), ())
+    return Lineage(document, tuple(ancestors), found, findings, stages, inputs)
 
 
-def _to_relative(version: StoredDocument) -> Relative:
-    return Relative(version.stage, version.doc_id, version.task_id, version.parent_doc_id)
+class _Search(NamedTuple):
+    """A search for the relatives of a document."""
 
+    backend: Backend
+    stages: Stages
+    load: Callable[[str, str], object]
 
-def _load_relative(backend: Backend, stage: str, doc_id: str) -> Relative:
-    if not is_doc_id(doc_id):
-        return Relative(stage, quote(doc_id), None, None, "not a doc id")
-    found = try_load(backend, stage, doc_id)
-    if isinstance(found, Finding):
-        return Relative(stage, doc_id, found.task_id, None, found.message)
-    return Relative(stage, doc_id, None, None, "not in the store") if found is None else _to_relative(found)
+    def describe(self, document: StoredDocument) -> Relative:
+        """Return a document as a relative."""
+        names = (document.stage, document.doc_id, document.task_id, document.parent_doc_id)
+        changed = find_changed_sources(document, self.stages, self.load)
+        return Relative(*names, "", document.inputs, tuple(each.source for each in changed))
 
+    def load_relative(self, stage: str, doc_id: str) -> Relative:
+        """Load a relative; if it cannot be read, return it with its problem."""
+        if not is_doc_id(doc_id):
+            return Relative(stage, quote(doc_id), None, None, "not a doc id")
+        found = self.load(stage, doc_id)
+        if isinstance(found, Finding):
+            return Relative(stage, doc_id, found.task_id, None, found.message)
+        if not isinstance(found, StoredDocument):
+            return Relative(stage, doc_id, None, None, "not in the store")
+        return self.describe(found)
 
-def _find_descendants(backend: Backend, stages: Stages, document: Relative) -> Iterator[Relative | Finding]:
-    """Yield descendants, parents first, in one pass over the records of each stage that may hold them."""
-    known: dict[str | None, set[str]] = {document.stage: {document.doc_id}}
-    for stage in stages:
-        parents = known.get(stages.parent_of(stage))
-        if not parents:
-            continue
-        children: dict[str, Relative] = {}
+    def find_inputs(self, path: tuple[Relative, ...]) -> tuple[Relative, ...]:
+        """Load the inputs of the documents of a path, and everything that these were made from."""
+        found: dict[str, Relative] = {}
+        left = [name for each in reversed(path) for name in reversed(each.inputs)]
+        seen = {each.name for each in path}
+        while left:
+            name = left.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            stage, doc_id = split_name(name)
+            if stage not in self.stages:
+                found[name] = Relative(stage, doc_id, None, None, "not a stage of this pipeline")
+                continue
+            relative = found[name] = self.load_relative(stage, doc_id)
+            left += reversed(relative.inputs)
+            if (parent_stage := self.stages.parent_of(stage)) is not None and is_doc_id(relative.parent_doc_id or ""):
+                left.append(f"{parent_stage}/{relative.parent_doc_id}")
+        return tuple(found.values())
+
+    def find_descendants(self, document: Relative) -> tuple[tuple[Relative, ...], tuple[Finding, ...]]:
+        """Return the descendants, and the records that cannot be read.
+
+        One pass over the records of all stages, since an input may be of any stage. If an input leads back to a stage
+        whose children were read before, there is another pass.
+        """
+        found: dict[str, Relative] = {}
+        findings: dict[tuple[str, str], Finding] = {}
+        known = {document.name}
+        needs_pass = True
+        while needs_pass:
+            needs_pass = False
+            aside: dict[str, StoredDocument] = {}  # documents with inputs that are no descendants so far
+            for stage in self.stages:
+                for each in self._read_stage(stage, findings):
+                    # By name: a document that is being replaced may be listed twice.
+                    name = f"{stage}/{each.doc_id}"
+                    if name not in known and self._is_child(each, known):
+                        known.add(name)
+                        found[name] = self.describe(each)
+                    elif name not in known and each.inputs:
+                        aside[name] = each
+                while late := [name for name, each in aside.items() if self._is_child(each, known)]:
+                    known.update(late)
+                    found |= {name: self.describe(aside[name]) for name in late}
+                    stages = {aside.pop(name).stage for name in late}
+                    needs_pass = needs_pass or stages != {stage}
+        order = {stage: position for position, stage in enumerate(self.stages)}
+        relatives = sorted(found.values(), key=lambda each: (order[each.stage], each.task_id or "", each.doc_id))
+        return tuple(relatives), tuple(findings.values())
+
+    def _read_stage(self, stage: str, findings: dict[tuple[str, str], Finding]) -> Iterator[StoredDocument]:
+        """Yield the documents of a stage; add a finding for each record that cannot be read."""
         try:
-            for found in backend.each(partial(try_load, backend, stage), backend.ids(stage)):
-                if isinstance(found, Finding):
-                    # A directory without a record is not a document, so it has no parent.
-                    if found.code != "uncommitted-directory":
-                        yield found
-                elif found is not None and found.parent_doc_id in parents:
-                    # By id: a document that is being replaced may be listed twice.
-                    children[found.doc_id] = _to_relative(found)
+            for found in self.backend.each(partial(try_load, self.backend, stage), self.backend.ids(stage)):
+                if isinstance(found, StoredDocument):
+                    yield found
+                # A directory without a record is not a document, so it has no parent.
+                elif found is not None and found.code != "uncommitted-directory":
+                    findings[found.code, found.where] = found
         except UnreadableDocument as error:
-            yield report_unlisted(backend, stage, error)
-        known[stage] = set(children)
-        yield from sorted(children.values(), key=lambda each: (each.task_id or "", each.doc_id))
+            finding = report_unlisted(self.backend, stage, error)
+            findings[finding.code, finding.where] = finding
+
+    def _is_child(self, document: StoredDocument, known: set[str]) -> bool:
+        parent_stage = self.stages.parent_of(document.stage)
+        return f"{parent_stage}/{document.parent_doc_id}" in known or any(name in known for name in document.inputs)

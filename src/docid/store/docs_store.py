@@ -14,7 +14,7 @@ from docid._progress import Callback
 from docid._text import quote
 from docid.core.document import ALL_FILES, Document, check_content, get_part_file, get_source_doc_id, require_doc_id
 from docid.core.ids import check_doc_id, is_missing
-from docid.core.lineage_rules import check_lineage, find_missing_lineage
+from docid.core.lineage_rules import check_lineage, find_missing_lineage, get_inputs, split_name
 from docid.core.outcomes import Outcome, WriteResult, make_not_migrated_error
 from docid.core.record import nonce
 from docid.core.stages import check_stages
@@ -269,12 +269,12 @@ class DocsStore:
             yield version
 
     def lineage(self, stage: str, doc_id: str, *, descendants: bool = True) -> Lineage:
-        """Find the ancestors and descendants of a document in the records, without reading texts.
+        """Find the ancestors, inputs and descendants of a document in the records, without reading texts.
 
         Args:
             stage, doc_id: the document.
-            descendants: also find the descendants, in one pass over the records of all stages derived from this one.
-                With False, return only the ancestors.
+            descendants: also find the descendants, in one pass over all records: a document of any stage may have this
+                one as its input. With False, return only the ancestors and inputs.
 
         Returns:
             A `Lineage`. It includes missing parents and unreadable records, each with its problem.
@@ -296,9 +296,11 @@ class DocsStore:
             document: the document.
             if_exists: what to do if the id already holds other text of the same lineage. `fail` raises
                 `ContentConflict`, `keep` keeps the stored document, `replace` moves it to history and writes the new
-                one. If only the run id or metadata differ, `replace` updates the record alone; `fail` and `keep` write
-                nothing.
-            require_parent: refuse a document whose parent is not in the store.
+                one. If only the run id, the metadata or the versions in `pins` differ, `replace` updates the record
+                alone; `fail` and `keep` write nothing.
+            require_parent: refuse a document whose parent or input is not in the store. The record names the versions
+                of both that it was made from: those of the document's `pins`, or else the present ones. With False, the
+                record names no versions beyond those of `pins`.
 
         The first write also adds the store's stages to its manifest. If that fails, the document is written all the
         same; but a store that was given no stages must be able to read its manifest.
@@ -309,9 +311,9 @@ class DocsStore:
         Raises:
             StagesConflict: the manifest has another parent for one of the stages.
             UnreadableManifest: the store was given no stages, and its manifest is damaged or of a later release.
-            LineageConflict: the id belongs to another task id or parent; no policy overwrites it.
+            LineageConflict: the id belongs to another task id, parent or inputs; no policy overwrites it.
             ContentConflict: the id holds other text of the same lineage, and `if_exists` is `fail`.
-            MissingParent: the parent is not in the store.
+            MissingParent: the parent or an input is not in the store.
             UnreadableDocument: the stored document is damaged, or you must migrate it first.
             InvalidDocument: the document has no task id, or names a parent although its stage has none.
             InvalidName: the store has no such stage, or `parent_doc_id` is not a doc id.
@@ -428,24 +430,26 @@ class DocsStore:
             run_id: the run, for the record; by default the row's `doc_run_id`. It is not part of the id.
             if_exists: `keep` returns an existing document. `replace` makes it again, and moves the old version to
                 history. Of several workers that replace one version, one makes a call.
-            if_changed: what to do if an existing document was made from another prompt or other metadata than given
-                now: `ignore` does not look, `report` fills `changed` of the result, `replace` makes the document again,
-                `fail` raises `DocumentChanged`. A value that the record does not know has not changed.
+            if_changed: what to do if an existing document was made from another version of its parent or inputs than
+                the store has now, or from another prompt or other metadata than given now: `ignore` does not look,
+                `report` fills `changed` of the result, `replace` makes the document again, `fail` raises
+                `DocumentChanged`. A value that the record does not know has not changed.
             claim: what to do if another worker is making the document: `wait` for it, `skip` the row with the outcome
                 `claimed`, or `off` to make it without a claim.
             claim_timeout: the longest time to wait, in seconds; None waits as long as the worker lives.
-            require_parent: refuse a row whose parent is not in the store, before the call.
+            require_parent: refuse a row whose parent or input is not in the store, before the call. docid notes the
+                versions of both before it calls `prompt` and `metadata`, and the record names them.
 
         Returns:
             An `Ensured`: created, kept, completed, replaced or unchanged, and the stored document. With `claim="skip"`
             also `claimed`, without a document.
 
         Raises:
-            LineageConflict: the id belongs to another task id or parent.
-            MissingParent: the parent is not in the store.
+            LineageConflict: the id belongs to another task id, parent or inputs.
+            MissingParent: the parent or an input is not in the store.
             ReplyRescued: an earlier reply for this document waits in a rescue file.
             DocumentClaimed: the claim was not free in time, or waiting for it could wait for this very call.
-            DocumentChanged: the document was made from another prompt or metadata, and `if_changed` is `fail`.
+            DocumentChanged: something that the document was made from has changed, and `if_changed` is `fail`.
             TypeError: `make` does not take these arguments.
             InvalidReply: `make` returned no reply (a `TypeError`).
             InvalidDocument: the prompt, the metadata, or what `make` returned cannot be stored (a `ValueError`).
@@ -862,6 +866,51 @@ class DocsStore:
             raise document.unreadable(problem, "name another document, or leave source_doc_id empty")
         return prompt
 
+    def open_parent(self, row: TaskLike) -> StoredDocument:
+        """Open the parent of a row, for example to render a prompt from its text.
+
+        Raises:
+            DocumentNotFound: the parent is not in the store.
+            UnreadableDocument: it is damaged or incomplete.
+            ValueError: the row's stage has no parent, or the row has no `parent_doc_id`.
+
+        Example:
+            >>> from docid import Document, DocsStore, EssayTask
+            >>> store = DocsStore("memory://")
+            >>> _ = store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="Once."))
+            >>> row = EssayTask(task_id="t-1__plain", doc_id="e1", parent_doc_id="d1")
+            >>> store.open_parent(row).raw_text
+            'Once.'
+        """
+        parent_stage = self.stages.parent_of(row.stage)
+        if parent_stage is None:
+            raise ValueError(f"row: stage {row.stage!r} has no parent; expected a row of another stage")
+        return self._find(parent_stage, check_doc_id(row.parent_doc_id or "", "parent_doc_id"), (), _describe(row))
+
+    def open_inputs(self, row: TaskLike) -> tuple[StoredDocument, ...]:
+        """Open the documents that a row names in `input_doc_ids`, in this order.
+
+        Raises:
+            DocumentNotFound: one of them is not in the store.
+            UnreadableDocument: one of them is damaged or incomplete.
+            InvalidName: one of them is of a stage that the store does not have.
+
+        Example:
+            >>> from docid import Document, DocsStore, EvaluationTask
+            >>> store = DocsStore("memory://")
+            >>> texts = {"e1": "Once.", "e2": "Twice."}
+            >>> for doc_id, text in texts.items():
+            ...     _ = store.write(
+            ...         Document(stage="essay", doc_id=doc_id, task_id=doc_id, parent_doc_id="d1", raw_text=text),
+            ...         require_parent=False,
+            ...     )
+            >>> row = EvaluationTask(task_id="e1-or-e2", doc_id="v1", input_doc_ids=("essay/e1", "essay/e2"))
+            >>> [each.raw_text for each in store.open_inputs(row)]
+            ['Once.', 'Twice.']
+        """
+        names = [self._check_name(*split_name(name)) for name in get_inputs(row)]
+        return tuple(self.backend.each(lambda name: self._find(*name, (), _describe(row)), names))
+
     @property
     def _writer(self) -> Writer:
         return Writer(self.backend, self.stages, self.manifest.record)
@@ -879,6 +928,10 @@ class DocsStore:
             location, found_in = self.backend.location(stage, doc_id), self._writer.find_stages(doc_id)
             raise DocumentNotFound(stage, doc_id, location, found_in, wanted_by)
         return document
+
+
+def _describe(row: TaskLike) -> str:
+    return f"the row of {row.stage} task {quote(row.task_id)}"
 
 
 def _open_backend(

@@ -18,9 +18,10 @@ from attrs import define, field, frozen
 from docid._text import escape_surrogates, quote
 from docid.core.document import PART_FILES, Document, check_content, require_doc_id
 from docid.core.ids import check_text
-from docid.core.lineage_rules import find_differences
+from docid.core.lineage_rules import check_inputs, find_changed, find_differences, get_inputs
 from docid.core.metadata import convert_metadata
 from docid.core.outcomes import Outcome, make_not_migrated_error
+from docid.core.record import format_pins
 from docid.core.reply import Reply, hash_given, hash_value
 from docid.errors import (
     ContentConflict,
@@ -28,6 +29,7 @@ from docid.errors import (
     DurabilityUnknown,
     InvalidDocument,
     InvalidReply,
+    MissingParent,
     ReplyRescued,
     describe_error,
 )
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from contextvars import Token
 
     from docid.core.document import Part, TaskLike
+    from docid.core.lineage_rules import Pins
     from docid.core.outcomes import WriteResult
     from docid.core.stages import Stages
     from docid.store.backends.base import Backend
@@ -197,6 +200,8 @@ class Attempt:
     Attributes:
         store, row, make, options: as for `DocsStore.ensure`.
         keeps_run: with `if_exists="replace"`: keep a document that this run has replaced already.
+        pins: the versions of the parent and inputs that the prompt was made from; by default, those in the store
+            before docid renders the prompt.
         seen: the document that `begin` found.
     """
 
@@ -205,6 +210,7 @@ class Attempt:
     make: Callable[..., Any]
     options: Options
     keeps_run: bool = False
+    pins: Pins | None = None
     stage: str = field(init=False)
     doc_id: str = field(init=False)
     task_id: str = field(init=False)
@@ -223,6 +229,8 @@ class Attempt:
         self.task_id = check_text(row.task_id, "task_id")
         if row.doc_run_id is not None:
             check_text(row.doc_run_id, "doc_run_id")
+        check_inputs(get_inputs(row), f"{self.stage}/{self.doc_id}")
+        self._writer.list_sources(row)
         if not callable(self.options.metadata):
             self.metadata = self._check_metadata(self.options.metadata)
         timeout = self.options.claim_timeout
@@ -257,7 +265,9 @@ class Attempt:
             is_replaced = self.keeps_run and stored.run_id == options.run_id
             return self._answer(Outcome.KEPT, stored) if is_replaced else None
         if options.if_changed != "ignore":
-            self.changed = self._render().find_changes(stored)
+            # The versions first: so the prompt is rendered from these, or from later ones.
+            sources = self._find_changed_sources(stored)
+            self.changed = (*sources, *self._render().find_changes(stored))
             if self.changed and options.if_changed == "fail":
                 facts = (self.stage, self.doc_id, stored.location, self.task_id, self.changed)
                 raise DocumentChanged(*facts)
@@ -269,11 +279,22 @@ class Attempt:
         """Check what a call needs: a parent, and a store that can be written."""
         self._writer.check_parent(self.stage, self.row.parent_doc_id, self.task_id)
         if self.options.require_parent:
-            name = (self.stage, self.doc_id, self.task_id, self.row.parent_doc_id)
-            if missing := self._writer.find_missing_parent(*name):
-                raise missing
+            pins = self.pins or {}
+            self.pins = {**self._writer.pin(self.row, pins), **pins}
         self.store.manifest.refuse_conflict()
         self.store.backend.probe(self.stage, self.doc_id, replaces=self.seen is not None)
+
+    def _find_changed_sources(self, stored: StoredDocument) -> tuple[str, ...]:
+        """Return `parent`, and `input.STAGE/ID` of the inputs, that are other versions than the document was made from.
+
+        If one of them is missing, none has changed: a call would refuse that.
+        """
+        now: Pins = {}
+        with suppress(MissingParent):
+            now = self._writer.pin(self.row)
+            self.pins = self.pins or now
+        keys = find_changed(stored.pins, now)
+        return tuple("parent" if key == stored.parent_doc_id else f"input.{key}" for key in keys)
 
     def skip(self) -> Ensured[Any, Any]:
         """Return the result of a row that another worker has claimed."""
@@ -437,8 +458,13 @@ class Attempt:
             raise interrupt
 
     def _save(self, made: object, problem: object, *, own: bool = False) -> str:
-        facts = (self.row, self._run_id, self._merge(made), self._notes(None), problem)
-        return self._rescue.save(*facts, own=own)
+        notes = {**format_pins(self.row, self._own_pins), **self._notes(None)}
+        return self._rescue.save(self.row, self._run_id, self._merge(made), notes, problem, own=own)
+
+    @property
+    def _own_pins(self) -> Pins:
+        """The versions for the record: those from before the call; none without `require_parent`."""
+        return self.pins or {} if self.options.require_parent else {}
 
     def _merge(self, made: object) -> object:
         """Return a reply with the prompt and metadata that `ensure` was given, without checking anything."""
@@ -499,6 +525,9 @@ class Attempt:
             run_id=made.run_id if isinstance(made, Document) and made.run_id is not None else options.run_id,
             created_at=reply.created_at,
         )
+        pins = {**self._own_pins, **(made.pins if isinstance(made, Document) else {})}
+        # The row and the pins are checked.
+        object.__setattr__(document, "pins", pins)
         return document, problem, is_noted
 
     def _check_identity(self, made: Document) -> None:
@@ -506,7 +535,8 @@ class Attempt:
         wrong = [name for name in ("stage", "doc_id") if getattr(made, name) != getattr(row, name)]
         wrong += find_differences(made, row, legacy=False)
         if wrong:
-            found, expected = getattr(made, wrong[0]), getattr(row, wrong[0])
+            found = getattr(made, wrong[0])
+            expected = get_inputs(row) if wrong[0] == "inputs" else getattr(row, wrong[0])
             problem = f"make() returned {quote(found)}; expected {quote(expected)}, as in the row of {self._describe()}"
             raise InvalidDocument(wrong[0], problem)
 

@@ -36,8 +36,8 @@ class Ensured(Generic[RowT, FoundT]):
         document: the stored document. None if the outcome is claimed or failed.
         location: where the document is or would be, as text; `path` is the same as a `pathlib.Path`.
         called: whether `make` was called.
-        changed: what differs from the prompt and the metadata that the document was made from: `prompt`,
-            `metadata.KEY`. Empty if `if_changed` is `ignore`.
+        changed: what differs from what the document was made from: `parent` and `input.STAGE/ID` (the store has another
+            version now), `prompt`, `metadata.KEY`. Empty if `if_changed` is `ignore`.
         parse_error: why the document has no parsed text, if `parse` failed; None otherwise.
         error: the exception of this row, when many rows are ensured together; None otherwise.
         rescued: where docid saved a reply that it did not store, since another worker was first; None otherwise.

@@ -23,7 +23,7 @@ from attrs import asdict, frozen
 from docid._text import quote
 from docid.core.document import Document, timestamp
 from docid.core.metadata import convert_metadata
-from docid.core.record import NOTES
+from docid.core.record import NOTES, parse_pins
 from docid.core.reply import Reply
 from docid.errors import InvalidDocument, describe_error
 from docid.store.backends.base import join_location
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from docid.core.document import TaskLike
+    from docid.core.lineage_rules import Pins
     from docid.core.outcomes import WriteResult
     from docid.store.backends.base import Backend
 
@@ -49,7 +50,8 @@ class RescuedReply:
     """A reply that was paid for and could not be stored.
 
     Attributes:
-        stage, doc_id, task_id, parent_doc_id, run_id: the document that it was made for.
+        stage, doc_id, task_id, parent_doc_id, inputs, run_id: the document that it was made for.
+        pins: the versions of its parent and inputs; see `Document`.
         name: the name of the rescue file without `.json`, which is unique.
         location: the rescue file.
         saved_at: when docid saved it, in ISO 8601 UTC.
@@ -83,6 +85,9 @@ class RescuedReply:
     problem: str
     reply: Reply
     is_waiting: bool
+    inputs: tuple[str, ...]
+    pins: Pins
+    _id_from: tuple[str | None, str | None]
     _notes: dict[str, Any]
     _write: Callable[[Document, dict[str, Any]], WriteResult]
     _delete: Callable[[], None]
@@ -112,6 +117,9 @@ class RescuedReply:
             prompt_text=reply.prompt_text,
             metadata=reply.metadata or {},
             created_at=reply.created_at or datetime.now(UTC),
+            inputs=self.inputs,
+            pins=self.pins,
+            id_from=self._id_from,
         )
         result = self._write(document, self._notes)
         self._delete()
@@ -161,6 +169,8 @@ class Rescue:
             "task_id": row.task_id,
             "parent_doc_id": row.parent_doc_id,
             "run_id": run_id,
+            "doc_run_id": row.doc_run_id,
+            "doc_salt": getattr(row, "doc_salt", None),
             "saved_at": timestamp(datetime.now(UTC)),
             "problem": describe_error(problem) if isinstance(problem, BaseException) else str(problem),
             "docid": notes,
@@ -196,6 +206,8 @@ class Rescue:
             except PermissionError as error:  # another user's: the others of the stage are listed all the same
                 fields = {"problem": f"the rescue file cannot be read: {error.strerror}"}
             reply, notes = fields.get("reply"), fields.get("docid")
+            notes = {key: notes[key] for key in NOTES if key in notes} if isinstance(notes, dict) else {}
+            pins = parse_pins(notes, fields.get("parent_doc_id"))
             yield RescuedReply(
                 stage,
                 doc_id,
@@ -208,7 +220,10 @@ class Rescue:
                 str(fields.get("problem", "")),
                 _read_reply(reply if isinstance(reply, dict) else {}),
                 not exists(doc_id),
-                {key: notes[key] for key in NOTES if key in notes} if isinstance(notes, dict) else {},
+                tuple(name for name in pins if "/" in name),
+                pins,
+                (fields.get("doc_run_id"), fields.get("doc_salt")),
+                notes,
                 write,
                 partial(backend.remove_file, name),
             )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from docid.core.document import Part
+    from docid.core.lineage_rules import Pin, Pins
     from docid.core.outcomes import Outcome
     from docid.store.backends.base import Backend, Stored
 
@@ -37,6 +38,7 @@ class StoredDocument:
     Attributes:
         stage, doc_id: the name of the document.
         task_id, parent_doc_id, run_id, created_at: as for `Document`; None also if an older system's record lacks them.
+        inputs: as for `Document`.
         record: the whole record, as stored.
         legacy: whether an older system wrote the record, without docid's `format`.
         outcome: the `Outcome` of the `ensure` that returned it; None if another method returned it.
@@ -53,7 +55,7 @@ class StoredDocument:
 
     __slots__ = (
         *("stage", "doc_id", "task_id", "parent_doc_id", "run_id", "created_at", "record", "legacy", "outcome"),
-        *("backend", "facts", "stored", "_loaded"),
+        *("inputs", "backend", "facts", "stored", "_loaded"),
     )
 
     def __init__(  # noqa: PLR0917 - its name and its bytes
@@ -79,6 +81,7 @@ class StoredDocument:
         self.facts = facts = self._parse(stored.record) if facts is None else facts
         self.task_id: str | None = facts.task_id
         self.parent_doc_id: str | None = facts.parent_doc_id
+        self.inputs: tuple[str, ...] = facts.inputs
         self.run_id: str | None = facts.run_id
         self.created_at: datetime | None = facts.created_at
         self.record: dict[str, Any] = facts.data
@@ -128,6 +131,19 @@ class StoredDocument:
     def metadata(self) -> dict[str, Any]:
         """The caller's metadata, without docid's own keys."""
         return self.facts.metadata
+
+    @property
+    def pin(self) -> Pin | None:
+        """The version of this document, as the record of a child names it: the SHA-256 of `raw.txt` and `parsed.txt`.
+
+        None if unknown: records of older systems have no hashes.
+        """
+        return self.facts.pin
+
+    @property
+    def pins(self) -> Pins:
+        """The versions that it was made from: of its parent by doc id, of each input by name. None is unknown."""
+        return self.facts.pins
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 from docid._text import name_task
 from docid.core.document import ALL_FILES, Document
 from docid.core.ids import check_doc_id
+from docid.core.lineage_rules import find_changed, get_inputs, split_name
 from docid.core.outcomes import Outcome, Policy, WriteManyError, WriteResult, decide_outcome
 from docid.core.record import Record, nonce
 from docid.errors import (
@@ -24,9 +25,25 @@ from docid.store.backends.base import TURNS, Backend, NewDocument, Stored, T, at
 from docid.store.stored import StoredDocument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 
+    from docid.core.lineage_rules import Pin, Pins
     from docid.core.stages import Stages
+
+
+class Source(NamedTuple):
+    """A document that another one is made from.
+
+    Attributes:
+        key: its key among the pins of that document.
+        stage, doc_id: its name; a parent may have no doc id.
+        is_input: whether it is an input, not the parent.
+    """
+
+    key: str | None
+    stage: str
+    doc_id: str | None
+    is_input: bool
 
 
 class Draft(NamedTuple):
@@ -85,7 +102,10 @@ class Writer(NamedTuple):
         answers: dict[int, tuple[WriteResult, StoredDocument] | BaseException] = {}
         new = {number: draft.new for number, draft in enumerate(drafts) if draft.seen is None}
         # `put_made` reports a missing parent. Nothing can be created together with its parent: that was there before.
-        others = set(self._find_orphans(new)) if require_parent else set()
+        orphans: list[int] = []
+        if require_parent:
+            new, orphans = self._pin_all(new, {number: draft.document for number, draft in enumerate(drafts)}, {})
+        others = set(orphans)
         together = {number: each for number, each in new.items() if number not in others}
         if together and isinstance(error := attempt(self.record_stages), Exception):
             answers |= {number: copy_error(error) for number in together}
@@ -115,10 +135,11 @@ class Writer(NamedTuple):
 
         With `is_noted`, a replace also renews the notes of the record.
         """
-        stage, doc_id, stored = new.stage, new.doc_id, new.stored
-        missing = None
+        stage, doc_id = new.stage, new.doc_id
+        missing: MissingParent | None = None
         if require_parent:
-            missing = self.find_missing_parent(stage, doc_id, cast("str", new.task_id), new.parent_doc_id)
+            new, missing = self._try_pin(new, document)
+        stored = new.stored
         if missing is None:
             self.record_stages()
         for _ in range(TURNS):
@@ -138,7 +159,9 @@ class Writer(NamedTuple):
                 contents,
                 current.location,
                 choose(current),
-                notes_differ=is_noted and new.facts.notes != current.facts.notes,
+                notes_differ=new.facts.notes != current.facts.notes
+                if is_noted
+                else bool(find_changed(current.pins, new.pins)),
             )
             if result.outcome is not Outcome.REPLACED:
                 return result, current
@@ -191,17 +214,67 @@ class Writer(NamedTuple):
             problem = f"{parent_doc_id!r}, but stage {stage!r} has no parent; expected None{name_task(task_id)}"
             raise InvalidDocument("parent_doc_id", problem)
 
-    def find_missing_parent(
-        self, stage: str, doc_id: str, task_id: str, parent_doc_id: str | None
-    ) -> MissingParent | None:
-        """Return the error to raise if the parent is not in the store; otherwise None."""
-        parent_stage = self.stages.parent_of(stage)
-        if parent_stage is None:
+    def list_sources(self, child: Any) -> list[Source]:
+        """Return the parent and the inputs of a row or a document.
+
+        Raises:
+            InvalidName: an input is of a stage that the store does not have.
+        """
+        parent_stage, parent = self.stages.parent_of(child.stage), child.parent_doc_id
+        found = [] if parent_stage is None else [Source(parent, parent_stage, parent, is_input=False)]
+        for name in get_inputs(child):
+            stage, doc_id = split_name(name)
+            found.append(Source(name, self.stages.check(stage), doc_id, is_input=True))
+        return found
+
+    def pin(self, child: Any, given: Container[str | None] = ()) -> Pins:
+        """Return the present versions of the parent and the inputs of a row or a document.
+
+        Of those whose version is `given`, check only that they exist.
+
+        Raises:
+            MissingParent: one of them is not in the store.
+            InvalidName: as for `list_sources`.
+        """
+        sources = self.list_sources(child)
+        each = map if len(sources) == 1 else self.backend.each  # an object store reads several at once
+        pins: Pins = {}
+        for source, found in zip(sources, each(lambda source: self._find_version(source, given), sources), strict=True):
+            if found is None:
+                found_in = () if source.doc_id is None else self.find_stages(source.doc_id)
+                facts = (child.stage, child.doc_id, child.task_id, source.stage, source.doc_id, found_in)
+                raise MissingParent(*facts, source.is_input)
+            if source.key not in given:
+                pins[cast("str", source.key)] = found[0]
+        return pins
+
+    def _try_pin(self, new: StoredDocument, document: Document) -> tuple[StoredDocument, MissingParent | None]:
+        """Return a version to store with the versions of its parent and inputs, or the error if one is missing."""
+        try:
+            return self._with_pins(new, self.pin(document, document.pins)), None
+        except MissingParent as error:
+            return new, error
+
+    def _find_version(self, source: Source, given: Container[str | None]) -> tuple[Pin | None] | None:
+        """Return the version of a document; None if it does not exist. A version that is `given` is not read."""
+        if source.doc_id is None:
             return None
-        if parent_doc_id is not None and self.backend.exists(parent_stage, parent_doc_id):
-            return None
-        found_in = self.find_stages(parent_doc_id) if parent_doc_id is not None else ()
-        return MissingParent(stage, doc_id, task_id, parent_stage, parent_doc_id, found_in)
+        if source.key not in given:
+            try:
+                stored = StoredDocument.load(self.backend, source.stage, source.doc_id)
+            except UnreadableDocument:
+                pass  # it exists, in a version that docid cannot name
+            else:
+                return None if stored is None else (stored.pin,)
+        return (None,) if self.backend.exists(source.stage, source.doc_id) else None
+
+    def _with_pins(self, new: StoredDocument, pins: Pins) -> StoredDocument:
+        """Return a version to store, with the versions of its parent and inputs."""
+        if not pins:
+            return new
+        facts = new.facts.with_pins({**new.pins, **pins})
+        stored = Stored(facts.to_bytes(), new.stored.parts)
+        return StoredDocument(self.backend, new.stage, new.doc_id, stored, ALL_FILES, facts)
 
     def find_stages(self, doc_id: str) -> tuple[str, ...]:
         """Return the stages that hold a document with this id."""
@@ -218,6 +291,7 @@ class Writer(NamedTuple):
             missing = "task_id" if document.task_id is None else "created_at"
             raise InvalidDocument(missing, "None, because the document comes from an older system's record; set it")
         self.check_parent(stage, document.parent_doc_id, document.task_id)
+        self.list_sources(document)
         record, parts = Record.from_document(document, nonce(), notes)
         return StoredDocument(self.backend, stage, document.doc_id, Stored(record.to_bytes(), parts), ALL_FILES, record)
 
@@ -252,29 +326,69 @@ class Writer(NamedTuple):
                 yield number, prepared
             else:
                 new[number] = prepared
-        # A parent counts only if it comes before its child, so the result does not depend on the chunk size.
-        positions: dict[tuple[str, str | None], int] = {}
-        for number, each in new.items():
-            positions.setdefault((each.stage, each.doc_id), number)
-        for number, each in list(new.items()):
-            if require_parent and positions.get(self._parent_name(each), number) > number:
-                yield number, put(number)
-                del new[number]
-        # Stage by stage, parents first: a chunk may hold a parent and its children.
+        early, late = self._find_single(new) if require_parent else ([], set())
+        yield from ((number, put(number)) for number in early)
+        left = {number: each for number, each in new.items() if number not in late and number not in early}
+        yield from self._create_stages(left, documents, put, require_parent=require_parent)
+        yield from ((number, put(number)) for number in sorted(late))
+
+    def _create_stages(
+        self,
+        new: Mapping[int, StoredDocument],
+        documents: Sequence[Document],
+        put: Callable[[int], WriteResult | Exception],
+        *,
+        require_parent: bool,
+    ) -> Iterator[tuple[int, WriteResult | Exception]]:
+        """Create documents stage by stage, parents first: a chunk may hold a parent and its children."""
+        pins: dict[tuple[str, str | None], Pin | None] = {}
         for stage in self.stages:
             first: dict[str, int] = {}
             of_stage = [number for number, each in new.items() if each.stage == stage]
             repeated = [number for number in of_stage if first.setdefault(new[number].doc_id, number) != number]
-            together = {number: new[number] for number in first.values()}
-            yield from self._create_together(together, put, require_parent=require_parent)
+            together, orphans = {number: new[number] for number in first.values()}, list[int]()
+            if require_parent:
+                together, orphans = self._pin_all(together, dict(enumerate(documents)), pins)
+            for number, answer in self._create_together(together, orphans, put):
+                if isinstance(answer, WriteResult) and answer.outcome is not Outcome.KEPT:
+                    pins[stage, new[number].doc_id] = new[number].pin
+                yield number, answer
             # If an id repeats, docid compares the later document with the first, as separate writes would.
-            yield from ((number, put(number)) for number in repeated)
+            for number in repeated:
+                pins.pop((stage, new[number].doc_id), None)
+                yield number, put(number)
+
+    def _find_single(self, new: Mapping[int, StoredDocument]) -> tuple[list[int], set[int]]:
+        """Return the numbers of documents to write one by one: before the others, and after them.
+
+        Before: those whose parent or input comes later in the chunk, and so does not count. Then the result does not
+        depend on the chunk size. After: those with an input in the chunk, which may be of any stage, and what is made
+        from them.
+        """
+        positions: dict[tuple[str, str | None], int] = {}
+        for number, each in new.items():
+            positions.setdefault((each.stage, each.doc_id), number)
+        early: list[int] = []
+        late: set[int] = set()
+        for number, each in new.items():
+            of_chunk = {
+                position: source.is_input
+                for source in self.list_sources(each)
+                if (position := positions.get((source.stage, source.doc_id), number)) != number
+            }
+            if any(position > number for position in of_chunk):
+                early.append(number)
+            elif any(is_input or position in late for position, is_input in of_chunk.items()):
+                late.add(number)
+        return early, late
 
     def _create_together(
-        self, new: Mapping[int, StoredDocument], put: Callable[[int], WriteResult | Exception], *, require_parent: bool
+        self,
+        new: Mapping[int, StoredDocument],
+        orphans: Collection[int],
+        put: Callable[[int], WriteResult | Exception],
     ) -> Iterator[tuple[int, WriteResult | Exception]]:
-        """Create documents of one stage together; `put` each one whose id is taken or whose parent is missing."""
-        orphans = self._find_orphans(new) if require_parent else []
+        """Create documents of one stage together; `put` each one whose id is taken, and the orphans."""
         # `put` accepts a document that already exists, even without a parent.
         yield from zip(orphans, self.backend.each(put, orphans), strict=True)
         others = {number: each for number, each in new.items() if number not in set(orphans)}
@@ -295,21 +409,41 @@ class Writer(NamedTuple):
                 taken.append(number)
         yield from zip(taken, self.backend.each(put, taken), strict=True)
 
-    def _find_orphans(self, new: Mapping[int, StoredDocument]) -> list[int]:
-        """Return the numbers of documents whose parent does not exist, or cannot be checked."""
+    def _pin_all(
+        self,
+        new: Mapping[int, StoredDocument],
+        documents: Mapping[int, Document],
+        known: Mapping[tuple[str, str | None], Pin | None],
+    ) -> tuple[dict[int, StoredDocument], list[int]]:
+        """Return documents with the versions of their parents and inputs, and the numbers of the orphans.
 
-        def has_parent(name: tuple[str, str | None]) -> bool:
-            stage, doc_id = name
-            # If the parent cannot be checked, `put` checks it again, and returns the error.
-            return doc_id is not None and attempt(lambda: self.backend.exists(stage, doc_id)) is True
+        An orphan lacks one of them, or docid cannot check it: then `put` checks it again, and returns the error.
+        `known` has the versions of documents that were just written.
+        """
+        sources = {number: self.list_sources(each) for number, each in new.items()}
+        wanted: dict[Source, bool] = {}  # whether the version is needed, or only whether it exists
+        for number, of_number in sources.items():
+            for source in of_number:
+                if (source.stage, source.doc_id) not in known:
+                    wanted[source] = wanted.get(source, False) or source.key not in documents[number].pins
 
-        parents = {number: self._parent_name(each) for number, each in new.items() if self.stages.parent_of(each.stage)}
-        names = list(dict.fromkeys(parents.values()))
-        found = dict(zip(names, self.backend.each(has_parent, names), strict=True))
-        return [number for number, name in parents.items() if not found[name]]
+        def find(source: Source) -> tuple[Pin | None] | Exception | None:
+            return attempt(lambda: self._find_version(source, () if wanted[source] else (source.key,)))
 
-    def _parent_name(self, document: StoredDocument) -> tuple[str, str | None]:
-        return self.stages.parent_of(document.stage) or "", document.parent_doc_id
+        found = dict(zip(wanted, self.backend.each(find, wanted), strict=True))
+        pinned, orphans = {}, []
+        for number, each in new.items():
+            pins: Pins = {}
+            for source in sources[number]:
+                name = source.stage, source.doc_id
+                version = (known[name],) if name in known else found[source]
+                if not isinstance(version, tuple):
+                    orphans.append(number)
+                    break
+                if source.key not in documents[number].pins:
+                    pins[cast("str", source.key)] = version[0]
+            pinned[number] = self._with_pins(each, pins)
+        return pinned, orphans
 
 
 class _Written(NamedTuple):

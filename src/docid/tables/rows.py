@@ -15,6 +15,7 @@ from attrs import field, frozen
 
 from docid._text import name_task, quote
 from docid.core.ids import DOC_ID_EXPECTED, check_stage, check_text, is_doc_id, is_missing
+from docid.core.lineage_rules import check_inputs
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.errors import InvalidName
 from docid.tables.headers import LOOKS_ALIKE, find_misspelling, show_name
@@ -24,6 +25,10 @@ from docid.tables.values import plain_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Self
+
+
+def _convert_inputs(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 @frozen(kw_only=True, repr=False)
@@ -39,6 +44,8 @@ class TaskRow:
         doc_id: the id of its document; empty until reserved.
         parent_doc_id: the parent of its document; None until reserved, or if the stage has no parent.
         doc_run_id, doc_salt: the run id and salt from which docid derived `doc_id`, if any.
+        input_doc_ids: other documents that its document is made from, in order, each as `STAGE/ID`; at most 1,000. In
+            a table, blanks separate them.
         extra: all other columns, as text.
         columns: the columns of the row's file, in order; ignored in comparisons.
 
@@ -60,6 +67,7 @@ class TaskRow:
     parent_doc_id: str | None = None
     doc_run_id: str | None = None
     doc_salt: str | None = None
+    input_doc_ids: tuple[str, ...] = field(default=(), converter=_convert_inputs)
     extra: dict[str, str] = field(factory=dict, hash=False)
     columns: tuple[str, ...] = field(default=(), eq=False, repr=False)
     # Original cell texts that differ from the plain text of their value ("007", "nan"), kept to write them unchanged.
@@ -82,6 +90,8 @@ class TaskRow:
             if type(value) not in kinds and not _is_instance(value, kinds):
                 task = name_task(self.task_id if isinstance(self.task_id, str) else None)
                 raise TypeError(f"{type(self).__name__}.{name}{task}: {_describe_wrong_type(value, kinds)}")
+        if self.input_doc_ids:
+            check_inputs(self.input_doc_ids, f"{self.stage}/{self.doc_id}")
         if not schema.names.isdisjoint(self.extra):
             twice = ", ".join(sorted(schema.names & self.extra.keys()))
             raise InvalidName("extra", twice, "also a field of the row", "only other columns; set the field instead")
@@ -244,7 +254,7 @@ class Column(NamedTuple):
 class Schema(NamedTuple):
     """The columns of a row type in the order of a new table, their names, and the types of each field's values.
 
-    `extra` goes before the last three columns.
+    `extra` goes before the last four columns.
     """
 
     columns: tuple[Column, ...]
@@ -269,8 +279,10 @@ def _build_schema(row_type: type[Any]) -> Schema:
     if row_type.parent_stage is not None:
         columns.append(_make_column(fields["parent_doc_id"], "parent_doc_id", _parse_id, "a doc id"))
     columns += [_make_own_column(each, hints[name]) for name, each in fields.items() if name not in base]
+    columns.append(_make_column(fields["input_doc_ids"], "input_doc_ids", _parse_inputs, "names of documents"))
     columns += [
-        _make_column(fields[name], name, lambda text: None if is_missing(text) else text, "text") for name in _NOTED
+        _make_column(fields[name], name, lambda text: None if is_missing(text) else text, "text")
+        for name in ("doc_run_id", "doc_salt")
     ]
     columns.append(_make_column(fields["doc_id"], "doc_id", lambda text: _parse_id(text) or "", "a doc id"))
     names = [column.name for column in columns]
@@ -331,13 +343,13 @@ def _describe_wrong_type(value: object, kinds: tuple[type, ...]) -> str:
 # Cast, because type checkers confuse the hash of a class with that of its instances.
 schema_of = cast("Callable[[type[Any]], Schema]", lru_cache(maxsize=256)(_build_schema))
 
-_NOTED = ("doc_run_id", "doc_salt")
+_OPTIONAL = ("input_doc_ids", "doc_run_id", "doc_salt")  # columns that a new table has only if a row needs them
 
 
 def _make_column(
     declared: attrs.Attribute[Any], name: str, parse: Callable[[str], Any], expected: str, kind: type = str
 ) -> Column:
-    default, always = declared.default, declared.name not in _NOTED
+    default, always = declared.default, declared.name not in _OPTIONAL
     required = default is attrs.NOTHING
     return Column(declared.name, name, parse, expected, default, required, always, str(declared.alias), kind)
 
@@ -371,6 +383,15 @@ def _parse_id(text: str) -> str | None:
     if not is_doc_id(text):
         raise ValueError(f"not a doc id; expected {DOC_ID_EXPECTED}")
     return text
+
+
+def _parse_inputs(text: str) -> tuple[str, ...]:
+    if is_missing(text):
+        return ()
+    try:
+        return check_inputs(text.split())
+    except InvalidName as error:
+        raise ValueError(f"{quote(error.value)}: {error.problem}; expected {error.expected}") from None
 
 
 def _parse_value(pattern: str, convert: Callable[[str], Any], text: str) -> Any:
@@ -440,11 +461,11 @@ def _find_lookalike(row_type: Any, names: tuple[str, ...]) -> tuple[str, str] | 
 def format_cells(row: TaskRow) -> dict[str, str]:
     """Return the text of every column of a row: its table's columns in order, then new ones.
 
-    A row without a table has all columns of its type, except an unset run id or salt.
+    A row without a table has all columns of its type, except unset inputs, an unset run id or an unset salt.
     """
     texts = dict.fromkeys(row.columns, "")
     columns = schema_of(type(row)).columns
-    for group, others in ((columns[:-3], row.extra), (columns[-3:], {})):
+    for group, others in ((columns[:-4], row.extra), (columns[-4:], {})):
         for column in group:
             is_new = column.always and not row.columns
             if is_new or column.name in texts or getattr(row, column.attribute) != column.default:

@@ -292,8 +292,8 @@ def _open_rows(
         raise
 
 
-RowLineage = tuple[str, str, str, str, str, str]
-"""The identity of a row, as text: task id, doc id, parent, source, run id, salt; empty if unset."""
+RowLineage = tuple[str, str, str, str, str, str, str]
+"""The identity of a row, as text: task id, doc id, parent, source, run id, salt, inputs; empty if unset."""
 
 
 def read_lineages(path: str, row_type: type[TaskRow], delimiter: str = ",") -> Iterator[tuple[int, RowLineage]]:
@@ -309,7 +309,7 @@ def read_lineages(path: str, row_type: type[TaskRow], delimiter: str = ",") -> I
     # A header in the middle is a finding of the audit, as wrong ids are.
     rows = ((number, list(header.columns) if is_header(cells) else cells) for number, cells in records)
     parent = None if row_type.parent_stage is None else "parent_doc_id"
-    wanted = (f"{row_type.stage}_task_id", "doc_id", parent, "source_doc_id", "doc_run_id", "doc_salt")
+    wanted = (f"{row_type.stage}_task_id", "doc_id", parent, "source_doc_id", "doc_run_id", "doc_salt", "input_doc_ids")
     selected = select_cells(rows, header._replace(keys=()), wanted, faults)
     with closing(records):
         yield from cast("Iterator[tuple[int, RowLineage]]", selected)
@@ -319,11 +319,8 @@ def list_lineages(rows: Iterable[TaskRow], stage: str) -> Iterator[tuple[int, Ro
     """Yield the number and identity of each row; raise ValueError for a row of another stage."""
     for number, row in number_rows(rows):
         check_row(row, "tables", stage)
-        parent = row.parent_doc_id or ""
-        yield (
-            number,
-            (row.task_id, row.doc_id, parent, get_source_doc_id(row), row.doc_run_id or "", row.doc_salt or ""),
-        )
+        names = (row.task_id, row.doc_id, row.parent_doc_id or "", get_source_doc_id(row))
+        yield number, (*names, row.doc_run_id or "", row.doc_salt or "", " ".join(row.input_doc_ids))
 
 
 def number_rows(rows: Iterable[Row]) -> Iterator[tuple[int, Row]]:

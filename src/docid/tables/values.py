@@ -7,7 +7,7 @@ from datetime import date, time
 from decimal import Decimal
 from typing import Any
 
-_IDS = ("doc_id", "doc_run_id", "doc_salt", "parent_doc_id", "source_doc_id")
+_IDS = ("doc_id", "doc_run_id", "doc_salt", "parent_doc_id", "source_doc_id", "input_doc_ids")
 
 
 def list_id_columns(row_type: type[Any]) -> list[str]:
@@ -68,4 +68,6 @@ def plain_text(value: Any) -> str:
         return int.__repr__(value)
     if isinstance(value, float):
         return float.__repr__(value)
+    if isinstance(value, tuple):  # the names of input_doc_ids
+        return " ".join(value)
     return str.__str__(value) if isinstance(value, str) else repr(value)

@@ -2,16 +2,19 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import dagster as dg
 
 from docid.core.findings import LEVELS, Finding
-from docid.core.lineage_rules import is_same_lineage
+from docid.core.lineage_rules import describe_lineage, is_same_lineage, split_name
 from docid.integrations.dagster.partitions import document_partitions
 from docid.integrations.dagster.resource import IF_EXISTS_TAG, DocsStoreResource, list_keys, load_row_in_run
-from docid.store.scanning import examine
+from docid.store.ancestry import find_changed_sources
+from docid.store.docs_store import DocsStore
+from docid.store.scanning import examine, try_load
 from docid.store.stored import StoredDocument
 
 _CHECKS = {
@@ -129,9 +132,9 @@ def find_faults(
         yield Finding("missing-row", *about, str(failure.description), "")
     parent_stage, parent = store.stages.parent_of(stage), document.parent_doc_id
     if row is not None:
-        if is_same_lineage(document.facts, row.task_id, row.parent_doc_id) is False:
-            stored = f"the document has task_id={document.task_id!r}, parent_doc_id={parent!r}"
-            expected = f"the row has task_id={row.task_id!r}, parent_doc_id={row.parent_doc_id!r}"
+        if is_same_lineage(document.facts, row.task_id, row.parent_doc_id, row.input_doc_ids) is False:
+            stored = f"the document has {describe_lineage(document)}"
+            expected = f"the row has {describe_lineage(row)}"
             hint = "correct the row, or reserve another id"
             yield Finding("lineage-conflict", *about, f"{stored}; {expected}", hint)
         parent = parent or row.parent_doc_id
@@ -139,6 +142,18 @@ def find_faults(
         missing = f"its parent {parent_stage}/{parent} is not in the store"
         message = "parent_doc_id is empty" if parent is None else missing
         yield Finding("missing-parent", *about, message, "write the parent first, or correct parent_doc_id")
+    yield from _check_sources(store, document)
     if parsed and "parsed" not in document.sizes:
         hint = f"fix the parser and call store.add_part, or materialise it again with the tag {IF_EXISTS_TAG}=replace"
         yield Finding("parsed-missing", *about, "the reply was not parsed", hint)
+
+
+def _check_sources(store: DocsStore, document: StoredDocument) -> Iterator[Finding]:
+    """Yield a finding for each missing input, and for a parent and inputs that are another version now."""
+    about = (document.stage, document.doc_id, document.task_id, document.location)
+    for name in document.inputs:
+        if not store.exists(*split_name(name)):
+            message = f"its input {name} is not in the store"
+            yield Finding("missing-input", *about, message, "write the input first, or correct input_doc_ids")
+    for changed in find_changed_sources(document, store.stages, partial(try_load, store.backend)):
+        yield changed.to_finding(document.location)

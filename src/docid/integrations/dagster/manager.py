@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
+from attrs import evolve
 
 from docid._text import format_count
 from docid.core.document import Document
 from docid.core.ids import check_doc_id
-from docid.core.lineage_rules import find_differences
+from docid.core.lineage_rules import find_differences, split_name
 from docid.core.outcomes import Outcome
 from docid.integrations.dagster.resource import (
     IF_EXISTS_TAG,
@@ -33,8 +34,9 @@ class DocsIOManager(dg.ConfigurableIOManager):
     An asset with `document_partitions(stage)` returns text (stored as raw and parsed text), a `Document`, or the result
     of `DocsStoreResource.ensure`. For a step with several partitions it returns a dict of these by doc id.
 
-    An input is the parsed text of the document that `parent_doc_id` names. Annotate the parameter with `Document` or
-    `StoredDocument` to get that instead. A step with several partitions gets a dict by the child's doc id. Annotate
+    A parameter is the parsed text of the document that `parent_doc_id` names. Annotate it with `Document` or
+    `StoredDocument` to get that instead. The parameter named `inputs` is a tuple of the documents that `input_doc_ids`
+    names, of any stage. A step with several partitions gets a dict by the child's doc id. Annotate
     the parameter with a dict to always get one, since a range of partitions can consist of one. An asset without
     partitions, or of a stage that is not a child, gets a dict by the upstream doc ids.
     """
@@ -60,6 +62,8 @@ class DocsIOManager(dg.ConfigurableIOManager):
         store, row = self.docs.store(), load_row(self.docs, step, stage, doc_id)
         document, location = _read_returned(obj, row), store.location(stage, doc_id)
         if isinstance(document, Document):
+            pins = step.find_pins(store, row)
+            document = evolve(document, pins={**pins, **document.pins})
             outcome = store.write(document, if_exists=find_policy(self.docs, step.tags)).outcome
             sizes = store.open(stage, doc_id).sizes
         elif document.location == location:
@@ -71,6 +75,7 @@ class DocsIOManager(dg.ConfigurableIOManager):
             "doc_id": doc_id,
             "task_id": document.task_id or "",
             "parent_doc_id": document.parent_doc_id or "",
+            **({"inputs": " ".join(document.inputs)} if document.inputs else {}),
             "path": dg.MetadataValue.url(location) if "://" in location else dg.MetadataValue.path(location),
             "outcome": str(outcome),
             **{f"{part} bytes": size for part, size in sizes.items()},
@@ -87,6 +92,8 @@ class DocsIOManager(dg.ConfigurableIOManager):
             )
         store = self.docs.store()
         kind, is_dict = _read_annotation(context.dagster_type.typing_type)
+        if context.has_input_name and context.name == "inputs" and step.stage is not None:
+            return self._load_inputs(step, step.stage, store, kind, is_dict=is_dict)
         if step.stage == upstream:
             ids: dict[str, str | None] = {key: key for key in step.keys}
         elif step.stage is not None and store.stages.parent_of(step.stage) == upstream:
@@ -94,7 +101,16 @@ class DocsIOManager(dg.ConfigurableIOManager):
         else:
             ids = {key: key for key in context.asset_partition_keys}
             is_dict = True
-        values = {key: _load(store, upstream, doc_id, kind) for key, doc_id in ids.items()}
+        values = {key: _load(step, store, upstream, doc_id, kind) for key, doc_id in ids.items()}
+        return values if is_dict or len(values) != 1 else values[step.keys[0]]
+
+    def _load_inputs(self, step: StepContext, stage: str, store: DocsStore, kind: Any, *, is_dict: bool) -> Any:
+        """Load the documents that the rows of a step name in `input_doc_ids`: a tuple for each row."""
+        rows = {key: load_row(self.docs, step, stage, key) for key in step.keys}
+        values = {
+            key: tuple(_load(step, store, *split_name(name), kind) for name in row.input_doc_ids)
+            for key, row in rows.items()
+        }
         return values if is_dict or len(values) != 1 else values[step.keys[0]]
 
 
@@ -108,9 +124,15 @@ def _read_annotation(annotation: Any) -> tuple[Any, bool]:
 
 
 @raise_failures()
-def _load(store: DocsStore, stage: str, doc_id: str | None, kind: Any) -> StoredDocument | Document | str:
-    """Load a document as a `StoredDocument` or a `Document`, or its parsed text for any other `kind`."""
+def _load(
+    step: StepContext, store: DocsStore, stage: str, doc_id: str | None, kind: Any
+) -> StoredDocument | Document | str:
+    """Load a document as a `StoredDocument` or a `Document`, or its parsed text for any other `kind`.
+
+    The step notes its version, so that the record of a child names the version that the child was made from.
+    """
     document = store.open(stage, check_doc_id(doc_id or "", "parent_doc_id"))
+    step.pins[stage, document.doc_id] = document.pin
     if kind is StoredDocument:
         return document
     if kind is Document:
@@ -137,6 +159,6 @@ def _read_returned(obj: Any, row: TaskRow) -> Document | StoredDocument:
     for key in differences + find_differences(obj, row, legacy=legacy):
         raise refuse(
             f"{name}: the asset returned the document {obj.stage}/{obj.doc_id} with {key}={getattr(obj, key)!r}; "
-            f"expected {getattr(row, key)!r}, as in the row of its partition"
+            f"expected {getattr(row, 'input_doc_ids' if key == 'inputs' else key)!r}, as in the row of its partition"
         )
     return obj

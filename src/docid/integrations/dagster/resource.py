@@ -10,6 +10,7 @@ import dagster as dg
 from attrs import evolve
 
 from docid._text import format_count
+from docid.core.lineage_rules import Pin, Pins, split_name
 from docid.core.outcomes import Policy
 from docid.core.reply import Reply
 from docid.core.stages import Stages
@@ -24,6 +25,7 @@ from docid.errors import (
 )
 from docid.operations.curate.replay import replay
 from docid.store.docs_store import DocsStore
+from docid.store.ensure import Attempt, IfExists, Options, ensure
 from docid.store.stored import StoredDocument
 from docid.tables.lookup import index_of
 from docid.tables.rows import TaskRow, row_type_of
@@ -90,12 +92,25 @@ def list_keys(step: Any, partitions: dg.PartitionsDefinition | None) -> list[str
 
 
 class StepContext(NamedTuple):
-    """The step of a Dagster context: its stage, its doc ids, the tags of its run, and its rows so far."""
+    """The step of a Dagster context: its stage, its doc ids and the tags of its run.
+
+    Attributes:
+        rows: its rows so far.
+        pins: the versions of the parents and inputs that it has loaded, by stage and doc id.
+    """
 
     stage: str | None
     keys: list[str]
     tags: Mapping[str, str]
     rows: dict[tuple[str, str, str], TaskRow]
+    pins: dict[tuple[str, str], Pin | None]
+
+    def find_pins(self, store: DocsStore, row: TaskRow) -> Pins:
+        """Return the versions that the step has loaded of the parent and inputs of a row."""
+        names = {name: split_name(name) for name in row.input_doc_ids}
+        if row.parent_doc_id is not None:
+            names[row.parent_doc_id] = store.stages.parent_of(row.stage) or "", row.parent_doc_id
+        return {key: self.pins[name] for key, name in names.items() if name in self.pins}
 
     @classmethod
     def of(cls, context: Any) -> "StepContext":
@@ -107,14 +122,14 @@ class StepContext(NamedTuple):
             try:
                 step = context.step_context
             except dg.DagsterInvariantViolationError:
-                return cls(stage_of(partitions), keys, {}, {})
+                return cls(stage_of(partitions), keys, {}, {}, {})
         else:
             of_input = isinstance(context, dg.InputContext)
             step = context.step_context if of_input else context.get_step_execution_context()
             partitions = None if step.assets_def is None else step.assets_def.partitions_def
             keys = list_keys(step, partitions)
-        rows = _rows_of_try(step.dagster_run.run_id, step.step.key, step.previous_attempt_count)
-        return cls(stage_of(partitions), keys, step.dagster_run.tags, rows)
+        cached = _cache_of_try(step.dagster_run.run_id, step.step.key, step.previous_attempt_count)
+        return cls(stage_of(partitions), keys, step.dagster_run.tags, *cached)
 
     @property
     def named_stage(self) -> str:
@@ -125,9 +140,9 @@ class StepContext(NamedTuple):
 
 
 @lru_cache(8)
-def _rows_of_try(*_: object) -> dict[tuple[str, str, str], TaskRow]:
-    """Return the row cache of one try of a step: all reads in it see one row, even if the table changes."""
-    return {}
+def _cache_of_try(*_: object) -> tuple[dict[tuple[str, str, str], TaskRow], dict[tuple[str, str], Pin | None]]:
+    """Return the rows and the versions that one try of a step has read: even if a table or a parent changes."""
+    return {}, {}
 
 
 def is_replay(tags: Mapping[str, str]) -> bool:
@@ -254,14 +269,11 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
                 policy = "keep" if created_at is not None and created_at >= began else policy
             # A replayed row has a run id only if its doc id depends on it. The new version keeps the stored run id.
             run_id = store.open(row.stage, row.doc_id).run_id if is_replay(context.run.tags) else None
-            return store.ensure(
-                row,
-                make,
-                prompt=render,
-                metadata=metadata,
-                run_id=run_id,
-                if_exists="replace" if policy == "replace" else "keep",
-            ).document
+            if_exists: IfExists = "replace" if policy == "replace" else "keep"
+            options = Options(prompt=render, metadata=metadata, run_id=run_id, if_exists=if_exists)
+            # The prompt may come from the inputs of the step, which Dagster has loaded before.
+            pins = StepContext.of(context).find_pins(store, row)
+            return ensure(Attempt(store, row, make, options, pins=pins)).unwrap()
 
 
 def replay_job(asset: Any, *, name: str | None = None) -> Any:

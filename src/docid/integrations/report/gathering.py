@@ -122,6 +122,7 @@ def _make_row(document: StoredDocument) -> Row:
         "id": document.doc_id,
         "task": document.task_id,
         "parent": document.parent_doc_id,
+        "inputs": list(document.inputs) or None,
         "run": document.run_id,
         "created": None if document.created_at is None else timestamp(document.created_at),
         "sizes": [sizes.get(part) for part in PART_FILES],

@@ -58,6 +58,11 @@
     node.parent = parent;
   }
 
+  const inputOf = new Map(); // stage/id -> the nodes that have it as an input
+  for (const node of byKey.values()) {
+    for (const name of node.row.inputs ?? []) inputOf.set(name, [...(inputOf.get(name) ?? []), node]);
+  }
+
   for (const [key, level, message] of data.findings) byKey.get(key)?.flags.push({ level, message });
 
   // --- helpers ---------------------------------------------------------------------------------------------------
@@ -344,6 +349,7 @@
     if (row.legacy) return { task_id: row.task, parent_doc_id: row.parent, run_id: row.run, ...row.metadata };
     return {
       stage: stage.name, doc_id: row.id, task_id: row.task ?? null, parent_doc_id: row.parent ?? null,
+      ...(row.inputs && { inputs: row.inputs }),
       run_id: row.run ?? null, created_at: row.created ?? null, files, ...row.metadata,
     };
   };
@@ -366,6 +372,8 @@
     if (row.task !== undefined) add("task", named("span", row.task));
     if (node.parent) add("parent", linkTo(node.parent));
     else if (row.parent !== undefined) add("parent", named("span", row.parent));
+    for (const name of row.inputs ?? []) add("input", byKey.has(name) ? linkTo(byKey.get(name)) : named("span", name));
+    for (const user of inputOf.get(node.key) ?? []) add("input of", linkTo(user));
     if (node.children.length) add("children", count(node.children.length));
     add("location", named("span", `${stage.before}${row.id}${stage.after}`));
     for (const flag of node.flags) add(flag.level, named("strong", flag.message, { class: `message ${flag.level}` }));

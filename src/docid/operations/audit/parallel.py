@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
+from functools import lru_cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -16,18 +17,21 @@ from attrs import Factory, define
 from docid._files import ignore_system_errors, raise_time_limit
 from docid._text import quote
 from docid.core.document import PART_FILES
-from docid.core.findings import Finding
+from docid.core.findings import ChangedSource, Finding
 from docid.core.ids import DOC_ID, DOC_ID_EXPECTED
-from docid.core.lineage_rules import find_missing_lineage
-from docid.core.record import Record
+from docid.core.lineage_rules import find_missing_lineage, split_name
+from docid.core.record import PINNED, Record
 from docid.errors import UnreadableDocument
-from docid.store.scanning import examine, examine_history, find_leftovers, report_unlisted
+from docid.store.ancestry import find_changed_sources
+from docid.store.scanning import examine, examine_history, find_leftovers, report_unlisted, try_load
+from docid.store.stored import StoredDocument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Executor, Future
 
     from docid.core.findings import Progress
+    from docid.core.lineage_rules import Pin
     from docid.core.stages import Stages
     from docid.store.backends.base import Backend
 
@@ -41,8 +45,11 @@ STORED = 2  # the store has an entry of this name
 EXAMINED = 4  # the entry was examined
 PROMPT = 8  # the entry is a document with its prompt
 FAULTY = 16  # the entry is not a usable document
+VERSION = 5  # the bits above these are the version of the document; see `pack_pin`
+_HALF = 64  # bits of a hash in a version
 
 Item = TypeVar("Item")
+Name = tuple[str, str]  # the stage and the doc id of a document
 
 
 def is_unexamined(state: int) -> bool:
@@ -50,13 +57,35 @@ def is_unexamined(state: int) -> bool:
     return state & (STORED | EXAMINED) == STORED
 
 
+def pack_pin(pin: Pin | None) -> int:
+    """Return a version as a number, because an audit holds a million of them: 64 bits of each hash; 0 is unknown."""
+    if pin is None:
+        return 0
+    raw, parsed = (int((pin.get(name) or "0")[:16], 16) for name in PINNED)
+    return raw << _HALF | parsed
+
+
+def differs(pin: int, now: int) -> bool:
+    """Return whether a packed version is another one now: whether a part that it has differs. See `pack_pin`."""
+    if not pin or not now:
+        return False
+    changed = pin ^ now
+    mask = (1 << _HALF) - 1
+    return bool((pin >> _HALF and changed >> _HALF) or (pin & mask and changed & mask))
+
+
 class Examination(NamedTuple):
-    """The result for one document, small because a worker sends it. Without a record the document is unusable."""
+    """The result for one document, small because a worker sends it. Without a record the document is unusable.
+
+    `version` is its own version, and `pins` are those of its parent and its inputs, packed.
+    """
 
     findings: list[Finding]
     record: Record | None = None
     has_parsed: bool = False
     has_prompt: bool = False
+    version: int = 0
+    pins: tuple[tuple[str, int], ...] = ()
 
 
 class Examiner(NamedTuple):
@@ -101,8 +130,9 @@ class Examiner(NamedTuple):
         if version.legacy:
             with contextlib.suppress(UnreadableDocument), ignore_system_errors:  # it vanished after the check
                 files = self.backend.sizes(stage, doc_id, (parsed, prompt))
-        record = Record({}, version.task_id, version.parent_doc_id, version.run_id, None, {}, version.legacy)
-        return Examination(findings, record, parsed in files, prompt in files)
+        record = version.facts._replace(data={}, created_at=None, files={})
+        pins = tuple((key, pack_pin(pin)) for key, pin in version.pins.items() if pin)
+        return Examination(findings, record, parsed in files, prompt in files, pack_pin(version.pin), pins)
 
 
 @define
@@ -116,8 +146,11 @@ class Audit:
         tables: the stages that have a table.
         unlisted: the stages that cannot be listed.
         findings: each with the number of its row; 0 if it has none.
-        missing_parents: the stage and doc id of each parent not found, the number of the row that names it (or 0),
-            and a finding about the child, still without a code, message and hint of its own.
+        missing_sources: the stage and doc id of each parent or input not found, the number of the row that names it (or
+            0), and a finding about the child, still without a message and hint.
+        inputs: the parent and the inputs of each document that has inputs, by its stage and doc id.
+        suspects: documents whose parent or input seems to be another version than they were made from.
+        changed: those of them that are.
     """
 
     stages: Stages
@@ -129,7 +162,10 @@ class Audit:
     tables: Collection[str] = ()
     unlisted: set[str] = Factory(set)
     findings: list[tuple[int, Finding]] = Factory(list)
-    missing_parents: list[tuple[tuple[str, str], int, Finding]] = Factory(list)
+    missing_sources: list[tuple[Name, int, Finding]] = Factory(list)
+    inputs: dict[Name, tuple[str | None, tuple[tuple[str, int], ...]]] = Factory(dict)
+    suspects: dict[Name, None] = Factory(dict)
+    changed: list[ChangedSource] = Factory(list)
 
     def locate(self, stage: str, doc_id: str) -> str:
         """Return the location of a stored document; empty text without a store."""
@@ -212,7 +248,8 @@ class Audit:
             if examination.findings:
                 known[doc_id] |= FAULTY
             return None
-        known[doc_id] |= PROMPT if examination.has_prompt else 0
+        known[doc_id] |= (PROMPT if examination.has_prompt else 0) | examination.version << VERSION
+        self._note_pins((stage, doc_id), record, dict(examination.pins))
         self.counts[stage]["documents"] += 1
         self.counts[stage]["parsed_missing"] += not examination.has_parsed
         if record.legacy:
@@ -224,6 +261,16 @@ class Audit:
                 hint = "run 'docid migrate --tables TABLE --apply' to convert it and complete it from its row"
             self._report("legacy-record", stage, doc_id, record, message, hint)
         return record
+
+    def _note_pins(self, name: Name, record: Record, pins: dict[str, int]) -> None:
+        """Compare the version of the parent, whose stage is examined already; inputs are compared at the end."""
+        parent_stage, parent = self.stages.parent_of(name[0]), record.parent_doc_id
+        if parent_stage is not None and parent in pins:
+            now = self.known[parent_stage].get(parent, 0) >> VERSION
+            if differs(pins[parent], now):
+                self.suspects[name] = None
+        if record.inputs:
+            self.inputs[name] = parent, tuple((each, pins.get(each, 0)) for each in record.inputs)
 
     def check_rest(self, stage: str) -> None:
         """Check the documents of a stage that no row has."""
@@ -242,6 +289,7 @@ class Audit:
                 hint = "add a row for it, or run 'docid link' to give it to the row of its task; otherwise ignore it"
                 self._report("orphan-document", stage, doc_id, record, message, hint)
             self._check_parent(stage, doc_id, record)
+            self.check_inputs(record.inputs, 0, self._make_finding("", stage, doc_id, record))
 
     def _check_parent(self, stage: str, doc_id: str, record: Record) -> None:
         """Check the parent that a record names."""
@@ -257,32 +305,98 @@ class Audit:
             message = f"its record has parent_doc_id {quote(parent)}, not a doc id; expected {DOC_ID_EXPECTED}"
             self._report("malformed-id", stage, doc_id, record, message, "correct its record")
         elif not self.known[parent_stage].get(parent, 0) & (ROW | STORED):
-            child = Finding("missing-parent", stage, doc_id, record.task_id, self.locate(stage, doc_id), "", "")
-            self.missing_parents.append(((parent_stage, parent), 0, child))
+            self.miss(parent_stage, parent, 0, self._make_finding("missing-parent", stage, doc_id, record))
+
+    def check_inputs(self, names: Iterable[str], number: int, child: Finding) -> None:
+        """Note the inputs that are not found yet, and may be of a later stage. `child` is as for `miss`."""
+        for name in names:
+            stage, doc_id = split_name(name)
+            if not self._is_known(stage, doc_id):
+                self.miss(stage, doc_id, number, child._replace(code="missing-input"))
+
+    def miss(self, stage: str, doc_id: str, number: int, child: Finding) -> None:
+        """Note a parent or an input that is not found yet. `child` is a finding without a message and hint."""
+        self.missing_sources.append(((stage, doc_id), number, child))
 
     def _report(self, code: str, stage: str, doc_id: str, record: Record, message: str, hint: str) -> None:  # noqa: PLR0917 - the fields of a finding
-        where = self.locate(stage, doc_id)
-        self.findings.append((0, Finding(code, stage, doc_id, record.task_id, where, message, hint)))
+        finding = self._make_finding(code, stage, doc_id, record)
+        self.findings.append((0, finding._replace(message=message, hint=hint)))
 
-    def report_missing_parents(self) -> None:
-        """Report the parents not found, unless another process wrote them during the audit."""
-        parents = list(dict.fromkeys(parent for parent, _, _ in self.missing_parents))
+    def _make_finding(self, code: str, stage: str, doc_id: str, record: Record) -> Finding:
+        """Return a finding about a document, with empty message and hint."""
+        return Finding(code, stage, doc_id, record.task_id, self.locate(stage, doc_id), "", "")
+
+    def report_missing_sources(self) -> None:
+        """Report the parents and inputs not found, unless another process wrote them during the audit."""
+        missing = [each for each in self.missing_sources if not self._is_known(*each[0])]
+        names = list(dict.fromkeys(name for name, _, _ in missing if name[0] in self.stages))
         each = map if self.examiner is None else self.examiner.backend.each
-        is_stored = dict(zip(parents, each(self._is_stored, parents), strict=True))
-        for name, number, child in self.missing_parents:
-            if is_stored[name]:
+        is_stored = dict(zip(names, each(self._is_stored, names), strict=True))
+        for (stage, doc_id), number, child in missing:
+            if is_stored.get((stage, doc_id)):
                 continue
-            parent_stage, parent = name
-            if others := [each for each in self.stages if self.known[each].get(parent, 0) & (ROW | STORED)]:
-                code, hint = "wrong-stage-parent", f"set parent_doc_id to a document of stage {parent_stage}"
-                message = f"{parent} belongs to stage {', '.join(others)}; expected a document of stage {parent_stage}"
+            is_input = child.code == "missing-input"
+            role, cell = ("input", "input_doc_ids") if is_input else ("parent", "parent_doc_id")
+            code, hint = child.code, f"write or reserve the {role} first, or correct {cell}"
+            others = [each for each in self.stages if self.known[each].get(doc_id, 0) & (ROW | STORED)]
+            if others:
+                code = code if is_input else "wrong-stage-parent"
+                hint = f"set {cell} to a document of stage {stage}"
+                message = f"{doc_id} belongs to stage {', '.join(others)}; expected a document of stage {stage}"
+            elif stage not in self.stages:
+                message = f"input {stage}/{doc_id} is of a stage that this pipeline does not have"
             else:
-                code, hint = "missing-parent", "write or reserve the parent first, or correct parent_doc_id"
                 places = [] if self.examiner is None else ["in the store"]
-                places += [f"reserved in the {parent_stage} table"] if parent_stage in self.tables else []
+                places += [f"reserved in the {stage} table"] if stage in self.tables else []
                 neither = "neither" if len(places) > 1 else "not"
-                message = f"parent {parent_stage}/{parent} is {neither} {' nor '.join(places)}"
+                message = f"{role} {stage}/{doc_id} is {neither} {' nor '.join(places)}"
             self.findings.append((number, child._replace(code=code, message=message, hint=hint)))
+
+    def _is_known(self, stage: str, doc_id: str) -> bool:
+        """Return whether a row or the listing of the store has a document, or whether the audit cannot know."""
+        if stage in self.unlisted or (stage in self.stages and self.known[stage].get(doc_id, 0) & (ROW | STORED)):
+            return True
+        return self.examiner is None and stage not in self.tables
+
+    def report_changed_sources(self) -> None:
+        """Report the documents that were made from another version of their parent or of an input.
+
+        docid reads the records of those that seem to be again: another process may have replaced documents since.
+        """
+        examiner = self.examiner
+        if examiner is None:
+            return
+        for name, (_, inputs) in self.inputs.items():
+            for each, pin in inputs:
+                stage, doc_id = split_name(each)
+                if stage in self.stages and differs(pin, self.known[stage].get(doc_id, 0) >> VERSION):
+                    self.suspects[name] = None
+        load = lru_cache(10_000)(partial(try_load, examiner.backend))
+
+        def compare(name: Name) -> list[ChangedSource]:
+            found = try_load(examiner.backend, *name)
+            return list(find_changed_sources(found, self.stages, load)) if isinstance(found, StoredDocument) else []
+
+        for found in examiner.backend.each(compare, self.suspects):
+            self.changed += found
+        self.findings += [(0, each.to_finding(self.locate(each.stage, each.doc_id))) for each in self.changed]
+
+    def report_cycles(self) -> None:
+        """Report each document that is, by inputs, made from itself: possible only with `require_parent=False`."""
+        for path in find_cycles(self.inputs, self.stages, self._read_parent):
+            stage, doc_id = path[0]
+            around = " <- ".join("/".join(name) for name in (*path, path[0]))
+            hint = "it was written with require_parent=False; write one of them again without the other as its input"
+            found = None if self.examiner is None else try_load(self.examiner.backend, stage, doc_id)
+            task_id = found.task_id if isinstance(found, StoredDocument) else None
+            message = f"made from itself: {around}"
+            finding = Finding("lineage-cycle", stage, doc_id, task_id, self.locate(stage, doc_id), message, hint)
+            self.findings.append((0, finding))
+
+    def _read_parent(self, name: Name) -> str | None:
+        """Return the parent of a document without inputs."""
+        found = None if self.examiner is None else try_load(self.examiner.backend, *name)
+        return found.parent_doc_id if isinstance(found, StoredDocument) else None
 
     def _is_stored(self, name: tuple[str, str]) -> bool:
         try:
@@ -292,3 +406,41 @@ class Audit:
         except OSError as error:
             raise_time_limit(error)
             return False  # the listing did not have it either
+
+
+def find_cycles(
+    inputs: Mapping[Name, tuple[str | None, tuple[tuple[str, int], ...]]],
+    stages: Stages,
+    read_parent: Callable[[Name], str | None],
+) -> Iterator[list[Name]]:
+    """Yield cycles in the lineage, each as the documents on it, child first. Of those that overlap, yield at least one.
+
+    `inputs` are as in `Audit`. A parent is of an earlier stage, so a cycle needs an input of the same or a later stage.
+    The search is one depth-first pass (https://en.wikipedia.org/wiki/Cycle_(graph_theory)#Algorithms).
+    """
+    positions = {stage: position for position, stage in enumerate(stages)}
+
+    def list_above(name: Name) -> Iterator[Name]:
+        stage, _ = name
+        parent, of_name = inputs[name] if name in inputs else (read_parent(name), ())
+        if (parent_stage := stages.parent_of(stage)) is not None and parent is not None and DOC_ID.match(parent):
+            yield parent_stage, parent
+        yield from (above for each, _ in of_name if (above := split_name(each))[0] in stages)
+
+    def leads_up(name: Name) -> bool:
+        return any(positions.get(split_name(each)[0], -1) >= positions[name[0]] for each, _ in inputs[name][1])
+
+    finished: set[Name] = set()
+    for start in filter(leads_up, inputs):
+        path: dict[Name, Iterator[Name]] = {} if start in finished else {start: list_above(start)}
+        while path:
+            last = next(reversed(path))
+            above = next(path[last], None)
+            if above is None:
+                finished.add(last)
+                del path[last]
+            elif above in path:
+                on_path = list(path)
+                yield on_path[on_path.index(above) :]
+            elif above not in finished:
+                path[above] = list_above(above)

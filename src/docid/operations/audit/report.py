@@ -12,7 +12,7 @@ from docid._text import format_count
 from docid.core.findings import LABELS, LEVELS
 
 if TYPE_CHECKING:
-    from docid.core.findings import Finding, StageFacts
+    from docid.core.findings import ChangedSource, Finding, StageFacts
 
 
 @frozen(repr=False)
@@ -23,6 +23,8 @@ class AuditReport:
         findings: all findings: errors first, then by stage, code, and row or doc id. Every executor gives the same
             order.
         stages: the counts of each stage.
+        changed: the documents that were made from another version of their parent, or of an input, than the store has
+            now: one entry for each finding `parent-changed` and `input-changed`.
 
     Example:
         >>> from docid import TaskRow, audit
@@ -37,6 +39,7 @@ class AuditReport:
 
     findings: tuple[Finding, ...]
     stages: dict[str, StageFacts]
+    changed: tuple[ChangedSource, ...] = ()
 
     @property
     def ok(self) -> bool:

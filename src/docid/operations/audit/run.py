@@ -9,7 +9,7 @@ from typing import NamedTuple
 from docid._text import quote
 from docid.core.findings import Finding, StageFacts
 from docid.core.ids import DOC_ID, DOC_ID_EXPECTED, check_text, derive, is_missing, reserve_doc_id
-from docid.core.lineage_rules import find_missing_lineage, is_same_lineage
+from docid.core.lineage_rules import check_inputs, find_missing_lineage, is_same_lineage, split_name
 from docid.core.record import Record
 from docid.core.stages import Stages
 from docid.errors import InvalidName, TaskTableError
@@ -76,7 +76,9 @@ def audit_stages(audit: Audit, given: Tables, delimiter: str) -> AuditReport:
         except TaskTableError as error:
             faults.take_over(error)
     faults.raise_any()
-    audit.report_missing_parents()
+    audit.report_missing_sources()
+    audit.report_changed_sources()
+    audit.report_cycles()
     positions = {stage: position for position, stage in enumerate(audit.stages)}
 
     def rank(numbered: tuple[int, Finding]) -> tuple[object, ...]:
@@ -85,7 +87,11 @@ def audit_stages(audit: Audit, given: Tables, delimiter: str) -> AuditReport:
 
     unknown = dict.fromkeys(StageFacts._fields)
     facts = {stage: StageFacts(**{**unknown, **counts}) for stage, counts in audit.counts.items() if counts}
-    return AuditReport(tuple(finding for _, finding in sorted(audit.findings, key=rank)), facts)
+    findings = tuple(finding for _, finding in sorted(audit.findings, key=rank))
+    changed = sorted(
+        audit.changed, key=lambda each: (positions[each.stage], each.task_id or "", each.doc_id, each.source)
+    )
+    return AuditReport(findings, facts, tuple(changed))
 
 
 def _open_tables(tables: Tables, stages: Stages, delimiter: str) -> dict[str, Table]:
@@ -172,7 +178,7 @@ class RowChecks:
             )
 
     def _check_row(self, number: int, row: RowLineage, examination: Examination | None) -> None:
-        task_id, doc_id, parent, source, _, _ = row
+        task_id, doc_id, parent, source, _, _, _ = row
         if task_id == f"{self.stage}_task_id":
             self._add("malformed-id", number, task_id, row, HEADER_AGAIN, "remove the row")
             return
@@ -188,9 +194,23 @@ class RowChecks:
             self._check_document(number, row, examination)
         if self.parent_stage is not None and self._check_cell(number, "parent_doc_id", row, parent):
             self._check_parent(number, row, self.parent_stage)
+        inputs = self._read_inputs(number, row)
+        self.audit.check_inputs(inputs, number, self._make_finding("", number, "input_doc_ids", row))
         has_source = not is_missing(source) and self._check_cell(number, "source_doc_id", row, source)
         if has_source and self.is_listed:
             self.sources.append((number, row))
+
+    def _read_inputs(self, number: int, row: RowLineage) -> tuple[str, ...]:
+        """Return the inputs of a row; report a cell that does not hold names of documents."""
+        text = row[6]
+        if is_missing(text):
+            return ()
+        try:
+            return check_inputs(text.split(), f"{self.stage}/{row[1]}")
+        except InvalidName as error:
+            message = f"{quote(error.value)}: {error.problem}; expected {error.expected}"
+            self._add("malformed-id", number, "input_doc_ids", row, message, "correct the cell")
+            return ()
 
     def _check_cell(self, number: int, column: str, row: RowLineage, text: str) -> bool:
         """Return whether a cell holds a doc id; report a cell that does not."""
@@ -227,13 +247,19 @@ class RowChecks:
         task_id, doc_id, cell, *_ = row
         has_parent = self.parent_stage is not None
         parent = cell if has_parent and _holds_id(cell) else None
-        if is_same_lineage(record, task_id, parent) is False:
+        inputs = () if is_missing(row[6]) else tuple(row[6].split())
+        if is_same_lineage(record, task_id, parent, inputs) is False:
             # An empty or malformed cell has its own finding, and counts as equal here.
             own_task = record.task_id if _find_task_fault(task_id) else task_id
             own_parent = record.parent_doc_id if parent is None and has_parent else parent
-            if is_same_lineage(record, own_task, own_parent) is False:
-                held = {"task_id": record.task_id, "parent_doc_id": record.parent_doc_id}
-                expected = {"task_id": task_id, "parent_doc_id": cell or None}
+            own_inputs = inputs if all(map(_holds_name, inputs)) else record.inputs
+            if is_same_lineage(record, own_task, own_parent, own_inputs) is False:
+                held = {
+                    "task_id": record.task_id,
+                    "parent_doc_id": record.parent_doc_id,
+                    "inputs": " ".join(record.inputs),
+                }
+                expected = {"task_id": task_id, "parent_doc_id": cell or None, "inputs": " ".join(own_inputs)}
                 # Task ids are long, so equal values are left out.
                 stored, in_row = (
                     ", ".join(f"{name}={quote(each[name])}" for name in held if held[name] != expected[name])
@@ -257,7 +283,7 @@ class RowChecks:
         state = audit.known[parent_stage].get(row[2], 0)
         if not state & (ROW | STORED):
             child = self._make_finding("missing-parent", number, "parent_doc_id", row)
-            audit.missing_parents.append(((parent_stage, row[2]), number, child))
+            audit.miss(parent_stage, row[2], number, child)
         elif self.has_store and not state & STORED:
             self.counts["parents_pending"] += 1
 
@@ -295,9 +321,17 @@ def _holds_id(text: str) -> bool:
     return DOC_ID.match(text) is not None and (len(text) > _WORD or not is_missing(text))
 
 
+def _holds_name(text: str) -> bool:
+    """Return whether a text is the name of a document, `STAGE/ID`."""
+    try:
+        return bool(split_name(text))
+    except InvalidName:
+        return False
+
+
 def _identify(row: RowLineage) -> tuple[str, str, str]:
     """Return the task, run id and salt, which identify a document in its stage."""
-    task_id, _, _, _, run_id, salt = row
+    task_id, _, _, _, run_id, salt, _ = row
     return task_id, "" if is_missing(run_id) else run_id, "" if is_missing(salt) else salt
 
 

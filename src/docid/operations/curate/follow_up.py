@@ -189,7 +189,8 @@ def merge_table(directory: str, rows: list[TaskRow], curated: str, stages: Stage
 
 
 def _is_same(row: TaskRow, other: TaskRow) -> bool:
-    return (other.task_id, other.parent_doc_id) == (row.task_id, row.parent_doc_id)
+    has_same_inputs = not row.input_doc_ids or row.input_doc_ids == other.input_doc_ids
+    return (other.task_id, other.parent_doc_id) == (row.task_id, row.parent_doc_id) and has_same_inputs
 
 
 def _add_notes(row: TaskRow, other: TaskRow | None) -> TaskRow:

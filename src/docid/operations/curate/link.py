@@ -55,15 +55,16 @@ def link(
     force: bool = False,
     dry_run: bool = False,
 ) -> Linked:
-    r"""Fill `doc_id` and `parent_doc_id` of a task table in place, from stored documents.
+    r"""Fill `doc_id`, `parent_doc_id` and `input_doc_ids` of a task table in place, from stored documents.
 
     Each row gets the document of its task id. If several match, docid takes the newest (by `created_at`; ties are
     broken by doc id) and notes the others. Unusable documents are skipped. docid replaces the table atomically, and
     only if a cell changes. Memory holds all rows.
 
     A row with a run id or salt gets only the document of the id that they give. A row with a `parent_doc_id` gets only
-    a document of that parent, or else of an unknown one. With `force` a row may get another id; docid then empties its
-    `doc_run_id` and `doc_salt`, because the id does not derive from them.
+    a document of that parent, or else of an unknown one. A row with `input_doc_ids` gets only a document of these. With
+    `force` a row may get another id; docid then empties its `doc_run_id` and `doc_salt`, because the id does not derive
+    from them.
 
     Args:
         table: the path of the table.
@@ -106,8 +107,10 @@ def link(
     linker = _Linker(path, notes, force)
     linker.assign_all(rows)
     linked = linker.report(rows, store)
-    if not dry_run and (linked.filled or linked.parents_filled):
+    if not dry_run and any(each.changes for each in rows):
         filled = ("parent_doc_id", "doc_id") if row_type.parent_stage else ("doc_id",)
+        if any("input_doc_ids" in each.changes for each in rows):
+            filled = ("input_doc_ids", *filled)
         columns = (*tasks.columns, *(name for name in filled if name not in tasks.columns))
         changed = ((each.number, attrs.evolve(each.row, **each.changes) if each.changes else each.row) for each in rows)
         write_tasks(path, TaskRows(row_type, path, columns, changed, tasks.state), like=tasks)
@@ -120,6 +123,7 @@ class _Candidate(NamedTuple):
     made: datetime
     doc_id: str
     parent_doc_id: str | None
+    inputs: tuple[str, ...]
 
     def __str__(self) -> str:
         made = "unknown time" if self.made is _LONG_AGO else timestamp(self.made)
@@ -196,6 +200,8 @@ class _Linker:
             self._note("no-document", each, _NO_DOCUMENT)
         elif not fitting:
             parents = f"its parent is {found[0].parent_doc_id}, the row has {row.parent_doc_id}"
+            if not contradicts(found[0].parent_doc_id, row.parent_doc_id):
+                parents = "it was made from other inputs than the row has"
             self._note("other-parent", each, f"not linked to {found[0]}: {parents}. Use --force to link it")
         elif each.derived is not None and not self.force:
             problem = "the row's doc_run_id and doc_salt give another id. Run 'docid reserve' to fill it in"
@@ -208,7 +214,8 @@ class _Linker:
             self._assign(each, free[0])
 
     def _fits(self, row: TaskRow, candidate: _Candidate) -> bool:
-        return self.force or not contradicts(candidate.parent_doc_id, row.parent_doc_id)
+        has_same_inputs = not row.input_doc_ids or row.input_doc_ids == candidate.inputs
+        return self.force or (has_same_inputs and not contradicts(candidate.parent_doc_id, row.parent_doc_id))
 
     def _assign(self, each: _Row, chosen: _Candidate) -> None:
         self.holders[chosen.doc_id] = each.number
@@ -233,6 +240,8 @@ class _Linker:
         replaces = old is None or (self.force and parent != old)
         if row.parent_stage is not None and parent is not None and replaces:
             changes["parent_doc_id"] = parent
+        if chosen.inputs != row.input_doc_ids and (self.force or not row.input_doc_ids):
+            changes["input_doc_ids"] = chosen.inputs
         return changes
 
     def report(self, rows: list[_Row], store: DocsStore) -> Linked:
@@ -278,7 +287,7 @@ def _find_candidates(store: DocsStore, stage: str, tasks: set[str]) -> tuple[dic
                 notes.append(Note("malformed-id", each.location, each.task_id, message))
             else:  # a document that is replaced during the scan may come twice
                 made = read_time(each) or file_time(store, stage, each.doc_id) or _LONG_AGO
-                found[each.task_id].setdefault(each.doc_id, _Candidate(made, each.doc_id, parent))
+                found[each.task_id].setdefault(each.doc_id, _Candidate(made, each.doc_id, parent, each.inputs))
     ordered = {task_id: sorted(by_id.values(), key=lambda each: each.doc_id) for task_id, by_id in found.items()}
     for candidates in ordered.values():
         candidates.sort(key=lambda each: each.made, reverse=True)

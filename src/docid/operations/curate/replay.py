@@ -13,6 +13,7 @@ from docid._text import escape_surrogates, format_count, quote
 from docid.core.document import OUR_KEYS
 from docid.core.ids import is_doc_id, refuse_text, reserve_doc_id
 from docid.errors import DocidError, DocumentNotFound, InvalidName, StoreUnavailable
+from docid.store.ancestry import find_changed_sources
 from docid.store.docs_store import DocsStore, check_store
 from docid.store.scanning import try_load
 from docid.store.stored import StoredDocument
@@ -31,7 +32,7 @@ from docid.tables.rows import (
 from docid.tables.tasks import TaskRows
 from docid.tables.values import plain_text
 
-IDENTITY = frozenset({"task_id", "doc_id", "parent_doc_id", "doc_run_id", "doc_salt", "source_doc_id"})
+IDENTITY = frozenset({"task_id", "doc_id", "parent_doc_id", "doc_run_id", "doc_salt", "source_doc_id", "input_doc_ids"})
 """The fields of a row that identify its document; the other fields describe how to make it."""
 
 _CACHE_SIZE = 10_000  # ancestors
@@ -153,6 +154,14 @@ class Ancestors:
         self._stages = store.stages
         self._load = lru_cache(_CACHE_SIZE)(partial(try_load, store.backend))
 
+    def find_changed(self, document: StoredDocument) -> str:
+        """Return the parent and inputs that are other versions now than the document was made from, for a cell.
+
+        `parent`, and `input.STAGE/ID` for each input, separated by blanks; empty if none has changed.
+        """
+        changed = find_changed_sources(document, self._stages, self._load)
+        return " ".join("parent" if each.role == "parent" else f"input.{each.source}" for each in changed)
+
     def chain_of(self, document: StoredDocument) -> list[StoredDocument]:
         """Return a document and its ancestors, nearest first, up to the first missing one."""
         chain, last = [document], document
@@ -240,13 +249,9 @@ class RowBuilder:
             if column.required:
                 raise ValueError(f"its record has no {column.name}, which the row needs")
             self._empty[column.name] += 1
-        try:
-            derived = document.run_id and reserve_doc_id(document.stage, task_id, document.run_id)
-        except InvalidName:
-            derived = None
-        run_id = document.run_id if derived == document.doc_id else None
+        run_id, salt = document.facts.id_from or (_find_run_id(document, task_id), None)
         values |= {"task_id": task_id, "doc_id": document.doc_id, "parent_doc_id": document.parent_doc_id}
-        row = self.row_type(doc_run_id=run_id, **values)
+        row = self.row_type(doc_run_id=run_id, doc_salt=salt, input_doc_ids=document.inputs, **values)
         if fault := find_fault(row):
             column_name, value, expected = fault
             raise ValueError(f"its {column_name} is {quote(value)}, which a table cannot hold: {expected}")
@@ -273,6 +278,15 @@ class RowBuilder:
         if f"{stage}_model" not in self._schema.names:
             columns["generation_model"] = model
         return {key: text for key, text in columns.items() if text is not None} | texts
+
+
+def _find_run_id(document: StoredDocument, task_id: str) -> str | None:
+    """Return the run id of a record if its doc id derives from it: records of docid 0.1 do not say."""
+    try:
+        derived = document.run_id and reserve_doc_id(document.stage, task_id, document.run_id)
+    except InvalidName:
+        return None
+    return document.run_id if derived == document.doc_id else None
 
 
 def read_time(document: StoredDocument) -> datetime | None:

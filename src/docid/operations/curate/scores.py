@@ -36,6 +36,8 @@ class Score(NamedTuple):
         created_at: the creation time, ISO 8601 UTC; empty if an older record has no time.
         ancestors: the doc ids of the ancestors of the evaluated document, by stage, nearest first; empty text for an
             unknown one.
+        changed: what is another version now than the one that was evaluated: `parent`, and `input.STAGE/ID` for each
+            input, separated by blanks; empty if nothing has changed.
     """
 
     doc_id: str
@@ -48,6 +50,7 @@ class Score(NamedTuple):
     created_at: str
     parent_task_id: str
     ancestors: dict[str, str]
+    changed: str = ""
 
     def texts(self) -> dict[str, str]:
         """Return the cells of its row, by column."""
@@ -56,8 +59,12 @@ class Score(NamedTuple):
         return {**texts, **{f"{stage}_doc_id": doc_id for stage, doc_id in self.ancestors.items()}}
 
 
+SCORE_COLUMNS = tuple(name for name in Score._fields if name != "ancestors")
+"""The columns of a score table, without those of ancestors."""
+
+
 def score_columns(store: DocsStore, stage: str | None = None) -> tuple[str, ...]:
-    """Return the columns of a score table: the fields of `Score`, and `<stage>_doc_id` for each ancestor.
+    """Return the columns of a score table: the fields of `Score`, with `<stage>_doc_id` for each ancestor.
 
     Raises:
         InvalidName: the store lacks the stage.
@@ -68,7 +75,7 @@ def score_columns(store: DocsStore, stage: str | None = None) -> tuple[str, ...]
         raise ValueError(
             "stages: the stage 'parent' would have the column parent_doc_id, which is taken; expected another name"
         )
-    return (*Score._fields[:-1], *(f"{each}_doc_id" for each in further))
+    return (*SCORE_COLUMNS, *(f"{each}_doc_id" for each in further))
 
 
 def scores(store: DocsStore, stage: str | None = None) -> Iterator[Score]:
@@ -136,6 +143,7 @@ def _read_score(store: DocsStore, stage: str, doc_id: str, ancestors: Ancestors,
         "" if made is None else timestamp(made),
         (others[0].task_id or "") if others else "",
         {each: found.get(each, "") for each in further},
+        ancestors.find_changed(document),
     )
 
 
@@ -203,7 +211,7 @@ def read_scores(path: str | os.PathLike[str]) -> Iterator[Score]:
         OSError: the file cannot be read.
     """
     file = os.fspath(path)
-    texts = ("doc_id", "task_id", "template_id", "model_id", "error", "created_at", "parent_task_id")
+    texts = ("doc_id", "task_id", "template_id", "model_id", "error", "created_at", "parent_task_id", "changed")
     rows = read_columns(file, ("parent_doc_id", "score"), texts)
 
     def parse_rows() -> Iterator[Score]:
@@ -254,10 +262,10 @@ class Selection(NamedTuple):
         evaluations: the number of scores read.
         scored: the number of documents with a score.
         notes: `no-score`, `other-template`, `no-parent`: the number of evaluations without a number, of another
-            template, or without a parent. `unknown-template`: no score has this template. `below`: a document is not
-            among the best. `gone`: it is not in the store. `unusable`: it cannot be read or gives no valid row.
-            `same-task`: it is selected along with another document of its task. `unsaid`: a column that documents
-            have no value for.
+            template, or without a parent. `changed`: a score was given for another version. `unknown-template`: no
+            score has this template. `below`: a document is not among the best. `gone`: it is not in the store.
+            `unusable`: it cannot be read or gives no valid row. `same-task`: it is selected along with another document
+            of its task. `unsaid`: a column that documents have no value for.
     """
 
     stage: str
@@ -282,6 +290,7 @@ def select(
     top: int,
     templates: Collection[str] = (),
     aggregate: Literal["max", "mean", "median"] = "max",
+    allow_changed: bool = False,
     stage: str | None = None,
     row_type: type[TaskRow] | None = None,
 ) -> Selection:
@@ -296,6 +305,8 @@ def select(
         top: the number of documents to select.
         templates: use the scores of these evaluation templates only; empty for all.
         aggregate: the function that combines the scores of a document.
+        allow_changed: also use scores that were given for another version of the document, or of an input, than the
+            store has now.
         stage: the stage of the documents; by default the parent of the store's last stage.
         row_type: the class of the rows; by default the one for the stage.
 
@@ -328,7 +339,7 @@ def select(
             expected = "expected the stage of the evaluated documents"
             raise ValueError(f"stage: the last stage {last!r} has no parent; {expected}")
     builder = RowBuilder(store, stage, row_type)
-    found, evaluations = _group_scores(scores, templates, builder.notes)
+    found, evaluations = _group_scores(scores, templates, builder.notes, allow_changed=allow_changed)
     ranked = [Pick(doc_id, "", _AGGREGATES[aggregate](each), len(each)) for doc_id, each in found.items()]
     ranked.sort(key=lambda pick: (-pick.score, pick.doc_id))
     chosen = _pick(builder, ranked, top)
@@ -337,7 +348,7 @@ def select(
 
 
 def _group_scores(
-    scores: Iterable[Score], templates: Collection[str], notes: list[Note]
+    scores: Iterable[Score], templates: Collection[str], notes: list[Note], *, allow_changed: bool
 ) -> tuple[dict[str, list[float]], int]:
     """Return the scores of each document and the number of evaluations; note omissions."""
     known: set[str] = set()
@@ -353,6 +364,10 @@ def _group_scores(
             left_out["no-score", "without a score"] += 1
         elif not score.parent_doc_id:
             left_out["no-parent", "without a parent_doc_id"] += 1
+        elif score.changed and not allow_changed:
+            what = score.changed.replace("parent", f"its parent {score.parent_doc_id}")
+            message = f"its score was given for another version of {what}; evaluate that again, or allow changed scores"
+            notes.append(Note("changed", f"evaluation {score.doc_id}", score.task_id or None, message))
         else:
             found.setdefault(score.parent_doc_id, []).append(score.score)
     first = ", ".join(sorted(each for each in known if each)[:20])
