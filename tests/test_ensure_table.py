@@ -122,6 +122,99 @@ def test_what_is_found_decides(
     assert list(store.backend.list_claims("draft")) == []
 
 
+ESSAY = EssayTask(task_id="e-1", doc_id="e1", parent_doc_id="a1", input_doc_ids=("draft/b1",))
+
+
+def put_drafts(store: DocsStore) -> None:
+    store.write_many([draft("a1"), draft("b1", task_id="t-2")])
+
+
+def put_essay(store: DocsStore) -> None:
+    put_drafts(store)
+    store.ensure(ESSAY, lambda _: "once")
+
+
+def put_essay_of_earlier_parent(store: DocsStore) -> None:
+    put_essay(store)
+    store.write(draft("a1", raw_text="new"), if_exists="replace")
+
+
+def put_essay_of_earlier_input(store: DocsStore) -> None:
+    put_essay(store)
+    store.write(draft("b1", task_id="t-2", raw_text="new"), if_exists="replace")
+
+
+def put_essay_of_unknown_versions(store: DocsStore) -> None:
+    put_drafts(store)
+    store.ensure(ESSAY, lambda _: "once", require_parent=False)
+    store.write_many([draft("a1", raw_text="new"), draft("b1", task_id="t-2", raw_text="new")], if_exists="replace")
+
+
+def put_essay_of_other_inputs(store: DocsStore) -> None:
+    put_drafts(store)
+    store.ensure(attrs.evolve(ESSAY, input_doc_ids=("draft/b1", "draft/a1")), lambda _: "once")
+
+
+def put_essay_alone(store: DocsStore) -> None:
+    store.ensure(ESSAY, lambda _: "once", require_parent=False)
+
+
+def put_parent_alone(store: DocsStore) -> None:
+    store.write(draft("a1"))
+
+
+def put_input_alone(store: DocsStore) -> None:
+    store.write(draft("b1", task_id="t-2"))
+
+
+EARLIER = (put_essay_of_earlier_parent, put_essay_of_earlier_input)
+# The same for a row with a parent and an input.
+MADE_FROM: list[tuple[Callable[[DocsStore], None], dict[str, Any], Any, bool]] = [
+    (put_drafts, {}, "created", True),
+    (put_drafts, {"if_changed": "fail"}, "created", True),
+    *((put_essay, {"if_changed": each}, "kept", False) for each in ("ignore", "report", "replace", "fail")),
+    *((put, {}, "kept", False) for put in EARLIER),
+    *((put, {"if_changed": "report"}, "kept", False) for put in EARLIER),
+    *((put, {"if_changed": "replace"}, "replaced", True) for put in EARLIER),
+    *((put, {"if_changed": "replace", "claim": "off"}, "replaced", True) for put in EARLIER),
+    *((put, {"if_changed": "fail"}, DocumentChanged, False) for put in EARLIER),
+    *((put, {"if_exists": "replace"}, "replaced", True) for put in EARLIER),
+    *((put_essay_of_unknown_versions, {"if_changed": each}, "kept", False) for each in ("report", "replace", "fail")),
+    *((put_essay_of_other_inputs, {"if_exists": each}, LineageConflict, False) for each in ("keep", "replace")),
+    *((put_essay_of_other_inputs, {"if_changed": each}, LineageConflict, False) for each in ("replace", "fail")),
+    *((put_essay_alone, {"if_changed": each}, "kept", False) for each in ("ignore", "report", "replace", "fail")),
+    (put_essay_alone, {"if_exists": "replace"}, MissingParent, False),
+    *((put_nothing, {"claim": each}, MissingParent, False) for each in ("wait", "skip", "off")),
+    (put_parent_alone, {}, MissingParent, False),
+    (put_input_alone, {}, MissingParent, False),
+    (put_nothing, {"require_parent": False}, "created", True),
+]
+
+
+@pytest.mark.parametrize(("put", "options", "expected", "is_called"), MADE_FROM)
+def test_parent_and_inputs_decide(
+    store: DocsStore, put: Callable[[DocsStore], None], options: dict[str, Any], expected: Any, is_called: bool
+) -> None:
+    put(store)
+    calls: list[object] = []
+
+    def make(row: object) -> str:
+        calls.append(row)
+        return "made"
+
+    if isinstance(expected, str):
+        done = store.ensure(ESSAY, make, **options)
+        assert (done.outcome, done.called) == (expected, is_called)
+        names = {put_essay_of_earlier_parent: ("parent",), put_essay_of_earlier_input: ("input.draft/b1",)}
+        assert done.changed == (names.get(put, ()) if "if_changed" in options else ())
+        assert done.document.raw_text == ("made" if is_called else "once")
+    else:
+        with pytest.raises(expected):
+            store.ensure(ESSAY, make, **options)
+    assert calls == ([ESSAY] if is_called else [])
+    assert list(store.backend.list_claims("essay")) == []
+
+
 def test_changes_are_named(store: DocsStore) -> None:
     put_ensured(store)
     changes: dict[str, Any] = {"prompt": lambda row: f"write {row.task_id}", "metadata": {"temperature": 2, "new": 1}}

@@ -35,7 +35,7 @@ class DocsIOManager(dg.ConfigurableIOManager):
     of `DocsStoreResource.ensure`. For a step with several partitions it returns a dict of these by doc id.
 
     A parameter is the parsed text of the document that `parent_doc_id` names. Annotate it with `Document` or
-    `StoredDocument` to get that instead. The parameter named `inputs` is a tuple of the documents that `input_doc_ids`
+    `StoredDocument` to get that instead. The parameter named `inputs` is a list of the documents that `input_doc_ids`
     names, of any stage. A step with several partitions gets a dict by the child's doc id. Annotate
     the parameter with a dict to always get one, since a range of partitions can consist of one. An asset without
     partitions, or of a stage that is not a child, gets a dict by the upstream doc ids.
@@ -105,10 +105,10 @@ class DocsIOManager(dg.ConfigurableIOManager):
         return values if is_dict or len(values) != 1 else values[step.keys[0]]
 
     def _load_inputs(self, step: StepContext, stage: str, store: DocsStore, kind: Any, *, is_dict: bool) -> Any:
-        """Load the documents that the rows of a step name in `input_doc_ids`: a tuple for each row."""
+        """Load the documents that the rows of a step name in `input_doc_ids`: a list for each row."""
         rows = {key: load_row(self.docs, step, stage, key) for key in step.keys}
         values = {
-            key: tuple(_load(step, store, *split_name(name), kind) for name in row.input_doc_ids)
+            key: [_load(step, store, *split_name(name), kind) for name in row.input_doc_ids]
             for key, row in rows.items()
         }
         return values if is_dict or len(values) != 1 else values[step.keys[0]]
