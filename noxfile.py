@@ -180,6 +180,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/peers.py", *session.posargs)
     session.run("python", "benchmarks/store.py", *session.posargs)
     session.run("python", "benchmarks/calls.py", *session.posargs)
+    session.run("python", "benchmarks/pins.py", *session.posargs)
     session.run("python", "benchmarks/audit.py", *session.posargs)
     session.run("python", "benchmarks/curate.py", *session.posargs)
     session.run("python", "-W", "ignore", "benchmarks/dagster_io.py", *session.posargs)
