@@ -19,11 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import attrs
 
 from docid import DocsStore, Document, DraftTask, EssayTask, EvaluationTask, audit, reserve_doc_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SHARES = {"draft": 1, "essay": 3, "evaluation": 6}  # tenths
 ROWS = {"draft": DraftTask, "essay": EssayTask, "evaluation": EvaluationTask}
@@ -40,8 +43,15 @@ def make_documents(number: int) -> Iterator[Document]:
             task_id = f"combination-{position}__template-{position % 7}__large-1"
             ids.append(reserve_doc_id(stage, task_id))
             parent = parents[position % len(parents)] if parents else None
-            texts = {"raw_text": TEXT, "parsed_text": "7.5" if stage == "evaluation" else TEXT, "prompt_text": TEXT}
-            yield Document(stage=stage, doc_id=ids[-1], task_id=task_id, parent_doc_id=parent, **texts)
+            yield Document(
+                stage=stage,
+                doc_id=ids[-1],
+                task_id=task_id,
+                parent_doc_id=parent,
+                raw_text=TEXT,
+                parsed_text="7.5" if stage == "evaluation" else TEXT,
+                prompt_text=TEXT,
+            )
         parents = ids
 
 
@@ -61,9 +71,8 @@ def without_pins(document: Document) -> Document:
     return attrs.evolve(document, pins={} if document.parent_doc_id is None else {document.parent_doc_id: None})
 
 
-def write(source: str, root: str, number: int, way: str, kind: str, durability: str) -> tuple[float, int]:
-    """Write the documents; return the seconds and their number."""
-    documents = list(read_documents(source, number))
+def write(documents: list[Document], root: str, way: str, kind: str, durability: str) -> tuple[float, int]:
+    """Write documents; return the seconds and their number."""
     if kind == "parent only":
         documents = [without_pins(document) for document in documents]
     store = DocsStore(root, durability=durability)  # type: ignore[arg-type]
@@ -115,7 +124,7 @@ def compare_writes(arguments: argparse.Namespace, directory: str) -> None:
         print_ratio(f"{way}, durability {durability}", results, "parent only", "ms a document")
 
 
-def count_system_calls(arguments: argparse.Namespace, directory: str) -> None:
+def count_system_calls(directory: str) -> None:
     """Print the system calls of one document, the difference of two runs."""
     if shutil.which("strace") is None:
         print("  system calls: strace is not installed")
@@ -169,12 +178,13 @@ def main() -> None:
             assert report.ok, report
             print(time.perf_counter() - begin, sum(facts.documents or 0 for facts in report.stages.values()))
         else:
-            print(*write(arguments.store, arguments.root, arguments.documents, way, kind, durability))
+            documents = list(read_documents(arguments.store, arguments.documents))
+            print(*write(documents, arguments.root, way, kind, durability))
         return
     what = f"the documents of {os.path.basename(arguments.store)}" if arguments.store else f"{arguments.documents:,}"
     print(f"versions: {what} documents, {arguments.turns} turns, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
-        count_system_calls(arguments, directory)
+        count_system_calls(directory)
         compare_writes(arguments, directory)
         compare_audits(arguments, directory)
 

@@ -205,6 +205,7 @@ def test_parent_and_inputs_decide(
     if isinstance(expected, str):
         done = store.ensure(ESSAY, make, **options)
         assert (done.outcome, done.called) == (expected, is_called)
+        names: dict[Callable[[DocsStore], None], tuple[str, ...]]
         names = {put_essay_of_earlier_parent: ("parent",), put_essay_of_earlier_input: ("input.draft/b1",)}
         assert done.changed == (names.get(put, ()) if "if_changed" in options else ())
         assert done.document.raw_text == ("made" if is_called else "once")

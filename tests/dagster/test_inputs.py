@@ -160,18 +160,21 @@ def test_record_names_the_parent_that_dagster_loaded(pipeline: Pipeline) -> None
     assert pipeline.make("draft").success
     key = pipeline.key("draft")
     old = pipeline.store.open("draft", key)
-    model = pipeline.model
 
-    def replace(prompt: str) -> str:
+    @dg.asset(partitions_def=document_partitions("essay"), ins={"draft": parent_input()}, io_manager_key="documents")
+    def essay(context: dg.AssetExecutionContext, docs: DocsStoreResource, draft: str) -> StoredDocument:
         new = Document(stage="draft", doc_id=key, task_id=old.task_id, raw_text="new", parsed_text="new")
         pipeline.store.write(new, if_exists="replace")
-        return f"essay for {prompt}"
+        return docs.ensure(context, pipeline.model, prompt=draft)
 
-    type(model).__call__, call = (lambda _, prompt: replace(prompt)), type(model).__call__
-    try:
-        assert pipeline.make("essay").success
-    finally:
-        type(model).__call__ = call
+    result = dg.materialize(
+        [pipeline.assets["draft"], essay],
+        selection=[essay],
+        instance=pipeline.instance,
+        partition_key=pipeline.key("essay"),
+        resources={"docs": pipeline.docs, "documents": DocsIOManager(docs=pipeline.docs)},
+    )
+    assert result.success
     assert pipeline.store.open("essay", pipeline.key("essay")).pins == {key: old.pin}
 
 
@@ -179,7 +182,9 @@ def test_asset_that_returns_other_inputs_is_refused(arena: Arena) -> None:
     [row, other] = arena.rows
 
     def judge(inputs: list[str]) -> Document:
-        return Document(stage="judgement", doc_id=row.doc_id, task_id=row.task_id, raw_text="x", inputs=other.input_doc_ids)
+        return Document(
+            stage="judgement", doc_id=row.doc_id, task_id=row.task_id, raw_text="x", inputs=other.input_doc_ids
+        )
 
     result = arena.make(judge, key=row.doc_id)
     assert not result.success

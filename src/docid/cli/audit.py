@@ -7,8 +7,6 @@ does not exist yet counts as empty. Exit code 1 if a finding reaches --fail-on.
 Examples:
     # Check all tables of a directory against the store before a run
     docid audit data/2_tasks --store data/docs
-    # Compare every byte of a store with its records, in 4 processes
-    docid audit --store data/docs --verify --jobs 4
     # List the documents whose parent was replaced after they were made
     docid audit --store data/docs --changed
 """
@@ -167,7 +165,7 @@ def _print_changed(report: AuditReport, out: Output) -> None:
         out.print_table(lines)
         out.print()
     documents = len({(each.stage, each.doc_id) for each in report.changed})
-    what = "made from another version of its parent or inputs than the store has now"
+    what = "made from another version of a parent or an input"
     out.print_heading(f"{format_count(documents, 'document')} {what}", "warning" if documents else "")
 
 
@@ -177,8 +175,8 @@ ARGUMENTS = (
     argument("--fail-on {error,warning}", "the lowest level that gives exit code 1 (default: error)", default="error"),
     argument(
         "--changed",
-        "print only which documents were made from another version of their parent or inputs than the store has now; "
-        "--json and --csv list them, too",
+        "print only the documents that were made from another version of a parent or an input than the stored one; "
+        "applies to --json and --csv, too",
     ),
     argument("--json", "print one line of JSON per finding, then one for the summary"),
     argument("--csv FILE", "also write the findings to FILE, as CSV"),

@@ -45,7 +45,7 @@ def run(arguments: Arguments, out: Output) -> int:
     for error, number in errors.most_common():
         out.print(f"  {error}: {number:,}")
     if changed:
-        out.print(f"  given for another version of the document than the store has now: {changed:,} (column changed)")
+        out.print(f"  given for another version of the document: {changed:,} (column changed)")
     hint_at_other_stages(store)
     return 0
 

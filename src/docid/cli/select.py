@@ -67,7 +67,7 @@ ARGUMENTS = (
     ),
     argument(
         "--allow-changed",
-        "also count scores that were given for another version of the document than the store has now",
+        "also count scores that were given for another version of the document",
     ),
     argument("--stage STAGE", "stage of the documents (default: the parent stage of the last of --stages)"),
     *make_output_arguments("essay_generation_tasks.csv"),

@@ -102,19 +102,19 @@ class Finding(NamedTuple):
 
 
 class ChangedSource(NamedTuple):
-    """A document that was made from another version of its parent, or of an input, than the store has now.
+    """A document that was made from another version of its parent, or of an input, than the one in the store.
 
     Attributes:
         stage, doc_id, task_id: the document.
         role: `parent` or `input`.
         source: its parent or input, as `STAGE/ID`.
-        parts: the parts of the source that have another text now: `raw`, `parsed`, or both, separated by a blank.
+        parts: the parts of the source whose text differs: `raw`, `parsed`, or both, separated by a blank.
         created_at: when the document was made, in ISO 8601 UTC; empty if unknown.
         changed_at: when the present version of the source was made.
 
     Example:
         >>> ChangedSource("essay", "e1", "t-1", "parent", "draft/d1", "raw", "", "").describe()
-        'its parent draft/d1 has another raw text now than the version that it was made from'
+        'made from another version of its parent draft/d1: the raw text in the store differs'
     """
 
     stage: str
@@ -129,8 +129,9 @@ class ChangedSource(NamedTuple):
     def describe(self) -> str:
         """Return the change as a message."""
         made = f" (made {self.changed_at})" if self.changed_at else ""
-        texts = f"{self.parts} text" if " " not in self.parts else f"{self.parts.replace(' ', ' and ')} texts"
-        return f"its {self.role} {self.source} has another {texts} now{made} than the version that it was made from"
+        differ = "differs" if " " not in self.parts else "differ"
+        texts = f"the {self.parts.replace(' ', ' and ')} text{'' if differ == 'differs' else 's'} in the store{made}"
+        return f"made from another version of its {self.role} {self.source}: {texts} {differ}"
 
     def to_finding(self, where: str) -> Finding:
         """Return the finding of an audit, for the document at this location."""

@@ -103,7 +103,7 @@ def find_differences(document: _HasLineage, expected: _HasLineage, *, legacy: bo
 def find_changed_parts(pin: Pin | None, now: Pin | None) -> tuple[str, ...]:
     """Return the files of a pinned version that differ now, such as `raw.txt`.
 
-    A file that was added later is no change, and an unknown version never differs.
+    A file that was added later does not count, and an unknown version never differs.
     """
     if pin is None or now is None:
         return ()

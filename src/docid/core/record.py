@@ -99,7 +99,7 @@ class Record(NamedTuple):
         task_id, parent_doc_id, run_id, created_at: as in `Document`. In a legacy record None means unknown.
         files: the entries of the part files by name; empty in a legacy record.
         legacy: whether an older system wrote it, without a `format` of docid's.
-        inputs: the documents that it was made from beside its parent, as `STAGE/ID`.
+        inputs: the documents that it was made from in addition to its parent, as `STAGE/ID`.
     """
 
     data: dict[str, Any]

@@ -60,7 +60,7 @@ class Relative(NamedTuple):
 class Lineage:
     r"""A document with its ancestors, inputs and descendants, as their records name them. See `DocsStore.lineage`.
 
-    `print` shows it as a tree and marks the document with `<`. The arrow `←` stands before an input, and before what an
+    `print` shows it as a tree and marks the document with `<`. The arrow `←` marks an input, and the documents that an
     input was made from.
 
     Attributes:
@@ -110,7 +110,7 @@ class Lineage:
                     self._children.setdefault(name, []).append(child)
 
     def _name_parent(self, relative: Relative) -> str:
-        """Return the name of the parent; empty if there is none."""
+        """Return the name of the parent, or an empty text."""
         stage, parent = self.stages.parent_of(relative.stage), relative.parent_doc_id
         return "" if stage is None or parent is None else f"{stage}/{parent}"
 
@@ -134,7 +134,7 @@ class Lineage:
     def lines(self) -> Iterator[tuple[str, Relative]]:
         """Iterate over the tree from the root down: the lines drawn before a document, and the document.
 
-        A document that is there for the second time has the problem `shown above`.
+        The second time, a document has the problem `shown above`, and nothing below it.
         """
         above = {each.name for each in (self.document, *self.ancestors)}
         shown: set[str] = set()
@@ -292,7 +292,7 @@ class _Search(NamedTuple):
         needs_pass = True
         while needs_pass:
             needs_pass = False
-            aside: dict[str, StoredDocument] = {}  # documents with inputs that are no descendants so far
+            aside: dict[str, StoredDocument] = {}  # documents with inputs that are not descendants so far
             for stage in self.stages:
                 for each in self._read_stage(stage, findings):
                     # By name: a document that is being replaced may be listed twice.

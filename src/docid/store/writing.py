@@ -104,7 +104,7 @@ class Writer(NamedTuple):
         # `put_made` reports a missing parent. Nothing can be created together with its parent: that was there before.
         orphans: list[int] = []
         if require_parent:
-            new, orphans = self._pin_all(new, {number: draft.document for number, draft in enumerate(drafts)}, {})
+            new, orphans = self._pin_all(new, [draft.document for draft in drafts], {})
         others = set(orphans)
         together = {number: each for number, each in new.items() if number not in others}
         if together and isinstance(error := attempt(self.record_stages), Exception):
@@ -348,7 +348,7 @@ class Writer(NamedTuple):
             repeated = [number for number in of_stage if first.setdefault(new[number].doc_id, number) != number]
             together, orphans = {number: new[number] for number in first.values()}, list[int]()
             if require_parent:
-                together, orphans = self._pin_all(together, dict(enumerate(documents)), pins)
+                together, orphans = self._pin_all(together, documents, pins)
             for number, answer in self._create_together(together, orphans, put):
                 if isinstance(answer, WriteResult) and answer.outcome is not Outcome.KEPT:
                     pins[stage, new[number].doc_id] = new[number].pin
@@ -362,8 +362,8 @@ class Writer(NamedTuple):
         """Return the numbers of documents to write one by one: before the others, and after them.
 
         Before: those whose parent or input comes later in the chunk, and so does not count. Then the result does not
-        depend on the chunk size. After: those with an input in the chunk, which may be of any stage, and what is made
-        from them.
+        depend on the chunk size. After: those with an input in the chunk, which may be of any stage; and their
+        children.
         """
         positions: dict[tuple[str, str | None], int] = {}
         for number, each in new.items():
@@ -412,7 +412,7 @@ class Writer(NamedTuple):
     def _pin_all(
         self,
         new: Mapping[int, StoredDocument],
-        documents: Mapping[int, Document],
+        documents: Sequence[Document],
         known: Mapping[tuple[str, str | None], Pin | None],
     ) -> tuple[dict[int, StoredDocument], list[int]]:
         """Return documents with the versions of their parents and inputs, and the numbers of the orphans.

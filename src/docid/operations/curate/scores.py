@@ -36,8 +36,8 @@ class Score(NamedTuple):
         created_at: the creation time, ISO 8601 UTC; empty if an older record has no time.
         ancestors: the doc ids of the ancestors of the evaluated document, by stage, nearest first; empty text for an
             unknown one.
-        changed: what is another version now than the one that was evaluated: `parent`, and `input.STAGE/ID` for each
-            input, separated by blanks; empty if nothing has changed.
+        changed: the documents that were replaced after the evaluation: `parent`, and `input.STAGE/ID` for each input,
+            separated by blanks; empty if none was.
     """
 
     doc_id: str
@@ -305,8 +305,7 @@ def select(
         top: the number of documents to select.
         templates: use the scores of these evaluation templates only; empty for all.
         aggregate: the function that combines the scores of a document.
-        allow_changed: also use scores that were given for another version of the document, or of an input, than the
-            store has now.
+        allow_changed: also use scores that were given for another version of the document or of an input.
         stage: the stage of the documents; by default the parent of the store's last stage.
         row_type: the class of the rows; by default the one for the stage.
 
