@@ -147,6 +147,15 @@ def _(store: DocsStore, rows: Rows) -> Any:
     return add_row(rows, row), [("malformed-id", "draft", "m1")]
 
 
+@store_case("malformed-id: inputs of a stored document")
+def _(store: DocsStore, rows: Rows) -> Any:
+    # The document is compared by the other cells.
+    row = DraftTask(task_id="merged", doc_id="m1", input_doc_ids=(f"draft/{rows['draft'][0].doc_id}",))
+    store.write(Document.from_task(row, raw_text="x"))
+    object.__setattr__(row, "input_doc_ids", ("essay",))
+    return add_row(rows, row), [("malformed-id", "draft", "m1")]
+
+
 @store_case("lineage-cycle")
 def _(store: DocsStore, rows: Rows) -> Any:
     # a draft from the essay that is made from it; and two drafts from each other

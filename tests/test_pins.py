@@ -26,6 +26,7 @@ from docid import (
 from docid.backends import MemoryBackend
 from docid.backends.objects import ObjectsBackend
 from docid.copying import copy
+from docid.core.record import Record, parse_pins
 from docid.curate import migrate
 from tests.drivers import DRIVERS, Sync
 from tests.store_documents import draft, never, put_legacy
@@ -380,9 +381,12 @@ def test_malformed_inputs_make_a_record_unreadable(store: DocsStore, inputs: obj
         store.open("essay", "e1")
 
 
-def put_record(store: DocsStore, own: dict[str, Any], doc_id: str = "e1") -> None:
-    from docid.core.record import Record  # noqa: PLC0415 - only here
+def test_edited_rescue_file_may_have_malformed_inputs() -> None:
+    assert parse_pins({"inputs": ["x", {"name": 3}, {"name": "draft/b1"}]}, None) == {"draft/b1": None}
+    assert parse_pins({"inputs": "x"}, "a1") == {"a1": None}
 
+
+def put_record(store: DocsStore, own: dict[str, Any], doc_id: str = "e1") -> None:
     document = Document(stage="essay", doc_id=doc_id, task_id="e-1", parent_doc_id="a1", raw_text="x")
     record, parts = Record.from_document(document, "0")
     data = record._replace(data={**record.data, "docid": own}).to_bytes()

@@ -237,7 +237,7 @@ class Writer(NamedTuple):
             InvalidName: as for `list_sources`.
         """
         sources = self.list_sources(child)
-        each = map if len(sources) == 1 else self.backend.each  # an object store reads several at once
+        each = self.backend.each if len(sources) > 1 else map  # an object store reads several at once
         pins: Pins = {}
         for source, found in zip(sources, each(lambda source: self._find_version(source, given), sources), strict=True):
             if found is None:

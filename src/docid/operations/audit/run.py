@@ -9,7 +9,7 @@ from typing import NamedTuple
 from docid._text import quote
 from docid.core.findings import Finding, StageFacts
 from docid.core.ids import DOC_ID, DOC_ID_EXPECTED, check_text, derive, is_missing, reserve_doc_id
-from docid.core.lineage_rules import check_inputs, find_missing_lineage, is_same_lineage, split_name
+from docid.core.lineage_rules import check_inputs, find_missing_lineage, is_same_lineage
 from docid.core.record import Record
 from docid.core.stages import Stages
 from docid.errors import InvalidName, TaskTableError
@@ -190,18 +190,18 @@ class RowChecks:
             if hashed in self.tasks:
                 self.repeated_tasks.add(hashed)
             self.tasks.add(hashed)
+        inputs = self._read_inputs(number, row)
+        self.audit.check_inputs(inputs or (), number, self._make_finding("", number, "input_doc_ids", row))
         if self._check_cell(number, "doc_id", row, doc_id):
-            self._check_document(number, row, examination)
+            self._check_document(number, row, inputs, examination)
         if self.parent_stage is not None and self._check_cell(number, "parent_doc_id", row, parent):
             self._check_parent(number, row, self.parent_stage)
-        inputs = self._read_inputs(number, row)
-        self.audit.check_inputs(inputs, number, self._make_finding("", number, "input_doc_ids", row))
         has_source = not is_missing(source) and self._check_cell(number, "source_doc_id", row, source)
         if has_source and self.is_listed:
             self.sources.append((number, row))
 
-    def _read_inputs(self, number: int, row: RowLineage) -> tuple[str, ...]:
-        """Return the inputs of a row; report a cell that does not hold names of documents."""
+    def _read_inputs(self, number: int, row: RowLineage) -> tuple[str, ...] | None:
+        """Return the inputs of a row; None, with a finding, if the cell does not hold names of documents."""
         text = row[6]
         if is_missing(text):
             return ()
@@ -210,7 +210,7 @@ class RowChecks:
         except InvalidName as error:
             message = f"{quote(error.value)}: {error.problem}; expected {error.expected}"
             self._add("malformed-id", number, "input_doc_ids", row, message, "correct the cell")
-            return ()
+            return None
 
     def _check_cell(self, number: int, column: str, row: RowLineage, text: str) -> bool:
         """Return whether a cell holds a doc id; report a cell that does not."""
@@ -228,7 +228,9 @@ class RowChecks:
         self._add(code, number, column, row, message, hint)
         return False
 
-    def _check_document(self, number: int, row: RowLineage, examination: Examination | None) -> None:
+    def _check_document(
+        self, number: int, row: RowLineage, inputs: tuple[str, ...] | None, examination: Examination | None
+    ) -> None:
         doc_id = row[1]
         state = self.known.get(doc_id, 0)
         if state & ROW:
@@ -238,28 +240,26 @@ class RowChecks:
         self.counts["underived"] += not _is_derived(self.stage, row)
         record = None if examination is None else self.audit.note(self.stage, doc_id, examination, row[0])
         if record is not None:
-            self._check_lineage(number, row, record)
+            self._check_lineage(number, row, record.inputs if inputs is None else inputs, record)
         if self.is_listed and not self.known[doc_id] & (STORED | FAULTY):
             self.counts["pending"] += 1
 
-    def _check_lineage(self, number: int, row: RowLineage, record: Record) -> None:
+    def _check_lineage(self, number: int, row: RowLineage, inputs: tuple[str, ...], record: Record) -> None:
         """Report a document whose lineage differs from its row; count the others as written."""
         task_id, doc_id, cell, *_ = row
         has_parent = self.parent_stage is not None
         parent = cell if has_parent and _holds_id(cell) else None
-        inputs = () if is_missing(row[6]) else tuple(row[6].split())
         if is_same_lineage(record, task_id, parent, inputs) is False:
             # An empty or malformed cell has its own finding, and counts as equal here.
             own_task = record.task_id if _find_task_fault(task_id) else task_id
             own_parent = record.parent_doc_id if parent is None and has_parent else parent
-            own_inputs = inputs if all(map(_holds_name, inputs)) else record.inputs
-            if is_same_lineage(record, own_task, own_parent, own_inputs) is False:
+            if is_same_lineage(record, own_task, own_parent, inputs) is False:
                 held = {
                     "task_id": record.task_id,
                     "parent_doc_id": record.parent_doc_id,
                     "inputs": " ".join(record.inputs),
                 }
-                expected = {"task_id": task_id, "parent_doc_id": cell or None, "inputs": " ".join(own_inputs)}
+                expected = {"task_id": task_id, "parent_doc_id": cell or None, "inputs": " ".join(inputs)}
                 # Task ids are long, so equal values are left out.
                 stored, in_row = (
                     ", ".join(f"{name}={quote(each[name])}" for name in held if held[name] != expected[name])
@@ -319,14 +319,6 @@ class RowChecks:
 def _holds_id(text: str) -> bool:
     """Return whether a cell holds a doc id; `nan` has the form of one, but means missing."""
     return DOC_ID.match(text) is not None and (len(text) > _WORD or not is_missing(text))
-
-
-def _holds_name(text: str) -> bool:
-    """Return whether a text is the name of a document, `STAGE/ID`."""
-    try:
-        return bool(split_name(text))
-    except InvalidName:
-        return False
 
 
 def _identify(row: RowLineage) -> tuple[str, str, str]:
