@@ -88,6 +88,41 @@ def test_manifest_costs_an_existing_document_nothing_and_a_process_6_system_call
     assert first["declared"] - first["given"] == 6
 
 
+ESSAYS = """
+import sys
+from docid import DocsStore, Document
+store = DocsStore(sys.argv[1], durability="none")
+store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="r"), if_exists="keep")
+pins = {"d1": None} if sys.argv[2] == "looked for" else {}  # a version that is given is not read
+names = {"stage": "essay", "parent_doc_id": "d1", "raw_text": "x"}
+for n in range(int(sys.argv[3])):
+    store.write(Document(doc_id=f"e{sys.argv[3]}-{n}", task_id=f"t-{n}", pins=pins, **names))
+"""
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+def test_version_of_a_parent_costs_no_more_system_calls_than_a_look_for_it(tmp_path: Path) -> None:
+    def count_calls(kind: str, number: int) -> int:
+        counted, root = tmp_path / "strace", tmp_path / kind
+        command = ["strace", "-f", "-c", "-o", str(counted), sys.executable, "-c", ESSAYS, str(root), kind, str(number)]
+        environment = {**os.environ, "PYTHONHASHSEED": "0", "COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
+        done = subprocess.run(command, capture_output=True, env=environment, check=False)
+        if done.returncode:
+            pytest.skip(f"strace cannot trace here: {done.stderr[-200:]!r}")
+        found = re.search(r"^100\.00\s+[\d.]+\s+\d+\s+(\d+)", counted.read_text(), re.MULTILINE)
+        assert found
+        return int(found[1])
+
+    kinds = ("looked for", "noted")
+    for kind in kinds:
+        count_calls(kind, 1)
+    each = {kind: (count_calls(kind, 201) - count_calls(kind, 101)) / 100 for kind in kinds}
+    tally = Tally("system calls", "calls for the version of a parent")
+    tally.count("calls of a document with a parent, durability none", round(each["noted"]))
+    tally.check("calls for the version of a parent", each["noted"] - each["looked for"] < 0.5, each)
+    tally.close()
+
+
 def test_benchmark_of_writes_runs_on_a_fresh_disk(tmp_path: Path) -> None:
     """The disk is fresh because ext4 creates files slowly after other tests deleted many."""
     documents, turns, size = ("1000", "15", "8G") if LONG else ("20", "1", "400M")
