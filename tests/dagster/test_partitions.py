@@ -52,6 +52,7 @@ def test_rebuilt_table_has_the_same_ids(pipeline: Pipeline) -> None:
         "partitions added": 0,
         "partitions removed": 0,
         "partitions kept": 3,
+        "existing documents": 0,
     }
 
 

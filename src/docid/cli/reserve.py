@@ -2,7 +2,8 @@
 
 Fill empty doc_id and parent_doc_id cells of task tables; existing ids stay. docid finds parents by task id in the
 other tables of the command or in --parents. It replaces each table atomically, and changes none if one is faulty.
-With --stage and --task-id it prints the doc ids of tasks and changes no table.
+With --store, a row whose task already has a document keeps the id of that document, so that a run does not pay for it
+again. With --stage and --task-id it prints the doc ids of tasks and changes no table.
 
 Examples:
     # Fill the ids of two tables; the essays get their drafts as parents
@@ -11,20 +12,21 @@ Examples:
     docid reserve --stage draft --task-id tides__large-1
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from docid._text import format_count
-from docid.cli.arguments import RANDOM, SALT, TABLE_STAGES, Arguments, UsageError, argument
-from docid.cli.inputs import DELIMITER, choose_salt, sort_tables
+from docid.cli.arguments import IN_FLIGHT, RANDOM, ROOT, SALT, TABLE_STAGES, Arguments, UsageError, argument
+from docid.cli.inputs import DELIMITER, choose_salt, open_root, sort_tables
 from docid.cli.output import Output, print_stderr
 from docid.core.ids import reserve_doc_ids
 from docid.core.stages import DEFAULT_STAGES, Stages
-from docid.operations.fill import Filled, fill_table
+from docid.operations.fill import Filled, fill_table, reserve_existing
+from docid.store.docs_store import DocsStore
 from docid.tables.reserve import reserve_tasks
 from docid.tables.rows import TaskRow, row_type_of
-from docid.tables.tasks import TaskTable, read_tasks
+from docid.tables.tasks import TaskRows, TaskTable, read_tasks
 
 
 def run(arguments: Arguments, out: Output) -> int:
@@ -34,33 +36,70 @@ def run(arguments: Arguments, out: Output) -> int:
     salt = choose_salt(arguments)
     if arguments.task_id:
         return _print_ids(arguments, out, salt)
-    stages: Stages = arguments.stages or DEFAULT_STAGES
+    store = None
+    if arguments.store and arguments.existing == "link":
+        store = open_root(arguments, arguments.store, new=True)
+    stages: Stages = arguments.stages or (DEFAULT_STAGES if store is None else store.stages)
     tables, known = sort_tables(arguments.tables, stages), sort_tables(arguments.tables + arguments.parents, stages)
     for stage, path in known.items():
         if stage not in tables and not tables.keys() & stages.children_of(stage):
             raise UsageError(f"{path}: no table to fill has parents of stage {stage}")
     options: dict[str, Any] = {"run_id": arguments.run_id, "salt": salt}
-    delimiter: str = arguments.delimiter
-
-    def open_parents(stage: str) -> TaskTable[TaskRow]:
-        return read_tasks(known[stage], row_type_of(stage, stages), reserved=False, delimiter=delimiter)
-
     # A table of --parents may be a pipe, so docid opens it once.
-    opened = {stage: open_parents(stage) for stage in known if stage not in tables}
+    opened = {
+        stage: read_tasks(path, row_type_of(stage, stages), reserved=False, delimiter=arguments.delimiter)
+        for stage, path in known.items()
+        if stage not in tables
+    }
+    job = _Job(tables, opened, stages, store, arguments.delimiter, options)
     # A dry run of all tables first, so that a faulty table leaves every table unchanged.
     for dry, (stage, path) in product([True] if arguments.dry_run else [True, False], tables.items()):
         row_type, progress = row_type_of(stage, stages), out.progress.show
-        parents: Iterable[TaskRow] | None = None
-        if (parent := row_type.parent_stage) in known:
-            parents = table = opened[parent] if parent in opened else open_parents(parent)
-            if dry and parent in tables:  # the dry run has not written the ids of its tables
-                parents = reserve_tasks(table, table.row_type, **options)
         filled = fill_table(
-            path, row_type, **options, parents=parents, delimiter=delimiter, dry_run=dry, progress=progress
+            path,
+            row_type,
+            **options,
+            parents=job.find_parents(row_type, dry_run=dry),
+            store=store,
+            delimiter=arguments.delimiter,
+            dry_run=dry,
+            progress=progress,
         )
         if dry == arguments.dry_run:
             _print_filled(path, row_type, filled, arguments, salt, out)
     return 0
+
+
+class _Job(NamedTuple):
+    """The tables of a command: those to fill, and those of --parents; the store, and the options of `reserve_tasks`."""
+
+    tables: Mapping[str, str]
+    opened: Mapping[str, TaskTable[TaskRow]]
+    stages: Stages
+    store: DocsStore | None
+    delimiter: str
+    options: Mapping[str, Any]
+
+    def find_parents(self, row_type: type[TaskRow], *, dry_run: bool) -> Iterable[TaskRow] | None:
+        """Return the rows of the parents, if the command has their table."""
+        parent = row_type.parent_stage or ""
+        if parent not in self.tables:
+            return self.opened.get(parent)
+        return self._reserve(parent) if dry_run else self._read(parent)
+
+    def _read(self, stage: str) -> TaskTable[TaskRow]:
+        row_type = row_type_of(stage, self.stages)
+        return read_tasks(self.tables[stage], row_type, reserved=False, delimiter=self.delimiter)
+
+    def _reserve(self, stage: str) -> TaskRows[TaskRow]:
+        """Reserve a table in memory, because a dry run has not written its ids."""
+        table = self._read(stage)
+        if self.store is None:
+            return reserve_tasks(table, table.row_type, **self.options)
+        # Which document a row has depends on its parent.
+        parents = self.find_parents(table.row_type, dry_run=True)
+        reserved = reserve_tasks(table, table.row_type, **self.options, parents=parents)
+        return reserve_existing(table, reserved, self.store, self.tables[stage])[0]
 
 
 def _print_ids(arguments: Arguments, out: Output, salt: str | None) -> int:
@@ -81,7 +120,7 @@ def _print_filled(  # noqa: PLR0917 - one caller
     path: str, row_type: type[TaskRow], filled: Filled, arguments: Arguments, salt: str | None, out: Output
 ) -> None:
     """Print the number of cells filled in a table."""
-    rows, ids, parents, orphans = filled
+    rows, ids, parents, orphans, existing, notes = filled
     out.print_json(
         {
             "table": path,
@@ -90,12 +129,14 @@ def _print_filled(  # noqa: PLR0917 - one caller
             "doc_id": ids,
             "parent_doc_id": parents,
             "without_parent_doc_id": orphans,
+            "existing": existing,
             "salt": salt if ids else None,
             "dry_run": arguments.dry_run,
         }
     )
     would = "would be " if arguments.dry_run else ""
-    text = f"{path}: {format_count(rows, 'row')}, {would}filled: {ids:,} doc_id ({rows - ids:,} kept)"
+    of_documents = f", {existing:,} of existing documents" if existing else ""
+    text = f"{path}: {format_count(rows, 'row')}, {would}filled: {ids:,} doc_id{of_documents} ({rows - ids:,} kept)"
     if row_type.parent_stage is not None:
         text += f", {parents:,} parent_doc_id ({rows - parents - orphans:,} kept)"
         if orphans:
@@ -105,6 +146,7 @@ def _print_filled(  # noqa: PLR0917 - one caller
     elif not ids and rows and (arguments.salt or arguments.run_id):
         text += "; every row already has a doc_id: clear the cells that need a new one"
     out.print(text)
+    out.print_notes(notes, as_json=arguments.json)
 
 
 ARGUMENTS = (
@@ -117,6 +159,13 @@ ARGUMENTS = (
     *SALT,
     DELIMITER,
     argument("--parents [STAGE=]TABLE ...", "reserved table with the parents; may be repeated"),
+    ROOT,
+    IN_FLIGHT,
+    argument(
+        "--existing {link,derive}",
+        "with --store: link a row to the document that its task has, or derive an id all the same (default: link)",
+        default="link",
+    ),
     argument("--dry-run", "report the result without writing the tables"),
     argument("--json", "print one line of JSON per table or doc id"),
     TABLE_STAGES,

@@ -1,17 +1,18 @@
 """Documents as Dagster's dynamic partitions, keyed by doc id, and the task tables that register them."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple
 
 import dagster as dg
 
 from docid.core.ids import check_doc_id
 from docid.core.stages import Stages
 from docid.integrations.dagster.resource import PARTITIONS, DocsStoreResource, find_table_files, raise_failures, refuse
+from docid.operations.fill import Kept, reserve_existing
 from docid.tables.reserve import reserve_tasks
 from docid.tables.rows import TaskRow
-from docid.tables.tasks import TaskRows, TaskTable, read_tasks, stage_of_table, write_tasks
+from docid.tables.tasks import TaskRows, TaskTable, number_rows, read_tasks, stage_of_table, write_tasks
 
 
 def document_partitions(stage: str) -> dg.DynamicPartitionsDefinition:
@@ -82,6 +83,18 @@ def register_partitions(
     return registered
 
 
+def _hold(built: Any) -> tuple[Any, Iterable[Any]]:
+    """Return rows that may be an iterator twice: as they are, with the shape of their table, and to iterate again."""
+    if not isinstance(built, Iterator):
+        return built, built
+    numbered = list(number_rows(built))
+    before = [row for _, row in numbered]
+    if not isinstance(built, TaskRows):
+        return before, before
+    again = TaskRows(built.row_type, built.file, built.columns, iter(numbered), built.state, built.delimiter)
+    return again, before
+
+
 def task_table_asset(
     stage: str,
     build: Callable[..., Iterable[TaskRow]],
@@ -91,6 +104,7 @@ def task_table_asset(
     ins: Mapping[str, dg.AssetIn] | None = None,
     run_id: str | None = None,
     salt: str | None = None,
+    existing: Literal["link", "derive"] = "link",
     add_only: bool = False,
     resource: str = "docs",
     group_name: str | None = None,
@@ -106,12 +120,18 @@ def task_table_asset(
         name: the asset's name, which makes the file `<name>.csv`; default: `<stage>_tasks`.
         deps, ins, group_name: as for `dagster.asset`. List the table of the parent's stage in `deps`.
         run_id, salt: as for `reserve_tasks`.
+        existing: with `link`, a row without an id, run id and salt whose task has a stored document of the same parent
+            and inputs keeps the id of that document, so that a run does not pay for it again. If a task has several
+            documents, the row's own derived id wins, or else the newest; the asset logs the others. With `derive`,
+            every row derives its id.
         add_only: keep partitions without a row.
         resource: the key of the `DocsStoreResource`.
 
     Raises:
         ValueError: `<name>.csv` is not a file name of the stage's task table.
     """
+    if existing not in {"link", "derive"}:
+        raise ValueError(f"existing: expected 'link' or 'derive', got {existing!r}")
     name = f"{stage}_tasks" if name is None else name
     if stage_of_table(f"{name}.csv", Stages({stage: None})) != stage:
         raise ValueError(f"name: expected {stage}_tasks or {stage}_generation_tasks, got {name!r}")
@@ -133,14 +153,20 @@ def task_table_asset(
         os.makedirs(docs.tables, exist_ok=True)
         with raise_failures():
             parents = None if row_type.parent_stage is None else docs.read_tasks(row_type.parent_stage)
-            rows = reserve_tasks(build(docs, **inputs), row_type, run_id, salt, parents=parents)
+            built, before = _hold(build(docs, **inputs))
+            rows, kept = reserve_tasks(built, row_type, run_id, salt, parents=parents), Kept(0, ())
+            if existing == "link":
+                rows, kept = reserve_existing(before, rows, docs.store(), path)
             written = write_tasks(path, rows, row_type=row_type)
+        for note in kept.notes:
+            context.log.warning("%s: %s (task_id=%r): %s", note.kind, note.where, note.task_id, note.message)
         table = read_tasks(path, row_type, delimiter="auto")
         [registered] = register_partitions(context.instance, table, add_only=add_only).values()
         return dg.MaterializeResult(
             metadata={
                 "path": dg.MetadataValue.path(path),
                 "rows": written,
+                "existing documents": kept.rows,
                 "partitions added": len(registered.added),
                 "partitions removed": len(registered.removed),
                 "partitions kept": registered.kept,

@@ -1,9 +1,10 @@
-"""`link`: fill the ids of task tables from stored documents."""
+"""`link` and `keep_existing`: fill the ids of task tables from stored documents."""
 
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import attrs
 
@@ -14,9 +15,12 @@ from docid.core.lineage_rules import contradicts
 from docid.errors import InvalidName
 from docid.operations.curate.replay import Note, file_time, read_time
 from docid.store.docs_store import DocsStore, check_store
-from docid.store.scanning import scan
+from docid.store.scanning import examine, scan
+from docid.store.stored import StoredDocument
 from docid.tables.rows import TaskRow, row_type_of
 from docid.tables.tasks import TaskRows, infer_stage, number_rows, read_tasks, write_tasks
+
+RowT = TypeVar("RowT", bound=TaskRow)
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _NO_DOCUMENT = "no document of this task is in the store"
@@ -115,6 +119,65 @@ def link(
         changed = ((each.number, attrs.evolve(each.row, **each.changes) if each.changes else each.row) for each in rows)
         write_tasks(path, TaskRows(row_type, path, columns, changed, tasks.state), like=tasks)
     return linked
+
+
+def keep_existing(
+    rows: Sequence[RowT], derived: Iterable[int], store: DocsStore, where: str = ""
+) -> tuple[list[RowT], list[Note]]:
+    """Return reserved rows, in which the document that a task already has keeps its id.
+
+    So a store that another system has filled is taken over without a call. A row gets the id of a stored document if
+    its own derived id has none, and a document of its task, parent and inputs exists. Of several documents it takes the
+    newest (by `created_at`; ties are broken by doc id), and notes the others. Two rows never get the same document.
+
+    docid reads only the records of documents that no row names.
+
+    Args:
+        rows: reserved rows of one stage.
+        derived: the positions of rows whose id was just derived, from 0. The other rows keep their ids, and so do rows
+            with a run id or a salt, which ask for a document of their own.
+        store: the store with the documents.
+        where: the table, for notes.
+
+    Returns:
+        The rows in order, and notes: `other-documents`, `other-parent`, `taken`, or the code of an unusable document.
+
+    Raises:
+        OSError: the stage cannot be listed, or the store does not answer.
+    """
+    rows = list(rows)
+    if not rows:
+        return [], []
+    stage = check_store(store).stages.check(rows[0].stage)
+    left = set(store.ids(stage))
+    open_ = [number for number in derived if not (rows[number].doc_run_id or rows[number].doc_salt)]
+    open_ = [number for number in open_ if rows[number].doc_id not in left]
+    left -= {row.doc_id for row in rows}
+    if not open_ or not left:
+        return rows, []
+    found, notes = _find_candidates(store, stage, {rows[number].task_id for number in open_}, left)
+    taken: set[str] = set()
+    for number in open_:
+        row, of_task = rows[number], found[rows[number].task_id]
+        place = f"{where} row {number + 2}".strip()
+        fitting = [each for each in of_task if _has_lineage(each, row)]
+        free = [each for each in fitting if each.doc_id not in taken]
+        if free:
+            taken.add(free[0].doc_id)
+            rows[number] = attrs.evolve(row, doc_id=free[0].doc_id)
+            if len(of_task) > 1:
+                others = _format([each for each in of_task if each is not free[0]])
+                notes.append(Note("other-documents", place, row.task_id, f"keeps {free[0]}, not {others}"))
+        elif fitting:
+            notes.append(Note("taken", place, row.task_id, f"other rows of this task have {_format(fitting)}"))
+        elif of_task:
+            message = f"not linked to {_format(of_task)}, made from another parent or other inputs"
+            notes.append(Note("other-parent", place, row.task_id, message))
+    return rows, notes
+
+
+def _has_lineage(candidate: "_Candidate", row: TaskRow) -> bool:
+    return candidate.inputs == row.input_doc_ids and not contradicts(candidate.parent_doc_id, row.parent_doc_id)
 
 
 class _Candidate(NamedTuple):
@@ -272,11 +335,15 @@ def _format(candidates: list[_Candidate]) -> str:
     return ", ".join(map(str, candidates[:5])) + more
 
 
-def _find_candidates(store: DocsStore, stage: str, tasks: set[str]) -> tuple[dict[str, list[_Candidate]], list[Note]]:
-    """Return the documents of each task, newest first, and notes on skipped documents."""
+def _find_candidates(
+    store: DocsStore, stage: str, tasks: set[str], doc_ids: set[str] | None = None
+) -> tuple[dict[str, list[_Candidate]], list[Note]]:
+    """Return the documents of each task, newest first, and notes on skipped documents; of all, or of these doc ids."""
     notes: list[Note] = []
     found: dict[str, dict[str, _Candidate]] = {task_id: {} for task_id in tasks}
-    for each in scan(store.backend, stage, is_strict=True):
+    documents: Iterable[StoredDocument | Finding]
+    documents = scan(store.backend, stage, is_strict=True) if doc_ids is None else _examine(store, stage, doc_ids)
+    for each in documents:
         if isinstance(each, Finding):
             if each.level == "error":
                 notes.append(Note(each.code, each.where, each.task_id, each.message))
@@ -292,3 +359,13 @@ def _find_candidates(store: DocsStore, stage: str, tasks: set[str]) -> tuple[dic
     for candidates in ordered.values():
         candidates.sort(key=lambda each: each.made, reverse=True)
     return ordered, notes
+
+
+def _examine(store: DocsStore, stage: str, doc_ids: set[str]) -> Iterator[StoredDocument | Finding]:
+    """Yield these documents of a stage, and a finding for each fault."""
+
+    def examine_one(doc_id: str) -> list[StoredDocument | Finding]:
+        return list(examine(store.backend, stage, doc_id, verify=False, stale_after=0, is_strict=True))
+
+    for found in store.backend.each(examine_one, sorted(doc_ids)):
+        yield from found
