@@ -115,7 +115,7 @@ def compare_writes(arguments: argparse.Namespace, directory: str) -> None:
     """Compare the contenders of each way to write."""
     for way, durability in (("write", "none"), ("write_many", "none"), ("ensure", "none"), ("write_many", "full")):
         results: dict[str, list[float]] = {kind: [] for kind in KINDS}
-        for turn in range(arguments.turns):
+        for turn in range(arguments.write_turns):
             for kind in KINDS[turn % 3 :] + KINDS[: turn % 3]:
                 root = f"{directory}/{kind}"
                 seconds, count = run("--only", way, kind, durability, "--root", root, *_pass_on(arguments))
@@ -165,7 +165,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--documents", type=int, default=2_000)
     parser.add_argument("--store", default="", help="take the documents of this store")
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=5, help="turns of the audit")
+    parser.add_argument("--write-turns", type=int, default=5, help="turns of each way to write")
     parser.add_argument("--directory", help="directory for the stores (default: the temporary directory)")
     parser.add_argument("--only", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--root", help=argparse.SUPPRESS)
