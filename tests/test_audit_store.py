@@ -105,6 +105,15 @@ def _(store: DocsStore, rows: Rows) -> Any:
     return rows, [("parent-changed", "essay", 0)]
 
 
+@store_case("parent-changed: of a record whose hashes are damaged")
+def _(store: DocsStore, rows: Rows) -> Any:
+    path = find_path(store, rows["draft"][0])
+    record = json.loads((path / "metadata.json").read_text())
+    record["files"]["raw.txt"]["sha256"] = "?" * 64
+    edit_record(path, files=record["files"])
+    return rows, [("parent-changed", "essay", 0)]
+
+
 @store_case("input-changed")
 def _(store: DocsStore, rows: Rows) -> Any:
     row = DraftTask(task_id="merged", doc_id="m1", input_doc_ids=(f"evaluation/{rows['evaluation'][0].doc_id}",))

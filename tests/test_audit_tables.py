@@ -42,6 +42,28 @@ def _(rows: Rows) -> Any:
     ]
 
 
+@case("missing-input: a stage that is not declared")
+def _(rows: Rows) -> Any:
+    row = DraftTask(task_id="m", doc_id="m1", input_doc_ids=("memo/n1",))
+    return add_row(rows, row), [("missing-input", "row 3, column input_doc_ids", 1)]
+
+
+@case("missing-input")
+def _(rows: Rows) -> Any:
+    inputs = ("essay/gone", f"evaluation/{rows['evaluation'][0].doc_id}")
+    return add_row(rows, DraftTask(task_id="m", doc_id="m1", input_doc_ids=inputs)), [
+        ("missing-input", "row 3, column input_doc_ids", 1)
+    ]
+
+
+@case("lineage-cycle")
+def _(rows: Rows) -> Any:
+    # Through the parent of a row without inputs: the essay is made from the draft, and the draft from the essay.
+    essay = rows["essay"][0]
+    rows = change_row(rows, "draft", 0, input_doc_ids=(f"essay/{essay.doc_id}",))
+    return rows, [("lineage-cycle", "the table of stage draft", 1)]
+
+
 @case("duplicate-doc-id, of a stage without children")
 def _(rows: Rows) -> Any:
     doc_id = rows["evaluation"][0].doc_id

@@ -139,6 +139,26 @@ def test_no_change_is_found_where_nothing_changed(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == ("0 documents made from another version of a parent or an input\n")
 
 
+def test_changes_need_a_store_and_do_not_hide_other_findings(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    table = tmp_path / "draft_tasks.csv"
+    table.write_text("draft_task_id,doc_id\nt-1,\n")
+    assert main(["audit", "--changed", str(table)]) == 2
+    assert "--changed compares stored documents; expected --store ROOT" in capsys.readouterr().err
+    judge(DocsStore(tmp_path / "docs"))
+    assert main(["audit", "--changed", str(table), "--store", str(tmp_path / "docs")]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "3 other findings: run it without --changed"
+
+
+def test_selection_names_changed_inputs() -> None:
+    store = DocsStore(MemoryBackend())
+    judge(store)
+    score = next(scores(store))._replace(changed="parent input.draft/parent-1")
+    [note, *_] = select([score], store, top=1).notes
+    assert "another version of its parent e1a and its input.draft/parent-1; evaluate that again" in note.message
+
+
 def test_version_that_another_process_replaced_during_the_audit_is_compared_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

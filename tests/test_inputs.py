@@ -25,6 +25,7 @@ from docid import (
     TaskTableError,
     audit,
     read_tasks,
+    reserve_doc_id,
     reserve_tasks,
     write_tasks,
 )
@@ -57,10 +58,19 @@ def test_wrong_inputs_are_refused(inputs: Any, error: type[Exception], message: 
         EssayTask(task_id="t", doc_id="e1", input_doc_ids=inputs)
 
 
-def test_wrong_pins_are_refused() -> None:
-    for pins in ("x", {"a1": "x"}):
+def test_wrong_pins_and_origins_are_refused() -> None:
+    for pins in ("x", {"a1": "x"}, {"a1": {"raw.txt": "not hex"}}, {"a1": {"raw.txt": 7}}, {"a1": {1: "0" * 64}}):
         with pytest.raises(TypeError, match="pins: expected a dict"):
             draft(pins=pins)
+    with pytest.raises(InvalidName, match="pins 'draft/a1': neither the parent nor an input"):
+        Document(stage="essay", doc_id="e1", task_id="t", parent_doc_id="a1", raw_text="x", pins={"draft/a1": None})
+    for origin in ("x", ("r",), ("r", 1)):
+        with pytest.raises(TypeError, match="id_from: expected a tuple"):
+            draft(id_from=origin)
+    # A document that was read may be moved to another parent: its versions are of the old one.
+    store = DocsStore(MemoryBackend())
+    store.write_many([draft("a1"), Document(stage="essay", doc_id="e1", task_id="t", parent_doc_id="a1", raw_text="x")])
+    assert attrs.evolve(store.read("essay", "e1"), parent_doc_id="b1").pins == {}
 
 
 def test_inputs_are_compared_and_pins_are_not() -> None:
@@ -68,7 +78,7 @@ def test_inputs_are_compared_and_pins_are_not() -> None:
     assert one.inputs == ("essay/e1",)
     assert one == attrs.evolve(one, pins={}, id_from=None)
     assert hash(one) == hash(attrs.evolve(one, pins={}))
-    assert one != attrs.evolve(one, inputs=())
+    assert one != attrs.evolve(one, inputs=(), pins={})
 
 
 def test_thousand_inputs_are_stored() -> None:
@@ -142,6 +152,48 @@ def test_faulty_cells_of_inputs_are_reported_together(tmp_path: Path) -> None:
     path.write_text("draft_task_id,input_docids,doc_id\nt-1,draft/a1,d1\n")
     with pytest.raises(TaskTableError, match="input_docids"):
         read_tasks(path, DraftTask)
+
+
+def test_lists_of_names_are_inputs(tmp_path: Path) -> None:
+    names = ["draft/a1", "draft/b1"]
+    assert DraftTask.from_mapping({"draft_task_id": "t", "input_doc_ids": names}).input_doc_ids == tuple(names)
+    path = tmp_path / "draft_tasks.jsonl"
+    path.write_text(json.dumps({"draft_task_id": "t", "doc_id": "d1", "input_doc_ids": names}) + "\n")
+    [row] = read_tasks(path, DraftTask)
+    assert row.input_doc_ids == tuple(names)
+    with pytest.raises(TaskTableError, match="of type list"):
+        DraftTask.from_mapping({"draft_task_id": "t", "input_doc_ids": [1]})
+
+
+def test_row_that_is_its_own_input_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "draft_tasks.csv"
+    path.write_text("draft_task_id,input_doc_ids,doc_id\nt-1,draft/d1,d1\n")
+    with pytest.raises(TaskTableError, match="row 2: input_doc_ids 'draft/d1': the document itself"):
+        list(read_tasks(path, DraftTask))
+    own = reserve_doc_id("draft", "t-1")
+    rows = [DraftTask(task_id="t-1", input_doc_ids=(f"draft/{own}",))]
+    with pytest.raises(TaskTableError, match="row 1, column input_doc_ids"):
+        list(reserve_tasks(rows, DraftTask))
+
+
+class Duck:
+    """A row that is no `TaskRow`."""
+
+    stage = "draft"
+    task_id = "t"
+    doc_id = "m1"
+    parent_doc_id = None
+    doc_run_id = None
+    inputs = "a column of its own"
+
+
+def test_rows_of_other_classes_may_have_inputs() -> None:
+    store = DocsStore(MemoryBackend())
+    assert store.ensure(Duck(), lambda _: "x").document.inputs == ()
+    row: Any = Duck()
+    row.doc_id, row.input_doc_ids = "m2", ["draft/m1"]
+    assert store.ensure(row, lambda _: "x").outcome == "created"
+    assert store.ensure(row, never).document.inputs == ("draft/m1",)
 
 
 def test_reserve_keeps_inputs() -> None:
@@ -300,7 +352,11 @@ def test_lineage_shows_inputs_that_are_missing_or_of_no_stage(arena: DocsStore) 
     arena.write(document, require_parent=False)
     other = DocsStore(arena.backend, stages=Stages.parse("judgement"))
     assert [each.problem for each in arena.lineage("judgement", "j9").inputs] == ["not in the store", ""]
-    assert {each.problem for each in other.lineage("judgement", "j9").inputs} == {"not a stage of this pipeline"}
+    lineage = other.lineage("judgement", "j9")
+    assert {each.problem for each in lineage.inputs} == {"not a stage of this pipeline"}
+    assert str(lineage).count("not a stage of this pipeline") == lineage.to_mermaid().count("not a stage") == 2
+    arena.write(Document(stage="answer", doc_id="a1", task_id="t-a1", raw_text="new"), if_exists="replace")
+    assert lineage.document.changed == other.lineage("judgement", "j9").document.changed == ()
 
 
 def test_cycle_ends_every_traversal() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -9,8 +11,11 @@ from typing import Any
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from docid import (
+    DocidError,
     DocsStore,
     Document,
     DocumentChanged,
@@ -21,9 +26,10 @@ from docid import (
     Outcome,
     Reply,
     Stages,
+    WriteManyError,
     reserve_doc_id,
 )
-from docid.backends import MemoryBackend
+from docid.backends import Claim, MemoryBackend
 from docid.backends.objects import ObjectsBackend
 from docid.copying import copy
 from docid.core.record import Record, parse_pins
@@ -146,7 +152,7 @@ def test_write_names_the_version_that_was_read(store: DocsStore) -> None:
     row = attrs.evolve(ROW, doc_id="e2")
     store.write(Document.from_task(row, raw_text="x", parent=parent.read(), inputs=inputs[:1]))
     assert store.open("essay", "e2").pins == {**PINS, "essay/x1": NEW_PINS["essay/x1"]}
-    with pytest.raises(ValueError, match=r"parent: draft/b1; expected 'a1', the parent_doc_id of the row"):
+    with pytest.raises(ValueError, match=r"parent: draft/b1; expected draft/a1, the parent of the row"):
         Document.from_task(ROW, raw_text="x", parent=inputs[0])
     with pytest.raises(ValueError, match=r"inputs: draft/a1; expected only documents in the input_doc_ids"):
         Document.from_task(ROW, raw_text="x", inputs=[parent])
@@ -246,6 +252,92 @@ def test_missing_parent_of_an_existing_document_is_no_change(store: DocsStore) -
         store.ensure(orphan, never, if_exists="replace")
 
 
+def test_changed_parent_is_found_beside_a_missing_input(tmp_path: Path) -> None:
+    store = DocsStore(tmp_path, stages=STAGES)
+    fill(store)
+    store.ensure(ROW, lambda _: "x")
+    store.write(draft("a1", raw_text="new"), if_exists="replace")
+    shutil.rmtree(store.path("draft", "b1"))
+    for require in (True, False):
+        assert store.ensure(ROW, never, if_changed="report", require_parent=require).changed == ("parent",)
+    with pytest.raises(DocumentChanged):
+        store.ensure(ROW, never, if_changed="fail")
+    with pytest.raises(MissingParent):
+        store.ensure(ROW, never, if_changed="replace")
+
+    def render(row: EssayTask) -> str:
+        """Render a prompt from the parent; meanwhile another process replaces it, and writes the missing input."""
+        text = store.open_parent(row).raw_text
+        if text == "new":
+            store.write(draft("a1", raw_text="newest"), if_exists="replace")
+            store.write(draft("b1", task_id="b-1", raw_text="again"))
+        return text
+
+    done = store.ensure(ROW, lambda row, prompt: prompt, prompt=render, if_changed="replace")
+    # The prompt is never older than the versions that the record names.
+    assert done.document.raw_text == "newest"
+    assert store.ensure(ROW, never, if_changed="report").changed == ()
+
+
+def test_document_that_was_read_gets_new_versions(store: DocsStore) -> None:
+    store.ensure(ROW, lambda _: "x")
+    replace_all(store)
+
+    def edit(_: EssayTask) -> Document:
+        return attrs.evolve(store.read("essay", "e1"), raw_text="y")
+
+    assert store.ensure(ROW, edit, if_changed="replace").document.pins == NEW_PINS
+    assert store.ensure(ROW, never, if_changed="fail").outcome == "kept"
+    # Also if its record did not know them.
+    store.write(attrs.evolve(store.read("essay", "x1"), doc_id="e1", task_id="e-1", inputs=ROW.input_doc_ids, pins={}),
+        if_exists="replace", require_parent=False)  # fmt: skip
+    assert store.ensure(ROW, edit, if_exists="replace").document.pins == NEW_PINS
+
+
+def test_document_of_make_names_the_version_that_it_was_given(tmp_path: Path) -> None:
+    store = DocsStore(tmp_path, stages=STAGES)
+    fill(store)
+    parent, inputs = store.open_parent(ROW), store.open_inputs(ROW)
+    replace_all(store)
+
+    def make(row: EssayTask) -> Document:
+        return Document.from_task(row, raw_text="from the old versions", parent=parent, inputs=inputs)
+
+    assert store.ensure(ROW, make).document.pins == PINS
+    # Also if the reply is rescued, and stored later.
+    row = attrs.evolve(ROW, doc_id="e2")
+    path = store.path("draft", "b1")
+
+    def make_and_lose(row: EssayTask) -> Document:
+        path.rename(path.with_name(".away"))
+        return make(row)
+
+    with pytest.raises(MissingParent):
+        store.ensure(row, make_and_lose)
+    path.with_name(".away").rename(path)
+    [rescued] = store.list_rescued()
+    rescued.adopt()
+    assert store.open("essay", "e2").pins == PINS
+
+
+def test_worker_that_has_waited_names_the_version_at_the_end_of_the_wait(tmp_path: Path) -> None:
+    store = DocsStore(tmp_path, stages=STAGES)
+    fill(store)
+    row = EssayTask(task_id="e-1", doc_id="e1", parent_doc_id="a1")
+    claim = store.backend.take_claim("essay", "e1")
+    assert isinstance(claim, Claim)
+
+    def release() -> None:
+        store.write(draft("a1", raw_text="new parent"), if_exists="replace")
+        claim.release()
+
+    timer = threading.Timer(0.3, release)
+    timer.start()
+    done = store.ensure(row, lambda row, prompt: prompt, prompt=lambda row: store.open_parent(row).raw_text)
+    timer.join()
+    assert (done.document.raw_text, done.document.pins) == ("new parent", {"a1": NEW_PINS["a1"]})
+
+
 def test_version_of_an_unreadable_parent_is_unknown(tmp_path: Path) -> None:
     store = DocsStore(tmp_path)
     path = store.write(draft("a1")).path
@@ -318,6 +410,98 @@ def test_child_written_with_a_parent_that_is_kept_names_the_stored_version(store
     documents = [draft("a1", raw_text="new"), Document.from_task(attrs.evolve(ROW, doc_id="e2"), raw_text="x")]
     store.write_many(documents, if_exists="replace")
     assert store.open("essay", "e2").pins["a1"] == {"raw.txt": digest("new")}
+
+
+Listed = list[tuple[str, str, str, tuple[str, ...]]]
+REPEATS: dict[str, Listed] = {
+    "a parent before and after its child": [
+        ("draft", "p", "v1", ()),
+        ("essay", "c", "x", ()),
+        ("draft", "p", "v2", ()),
+    ],
+    "an input before and after": [
+        ("draft", "i", "v1", ()),
+        ("draft", "d", "x", ("draft/i",)),
+        ("draft", "i", "v2", ()),
+    ],
+    "an input that comes later": [
+        ("draft", "p", "p", ()),
+        ("essay", "c", "x", ("draft/a1",)),
+        ("draft", "a1", "v2", ()),
+    ],
+    "a child before and after": [("draft", "p", "p", ()), ("essay", "c", "x", ()), ("essay", "c", "y", ())],
+}
+
+
+@pytest.mark.parametrize("name", REPEATS)
+@pytest.mark.parametrize("before", [0, 97, 98, 99])
+def test_many_writes_name_the_versions_of_one_write_after_the_other(tmp_path: Path, name: str, before: int) -> None:
+    def make() -> list[Document]:
+        return [
+            Document(
+                stage=stage,
+                doc_id=doc_id,
+                task_id=doc_id if doc_id != "a1" else "t-1",
+                raw_text=text,
+                parent_doc_id="p" if stage == "essay" else None,
+                inputs=inputs,
+            )
+            for stage, doc_id, text, inputs in REPEATS[name]
+        ]
+
+    pads = [draft(f"pad{number}", task_id=f"pad-{number}") for number in range(before)]
+    one, many = (DocsStore(tmp_path / root, stages=STAGES, durability="none") for root in ("one", "many"))
+    for store in (one, many):
+        fill(store)
+    for document in make():
+        one.write(document, if_exists="replace")
+    many.write_many([*pads, *make()], if_exists="replace")
+    for stage in STAGES:
+        assert [each.pins for each in one.documents(stage)] == [
+            many.open(stage, each.doc_id).pins for each in one.documents(stage)
+        ]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["draft", "essay"]),
+            st.sampled_from("pq"),
+            st.sampled_from("xyz"),
+            st.lists(st.sampled_from(["draft/p", "draft/q", "essay/p", "essay/q"]), unique=True, max_size=2),
+        ),
+        max_size=8,
+    ),
+    st.integers(1, 8),
+)
+def test_many_writes_do_what_single_writes_do(listed: list[tuple[str, str, str, list[str]]], together: int) -> None:
+    """Any documents of two stages, with inputs and repeated ids, in chunks of any size."""
+    documents = []
+    for stage, doc_id, text, others in listed:
+        inputs = tuple(name for name in others if name != f"{stage}/{doc_id}")
+        parent = "q" if stage == "essay" else None
+        documents.append(
+            Document(stage=stage, doc_id=doc_id, task_id=doc_id, raw_text=text, parent_doc_id=parent, inputs=inputs)
+        )
+    one, many = (DocsStore(MemoryBackend(), stages=STAGES) for _ in range(2))
+    many.backend.together = together
+    answers: list[str] = []
+    for document in documents:
+        try:
+            answers.append(str(one.write(document, if_exists="replace").outcome))
+        except DocidError as error:
+            answers.append(type(error).__name__)
+    try:
+        found = [str(each.outcome) for each in many.write_many(documents, if_exists="replace")]
+    except WriteManyError as error:
+        found = [
+            type(error.failures[number]).__name__ if each is None else str(each.outcome)
+            for number, each in enumerate(error.results)
+        ]
+    assert found == answers
+    for stage in STAGES:
+        stored = {each.doc_id: (each.raw_text, each.pins) for each in one.documents(stage)}
+        assert {each.doc_id: (each.raw_text, each.pins) for each in many.documents(stage)} == stored
 
 
 def test_input_that_comes_later_in_the_stream_does_not_count(store: DocsStore) -> None:

@@ -37,10 +37,7 @@ if TYPE_CHECKING:
 def run(arguments: Arguments, out: Output) -> int:
     """Audit tables and a store, and print the findings; return 1 if one reaches --fail-on."""
     root: str | None = arguments.store
-    if root == "":
-        raise UsageError("--store: empty; expected a path (is a shell variable unset?)")
-    if root is None and not arguments.tables:
-        raise UsageError("nothing to audit; expected task tables, --store ROOT, or both (see docid audit --help)")
+    _check_usage(root, arguments)
     store = None if root is None else open_root(arguments, root, new=arguments.new_store)
     arguments.stages = arguments.stages or (DEFAULT_STAGES if store is None else store.stages)
     tables, others = find_tables(arguments.tables, arguments.stages)
@@ -64,6 +61,16 @@ def run(arguments: Arguments, out: Output) -> int:
         _print_report(report, arguments, out, others)
     fails = bool(report.findings) if arguments.fail_on == "warning" else not report.ok
     return 1 if fails else 0
+
+
+def _check_usage(root: str | None, arguments: Arguments) -> None:
+    """Refuse options that leave nothing to audit."""
+    if root == "":
+        raise UsageError("--store: empty; expected a path (is a shell variable unset?)")
+    if root is None and not arguments.tables:
+        raise UsageError("nothing to audit; expected task tables, --store ROOT, or both (see docid audit --help)")
+    if root is None and arguments.changed:
+        raise UsageError("--changed compares stored documents; expected --store ROOT")
 
 
 def _audit(store: DocsStore | None, tables: dict[str, str], arguments: Arguments, out: Output) -> AuditReport:
@@ -167,6 +174,9 @@ def _print_changed(report: AuditReport, out: Output) -> None:
     documents = len({(each.stage, each.doc_id) for each in report.changed})
     what = "made from another version of a parent or an input"
     out.print_heading(f"{format_count(documents, 'document')} {what}", "warning" if documents else "")
+    others = sum(not each.code.endswith("-changed") for each in report.findings)
+    if others:
+        out.print(f"{format_count(others, 'other finding')}: run it without --changed")
 
 
 ARGUMENTS = (

@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from docid._text import quote
 from docid.core.ids import DocId, check_doc_id, check_stage, check_text, plain
-from docid.core.lineage_rules import check_inputs, get_inputs
+from docid.core.lineage_rules import check_inputs, check_pins, get_inputs
 from docid.core.metadata import convert_metadata, cut_deep_values
 from docid.errors import InvalidDocument, InvalidName
 
@@ -119,10 +119,12 @@ def check_content(text: str, argument: str) -> str:
     return plain(text)
 
 
-def _check_pins(pins: Any) -> None:
-    """Raise TypeError unless these are pins: hashes by file name, or None, by the name of a document."""
-    if not isinstance(pins, dict) or not all(each is None or isinstance(each, dict) for each in pins.values()):
-        raise TypeError(f"pins: expected a dict of the `pin` of each parent and input, got {quote(pins)}")
+def _check_origin(origin: Any) -> None:
+    """Raise TypeError unless this is a run id and a salt, each a text or None; or None."""
+    if origin is not None and not (
+        isinstance(origin, tuple) and len(origin) == 2 and all(each is None or isinstance(each, str) for each in origin)  # noqa: PLR2004
+    ):
+        raise TypeError(f"id_from: expected a tuple of a run id and a salt, got {quote(origin)}")
 
 
 def check_moment(value: datetime) -> datetime:
@@ -161,8 +163,8 @@ class Document:
         inputs: other documents that it was made from, in order, each as `STAGE/ID`; at most 1,000. They are part of
             the lineage.
         pins: the versions that it was made from: of the parent by its doc id, of each input by its name. A version is
-            the SHA-256 of `raw.txt` and `parsed.txt`; None is unknown. The store adds the present versions of those
-            that are missing here. Not compared.
+            the SHA-256 of `raw.txt` and `parsed.txt`; None is unknown. The store adds the present version of a parent
+            or an input that has no version here. Not compared.
         id_from: the run id and the salt that `doc_id` was derived from, if you know them. Not compared.
 
     Raises:
@@ -208,7 +210,9 @@ class Document:
             put("run_id", check_text(self.run_id, "run_id"))
         if self.inputs != ():
             put("inputs", check_inputs(self.inputs, f"{self.stage}/{self.doc_id}"))
-        _check_pins(self.pins)
+        if self.pins:
+            put("pins", check_pins(self.pins, self.parent_doc_id, self.inputs))
+        _check_origin(self.id_from)
         self._drop_identity(self.metadata)
 
     def _drop_identity(self, metadata: dict[str, Any]) -> None:
@@ -267,8 +271,9 @@ class Document:
         """
         pins: Pins = {}
         if parent is not None:
-            if parent.doc_id != row.parent_doc_id:
-                expected = f"expected {quote(row.parent_doc_id)}, the parent_doc_id of the row"
+            stage = getattr(row, "parent_stage", None) or parent.stage
+            if (parent.stage, parent.doc_id) != (stage, row.parent_doc_id):
+                expected = f"expected {stage}/{row.parent_doc_id}, the parent of the row"
                 raise InvalidDocument("parent", f"{parent.stage}/{parent.doc_id}; {expected}")
             pins[parent.doc_id] = parent.pin
         for each in inputs:

@@ -8,12 +8,15 @@ document have one lineage, and may have different pins.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 from docid._text import quote
 from docid.core.ids import DOC_ID_EXPECTED, check_stage, is_doc_id
 from docid.errors import InvalidName, LineageConflict
+
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 MOST_INPUTS = 1_000
 """The largest number of inputs of a document."""
@@ -49,22 +52,26 @@ class _Lineage(NamedTuple):
     inputs: tuple[str, ...]
 
 
-def get_inputs(document: object) -> tuple[str, ...]:
+class ReadPins(dict[str, "Pin | None"]):
+    """Pins that were read from a record, not given by the caller: `ensure` renews them."""
+
+
+def get_inputs(document: Any) -> tuple[str, ...]:
     """Return the inputs of a row, a document or a record. A row of another class may have none."""
-    found: Any = getattr(document, "input_doc_ids", None)
-    return getattr(document, "inputs", ()) if found is None else found
+    is_row = hasattr(document, "doc_run_id")  # a row may have a column `inputs` of its own
+    return tuple(getattr(document, "input_doc_ids", ()) if is_row else document.inputs)
 
 
-def split_name(name: str) -> tuple[str, str]:
+def split_name(name: str, argument: str = "inputs") -> tuple[str, str]:
     """Return the stage and the doc id of a name `STAGE/ID`; raise InvalidName for any other text."""
     if isinstance(name, str):
         stage, slash, doc_id = name.partition("/")
         if slash and is_doc_id(doc_id):
-            return check_stage(stage, "inputs, stage"), doc_id
-    raise InvalidName("inputs", name, "not STAGE/ID", f"the stage and the doc id of a document ({DOC_ID_EXPECTED})")
+            return check_stage(stage, f"{argument}, stage"), doc_id
+    raise InvalidName(argument, name, "not STAGE/ID", f"the stage and the doc id of a document ({DOC_ID_EXPECTED})")
 
 
-def check_inputs(names: Iterable[str], own: str = "") -> tuple[str, ...]:
+def check_inputs(names: Iterable[str], own: str = "", argument: str = "inputs") -> tuple[str, ...]:
     """Return inputs as a tuple; `own` is the name of the document that is made from them.
 
     Raises:
@@ -73,18 +80,46 @@ def check_inputs(names: Iterable[str], own: str = "") -> tuple[str, ...]:
     """
     if isinstance(names, str) or not isinstance(names, Iterable):
         kind = f"the text {quote(names)}" if isinstance(names, str) else type(names).__name__
-        raise TypeError(f"inputs: expected names of documents, such as ('essay/a1', 'essay/b2'), got {kind}")
+        raise TypeError(f"{argument}: expected names of documents, such as ('essay/a1', 'essay/b2'), got {kind}")
     found = tuple(names)
     seen = {own}
     for name in found:
-        split_name(name)
+        split_name(name, argument)
         if name in seen:
             problem = "the document itself" if name == own else "repeated"
-            raise InvalidName("inputs", name, problem, "other documents, each one once")
+            raise InvalidName(argument, name, problem, "other documents, each one once")
         seen.add(name)
     if len(found) > MOST_INPUTS:
-        raise InvalidName("inputs", f"{found[0]} …", f"{len(found):,} inputs", f"at most {MOST_INPUTS:,}")
+        raise InvalidName(argument, f"{found[0]} …", f"{len(found):,} inputs", f"at most {MOST_INPUTS:,}")
     return found
+
+
+def check_pins(pins: object, parent_doc_id: str | None, inputs: tuple[str, ...]) -> Pins:
+    """Return the pins of a document.
+
+    Those that were read from a record may name another parent, if the caller has changed that: they are left out.
+
+    Raises:
+        TypeError: they are not pins.
+        InvalidName: a pin is for a document that is neither the parent nor an input.
+    """
+    if not isinstance(pins, dict) or not all(each is None or _is_pin(each) for each in pins.values()):
+        raise TypeError(f"pins: expected a dict of the `pin` of each parent and input, got {quote(pins)}")
+    sources = {parent_doc_id, *inputs} - {None}
+    if isinstance(pins, ReadPins):
+        return ReadPins({key: pin for key, pin in pins.items() if key in sources})
+    for key in pins:
+        if key not in sources:
+            expected = "the doc id of the parent, or the name of an input"
+            raise InvalidName("pins", key, "neither the parent nor an input", expected)
+    return pins
+
+
+def _is_pin(value: object) -> bool:
+    """Return whether a value is a version: SHA-256 in hex by file name."""
+    if not isinstance(value, dict) or not all(isinstance(each, str) for pair in value.items() for each in pair):
+        return False
+    return all(map(_DIGEST.fullmatch, value.values()))
 
 
 def find_differences(document: _HasLineage, expected: _HasLineage, *, legacy: bool) -> list[str]:

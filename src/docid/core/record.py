@@ -15,7 +15,7 @@ import orjson
 from docid._text import escape_controls, format_count, quote
 from docid.core.document import ALL_FILES, FORMAT, OUR_KEYS, PART_FILES, Document, check_moment
 from docid.core.ids import derive
-from docid.core.lineage_rules import check_inputs, get_inputs
+from docid.core.lineage_rules import ReadPins, check_inputs, get_inputs
 from docid.errors import InvalidDocument
 
 if TYPE_CHECKING:
@@ -286,7 +286,7 @@ def format_pins(document: Any, pins: Pins) -> dict[str, Any]:
 
 def parse_pins(own: Mapping[str, Any], parent_doc_id: str | None) -> Pins:
     """Return the versions in `docid` of a record; a malformed one is unknown."""
-    pins: Pins = {} if parent_doc_id is None else {parent_doc_id: _parse_pin(own.get("parent"))}
+    pins: Pins = ReadPins({} if parent_doc_id is None else {parent_doc_id: _parse_pin(own.get("parent"))})
     inputs = own.get("inputs")
     for each in inputs if isinstance(inputs, list) else ():
         if isinstance(each, dict) and isinstance(name := each.get("name"), str):
@@ -297,7 +297,8 @@ def parse_pins(own: Mapping[str, Any], parent_doc_id: str | None) -> Pins:
 def _parse_pin(found: object) -> Pin | None:
     if not isinstance(found, dict):
         return None
-    return {name: found[name] for name in PINNED if isinstance(found.get(name), str)} or None
+    pin = {name: digest for name in PINNED if isinstance(digest := found.get(name), str)}
+    return pin or None
 
 
 def _find_origin(document: Document) -> tuple[str | None, str | None] | None:

@@ -111,7 +111,8 @@ class Lineage:
 
     def _name_parent(self, relative: Relative) -> str:
         """Return the name of the parent, or an empty text."""
-        stage, parent = self.stages.parent_of(relative.stage), relative.parent_doc_id
+        known = relative.stage in self.stages
+        stage, parent = self.stages.parent_of(relative.stage) if known else None, relative.parent_doc_id
         return "" if stage is None or parent is None else f"{stage}/{parent}"
 
     @property
@@ -205,7 +206,7 @@ def find_changed_sources(
         is_input = key != document.parent_doc_id
         parent_stage = stages.parent_of(document.stage)
         stage, doc_id = split_name(key) if is_input else (parent_stage, key)
-        found = None if stage is None or not is_doc_id(doc_id) else load(stage, doc_id)
+        found = load(stage, doc_id) if stage is not None and stage in stages and is_doc_id(doc_id) else None
         if isinstance(found, StoredDocument) and (files := find_changed_parts(pin, found.pin)):
             made, changed = (
                 "" if each.created_at is None else timestamp(each.created_at) for each in (document, found)
@@ -247,7 +248,7 @@ class _Search(NamedTuple):
         """Return a document as a relative."""
         names = (document.stage, document.doc_id, document.task_id, document.parent_doc_id)
         changed = find_changed_sources(document, self.stages, self.load)
-        return Relative(*names, "", document.inputs, tuple(each.source for each in changed))
+        return Relative(*names, "", document.inputs, tuple(dict.fromkeys(each.source for each in changed)))
 
     def load_relative(self, stage: str, doc_id: str) -> Relative:
         """Load a relative; if it cannot be read, return it with its problem."""

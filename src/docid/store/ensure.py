@@ -18,7 +18,7 @@ from attrs import define, field, frozen
 from docid._text import escape_surrogates, quote
 from docid.core.document import PART_FILES, Document, check_content, require_doc_id
 from docid.core.ids import check_text
-from docid.core.lineage_rules import check_inputs, find_changed, find_differences, get_inputs
+from docid.core.lineage_rules import ReadPins, check_inputs, find_changed, find_differences, get_inputs
 from docid.core.metadata import convert_metadata
 from docid.core.outcomes import Outcome, make_not_migrated_error
 from docid.core.record import format_pins
@@ -29,7 +29,6 @@ from docid.errors import (
     DurabilityUnknown,
     InvalidDocument,
     InvalidReply,
-    MissingParent,
     ReplyRescued,
     describe_error,
 )
@@ -94,6 +93,7 @@ class Options:
     claim: ClaimPolicy = "wait"
     claim_timeout: float | None = None
     require_parent: bool = True
+    find_pins: Callable[[Any], Pins] | None = None  # for orchestrators, which load a parent before the call
 
     def __attrs_post_init__(self) -> None:
         for name, allowed in (("if_exists", IfExists), ("if_changed", IfChanged), ("claim", ClaimPolicy)):
@@ -200,8 +200,8 @@ class Attempt:
     Attributes:
         store, row, make, options: as for `DocsStore.ensure`.
         keeps_run: with `if_exists="replace"`: keep a document that this run has replaced already.
-        pins: the versions of the parent and inputs that the prompt was made from; by default, those in the store
-            before docid renders the prompt.
+        pins: the versions of the parent and inputs that the prompt was made from; by default, those that the options
+            find, or those in the store before docid renders the prompt.
         seen: the document that `begin` found.
     """
 
@@ -220,11 +220,16 @@ class Attempt:
     metadata: dict[str, Any] | None = field(init=False, default=None)
     given: Given | None = field(init=False, default=None)
     claim: Claim | None = field(init=False, default=None)
+    has_waited: bool = field(init=False, default=False)
+    is_pinned: bool = field(init=False, default=False)
     delays: Iterator[float] | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         """Check the row; no I/O but the manifest's."""
         row: TaskLike = self.row
+        if self.pins is None and self.options.find_pins is not None:
+            self.pins = self.options.find_pins(row)
+        self.is_pinned = bool(self.pins)
         self.doc_id, self.stage = require_doc_id(row), self.store.stages.check(row.stage)
         self.task_id = check_text(row.task_id, "task_id")
         if row.doc_run_id is not None:
@@ -279,22 +284,27 @@ class Attempt:
         """Check what a call needs: a parent, and a store that can be written."""
         self._writer.check_parent(self.stage, self.row.parent_doc_id, self.task_id)
         if self.options.require_parent:
-            pins = self.pins or {}
-            self.pins = {**self._writer.pin(self.row, pins), **pins}
+            self._pin()
         self.store.manifest.refuse_conflict()
         self.store.backend.probe(self.stage, self.doc_id, replaces=self.seen is not None)
 
     def _find_changed_sources(self, stored: StoredDocument) -> tuple[str, ...]:
         """Return `parent`, and `input.STAGE/ID` of the inputs, that are other versions than the document was made from.
 
-        If one of them is missing, none has changed: a call would refuse that.
+        One that is missing has not changed: a call would refuse it.
         """
-        now: Pins = {}
-        with suppress(MissingParent):
-            now = self._writer.pin(self.row)
-            self.pins = self.pins or now
+        now = self._writer.pin(self.row, is_strict=False)
+        self.pins = now if self.pins is None else self.pins
         keys = find_changed(stored.pins, now)
         return tuple("parent" if key == stored.parent_doc_id else f"input.{key}" for key in keys)
+
+    def _pin(self) -> None:
+        """Note the versions of the parent and inputs that are not known yet; raise MissingParent if one is missing."""
+        known = self.pins or {}
+        found = self._writer.pin(self.row, known)
+        if found and known and not self.is_pinned:  # one was missing before, and the prompt may be older than this one
+            self.given, known, found = None, {}, self._writer.pin(self.row)
+        self.pins = {**found, **known}
 
     def skip(self) -> Ensured[Any, Any]:
         """Return the result of a row that another worker has claimed."""
@@ -327,6 +337,7 @@ class Attempt:
         if self.options.claim != "off":
             taken = self.claiming.take()
             if isinstance(taken, Holder):
+                self.has_waited = True
                 return taken
             self.claim = taken
         return None
@@ -380,6 +391,9 @@ class Attempt:
         with self.holding():
             if (done := self._look_again()) is not None:
                 return done
+            if self.has_waited and self.given is None and self.options.require_parent and not self.is_pinned:
+                self.pins = None  # the parent may have been replaced since
+                self._pin()
             prompt = self._render().prompt
         self.store.manifest.record()
         return (self.row,) if self.options.prompt is None else (self.row, prompt)
@@ -458,13 +472,15 @@ class Attempt:
             raise interrupt
 
     def _save(self, made: object, problem: object, *, own: bool = False) -> str:
-        notes = {**format_pins(self.row, self._own_pins), **self._notes(None)}
+        notes = {**format_pins(self.row, self._list_pins(made)), **self._notes(None)}
         return self._rescue.save(self.row, self._run_id, self._merge(made), notes, problem, own=own)
 
-    @property
-    def _own_pins(self) -> Pins:
-        """The versions for the record: those from before the call; none without `require_parent`."""
-        return self.pins or {} if self.options.require_parent else {}
+    def _list_pins(self, made: object) -> Pins:
+        """Return the versions for the record: those from before the call, or those that the caller has given."""
+        pins = (self.pins or {}) if self.options.require_parent else {}
+        if isinstance(made, Document) and not isinstance(made.pins, ReadPins):
+            pins = {**pins, **made.pins}
+        return pins
 
     def _merge(self, made: object) -> object:
         """Return a reply with the prompt and metadata that `ensure` was given, without checking anything."""
@@ -525,9 +541,8 @@ class Attempt:
             run_id=made.run_id if isinstance(made, Document) and made.run_id is not None else options.run_id,
             created_at=reply.created_at,
         )
-        pins = {**self._own_pins, **(made.pins if isinstance(made, Document) else {})}
         # The row and the pins are checked.
-        object.__setattr__(document, "pins", pins)
+        object.__setattr__(document, "pins", self._list_pins(made))
         return document, problem, is_noted
 
     def _check_identity(self, made: Document) -> None:

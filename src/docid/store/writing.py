@@ -227,10 +227,10 @@ class Writer(NamedTuple):
             found.append(Source(name, self.stages.check(stage), doc_id, is_input=True))
         return found
 
-    def pin(self, child: Any, given: Container[str | None] = ()) -> Pins:
+    def pin(self, child: Any, given: Container[str | None] = (), *, is_strict: bool = True) -> Pins:
         """Return the present versions of the parent and the inputs of a row or a document.
 
-        Of those whose version is `given`, check only that they exist.
+        Of those whose version is `given`, check only that they exist. Unless `is_strict`, leave missing ones out.
 
         Raises:
             MissingParent: one of them is not in the store.
@@ -241,6 +241,8 @@ class Writer(NamedTuple):
         pins: Pins = {}
         for source, found in zip(sources, each(lambda source: self._find_version(source, given), sources), strict=True):
             if found is None:
+                if not is_strict:
+                    continue
                 found_in = () if source.doc_id is None else self.find_stages(source.doc_id)
                 facts = (child.stage, child.doc_id, child.task_id, source.stage, source.doc_id, found_in)
                 raise MissingParent(*facts, source.is_input)
@@ -326,11 +328,32 @@ class Writer(NamedTuple):
                 yield number, prepared
             else:
                 new[number] = prepared
-        early, late = self._find_single(new) if require_parent else ([], set())
-        yield from ((number, put(number)) for number in early)
-        left = {number: each for number, each in new.items() if number not in late and number not in early}
-        yield from self._create_stages(left, documents, put, require_parent=require_parent)
-        yield from ((number, put(number)) for number in sorted(late))
+        if not require_parent:
+            yield from self._create_stages(new, documents, put, require_parent=False)
+            return
+        for numbers in self._split(new):
+            together = {number: new[number] for number in numbers}
+            yield from self._create_stages(together, documents, put, require_parent=True)
+
+    def _split(self, new: Mapping[int, StoredDocument]) -> Iterator[list[int]]:
+        """Yield runs of documents that can be written stage by stage, with the result of one write after the other.
+
+        A document begins a new run if a document of the run was made from it, or from an earlier version of it; or if
+        it has an input in the run, which may be of any stage.
+        """
+        run: list[int] = []
+        names: set[tuple[str, str | None]] = set()
+        used: set[tuple[str, str | None]] = set()
+        for number, each in new.items():
+            sources = self.list_sources(each)
+            name = (each.stage, each.doc_id)
+            if name in used or any(source.is_input and (source.stage, source.doc_id) in names for source in sources):
+                yield run
+                run, names, used = [], set(), set()
+            run.append(number)
+            names.add(name)
+            used.update((source.stage, source.doc_id) for source in sources)
+        yield run
 
     def _create_stages(
         self,
@@ -357,30 +380,6 @@ class Writer(NamedTuple):
             for number in repeated:
                 pins.pop((stage, new[number].doc_id), None)
                 yield number, put(number)
-
-    def _find_single(self, new: Mapping[int, StoredDocument]) -> tuple[list[int], set[int]]:
-        """Return the numbers of documents to write one by one: before the others, and after them.
-
-        Before: those whose parent or input comes later in the chunk, and so does not count. Then the result does not
-        depend on the chunk size. After: those with an input in the chunk, which may be of any stage; and their
-        children.
-        """
-        positions: dict[tuple[str, str | None], int] = {}
-        for number, each in new.items():
-            positions.setdefault((each.stage, each.doc_id), number)
-        early: list[int] = []
-        late: set[int] = set()
-        for number, each in new.items():
-            of_chunk = {
-                position: source.is_input
-                for source in self.list_sources(each)
-                if (position := positions.get((source.stage, source.doc_id), number)) != number
-            }
-            if any(position > number for position in of_chunk):
-                early.append(number)
-            elif any(is_input or position in late for position, is_input in of_chunk.items()):
-                late.add(number)
-        return early, late
 
     def _create_together(
         self,

@@ -10,7 +10,7 @@ from docid._text import quote
 from docid.tables.faults import Faults
 from docid.tables.opening import DAMAGE, FileState, describe_change, describe_damage, get_state, open_table
 from docid.tables.rows import TaskRow, schema_of
-from docid.tables.values import JsonNumber, format_value, list_id_columns, list_whole_columns
+from docid.tables.values import INPUTS, JsonNumber, format_value, join_names, list_id_columns, list_whole_columns
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -42,7 +42,7 @@ def open_json_lines(
             for number, each in _read_objects(stream, faults):
                 before, cells = faults.count, []
                 for name in columns:
-                    value = each.get(name)
+                    value = join_names(each.get(name)) if name == INPUTS else each.get(name)
                     text, wrong = format_value(value, is_id=name in ids, is_whole=name in whole)
                     if wrong:
                         faults.add(number, name, quote(value), wrong)

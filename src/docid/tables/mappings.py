@@ -9,7 +9,7 @@ from docid._text import quote
 from docid.errors import TaskTableError
 from docid.tables.faults import Faults
 from docid.tables.parsing import build_row_parser, check_columns
-from docid.tables.values import format_value, list_id_columns, list_whole_columns
+from docid.tables.values import INPUTS, format_value, join_names, list_id_columns, list_whole_columns
 
 Made = TypeVar("Made")
 
@@ -40,7 +40,7 @@ class MappingParser(Generic[Made]):
             return None
         before, cells = self._faults.count, []
         for key in keys:
-            value = mapping[key]
+            value = join_names(mapping[key]) if key == INPUTS else mapping[key]
             text, wrong = format_value(value, is_id=key in self._ids, is_whole=key in self._whole)
             if wrong:
                 self._faults.add(number, str(key), value if isinstance(value, str) else quote(value), wrong)

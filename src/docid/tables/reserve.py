@@ -198,7 +198,11 @@ class _Reserver(NamedTuple):
             check_type(row, self.row_type)
             if found := find_lookalike(self.row_type, tuple(row.extra)):
                 faults.add(number, found[0], "", found[1])
-            yield number, row, self._derive(number, row, faults) | self._find_parent(number, row, faults)
+            changes = self._derive(number, row, faults) | self._find_parent(number, row, faults)
+            if (own := f"{row.stage}/{changes.get('doc_id')}") in row.input_doc_ids:
+                faults.add(number, "input_doc_ids", own, "the document of this row; expected other documents")
+                changes.pop("doc_id")
+            yield number, row, changes
 
     def _derive(self, number: int, row: TaskRow, faults: Faults) -> dict[str, str]:
         """Return a new doc id for a row without one, with the run id and salt used for it."""

@@ -91,7 +91,7 @@ class TaskRow:
                 task = name_task(self.task_id if isinstance(self.task_id, str) else None)
                 raise TypeError(f"{type(self).__name__}.{name}{task}: {_describe_wrong_type(value, kinds)}")
         if self.input_doc_ids:
-            check_inputs(self.input_doc_ids, f"{self.stage}/{self.doc_id}")
+            check_inputs(self.input_doc_ids, f"{self.stage}/{self.doc_id}", "input_doc_ids")
         if not schema.names.isdisjoint(self.extra):
             twice = ", ".join(sorted(schema.names & self.extra.keys()))
             raise InvalidName("extra", twice, "also a field of the row", "only other columns; set the field instead")
@@ -391,7 +391,8 @@ def _parse_inputs(text: str) -> tuple[str, ...]:
     try:
         return check_inputs(text.split())
     except InvalidName as error:
-        raise ValueError(f"{quote(error.value)}: {error.problem}; expected {error.expected}") from None
+        name = "" if error.value == text else f"{quote(error.value)}: "
+        raise ValueError(f"{name}{error.problem}; expected {error.expected}") from None
 
 
 def _parse_value(pattern: str, convert: Callable[[str], Any], text: str) -> Any:

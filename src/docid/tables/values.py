@@ -10,6 +10,16 @@ from typing import Any
 _IDS = ("doc_id", "doc_run_id", "doc_salt", "parent_doc_id", "source_doc_id", "input_doc_ids")
 
 
+INPUTS = "input_doc_ids"
+
+
+def join_names(value: object) -> object:
+    """Return the inputs of a row as the text of a cell, if they are a list of names."""
+    if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value):
+        return " ".join(value)
+    return value
+
+
 def list_id_columns(row_type: type[Any]) -> list[str]:
     """Return the names of id columns, the row's own task id first."""
     return [*(f"{stage}_task_id" for stage in (row_type.stage, row_type.parent_stage) if stage), *_IDS]

@@ -152,7 +152,8 @@ def _check_sources(store: DocsStore, document: StoredDocument) -> Iterator[Findi
     """Yield a finding for each missing input, and for a parent and inputs that are another version now."""
     about = (document.stage, document.doc_id, document.task_id, document.location)
     for name in document.inputs:
-        if not store.exists(*split_name(name)):
+        stage, doc_id = split_name(name)
+        if stage not in store.stages or not store.exists(stage, doc_id):
             message = f"its input {name} is not in the store"
             yield Finding("missing-input", *about, message, "write the input first, or correct input_doc_ids")
     for changed in find_changed_sources(document, store.stages, partial(try_load, store.backend)):

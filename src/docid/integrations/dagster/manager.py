@@ -132,7 +132,7 @@ def _load(
     The step notes its version, so that the record of a child names the version that the child was made from.
     """
     document = store.open(stage, check_doc_id(doc_id or "", "parent_doc_id"))
-    step.pins[stage, document.doc_id] = document.pin
+    step.pins.setdefault((stage, document.doc_id), document.pin)
     if kind is StoredDocument:
         return document
     if kind is Document:

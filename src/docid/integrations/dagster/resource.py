@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, get_args
 
 import dagster as dg
@@ -270,10 +270,10 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
             # A replayed row has a run id only if its doc id depends on it. The new version keeps the stored run id.
             run_id = store.open(row.stage, row.doc_id).run_id if is_replay(context.run.tags) else None
             if_exists: IfExists = "replace" if policy == "replace" else "keep"
-            options = Options(prompt=render, metadata=metadata, run_id=run_id, if_exists=if_exists)
             # The prompt may come from the inputs of the step, which Dagster has loaded before.
-            pins = StepContext.of(context).find_pins(store, row)
-            return ensure(Attempt(store, row, make, options, pins=pins)).unwrap()
+            pins = partial(StepContext.of(context).find_pins, store)
+            options = Options(prompt=render, metadata=metadata, run_id=run_id, if_exists=if_exists, find_pins=pins)
+            return ensure(Attempt(store, row, make, options)).unwrap()
 
 
 def replay_job(asset: Any, *, name: str | None = None) -> Any:

@@ -46,7 +46,7 @@ EXAMINED = 4  # the entry was examined
 PROMPT = 8  # the entry is a document with its prompt
 FAULTY = 16  # the entry is not a usable document
 VERSION = 5  # the bits above these are the version of the document; see `pack_pin`
-_HALF = 64  # bits of a hash in a version
+_HALF = 96  # bits of a hash in a version: 12 hexadecimal digits as ASCII
 
 Item = TypeVar("Item")
 Name = tuple[str, str]  # the stage and the doc id of a document
@@ -58,10 +58,13 @@ def is_unexamined(state: int) -> bool:
 
 
 def pack_pin(pin: Pin | None) -> int:
-    """Return a version as a number, because an audit holds a million of them: 64 bits of each hash; 0 is unknown."""
+    """Return a version as a number, because an audit holds a million of them: 48 bits of each hash; 0 is unknown.
+
+    Of a text that is not a hash, too: the record may be damaged.
+    """
     if pin is None:
         return 0
-    raw, parsed = (int((pin.get(name) or "0")[:16], 16) for name in PINNED)
+    raw, parsed = (int.from_bytes(pin.get(name, "")[:12].encode(errors="replace")[:12], "big") for name in PINNED)
     return raw << _HALF | parsed
 
 
@@ -151,6 +154,7 @@ class Audit:
         inputs: the parent and the inputs of each document that has inputs, by its stage and doc id.
         suspects: documents whose parent or input seems to be another version than they were made from.
         changed: those of them that are.
+        read_rows: returns the task id and the parent of each row in the table of a stage, by doc id.
     """
 
     stages: Stages
@@ -166,6 +170,7 @@ class Audit:
     inputs: dict[Name, tuple[str | None, tuple[tuple[str, int], ...]]] = Factory(dict)
     suspects: dict[Name, None] = Factory(dict)
     changed: list[ChangedSource] = Factory(list)
+    read_rows: Callable[[str], Mapping[str, tuple[str, str]]] = Factory(lambda: lambda _: {})
 
     def locate(self, stage: str, doc_id: str) -> str:
         """Return the location of a stored document; empty text without a store."""
@@ -270,7 +275,11 @@ class Audit:
             if differs(pins[parent], now):
                 self.suspects[name] = None
         if record.inputs:
-            self.inputs[name] = parent, tuple((each, pins.get(each, 0)) for each in record.inputs)
+            self.note_inputs(name, parent, record.inputs, pins)
+
+    def note_inputs(self, name: Name, parent: str | None, inputs: tuple[str, ...], pins: Mapping[str, int]) -> None:
+        """Note the parent and inputs of a document or a row, to compare versions and find cycles at the end."""
+        self.inputs[name] = parent, tuple((each, pins.get(each, 0)) for each in inputs)
 
     def check_rest(self, stage: str) -> None:
         """Check the documents of a stage that no row has."""
@@ -345,6 +354,7 @@ class Audit:
                 message = f"{doc_id} belongs to stage {', '.join(others)}; expected a document of stage {stage}"
             elif stage not in self.stages:
                 message = f"input {stage}/{doc_id} is of a stage that this pipeline does not have"
+                hint = "declare the stage (--stages), or correct input_doc_ids"
             else:
                 places = [] if self.examiner is None else ["in the store"]
                 places += [f"reserved in the {stage} table"] if stage in self.tables else []
@@ -354,7 +364,9 @@ class Audit:
 
     def _is_known(self, stage: str, doc_id: str) -> bool:
         """Return whether a row or the listing of the store has a document, or whether the audit cannot know."""
-        if stage in self.unlisted or (stage in self.stages and self.known[stage].get(doc_id, 0) & (ROW | STORED)):
+        if stage not in self.stages:
+            return False
+        if stage in self.unlisted or self.known[stage].get(doc_id, 0) & (ROW | STORED):
             return True
         return self.examiner is None and stage not in self.tables
 
@@ -383,20 +395,21 @@ class Audit:
 
     def report_cycles(self) -> None:
         """Report each document that is, by inputs, made from itself: possible only with `require_parent=False`."""
-        for path in find_cycles(self.inputs, self.stages, self._read_parent):
+        for path in find_cycles(self.inputs, self.stages, lambda name: self._read_lineage(name)[1]):
             stage, doc_id = path[0]
             around = " <- ".join("/".join(name) for name in (*path, path[0]))
-            hint = "it was written with require_parent=False; write one of them again without the other as its input"
-            found = None if self.examiner is None else try_load(self.examiner.backend, stage, doc_id)
-            task_id = found.task_id if isinstance(found, StoredDocument) else None
-            message = f"made from itself: {around}"
-            finding = Finding("lineage-cycle", stage, doc_id, task_id, self.locate(stage, doc_id), message, hint)
+            hint = "give one of them other inputs, under another doc id: set its doc_salt and reserve it again"
+            task_id, _ = self._read_lineage(path[0])
+            where = self.locate(stage, doc_id) or f"the table of stage {stage}"
+            finding = Finding("lineage-cycle", stage, doc_id, task_id, where, f"made from itself: {around}", hint)
             self.findings.append((0, finding))
 
-    def _read_parent(self, name: Name) -> str | None:
-        """Return the parent of a document without inputs."""
+    def _read_lineage(self, name: Name) -> tuple[str | None, str | None]:
+        """Return the task id and the parent of a document, or of a row; None if unknown."""
         found = None if self.examiner is None else try_load(self.examiner.backend, *name)
-        return found.parent_doc_id if isinstance(found, StoredDocument) else None
+        if isinstance(found, StoredDocument):
+            return found.task_id, found.parent_doc_id
+        return self.read_rows(name[0]).get(name[1], (None, None))
 
     def _is_stored(self, name: tuple[str, str]) -> bool:
         try:

@@ -4,6 +4,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import NamedTuple
 
 from docid._text import quote
@@ -59,6 +60,12 @@ def audit_stages(audit: Audit, given: Tables, delimiter: str) -> AuditReport:
     """Audit tables and the store, if given. Raises the errors of `audit`."""
     tables = _open_tables(given, audit.stages, delimiter)
     audit.tables = tables
+
+    @cache
+    def read_rows(stage: str) -> dict[str, tuple[str, str]]:
+        return {row[1]: (row[0], row[2]) for _, row in tables[stage].lineages()} if stage in tables else {}
+
+    audit.read_rows = read_rows
     faults = Faults("")
     for stage in audit.stages:
         table = tables.get(stage)
@@ -193,6 +200,8 @@ class RowChecks:
         inputs = self._read_inputs(number, row)
         self.audit.check_inputs(inputs or (), number, self._make_finding("", number, "input_doc_ids", row))
         if self._check_cell(number, "doc_id", row, doc_id):
+            if inputs:
+                self.audit.note_inputs((self.stage, doc_id), parent, inputs, {})
             self._check_document(number, row, inputs, examination)
         if self.parent_stage is not None and self._check_cell(number, "parent_doc_id", row, parent):
             self._check_parent(number, row, self.parent_stage)

@@ -364,7 +364,8 @@ def _group_scores(
         elif not score.parent_doc_id:
             left_out["no-parent", "without a parent_doc_id"] += 1
         elif score.changed and not allow_changed:
-            what = score.changed.replace("parent", f"its parent {score.parent_doc_id}")
+            parent = f"its parent {score.parent_doc_id}"
+            what = " and ".join(parent if each == "parent" else f"its {each}" for each in score.changed.split())
             message = f"its score was given for another version of {what}; evaluate that again, or allow changed scores"
             notes.append(Note("changed", f"evaluation {score.doc_id}", score.task_id or None, message))
         else:
