@@ -43,8 +43,9 @@ def test_example_runs_then_keeps_then_replays(tmp_path: Path) -> None:
         environment, [], ["--replay"], *(["--replay", f"essay/{name}"] for name in (written, copied))
     )
     assert again[1:4] == ["draft: 4 runs: 4 kept", "essay: 8 runs: 4 kept, 4 unchanged", "evaluation: 16 runs: 16 kept"]
-    assert [line.endswith("replayed: unchanged") for line in draft] == [True]
-    assert replays == [[f"essay/{name} replayed: unchanged"] for name in (written, copied)]
+    # The same text, noted for another run; a copy is not made by a run.
+    assert [line.endswith("replayed: replaced") for line in draft] == [True]
+    assert replays == [[f"essay/{written} replayed: replaced"], [f"essay/{copied} replayed: unchanged"]]
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 17
     assert json.loads(next((tmp_path / "docs" / "draft").glob("*/metadata.json")).read_text())["generation_model_name"]
 

@@ -9,10 +9,19 @@ from docid.integrations.dagster.partitions import (
     register_partitions,
     task_table_asset,
 )
-from docid.integrations.dagster.resource import IF_EXISTS_TAG, REPLAY_TAG, TASK_TAG, DocsStoreResource, replay_job
+from docid.integrations.dagster.resource import (
+    IF_EXISTS_TAG,
+    REPARSE_TAG,
+    REPLAY_TAG,
+    TASK_TAG,
+    DocsStoreResource,
+    reparse_job,
+    replay_job,
+)
 
 __all__ = [
     "IF_EXISTS_TAG",
+    "REPARSE_TAG",
     "REPLAY_TAG",
     "TASK_TAG",
     "DocsIOManager",
@@ -22,6 +31,7 @@ __all__ = [
     "document_partitions",
     "parent_input",
     "register_partitions",
+    "reparse_job",
     "replay_job",
     "task_table_asset",
 ]

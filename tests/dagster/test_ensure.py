@@ -115,15 +115,35 @@ def test_replay_needs_no_table(pipeline: Pipeline) -> None:
     assert "draft/gone cannot be replayed" in message
 
 
-def test_replay_keeps_run_id_and_checks_its_tag(pipeline: Pipeline) -> None:
+def test_replay_notes_its_run_and_checks_its_tag(pipeline: Pipeline) -> None:
     key = pipeline.key("draft")
-    texts: dict[str, Any] = {"raw_text": "x", "prompt_text": "p"}
-    pipeline.store.write(Document(stage="draft", doc_id=key, task_id="t-0", run_id="r-1", **texts))
-    assert pipeline.run(dg.AssetSelection.assets("draft"), key, **{REPLAY_TAG: "true"}).success
+    old = Document(
+        stage="draft",
+        doc_id=key,
+        task_id="t-0",
+        run_id="r-1",
+        raw_text="x",
+        prompt_text="p",
+        metadata={"model_id": "m"},
+    )
+    pipeline.store.write(old)
+    result = pipeline.run(dg.AssetSelection.assets("draft"), key, **{REPLAY_TAG: "true"})
+    assert result.success
     again = pipeline.store.read("draft", key)
-    assert (again.run_id, again.raw_text) == ("r-1", "reply to <p>")
+    assert (again.run_id, again.raw_text) == (result.run_id, "reply to <p>")
+    # What the record does not say is shown, and the row of a table has it.
+    columns = "combo_id, draft_template, generation_model_name"
+    assert metadata_of(result)["not restored"] == columns
     message, _ = failure(pipeline.run(dg.AssetSelection.assets("draft"), key, **{REPLAY_TAG: "True"}))
     assert "tag docid/replay: expected true or false, got 'True'" in message
+
+
+def test_replay_without_a_model_calls_none(pipeline: Pipeline) -> None:
+    key = pipeline.key("draft")
+    pipeline.store.write(Document(stage="draft", doc_id=key, task_id="t-0", raw_text="x", prompt_text="p"))
+    message, _ = failure(pipeline.run(dg.AssetSelection.assets("draft"), key, **{REPLAY_TAG: "true"}))
+    assert "its record names no model (generation_model or generation_model_name); add it to the record" in message
+    assert pipeline.model.calls == []
 
 
 def test_source_doc_id_sends_stored_prompt(pipeline: Pipeline) -> None:

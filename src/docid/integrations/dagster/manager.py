@@ -53,7 +53,18 @@ class DocsIOManager(dg.ConfigurableIOManager):
         if not isinstance(obj, dict) or obj.keys() != set(step.keys):
             partitions = format_count(len(step.keys), "partition")
             raise refuse(f"expected the asset to return a dict with one document per partition ({partitions})")
-        outcomes = Counter(str(self._put(step, stage, key, each)["outcome"]) for key, each in obj.items())
+        outcomes: Counter[str] = Counter()
+        refused: dict[str, dg.Failure] = {}
+        for key, each in obj.items():
+            try:
+                outcomes[str(self._put(step, stage, key, each)["outcome"])] += 1
+            except dg.Failure as failure:
+                refused[key] = failure
+        if refused:
+            lines = [f"{len(refused):,} of {format_count(len(obj), 'document')} refused; the others are stored:"]
+            lines += [f"{key}: {failure.description}" for key, failure in refused.items()][:20]
+            can_retry = any(failure.allow_retries for failure in refused.values())
+            raise dg.Failure("\n".join(lines), metadata={"refused": len(refused)}, allow_retries=can_retry)
         context.add_output_metadata({"documents": len(obj), **outcomes})
 
     @raise_failures()
@@ -78,6 +89,7 @@ class DocsIOManager(dg.ConfigurableIOManager):
             **({"inputs": " ".join(document.inputs)} if document.inputs else {}),
             "path": dg.MetadataValue.url(location) if "://" in location else dg.MetadataValue.path(location),
             "outcome": str(outcome),
+            **({"not restored": ", ".join(unsaid)} if (unsaid := _list_unsaid(step, stage, doc_id)) else {}),
             **{f"{part} bytes": size for part, size in sizes.items()},
         }
 
@@ -112,6 +124,11 @@ class DocsIOManager(dg.ConfigurableIOManager):
             for key, row in rows.items()
         }
         return values if is_dict or len(values) != 1 else values[step.keys[0]]
+
+
+def _list_unsaid(step: StepContext, stage: str, doc_id: str) -> list[str]:
+    """Return the columns of a row that a replay could not restore."""
+    return [note.where.removeprefix("column ") for note in step.notes.get((stage, doc_id), ())]
 
 
 def _read_annotation(annotation: Any) -> tuple[Any, bool]:

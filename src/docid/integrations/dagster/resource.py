@@ -1,15 +1,19 @@
 """The `DocsStoreResource`, and how a Dagster step finds its rows, tags and failures."""
 
+import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 import dagster as dg
-from attrs import evolve
+from attrs import evolve, fields, frozen
 
 from docid._text import format_count
+from docid.core.document import get_source_doc_id
+from docid.core.ids import is_missing
 from docid.core.lineage_rules import Pin, Pins, split_name
 from docid.core.outcomes import Policy
 from docid.core.reply import Reply
@@ -23,12 +27,13 @@ from docid.errors import (
     TaskTableError,
     UnreadableDocument,
 )
-from docid.operations.curate.replay import replay
+from docid.operations.curate.replay import Note, replay
 from docid.store.docs_store import DocsStore
-from docid.store.ensure import Attempt, IfExists, Options, ensure
+from docid.store.ensure import Attempt, Options, ensure, is_coroutine_function
+from docid.store.ensured import Ensured
 from docid.store.stored import StoredDocument
-from docid.tables.lookup import index_of
-from docid.tables.rows import TaskRow, row_type_of
+from docid.tables.lookup import TaskIndex, index_of
+from docid.tables.rows import TaskRow, row_type_of, schema_of
 from docid.tables.tasks import TaskTable, read_tasks, stage_of_table
 
 PARTITIONS = "_documents"  # partition names are `<stage>_documents`
@@ -40,6 +45,9 @@ IF_EXISTS_TAG = "docid/if_exists"
 REPLAY_TAG = "docid/replay"
 """A run tag: `true` takes rows and prompts from the stored documents instead of the task tables."""
 
+REPARSE_TAG = "docid/reparse"
+"""A run tag: `true` parses stored documents without parsed text, and calls no model."""
+
 TASK_TAG = "docid/task_id"
 """A run tag that docid sets: the task id of the partition, since people cannot read a doc id."""
 
@@ -47,6 +55,14 @@ TASK_TAG = "docid/task_id"
 def refuse(message: str) -> dg.Failure:
     """Return a failure that Dagster does not retry, since the step would fail again."""
     return dg.Failure(message, allow_retries=False)
+
+
+def is_temporary(error: BaseException) -> bool:
+    """Return whether a later try may succeed: of docid's errors, those of a busy or unavailable store; all others."""
+    if isinstance(error, DocidError):
+        is_busy = isinstance(error, (DocumentBusy, DocumentClaimed))
+        return is_busy or (isinstance(error, StoreUnavailable) and not error.refused)
+    return not isinstance(error, dg.Failure) or error.allow_retries
 
 
 @contextmanager
@@ -66,9 +82,7 @@ def raise_failures() -> Iterator[None]:
         elif isinstance(error, TaskTableError):
             # The message already lists the faults.
             facts = {"what to do": "correct the table, or the function that builds its rows, and materialise it again"}
-        can_retry = isinstance(error, (DocumentBusy, DocumentClaimed)) or (
-            isinstance(error, StoreUnavailable) and not error.refused
-        )
+        can_retry = is_temporary(error)
         message = "\n".join([str(error), *getattr(error, "__notes__", ())])  # a note names a saved reply
         raise dg.Failure(message, metadata=facts, allow_retries=can_retry) from error
 
@@ -97,6 +111,7 @@ class StepContext(NamedTuple):
     Attributes:
         rows: its rows so far.
         pins: the versions of the parents and inputs that it has loaded, by stage and doc id.
+        notes: what a replay could not restore, by stage and doc id.
     """
 
     stage: str | None
@@ -104,6 +119,7 @@ class StepContext(NamedTuple):
     tags: Mapping[str, str]
     rows: dict[tuple[str, str, str], TaskRow]
     pins: dict[tuple[str, str], Pin | None]
+    notes: dict[tuple[str, str], list[Note]]
 
     def find_pins(self, store: DocsStore, row: TaskRow) -> Pins:
         """Return the versions that the step has loaded of the parent and inputs of a row."""
@@ -122,7 +138,7 @@ class StepContext(NamedTuple):
             try:
                 step = context.step_context
             except dg.DagsterInvariantViolationError:
-                return cls(stage_of(partitions), keys, {}, {}, {})
+                return cls(stage_of(partitions), keys, {}, {}, {}, {})
         else:
             of_input = isinstance(context, dg.InputContext)
             step = context.step_context if of_input else context.get_step_execution_context()
@@ -140,16 +156,16 @@ class StepContext(NamedTuple):
 
 
 @lru_cache(8)
-def _cache_of_try(*_: object) -> tuple[dict[tuple[str, str, str], TaskRow], dict[tuple[str, str], Pin | None]]:
-    """Return the rows and the versions that one try of a step has read: even if a table or a parent changes."""
-    return {}, {}
+def _cache_of_try(*_: object) -> tuple[dict[Any, Any], dict[Any, Any], dict[Any, Any]]:
+    """Return what one try of a step has read: rows, versions, notes. All reads in it see one row and one version."""
+    return {}, {}, {}
 
 
-def is_replay(tags: Mapping[str, str]) -> bool:
-    """Return whether the tags ask for a replay."""
-    tag = tags.get(REPLAY_TAG, "false")
+def is_set(tags: Mapping[str, str], name: str) -> bool:
+    """Return whether a tag of a run is `true`."""
+    tag = tags.get(name, "false")
     if tag not in {"true", "false"}:
-        raise refuse(f"tag {REPLAY_TAG}: expected true or false, got {tag!r}")
+        raise refuse(f"tag {name}: expected true or false, got {tag!r}")
     return tag == "true"
 
 
@@ -223,7 +239,8 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
         """Return the document of the step's partition; call the model only to create or replace it.
 
         docid stores the prompt with the reply. If the row has a `source_doc_id`, and in a replay, it sends the stored
-        prompt of that document instead. With `replace`, a retry keeps the document that an earlier try has written.
+        prompt of that document instead. With `replace`, a retry of the step or of the run keeps the documents that an
+        earlier try has written. An existing document without parsed text is parsed from its stored raw text.
 
         Args:
             context: the context of the asset.
@@ -231,8 +248,8 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
             prompt: the prompt, or a function that renders it.
             parse: takes the reply and returns the parsed text, which child documents read; default: the reply itself.
                 If it raises, or returns anything but text, docid stores the document without parsed text.
-            metadata: your keys for the record.
-            doc_id: the partition, if the step has several.
+            metadata: your keys for the record. docid adds `source_doc_id` if the row has one.
+            doc_id: the partition, if the step has several; `ensure_many` makes all of them at once.
 
         Returns:
             The stored document, for the asset to return. Its `outcome` says whether it was created, kept or replaced.
@@ -244,36 +261,181 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
         row = self.task(context, doc_id)
         if doc_id is None:
             context.instance.add_run_tags(context.run.run_id, {TASK_TAG: row.task_id})
-        policy, store = find_policy(self, context.run.tags), self.store()
-
-        def render(_: TaskRow) -> str:
-            text = store.source_prompt(row)
-            if text is None:
-                text = prompt() if callable(prompt) else prompt
-            return _check_text(text, "prompt", row)
-
-        def make(_: TaskRow, text: str) -> str | Reply:
-            reply = generate(text)
-            if isinstance(reply, str):
-                reply = Reply(reply)
-            if isinstance(reply, Reply) and reply.parsed_text is None:
-                parsed = reply.raw_text if parse is None else _try_parse(context, parse, reply.raw_text)
-                reply = evolve(reply, parsed_text=parsed)
-            return reply
-
+        call = _Call(self, context, generate, lambda _: prompt() if callable(prompt) else prompt, parse, metadata)
+        call.check(row)
         with raise_failures():
-            # In a retry, an earlier try of this step may have written the document.
-            if policy == "replace" and context.retry_number and store.exists(row.stage, row.doc_id):
-                created_at = store.open(row.stage, row.doc_id).created_at
-                began = context.instance.get_run_record_by_id(context.run.run_id).create_timestamp
-                policy = "keep" if created_at is not None and created_at >= began else policy
-            # A replayed row has a run id only if its doc id depends on it. The new version keeps the stored run id.
-            run_id = store.open(row.stage, row.doc_id).run_id if is_replay(context.run.tags) else None
-            if_exists: IfExists = "replace" if policy == "replace" else "keep"
-            # The prompt may come from the inputs of the step, which Dagster has loaded before.
-            pins = partial(StepContext.of(context).find_pins, store)
-            options = Options(prompt=render, metadata=metadata, run_id=run_id, if_exists=if_exists, find_pins=pins)
-            return ensure(Attempt(store, row, make, options)).unwrap()
+            done = ensure(Attempt(self.store(), row, call.make, call.options, keeps_run=True))
+            call.log(done)
+            return done.unwrap()
+
+    def ensure_many(
+        self,
+        context: Any,
+        generate: Callable[[str], str | Reply | Awaitable[str | Reply]],
+        *,
+        prompt: str | Callable[[TaskRow], str],
+        parse: Callable[[str], str | None] | None = None,
+        metadata: Mapping[str, Any] | Callable[[TaskRow], Mapping[str, Any]] | None = None,
+        concurrency: int = 16,
+    ) -> dict[str, StoredDocument]:
+        """Do what `ensure` does for all partitions of the step, with several calls at once.
+
+        For an asset with `backfill_policy=dg.BackfillPolicy.single_run()`. Every document that can be made is made and
+        stored. So if the step fails, its next try makes only the missing ones.
+
+        Args:
+            context, parse: as for `ensure`.
+            generate: as for `ensure`; a plain function, called in threads, or a coroutine function.
+            prompt: the prompt, or a function that renders it from a row, called in threads.
+            metadata: your keys for the records, or a function of the row.
+            concurrency: the number of calls at once.
+
+        Returns:
+            The stored documents by doc id, for the asset to return.
+
+        Raises:
+            dagster.Failure: some documents could not be made; its description names them. The others are stored.
+        """
+        step = StepContext.of(context)
+        rows = [load_row(self, step, step.named_stage, key) for key in step.keys]
+        render = cast("Callable[[TaskRow], str]", prompt if callable(prompt) else lambda _: prompt)
+        call = _Call(self, context, generate, render, parse, metadata)
+        for row in rows:
+            call.check(row)
+        with raise_failures():
+            results = call.run(rows, concurrency)
+        failed = {done.row.doc_id: done for done in results if done.error is not None}
+        if failed:
+            lines = [f"{len(failed):,} of {format_count(len(rows), 'document')} failed; the others are stored:"]
+            lines += [f"{each.row.doc_id} (task_id={each.row.task_id!r}): {each.error}" for each in failed.values()][
+                :20
+            ]
+            can_retry = any(is_temporary(cast("Exception", each.error)) for each in failed.values())
+            raise dg.Failure("\n".join(lines), metadata={"failed": len(failed)}, allow_retries=can_retry)
+        return {done.row.doc_id: done.unwrap() for done in results}
+
+
+@frozen
+class _Call:
+    """The calls of the model for the rows of a step: the rules that `ensure` and `ensure_many` share."""
+
+    docs: DocsStoreResource
+    context: Any
+    generate: Callable[[str], Any]
+    prompt: Callable[[TaskRow], str]
+    parse: Callable[[str], str | None] | None
+    metadata: Mapping[str, Any] | Callable[[TaskRow], Mapping[str, Any]] | None
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        tags: Mapping[str, str] = self.context.run.tags
+        return tags
+
+    def check(self, row: TaskRow) -> None:
+        """Fail if the row cannot be sent to a model: what a replay could not restore, a reparse without a document."""
+        step = StepContext.of(self.context)
+        name = f"{row.stage}/{row.doc_id} (task_id={row.task_id!r})"
+        if is_set(self.tags, REPLAY_TAG):
+            for note in step.notes.get((row.stage, row.doc_id), ()):
+                self.context.log.warning("replay of %s: %s: %s", name, note.where, note.message)
+            columns = find_model_columns(type(row))
+            if columns and not any(map(row.cell, columns)):
+                hint = "add it to the record with 'docid backfill --set model_id', or run the row of its table"
+                raise refuse(f"{name} cannot be replayed: its record names no model ({' or '.join(columns)}); {hint}")
+        if is_set(self.tags, REPARSE_TAG):
+            if self.parse is None:
+                raise refuse(f"{name}: the asset passes no parser to docs.ensure, so there is nothing to parse with")
+            if not self.docs.store().exists(row.stage, row.doc_id):
+                raise refuse(f"{name} is not in the store, so there is nothing to parse; select stored partitions")
+
+    @property
+    def options(self) -> Options:
+        """The options of `DocsStore.ensure`."""
+        policy = "keep" if is_set(self.tags, REPARSE_TAG) else find_policy(self.docs, self.tags)
+        # The prompt may come from the inputs of the step, which Dagster has loaded before.
+        pins = partial(StepContext.of(self.context).find_pins, self.docs.store())
+        return Options(
+            prompt=self.render,
+            metadata=self.describe,
+            parse=self.parse,
+            run_id=self.context.run.root_run_id or self.context.run.run_id,
+            if_exists="replace" if policy == "replace" else "keep",
+            find_pins=pins,
+        )
+
+    def render(self, row: TaskRow) -> str:
+        """Return the prompt of a row, or the stored prompt of its source."""
+        text = self.docs.store().source_prompt(row)
+        return _check_text(self.prompt(row) if text is None else text, "prompt", row)
+
+    def describe(self, row: TaskRow) -> Mapping[str, Any]:
+        """Return the metadata of a row."""
+        found = self.metadata(row) if callable(self.metadata) else self.metadata or {}
+        source = get_source_doc_id(row)
+        return found if is_missing(source) else {"source_doc_id": source, **found}
+
+    def make(self, _: TaskRow, prompt: str) -> Any:
+        """Call the model."""
+        return self._read(self.generate(prompt))
+
+    async def amake(self, _: TaskRow, prompt: str) -> Any:
+        """Call a model whose function is a coroutine function."""
+        return self._read(await self.generate(prompt))
+
+    def _read(self, reply: Any) -> Any:
+        """Return a reply; without a parser, its parsed text is its raw text."""
+        if isinstance(reply, str):
+            reply = Reply(reply)
+        if self.parse is None and isinstance(reply, Reply) and reply.parsed_text is None:
+            return evolve(reply, parsed_text=reply.raw_text)
+        return reply
+
+    def run(self, rows: list[TaskRow], concurrency: int) -> list[Ensured[TaskRow, Any]]:
+        """Make the documents of many rows."""
+        store, found = self.docs.store(), list[Ensured[TaskRow, Any]]()
+        options = {field.name: getattr(self.options, field.name) for field in fields(Options)}
+        options |= {"concurrency": concurrency, "stop_after": None}
+        if is_coroutine_function(self.generate):
+
+            async def collect() -> None:
+                async with store.aensure_many(rows, self.amake, **options) as run:
+                    async for done in run:
+                        found.append(self.log(done))
+
+            # In a thread: an async asset has an event loop of its own.
+            with ThreadPoolExecutor(1) as executor:
+                executor.submit(asyncio.run, collect()).result()
+            return found
+        with store.ensure_many(rows, self.make, **options) as run:
+            found += map(self.log, run)
+        return found
+
+    def log(self, done: Ensured[TaskRow, Any]) -> Ensured[TaskRow, Any]:
+        """Log that a reply was not parsed."""
+        if done.parse_error is not None:
+            name = f"{done.row.stage}/{done.row.doc_id} (task_id={done.row.task_id!r})"
+            self.context.log.warning("%s has no parsed text: %s", name, done.parse_error)
+        return done
+
+
+def find_model_columns(row_type: type[TaskRow]) -> list[str]:
+    """Return the columns that name the model of a stage; none for a row type without them."""
+    names = {column.name for column in schema_of(row_type).columns}
+    own = f"{row_type.stage}_model" if f"{row_type.stage}_model" in names else "generation_model"
+    return [name for name in (own, f"{own}_name") if name in names]
+
+
+def reparse_job(asset: Any, *, name: str | None = None) -> Any:
+    """Return a job that parses stored documents without parsed text again, with the parser of their asset.
+
+    It calls no model. Select the partitions whose parser has failed.
+
+    Args:
+        asset: the asset of a stage's documents. It must pass `parse` to `DocsStoreResource.ensure`.
+        name: the job's name; default: `reparse_<asset>`.
+    """
+    what = "Parses stored documents without parsed text, without calling a model."
+    return _make_job(asset, name, "reparse", {REPARSE_TAG: "true"}, what)
 
 
 def replay_job(asset: Any, *, name: str | None = None) -> Any:
@@ -285,13 +447,18 @@ def replay_job(asset: Any, *, name: str | None = None) -> Any:
         asset: the asset of a stage's documents. It must use `DocsStoreResource.ensure`.
         name: the job's name; default: `replay_<asset>`.
     """
+    what = "Makes documents again from their stored rows and prompts. The old versions move to history."
+    return _make_job(asset, name, "replay", {REPLAY_TAG: "true"}, what)
+
+
+def _make_job(asset: Any, name: str | None, kind: str, tags: dict[str, str], description: str) -> Any:
     selection = dg.AssetSelection.assets(asset)
     key = asset.key if isinstance(asset, dg.AssetsDefinition) else dg.AssetKey.from_coercible(asset)
     return dg.define_asset_job(
-        name or f"replay_{key.to_python_identifier()}",
+        name or f"{kind}_{key.to_python_identifier()}",
         selection=selection | selection.required_multi_asset_neighbors(),
-        tags={REPLAY_TAG: "true"},
-        description="Makes documents again from their stored rows and prompts. The old versions move to history.",
+        tags=tags,
+        description=description,
     )
 
 
@@ -308,34 +475,58 @@ def load_row(docs: DocsStoreResource, step: StepContext, stage: str, doc_id: str
     """Return the row of a document; a step always gets the same one."""
     key = (docs.tables, stage, doc_id)
     if key not in step.rows:
-        step.rows[key] = load_row_in_run(docs, stage, doc_id, step.tags)
+        if is_set(step.tags, REPLAY_TAG):
+            step.rows[key], step.notes[stage, doc_id] = _replay_row(docs, stage, doc_id)
+        else:
+            # The rows of all partitions at once: a table that was just written would be read for each one.
+            index = _read_index(docs, stage)
+            wanted = {doc_id, *(step.keys if stage == step.stage else ())}
+            step.rows.update({(docs.tables, stage, each): index[each] for each in wanted if each in index})
+            if key not in step.rows:
+                raise _make_missing_row(index, doc_id)
     return step.rows[key]
 
 
-@raise_failures()
 def load_row_in_run(docs: DocsStoreResource, stage: str, doc_id: str, tags: Mapping[str, str]) -> TaskRow:
     """Return the row of a document in a run with these tags."""
-    if is_replay(tags):
-        rows = replay(docs.store(), stage, [doc_id], row_type=docs.row_type(stage))
-        if (row := next(rows, None)) is None:
-            raise refuse(f"{stage}/{doc_id} cannot be replayed: {rows.notes[0].message}")
-        return row
+    if is_set(tags, REPLAY_TAG):
+        return _replay_row(docs, stage, doc_id)[0]
+    index = _read_index(docs, stage)
+    if doc_id not in index:
+        raise _make_missing_row(index, doc_id)
+    return index[doc_id]
+
+
+@raise_failures()
+def _replay_row(docs: DocsStoreResource, stage: str, doc_id: str) -> tuple[TaskRow, list[Note]]:
+    """Return the row of a stored document, and notes on what it could not restore."""
+    replayed = replay(docs.store(), stage, [doc_id], row_type=docs.row_type(stage))
+    found = list(replayed)
+    if not found:
+        raise refuse(f"{stage}/{doc_id} cannot be replayed: {replayed.notes[0].message}")
+    return found[0], [note for note in replayed.notes if note.kind == "unsaid"]
+
+
+@raise_failures()
+def _read_index(docs: DocsStoreResource, stage: str) -> TaskIndex:
+    """Return the rows of a table by doc id."""
     try:
-        index = index_of(docs.table(stage), docs.row_type(stage))
+        return index_of(docs.table(stage), docs.row_type(stage))
     except FileNotFoundError as error:
         raise refuse(f"{error}; materialise the table, or correct `tables` of the resource") from error
     except OSError as error:
         # The next try may succeed, so let Dagster retry.
         raise dg.Failure(f"cannot read the table of stage {stage}: {error}") from error
-    if doc_id not in index:
-        remedy = "materialise the table again, which updates its partitions"
-        raise refuse(f"{index.file}: no row with doc id {doc_id}; {remedy}")
-    return index[doc_id]
+
+
+def _make_missing_row(index: TaskIndex, doc_id: str) -> dg.Failure:
+    remedy = "materialise the table again, which updates its partitions"
+    return refuse(f"{index.file}: no row with doc id {doc_id}; {remedy}")
 
 
 def find_policy(docs: DocsStoreResource, tags: Mapping[str, str]) -> Policy:
     """Return the policy for existing documents in a run with these tags."""
-    policy = tags.get(IF_EXISTS_TAG) or ("replace" if is_replay(tags) else docs.if_exists)
+    policy = tags.get(IF_EXISTS_TAG) or ("replace" if is_set(tags, REPLAY_TAG) else docs.if_exists)
     if policy not in _POLICIES:
         expected = ", ".join(_POLICIES)
         raise refuse(f"if_exists: expected {expected}, got {policy!r} (from the tag {IF_EXISTS_TAG}, or the resource)")
@@ -351,15 +542,3 @@ def _check_text(text: object, source: str, row: TaskRow) -> str:
     if not isinstance(text, str):
         raise refuse(f"{source}: expected text, got {type(text).__name__} (task_id={row.task_id!r})")
     return text
-
-
-def _try_parse(context: Any, parse: Callable[[str], str | None], raw: str) -> str | None:
-    """Return the parsed text, or None if the parser fails: the reply is stored either way."""
-    try:
-        parsed = parse(raw)
-        if parsed is not None:
-            parsed.encode()
-    except Exception as error:  # noqa: BLE001 - a parser may raise anything, or return something other than text
-        context.log.warning("the parser failed, so the document has no parsed text: %r", error)
-        return None
-    return parsed
