@@ -7,6 +7,7 @@ from docid.integrations.dagster.partitions import (
     document_partitions,
     parent_input,
     register_partitions,
+    report_existing,
     task_table_asset,
 )
 from docid.integrations.dagster.resource import (
@@ -33,5 +34,6 @@ __all__ = [
     "register_partitions",
     "reparse_job",
     "replay_job",
+    "report_existing",
     "task_table_asset",
 ]

@@ -1,5 +1,8 @@
 """Taking over the store of another system: its documents keep their ids, and a run pays for nothing."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +11,9 @@ import attrs
 import dagster as dg
 import pytest
 
-from docid import DocsStore, StoredDocument, TaskRow, audit, read_tasks
+from docid import DocsStore, InvalidName, StoredDocument, TaskRow, audit, read_tasks
 from docid.curate import migrate
-from docid.dagster import DocsIOManager, DocsStoreResource, document_partitions, task_table_asset
+from docid.dagster import DocsIOManager, DocsStoreResource, document_partitions, report_existing, task_table_asset
 from docid.tables.rows import row_type_of
 from tests import unpack
 from tests.dagster.helpers import DAGSTER_WARNINGS, Pipeline, metadata_of
@@ -50,7 +53,7 @@ def make_assets(tables: dict[str, Path], docs: DocsStoreResource) -> dict[str, d
     assets: dict[str, dg.AssetsDefinition] = {}
     for stage, name in NAMES.items():
         above = [NAMES[parent]] if (parent := docs.store().stages.parent_of(stage)) else []
-        assets[name] = task_table_asset(stage, build(stage), name=name, deps=above)
+        assets[name] = task_table_asset(stage, build(stage), name=name, deps=above, documents=stage)
         assets[stage] = documents(stage)
     return assets
 
@@ -67,12 +70,16 @@ def test_real_store_is_taken_over_without_a_call(
     assets = make_assets(tables, docs)
     resources: Any = {"docs": docs, "documents": DocsIOManager(docs=docs)}
     every = list(assets.values())
-    result = dg.materialize([assets[name] for name in NAMES.values()], instance=instance, resources=resources)
+    result = dg.materialize(every, selection=list(NAMES.values()), instance=instance, resources=resources)
     assert result.success
     found = {stage: tmp_path / "tables" / f"{name}.csv" for stage, name in NAMES.items()}
     report = audit(store, found)
     assert report.findings == ()
     assert [(facts.written, facts.pending) for facts in report.stages.values()] == [(15, 0), (15, 0), (60, 0)]
+    # The table assets have shown all documents as materialised.
+    for stage in NAMES:
+        assert len(instance.get_materialized_partitions(dg.AssetKey(stage))) == report.stages[stage].rows
+    assert report_existing(instance, store) == {"draft": 0, "essay": 0, "evaluation": 0}
     for stage in NAMES:
         keys = list(instance.get_dynamic_partitions(f"{stage}_documents"))
         ends = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
@@ -110,3 +117,49 @@ def test_table_asset_may_derive_all_ids(tmp_path: Path, instance: dg.DagsterInst
     assert row.doc_id == "0old1"
     with pytest.raises(ValueError, match="existing: expected 'link' or 'derive', got 'x'"):
         task_table_asset("draft", lambda _: [], existing="x")  # type: ignore[arg-type]
+
+
+def test_existing_documents_are_shown_once(pipeline: Pipeline) -> None:
+    instance, store = pipeline.instance, pipeline.store
+    keys = instance.get_dynamic_partitions("draft_documents")
+    for number, key in enumerate(keys[:2]):
+        store.write(draft(key, task_id=f"t-{number}"))
+    store.write(draft("unregistered", task_id="t-9"))
+    assert report_existing(instance, store, {"draft": "texts"}) == {"draft": 2, "essay": 0, "evaluation": 0}
+    assert instance.get_materialized_partitions(dg.AssetKey("texts")) == set(keys[:2])
+    assert instance.get_materialized_partitions(dg.AssetKey("draft")) == set()
+    assert report_existing(instance, store) == {"draft": 2, "essay": 0, "evaluation": 0}
+    assert report_existing(instance, store) == {"draft": 0, "essay": 0, "evaluation": 0}
+    event = instance.get_latest_materialization_event(dg.AssetKey("draft"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    assert {key: value.value for key, value in event.asset_materialization.metadata.items()} == {
+        "doc_id": max(keys[0], keys[1]),
+        "path": store.location("draft", max(keys[:2])),
+        "outcome": "existing",
+    }
+    with pytest.raises(InvalidName):
+        report_existing(instance, store, {"cover": "cover"})
+
+
+def test_table_asset_shows_documents_of_an_asset_with_another_name(pipeline: Pipeline) -> None:
+    keys = pipeline.instance.get_dynamic_partitions("draft_documents")
+    pipeline.store.write(draft(keys[0], task_id="t-0"))
+    rows = list(pipeline.docs.read_tasks("draft"))
+    table = task_table_asset("draft", lambda _: rows, name="draft_generation_tasks", documents="texts")
+    result = dg.materialize([table], instance=pipeline.instance, resources={"docs": pipeline.docs})
+    assert metadata_of(result)["shown as materialised"] == 1
+    assert pipeline.instance.get_materialized_partitions(dg.AssetKey("texts")) == {keys[0]}
+    assert pipeline.instance.get_materialized_partitions(dg.AssetKey("draft")) == set()
+
+
+def test_run_of_a_code_location_shows_existing_documents(
+    tmp_path: Path, module: str, instance: dg.DagsterInstance
+) -> None:
+    store = DocsStore(tmp_path / "docs", durability="none")
+    store.write(draft("0old", task_id="t-1"))
+    command = [sys.executable, "-m", "dagster", "asset", "materialize", "--select", "draft_tasks", "-m", module]
+    environment = {**os.environ, "DAGSTER_HOME": str(tmp_path / "home"), "PIPELINE_ROOT": str(tmp_path)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert instance.get_materialized_partitions(dg.AssetKey("draft")) == {"0old"}
