@@ -12,6 +12,7 @@ import pytest
 
 from docid import (
     DocsStore,
+    Document,
     DraftTask,
     EssayTask,
     InvalidName,
@@ -300,3 +301,16 @@ def test_notes_convert_to_json(store: DocsStore, table: Path) -> None:
     linked = link(table, store, dry_run=True)
     assert isinstance(linked, Linked)
     assert json.loads(json.dumps([note._asdict() for note in linked.notes]))[0]["task_id"] == "e-1"
+
+
+def test_document_of_the_derived_id_wins_over_a_newer_one(tmp_path: Path) -> None:
+    store = DocsStore(tmp_path / "docs", durability="none")
+    own = reserve_doc_id("draft", "t-1")
+    for doc_id, days in ((own, 0), ("0newer", 1)):
+        made = NOON + timedelta(days=days)
+        store.write(Document(stage="draft", doc_id=doc_id, task_id="t-1", raw_text="x", created_at=made))
+    table = tmp_path / "draft_tasks.csv"
+    table.write_text("draft_task_id\nt-1\n")
+    [note] = link(table, store).notes
+    assert f"t-1,{own}" in table.read_text()
+    assert (note.kind, "0newer" in note.message) == ("other-documents", True)

@@ -9,6 +9,7 @@ import pytest
 
 from docid import DocsStore, Document, DraftTask, EvaluationTask, read_tasks
 from docid.cli import main
+from docid.tables.rows import row_type_of
 from tests.dagster.helpers import DAGSTER_WARNINGS
 
 pytestmark = DAGSTER_WARNINGS
@@ -344,3 +345,20 @@ def test_register_reads_tables_with_semicolons(curated: Path, capfd: pytest.Capt
     assert "t-1;mine;" in drafts.read_text()
     assert len(list(read_tasks(curated.with_name("evaluation_tasks.csv"), EvaluationTask))) == 3
     assert register(capfd, curated, *arguments[:-2])[0] == 2
+
+
+def test_register_fills_the_names_of_models(curated: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    header, *lines = CURATED.splitlines()
+    curated.write_text("\n".join([f"{header},generation_model", *(f"{line},gen" for line in lines)]) + "\n")
+    models = "id,model,for_evaluation\ngen,provider/gen-1,false\njudge,provider/judge-2,true\nlocal,,false\n"
+    Path("models.csv").write_text(models)
+    arguments = (curated, "--templates", "novelty", "--models", "models.csv", "--output", "out")
+    assert register(capfd, *arguments)[0] == 0
+    for stage, name in (
+        ("draft", "draft_generation_tasks"),
+        ("essay", "essay_generation_tasks"),
+        ("evaluation", "evaluation_tasks"),
+    ):
+        rows = list(read_tasks(f"out/{name}.csv", row_type_of(stage)))
+        assert {row.cell("generation_model_name") for row in rows} == {"provider/gen-1"}
+    assert {row.cell("evaluation_model_name") for row in rows} == {"provider/judge-2"}

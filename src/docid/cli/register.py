@@ -124,12 +124,21 @@ def _follow_up(arguments: Arguments, stage: str, path: str) -> FollowUp:
         run_id=arguments.run_id,
         salt=choose_salt(arguments),
         sources=sources,
+        names=_read_names(arguments.models),
         stages=arguments.stages,
     )
     if unused := sources.keys() - {group[0].stage for group in made if group}:
         stage = min(unused)
         raise UsageError(f"--source {stage}/{sources[stage]}: the command writes no table of stage {stage}")
     return made
+
+
+def _read_names(given: str | None) -> dict[str, str]:
+    """Return the names of all models in a CSV table, those for generation too; empty for a list of ids."""
+    if given is None or not os.path.isfile(given):
+        return {}
+    rows = read_columns(given, ("id",), ("model",))
+    return {model: name for _, (model, name) in rows if not is_missing(model) and not is_missing(name)}
 
 
 def _check_lists(arguments: Arguments, written: list[str]) -> None:

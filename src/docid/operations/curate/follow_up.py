@@ -1,7 +1,7 @@
 """`follow_up`: build the tables for further work on curated documents, and merge them into existing tables."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import attrs
@@ -49,6 +49,7 @@ def follow_up(
     run_id: str | None = None,
     salt: str | None = None,
     sources: dict[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
     stages: Stages = DEFAULT_STAGES,
 ) -> FollowUp:
     """Build the rows of the parents and the evaluations of curated rows.
@@ -62,6 +63,7 @@ def follow_up(
         templates, models: the templates and models of the evaluations; without either there are no evaluations.
         run_id, salt: as for `reserve_tasks`, for the evaluations.
         sources: by stage, the doc id to set as `source_doc_id` in all rows of the stage.
+        names: by the short id of a model, the provider's name for it: fills empty columns `<…>_model_name`.
         stages: the stages of the pipeline.
 
     Raises:
@@ -94,9 +96,22 @@ def follow_up(
         evaluations = list(reserve_tasks(made, child_type, run_id, salt))
     groups = (parents, rows, evaluations)
     for group in groups:
+        group[:] = [_fill_names(row, names or {}) for row in group]
         if group and (source := (sources or {}).get(group[0].stage)) is not None:
             group[:] = [with_source(row, source) for row in group]
     return FollowUp(*groups)
+
+
+def _fill_names(row: TaskRow, names: Mapping[str, str]) -> TaskRow:
+    """Return a row with the names of its models, where its cells are empty."""
+    changes: dict[str, Any] = {
+        column.argument: names[model]
+        for column in schema_of(type(row)).columns
+        if column.name.endswith("_model_name")
+        and not row.cell(column.name)
+        and (model := row.cell(column.name.removesuffix("_name"))) in names
+    }
+    return attrs.evolve(row, **changes) if changes else row
 
 
 def _build_parents(rows: list[TaskRow], row_type: type[TaskRow]) -> list[TaskRow]:

@@ -1,5 +1,6 @@
 """`link` and `keep_existing`: fill the ids of task tables from stored documents."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -61,9 +62,9 @@ def link(
 ) -> Linked:
     r"""Fill `doc_id`, `parent_doc_id` and `input_doc_ids` of a task table in place, from stored documents.
 
-    Each row gets the document of its task id. If several match, docid takes the newest (by `created_at`; ties are
-    broken by doc id) and notes the others. Unusable documents are skipped. docid replaces the table atomically, and
-    only if a cell changes. Memory holds all rows.
+    Each row gets the document of its task id. If several match, docid takes the one whose id derives from the task, or
+    else the newest (by `created_at`; ties are broken by doc id), and notes the others. Unusable documents are skipped.
+    docid replaces the table atomically, and only if a cell changes. Memory holds all rows.
 
     A row with a run id or salt gets only the document of the id that they give. A row with a `parent_doc_id` gets only
     a document of that parent, or else of an unknown one. A row with `input_doc_ids` gets only a document of these. With
@@ -196,8 +197,8 @@ class _Candidate(NamedTuple):
 class _Row:
     """A row of the table, the documents of its task, the chosen one, and the fields that change.
 
-    `derived` is the id that the run id and salt give; without these it is None, and any document of the task fits.
-    A row that `is_open` may get a new id.
+    `derived` is the id that the task, the run id and the salt give. A row with a run id or a salt `is_bound` to it; for
+    any other row, any document of the task fits. A row that `is_open` may get a new id.
     """
 
     def __init__(self, number: int, row: TaskRow, found: list[_Candidate], *, force: bool) -> None:
@@ -207,12 +208,10 @@ class _Row:
         self.is_open = not row.doc_id or (force and bool(found))
         self.chosen: _Candidate | None = None
         self.changes: dict[str, Any] = {}
-        self.derived: str | None = None
-        if row.doc_run_id is not None or row.doc_salt is not None:
-            try:
-                self.derived = reserve_doc_id(row.stage, row.task_id, row.doc_run_id, row.doc_salt)
-            except InvalidName:
-                self.derived = ""  # matches no document
+        self.is_bound = row.doc_run_id is not None or row.doc_salt is not None
+        self.derived = ""  # matches no document
+        with contextlib.suppress(InvalidName):
+            self.derived = reserve_doc_id(row.stage, row.task_id, row.doc_run_id, row.doc_salt)
 
     def find(self, doc_id: str | None) -> _Candidate | None:
         """Return the document with this id; None if the task does not have it."""
@@ -235,7 +234,7 @@ class _Linker:
                 found, doc_id = each.found, each.row.doc_id
                 self.holders.setdefault(doc_id, each.number)
                 each.chosen = each.find(doc_id)
-                if found and each.chosen is None and doc_id != each.derived:
+                if found and each.chosen is None and not (each.is_bound and doc_id == each.derived):
                     kept = f"keeps {doc_id}; the store has {_format(found)}. Use --force to replace it"
                     self._note("kept-id", each, kept)
                 elif not found and self.force:
@@ -266,7 +265,7 @@ class _Linker:
             if not contradicts(found[0].parent_doc_id, row.parent_doc_id):
                 parents = "it was made from other inputs than the row has"
             self._note("other-parent", each, f"not linked to {found[0]}: {parents}. Use --force to link it")
-        elif each.derived is not None and not self.force:
+        elif each.is_bound and not self.force:
             problem = "the row's doc_run_id and doc_salt give another id. Run 'docid reserve' to fill it in"
             self._note("other-salt", each, f"not linked to {_format(fitting)}: {problem}")
         elif not free:
@@ -284,7 +283,7 @@ class _Linker:
         self.holders[chosen.doc_id] = each.number
         each.chosen = chosen
         others = [candidate for candidate in each.found if candidate is not chosen]
-        if others and chosen.doc_id != each.derived:
+        if others and not (each.is_bound and chosen.doc_id == each.derived):
             self._note("other-documents", each, f"linked to {chosen}, not to {_format(others)}")
 
     def _find_changes(self, each: _Row) -> dict[str, Any]:
