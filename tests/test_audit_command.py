@@ -13,7 +13,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from docid import DocsStore
+from docid import DocsStore, Document, audit
+from docid.cli import main
 from tests.auditing import Rows, find_path, run
 
 
@@ -273,3 +274,20 @@ def test_audit_refuses_csv_among_documents(
     os.makedirs("docs/.docid", exist_ok=True)
     code, _, err = run(capsys, "audit", "--store", "docs", "--csv", where)
     assert (code, "inside the store" in err) == (2, True)
+
+
+def test_ignored_codes_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = DocsStore(tmp_path / "docs", durability="none")
+    for number in range(3):
+        store.write(Document(stage="draft", doc_id=f"d{number}", task_id=f"t-{number}", raw_text="x"))
+    table = tmp_path / "draft_tasks.csv"
+    table.write_text("draft_task_id,doc_id\nt-1,d1\n")
+    arguments = [str(table), "--store", str(tmp_path / "docs"), "--fail-on", "warning"]
+    assert main(["audit", *arguments]) == 1
+    assert "orphan-document (warning): 2" in capsys.readouterr().out
+    assert main(["audit", *arguments, "--ignore", "orphan-document,parent-changed"]) == 0
+    assert "0 errors, 0 warnings" in capsys.readouterr().out
+    assert main(["audit", *arguments, "--ignore", "orphans"]) == 2
+    assert "--ignore orphans: not a code; expected duplicate-doc-id" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="ignore: 'orphans'; expected codes of findings"):
+        audit(store, ignore=["orphans"])

@@ -121,7 +121,7 @@ def test_exactly_the_children_of_a_replaced_parent_are_flagged_and_made_again(
 
 
 def attrs_of(score: Any) -> dict[str, Any]:
-    return {**score._asdict(), "ancestors": {}}
+    return {**score._asdict(), "ancestors": {}, "origin": {}}
 
 
 def test_audit_names_the_parts_that_changed() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from docid import DocsStore, InvalidName, Stages, TaskTableError
+from docid import DocsStore, DraftTask, EssayTask, EvaluationTask, InvalidName, Stages, TaskTableError
 from docid.backends import MemoryBackend
+from docid.cli import main
 from docid.curate import Score, read_scores, score_columns, scores, write_scores
 from tests.curation import decide_outcome, put
 
@@ -20,9 +23,10 @@ def judged(store: DocsStore) -> DocsStore:
 def test_score_names_its_document_and_ancestors(judged: DocsStore) -> None:
     found = list(scores(judged))
     assert [each.doc_id for each in found] == ["v1", "v2", "v3", "v4", "v5"]
-    assert found[0] == Score(
-        "v1", "e1", "task-v1", "kind", "4", 7.0, "", "2026-11-24T12:00:00.000000Z", "task-e1", {"draft": "d1"}
+    assert found[0]._replace(origin={}) == Score(
+        "v1", "e1", "task-v1", "kind", "4", 7.0, "", "2026-11-24T12:00:00.000000Z", "task-e1", {"draft": "d1"}, "", {}
     )
+    assert list(found[0].origin) == ["combo_id", "essay_template", "essay_model", "draft_template", "draft_model"]
     # The essay exists; the draft that it names is missing.
     assert (found[3].score, found[3].ancestors) == (5.0, {"draft": "gone"})
     assert (found[4].score, found[4].error) == (None, "no parsed text")
@@ -91,10 +95,13 @@ def test_score_table_is_reproducible_and_readable(judged: DocsStore, tmp_path: P
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
     header, first, *_ = (tmp_path / "one.csv").read_text().splitlines()
     assert header == (
-        "doc_id,parent_doc_id,task_id,template_id,model_id,score,error,created_at,parent_task_id,changed,draft_doc_id"
+        "doc_id,parent_doc_id,task_id,template_id,model_id,score,error,created_at,parent_task_id,changed,draft_doc_id,"
+        "combo_id,essay_template,essay_model,draft_template,draft_model"
     )
-    assert first == "v1,e1,task-v1,kind,4,7.0,,2026-11-24T12:00:00.000000Z,task-e1,,d1"
-    expected = [each._replace(ancestors={}) for each in scores(judged)]
+    assert first == "v1,e1,task-v1,kind,4,7.0,,2026-11-24T12:00:00.000000Z,task-e1,,d1," + ",".join(
+        next(scores(judged)).origin.values()
+    )
+    expected = [each._replace(ancestors={}, origin={}) for each in scores(judged)]
     assert list(read_scores(tmp_path / "one.csv")) == list(read_scores(tmp_path / "three.csv.gz")) == expected
 
 
@@ -116,7 +123,10 @@ def test_score_names_all_ancestors_of_a_longer_chain() -> None:
     put(store, "plan", "p1", "p", parent_doc_id="i1")
     put(store, "text", "t1", "t", parent_doc_id="p1")
     put(store, "mark", "m1", "m", parent_doc_id="t1", parsed_text="1")
-    assert score_columns(store)[-2:] == ("plan_doc_id", "idea_doc_id")
+    assert score_columns(store)[10:] == (
+        *("plan_doc_id", "idea_doc_id", "combo_id", "text_template", "text_model"),
+        *("plan_template", "plan_model", "idea_template", "idea_model"),
+    )
     [found] = scores(store)
     assert found.ancestors == {"plan": "p1", "idea": "i1"}
     [found] = scores(store, "text")
@@ -158,3 +168,110 @@ def test_stage_named_parent_is_refused(store: DocsStore) -> None:
     odd = DocsStore(store.backend, stages=Stages.chain("parent", "child", "verdict"))
     with pytest.raises(ValueError, match="'parent' would have the column parent_doc_id"):
         score_columns(odd)
+
+
+TEXT = 'The judge says: SCORE: 3, then SCORE: 8.5. {"not": "json"}'
+JSON = '{"score": 7, "by": {"a/b": [1, "2.5", true]}, "~": 4}'
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "score", "error"),
+    [
+        (TEXT, {"pattern": r"SCORE: *([0-9.]*[0-9])"}, 8.5, ""),
+        (TEXT, {"pattern": "3|8"}, 8.0, ""),
+        (TEXT, {"pattern": "score"}, None, "no match of the pattern in the parsed text"),
+        (TEXT, {"pattern": "(judge|SCORE)"}, None, "parsed text is not a number: 'SCORE'"),
+        (JSON, {"key": "/score"}, 7.0, ""),
+        (JSON, {"key": "/by/a~1b/1"}, 2.5, ""),
+        (JSON, {"key": "/~0"}, 4.0, ""),
+        ("7", {"key": ""}, 7.0, ""),
+        (JSON, {"key": "/by/a~1b/2"}, None, "value of the key is not a number: True"),
+        (JSON, {"key": "/by/a~1b/3"}, None, "the JSON in the parsed text has no key '/by/a/b/3'"),
+        (JSON, {"key": "/none"}, None, "the JSON in the parsed text has no key '/none'"),
+        (TEXT, {"key": "/score"}, None, "the parsed text is not JSON"),
+    ],
+)
+def test_score_is_inside_a_text(text: str, options: dict[str, Any], score: float | None, error: str) -> None:
+    store = DocsStore(MemoryBackend())
+    put(store, "evaluation", "v1", "v", parent_doc_id="e1", parsed_text=text)
+    put(store, "evaluation", "v2", "w", parent_doc_id="e1", raw_text=text)
+    parsed, raw = scores(store, **options)
+    assert (parsed.score, parsed.error) == (score, error)
+    # A document that was not parsed is searched in its raw text.
+    assert (raw.score, raw.error) == (score, error.replace("the parsed text", "the raw text"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pattern": "("}, "pattern: '[(]' is not a regular expression"),
+        ({"key": "score"}, "key: expected a JSON Pointer such as '/score', got 'score'"),
+        ({"key": "/a", "pattern": "b"}, "pattern, key: expected only one of them"),
+        ({"rows": [DraftTask(task_id="t", doc_id="d1")]}, "rows: of stage draft; expected rows of stage evaluation"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        scores(DocsStore(MemoryBackend()), **options)
+
+
+def test_cohort_of_rows_and_models(judged: DocsStore) -> None:
+    def read(**options: Any) -> list[str]:
+        return [each.doc_id for each in scores(judged, **options)]
+
+    rows = [EvaluationTask(task_id="t", doc_id=doc_id) for doc_id in ("v3", "v1", "gone")]
+    assert read(rows=rows) == ["v1", "v3"]
+    essays = [EssayTask(task_id="t", doc_id="e1")]
+    assert read(rows=essays) == [each.doc_id for each in scores(judged) if each.parent_doc_id == "e1"]
+    assert read(rows=[]) == []
+    assert read(models=["4"]) == [each.doc_id for each in scores(judged) if each.model_id == "4"]
+    assert read(models=["none"]) == []
+
+
+def test_command_reads_a_cohort(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = DocsStore(tmp_path / "docs", durability="none")
+    for number in range(4):
+        metadata = {"model_id": f"m-{number % 2}"}
+        put(
+            store,
+            "evaluation",
+            f"v{number}",
+            f"v-{number}",
+            parent_doc_id=f"e{number}",
+            raw_text=f"SCORE {number}",
+            metadata=metadata,
+        )
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    (tables / "evaluation_tasks.csv").write_text("evaluation_task_id,parent_doc_id,doc_id\nv-1,e1,v1\nv-2,e2,v2\n")
+    (tables / "essay_tasks.csv").write_text("essay_task_id,parent_doc_id,doc_id\nx,d1,e3\n")
+    at = ("--store", str(tmp_path / "docs"))
+
+    def read(*options: str) -> list[float]:
+        assert main(["scores", "--json", "--pattern", "[0-9]+", *options, *at]) == 0
+        return [json.loads(line)["score"] for line in capsys.readouterr().out.splitlines()]
+
+    assert read() == [0, 1, 2, 3]
+    assert read("--tables", str(tables)) == [1, 2]
+    assert read("--tables", str(tables / "essay_tasks.csv")) == [3]
+    assert read("--tables", str(tables), "--models", "m-0,m-9") == [2]
+    (tmp_path / "empty").mkdir()
+    (tables / "draft_tasks.csv").write_text("draft_task_id,doc_id\nx,d1\n")
+    for options, message in (
+        (
+            ["--tables", str(tables / "draft_tasks.csv")],
+            "--tables: expected the table of stage evaluation, or of its parent",
+        ),
+        (["--pattern", "("], "--pattern: '(' is not a regular expression"),
+    ):
+        assert main(["scores", *options, *at]) == 2
+        assert message in capsys.readouterr().err
+    # The selection reads the store, or a table of scores.
+    for number in range(4):
+        put(store, "essay", f"e{number}", f"e-{number}", parent_doc_id="d1")
+    assert main(["select", "--top", "1", "--pattern", "[0-9]+", "--models", "m-0", *at]) == 0
+    captured = capsys.readouterr()
+    assert "e2" in captured.out.splitlines()[-1]
+    assert captured.err.startswith("2 evaluations, ")
+    assert main(["select", "--top", "1", "--scores", "scores.csv", "--pattern", "x", *at]) == 2
+    assert "expected them without --scores" in capsys.readouterr().err

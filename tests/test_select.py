@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from docid import DocsStore, Document, DraftTask, EssayTask, EvaluationTask, InvalidName, Stages, TaskRow
 from docid.backends import MemoryBackend
-from docid.curate import scores, select
+from docid.curate import Score, scores, select
 from tests.curation import decide_outcome, kinds, put, score
 
 
@@ -139,3 +139,17 @@ def test_template_without_scores_gives_a_note(judged: DocsStore) -> None:
     assert chosen.notes[0].message == "no score has template 'styel'; expected one of kind, strict"
     chosen = select([score("v", "e1", 1.0)], judged, top=1, templates=["styel"])
     assert "docid backfill --set template_id" in chosen.notes[0].message
+
+
+def test_models_limit_the_scores() -> None:
+    store = DocsStore(MemoryBackend())
+    for doc_id in ("e1", "e2"):
+        put(store, "essay", doc_id, doc_id, parent_doc_id="d1")
+    given = [
+        Score(f"v{number}", doc_id, "", "kind", model, score, "", "", "", {})
+        for number, (doc_id, model, score) in enumerate([("e1", "m-1", 3.0), ("e1", "m-2", 9.0), ("e2", "m-1", 5.0)])
+    ]
+    chosen = select(given, store, top=2, models=["m-1", "m-3"], stage="essay")
+    assert [(pick.doc_id, pick.score) for pick in chosen.picks] == [("e2", 5.0), ("e1", 3.0)]
+    assert [(note.kind, note.number) for note in chosen.notes][:2] == [("unknown-model", 1), ("other-model", 1)]
+    assert "expected one of m-1, m-2" in chosen.notes[0].message

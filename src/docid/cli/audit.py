@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from docid._text import escape_controls, format_count, name_task
 from docid.cli.arguments import NEW_STORE, STALE_AFTER, STORE, VERIFY, Arguments, UsageError, argument, expect_number
-from docid.cli.inputs import DELIMITER, check_output, find_tables, hint_at_other_stages, is_url, open_root
+from docid.cli.inputs import DELIMITER, check_output, find_tables, hint_at_other_stages, is_url, open_root, split_ids
 from docid.cli.output import Output, format_summary, is_replaced, join_few
 from docid.core.findings import FIELDS, LABELS, LEVELS, ChangedSource
 from docid.core.stages import DEFAULT_STAGES
@@ -63,6 +63,14 @@ def run(arguments: Arguments, out: Output) -> int:
     return 1 if fails else 0
 
 
+def _list_ignored(arguments: Arguments) -> list[str]:
+    """Return the codes of --ignore."""
+    codes = [code for given in arguments.ignore for code in split_ids(given)]
+    if unknown := [code for code in codes if code not in LEVELS]:
+        raise UsageError(f"--ignore {unknown[0]}: not a code; expected {', '.join(LEVELS)}")
+    return codes
+
+
 def _check_usage(root: str | None, arguments: Arguments) -> None:
     """Refuse options that leave nothing to audit."""
     if root == "":
@@ -83,6 +91,7 @@ def _audit(store: DocsStore | None, tables: dict[str, str], arguments: Arguments
                 verify=arguments.verify,
                 executor=executor,
                 stale_after=arguments.stale_after,
+                ignore=_list_ignored(arguments),
                 delimiter=arguments.delimiter,
                 progress=out.progress.show,
             )
@@ -187,6 +196,11 @@ ARGUMENTS = (
         "--changed",
         "print only the documents that were made from another version of a parent or an input than the stored one; "
         "applies to --json and --csv, too",
+    ),
+    argument(
+        "--ignore CODE ...",
+        "leave out findings of these codes, separated by commas, such as orphan-document for tables of a part of the "
+        "store; may be repeated",
     ),
     argument("--json", "print one line of JSON per finding, then one for the summary"),
     argument("--csv FILE", "also write the findings to FILE, as CSV"),

@@ -14,10 +14,32 @@ from collections import Counter
 from collections.abc import Iterator
 
 from docid._text import format_count
-from docid.cli.arguments import STORE, Arguments, argument, make_output_arguments
-from docid.cli.inputs import check_table_output, hint_at_other_stages, open_store
-from docid.cli.output import Output
+from docid.cli.arguments import STORE, Arguments, UsageError, argument, make_output_arguments, one_of
+from docid.cli.inputs import check_table_output, find_tables, hint_at_other_stages, open_store, split_ids
+from docid.cli.output import Output, join_few
 from docid.operations.curate.scores import Score, find_score_stage, score_columns, scores, write_scores
+from docid.store.docs_store import DocsStore
+from docid.tables.rows import row_type_of
+from docid.tables.tasks import read_tasks
+
+
+def read_cohort(arguments: Arguments, store: DocsStore, stage: str | None) -> Iterator[Score]:
+    """Read the scores that the options ask for."""
+    tables, others = find_tables(arguments.tables, store.stages)
+    if others and not tables:
+        raise UsageError(f"--tables: no task table in {join_few(arguments.tables)}")
+    named = find_score_stage(store, stage)
+    usable = [each for each in (named, store.stages.parent_of(named)) if each in tables][:1]
+    if tables and not usable:
+        raise UsageError(f"--tables: expected the table of stage {named}, or of its parent stage")
+    rows = None
+    if usable:
+        rows = read_tasks(tables[usable[0]], row_type_of(usable[0], store.stages), delimiter="auto")
+    models = [each for given in arguments.models for each in split_ids(given)]
+    try:
+        return scores(store, stage, rows=rows, models=models, pattern=arguments.pattern, key=arguments.key)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from error
 
 
 def run(arguments: Arguments, out: Output) -> int:
@@ -32,7 +54,7 @@ def run(arguments: Arguments, out: Output) -> int:
 
     def count() -> Iterator[Score]:
         nonlocal changed
-        for score in scores(store, stage):
+        for score in read_cohort(arguments, store, stage):
             changed += bool(score.changed)
             out.progress.count_document(store, stage)
             errors[score.error.partition(":")[0]] += 1
@@ -50,8 +72,20 @@ def run(arguments: Arguments, out: Output) -> int:
     return 0
 
 
+COHORT = (
+    argument(
+        "--tables [STAGE=]TABLE|DIRECTORY ...",
+        "read only the evaluations in these task tables, or else those of the documents in these; may be repeated",
+    ),
+    argument("--models LIST ...", "read only evaluations of these models: ids separated by commas; may be repeated"),
+    one_of(
+        argument("--pattern REGEX", "the score is the last match in the text, or its group 1: 'SCORE: *([0-9.]+)'"),
+        argument("--key POINTER", "the score is the value at this JSON Pointer in the text, such as /score"),
+    ),
+)
 ARGUMENTS = (
     argument("--stage STAGE", "stage of the evaluations (default: the last of --stages)"),
+    *COHORT,
     *make_output_arguments("scores.csv"),
     *STORE,
 )

@@ -10,11 +10,15 @@ Examples:
     docid select --scores scores.csv --top 5 --store docs --aggregate mean
 """
 
+from collections.abc import Iterator
+
 from docid._text import format_count
 from docid.cli.arguments import STORE, Arguments, UsageError, argument, expect_number, make_output_arguments
 from docid.cli.inputs import check_table_output, open_store, split_ids
 from docid.cli.output import FEW, Output
-from docid.operations.curate.scores import read_scores, select
+from docid.cli.scores import COHORT, read_cohort
+from docid.operations.curate.scores import Score, read_scores, select
+from docid.store.docs_store import DocsStore
 from docid.tables.values import plain_text
 
 
@@ -22,15 +26,16 @@ def run(arguments: Arguments, out: Output) -> int:
     """Write the table of the best documents, and print the first of them."""
     out.ends_with_pipe = True
     store = open_store(arguments)
-    check_table_output(arguments, store, [arguments.scores])
+    check_table_output(arguments, store, [arguments.scores] if arguments.scores else [])
     templates = [each for given in arguments.templates for each in split_ids(given)]
     if arguments.templates and not templates:
         raise UsageError("--templates: expected ids of evaluation templates separated by commas")
     chosen = select(
-        read_scores(arguments.scores),
+        _read(arguments, store),
         store,
         top=arguments.top,
         templates=templates,
+        models=[each for given in arguments.models for each in split_ids(given)],
         aggregate=arguments.aggregate,
         allow_changed=arguments.allow_changed,
         stage=arguments.stage,
@@ -53,8 +58,19 @@ def run(arguments: Arguments, out: Output) -> int:
     return 0
 
 
+def _read(arguments: Arguments, store: DocsStore) -> Iterator[Score]:
+    """Read the scores of the table, or of the store."""
+    if not arguments.scores:
+        stage = arguments.stage and next(iter(store.stages.children_of(arguments.stage)), None)
+        return read_cohort(arguments, store, stage)
+    if arguments.tables or arguments.pattern is not None or arguments.key is not None:
+        raise UsageError("--tables, --pattern and --key read scores from the store; expected them without --scores")
+    return read_scores(arguments.scores)
+
+
 ARGUMENTS = (
-    argument("--scores FILE", "the table that 'docid scores' wrote", required=True),
+    argument("--scores FILE", "the table that 'docid scores' wrote (default: the scores in the store)"),
+    *COHORT,
     argument("--top N", "select the N best documents", type=expect_number("documents"), required=True),
     argument(
         "--templates LIST ...",

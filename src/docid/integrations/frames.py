@@ -436,7 +436,7 @@ def _find_kind(values: list[Any]) -> tuple[type, list[Any]]:
 
 
 def scores_to_frame(scores: Iterable[Score], *, backend: Library | None = None) -> Any:
-    """Return scores as a frame: their fields, and a nullable column `<stage>_doc_id` per ancestor stage.
+    """Return scores as a frame: their fields, a nullable column `<stage>_doc_id` per ancestor stage, and their origin.
 
     Args:
         scores: from `docid.curate.scores`.
@@ -455,6 +455,8 @@ def scores_to_frame(scores: Iterable[Score], *, backend: Library | None = None) 
     data["created_at"] = date, [datetime.fromisoformat(text) if text else None for text in created]
     for stage in dict.fromkeys(stage for each in score_list for stage in each.ancestors):
         data[f"{stage}_doc_id"] = str, [each.ancestors.get(stage) or None for each in score_list]
+    for name in dict.fromkeys(name for each in score_list for name in each.origin):
+        data[name] = str, [each.origin.get(name) or None for each in score_list]
     return _make_frame(data, backend)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from docid.core.findings import LEVELS
+from docid.core.ids import refuse_text
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.operations.audit.report import AuditReport
 from docid.store.docs_store import DocsStore
@@ -27,6 +29,7 @@ def audit(
     verify: bool = False,
     executor: Executor | None = None,
     stale_after: float = 3600.0,
+    ignore: Collection[str] = (),
     delimiter: str = ",",
     progress: Progress | None = None,
 ) -> AuditReport:
@@ -44,6 +47,7 @@ def audit(
             The report is the same. Other processes need a store that pickles; a store in a directory does.
         stale_after: an age in seconds. Newer temporary and uncommitted directories may belong to a writer: the audit
             skips them, unless they block the document of a row.
+        ignore: codes of findings to leave out, such as `orphan-document` for tables of a part of the store.
         delimiter: the delimiter of the tables given as paths, as for `read_tasks`.
         progress: a callback, called with the current activity, the number done and the approximate total (None if
             unknown).
@@ -53,7 +57,7 @@ def audit(
             cells). The error lists the faults of all tables.
         OSError: a table cannot be read.
         InvalidName: `tables` has a stage that `stages` lacks.
-        ValueError: a row belongs to another stage.
+        ValueError: a row belongs to another stage; `ignore` has an unknown code.
 
     Example:
         >>> from docid import Document, DocsStore, DraftTask, reserve_tasks
@@ -82,4 +86,10 @@ def audit(
             raise TypeError(f"tables[{stage!r}]: expected a path or rows, got {type(table).__name__}")
     stages = check_stages(stages or (DEFAULT_STAGES if store is None else store.stages))
     examiner = None if store is None else Examiner(store.backend, verify, stale_after)
-    return audit_stages(Audit(stages, examiner, executor, progress), tables or {}, delimiter)
+    refuse_text(ignore, "ignore", "codes of findings")
+    if unknown := sorted(set(ignore) - set(LEVELS)):
+        raise ValueError(f"ignore: {unknown[0]!r}; expected codes of findings: {', '.join(LEVELS)}")
+    report = audit_stages(Audit(stages, examiner, executor, progress), tables or {}, delimiter)
+    findings = tuple(finding for finding in report.findings if finding.code not in ignore)
+    changed = tuple(each for each in report.changed if f"{each.role}-changed" not in ignore)
+    return AuditReport(findings, report.stages, changed)

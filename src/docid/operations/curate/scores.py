@@ -4,10 +4,12 @@ import os
 import re
 import statistics
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import attrs
+import orjson
 
 from docid._files import raise_time_limit
 from docid._text import quote
@@ -38,6 +40,8 @@ class Score(NamedTuple):
             unknown one.
         changed: the documents that were replaced after the evaluation: `parent`, and `input.STAGE/ID` for each input,
             separated by blanks; empty if none was.
+        origin: how the evaluated document was made, from the metadata: `combo_id`, and `<stage>_template` and
+            `<stage>_model` of the document and each ancestor, nearest first; empty text if unknown.
     """
 
     doc_id: str
@@ -51,35 +55,45 @@ class Score(NamedTuple):
     parent_task_id: str
     ancestors: dict[str, str]
     changed: str = ""
+    origin: Mapping[str, str] = MappingProxyType({})
 
     def texts(self) -> dict[str, str]:
         """Return the cells of its row, by column."""
         texts = {key: value for key, value in self._asdict().items() if isinstance(value, str)}
         texts["score"] = "" if self.score is None else plain_text(self.score)
-        return {**texts, **{f"{stage}_doc_id": doc_id for stage, doc_id in self.ancestors.items()}}
+        return {**texts, **{f"{stage}_doc_id": doc_id for stage, doc_id in self.ancestors.items()}, **self.origin}
 
 
-SCORE_COLUMNS = tuple(name for name in Score._fields if name != "ancestors")
+SCORE_COLUMNS = tuple(name for name in Score._fields if name not in {"ancestors", "origin"})
 """The columns of a score table, without those of ancestors."""
 
 
 def score_columns(store: DocsStore, stage: str | None = None) -> tuple[str, ...]:
-    """Return the columns of a score table: the fields of `Score`, with `<stage>_doc_id` for each ancestor.
+    """Return the columns of a score table: the fields of `Score`, `<stage>_doc_id` for each ancestor, and the origin.
 
     Raises:
         InvalidName: the store lacks the stage.
         ValueError: an ancestor stage is named `parent`, which clashes with the column `parent_doc_id`.
     """
-    further = _stages_above_parent(store, find_score_stage(store, stage))
+    above = _list_stages_above(store, find_score_stage(store, stage))
+    further = above[1:]
     if "parent" in further:
         raise ValueError(
             "stages: the stage 'parent' would have the column parent_doc_id, which is taken; expected another name"
         )
-    return (*SCORE_COLUMNS, *(f"{each}_doc_id" for each in further))
+    return (*SCORE_COLUMNS, *(f"{each}_doc_id" for each in further), *_list_origin_columns(above))
 
 
-def scores(store: DocsStore, stage: str | None = None) -> Iterator[Score]:
-    """Read the scores of a stage: the parsed text of each document, as a number.
+def scores(
+    store: DocsStore,
+    stage: str | None = None,
+    *,
+    rows: Iterable[TaskRow] | None = None,
+    models: Collection[str] = (),
+    pattern: str | None = None,
+    key: str | None = None,
+) -> Iterator[Score]:
+    r"""Read the scores of a stage: the parsed text of each document, as a number.
 
     Yields scores sorted by doc id; memory holds the doc ids only. If a document is unreadable or has no number, `error`
     has the reason. Documents that vanish during the run are left out.
@@ -87,9 +101,16 @@ def scores(store: DocsStore, stage: str | None = None) -> Iterator[Score]:
     Args:
         store: the store with the documents.
         stage: their stage; by default the last stage of the store.
+        rows: read only the evaluations that these rows name, or those of the documents that these rows name.
+        models: read only the evaluations of these models (`model_id`); empty for all.
+        pattern: a regular expression. The score is its last match in the parsed text, or its group 1; a document
+            without parsed text is searched in its raw text. `r"SCORE: *([0-9.]+)"`, for example.
+        key: a JSON Pointer (RFC 6901) into the text, which must be JSON: `/score`, for example.
 
     Raises:
         InvalidName: the store lacks the stage.
+        ValueError: `pattern` is not a regular expression, `key` is not a JSON Pointer, both are given, or `rows` are of
+            another stage than the evaluations or their parents.
         OSError: the stage cannot be listed.
         TypeError: `store` is not a DocsStore.
 
@@ -105,27 +126,119 @@ def scores(store: DocsStore, stage: str | None = None) -> Iterator[Score]:
         [('v0', 7.5, ''), ('v1', None, "parsed text is not a number: 'good'"), ('v2', None, 'no parsed text')]
     """
     stage = find_score_stage(store, stage)
-    ancestors = Ancestors(store)
-    further = _stages_above_parent(store, stage)
-    found = store.backend.each(
-        lambda doc_id: _read_score(store, stage, doc_id, ancestors, further), sorted(set(store.ids(stage)))
+    reader = _Reader.of(pattern, key)
+    wanted, parents = _find_cohort(store, stage, rows)
+    refuse_text(models, "models", "model ids")
+    ancestors, above = Ancestors(store), _list_stages_above(store, stage)
+    doc_ids = sorted(set(store.ids(stage)) if wanted is None else wanted)
+    found = store.backend.each(lambda doc_id: _read_score(store, stage, doc_id, reader, ancestors, above), doc_ids)
+    return (
+        score
+        for score in found
+        if score is not None
+        and (not models or score.model_id in models)
+        and (parents is None or score.parent_doc_id in parents)
     )
-    return (score for score in found if score is not None)
 
 
-def _read_score(store: DocsStore, stage: str, doc_id: str, ancestors: Ancestors, further: list[str]) -> Score | None:
-    """Return the score of one document; None if it vanished."""
+def _find_cohort(
+    store: DocsStore, stage: str, rows: Iterable[TaskRow] | None
+) -> tuple[set[str] | None, set[str] | None]:
+    """Return the doc ids of evaluations, or of evaluated documents, that rows name; None for all."""
+    if rows is None:
+        return None, None
+    by_stage: dict[str, set[str]] = {}
+    for row in rows:
+        by_stage.setdefault(row.stage, set()).add(row.doc_id)
+    parent = store.stages.parent_of(stage)
+    if others := by_stage.keys() - {stage, parent}:
+        expected = f"rows of stage {stage}{f' or {parent}' if parent else ''}"
+        raise ValueError(f"rows: of stage {', '.join(sorted(others))}; expected {expected}")
+    return by_stage.get(stage, None if by_stage else set()), by_stage.get(parent or "")
+
+
+class _Reader(NamedTuple):
+    """Finds the score in a document: its parsed text as a number, a match of a pattern, or a value in JSON."""
+
+    pattern: re.Pattern[str] | None
+    pointer: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, pattern: str | None, key: str | None) -> "_Reader":
+        """Return the reader for the arguments of `scores`."""
+        if pattern is not None and key is not None:
+            raise ValueError("pattern, key: expected only one of them")
+        if key is not None and key and not key.startswith("/"):
+            raise ValueError(f"key: expected a JSON Pointer such as '/score', got {key!r}")
+        try:
+            compiled = None if pattern is None else re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"pattern: {pattern!r} is not a regular expression: {error}") from None
+        steps = None if key is None else tuple(_unescape(step) for step in key.split("/")[1:])
+        return cls(compiled, steps)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The part files that it reads."""
+        parsed, raw = PART_FILES["parsed"], PART_FILES["raw"]
+        return (parsed,) if self.pattern is None and self.pointer is None else (parsed, raw)
+
+    def read(self, document: StoredDocument) -> tuple[float | None, str]:
+        """Return the score and an empty text, or None and the reason."""
+        parsed = document.parsed_text
+        if self.pattern is None and self.pointer is None:
+            return _parse_number(parsed)
+        text, part = (document.raw_text, "raw") if parsed is None else (parsed, "parsed")
+        if self.pointer is not None:
+            return _find_in_json(text, part, self.pointer)
+        assert self.pattern is not None  # noqa: S101 - see above
+        match = None
+        for match in self.pattern.finditer(text):  # noqa: B007 - the last one
+            pass
+        if match is None:
+            return None, f"no match of the pattern in the {part} text"
+        return _parse_number(match[1] if self.pattern.groups else match[0])
+
+
+def _unescape(step: str) -> str:
+    """Return one step of a JSON Pointer (RFC 6901, section 4)."""
+    return step.replace("~1", "/").replace("~0", "~")
+
+
+def _find_in_json(text: str, part: str, pointer: tuple[str, ...]) -> tuple[float | None, str]:
+    """Return the number at a JSON Pointer in a text, and an empty text; or None and the reason."""
     try:
-        document = StoredDocument.load(store.backend, stage, doc_id, (PART_FILES["parsed"],))
+        value: Any = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None, f"the {part} text is not JSON"
+    for step in pointer:
+        if isinstance(value, dict) and step in value:
+            value = value[step]
+        elif isinstance(value, list) and step.isascii() and step.isdigit() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return None, f"the JSON in the {part} text has no key {quote('/'.join(('', *pointer)))}"
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None, f"value of the key is not a number: {quote(value)}"
+    return _parse_number(str(value))
+
+
+def _read_score(  # noqa: PLR0917 - one caller
+    store: DocsStore, stage: str, doc_id: str, reader: _Reader, ancestors: Ancestors, above: list[str]
+) -> Score | None:
+    """Return the score of one document; None if it vanished."""
+    further, origin = above[1:], dict.fromkeys(_list_origin_columns(above), "")
+    try:
+        document = StoredDocument.load(store.backend, stage, doc_id, reader.files)
         if document is None:
             return None
-        parsed = document.parsed_text
+        score, error = reader.read(document)
     except StoreUnavailable:
         raise  # the document is neither missing nor damaged
     except (UnreadableDocument, OSError) as problem:
         raise_time_limit(problem)
-        return Score(doc_id, "", "", "", "", None, f"unreadable: {problem}", "", "", dict.fromkeys(further, ""))
-    score, error = _parse_number(parsed)
+        no_ancestors = dict.fromkeys(further, "")
+        return Score(doc_id, "", "", "", "", None, f"unreadable: {problem}", "", "", no_ancestors, "", origin)
     _, *others = ancestors.chain_of(document)
     found = {each.stage: each.doc_id for each in others[1:]}
     if others and others[-1].parent_doc_id is not None and len(others) <= len(further):
@@ -144,7 +257,27 @@ def _read_score(store: DocsStore, stage: str, doc_id: str, ancestors: Ancestors,
         (others[0].task_id or "") if others else "",
         {each: found.get(each, "") for each in further},
         ancestors.find_changed(document),
+        origin | _read_origin([document, *others]),
     )
+
+
+def _list_origin_columns(above: list[str]) -> list[str]:
+    """Return the columns of the origin of documents with ancestors of these stages."""
+    return ["combo_id", *(f"{stage}_{what}" for stage in above for what in ("template", "model"))] if above else []
+
+
+def _read_origin(chain: list[StoredDocument]) -> dict[str, str]:
+    """Return how a document was made: the combination, and the template and model of each ancestor."""
+    found: dict[str, str] = {}
+    for position, document in enumerate(chain):
+        texts = read_texts(document)
+        if "combo_id" in texts:
+            found.setdefault("combo_id", texts["combo_id"])
+        for what in ("template", "model") if position else ():
+            name = f"{document.stage}_{what}"
+            if text := texts.get(name) or texts.get(f"{what}_id"):
+                found[name] = text
+    return found if len(chain) > 1 else {}
 
 
 def find_score_stage(store: DocsStore, stage: str | None) -> str:
@@ -152,13 +285,14 @@ def find_score_stage(store: DocsStore, stage: str | None) -> str:
     return list(check_store(store).stages)[-1] if stage is None else store.stages.check(stage)
 
 
-def _stages_above_parent(store: DocsStore, stage: str) -> list[str]:
+def _list_stages_above(store: DocsStore, stage: str) -> list[str]:
+    """Return the stages of the ancestors, the parent first."""
     found: list[str] = []
     above = store.stages.parent_of(stage)
     while above is not None:
         found.append(above)
         above = store.stages.parent_of(above)
-    return found[1:]
+    return found
 
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -227,7 +361,7 @@ def read_scores(path: str | os.PathLike[str]) -> Iterator[Score]:
                     if wrong:
                         faults.add(number, "score", text, "expected a number or an empty cell")
                 if faults.count == 0:
-                    more = dict(zip(texts, others, strict=True))
+                    more: Any = dict(zip(texts, others, strict=True))
                     yield Score(parent_doc_id=parent, score=score, ancestors={}, **more)
         except TaskTableError as error:
             faults.take_over(error)
@@ -261,11 +395,11 @@ class Selection(NamedTuple):
         row_type: the class of the rows.
         evaluations: the number of scores read.
         scored: the number of documents with a score.
-        notes: `no-score`, `other-template`, `no-parent`: the number of evaluations without a number, of another
-            template, or without a parent. `changed`: a score was given for another version. `unknown-template`: no
-            score has this template. `below`: a document is not among the best. `gone`: it is not in the store.
-            `unusable`: it cannot be read or gives no valid row. `same-task`: it is selected along with another document
-            of its task. `unsaid`: a column that documents have no value for.
+        notes: `no-score`, `other-template`, `other-model`, `no-parent`: the number of evaluations without a number, of
+            another template or model, or without a parent. `changed`: a score was given for another version.
+            `unknown-template`, `unknown-model`: no score has this one. `below`: a document is not among the best.
+            `gone`: it is not in the store. `unusable`: it cannot be read or gives no valid row. `same-task`: it is
+            selected along with another document of its task. `unsaid`: a column that documents have no value for.
     """
 
     stage: str
@@ -289,6 +423,7 @@ def select(
     *,
     top: int,
     templates: Collection[str] = (),
+    models: Collection[str] = (),
     aggregate: Literal["max", "mean", "median"] = "max",
     allow_changed: bool = False,
     stage: str | None = None,
@@ -303,7 +438,7 @@ def select(
         scores: scores, from the function `scores` or `read_scores`.
         store: the store with the documents.
         top: the number of documents to select.
-        templates: use the scores of these evaluation templates only; empty for all.
+        templates, models: use the scores of these evaluation templates and models only; empty for all.
         aggregate: the function that combines the scores of a document.
         allow_changed: also use scores that were given for another version of the document or of an input.
         stage: the stage of the documents; by default the parent of the store's last stage.
@@ -331,6 +466,7 @@ def select(
     if aggregate not in _AGGREGATES:
         raise ValueError(f"aggregate: expected one of {', '.join(_AGGREGATES)}, got {aggregate!r}")
     refuse_text(templates, "templates", "template ids")
+    refuse_text(models, "models", "model ids")
     if stage is None:
         last = find_score_stage(store, None)
         stage = store.stages.parent_of(last)
@@ -338,7 +474,8 @@ def select(
             expected = "expected the stage of the evaluated documents"
             raise ValueError(f"stage: the last stage {last!r} has no parent; {expected}")
     builder = RowBuilder(store, stage, row_type)
-    found, evaluations = _group_scores(scores, templates, builder.notes, allow_changed=allow_changed)
+    wanted = {"template": templates, "model": models}
+    found, evaluations = _group_scores(scores, wanted, builder.notes, allow_changed=allow_changed)
     ranked = [Pick(doc_id, "", _AGGREGATES[aggregate](each), len(each)) for doc_id, each in found.items()]
     ranked.sort(key=lambda pick: (-pick.score, pick.doc_id))
     chosen = _pick(builder, ranked, top)
@@ -347,38 +484,53 @@ def select(
 
 
 def _group_scores(
-    scores: Iterable[Score], templates: Collection[str], notes: list[Note], *, allow_changed: bool
+    scores: Iterable[Score], wanted: Mapping[str, Collection[str]], notes: list[Note], *, allow_changed: bool
 ) -> tuple[dict[str, list[float]], int]:
-    """Return the scores of each document and the number of evaluations; note omissions."""
-    known: set[str] = set()
+    """Return the scores of each document and the number of evaluations; note omissions.
+
+    `wanted` has the ids of templates and models to use; none for all.
+    """
+    known: dict[str, set[str]] = {kind: set() for kind in wanted}
     found: dict[str, list[float]] = {}
     left_out: Counter[tuple[str, str]] = Counter()
     evaluations = 0
     for score in scores:
         evaluations += 1
-        known.add(score.template_id)
-        if templates and score.template_id not in templates:
-            left_out["other-template", "of other templates"] += 1
+        ids = {"template": score.template_id, "model": score.model_id}
+        for kind, name in ids.items():
+            known[kind].add(name)
+        other = next((kind for kind, name in ids.items() if wanted[kind] and name not in wanted[kind]), None)
+        if other is not None:
+            left_out[f"other-{other}", f"of other {other}s"] += 1
         elif score.score is None:
             left_out["no-score", "without a score"] += 1
         elif not score.parent_doc_id:
             left_out["no-parent", "without a parent_doc_id"] += 1
         elif score.changed and not allow_changed:
-            parent = f"its parent {score.parent_doc_id}"
-            what = " and ".join(parent if each == "parent" else f"its {each}" for each in score.changed.split())
-            message = f"its score was given for another version of {what}; evaluate that again, or allow changed scores"
-            notes.append(Note("changed", f"evaluation {score.doc_id}", score.task_id or None, message))
+            notes.append(_describe_changed(score))
         else:
             found.setdefault(score.parent_doc_id, []).append(score.score)
-    first = ", ".join(sorted(each for each in known if each)[:20])
-    hint = f"expected one of {first}" if first else "no score has any. Add it with docid backfill --set template_id"
-    for template in templates:
-        if template not in known:
-            message = f"no score has template {template!r}; {hint}"
-            notes.append(Note("unknown-template", "evaluations", None, message))
-    for (kind, message), count in left_out.items():
-        notes.append(Note(kind, "evaluations", None, message, count))
+    notes += _find_unknown(wanted, known)
+    notes += [Note(kind, "evaluations", None, message, count) for (kind, message), count in left_out.items()]
     return found, evaluations
+
+
+def _find_unknown(wanted: Mapping[str, Collection[str]], known: Mapping[str, set[str]]) -> Iterator[Note]:
+    """Yield a note for each template or model that no score has."""
+    for kind, names in wanted.items():
+        first = ", ".join(sorted(each for each in known[kind] if each)[:20])
+        hint = f"expected one of {first}" if first else f"no score has any. Add it with docid backfill --set {kind}_id"
+        for name in names:
+            if name not in known[kind]:
+                yield Note(f"unknown-{kind}", "evaluations", None, f"no score has {kind} {name!r}; {hint}")
+
+
+def _describe_changed(score: Score) -> Note:
+    """Return the note for a score that was given for another version."""
+    parent = f"its parent {score.parent_doc_id}"
+    what = " and ".join(parent if each == "parent" else f"its {each}" for each in score.changed.split())
+    message = f"its score was given for another version of {what}; evaluate that again, or allow changed scores"
+    return Note("changed", f"evaluation {score.doc_id}", score.task_id or None, message)
 
 
 def _pick(builder: RowBuilder, ranked: list[Pick], top: int) -> list[tuple[Pick, TaskRow]]:
