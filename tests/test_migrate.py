@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from docid import DocsStore, Document, InvalidName, Stages, TaskTableError
+from docid import DocsStore, Document, DraftTask, InvalidName, Stages, TaskTableError
 from docid.backends import LocalBackend, MemoryBackend
+from docid.cli import main
 from docid.curate import Change, backfill, migrate
 from docid.testing import metadata
 
@@ -171,9 +173,6 @@ TASK = '"task_id": "t-1"'
         ),
         pytest.param({"task_id": "t", "run_id": 7}, "run_id: ", id="a number as run"),
         pytest.param({"task_id": "t", "run_id": "a\0"}, "run_id '", id="a run with NUL"),
-        pytest.param({"task_id": "t", "format": "v1"}, "format is 'v1' in its record, but docid", id="format"),
-        pytest.param({"task_id": "t", "files": []}, "files is [] in its record", id="files"),
-        pytest.param({"task_id": "t", "docid": 0}, "docid is 0 in its record", id="docid"),
         pytest.param({"task_id": "t", "stage": "essay"}, "stage is 'essay' in its record", id="another stage"),
         pytest.param({"task_id": "t", "doc_id": "d2"}, "doc_id is 'd2' in its record", id="another doc id"),
         pytest.param({"task_id": "t", "created_at": 1e9}, "created_at is 1000000000.0 in its record", id="seconds"),
@@ -409,3 +408,86 @@ def test_backfill_leaves_edited_record_that_would_change(local: DocsStore, table
         f"n is {2**70} in its record, and cannot be stored unchanged",
     )
     assert path.read_bytes() == before
+
+
+def test_keys_that_docid_uses_itself_stay_as_metadata(local: DocsStore) -> None:
+    own = {"format": "v1", "files": ["a.txt"], "docid": 0}
+    write_old(local, "draft", "d1", {"task_id": "t", **own, "model": "m"})
+    assert only(local, apply=True).done
+    assert local.open("draft", "d1").metadata == {**own, "model": "m"}
+    assert local.open("draft", "d1").record["format"] == "docid/document/1"
+
+
+def test_keys_get_other_names(local: DocsStore) -> None:
+    write_old(local, "draft", "d1", {"task": "t-0"})
+    write_old(local, "essay", "e1", {"task": "t-1", "source": "d1", "when": "2025-01-01T00:00:00Z", "model": "m"})
+    rename = {"task": "task_id", "source": "parent_doc_id", "when": "created_at", "model": "model_id"}
+    assert {each.outcome for each in migrate(local, rename=rename)} == {"migrate"}
+    assert all(each.done for each in migrate(local, rename=rename, apply=True))
+    document = local.read("essay", "e1")
+    assert (document.task_id, document.parent_doc_id, document.metadata) == ("t-1", "d1", {"model_id": "m"})
+    assert document.created_at == datetime(2025, 1, 1, tzinfo=UTC)
+    write_old(local, "draft", "d2", {"task": "t-2", "task_id": "t-3"})
+    [change] = [each for each in migrate(local, rename=rename) if each.outcome == "leave"]
+    assert change.message == "its record has task, which is to be renamed, and task_id"
+
+
+def test_task_id_is_made_from_keys_of_the_record(local: DocsStore) -> None:
+    write_old(local, "draft", "d1", {"combo_id": "tides", "model": "m-1", "seed": 7})
+    write_old(local, "draft", "d2", {"combo_id": "moss", "model": "m-1"})
+    write_old(local, "draft", "d3", {"task_id": "own"})
+    one, two, three = migrate(local, task_id="{combo_id}__{model}-{seed}", apply=True)
+    assert one.sources == ("task_id from the template", "created_at from the time of raw.txt")
+    assert local.open("draft", "d1").task_id == "tides__m-1-7"
+    assert local.open("draft", "d1").record["docid"]["migrated"]["task_id"] == "template"
+    assert two.message == "the template of task ids needs seed, which is None in its record"
+    assert three.done
+    assert local.open("draft", "d3").task_id == "own"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rename": {"a": "files"}}, "rename: a to 'files'; expected another key than docid's own"),
+        ({"task_id": "{a.b}"}, "task_id: '{a.b}'; expected keys of records in braces"),
+        ({"task_id": "{a!r}"}, "expected keys of records in braces"),
+        ({"task_id": "{}"}, "expected keys of records in braces"),
+        ({"task_id": "{a:>3}"}, "expected keys of records in braces"),
+    ],
+)
+def test_unusable_names_and_templates_are_refused(local: DocsStore, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        migrate(local, **options)
+
+
+def test_directory_with_a_prompt_alone_is_explained_at_once(
+    local: DocsStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = local.path("draft", "d1")
+    path.mkdir(parents=True)
+    (path / "prompt.txt").write_text("Write.")
+    local.path("draft", "d2").mkdir()
+    found = {change.doc_id: change.message for change in migrate(local)}
+    assert found["d1"].startswith("it has prompt.txt, but no metadata.json: the older system has not finished it")
+    assert "'docid repair --stale-after 0s --apply' moves it aside" in found["d1"]
+    at = ("--store", str(path.parent.parent))
+    assert main(["repair", *at]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("nothing to repair\n")
+    assert "changed less than 3,600 s ago: a writer may still use it" in out
+    assert main(["repair", "--stale-after", "0s", "--apply", *at]) == 0
+    assert local.ensure(DraftTask(task_id="t", doc_id="d1"), lambda _: "made").outcome == "created"
+
+
+def test_command_renames_and_makes_task_ids(local: DocsStore, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_old(local, "draft", "d1", {"combo": "tides", "m": 1})
+    at = ("--store", str(path.parent.parent))
+    options = ["--rename", "combo=combo_id", "--task-id", "{combo_id}__{m}", "--apply"]
+    assert main(["migrate", *options, *at]) == 0
+    assert "task_id from the template: 1" in capsys.readouterr().out
+    assert local.open("draft", "d1").task_id == "tides__1"
+    for wrong, message in (("combo", "--rename combo: expected KEY=NEW"), ("a=files", "--rename: a to 'files'")):
+        assert main(["migrate", "--rename", wrong, *at]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["migrate", "--task-id", "{}", *at]) == 2
+    assert "--task-id: '{}'" in capsys.readouterr().err

@@ -15,10 +15,11 @@ from collections import Counter
 from typing import Any
 
 from docid._text import format_count
-from docid.cli.arguments import APPLY, JSON_DOCUMENTS, STORE, Arguments, argument
+from docid.cli.arguments import APPLY, JSON_DOCUMENTS, STORE, Arguments, UsageError, argument
 from docid.cli.inputs import find_tables, hint_at_other_stages, open_store
 from docid.cli.output import Output, describe_change, format_counts
 from docid.core.findings import Change
+from docid.errors import TaskTableError
 from docid.operations.migrate import migrate
 
 
@@ -34,7 +35,20 @@ def run(arguments: Arguments, out: Output) -> int:
             sources.update(change.sources)
         return describe_change(change)
 
-    changes = migrate(store, tables, apply=arguments.apply, assume_utc=arguments.assume_utc)
+    rename = dict(_split_rename(given) for given in arguments.rename)
+    try:
+        changes = migrate(
+            store,
+            tables,
+            apply=arguments.apply,
+            assume_utc=arguments.assume_utc,
+            rename=rename,
+            task_id=arguments.task_id,
+        )
+    except TaskTableError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"--{str(error).replace('task_id', 'task-id', 1)}") from error
     counts = out.print_changes(store, changes, describe)
     done = "migrated" if arguments.apply else "to migrate"
     words = {"migrate": done, "current": "already current", "leave": "left alone"}
@@ -48,10 +62,22 @@ def run(arguments: Arguments, out: Output) -> int:
     return 1 if any(outcome == "leave" for _, outcome in counts) else 0
 
 
+def _split_rename(given: str) -> tuple[str, str]:
+    key, sign, new = given.partition("=")
+    if not (key and sign and new):
+        raise UsageError(f"--rename {given}: expected KEY=NEW, such as parent=parent_doc_id")
+    return key, new
+
+
 ARGUMENTS = (
     argument("--tables DIRECTORY|[STAGE=]TABLE ...", "task tables, for lineage missing from records; may be repeated"),
     APPLY,
     argument("--assume-utc", "read times without a time zone as UTC; otherwise docid leaves their records alone"),
+    argument("--rename KEY=NEW ...", "give a key of the old records another name; may be repeated"),
+    argument(
+        "--task-id TEMPLATE",
+        "make the task ids that records and tables lack, from keys of the record: '{combo_id}__{model_id}'",
+    ),
     JSON_DOCUMENTS,
     *STORE,
 )

@@ -13,12 +13,13 @@ Examples:
 
 from collections import Counter
 
-from docid._text import name_task
+from docid._text import format_count, name_task
 from docid.cli.arguments import AGE_UNITS, APPLY, STORE, VERIFY, Arguments, UsageError, argument, parse_age
 from docid.cli.inputs import hint_at_other_stages, open_store
 from docid.cli.output import Output
 from docid.core.findings import Finding
 from docid.operations.repair import repair
+from docid.store.docs_store import DocsStore
 
 # The words for each action, done and planned.
 _VERBS = {
@@ -58,7 +59,16 @@ def run(arguments: Arguments, out: Output) -> int:
         to = f" -> {step.to}" if step.to else ""
         out.print(f"{verb:<12} {step.path}{task}{to}: {step.error or step.message}")
     out.print(_summarize(counts, older_than if arguments.purge else None, apply=arguments.apply))
+    if not counts and arguments.stale_after and (young := _count_young(store, verify=arguments.verify)):
+        unfinished = format_count(young, "unfinished or damaged document")
+        out.print(f"{unfinished} changed less than {arguments.stale_after:,.0f} s ago: a writer may still use it")
+        out.print("  -> if no writer runs, 'docid repair --stale-after 0s' shows what to do")
     return 1 if counts["failed"] else 0
+
+
+def _count_young(store: DocsStore, *, verify: bool) -> int:
+    """Return how many repairs there would be without an age limit."""
+    return sum(1 for _ in repair(store, verify=verify, stale_after=0))
 
 
 def _summarize(counts: Counter[str], purge_age: float | None, *, apply: bool) -> str:

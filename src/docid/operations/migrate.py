@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from string import Formatter
+from types import MappingProxyType
+from typing import Any, NamedTuple, cast
 
 from docid._files import raise_time_limit
 from docid._text import name_task, quote
@@ -16,7 +18,7 @@ from docid.core.ids import DOC_ID_EXPECTED, check_doc_id, check_text, is_doc_id,
 from docid.core.lineage_rules import contradicts, find_contradictions, find_missing_lineage
 from docid.core.metadata import DEPTH, is_too_deep
 from docid.core.record import RECORD_FILE, PartEntry, Record, nonce
-from docid.errors import DocidError, TaskTableError
+from docid.errors import DocidError, TaskTableError, UnreadableDocument
 from docid.operations.curate.replay import file_time
 from docid.store.backends.base import TURNS
 from docid.store.docs_store import DocsStore, check_store
@@ -39,6 +41,7 @@ def _swap_record(
     plan: Callable[[StoredDocument, Change], tuple[dict[str, Any] | None, Change]],
     *,
     apply: bool,
+    rename: Mapping[str, str] = MappingProxyType({}),
 ) -> Change:
     """Replace the record of a document with the planned one; return the outcome, or the reason why not.
 
@@ -56,7 +59,7 @@ def _swap_record(
             data, change = plan(version, change)
             if data is None:
                 return change._replace(outcome="current")
-            record = _to_bytes(version, data)
+            record = _to_bytes(version, data, rename)
             if apply:
                 store.manifest.record()
             if not apply or store.backend.amend(stage, doc_id, version.stored.record, record, {}):
@@ -69,8 +72,8 @@ def _swap_record(
         return change._replace(message=str(error), error=error)
 
 
-def _to_bytes(version: StoredDocument, data: dict[str, Any]) -> bytes:
-    """Return the bytes of a new record; raise unless they keep every value of the old one."""
+def _to_bytes(version: StoredDocument, data: dict[str, Any], rename: Mapping[str, str]) -> bytes:
+    """Return the bytes of a new record; raise unless they keep every value of the old one, perhaps under a new key."""
     old = _parse_exactly(version.stored.record)
     try:
         record = version.facts._replace(data=data).to_bytes()
@@ -78,7 +81,8 @@ def _to_bytes(version: StoredDocument, data: dict[str, Any]) -> bytes:
     except (TypeError, ValueError) as error:
         raise _Undecided(f"its values cannot be stored in a record: {error}") from None
     for key, value in old.items():
-        if key not in OUR_KEYS and json.dumps(again.data.get(key)) != json.dumps(value):
+        new = rename.get(key, key)
+        if new not in OUR_KEYS and json.dumps(again.data.get(new)) != json.dumps(value):
             raise _Undecided(f"{key} is {quote(value)} in its record, and cannot be stored unchanged")
     return record
 
@@ -108,6 +112,8 @@ def migrate(
     *,
     apply: bool = False,
     assume_utc: bool = False,
+    rename: Mapping[str, str] | None = None,
+    task_id: str | None = None,
 ) -> Iterator[Change]:
     """Convert the records of an older system to the current format in place; plan it, or do it with `apply`.
 
@@ -116,8 +122,9 @@ def migrate(
 
     The task id and parent come from the old record, or else from the table. The time comes from the old record, or
     else from the file time of `raw.txt`. The new record lists the added values and their sources under
-    `docid.migrated`. An incomplete record, or one whose values cannot be stored unchanged (NaN, integers over 64 bits,
-    repeated keys), is left alone, with the reason.
+    `docid.migrated`. Keys that docid uses itself (`format`, `files`, `docid`) stay as metadata. A record that is
+    incomplete, or has values that cannot be stored unchanged (NaN, integers over 64 bits, repeated keys), is left
+    alone, with the reason.
 
     Stop the older system first: it does not use docid's locks.
 
@@ -126,6 +133,10 @@ def migrate(
         tables: task tables by stage, for lineage that records lack; rows are found by `doc_id`.
         apply: change the records; otherwise only plan.
         assume_utc: treat a `created_at` without time zone as UTC; otherwise the record is left alone.
+        rename: new names for keys of the old records, such as `{"parent": "parent_doc_id"}`. A record that has both
+            keys is left alone.
+        task_id: a template for the task ids that records and tables lack, such as `{combo_id}__{model_id}`: each name
+            in braces is a key of the record.
 
     Returns:
         A stream with one `Change` per document, in the order of stages and doc ids. Memory holds the doc ids of one
@@ -134,6 +145,7 @@ def migrate(
     Raises:
         TaskTableError: a table is faulty.
         InvalidName: the store lacks the stage of a table.
+        ValueError: `rename` or `task_id` cannot be used.
         OSError: a table or a stage cannot be read.
 
     Example:
@@ -153,9 +165,53 @@ def migrate(
     known = {
         stage: _read_lineages(os.fspath(path), store.stages.check(stage)) for stage, path in (tables or {}).items()
     }
+    rules = _Rules.of(assume_utc, rename or {}, task_id)
     if apply:
         store.manifest.refuse_conflict()
-    return _migrate(store, known, apply=apply, assume_utc=assume_utc)
+    return _migrate(store, known, rules, apply=apply)
+
+
+class _Rules(NamedTuple):
+    """How to read the records of an older system: the arguments of `migrate`.
+
+    Attributes:
+        assume_utc, rename: as for `migrate`.
+        template: the parts of the template for task ids: text, and the name of a key, or None at the end.
+    """
+
+    assume_utc: bool
+    rename: Mapping[str, str]
+    template: tuple[tuple[str, str | None], ...]
+
+    @classmethod
+    def of(cls, assume_utc: bool, rename: Mapping[str, str], task_id: str | None) -> "_Rules":  # noqa: FBT001 - of migrate
+        """Return the rules; raise ValueError for arguments that cannot be used."""
+        for key, new in rename.items():
+            if not new or new in {"format", "files", "docid", "stage", "doc_id"}:
+                raise ValueError(f"rename: {key} to {quote(new)}; expected another key than docid's own")
+        parts = []
+        for text, name, form, conversion in Formatter().parse(task_id or ""):
+            if name is not None and (form or conversion or not name or not name.isidentifier()):
+                raise ValueError(f"task_id: {quote(task_id)}; expected keys of records in braces, such as {{combo_id}}")
+            parts.append((text, name))
+        return cls(assume_utc, rename, tuple(parts))
+
+    def rename_keys(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Return a record with its new keys, in the same order."""
+        for key, new in self.rename.items():
+            if key in record and new in record:
+                raise _Undecided(f"its record has {key}, which is to be renamed, and {new}")
+        return {self.rename.get(key, key): value for key, value in record.items()}
+
+    def make_task_id(self, record: Mapping[str, Any]) -> str | None:
+        """Return the task id that the template gives for a record; None without a template."""
+        text = ""
+        for before, name in self.template:
+            value = "" if name is None else record.get(name)
+            if not isinstance(value, (str, int)) or isinstance(value, bool):
+                raise _Undecided(f"the template of task ids needs {name}, which is {quote(value)} in its record")
+            text += f"{before}{value}"
+        return text or None
 
 
 _Lineage = tuple[str | None, str | None]
@@ -173,7 +229,7 @@ def _read_lineages(path: str, stage: str) -> dict[str, _Lineage | None]:
 
 
 def _migrate(
-    store: DocsStore, known: dict[str, dict[str, _Lineage | None]], *, apply: bool, assume_utc: bool
+    store: DocsStore, known: dict[str, dict[str, _Lineage | None]], rules: _Rules, *, apply: bool
 ) -> Iterator[Change]:
     for stage in store.stages:
         for finding in find_leftovers(store.backend, stage, stale_after=0):
@@ -183,22 +239,32 @@ def _migrate(
         # Listing ends before the first change: a document that changes during the listing may be listed twice.
         for doc_id in sorted(set(store.ids(stage))):
             row = known.get(stage, {}).get(doc_id, (None, None))
-            plan = partial(_plan_upgrade, store=store, row=row, assume_utc=assume_utc)
-            change = _swap_record(store, stage, doc_id, "migrate", plan, apply=apply)
+            plan = partial(_plan_upgrade, store=store, row=row, rules=rules)
+            change = _swap_record(store, stage, doc_id, "migrate", plan, apply=apply, rename=rules.rename)
+            if isinstance(change.error, UnreadableDocument) and change.error.code == "uncommitted-directory":
+                change = change._replace(message=_explain_unfinished(store, stage, doc_id))
             if change.outcome != "absent":
                 yield change
 
 
+def _explain_unfinished(store: DocsStore, stage: str, doc_id: str) -> str:
+    """Return why a directory without a record is left alone."""
+    files = store.backend.sizes(stage, doc_id, ALL_FILES)
+    found = f"it has {', '.join(sorted(files))}, but no {RECORD_FILE}" if files else f"it has no {RECORD_FILE}"
+    remedy = "once it is stopped, 'docid repair --stale-after 0s --apply' moves it aside, and a run makes the document"
+    return f"{found}: the older system has not finished it; {remedy}"
+
+
 def _plan_upgrade(
-    version: StoredDocument, change: Change, store: DocsStore, row: _Lineage | None, *, assume_utc: bool
+    version: StoredDocument, change: Change, store: DocsStore, row: _Lineage | None, rules: _Rules
 ) -> tuple[dict[str, Any] | None, Change]:
     """Plan the record of an older system in the current format."""
     if not version.legacy:
         return None, change
-    old = _parse_exactly(version.stored.record)
+    old = rules.rename_keys(_parse_exactly(version.stored.record))
     own = {key: None if old.get(key) == "" else old.get(key) for key in OUR_KEYS}
     expected = {"stage": version.stage, "doc_id": version.doc_id}
-    for key in ("format", "files", "docid", "stage", "doc_id"):
+    for key in ("stage", "doc_id"):
         if own[key] is not None and own[key] != expected.get(key):
             raise _Undecided(f"{key} is {quote(own[key])} in its record, but docid reserves this key; rename it")
     loaded = StoredDocument.load(store.backend, version.stage, version.doc_id, ALL_FILES)
@@ -206,9 +272,14 @@ def _plan_upgrade(
         raise _Undecided("another process changed it during the run; run it again")
     loaded.read()  # raises if a part is damaged
     has_parent = store.stages.parent_of(version.stage) is not None
-    lineage, from_table = _complete_lineage(version, own, row, has_parent=has_parent)
-    created_at, time_source, time_message = _find_time(store, version, own["created_at"], assume_utc=assume_utc)
-    migrated = dict.fromkeys(from_table, "table") | ({"created_at": time_source} if time_source else {})
+    facts = version.facts
+    if rules.rename:
+        texts = {key: own[key] if isinstance(own[key], str) else None for key in ("task_id", "parent_doc_id", "run_id")}
+        facts = facts._replace(**cast("Any", texts))
+    lineage, found = _complete_lineage(facts, version.stage, own, row, old, rules, has_parent=has_parent)
+    created_at, time_source, time_message = _find_time(store, version, own["created_at"], assume_utc=rules.assume_utc)
+    migrated = found | ({"created_at": time_source} if time_source else {})
+    kept = {key: old[key] for key in ("format", "files", "docid") if own[key] is not None}
     data = {
         "format": FORMAT,
         **expected,
@@ -217,34 +288,42 @@ def _plan_upgrade(
         "run_id": own["run_id"],
         "created_at": created_at,
         "files": {name: PartEntry.of(part).to_json() for name, part in loaded.stored.parts.items()},
-        "docid": {"nonce": nonce(), "migrated": migrated},
+        "docid": {"nonce": nonce(), "migrated": migrated, **({"metadata": kept} if kept else {})},
         **{key: value for key, value in old.items() if key not in OUR_KEYS},
     }
     task_id, parent = row or (None, None)
-    differing = find_contradictions(version.facts, task_id, parent if has_parent else None)
+    differing = find_contradictions(facts, task_id, parent if has_parent else None)
     warning = "; ".join(
         f"{key} is {quote(kept)} in its record (kept), and {quote(in_table)} in the table"
         for key, (kept, in_table) in differing.items()
     )
-    sources = (*(f"{key} from the table" for key in from_table), *((time_message,) if time_message else ()))
+    sources = (*(f"{key} from the {source}" for key, source in found.items()), *filter(None, (time_message,)))
     return data, change._replace(warning=warning, sources=sources)
 
 
-def _complete_lineage(
-    version: StoredDocument, own: dict[str, Any], row: _Lineage | None, *, has_parent: bool
-) -> tuple[Record, list[str]]:
-    """Return a record with complete, valid lineage, and the keys that come from the table."""
+def _complete_lineage(  # noqa: PLR0917 - one caller
+    facts: Record,
+    stage: str,
+    own: dict[str, Any],
+    row: _Lineage | None,
+    old: dict[str, Any],
+    rules: _Rules,
+    *,
+    has_parent: bool,
+) -> tuple[Record, dict[str, str]]:
+    """Return a record with complete, valid lineage, and the sources of the keys that it lacked."""
     for key in ("task_id", "parent_doc_id"):
         if own[key] is not None and not isinstance(own[key], str):
             raise _Undecided(f"{key} is {quote(own[key])} in its record; expected text")
     in_table: dict[str, str | None] = dict(zip(("task_id", "parent_doc_id"), row or (None, None), strict=True))
-    missing = find_missing_lineage(version.facts, has_parent=has_parent)
+    missing = find_missing_lineage(facts, has_parent=has_parent)
     taken: dict[str, Any] = {key: in_table[key] for key in missing if in_table[key] is not None}
-    lineage = version.facts._replace(**taken)
+    found = dict.fromkeys(taken, "table")
+    if "task_id" in missing and "task_id" not in taken and (made := rules.make_task_id(old)) is not None:
+        taken["task_id"], found["task_id"] = made, "template"
+    lineage = facts._replace(**taken)
     if not has_parent and lineage.parent_doc_id is not None:
-        problem = (
-            f"its record has parent_doc_id {quote(lineage.parent_doc_id)}, but stage {version.stage} has no parent"
-        )
+        problem = f"its record has parent_doc_id {quote(lineage.parent_doc_id)}, but stage {stage} has no parent"
         raise _Undecided(problem)
     for key in find_missing_lineage(lineage, has_parent=has_parent):
         if row is None:
@@ -257,9 +336,9 @@ def _complete_lineage(
         if own["run_id"] is not None:
             check_text(own["run_id"], "run_id")
     except (ValueError, TypeError) as error:
-        is_of_table = any(str(error).startswith(key) for key in taken)
-        raise _Undecided(f"{error}{' (from the table)' if is_of_table else ''}") from None
-    return lineage, list(taken)
+        source = next((f" (from the {source})" for key, source in found.items() if str(error).startswith(key)), "")
+        raise _Undecided(f"{error}{source}") from None
+    return lineage, found
 
 
 def _find_time(store: DocsStore, version: StoredDocument, text: Any, *, assume_utc: bool) -> tuple[str, str, str]:
