@@ -5,6 +5,7 @@ from __future__ import annotations
 from docid.core.findings import Change
 from docid.operations.curate.follow_up import FollowUp, Model, Template, follow_up
 from docid.operations.curate.link import Linked, link
+from docid.operations.curate.reparse import reparse
 from docid.operations.curate.replay import Note, ReplayedRows, replay
 from docid.operations.curate.scores import (
     Pick,
@@ -34,6 +35,7 @@ __all__ = [
     "link",
     "migrate",
     "read_scores",
+    "reparse",
     "replay",
     "score_columns",
     "scores",

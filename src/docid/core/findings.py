@@ -43,7 +43,7 @@ LEVELS: dict[str, Literal["error", "warning"]] = {
 """Every code and its level. An `error` means a row that cannot run, or a document that must not be used."""
 
 CopyOutcome = Literal["copied", "updated", "same", "conflict", "refused"]
-MigrateOutcome = Literal["migrate", "set", "current", "leave", "absent", "empty", "unnamed"]
+MigrateOutcome = Literal["migrate", "set", "parse", "current", "leave", "absent", "empty", "unnamed"]
 ChangeOutcome = CopyOutcome | MigrateOutcome
 """The outcome of an operation for one document. See `Change`."""
 
@@ -140,14 +140,15 @@ class ChangedSource(NamedTuple):
 
 
 class Change(NamedTuple):
-    """The result of copy, migrate or backfill for one document: what it did, or would do.
+    """The result of copy, migrate, backfill or reparse for one document: what it did, or would do.
 
     Attributes:
         outcome: for copy: `copied` (new in the target), `updated` (the target had an earlier version), `same` (the
             target has the same bytes), `conflict` (another document has the id), `refused` (the document is damaged,
-            or the target cannot store it). For migrate and backfill: `migrate` (the record gets the current format),
-            `set` (the record gets a key), `current` (up to date), `leave` (not possible), `absent` (not in the
-            store), `empty` (the table has no value for it), `unnamed` (a row of the table has no doc id).
+            or the target cannot store it). For migrate, backfill and reparse: `migrate` (the record gets the current
+            format), `set` (the record gets a key), `parse` (the document gets a parsed text), `current` (up to date),
+            `leave` (not possible), `absent` (not in the store), `empty` (the table has no value for it), `unnamed` (a
+            row of the table has no doc id).
         stage, doc_id: the document.
         task_id: its task, if it is known.
         location: where it is; for copy, in the target.
