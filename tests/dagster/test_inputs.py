@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from docid import DocsStore, Document, EssayTask, Stages, StoredDocument, TaskRow, reserve_tasks, write_tasks
+from docid import DocsStore, Document, DraftTask, EssayTask, Stages, StoredDocument, TaskRow, reserve_tasks, write_tasks
 from docid.dagster import (
     DocsIOManager,
     DocsStoreResource,
@@ -14,6 +14,7 @@ from docid.dagster import (
     document_partitions,
     parent_input,
     register_partitions,
+    task_table_asset,
 )
 from tests.dagster.helpers import DAGSTER_WARNINGS, Pipeline, list_failed_checks, metadata_of
 
@@ -194,3 +195,58 @@ def test_asset_that_returns_other_inputs_is_refused(arena: Arena) -> None:
 
 def test_row_of_another_class_has_no_inputs() -> None:
     assert EssayTask(task_id="t").input_doc_ids == ()
+
+
+@pytest.mark.parametrize("library", ["", "pandas", "polars", "pyarrow"])
+def test_table_asset_is_an_input(tmp_path: Path, instance: dg.DagsterInstance, library: str) -> None:
+    docs = DocsStoreResource(root=str(tmp_path / "docs"), tables=str(tmp_path / "tables"), durability="none")
+    table = task_table_asset("draft", lambda _: [DraftTask(task_id="t-1", combo_id="c-1")], io_manager_key="documents")
+    found: list[Any] = []
+
+    def summary(draft_tasks: Any) -> None:
+        found.append(draft_tasks)
+
+    if library:
+        frames = pytest.importorskip(library)
+        summary.__annotations__["draft_tasks"] = getattr(frames, "DataFrame", None) or frames.Table
+    else:
+        summary.__annotations__["draft_tasks"] = list[DraftTask]
+    resources: Any = {"docs": docs, "documents": DocsIOManager(docs=docs)}
+    assert dg.materialize([table, dg.asset(summary)], instance=instance, resources=resources).success
+    [rows] = found
+    if not library:
+        assert [row.task_id for row in rows] == ["t-1"]
+        return
+    assert type(rows).__module__.partition(".")[0] == library
+    assert [str(each) for each in rows["combo_id"]] == ["c-1"]
+
+
+def test_cohorts_have_a_table_directory_each(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    """Two resources share a store and have tables of their own; their assets take them by key."""
+
+    def build(name: str) -> Any:
+        return lambda _: [DraftTask(task_id=f"{name}-1")]
+
+    docs = {
+        name: DocsStoreResource(root=str(tmp_path / "docs"), tables=str(tmp_path / name), durability="none")
+        for name in ("spring", "autumn")
+    }
+    for name, resource in docs.items():
+        table = task_table_asset("draft", build(name), resource=name, add_only=True)
+        dg.materialize([table], instance=instance, resources={name: resource})
+    keys = list(instance.get_dynamic_partitions("draft_documents"))
+    assert len(keys) == 2
+
+    @dg.asset(
+        name="autumn_draft",
+        partitions_def=document_partitions("draft"),
+        required_resource_keys={"autumn"},
+        io_manager_key="documents",
+    )
+    def draft(context: dg.AssetExecutionContext) -> StoredDocument:
+        document: StoredDocument = context.resources.autumn.ensure(context, str.upper, prompt="p")
+        return document
+
+    resources: Any = {"autumn": docs["autumn"], "documents": DocsIOManager(docs=docs["autumn"])}
+    assert dg.materialize([draft], instance=instance, resources=resources, partition_key=keys[1]).success
+    assert docs["spring"].store().open("draft", keys[1]).task_id == "autumn-1"

@@ -3,7 +3,7 @@
 import typing
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 from attrs import evolve
@@ -15,6 +15,7 @@ from docid.core.lineage_rules import find_differences, split_name
 from docid.core.outcomes import Outcome
 from docid.integrations.dagster.resource import (
     IF_EXISTS_TAG,
+    TABLE_KEY,
     DocsStoreResource,
     StepContext,
     find_policy,
@@ -36,9 +37,10 @@ class DocsIOManager(dg.ConfigurableIOManager):
 
     A parameter is the parsed text of the document that `parent_doc_id` names. Annotate it with `Document` or
     `StoredDocument` to get that instead. The parameter named `inputs` is a list of the documents that `input_doc_ids`
-    names, of any stage. A step with several partitions gets a dict by the child's doc id. Annotate
-    the parameter with a dict to always get one, since a range of partitions can consist of one. An asset without
-    partitions, or of a stage that is not a child, gets a dict by the upstream doc ids.
+    names, of any stage. A step with several partitions gets a dict by the child's doc id. Annotate the parameter with a
+    dict to always get one, since a range of partitions can consist of one. An asset without partitions, or of a stage
+    that is not a child, gets a dict by the upstream doc ids. If the upstream asset is a `task_table_asset`, the
+    parameter is a list of its rows, or the annotated kind of data frame.
     """
 
     docs: DocsStoreResource
@@ -95,6 +97,9 @@ class DocsIOManager(dg.ConfigurableIOManager):
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Load the parent document of a child asset; fail if it is not in the store, or has no parsed text."""
+        table = (context.upstream_output.definition_metadata if context.upstream_output else {}).get(TABLE_KEY)
+        if table is not None:
+            return self._load_table(str(table), context.dagster_type.typing_type)
         step = StepContext.of(context)
         upstream = stage_of(context.asset_partitions_def) if context.has_asset_partitions else None
         if upstream is None:
@@ -115,6 +120,17 @@ class DocsIOManager(dg.ConfigurableIOManager):
             is_dict = True
         values = {key: _load(step, store, upstream, doc_id, kind) for key, doc_id in ids.items()}
         return values if is_dict or len(values) != 1 else values[step.keys[0]]
+
+    @raise_failures()
+    def _load_table(self, stage: str, kind: Any) -> Any:
+        """Load a task table: its rows, or a data frame of the annotated library."""
+        rows = list(self.docs.read_tasks(stage))
+        library = str(getattr(kind, "__module__", "")).partition(".")[0]
+        if library not in {"pandas", "polars", "pyarrow"}:
+            return rows
+        from docid.integrations.frames import tasks_to_frame  # noqa: PLC0415 - an extra
+
+        return tasks_to_frame(rows, row_type=self.docs.row_type(stage), backend=cast("Any", library))
 
     def _load_inputs(self, step: StepContext, stage: str, store: DocsStore, kind: Any, *, is_dict: bool) -> Any:
         """Load the documents that the rows of a step name in `input_doc_ids`: a list for each row."""

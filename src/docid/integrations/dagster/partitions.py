@@ -10,6 +10,7 @@ from docid.core.ids import check_doc_id
 from docid.core.stages import Stages
 from docid.integrations.dagster.resource import (
     PARTITIONS,
+    TABLE_KEY,
     DocsStoreResource,
     find_table_files,
     raise_failures,
@@ -155,6 +156,7 @@ def task_table_asset(
     documents: Any = None,
     add_only: bool = False,
     resource: str = "docs",
+    io_manager_key: str | None = None,
     group_name: str | None = None,
 ) -> dg.AssetsDefinition:
     """Return an asset that writes a stage's task table: it builds rows, reserves doc ids and registers partitions.
@@ -177,6 +179,8 @@ def task_table_asset(
             a run of `dg.materialize` does not know its code location.
         add_only: keep partitions without a row.
         resource: the key of the `DocsStoreResource`.
+        io_manager_key: the key of the `DocsIOManager`, for an asset that takes the table as its input: it gets the
+            rows, or a data frame of pandas, polars or pyarrow if its parameter is annotated so.
 
     Raises:
         ValueError: `<name>.csv` is not a file name of the stage's task table.
@@ -192,6 +196,8 @@ def task_table_asset(
         deps=deps,
         ins=ins,
         required_resource_keys={resource},
+        io_manager_key=io_manager_key,
+        metadata={TABLE_KEY: stage},
         group_name=group_name,
         description=f"The task table of stage {stage}: {name}.csv",
         kinds={"csv"},

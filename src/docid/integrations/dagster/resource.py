@@ -48,6 +48,9 @@ REPLAY_TAG = "docid/replay"
 REPARSE_TAG = "docid/reparse"
 """A run tag: `true` parses stored documents without parsed text, and calls no model."""
 
+TABLE_KEY = "docid/table_of_stage"
+"""A key of an asset's metadata: the stage whose task table it writes."""
+
 TASK_TAG = "docid/task_id"
 """A run tag that docid sets: the task id of the partition, since people cannot read a doc id."""
 
@@ -358,7 +361,7 @@ class _Call:
             prompt=self.render,
             metadata=self.describe,
             parse=self.parse,
-            run_id=self.context.run.root_run_id or self.context.run.run_id,
+            run_id=find_root_run(self.context.run),
             if_exists="replace" if policy == "replace" else "keep",
             find_pins=pins,
         )
@@ -416,6 +419,11 @@ class _Call:
             name = f"{done.row.stage}/{done.row.doc_id} (task_id={done.row.task_id!r})"
             self.context.log.warning("%s has no parsed text: %s", name, done.parse_error)
         return done
+
+
+def find_root_run(run: Any) -> str:
+    """Return the id of the first of the runs that try one thing: a retry of a run has its own id."""
+    return str(run.root_run_id or run.tags.get("dagster/root_run_id") or run.run_id)
 
 
 def find_model_columns(row_type: type[TaskRow]) -> list[str]:
