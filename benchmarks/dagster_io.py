@@ -2,12 +2,17 @@
 
 Both call `handle_output` with the same texts of 10 kB, one per partition, with durability none. They alternate in one
 process. A task table has one row per document. Needs Dagster.
+
+Then measure a range of partitions in one step, with calls of 0.1 seconds, 50 at once: `docs.ensure_many`, durable,
+compared with an asset that makes the same calls and stores nothing.
 """
 
 import argparse
+import asyncio
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,13 +21,14 @@ from unittest import mock
 import dagster as dg
 
 from docid import DraftTask, reserve_tasks, write_tasks
-from docid.dagster import DocsIOManager, DocsStoreResource, document_partitions
+from docid.dagster import DocsIOManager, DocsStoreResource, document_partitions, task_table_asset
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=1000, help="documents per turn")
     parser.add_argument("--dagster-turns", type=int, default=7)
+    parser.add_argument("--range-turns", type=int, default=3)
     parser.add_argument("--directory", help="where to write (default: the temporary directory)")
     options, _ = parser.parse_known_args()
     with tempfile.TemporaryDirectory(dir=options.directory) as directory, dg.DagsterInstance.ephemeral() as instance:
@@ -46,6 +52,63 @@ def main() -> None:
             f"DocsIOManager / FilesystemIOManager {statistics.median(ratios):.2f} "
             f"(min {min(ratios):.2f}, max {max(ratios):.2f})"
         )
+
+    more = []
+    for _ in range(options.range_turns):
+        seconds_of = {}
+        for kind in ("without", "with"):
+            with tempfile.TemporaryDirectory(dir=options.directory) as directory:
+                seconds_of[kind] = run_range(Path(directory), options.documents, stores=kind == "with")
+        more.append(seconds_of["with"] - seconds_of["without"])
+    if more:
+        print(
+            f"a range of {options.documents:,} partitions, 50 calls of 0.1 s at once: docs.ensure_many takes "
+            f"{statistics.median(more):.2f} s more than the calls without a store (max {max(more):.2f}; at most 3)"
+        )
+
+
+def run_range(root: Path, number: int, *, stores: bool) -> float:
+    """Return the seconds of a step that makes the documents of a range, or only the calls."""
+    docs = DocsStoreResource(root=str(root / "docs"), tables=str(root / "tables"))
+    table = task_table_asset("draft", lambda _: [DraftTask(task_id=f"t-{n}") for n in range(number)])
+
+    async def model(_: str) -> str:
+        await asyncio.sleep(0.1)
+        return "text"
+
+    async def call_all(keys: Sequence[str]) -> None:
+        limit = asyncio.Semaphore(50)
+
+        async def call(key: str) -> None:
+            async with limit:
+                await model(key)
+
+        await asyncio.gather(*map(call, keys))
+
+    class Nothing(dg.IOManager):
+        def handle_output(self, context: Any, obj: Any) -> None: ...
+        def load_input(self, context: Any) -> None: ...
+
+    @dg.asset(
+        partitions_def=document_partitions("draft"),
+        io_manager_key="documents",
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def draft(context: dg.AssetExecutionContext, docs: DocsStoreResource) -> Any:
+        if stores:
+            return docs.ensure_many(context, model, prompt="p", concurrency=50)
+        return asyncio.run(call_all(context.partition_keys))
+
+    resources: Any = {"docs": docs, "documents": DocsIOManager(docs=docs) if stores else Nothing()}
+    with dg.DagsterInstance.local_temp(str(root)) as instance:
+        dg.materialize([table], instance=instance, resources=resources)
+        keys = list(instance.get_dynamic_partitions("draft_documents"))
+        ends = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+        tags = dict(zip(ends, (keys[0], keys[-1]), strict=True))
+        started = time.perf_counter()
+        done = dg.materialize([table, draft], selection=["draft"], instance=instance, resources=resources, tags=tags)
+        assert done.success
+        return time.perf_counter() - started
 
 
 def measure(instance: dg.DagsterInstance, manager: Any, keys: list[str]) -> float:

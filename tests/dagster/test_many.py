@@ -1,16 +1,19 @@
 """Many partitions in one step, retries, and parsing again."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from docid import Document, DraftTask, EssayTask, Reply, StoredDocument
+from docid import DocsStore, Document, DraftTask, EssayTask, Reply, StoredDocument
 from docid.dagster import (
     IF_EXISTS_TAG,
     REPARSE_TAG,
@@ -319,3 +322,54 @@ def test_reply_and_source_are_in_the_record(drafts: Drafts) -> None:
 
 def test_model_of_an_essay_is_in_the_generation_columns() -> None:
     assert find_model_columns(EssayTask) == ["generation_model", "generation_model_name"]
+
+
+RANGE = """
+import os, sys, time
+import dagster as dg
+from docid import DraftTask
+from docid.dagster import DocsIOManager, DocsStoreResource, document_partitions, task_table_asset
+
+root = sys.argv[1]
+docs = DocsStoreResource(root=f"{root}/docs", tables=f"{root}/tables", durability="none")
+table = task_table_asset("draft", lambda _: [DraftTask(task_id=f"t{n}") for n in range(60)])
+
+def model(prompt):
+    os.write(1, f"call {prompt}\\n".encode())
+    time.sleep(0.05)
+    return "text"
+
+@dg.asset(
+    partitions_def=document_partitions("draft"), io_manager_key="documents", backfill_policy=dg.BackfillPolicy.single_run()
+)
+def draft(context: dg.AssetExecutionContext, docs: DocsStoreResource):
+    return docs.ensure_many(context, model, prompt=lambda row: row.task_id, concurrency=4)
+
+resources = {"docs": docs, "documents": DocsIOManager(docs=docs)}
+with dg.DagsterInstance.from_config(f"{root}/home") as instance:
+    dg.materialize([table], instance=instance, resources=resources)
+    keys = list(instance.get_dynamic_partitions("draft_documents"))
+    ends = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+    tags = dict(zip(ends, (keys[0], keys[-1])))
+    dg.materialize([table, draft], selection=["draft"], instance=instance, resources=resources, tags=tags)
+"""
+
+
+def test_killed_range_makes_the_missing_calls_alone(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", RANGE, str(tmp_path)]
+    store = DocsStore(tmp_path / "docs", durability="none")
+
+    def read_calls(process: subprocess.Popen[str], most: int) -> list[str]:
+        assert process.stdout is not None
+        return list(islice((line for line in process.stdout if line.startswith("call ")), most))
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert len(read_calls(process, 20)) == 20
+        process.kill()
+    missing = 60 - len(list(store.ids("draft")))
+    assert 40 <= missing < 60
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        calls = read_calls(process, 100)
+    assert process.returncode == 0
+    assert len(set(calls)) == len(calls) == missing
+    assert len(list(store.ids("draft"))) == 60

@@ -264,7 +264,8 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
         row = self.task(context, doc_id)
         if doc_id is None:
             context.instance.add_run_tags(context.run.run_id, {TASK_TAG: row.task_id})
-        call = _Call(self, context, generate, lambda _: prompt() if callable(prompt) else prompt, parse, metadata)
+        step, render = StepContext.of(context), lambda _: prompt() if callable(prompt) else prompt
+        call = _Call(self, context, step, generate, render, parse, metadata)
         call.check(row)
         with raise_failures():
             done = ensure(Attempt(self.store(), row, call.make, call.options, keeps_run=True))
@@ -302,7 +303,7 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
         step = StepContext.of(context)
         rows = [load_row(self, step, step.named_stage, key) for key in step.keys]
         render = cast("Callable[[TaskRow], str]", prompt if callable(prompt) else lambda _: prompt)
-        call = _Call(self, context, generate, render, parse, metadata)
+        call = _Call(self, context, step, generate, render, parse, metadata)
         for row in rows:
             call.check(row)
         with raise_failures():
@@ -324,6 +325,7 @@ class _Call:
 
     docs: DocsStoreResource
     context: Any
+    step: StepContext
     generate: Callable[[str], Any]
     prompt: Callable[[TaskRow], str]
     parse: Callable[[str], str | None] | None
@@ -336,10 +338,9 @@ class _Call:
 
     def check(self, row: TaskRow) -> None:
         """Fail if the row cannot be sent to a model: what a replay could not restore, a reparse without a document."""
-        step = StepContext.of(self.context)
         name = f"{row.stage}/{row.doc_id} (task_id={row.task_id!r})"
         if is_set(self.tags, REPLAY_TAG):
-            for note in step.notes.get((row.stage, row.doc_id), ()):
+            for note in self.step.notes.get((row.stage, row.doc_id), ()):
                 self.context.log.warning("replay of %s: %s: %s", name, note.where, note.message)
             columns = find_model_columns(type(row))
             if columns and not any(map(row.cell, columns)):
@@ -356,7 +357,7 @@ class _Call:
         """The options of `DocsStore.ensure`."""
         policy = "keep" if is_set(self.tags, REPARSE_TAG) else find_policy(self.docs, self.tags)
         # The prompt may come from the inputs of the step, which Dagster has loaded before.
-        pins = partial(StepContext.of(self.context).find_pins, self.docs.store())
+        pins = partial(self.step.find_pins, self.docs.store())
         return Options(
             prompt=self.render,
             metadata=self.describe,
