@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from docid import DraftTask, EssayTask, InvalidName, read_tasks
+from docid import DraftTask, EssayTask, InvalidName, StoredDocument, read_tasks
 from docid.dagster import (
     DocsIOManager,
     DocsStoreResource,
@@ -211,3 +211,60 @@ def test_table_is_found_despite_coarse_directory_times(tmp_path: Path) -> None:
         (tmp_path / f"{stage}_tasks.csv").touch()
         os.utime(tmp_path, (1, 1))
         assert docs.table(stage) == str(tmp_path / f"{stage}_tasks.csv")
+
+
+@pytest.mark.parametrize(("name", "requested"), [("on_missing", 1), ("eager", 3)])
+def test_new_row_is_run_by_automation(tmp_path: Path, instance: dg.DagsterInstance, name: str, requested: int) -> None:
+    """`on_missing` requests the new partition, and `eager` all; essays wait for all drafts."""
+    tasks = ["t1", "t2"]
+    condition = getattr(dg.AutomationCondition, name)()
+    drafts = task_table_asset("draft", lambda _: [DraftTask(task_id=each) for each in tasks])
+    essays = task_table_asset(
+        "essay", lambda _: [EssayTask(task_id=f"{each}__x", draft_task_id=each) for each in tasks], deps=[drafts]
+    )
+
+    @dg.asset(
+        partitions_def=document_partitions("draft"),
+        deps=[drafts],
+        io_manager_key="documents",
+        automation_condition=condition,
+    )
+    def draft(context: dg.AssetExecutionContext, docs: DocsStoreResource) -> StoredDocument:
+        return docs.ensure(context, str.upper, prompt="p")
+
+    @dg.asset(
+        partitions_def=document_partitions("essay"),
+        deps=[essays],
+        ins={"draft": parent_input()},
+        io_manager_key="documents",
+        automation_condition=condition,
+    )
+    def essay(context: dg.AssetExecutionContext, docs: DocsStoreResource, draft: str) -> StoredDocument:
+        return docs.ensure(context, str.upper, prompt=draft)
+
+    docs = DocsStoreResource(root=str(tmp_path / "docs"), tables=str(tmp_path / "tables"), durability="none")
+    resources: Any = {"docs": docs, "documents": DocsIOManager(docs=docs)}
+    assets = [drafts, essays, draft, essay]
+    definitions, cursor = dg.Definitions(assets=assets, resources=resources), None
+
+    def count_requests() -> tuple[int, int]:
+        nonlocal cursor
+        result = dg.evaluate_automation_conditions(definitions, instance, cursor=cursor)
+        cursor = result.cursor
+        counts = [len(result.get_requested_partitions(dg.AssetKey(each))) for each in ("draft", "essay")]
+        return counts[0], counts[1]
+
+    def materialize(*names: str, **more: Any) -> None:
+        assert dg.materialize(assets, selection=names, instance=instance, resources=resources, **more).success
+
+    assert count_requests() == (0, 0)
+    materialize("draft_tasks", "essay_tasks")
+    assert count_requests() == (2, 0)
+    one, two = instance.get_dynamic_partitions("draft_documents")
+    materialize("draft", partition_key=one)
+    assert count_requests() == (0, 0)
+    materialize("draft", partition_key=two)
+    assert count_requests() == (0, 2)
+    tasks.append("t3")
+    materialize("draft_tasks", "essay_tasks")
+    assert count_requests() == (requested, 0)
