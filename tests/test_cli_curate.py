@@ -335,7 +335,7 @@ def test_wrong_usage_prints_one_line(
 
 @pytest.fixture
 def old(root: Path) -> Path:
-    for doc_id, record in (("o1", {"task_id": "o-1"}), ("o2", {}), ("o3", {"task_id": "o-3", "files": 1})):
+    for doc_id, record in (("o1", {"task_id": "o-1"}), ("o2", {}), ("o3", {"task_id": "o-3", "stage": "x"})):
         (root / "draft" / doc_id).mkdir()
         (root / "draft" / doc_id / "metadata.json").write_text(json.dumps(record))
         (root / "draft" / doc_id / "raw.txt").write_text("x")
@@ -351,7 +351,7 @@ def test_migrate_plans_then_applies(old: Path, capfd: pytest.CaptureFixture[str]
     assert (code, "docs also holds other" in err) == (1, True)
     assert out == (
         "differs     docs/draft/o1 (task_id='o-1'): task_id is 'o-1' in its record (kept), and 'o-9' in the table\n"
-        "left alone  docs/draft/o3 (task_id='o-3'): files is 1 in its record, but docid reserves this key; rename it\n"
+        "left alone  docs/draft/o3 (task_id='o-3'): stage is 'x' in its record, but docid reserves this key; rename it\n"
         "draft: 5 documents: 2 to migrate, 2 already current, 1 left alone\n"
         "essay: 2 documents: 0 to migrate, 2 already current, 0 left alone\n"
         "evaluation: 4 documents: 0 to migrate, 4 already current, 0 left alone\n"
