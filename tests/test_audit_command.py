@@ -287,6 +287,8 @@ def test_ignored_codes_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "orphan-document (warning): 2" in capsys.readouterr().out
     assert main(["audit", *arguments, "--ignore", "orphan-document,parent-changed"]) == 0
     assert "0 errors, 0 warnings" in capsys.readouterr().out
+    assert main(["audit", *arguments, "--ignore", ","]) == 2
+    assert "--ignore: expected codes separated by commas" in capsys.readouterr().err
     assert main(["audit", *arguments, "--ignore", "orphans"]) == 2
     assert "--ignore orphans: not a code; expected duplicate-doc-id" in capsys.readouterr().err
     with pytest.raises(ValueError, match="ignore: 'orphans'; expected codes of findings"):

@@ -10,7 +10,17 @@ from typing import Any
 import attrs
 import pytest
 
-from docid import DocsStore, DraftTask, EssayTask, audit, read_tasks, reserve_doc_id, write_tasks
+from docid import (
+    DocsStore,
+    Document,
+    DraftTask,
+    EssayTask,
+    audit,
+    read_tasks,
+    reserve_doc_id,
+    reserve_tasks,
+    write_tasks,
+)
 from docid.cli import main
 from docid.curate import migrate
 from docid.tables.rows import row_type_of
@@ -65,11 +75,11 @@ def test_derived_id_wins_then_the_newest_document(store: DocsStore, capsys: pyte
     assert reserve("draft_tasks.csv", "--store", "docs", "--json") == 0
     assert read_ids("draft_tasks.csv") == {"t-1": own, "t-2": "0new"}
     summary, note = map(json.loads, capsys.readouterr().out.splitlines())
-    assert summary["existing"] == 1
+    assert summary["existing"] == 2
     assert note["note"]["kind"] == "other-documents"
     assert note["note"]["where"] == "draft_tasks.csv row 3"
-    assert note["note"]["message"].startswith("keeps 0new (2026-01-09")
-    assert "not 0mid (2026-01-05" in note["note"]["message"]
+    assert note["note"]["message"].startswith("linked to 0new (2026-01-09")
+    assert "not to 0mid (2026-01-05" in note["note"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -149,3 +159,96 @@ def test_real_store_is_taken_over(store: DocsStore, daydreaming: Path, capsys: p
     for stage, path in tables.items():
         expected = {row.task_id: row.doc_id for row in read_tasks(path, row_type_of(stage))}
         assert read_ids(names[stage], row_type_of(stage)) == expected
+
+
+# --- Which document: as `docid link` chooses it ------------------------------------------------------------------
+
+
+OWN = reserve_doc_id("essay", "E")
+
+
+def put_essay(store: DocsStore, doc_id: str, parent: str | None, **more: Any) -> None:
+    document = Document(stage="essay", doc_id=doc_id, task_id="E", parent_doc_id=parent, raw_text=doc_id, **more)
+    store.write(document, require_parent=False)
+
+
+@pytest.mark.parametrize("is_reserve", [True, False])
+@pytest.mark.parametrize(
+    ("documents", "expected"),
+    [
+        ({OWN: "p2", "eone": "p1"}, "eone"),
+        ({OWN: None, "exact": "p1"}, "exact"),
+        ({"exact": "p1", "later": None}, "exact"),
+        ({OWN: "p1", "later": "p1"}, OWN),
+    ],
+)
+def test_row_gets_the_document_of_its_parent(
+    store: DocsStore, documents: dict[str, str | None], expected: str, is_reserve: bool
+) -> None:
+    for number, (doc_id, parent) in enumerate(documents.items()):
+        put_essay(store, doc_id, parent, created_at=datetime(2026, 1, 1 + number, tzinfo=UTC))
+    Path("essay_tasks.csv").write_text("essay_task_id,parent_doc_id,doc_id\nE,p1,\n")
+    assert main(["reserve" if is_reserve else "link", "essay_tasks.csv", "--store", "docs"]) == 0
+    [row] = read_tasks("essay_tasks.csv", EssayTask)
+    assert (row.doc_id, row.parent_doc_id) == (expected, "p1")
+
+
+def test_forced_link_keeps_the_parent_of_a_row(store: DocsStore) -> None:
+    put_essay(store, OWN, "p2")
+    put_essay(store, "eone", "p1")
+    Path("essay_tasks.csv").write_text("essay_task_id,parent_doc_id,doc_id\nE,p1,eone\n")
+    assert main(["link", "essay_tasks.csv", "--store", "docs", "--force"]) == 0
+    assert read_ids("essay_tasks.csv", EssayTask) == {"E": "eone"}
+
+
+def test_row_takes_over_the_parent_and_inputs_of_its_document(store: DocsStore) -> None:
+    store.write(draft("p1", task_id="T1"))
+    store.write(draft("p2", task_id="T2"))
+    put_essay(store, "f1", "p1", inputs=("draft/p2",))
+    Path("essay_tasks.csv").write_text("essay_task_id,draft_task_id\nE,T2\n")
+    Path("draft_tasks.csv").write_text("draft_task_id,doc_id\nT1,p1\nT2,p2\n")
+    assert reserve("essay_tasks.csv", "--store", "docs") == 0
+    [row] = read_tasks("essay_tasks.csv", EssayTask)
+    assert (row.doc_id, row.parent_doc_id, row.input_doc_ids) == ("f1", "p1", ("draft/p2",))
+    # Adding the table of parents later changes nothing.
+    assert reserve("essay_tasks.csv", "--store", "docs", "--parents", "draft_tasks.csv") == 0
+    assert audit(store, {"essay": "essay_tasks.csv", "draft": "draft_tasks.csv"}).findings == ()
+
+
+def test_two_rows_of_a_task_keep_the_documents_of_their_parents(store: DocsStore) -> None:
+    put_essay(store, "hp1", "p1")
+    put_essay(store, "hp2", "p2")
+    Path("essay_tasks.csv").write_text("essay_task_id,parent_doc_id\nE,p2\nE,p1\n")
+    assert reserve("essay_tasks.csv", "--store", "docs") == 0
+    assert [row.doc_id for row in read_tasks("essay_tasks.csv", EssayTask)] == ["hp2", "hp1"]
+
+
+def test_document_of_a_salt_belongs_to_its_row(store: DocsStore) -> None:
+    [salted] = reserve_tasks([DraftTask(task_id="t")], DraftTask, salt="B")
+    store.write(Document.from_task(salted, raw_text="sample B"))
+    Path("draft_tasks.csv").write_text("draft_task_id\nt\n")
+    assert reserve("draft_tasks.csv", "--store", "docs") == 0
+    assert read_ids("draft_tasks.csv") == {"t": reserve_doc_id("draft", "t")}
+
+
+def test_row_with_an_unknown_parent_task_is_a_fault(store: DocsStore, capsys: pytest.CaptureFixture[str]) -> None:
+    put_essay(store, "f1", "p1")
+    Path("essay_tasks.csv").write_text("essay_task_id,draft_task_id\nE,gone\n")
+    Path("draft_tasks.csv").write_text("draft_task_id,doc_id\nT1,p1\n")
+    assert reserve("essay_tasks.csv", "--store", "docs", "--parents", "draft_tasks.csv") == 2
+    assert "not in the parents' table" in capsys.readouterr().err
+
+
+def test_reserve_uses_the_stages_of_the_store(store: DocsStore, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stages", "--declare", "outline,chapter", "--store", "books", "--new-store"]) == 0
+    Path("outline_tasks.csv").write_text("outline_task_id\na\n")
+    assert reserve("outline_tasks.csv", "--store", "books", "--existing", "derive") == 0
+    capsys.readouterr()
+    assert reserve("--stage", "outline", "--task-id", "a", "--store", "books") == 0
+    assert capsys.readouterr().out == f"{reserve_doc_id('outline', 'a')}\n"
+
+
+def test_missing_store_is_named(store: DocsStore, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("draft_tasks.csv").write_text("draft_task_id\na\n")
+    assert reserve("draft_tasks.csv", "--store", "not-mounted") == 0
+    assert "not-mounted is no store yet" in capsys.readouterr().err

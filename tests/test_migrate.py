@@ -441,6 +441,9 @@ def test_task_id_is_made_from_keys_of_the_record(local: DocsStore) -> None:
     assert local.open("draft", "d1").task_id == "tides__m-1-7"
     assert local.open("draft", "d1").record["docid"]["migrated"]["task_id"] == "template"
     assert two.message == "the template of task ids needs seed, which is None in its record"
+    write_old(local, "draft", "d4", {"combo_id": ""})
+    [change] = [each for each in migrate(local, task_id="{combo_id}__") if each.doc_id == "d4"]
+    assert change.message == "the template of task ids needs combo_id, which is '' in its record"
     assert three.done
     assert local.open("draft", "d3").task_id == "own"
 
@@ -448,6 +451,9 @@ def test_task_id_is_made_from_keys_of_the_record(local: DocsStore) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"rename": {"a": "task_id", "b": "task_id"}}, "rename: two keys to 'task_id'; expected a new name for each"),
+        ({"task_id": "same"}, "task_id: 'same'; expected keys of records in braces"),
+        ({"task_id": "{"}, "task_id: '{' is not a template: "),
         ({"rename": {"a": "files"}}, "rename: a to 'files'; expected another key than docid's own"),
         ({"task_id": "{a.b}"}, "task_id: '{a.b}'; expected keys of records in braces"),
         ({"task_id": "{a!r}"}, "expected keys of records in braces"),
@@ -467,14 +473,22 @@ def test_directory_with_a_prompt_alone_is_explained_at_once(
     path.mkdir(parents=True)
     (path / "prompt.txt").write_text("Write.")
     local.path("draft", "d2").mkdir()
+    local.path("draft", "d3").mkdir()
+    (local.path("draft", "d3") / "raw.txt").write_text("a text that was paid for")
     found = {change.doc_id: change.message for change in migrate(local)}
     assert found["d1"].startswith("it has prompt.txt, but no metadata.json: the older system has not finished it")
     assert "'docid repair --stale-after 0s --apply' moves it aside" in found["d1"]
+    assert found["d3"] == "it has raw.txt, but no metadata.json: restore the record to keep the text"
     at = ("--store", str(path.parent.parent))
     assert main(["repair", *at]) == 0
     out = capsys.readouterr().out
     assert out.startswith("nothing to repair\n")
     assert "changed less than 3,600 s ago: a writer may still use it" in out
+    # Files that repair leaves alone do not hide them.
+    (path.parent / "notes.txt").write_text("mine")
+    os.utime(path.parent / "notes.txt", (0, 0))
+    assert main(["repair", *at]) == 0
+    assert "3 unfinished or damaged documents changed less than 3,600 s ago" in capsys.readouterr().out
     assert main(["repair", "--stale-after", "0s", "--apply", *at]) == 0
     assert local.ensure(DraftTask(task_id="t", doc_id="d1"), lambda _: "made").outcome == "created"
 
@@ -489,5 +503,12 @@ def test_command_renames_and_makes_task_ids(local: DocsStore, capsys: pytest.Cap
     for wrong, message in (("combo", "--rename combo: expected KEY=NEW"), ("a=files", "--rename: a to 'files'")):
         assert main(["migrate", "--rename", wrong, *at]) == 2
         assert message in capsys.readouterr().err
+    assert main(["migrate", "--rename", "a=b", "--rename", "a=c", *at]) == 2
+    assert "--rename: a key has two new names" in capsys.readouterr().err
+    assert main(["migrate", "--rename", "task_id=format", *at]) == 2
+    assert "--rename: task_id to 'format'" in capsys.readouterr().err
+    (path.parent / "draft_tasks.csv").write_text('draft_task_id,doc_id\n"')
+    assert main(["migrate", "--tables", str(path.parent / "draft_tasks.csv"), *at]) == 2
+    assert "docid: --" not in capsys.readouterr().err
     assert main(["migrate", "--task-id", "{}", *at]) == 2
     assert "--task-id: '{}'" in capsys.readouterr().err

@@ -77,6 +77,7 @@ def test_document_that_another_process_parses_meanwhile_is_current(store: DocsSt
 def test_command_imports_the_parser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     Path("parser_of_tests.py").write_text("parse = str.upper\nnumber = 7\n")
+    Path("leaving_of_tests.py").write_text("raise SystemExit(3)")
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "parser_of_tests", raising=False)
     store = DocsStore("docs", durability="none")
@@ -97,6 +98,17 @@ def test_command_imports_the_parser(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("parser_of_tests:none", "AttributeError"),
         ("no_such_module:parse", "ModuleNotFoundError"),
         ("parser_of_tests:number", "int; expected a function"),
+        ("leaving_of_tests:parse", "SystemExit: 3"),
     ):
         assert main(["reparse", *options, name]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_parser_that_leaves_the_process_fails(store: DocsStore) -> None:
+    store.write(draft("a1"))
+
+    def leave(_: str) -> str:
+        raise SystemExit
+
+    [change] = reparse(store, "draft", leave, apply=True)
+    assert (change.outcome, change.message) == ("leave", "the parser raised SystemExit: ")

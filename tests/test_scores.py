@@ -180,13 +180,16 @@ JSON = '{"score": 7, "by": {"a/b": [1, "2.5", true]}, "~": 4}'
         (TEXT, {"pattern": r"SCORE: *([0-9.]*[0-9])"}, 8.5, ""),
         (TEXT, {"pattern": "3|8"}, 8.0, ""),
         (TEXT, {"pattern": "score"}, None, "no match of the pattern in the parsed text"),
-        (TEXT, {"pattern": "(judge|SCORE)"}, None, "parsed text is not a number: 'SCORE'"),
+        (TEXT, {"pattern": "(judge|SCORE)"}, None, "match in the parsed text is not a number: 'SCORE'"),
+        (TEXT, {"pattern": "(x)|judge"}, None, "no match in the parsed text"),
         (JSON, {"key": "/score"}, 7.0, ""),
         (JSON, {"key": "/by/a~1b/1"}, 2.5, ""),
         (JSON, {"key": "/~0"}, 4.0, ""),
         ("7", {"key": ""}, 7.0, ""),
         (JSON, {"key": "/by/a~1b/2"}, None, "value of the key is not a number: True"),
         (JSON, {"key": "/by/a~1b/3"}, None, "the JSON in the parsed text has no key '/by/a/b/3'"),
+        (JSON, {"key": "/by/a~1b/01"}, None, "the JSON in the parsed text has no key '/by/a/b/01'"),
+        (JSON, {"key": f"/by/a~1b/{'9' * 30}"}, None, f"the JSON in the parsed text has no key '/by/a/b/{'9' * 30}'"),
         (JSON, {"key": "/none"}, None, "the JSON in the parsed text has no key '/none'"),
         (TEXT, {"key": "/score"}, None, "the parsed text is not JSON"),
     ],
@@ -224,6 +227,8 @@ def test_cohort_of_rows_and_models(judged: DocsStore) -> None:
     essays = [EssayTask(task_id="t", doc_id="e1")]
     assert read(rows=essays) == [each.doc_id for each in scores(judged) if each.parent_doc_id == "e1"]
     assert read(rows=[]) == []
+    with pytest.raises(ValueError, match="rows: of stages essay, evaluation; expected rows of one stage"):
+        read(rows=[*rows, *essays])
     assert read(models=["4"]) == [each.doc_id for each in scores(judged) if each.model_id == "4"]
     assert read(models=["none"]) == []
 
@@ -255,6 +260,16 @@ def test_command_reads_a_cohort(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert read("--tables", str(tables)) == [1, 2]
     assert read("--tables", str(tables / "essay_tasks.csv")) == [3]
     assert read("--tables", str(tables), "--models", "m-0,m-9") == [2]
+    # A damaged evaluation is listed, since its model is unknown.
+    (tmp_path / "docs/evaluation/v0/raw.txt").write_text("torn")
+    assert read("--models", "m-1") == [None, 1, 3]
+    (tmp_path / "docs/evaluation/v0/raw.txt").write_text("SCORE 0")
+    assert main(["scores", "--models", "m-9", *at]) == 0
+    assert "0 documents of stage evaluation and models m-9: 0 with a score" in capsys.readouterr().err
+    (tables / "unreserved_tasks.csv").write_text("evaluation_task_id,parent_doc_id,doc_id\nv-1,e1,\n")
+    assert main(["scores", "--tables", f"evaluation={tables / 'unreserved_tasks.csv'}", *at]) == 2
+    assert "docid: --" not in capsys.readouterr().err
+    (tables / "unreserved_tasks.csv").unlink()
     (tmp_path / "empty").mkdir()
     (tables / "draft_tasks.csv").write_text("draft_task_id,doc_id\nx,d1\n")
     for options, message in (
@@ -263,6 +278,7 @@ def test_command_reads_a_cohort(tmp_path: Path, capsys: pytest.CaptureFixture[st
             "--tables: expected the table of stage evaluation, or of its parent",
         ),
         (["--pattern", "("], "--pattern: '(' is not a regular expression"),
+        (["--models", ","], "--models: expected ids of models separated by commas"),
     ):
         assert main(["scores", *options, *at]) == 2
         assert message in capsys.readouterr().err
@@ -272,6 +288,6 @@ def test_command_reads_a_cohort(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["select", "--top", "1", "--pattern", "[0-9]+", "--models", "m-0", *at]) == 0
     captured = capsys.readouterr()
     assert "e2" in captured.out.splitlines()[-1]
-    assert captured.err.startswith("2 evaluations, ")
+    assert captured.err.startswith("4 evaluations, ")
     assert main(["select", "--top", "1", "--scores", "scores.csv", "--pattern", "x", *at]) == 2
     assert "expected them without --scores" in capsys.readouterr().err

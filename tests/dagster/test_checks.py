@@ -97,7 +97,7 @@ def test_check_names_url_of_object(tmp_path: Path) -> None:
     )
     assert parsed == (
         "parsed-missing: draft/there1 (task_id='other') at memory://draft/there1: the reply was not parsed; fix the "
-        "parser and call store.add_part, or materialise it again with the tag docid/if_exists=replace"
+        "parser and materialise it again, which parses the stored reply"
     )
     row, _ = messages("other1")
     assert row == (

@@ -1,11 +1,14 @@
 """Many partitions in one step, retries, and parsing again."""
 
 import asyncio
+import errno
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextvars import ContextVar
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from docid import DocsStore, Document, DraftTask, EssayTask, Reply, StoredDocument
+from docid import DocsStore, Document, DraftTask, EssayTask, Reply, StoredDocument, write_tasks
 from docid.dagster import (
     IF_EXISTS_TAG,
     REPARSE_TAG,
@@ -125,7 +128,7 @@ def test_failed_range_keeps_what_it_made_and_its_next_run_makes_the_rest(drafts:
     job = drafts.make_job(make_many(drafts, is_async=is_async))
     message, _ = failure(drafts.run(job))
     assert "2 of 5 documents failed; the others are stored:" in message
-    assert "(task_id='t1'): 429 for t1" in message
+    assert "(task_id='t1'): ConnectionError: 429 for t1" in message
     assert len(list(drafts.store.ids("draft"))) == 3
     drafts.broken, drafts.calls = set(), []
     assert drafts.run(job).success
@@ -373,3 +376,106 @@ def test_killed_range_makes_the_missing_calls_alone(tmp_path: Path, instance: dg
     assert process.returncode == 0
     assert len(set(calls)) == len(calls) == missing
     assert len(list(store.ids("draft"))) == 60
+
+
+# --- Some documents of a step fail -------------------------------------------------------------------------------
+
+
+def test_row_that_is_missing_stops_no_other(drafts: Drafts) -> None:
+    gone = drafts.keys[1]
+    rows = [row for row in drafts.docs.read_tasks("draft") if row.doc_id != gone]
+    write_tasks(Path(drafts.docs.tables, "draft_tasks.csv"), rows, row_type=DraftTask)
+    job = drafts.make_job(make_many(drafts))
+    message, _ = failure(drafts.run(job))
+    assert message.startswith(f"1 of 5 documents failed; the others are stored:\n{gone}: ")
+    assert "no row with doc id" in message
+    assert len(drafts.calls) == 4
+
+
+def test_only_some_failures_are_listed(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    drafts = Drafts(tmp_path, instance, count=30)
+    drafts.broken = {f"t{n}" for n in range(30)}
+    message, _ = failure(drafts.run(drafts.make_job(make_many(drafts))))
+    assert message.startswith("30 of 30 documents failed:\n")
+    assert message.endswith("\n… and 10 more")
+
+
+def test_model_may_ask_for_another_try(drafts: Drafts) -> None:
+    generate = drafts.generate
+
+    def ask(prompt: str) -> str:
+        text = generate(prompt)
+        if drafts.calls.count("t1") < 3 and prompt == "t1":
+            raise dg.RetryRequested(max_retries=3)
+        return text
+
+    drafts.generate = ask  # type: ignore[method-assign]
+    assert drafts.run(drafts.make_job(make_many(drafts))).success
+    assert sorted(drafts.calls) == ["t0", "t1", "t1", "t1", "t2", "t3", "t4"]
+
+
+def test_async_calls_see_the_context_of_the_asset(drafts: Drafts) -> None:
+    tenant: ContextVar[str] = ContextVar("tenant", default="none")
+
+    async def call(prompt: str) -> str:
+        return tenant.get()
+
+    def draft(context: dg.AssetExecutionContext, docs: DocsStoreResource) -> dict[str, StoredDocument]:
+        tenant.set("seaside")
+        return docs.ensure_many(context, call, prompt="p")
+
+    assert drafts.run(drafts.make_job(draft)).success
+    assert {each.raw_text for each in drafts.store.documents("draft")} == {"seaside"}
+
+
+def test_dict_of_texts_stores_what_it_can(drafts: Drafts, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two, three, four, five = drafts.keys
+    write = DocsStore.write
+
+    def fail_once(store: DocsStore, document: Document, **more: Any) -> Any:
+        if document.doc_id == three:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(store, document, **more)
+
+    def draft(context: dg.AssetExecutionContext) -> dict[Any, Any]:
+        return {one: "text", three: "text", "other": "text", four: None, five: "text"}
+
+    monkeypatch.setattr(DocsStore, "write", fail_once)
+    message, _ = failure(drafts.run(drafts.make_job(draft)))
+    assert message.startswith("4 of 6 documents refused; the others are stored:\n")
+    for line in (
+        f"{two}: the asset returned no document of this partition",
+        f"{three}: OSError: [Errno 28] No space left",
+        f"{four}: ",
+        "'other': not a partition of this step",
+    ):
+        assert f"\n{line}" in message
+    assert set(drafts.store.ids("draft")) == {one, five}
+
+
+def test_reparse_stores_no_new_text(drafts: Drafts) -> None:
+    def draft(context: dg.AssetExecutionContext) -> str:
+        return "a text that was paid for"
+
+    job, key = drafts.make_job(draft), drafts.keys[0]
+    tags = {REPARSE_TAG: "true"}
+    result = job.execute_in_process(instance=drafts.instance, partition_key=key, tags=tags, raise_on_error=False)
+    assert "a run with the tag docid/reparse stores no new text" in failure(result)[0]
+    assert not drafts.store.exists("draft", key)
+
+
+STOPPED = RANGE.replace("def model(prompt):", "async def model(prompt):").replace(
+    "    time.sleep(0.05)", "    await asyncio.sleep(0.2)"
+)
+
+
+def test_interrupt_starts_no_more_async_calls(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", "import asyncio\n" + STOPPED, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(8):
+            next(line for line in process.stdout if line.startswith("call "))
+        process.send_signal(signal.SIGINT)
+        calls = 8 + sum(line.startswith("call ") for line in process.stdout)
+    assert calls < 40
+    assert len(list(DocsStore(tmp_path / "docs").ids("draft"))) == calls

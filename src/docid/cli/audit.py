@@ -66,6 +66,8 @@ def run(arguments: Arguments, out: Output) -> int:
 def _list_ignored(arguments: Arguments) -> list[str]:
     """Return the codes of --ignore."""
     codes = [code for given in arguments.ignore for code in split_ids(given)]
+    if arguments.ignore and not codes:
+        raise UsageError("--ignore: expected codes separated by commas")
     if unknown := [code for code in codes if code not in LEVELS]:
         raise UsageError(f"--ignore {unknown[0]}: not a code; expected {', '.join(LEVELS)}")
     return codes

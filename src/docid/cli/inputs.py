@@ -67,7 +67,7 @@ def open_root(arguments: Arguments, root: str, *, new: bool = False, needs_stage
         store = DocsStore(root, stages=stages, in_flight=arguments.in_flight if is_url(root) else None)
     except ImportError as error:
         raise UsageError(str(error)) from error
-    if not new and (problem := _find_no_store(store)):
+    if not new and (problem := find_no_store(store)):
         raise UsageError(f"no store at {root}: {problem}; {_NEW_STORE}")
     if needs_stages and stages is None:
         _check_declared(store)
@@ -90,7 +90,7 @@ def choose_stages(arguments: Arguments) -> Stages:
     return stages or (open_store(arguments).stages if arguments.store else DEFAULT_STAGES)
 
 
-def _find_no_store(store: DocsStore) -> str:
+def find_no_store(store: DocsStore) -> str:
     """Return why a root is not a store; empty if it has a manifest, a directory of a stage, or documents."""
     try:
         has_manifest = store.manifest.read() is not None

@@ -11,6 +11,7 @@ Examples:
     docid migrate --store data/docs --tables data/2_tasks --assume-utc --apply
 """
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -36,6 +37,8 @@ def run(arguments: Arguments, out: Output) -> int:
         return describe_change(change)
 
     rename = dict(_split_rename(given) for given in arguments.rename)
+    if len(rename) < len(arguments.rename):
+        raise UsageError("--rename: a key has two new names; expected one for each")
     try:
         changes = migrate(
             store,
@@ -48,7 +51,7 @@ def run(arguments: Arguments, out: Output) -> int:
     except TaskTableError:
         raise
     except ValueError as error:
-        raise UsageError(f"--{str(error).replace('task_id', 'task-id', 1)}") from error
+        raise UsageError("--" + re.sub("^task_id", "task-id", str(error))) from error
     counts = out.print_changes(store, changes, describe)
     done = "migrated" if arguments.apply else "to migrate"
     words = {"migrate": done, "current": "already current", "leave": "left alone"}

@@ -59,16 +59,17 @@ def run(arguments: Arguments, out: Output) -> int:
         to = f" -> {step.to}" if step.to else ""
         out.print(f"{verb:<12} {step.path}{task}{to}: {step.error or step.message}")
     out.print(_summarize(counts, older_than if arguments.purge else None, apply=arguments.apply))
-    if not counts and arguments.stale_after and (young := _count_young(store, verify=arguments.verify)):
+    named = counts["leave"] + counts["skipped"]
+    if counts.total() == named and arguments.stale_after and (young := _count_young(store, arguments) - named) > 0:
         unfinished = format_count(young, "unfinished or damaged document")
         out.print(f"{unfinished} changed less than {arguments.stale_after:,.0f} s ago: a writer may still use it")
         out.print("  -> if no writer runs, 'docid repair --stale-after 0s' shows what to do")
     return 1 if counts["failed"] else 0
 
 
-def _count_young(store: DocsStore, *, verify: bool) -> int:
+def _count_young(store: DocsStore, arguments: Arguments) -> int:
     """Return how many repairs there would be without an age limit."""
-    return sum(1 for _ in repair(store, verify=verify, stale_after=0))
+    return sum(1 for _ in repair(store, verify=arguments.verify, stale_after=0))
 
 
 def _summarize(counts: Counter[str], purge_age: float | None, *, apply: bool) -> str:

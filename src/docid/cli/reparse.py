@@ -50,7 +50,7 @@ def _import_parser(name: str) -> Callable[[str], str | None]:
     sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), function)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"--parser {name}: {describe_error(error)}") from error
     if not callable(found):
         raise UsageError(f"--parser {name}: {type(found).__name__}; expected a function")

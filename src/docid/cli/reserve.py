@@ -18,13 +18,12 @@ from typing import Any, NamedTuple
 
 from docid._text import format_count
 from docid.cli.arguments import IN_FLIGHT, RANDOM, ROOT, SALT, TABLE_STAGES, Arguments, UsageError, argument
-from docid.cli.inputs import DELIMITER, choose_salt, open_root, sort_tables
+from docid.cli.inputs import DELIMITER, choose_salt, find_no_store, open_root, sort_tables
 from docid.cli.output import Output, print_stderr
 from docid.core.ids import reserve_doc_ids
 from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.operations.fill import Filled, fill_table, reserve_existing
 from docid.store.docs_store import DocsStore
-from docid.tables.reserve import reserve_tasks
 from docid.tables.rows import TaskRow, row_type_of
 from docid.tables.tasks import TaskRows, TaskTable, read_tasks
 
@@ -34,12 +33,13 @@ def run(arguments: Arguments, out: Output) -> int:
     if bool(arguments.tables) == bool(arguments.task_id) or bool(arguments.task_id) != bool(arguments.stage):
         raise UsageError("expected either tables or --stage with --task-id; see docid reserve --help")
     salt = choose_salt(arguments)
+    opened_store = open_root(arguments, arguments.store, new=True) if arguments.store else None
+    stages: Stages = arguments.stages or (DEFAULT_STAGES if opened_store is None else opened_store.stages)
     if arguments.task_id:
-        return _print_ids(arguments, out, salt)
-    store = None
-    if arguments.store and arguments.existing == "link":
-        store = open_root(arguments, arguments.store, new=True)
-    stages: Stages = arguments.stages or (DEFAULT_STAGES if store is None else store.stages)
+        return _print_ids(arguments, out, stages, salt)
+    store = opened_store if arguments.existing == "link" else None
+    if store is not None and (problem := find_no_store(store)):
+        print_stderr(f"docid: {arguments.store} is no store yet ({problem}), so no row is linked to a document")
     tables, known = sort_tables(arguments.tables, stages), sort_tables(arguments.tables + arguments.parents, stages)
     for stage, path in known.items():
         if stage not in tables and not tables.keys() & stages.children_of(stage):
@@ -94,19 +94,18 @@ class _Job(NamedTuple):
     def _reserve(self, stage: str) -> TaskRows[TaskRow]:
         """Reserve a table in memory, because a dry run has not written its ids."""
         table = self._read(stage)
-        if self.store is None:
-            return reserve_tasks(table, table.row_type, **self.options)
         # Which document a row has depends on its parent.
-        parents = self.find_parents(table.row_type, dry_run=True)
-        reserved = reserve_tasks(table, table.row_type, **self.options, parents=parents)
-        return reserve_existing(table, reserved, self.store, self.tables[stage])[0]
+        parents = None if self.store is None else self.find_parents(table.row_type, dry_run=True)
+        return reserve_existing(table, table.row_type, self.store, self.tables[stage], **self.options, parents=parents)[
+            0
+        ]
 
 
-def _print_ids(arguments: Arguments, out: Output, salt: str | None) -> int:
+def _print_ids(arguments: Arguments, out: Output, stages: Stages, salt: str | None) -> int:
     """Print the doc ids of the tasks in --task-id."""
     if arguments.parents or arguments.dry_run:
         raise UsageError("--parents and --dry-run apply to tables; expected --stage and --task-id without them")
-    stage = (arguments.stages or DEFAULT_STAGES).check(arguments.stage)
+    stage = stages.check(arguments.stage)
     ids = reserve_doc_ids(stage, arguments.task_id, run_id=arguments.run_id, salt=salt)
     if arguments.salt == RANDOM:
         print_stderr(f"salt {salt}")

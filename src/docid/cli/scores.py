@@ -11,20 +11,31 @@ Examples:
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from docid._text import format_count
 from docid.cli.arguments import STORE, Arguments, UsageError, argument, make_output_arguments, one_of
 from docid.cli.inputs import check_table_output, find_tables, hint_at_other_stages, open_store, split_ids
 from docid.cli.output import Output, join_few
+from docid.errors import TaskTableError
 from docid.operations.curate.scores import Score, find_score_stage, score_columns, scores, write_scores
 from docid.store.docs_store import DocsStore
 from docid.tables.rows import row_type_of
 from docid.tables.tasks import read_tasks
 
 
-def read_cohort(arguments: Arguments, store: DocsStore, stage: str | None) -> Iterator[Score]:
-    """Read the scores that the options ask for."""
+def list_models(arguments: Arguments) -> list[str]:
+    """Return the ids of --models."""
+    models = [each for given in arguments.models for each in split_ids(given)]
+    if arguments.models and not models:
+        raise UsageError("--models: expected ids of models separated by commas")
+    return models
+
+
+def read_cohort(
+    arguments: Arguments, store: DocsStore, stage: str | None, models: Collection[str] = ()
+) -> Iterator[Score]:
+    """Read the scores that the options ask for; of all models, unless some are given."""
     tables, others = find_tables(arguments.tables, store.stages)
     if others and not tables:
         raise UsageError(f"--tables: no task table in {join_few(arguments.tables)}")
@@ -35,9 +46,10 @@ def read_cohort(arguments: Arguments, store: DocsStore, stage: str | None) -> It
     rows = None
     if usable:
         rows = read_tasks(tables[usable[0]], row_type_of(usable[0], store.stages), delimiter="auto")
-    models = [each for given in arguments.models for each in split_ids(given)]
     try:
         return scores(store, stage, rows=rows, models=models, pattern=arguments.pattern, key=arguments.key)
+    except TaskTableError:
+        raise
     except ValueError as error:
         raise UsageError(f"--{error}") from error
 
@@ -50,11 +62,11 @@ def run(arguments: Arguments, out: Output) -> int:
     stage = find_score_stage(store, arguments.stage)
     columns = score_columns(store, stage)
     errors: Counter[str] = Counter()
-    changed = 0
+    models, changed = list_models(arguments), 0
 
     def count() -> Iterator[Score]:
         nonlocal changed
-        for score in read_cohort(arguments, store, stage):
+        for score in read_cohort(arguments, store, stage, models):
             changed += bool(score.changed)
             out.progress.count_document(store, stage)
             errors[score.error.partition(":")[0]] += 1
@@ -63,7 +75,9 @@ def run(arguments: Arguments, out: Output) -> int:
     found = count()
     rows = ({**score.texts(), "score": score.score} for score in found)
     out = out.put_table(arguments, rows, lambda path: write_scores(path, found, columns))
-    out.print(f"{format_count(errors.total(), 'document')} of stage {stage}: {errors.pop('', 0):,} with a score")
+    of_models = f" and models {', '.join(models)}" if models else ""
+    total = format_count(errors.total(), "document")
+    out.print(f"{total} of stage {stage}{of_models}: {errors.pop('', 0):,} with a score")
     for error, number in errors.most_common():
         out.print(f"  {error}: {number:,}")
     if changed:

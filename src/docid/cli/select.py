@@ -16,7 +16,7 @@ from docid._text import format_count
 from docid.cli.arguments import STORE, Arguments, UsageError, argument, expect_number, make_output_arguments
 from docid.cli.inputs import check_table_output, open_store, split_ids
 from docid.cli.output import FEW, Output
-from docid.cli.scores import COHORT, read_cohort
+from docid.cli.scores import COHORT, list_models, read_cohort
 from docid.operations.curate.scores import Score, read_scores, select
 from docid.store.docs_store import DocsStore
 from docid.tables.values import plain_text
@@ -35,7 +35,7 @@ def run(arguments: Arguments, out: Output) -> int:
         store,
         top=arguments.top,
         templates=templates,
-        models=[each for given in arguments.models for each in split_ids(given)],
+        models=list_models(arguments),
         aggregate=arguments.aggregate,
         allow_changed=arguments.allow_changed,
         stage=arguments.stage,

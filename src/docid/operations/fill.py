@@ -2,16 +2,16 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from docid.core.findings import Progress
 from docid.operations.curate.link import keep_existing
 from docid.operations.curate.replay import Note
 from docid.store.docs_store import DocsStore
 from docid.tables.faults import Faults
-from docid.tables.reserve import reserve_tasks
+from docid.tables.reserve import reserve_with
 from docid.tables.rows import TaskRow
-from docid.tables.tasks import Pass, Row, TaskRows, check_writable, number_rows, read_tasks, write_tasks
+from docid.tables.tasks import Pass, Row, TaskRows, check_writable, read_tasks, write_tasks
 
 
 class Filled(NamedTuple):
@@ -49,10 +49,7 @@ def fill_table(
     rows = (row for _, row in table.scan(faults, Pass()))
     deque(before.watch(rows, f"reading {path}", None, progress), maxlen=0)
     faults.raise_any()
-    kept = Kept(0, ())
-    reserved = reserve_tasks(table, row_type, run_id, salt, parents=parents)
-    if store is not None:
-        reserved, kept = reserve_existing(table, reserved, store, path)
+    reserved, kept = reserve_existing(table, row_type, store, path, run_id=run_id, salt=salt, parents=parents)
     what = f"{'checking' if dry_run else 'reserving'} rows of stage {row_type.stage}"
     filled = after.watch(reserved, what, before.rows, progress)
     lacks_columns = {"doc_id", "parent_doc_id"} & (set(reserved.columns) - set(table.columns))
@@ -60,35 +57,45 @@ def fill_table(
         deque(filled, maxlen=0)
     else:
         write_tasks(path, filled if before.rows else reserved, like=table)
-    return Filled(after.rows, before.ids - after.ids, before.parents - after.parents, after.parents, *kept)
-
-
-class Kept(NamedTuple):
-    """The number of rows that keep the id of an existing document, and notes."""
-
-    rows: int
-    notes: tuple[Note, ...]
+    return Filled(
+        after.rows, before.ids - after.ids, before.parents - after.parents, after.parents, kept.rows, tuple(kept.notes)
+    )
 
 
 def reserve_existing(
-    before: Iterable[TaskRow | Mapping[str, object]], reserved: TaskRows[Row], store: DocsStore, where: str
-) -> tuple[TaskRows[Row], Kept]:
-    """Return reserved rows in which existing documents keep their ids. Memory holds all rows. See `keep_existing`.
+    rows: Iterable[Row | Mapping[str, Any]],
+    row_type: type[Row],
+    store: DocsStore | None,
+    where: str,
+    *,
+    run_id: str | None = None,
+    salt: str | None = None,
+    parents: Iterable[TaskRow] | None = None,
+) -> tuple[TaskRows[Row], "Kept"]:
+    """Return what `reserve_tasks` does, with the documents that a store has for the tasks; see `keep_existing`.
 
-    `before` are the same rows before they were reserved; iterate over them again.
+    The second result is complete when the rows have been read. A run id or a salt asks for documents of its own, so
+    they link no row. Memory holds all rows.
     """
-    numbered = list(number_rows(reserved))
-    empty = [position for position, row in enumerate(before) if not _get_doc_id(row)]
-    rows = [row for _, row in numbered]
-    linked, notes = keep_existing(rows, empty, store, where)
-    count = sum(one is not other for one, other in zip(rows, linked, strict=True))
-    again = zip((number for number, _ in numbered), linked, strict=True)
-    made = TaskRows(reserved.row_type, reserved.file, reserved.columns, again, reserved.state, reserved.delimiter)
-    return made, Kept(count, tuple(notes))
+    kept = Kept()
+
+    def link(given: list[Row]) -> list[Row]:
+        assert store is not None  # noqa: S101 - see below
+        linked, kept.notes = keep_existing(given, store, where)
+        kept.rows = sum(one is not other for one, other in zip(given, linked, strict=True))
+        return linked
+
+    uses_link = store is not None and run_id is None and salt is None
+    options: dict[str, Any] = {"parents": parents, "link": link if uses_link else None}
+    return reserve_with(rows, row_type, run_id, salt, **options), kept
 
 
-def _get_doc_id(row: TaskRow | Mapping[str, object]) -> object:
-    return row.doc_id if isinstance(row, TaskRow) else row.get("doc_id")
+class Kept:
+    """The number of rows that keep the id of an existing document, and notes."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.notes: list[Note] = []
 
 
 class _Count:

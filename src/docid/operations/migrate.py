@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple, cast
 
 from docid._files import raise_time_limit
 from docid._text import name_task, quote
-from docid.core.document import ALL_FILES, FORMAT, OUR_KEYS, timestamp
+from docid.core.document import ALL_FILES, FORMAT, OUR_KEYS, PART_FILES, timestamp
 from docid.core.findings import Change, ChangeOutcome
 from docid.core.ids import DOC_ID_EXPECTED, check_doc_id, check_text, is_doc_id, is_missing
 from docid.core.lineage_rules import contradicts, find_contradictions, find_missing_lineage
@@ -189,8 +190,16 @@ class _Rules(NamedTuple):
         for key, new in rename.items():
             if not new or new in {"format", "files", "docid", "stage", "doc_id"}:
                 raise ValueError(f"rename: {key} to {quote(new)}; expected another key than docid's own")
+        if repeated := sorted(new for new, count in Counter(rename.values()).items() if count > 1):
+            raise ValueError(f"rename: two keys to {quote(repeated[0])}; expected a new name for each")
+        try:
+            parsed = list(Formatter().parse(task_id or ""))
+        except ValueError as error:
+            raise ValueError(f"task_id: {quote(task_id)} is not a template: {error}") from None
+        if task_id is not None and not any(name for _, name, _, _ in parsed):
+            raise ValueError(f"task_id: {quote(task_id)}; expected keys of records in braces, such as {{combo_id}}")
         parts = []
-        for text, name, form, conversion in Formatter().parse(task_id or ""):
+        for text, name, form, conversion in parsed:
             if name is not None and (form or conversion or not name or not name.isidentifier()):
                 raise ValueError(f"task_id: {quote(task_id)}; expected keys of records in braces, such as {{combo_id}}")
             parts.append((text, name))
@@ -208,7 +217,7 @@ class _Rules(NamedTuple):
         text = ""
         for before, name in self.template:
             value = "" if name is None else record.get(name)
-            if not isinstance(value, (str, int)) or isinstance(value, bool):
+            if not isinstance(value, (str, int)) or isinstance(value, bool) or (name and value == ""):
                 raise _Undecided(f"the template of task ids needs {name}, which is {quote(value)} in its record")
             text += f"{before}{value}"
         return text or None
@@ -250,6 +259,8 @@ def _migrate(
 def _explain_unfinished(store: DocsStore, stage: str, doc_id: str) -> str:
     """Return why a directory without a record is left alone."""
     files = store.backend.sizes(stage, doc_id, ALL_FILES)
+    if PART_FILES["raw"] in files:
+        return f"it has {', '.join(sorted(files))}, but no {RECORD_FILE}: restore the record to keep the text"
     found = f"it has {', '.join(sorted(files))}, but no {RECORD_FILE}" if files else f"it has no {RECORD_FILE}"
     remedy = "once it is stopped, 'docid repair --stale-after 0s --apply' moves it aside, and a run makes the document"
     return f"{found}: the older system has not finished it; {remedy}"

@@ -63,6 +63,19 @@ def reserve_tasks(
         >>> essay.parent_doc_id == drafts[0].doc_id
         True
     """
+    return reserve_with(rows, row_type, run_id, salt, parents=parents)
+
+
+def reserve_with(
+    rows: Iterable[Row | Mapping[str, Any]],
+    row_type: type[Row],
+    run_id: str | None = None,
+    salt: str | None = None,
+    *,
+    parents: Mapping[str, str] | Iterable[TaskRow | Mapping[str, Any]] | None = None,
+    link: Callable[[list[Row]], list[Row]] | None = None,
+) -> TaskRows[Row]:
+    """Do what `reserve_tasks` does. `link` may fill ids of the rows first, when their parents are known."""
     schema_of(row_type)  # raises TypeError for any other class
     check_noted_run_and_salt(run_id, salt)
     check_fresh(rows, "rows")
@@ -76,7 +89,7 @@ def reserve_tasks(
     if columns:  # also for a table without rows
         filled = ("parent_doc_id", "doc_id") if row_type.parent_stage else ("doc_id",)
         columns = tuple(dict.fromkeys((*columns, *filled)))
-    reserver = _Reserver(row_type, run_id, salt, doc_ids, file)
+    reserver = _Reserver(row_type, run_id, salt, doc_ids, file, link)
     return TaskRows(row_type, file, columns, reserver.reserve(rows), state, delimiter)
 
 
@@ -149,11 +162,14 @@ class _Reserver(NamedTuple):
     salt: str | None
     parents: _DocIds | None
     file: str
+    link: Callable[[list[Any]], list[Any]] | None = None
 
     def reserve(self, rows: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         """Yield the reserved rows with their numbers, after a pass over all rows that finds every fault."""
         faults, seen, ids = Faults(self.file), Pass(), IdCount()
         read, repeat = self._read_twice(rows, faults)
+        if self.link is not None:
+            read, repeat = self._link_first(self.link, read(faults, seen))
         for _, row, changes in self._fill(read(faults, seen), faults):
             ids.add(changes.get("doc_id", row.doc_id))
 
@@ -191,6 +207,21 @@ class _Reserver(NamedTuple):
             return _parse_rows(numbered, self.row_type, faults)
 
         return read, lambda seen: read(Faults(self.file), seen)
+
+    def _link_first(
+        self, link: Callable[[list[Any]], list[Any]], numbered: Iterable[tuple[int, Any]]
+    ) -> tuple[_Read, _Repeat]:
+        """Return functions that read rows in which `link` has filled ids."""
+        held = []
+        for number, row in numbered:
+            check_type(row, self.row_type)
+            changes = self._find_parent(number, row, Faults(self.file))  # `_fill` notes its faults
+            held.append((number, attrs.evolve(row, **changes) if changes else row))
+        has_parents = self.parents is not None and self.row_type.parent_stage is not None
+        to_link = [at for at, (_, row) in enumerate(held) if not has_parents or row.parent_doc_id]
+        for at, row in zip(to_link, link([held[at][1] for at in to_link]), strict=True):
+            held[at] = held[at][0], row
+        return lambda _faults, _seen: iter(held), lambda _seen: iter(held)
 
     def _fill(self, numbered: Iterable[tuple[int, Any]], faults: Faults) -> Iterator[tuple[int, Any, dict[str, Any]]]:
         """Yield each row with its number and the changes that fill its ids; note the faults of both."""

@@ -11,7 +11,7 @@ import dagster as dg
 from docid.core.findings import LEVELS, Finding
 from docid.core.lineage_rules import describe_lineage, is_same_lineage, split_name
 from docid.integrations.dagster.partitions import document_partitions
-from docid.integrations.dagster.resource import IF_EXISTS_TAG, DocsStoreResource, list_keys, load_row_in_run
+from docid.integrations.dagster.resource import DocsStoreResource, list_keys, load_row_in_run
 from docid.store.ancestry import find_changed_sources
 from docid.store.docs_store import DocsStore
 from docid.store.scanning import examine, try_load
@@ -144,7 +144,7 @@ def find_faults(
         yield Finding("missing-parent", *about, message, "write the parent first, or correct parent_doc_id")
     yield from _check_sources(store, document)
     if parsed and "parsed" not in document.sizes:
-        hint = f"fix the parser and call store.add_part, or materialise it again with the tag {IF_EXISTS_TAG}=replace"
+        hint = "fix the parser and materialise it again, which parses the stored reply"
         yield Finding("parsed-missing", *about, "the reply was not parsed", hint)
 
 

@@ -14,14 +14,16 @@ from docid.core.ids import check_doc_id
 from docid.core.lineage_rules import find_differences, split_name
 from docid.core.outcomes import Outcome
 from docid.integrations.dagster.resource import (
-    IF_EXISTS_TAG,
+    REPARSE_TAG,
     TABLE_KEY,
     DocsStoreResource,
     StepContext,
     find_policy,
+    is_set,
     load_row,
     raise_failures,
     refuse,
+    refuse_some,
     stage_of,
 )
 from docid.store.docs_store import DocsStore
@@ -52,21 +54,22 @@ class DocsIOManager(dg.ConfigurableIOManager):
         if len(step.keys) == 1 and not isinstance(obj, dict):
             context.add_output_metadata(self._put(step, stage, step.keys[0], obj))
             return
-        if not isinstance(obj, dict) or obj.keys() != set(step.keys):
+        if not isinstance(obj, dict):
             partitions = format_count(len(step.keys), "partition")
             raise refuse(f"expected the asset to return a dict with one document per partition ({partitions})")
         outcomes: Counter[str] = Counter()
-        refused: dict[str, dg.Failure] = {}
-        for key, each in obj.items():
+        refused: dict[str, BaseException] = {}
+        for key in step.keys:
             try:
-                outcomes[str(self._put(step, stage, key, each)["outcome"])] += 1
-            except dg.Failure as failure:
-                refused[key] = failure
+                if key not in obj:
+                    raise refuse("the asset returned no document of this partition; expected one for each")  # noqa: TRY301 - as the others
+                outcomes[str(self._put(step, stage, key, obj[key])["outcome"])] += 1
+            except Exception as error:  # noqa: BLE001 - the other documents are stored all the same
+                refused[key] = error
+        for key in obj.keys() - set(step.keys):
+            refused[repr(key)] = refuse("not a partition of this step; expected only documents of its partitions")
         if refused:
-            lines = [f"{len(refused):,} of {format_count(len(obj), 'document')} refused; the others are stored:"]
-            lines += [f"{key}: {failure.description}" for key, failure in refused.items()][:20]
-            can_retry = any(failure.allow_retries for failure in refused.values())
-            raise dg.Failure("\n".join(lines), metadata={"refused": len(refused)}, allow_retries=can_retry)
+            raise refuse_some(refused, len(obj.keys() | set(step.keys)), "refused") from next(iter(refused.values()))
         context.add_output_metadata({"documents": len(obj), **outcomes})
 
     @raise_failures()
@@ -75,6 +78,9 @@ class DocsIOManager(dg.ConfigurableIOManager):
         store, row = self.docs.store(), load_row(self.docs, step, stage, doc_id)
         document, location = _read_returned(obj, row), store.location(stage, doc_id)
         if isinstance(document, Document):
+            if is_set(step.tags, REPARSE_TAG):
+                name = f"{stage}/{doc_id} (task_id={row.task_id!r})"
+                raise refuse(f"{name}: a run with the tag {REPARSE_TAG} stores no new text; expected docs.ensure")
             pins = step.find_pins(store, row)
             document = evolve(document, pins={**pins, **document.pins})
             outcome = store.write(document, if_exists=find_policy(self.docs, step.tags)).outcome
@@ -173,7 +179,7 @@ def _load(
     if (text := document.parsed_text) is None:
         raise refuse(
             f"{stage}/{doc_id} (task_id={document.task_id!r}) has no parsed text, which its child needs; fix the "
-            f"parser and call store.add_part, or materialise it again with the tag {IF_EXISTS_TAG}=replace"
+            "parser and materialise it again, which parses the stored reply"
         )
     return text
 

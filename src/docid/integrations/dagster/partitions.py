@@ -1,7 +1,7 @@
 """Documents as Dagster's dynamic partitions, keyed by doc id, and the task tables that register them."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import dagster as dg
@@ -17,11 +17,10 @@ from docid.integrations.dagster.resource import (
     refuse,
     stage_of,
 )
-from docid.operations.fill import Kept, reserve_existing
-from docid.store.docs_store import DocsStore
-from docid.tables.reserve import reserve_tasks
+from docid.operations.fill import reserve_existing
+from docid.store.docs_store import DocsStore, check_store
 from docid.tables.rows import TaskRow
-from docid.tables.tasks import TaskRows, TaskTable, number_rows, read_tasks, stage_of_table, write_tasks
+from docid.tables.tasks import TaskRows, TaskTable, read_tasks, stage_of_table, write_tasks
 
 
 def document_partitions(stage: str) -> dg.DynamicPartitionsDefinition:
@@ -112,6 +111,7 @@ def report_existing(
     Raises:
         InvalidName: `assets` has a stage that the store does not have.
     """
+    check_store(store)
     for stage in assets or {}:
         store.stages.check(stage)
     reported = dict.fromkeys(store.stages, 0)
@@ -121,6 +121,8 @@ def report_existing(
         registered = set(instance.get_dynamic_partitions(f"{stage}{PARTITIONS}"))
         missing = registered - instance.get_materialized_partitions(key)
         for doc_id in sorted(missing.intersection(store.ids(stage))):
+            if not store.exists(stage, doc_id):  # a directory without a record
+                continue
             where = store.location(stage, doc_id)
             path = dg.MetadataValue.url(where) if "://" in where else dg.MetadataValue.path(where)
             event = dg.AssetMaterialization(
@@ -129,18 +131,6 @@ def report_existing(
             instance.report_runless_asset_event(event)
             reported[stage] += 1
     return reported
-
-
-def _hold(built: Any) -> tuple[Any, Iterable[Any]]:
-    """Return rows that may be an iterator twice: as they are, with the shape of their table, and to iterate again."""
-    if not isinstance(built, Iterator):
-        return built, built
-    numbered = list(number_rows(built))
-    before = [row for _, row in numbered]
-    if not isinstance(built, TaskRows):
-        return before, before
-    again = TaskRows(built.row_type, built.file, built.columns, iter(numbered), built.state, built.delimiter)
-    return again, before
 
 
 def task_table_asset(
@@ -210,10 +200,10 @@ def task_table_asset(
         os.makedirs(docs.tables, exist_ok=True)
         with raise_failures():
             parents = None if row_type.parent_stage is None else docs.read_tasks(row_type.parent_stage)
-            built, before = _hold(build(docs, **inputs))
-            rows, kept = reserve_tasks(built, row_type, run_id, salt, parents=parents), Kept(0, ())
-            if existing == "link":
-                rows, kept = reserve_existing(before, rows, docs.store(), path)
+            store = docs.store() if existing == "link" else None
+            rows, kept = reserve_existing(
+                build(docs, **inputs), row_type, store, path, run_id=run_id, salt=salt, parents=parents
+            )
             written = write_tasks(path, rows, row_type=row_type)
         for note in kept.notes:
             context.log.warning("%s: %s (task_id=%r): %s", note.kind, note.where, note.task_id, note.message)

@@ -2,10 +2,13 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import lru_cache, partial
+from itertools import islice
 from typing import Any, NamedTuple, cast, get_args
 
 import dagster as dg
@@ -15,7 +18,7 @@ from docid._text import format_count
 from docid.core.document import get_source_doc_id
 from docid.core.ids import is_missing
 from docid.core.lineage_rules import Pin, Pins, split_name
-from docid.core.outcomes import Policy
+from docid.core.outcomes import Outcome, Policy
 from docid.core.reply import Reply
 from docid.core.stages import Stages
 from docid.errors import (
@@ -26,6 +29,7 @@ from docid.errors import (
     StoreUnavailable,
     TaskTableError,
     UnreadableDocument,
+    describe_error,
 )
 from docid.operations.curate.replay import Note, replay
 from docid.store.docs_store import DocsStore
@@ -48,6 +52,9 @@ REPLAY_TAG = "docid/replay"
 REPARSE_TAG = "docid/reparse"
 """A run tag: `true` parses stored documents without parsed text, and calls no model."""
 
+SHOWN = 20
+"""The number of failed documents that a message describes."""
+
 TABLE_KEY = "docid/table_of_stage"
 """A key of an asset's metadata: the stage whose task table it writes."""
 
@@ -66,6 +73,19 @@ def is_temporary(error: BaseException) -> bool:
         is_busy = isinstance(error, (DocumentBusy, DocumentClaimed))
         return is_busy or (isinstance(error, StoreUnavailable) and not error.refused)
     return not isinstance(error, dg.Failure) or error.allow_retries
+
+
+def refuse_some(errors: Mapping[str, BaseException], of: int, verb: str) -> dg.Failure:
+    """Return the failure of a step some of whose documents failed; `errors` are by their names."""
+    others = "; the others are stored" if len(errors) < of else ""
+    lines = [f"{len(errors):,} of {format_count(of, 'document')} {verb}{others}:"]
+    for name, error in islice(errors.items(), SHOWN):
+        text = error.description if isinstance(error, dg.Failure) else describe_error(error)
+        lines.append("\n".join([f"{name}: {text}", *getattr(error, "__notes__", ())]))
+    if len(errors) > SHOWN:
+        lines.append(f"… and {len(errors) - SHOWN:,} more")
+    can_retry = any(map(is_temporary, errors.values()))
+    return dg.Failure("\n".join(lines), metadata={verb: len(errors)}, allow_retries=can_retry)
 
 
 @contextmanager
@@ -301,21 +321,27 @@ class DocsStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # n
             dagster.Failure: some documents could not be made; its description names them. The others are stored.
         """
         step = StepContext.of(context)
-        rows = [load_row(self, step, step.named_stage, key) for key in step.keys]
+        stage, rows, failed = step.named_stage, list[TaskRow](), dict[str, BaseException]()
         render = cast("Callable[[TaskRow], str]", prompt if callable(prompt) else lambda _: prompt)
         call = _Call(self, context, step, generate, render, parse, metadata)
-        for row in rows:
-            call.check(row)
+        for key in step.keys:
+            try:
+                row = load_row(self, step, stage, key)
+                call.check(row)
+                rows.append(row)
+            except dg.Failure as failure:
+                failed[key] = failure
+        if failed and not rows:
+            raise next(iter(failed.values()))
         with raise_failures():
             results = call.run(rows, concurrency)
-        failed = {done.row.doc_id: done for done in results if done.error is not None}
+        for done in results:
+            if isinstance(done.error, dg.RetryRequested):  # the model asks for another try of the step
+                raise done.error
+            if done.error is not None:
+                failed[f"{done.row.doc_id} (task_id={done.row.task_id!r})"] = done.error
         if failed:
-            lines = [f"{len(failed):,} of {format_count(len(rows), 'document')} failed; the others are stored:"]
-            lines += [f"{each.row.doc_id} (task_id={each.row.task_id!r}): {each.error}" for each in failed.values()][
-                :20
-            ]
-            can_retry = any(is_temporary(cast("Exception", each.error)) for each in failed.values())
-            raise dg.Failure("\n".join(lines), metadata={"failed": len(failed)}, allow_retries=can_retry)
+            raise refuse_some(failed, len(step.keys), "failed") from next(iter(failed.values()))
         return {done.row.doc_id: done.unwrap() for done in results}
 
 
@@ -400,25 +426,36 @@ class _Call:
         options = {field.name: getattr(self.options, field.name) for field in fields(Options)}
         options |= {"concurrency": concurrency, "stop_after": None}
         if is_coroutine_function(self.generate):
+            stopped = threading.Event()
 
             async def collect() -> None:
                 async with store.aensure_many(rows, self.amake, **options) as run:
                     async for done in run:
                         found.append(self.log(done))
+                        if stopped.is_set():
+                            break  # no new calls; those under way are stored
 
             # In a thread: an async asset has an event loop of its own.
             with ThreadPoolExecutor(1) as executor:
-                executor.submit(asyncio.run, collect()).result()
+                running = executor.submit(copy_context().run, asyncio.run, collect())
+                try:
+                    running.result()
+                except BaseException:
+                    stopped.set()
+                    raise
             return found
         with store.ensure_many(rows, self.make, **options) as run:
             found += map(self.log, run)
         return found
 
     def log(self, done: Ensured[TaskRow, Any]) -> Ensured[TaskRow, Any]:
-        """Log that a reply was not parsed."""
+        """Log that a reply was not parsed, or that a retry keeps a document."""
+        name = f"{done.row.stage}/{done.row.doc_id} (task_id={done.row.task_id!r})"
         if done.parse_error is not None:
-            name = f"{done.row.stage}/{done.row.doc_id} (task_id={done.row.task_id!r})"
             self.context.log.warning("%s has no parsed text: %s", name, done.parse_error)
+        elif done.outcome == Outcome.KEPT and self.options.if_exists == "replace":
+            run = self.options.run_id
+            self.context.log.info("%s is kept: run %s has made it; start a new run to replace it", name, run)
         return done
 
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import attrs
 
@@ -122,21 +122,15 @@ def link(
     return linked
 
 
-def keep_existing(
-    rows: Sequence[RowT], derived: Iterable[int], store: DocsStore, where: str = ""
-) -> tuple[list[RowT], list[Note]]:
-    """Return reserved rows, in which the document that a task already has keeps its id.
+def keep_existing(rows: Sequence[RowT], store: DocsStore, where: str = "") -> tuple[list[RowT], list[Note]]:
+    """Return rows in which the document that a task already has keeps its id, as `link` fills them in.
 
-    So a store that another system has filled is taken over without a call. A row gets the id of a stored document if
-    its own derived id has none, and a document of its task, parent and inputs exists. Of several documents it takes the
-    newest (by `created_at`; ties are broken by doc id), and notes the others. Two rows never get the same document.
-
-    docid reads only the records of documents that no row names.
+    So a store that another system has filled is taken over without a call. Rows without a document, and rows with a run
+    id or a salt, stay as they are. No row gets a document whose record says that a run id or a salt made its id. docid
+    reads only the records of documents that no row names.
 
     Args:
-        rows: reserved rows of one stage.
-        derived: the positions of rows whose id was just derived, from 0. The other rows keep their ids, and so do rows
-            with a run id or a salt, which ask for a document of their own.
+        rows: rows of one stage, with their `parent_doc_id`, as far as it is known.
         store: the store with the documents.
         where: the table, for notes.
 
@@ -147,38 +141,20 @@ def keep_existing(
         OSError: the stage cannot be listed, or the store does not answer.
     """
     rows = list(rows)
-    if not rows:
-        return [], []
-    stage = check_store(store).stages.check(rows[0].stage)
-    left = set(store.ids(stage))
-    open_ = [number for number in derived if not (rows[number].doc_run_id or rows[number].doc_salt)]
-    open_ = [number for number in open_ if rows[number].doc_id not in left]
-    left -= {row.doc_id for row in rows}
-    if not open_ or not left:
+    empty = {row.task_id for row in rows if not row.doc_id}
+    if not empty:
         return rows, []
-    found, notes = _find_candidates(store, stage, {rows[number].task_id for number in open_}, left)
-    taken: set[str] = set()
-    for number in open_:
-        row, of_task = rows[number], found[rows[number].task_id]
-        place = f"{where} row {number + 2}".strip()
-        fitting = [each for each in of_task if _has_lineage(each, row)]
-        free = [each for each in fitting if each.doc_id not in taken]
-        if free:
-            taken.add(free[0].doc_id)
-            rows[number] = attrs.evolve(row, doc_id=free[0].doc_id)
-            if len(of_task) > 1:
-                others = _format([each for each in of_task if each is not free[0]])
-                notes.append(Note("other-documents", place, row.task_id, f"keeps {free[0]}, not {others}"))
-        elif fitting:
-            notes.append(Note("taken", place, row.task_id, f"other rows of this task have {_format(fitting)}"))
-        elif of_task:
-            message = f"not linked to {_format(of_task)}, made from another parent or other inputs"
-            notes.append(Note("other-parent", place, row.task_id, message))
-    return rows, notes
-
-
-def _has_lineage(candidate: "_Candidate", row: TaskRow) -> bool:
-    return candidate.inputs == row.input_doc_ids and not contradicts(candidate.parent_doc_id, row.parent_doc_id)
+    stage = check_store(store).stages.check(rows[0].stage)
+    left = set(store.ids(stage)) - {row.doc_id for row in rows}
+    if not left:
+        return rows, []
+    found, notes = _find_candidates(store, stage, empty, left)
+    found = {task_id: [each for each in of_task if not each.is_own] for task_id, of_task in found.items()}
+    linked = [_Row(number, row, found.get(row.task_id, []), force=False) for number, row in enumerate(rows, 2)]
+    _Linker(where, notes, force=False, hints=False).assign_all(linked)
+    notes = [note for note in notes if note.kind not in {"no-document", "kept-id", "other-salt"}]
+    filled = [attrs.evolve(each.row, **each.changes) if each.is_open and each.changes else each.row for each in linked]
+    return cast("list[RowT]", filled), notes
 
 
 class _Candidate(NamedTuple):
@@ -188,6 +164,7 @@ class _Candidate(NamedTuple):
     doc_id: str
     parent_doc_id: str | None
     inputs: tuple[str, ...]
+    is_own: bool  # a row with a run id or a salt asked for it
 
     def __str__(self) -> str:
         made = "unknown time" if self.made is _LONG_AGO else timestamp(self.made)
@@ -225,6 +202,7 @@ class _Linker:
     path: str
     notes: list[Note]
     force: bool
+    hints: bool = True  # name the option --force of the command
     holders: dict[str, int] = attrs.Factory(dict)  # the number of the row that has a doc id
 
     def assign_all(self, rows: list[_Row]) -> None:
@@ -242,7 +220,7 @@ class _Linker:
         left = []
         for each in rows:
             own = each.find(each.derived) if each.is_open else None
-            if own is not None and self._fits(each.row, own) and own.doc_id not in self.holders:
+            if own is not None and _rank(each, own) == _BEST and own.doc_id not in self.holders:
                 self._assign(each, own)
             elif each.is_open:
                 left.append(each)
@@ -254,9 +232,7 @@ class _Linker:
     def _choose(self, each: _Row) -> None:
         row, found = each.row, each.found
         fitting = [candidate for candidate in found if self._fits(row, candidate)]
-        if row.parent_doc_id is not None:
-            # Prefer documents of the row's parent to those of an unknown one; a stable sort keeps the order by age.
-            fitting.sort(key=lambda candidate: candidate.parent_doc_id != row.parent_doc_id)
+        fitting.sort(key=lambda candidate: _rank(each, candidate))  # a stable sort keeps the order by age
         free = [candidate for candidate in fitting if candidate.doc_id not in self.holders]
         if not found:
             self._note("no-document", each, _NO_DOCUMENT)
@@ -264,7 +240,8 @@ class _Linker:
             parents = f"its parent is {found[0].parent_doc_id}, the row has {row.parent_doc_id}"
             if not contradicts(found[0].parent_doc_id, row.parent_doc_id):
                 parents = "it was made from other inputs than the row has"
-            self._note("other-parent", each, f"not linked to {found[0]}: {parents}. Use --force to link it")
+            hint = ". Use --force to link it" if self.hints else ""
+            self._note("other-parent", each, f"not linked to {found[0]}: {parents}{hint}")
         elif each.is_bound and not self.force:
             problem = "the row's doc_run_id and doc_salt give another id. Run 'docid reserve' to fill it in"
             self._note("other-salt", each, f"not linked to {_format(fitting)}: {problem}")
@@ -283,7 +260,8 @@ class _Linker:
         self.holders[chosen.doc_id] = each.number
         each.chosen = chosen
         others = [candidate for candidate in each.found if candidate is not chosen]
-        if others and not (each.is_bound and chosen.doc_id == each.derived):
+        is_silent = chosen.doc_id == each.derived and (each.is_bound or not self.hints)
+        if others and not is_silent:
             self._note("other-documents", each, f"linked to {chosen}, not to {_format(others)}")
 
     def _find_changes(self, each: _Row) -> dict[str, Any]:
@@ -325,7 +303,18 @@ class _Linker:
         )
 
     def _note(self, kind: str, each: _Row, message: str) -> None:
-        self.notes.append(Note(kind, f"{self.path} row {each.number}", each.row.task_id, message))
+        self.notes.append(Note(kind, f"{self.path} row {each.number}".strip(), each.row.task_id, message))
+
+
+_BEST = (False, False, False)
+
+
+def _rank(each: _Row, candidate: _Candidate) -> tuple[bool, bool, bool]:
+    """Return what is wrong with a document for a row: another or unknown parent, other inputs, another id."""
+    row = each.row
+    has_other_parent = row.parent_doc_id is not None and candidate.parent_doc_id != row.parent_doc_id
+    has_other_inputs = bool(row.input_doc_ids) and candidate.inputs != row.input_doc_ids
+    return has_other_parent, has_other_inputs, candidate.doc_id != each.derived
 
 
 def _format(candidates: list[_Candidate]) -> str:
@@ -352,8 +341,9 @@ def _find_candidates(
                 message = f"its parent_doc_id {parent!r} is not a doc id"
                 notes.append(Note("malformed-id", each.location, each.task_id, message))
             else:  # a document that is replaced during the scan may come twice
+                is_own = any(each.facts.id_from or ())
                 made = read_time(each) or file_time(store, stage, each.doc_id) or _LONG_AGO
-                found[each.task_id].setdefault(each.doc_id, _Candidate(made, each.doc_id, parent, each.inputs))
+                found[each.task_id].setdefault(each.doc_id, _Candidate(made, each.doc_id, parent, each.inputs, is_own))
     ordered = {task_id: sorted(by_id.values(), key=lambda each: each.doc_id) for task_id, by_id in found.items()}
     for candidates in ordered.values():
         candidates.sort(key=lambda each: each.made, reverse=True)

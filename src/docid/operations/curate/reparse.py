@@ -72,5 +72,5 @@ def _try_parse(parse: Callable[[str], str | None], raw_text: str) -> tuple[str |
     """Return the parsed text, or None and the reason."""
     try:
         return parse(raw_text), "the parser returned None"
-    except Exception as error:  # noqa: BLE001 - the parser is the caller's
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the parser is the caller's
         return None, f"the parser raised {describe_error(error)}"

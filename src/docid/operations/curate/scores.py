@@ -136,8 +136,8 @@ def scores(
         score
         for score in found
         if score is not None
-        and (not models or score.model_id in models)
-        and (parents is None or score.parent_doc_id in parents)
+        and (not models or score.model_id in models or score.error.startswith(_UNREADABLE))
+        and (parents is None or score.parent_doc_id in parents or score.error.startswith(_UNREADABLE))
     )
 
 
@@ -154,6 +154,8 @@ def _find_cohort(
     if others := by_stage.keys() - {stage, parent}:
         expected = f"rows of stage {stage}{f' or {parent}' if parent else ''}"
         raise ValueError(f"rows: of stage {', '.join(sorted(others))}; expected {expected}")
+    if len(by_stage) > 1:
+        raise ValueError(f"rows: of stages {', '.join(sorted(by_stage))}; expected rows of one stage")
     return by_stage.get(stage, None if by_stage else set()), by_stage.get(parent or "")
 
 
@@ -197,7 +199,7 @@ class _Reader(NamedTuple):
             pass
         if match is None:
             return None, f"no match of the pattern in the {part} text"
-        return _parse_number(match[1] if self.pattern.groups else match[0])
+        return _parse_number(match[1] if self.pattern.groups else match[0], f"match in the {part} text")
 
 
 def _unescape(step: str) -> str:
@@ -214,13 +216,13 @@ def _find_in_json(text: str, part: str, pointer: tuple[str, ...]) -> tuple[float
     for step in pointer:
         if isinstance(value, dict) and step in value:
             value = value[step]
-        elif isinstance(value, list) and step.isascii() and step.isdigit() and int(step) < len(value):
+        elif isinstance(value, list) and _INDEX.fullmatch(step) and int(step) < len(value):
             value = value[int(step)]
         else:
             return None, f"the JSON in the {part} text has no key {quote('/'.join(('', *pointer)))}"
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None, f"value of the key is not a number: {quote(value)}"
-    return _parse_number(str(value))
+    return _parse_number(str(value), f"value in the {part} text")
 
 
 def _read_score(  # noqa: PLR0917 - one caller
@@ -238,7 +240,7 @@ def _read_score(  # noqa: PLR0917 - one caller
     except (UnreadableDocument, OSError) as problem:
         raise_time_limit(problem)
         no_ancestors = dict.fromkeys(further, "")
-        return Score(doc_id, "", "", "", "", None, f"unreadable: {problem}", "", "", no_ancestors, "", origin)
+        return Score(doc_id, "", "", "", "", None, f"{_UNREADABLE}{problem}", "", "", no_ancestors, "", origin)
     _, *others = ancestors.chain_of(document)
     found = {each.stage: each.doc_id for each in others[1:]}
     if others and others[-1].parent_doc_id is not None and len(others) <= len(further):
@@ -271,9 +273,11 @@ def _read_origin(chain: list[StoredDocument]) -> dict[str, str]:
     found: dict[str, str] = {}
     for position, document in enumerate(chain):
         texts = read_texts(document)
-        if "combo_id" in texts:
-            found.setdefault("combo_id", texts["combo_id"])
-        for what in ("template", "model") if position else ():
+        if not position:  # the evaluation
+            continue
+        if combo := texts.get("combo_id"):
+            found.setdefault("combo_id", combo)
+        for what in ("template", "model"):
             name = f"{document.stage}_{what}"
             if text := texts.get(name) or texts.get(f"{what}_id"):
                 found[name] = text
@@ -295,21 +299,23 @@ def _list_stages_above(store: DocsStore, stage: str) -> list[str]:
     return found
 
 
+_INDEX = re.compile("0|[1-9][0-9]{0,17}")  # of a list: RFC 6901, section 4
+_UNREADABLE = "unreadable: "
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _LARGEST = 1e300  # sums of larger numbers overflow
 
 
-def _parse_number(text: str | None) -> tuple[float | None, str]:
-    """Parse a text as a number; return it and an empty text, or None and the reason."""
+def _parse_number(text: str | None, what: str = "parsed text") -> tuple[float | None, str]:
+    """Parse a text as a number; return it and an empty text, or None and the reason, which says `what` it is."""
     if text is None:
-        return None, "no parsed text"
+        return None, f"no {what}"
     stripped = text.strip()
     if not stripped:
-        return None, "parsed text is empty"
+        return None, f"{what} is empty"
     if not _NUMBER.fullmatch(stripped):
-        return None, f"parsed text is not a number: {quote(stripped)}"
+        return None, f"{what} is not a number: {quote(stripped)}"
     number = float(stripped)
-    return (number, "") if abs(number) < _LARGEST else (None, f"parsed text is too large: {quote(stripped)}")
+    return (number, "") if abs(number) < _LARGEST else (None, f"{what} is too large: {quote(stripped)}")
 
 
 def write_scores(path: str | os.PathLike[str], scores: Iterable[Score], columns: tuple[str, ...]) -> int:
