@@ -251,4 +251,4 @@ def test_reserve_uses_the_stages_of_the_store(store: DocsStore, capsys: pytest.C
 def test_missing_store_is_named(store: DocsStore, capsys: pytest.CaptureFixture[str]) -> None:
     Path("draft_tasks.csv").write_text("draft_task_id\na\n")
     assert reserve("draft_tasks.csv", "--store", "not-mounted") == 0
-    assert "not-mounted is no store yet" in capsys.readouterr().err
+    assert "not-mounted is not a store yet" in capsys.readouterr().err

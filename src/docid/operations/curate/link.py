@@ -310,7 +310,7 @@ _BEST = (False, False, False)
 
 
 def _rank(each: _Row, candidate: _Candidate) -> tuple[bool, bool, bool]:
-    """Return what is wrong with a document for a row: another or unknown parent, other inputs, another id."""
+    """Return how a document differs from a row: another or unknown parent, other inputs, another id."""
     row = each.row
     has_other_parent = row.parent_doc_id is not None and candidate.parent_doc_id != row.parent_doc_id
     has_other_inputs = bool(row.input_doc_ids) and candidate.inputs != row.input_doc_ids
