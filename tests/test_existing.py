@@ -252,3 +252,34 @@ def test_missing_store_is_named(store: DocsStore, capsys: pytest.CaptureFixture[
     Path("draft_tasks.csv").write_text("draft_task_id\na\n")
     assert reserve("draft_tasks.csv", "--store", "not-mounted") == 0
     assert "not-mounted is not a store yet" in capsys.readouterr().err
+
+
+def test_rows_that_nothing_tells_apart_are_refused(store: DocsStore, capsys: pytest.CaptureFixture[str]) -> None:
+    """Otherwise they would swap their documents in the next run."""
+    store.write(draft("0old1", task_id="t-1"))
+    Path("draft_tasks.csv").write_text("draft_task_id\nt-1\nt-1\n")
+    assert reserve("draft_tasks.csv", "--store", "docs") == 2
+    assert "same doc id" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["reserve", "link"])
+def test_row_with_a_parent_comes_first(store: DocsStore, command: str) -> None:
+    put_essay(store, "w1", "p1", created_at=datetime(2026, 1, 1, tzinfo=UTC))
+    put_essay(store, "w2", "p2", created_at=datetime(2026, 1, 2, tzinfo=UTC))
+    Path("essay_tasks.csv").write_text("essay_task_id,parent_doc_id,doc_id\nE,,\nE,p2,\n")
+    assert main([command, "essay_tasks.csv", "--store", "docs"]) == 0
+    rows = [(row.doc_id, row.parent_doc_id) for row in read_tasks("essay_tasks.csv", EssayTask)]
+    assert rows == [("w1", "p1"), ("w2", "p2")]
+
+
+def test_salted_row_gets_its_own_document_with_its_parent(store: DocsStore, capsys: pytest.CaptureFixture[str]) -> None:
+    [salted] = reserve_tasks([EssayTask(task_id="E", parent_doc_id="p1")], EssayTask, salt="2")
+    store.write(Document.from_task(salted, raw_text="sample 2"), require_parent=False)
+    Path("essay_tasks.csv").write_text("essay_task_id,parent_doc_id,doc_salt\nE,,2\n")
+    assert reserve("essay_tasks.csv", "--store", "docs") == 0
+    [row] = read_tasks("essay_tasks.csv", EssayTask)
+    assert (row.doc_id, row.parent_doc_id, row.doc_salt) == (salted.doc_id, "p1", "2")
+    Path("essay_tasks.csv").write_text("essay_task_id,parent_doc_id,doc_salt\nE,p2,2\n")
+    capsys.readouterr()
+    assert reserve("essay_tasks.csv", "--store", "docs") == 0
+    assert "other-parent: 1" in capsys.readouterr().out

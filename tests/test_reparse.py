@@ -93,6 +93,9 @@ def test_command_imports_the_parser(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     put_legacy(store, "draft", "d1", {"task_id": "t"}, raw="seven")
     assert main(["reparse", *options, "parser_of_tests:parse"]) == 1
     assert "1 left alone" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["reparse", *options, "parser_of_tests:parse", "--bogus"])
+    assert "unrecognized arguments: --bogus" in capsys.readouterr().err
     for name, message in (
         ("parser_of_tests", "expected MODULE:FUNCTION"),
         ("parser_of_tests:none", "AttributeError"),

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             argcomplete.autocomplete(parser, exit_method=sys.exit)
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:  # the command's own parser prints the usage
-        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        arguments.command_parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     out = Output(sys.stdout, as_json=getattr(arguments, "json", False))
     code = 0
     try:
@@ -115,7 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
         )
         for add in module.ARGUMENTS:
             add(command)
-        command.set_defaults(run=module.run, parser=command)
+        command.set_defaults(run=module.run, command_parser=command)
     return parser
 
 

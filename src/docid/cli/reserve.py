@@ -39,7 +39,7 @@ def run(arguments: Arguments, out: Output) -> int:
         return _print_ids(arguments, out, stages, salt)
     store = opened_store if arguments.existing == "link" else None
     if store is not None and (problem := find_no_store(store)):
-        print_stderr(f"docid: {arguments.store} is not a store yet ({problem}), so no row is linked to a document")
+        print_stderr(f"{arguments.store} is not a store yet ({problem}), so no row is linked to a document")
     tables, known = sort_tables(arguments.tables, stages), sort_tables(arguments.tables + arguments.parents, stages)
     for stage, path in known.items():
         if stage not in tables and not tables.keys() & stages.children_of(stage):

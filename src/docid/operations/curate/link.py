@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -149,8 +150,13 @@ def keep_existing(rows: Sequence[RowT], store: DocsStore, where: str = "") -> tu
     if not left:
         return rows, []
     found, notes = _find_candidates(store, stage, empty, left)
-    found = {task_id: [each for each in of_task if not each.is_own] for task_id, of_task in found.items()}
     linked = [_Row(number, row, found.get(row.task_id, []), force=False) for number, row in enumerate(rows, 2)]
+    counts = Counter(each.wish for each in linked if each.is_open)
+    for each in linked:
+        if counts[each.wish] > 1:  # rows that nothing tells apart: `reserve_tasks` refuses the second one
+            each.found = []
+        elif not each.is_bound:
+            each.found = [candidate for candidate in each.found if not candidate.is_own]
     _Linker(where, notes, force=False, hints=False).assign_all(linked)
     notes = [note for note in notes if note.kind not in {"no-document", "kept-id", "other-salt"}]
     filled = [attrs.evolve(each.row, **each.changes) if each.is_open and each.changes else each.row for each in linked]
@@ -190,6 +196,12 @@ class _Row:
         with contextlib.suppress(InvalidName):
             self.derived = reserve_doc_id(row.stage, row.task_id, row.doc_run_id, row.doc_salt)
 
+    @property
+    def wish(self) -> tuple[object, ...]:
+        """What tells the rows of a task apart."""
+        row = self.row
+        return row.task_id, row.parent_doc_id, row.input_doc_ids, row.doc_run_id, row.doc_salt
+
     def find(self, doc_id: str | None) -> _Candidate | None:
         """Return the document with this id; None if the task does not have it."""
         return next((each for each in self.found if each.doc_id == doc_id), None)
@@ -218,7 +230,8 @@ class _Linker:
                 elif not found and self.force:
                     self._note("no-document", each, _NO_DOCUMENT)
         left = []
-        for each in rows:
+        # Rows with a parent and inputs first: the documents that fit them are fewer.
+        for each in sorted(rows, key=lambda each: (each.row.parent_doc_id is None, not each.row.input_doc_ids)):
             own = each.find(each.derived) if each.is_open else None
             if own is not None and _rank(each, own) == _BEST and own.doc_id not in self.holders:
                 self._assign(each, own)
