@@ -479,3 +479,18 @@ def test_interrupt_starts_no_more_async_calls(tmp_path: Path, instance: dg.Dagst
         calls = 8 + sum(line.startswith("call ") for line in process.stdout)
     assert calls < 40
     assert len(list(DocsStore(tmp_path / "docs").ids("draft"))) == calls
+
+
+def test_range_needs_a_dict(drafts: Drafts) -> None:
+    def draft(context: dg.AssetExecutionContext) -> str:
+        return "a text"
+
+    message, _ = failure(drafts.run(drafts.make_job(draft)))
+    assert message == "expected the asset to return a dict with one document per partition (5 partitions)"
+
+
+def test_missing_table_is_one_failure(drafts: Drafts) -> None:
+    Path(drafts.docs.tables, "draft_tasks.csv").unlink()
+    message, _ = failure(drafts.run(drafts.make_job(make_many(drafts))))
+    assert "no task table for stage draft" in message
+    assert "documents failed" not in message
