@@ -284,7 +284,7 @@ def test_command_reads_a_cohort(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert message in capsys.readouterr().err
     (tmp_path / "empty/models.csv").write_text("id\nm-0\n")
     assert main(["scores", "--tables", str(tmp_path / "empty"), *at]) == 2
-    assert "--tables: no task table in " in capsys.readouterr().err
+    assert "a directory without task tables" in capsys.readouterr().err
     # The selection reads the store, or a table of scores.
     for number in range(4):
         put(store, "essay", f"e{number}", f"e-{number}", parent_doc_id="d1")

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator
 from docid._text import format_count
 from docid.cli.arguments import STORE, Arguments, UsageError, argument, make_output_arguments, one_of
 from docid.cli.inputs import check_table_output, find_tables, hint_at_other_stages, open_store, split_ids
-from docid.cli.output import Output, join_few
+from docid.cli.output import Output
 from docid.errors import TaskTableError
 from docid.operations.curate.scores import Score, find_score_stage, score_columns, scores, write_scores
 from docid.store.docs_store import DocsStore
@@ -36,9 +36,7 @@ def read_cohort(
     arguments: Arguments, store: DocsStore, stage: str | None, models: Collection[str] = ()
 ) -> Iterator[Score]:
     """Read the scores that the options ask for; of all models, unless some are given."""
-    tables, others = find_tables(arguments.tables, store.stages)
-    if others and not tables:
-        raise UsageError(f"--tables: no task table in {join_few(arguments.tables)}")
+    tables, _ = find_tables(arguments.tables, store.stages)
     named = find_score_stage(store, stage)
     usable = [each for each in (named, store.stages.parent_of(named)) if each in tables][:1]
     if tables and not usable:
