@@ -142,7 +142,9 @@ def test_workers_of_a_cluster_share_a_table(programs: Programs, s3: Moto) -> Non
     urllib.request.urlopen(urllib.request.Request(f"{s3.endpoint}/bucket", method="PUT"), timeout=30).read()
     programs.model.seconds = 1
     programs.environment |= s3.environment()
-    assert programs.run("cluster.py") == f"Counter({{'created': {ROWS}, 'kept': {ROWS}}})\n"
+    # A counter prints equal numbers in the order in which it has met their keys.
+    printed = programs.run("cluster.py").strip().removeprefix("Counter({").removesuffix("})")
+    assert sorted(printed.split(", ")) == [f"'created': {ROWS}", f"'kept': {ROWS}"]
     assert len(programs.model.answered) == ROWS
     assert programs.model.most > 16  # a single worker makes 16 calls at once
     store = DocsStore("s3://bucket/docs", options=s3.options())
