@@ -97,7 +97,7 @@ def report_existing(
     """Show the documents of a store as materialised partitions, if they are registered and Dagster does not know them.
 
     For documents that another system has written, a script, or a step that failed after it had stored some. A second
-    call reports nothing. docid reads no document. Dagster takes about 5 ms for each partition.
+    call reports nothing. docid reads no document. Dagster takes some milliseconds for each partition.
 
     Args:
         instance: the Dagster instance.
