@@ -96,8 +96,8 @@ def report_existing(
 ) -> dict[str, int]:
     """Show the documents of a store as materialised partitions, if they are registered and Dagster does not know them.
 
-    For documents that another system has written, a script, or a step that failed after it had stored some. A second
-    call reports nothing. docid reads no document. Dagster takes some milliseconds for each partition.
+    For documents of another system, of a script, or of a step that failed after it had stored them. A second call reports
+    nothing. docid reads no document. Dagster takes some milliseconds for each partition.
 
     Args:
         instance: the Dagster instance.
@@ -209,16 +209,12 @@ def task_table_asset(
             context.log.warning("%s: %s (task_id=%r): %s", note.kind, note.where, note.task_id, note.message)
         table = read_tasks(path, row_type, delimiter="auto")
         [registered] = register_partitions(context.instance, table, add_only=add_only).values()
-        key = dg.AssetKey.from_coercible(stage if documents is None else documents)
-        shown = 0
-        if documents is not None or _has_asset(context, key):
-            shown = report_existing(context.instance, docs.store(), {stage: key})[stage]
         return dg.MaterializeResult(
             metadata={
                 "path": dg.MetadataValue.path(path),
                 "rows": written,
                 "existing documents": kept.rows,
-                "shown as materialised": shown,
+                "shown as materialised": _show_existing(context, docs.store(), stage, documents),
                 "partitions added": len(registered.added),
                 "partitions removed": len(registered.removed),
                 "partitions kept": registered.kept,
@@ -226,6 +222,14 @@ def task_table_asset(
         )
 
     return table
+
+
+def _show_existing(context: Any, store: DocsStore, stage: str, documents: Any) -> int:
+    """Show existing documents as materialised, if their asset is known; return their number."""
+    key = dg.AssetKey.from_coercible(stage if documents is None else documents)
+    if documents is None and not _has_asset(context, key):
+        return 0
+    return report_existing(context.instance, store, {stage: key})[stage]
 
 
 def _has_asset(context: Any, key: dg.AssetKey) -> bool:
