@@ -295,7 +295,9 @@ class Audit:
                 continue
             if stage in self.tables:
                 message = f"no row of the {stage} table has its doc id"
-                hint = "add a row for it, or run 'docid link' to give it to the row of its task; otherwise ignore it"
+                hint = (
+                    "add a row for it, or empty the doc_id of its task's row and run 'docid link'; otherwise ignore it"
+                )
                 self._report("orphan-document", stage, doc_id, record, message, hint)
             self._check_parent(stage, doc_id, record)
             self.check_inputs(record.inputs, 0, self._make_finding("", stage, doc_id, record))
