@@ -429,7 +429,7 @@ def test_keys_get_other_names(local: DocsStore) -> None:
     assert document.created_at == datetime(2025, 1, 1, tzinfo=UTC)
     write_old(local, "draft", "d2", {"task": "t-2", "task_id": "t-3"})
     [change] = [each for each in migrate(local, rename=rename) if each.outcome == "leave"]
-    assert change.message == "its record has task, which is to be renamed, and task_id"
+    assert change.message == "its record has both task and its new name task_id"
 
 
 def test_task_id_is_made_from_keys_of_the_record(local: DocsStore) -> None:

@@ -43,7 +43,7 @@ def run(arguments: Arguments, out: Output) -> int:
 
 
 def _import_parser(name: str) -> Callable[[str], str | None]:
-    """Return the function `MODULE:FUNCTION`; look for the module in the current directory, too."""
+    """Return the function `MODULE:FUNCTION`; the module may be in the current directory."""
     module, colon, function = name.partition(":")
     if not (module and colon and function):
         raise UsageError(f"--parser {name}: expected MODULE:FUNCTION, such as pipeline:parse_score")

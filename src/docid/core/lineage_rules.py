@@ -125,8 +125,8 @@ def _is_pin(value: object) -> bool:
 def find_differences(document: _HasLineage, expected: _HasLineage, *, legacy: bool) -> list[str]:
     """Return the keys in which the lineage of a document differs from the expected one.
 
-    With `legacy`, the document comes from a record of an older system: an unknown value does not differ. Such a record
-    has no inputs.
+    With `legacy`, the document comes from a record of an older system, which has no inputs: an unknown value does not
+    differ.
     """
     found = {"task_id": document.task_id, "parent_doc_id": document.parent_doc_id}
     differing = [

@@ -209,7 +209,7 @@ class _Rules(NamedTuple):
         """Return a record with its new keys, in the same order."""
         for key, new in self.rename.items():
             if key in record and new in record:
-                raise _Undecided(f"its record has {key}, which is to be renamed, and {new}")
+                raise _Undecided(f"its record has both {key} and its new name {new}")
         return {self.rename.get(key, key): value for key, value in record.items()}
 
     def make_task_id(self, record: Mapping[str, Any]) -> str | None:

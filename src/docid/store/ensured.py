@@ -106,7 +106,7 @@ class Ensured(Generic[RowT, FoundT]):
 
     @property
     def _name(self) -> tuple[str, str]:
-        """The stage and the doc id; of an object that is no row, its type and nothing."""
+        """The stage and the doc id of the row; of any other object, its type and an empty text."""
         row: Any = self.row
         return str(getattr(row, "stage", type(row).__name__)), str(getattr(row, "doc_id", ""))
 

@@ -68,7 +68,7 @@ def refuse(message: str) -> dg.Failure:
 
 
 def is_temporary(error: BaseException) -> bool:
-    """Return whether a later try may succeed: of docid's errors, those of a busy or unavailable store; all others."""
+    """Return whether a later try may succeed: for docid's errors, only if the store was busy or unavailable."""
     if isinstance(error, DocidError):
         is_busy = isinstance(error, (DocumentBusy, DocumentClaimed))
         return is_busy or (isinstance(error, StoreUnavailable) and not error.refused)

@@ -153,7 +153,7 @@ def keep_existing(rows: Sequence[RowT], store: DocsStore, where: str = "") -> tu
     linked = [_Row(number, row, found.get(row.task_id, []), force=False) for number, row in enumerate(rows, 2)]
     counts = Counter(each.wish for each in linked if each.is_open)
     for each in linked:
-        if counts[each.wish] > 1:  # rows that nothing tells apart: `reserve_tasks` refuses the second one
+        if counts[each.wish] > 1:  # equal rows: `reserve_tasks` refuses the second one
             each.found = []
         elif not each.is_bound:
             each.found = [candidate for candidate in each.found if not candidate.is_own]
@@ -198,7 +198,7 @@ class _Row:
 
     @property
     def wish(self) -> tuple[object, ...]:
-        """What tells the rows of a task apart."""
+        """The facts by which two rows of one task differ."""
         row = self.row
         return row.task_id, row.parent_doc_id, row.input_doc_ids, row.doc_run_id, row.doc_salt
 
