@@ -96,8 +96,8 @@ def report_existing(
 ) -> dict[str, int]:
     """Show the documents of a store as materialised partitions, if they are registered and Dagster does not know them.
 
-    For documents of another system, of a script, or of a step that failed after it had stored them. A second call reports
-    nothing. docid reads no document. Dagster takes some milliseconds for each partition.
+    For documents of another system, of a script, or of a step that failed after it had stored them. A second call
+    reports nothing. docid reads no document. Dagster takes some milliseconds for each partition.
 
     Args:
         instance: the Dagster instance.
