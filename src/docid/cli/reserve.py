@@ -96,9 +96,9 @@ class _Job(NamedTuple):
         table = self._read(stage)
         # Which document a row has depends on its parent.
         parents = None if self.store is None else self.find_parents(table.row_type, dry_run=True)
-        return reserve_existing(table, table.row_type, self.store, self.tables[stage], **self.options, parents=parents)[
-            0
-        ]
+        path = self.tables[stage]
+        reserved, _ = reserve_existing(table, table.row_type, self.store, path, **self.options, parents=parents)
+        return reserved
 
 
 def _print_ids(arguments: Arguments, out: Output, stages: Stages, salt: str | None) -> int:
