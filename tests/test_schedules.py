@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import combinations, combinations_with_replacement, count
 from pathlib import Path
 from typing import Literal
 
 import attrs
+import orjson
 import pytest
 
 from docid import (
     ContentConflict,
     DocsStore,
     Document,
+    DocumentClaimed,
     DocumentNotFound,
     DraftTask,
     LineageConflict,
@@ -33,7 +37,7 @@ from tests.schedules import CHANGES, Run, explore
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs flock")
 
 FIRST = Document(stage="draft", doc_id="a1", task_id="t-1", raw_text="first")
-REFUSALS = (LineageConflict, ContentConflict, DocumentNotFound)
+REFUSALS = (LineageConflict, ContentConflict, DocumentNotFound, DocumentClaimed)
 
 
 def version(raw_text: str, task_id: str = "t-1") -> Document:
@@ -42,7 +46,10 @@ def version(raw_text: str, task_id: str = "t-1") -> Document:
 
 @attrs.define
 class Log:
-    """What one operation stored, was refused, saw, and paid for: pairs of task id and raw text, and a text."""
+    """What one operation stored, was refused, saw, and paid for: pairs of task id and raw text, and a text.
+
+    `began` and `ended` are points of a clock that ticks at the start and the end of each operation.
+    """
 
     tried: set[tuple[str | None, str]] = attrs.field(factory=set)
     stored: set[tuple[str | None, str]] = attrs.field(factory=set)
@@ -50,12 +57,16 @@ class Log:
     missed: bool = False
     prompt: bool = False
     called: str = ""
+    erased: bool = False
+    began: int = 0
+    ended: int = 0
 
     def see(self, *documents: Document) -> None:
         self.seen.update((each.task_id, each.raw_text) for each in documents)
 
 
 Operation = Callable[[DocsStore, Log], object]
+Texts = set[tuple[str | None, str]]
 _numbers = count()
 
 
@@ -147,6 +158,19 @@ def run_repair(store: DocsStore, _: Log) -> None:
         assert step.error is None, step
 
 
+def remove(store: DocsStore, _: Log) -> None:
+    store.remove("draft", "a1")
+
+
+def remove_and_restore(store: DocsStore, _: Log) -> None:
+    store.restore(store.remove("draft", "a1").run)
+
+
+def erase(store: DocsStore, log: Log) -> None:
+    store.erase("draft", "a1")
+    log.erased = True
+
+
 OPERATIONS: dict[str, Operation] = {
     "write": write(version("written")),
     "write another lineage": write(version("alien", "t-2")),
@@ -163,7 +187,11 @@ OPERATIONS: dict[str, Operation] = {
     "history": read_history,
     "settle": settle,
     "repair": run_repair,
+    "remove": remove,
+    "remove and restore": remove_and_restore,
+    "erase": erase,
 }
+REMOVALS = {"remove", "remove and restore", "erase"}
 READERS = ("read", "open, then read", "list", "history")
 TRIPLES = [
     ("write and replace", "write another lineage", "read"),
@@ -178,6 +206,12 @@ TRIPLES = [
     ("ensure", "ensure", "repair"),
     ("ensure", "ensure, replacing", "replace"),
     ("ensure, replacing", "ensure, replacing", "ensure, replacing"),
+    ("remove", "write", "read"),
+    ("remove", "ensure", "repair"),
+    ("remove and restore", "write and replace", "read"),
+    ("remove and restore", "remove", "list"),
+    ("erase", "write and replace", "repair"),
+    ("erase", "ensure, replacing", "history"),
 ]
 
 
@@ -198,6 +232,25 @@ def start_between_renames(store: DocsStore) -> None:
 STARTS = [start_empty, start_with_document, start_between_renames]
 
 
+def prepare_run(
+    root: Path, names: tuple[str, ...], start: Callable[[DocsStore], None], logs: list[Log]
+) -> list[Callable[[], object]]:
+    """Make a fresh store, and return the operations on it, each with a log."""
+    shutil.rmtree(root, ignore_errors=True)
+    start(DocsStore(root, durability="none"))
+    logs[:] = [Log() for _ in names]
+    clock = count(1)
+
+    def run_one(operation: Operation, log: Log) -> None:
+        log.began = next(clock)
+        try:
+            operation(DocsStore(root, durability="none"), log)
+        finally:
+            log.ended = next(clock)
+
+    return [partial(run_one, OPERATIONS[name], log) for name, log in zip(names, logs, strict=True)]
+
+
 def check_schedules(
     directory: Path, names: tuple[str, ...], start: Callable[[DocsStore], None], tally: Tally, **options: object
 ) -> None:
@@ -205,52 +258,42 @@ def check_schedules(
     logs: list[Log] = []
     root = directory / "docs"
     has_first = start is not start_empty
-
-    def prepare() -> list[Callable[[], object]]:
-        shutil.rmtree(root, ignore_errors=True)
-        start(DocsStore(root, durability="none"))
-        logs[:] = [Log() for _ in names]
-        operations = [OPERATIONS[name] for name in names]
-        return [
-            lambda operation=operation, log=log: operation(DocsStore(root, durability="none"), log)  # type: ignore[misc]
-            for operation, log in zip(operations, logs, strict=True)
-        ]
+    removes = bool(REMOVALS & set(names))
 
     def check(run: Run) -> None:
         where = (names, start.__name__, run.plan)
         for name, outcome in zip(names, run.outcomes, strict=True):
-            error = outcome.error
-            reasons = error.failures.values() if isinstance(error, WriteManyError) else (error,)
-            is_refused = name not in READERS and all(isinstance(each, REFUSALS) for each in reasons)
-            fine = error is None or is_refused
-            tally.check(WRONG_ERROR, fine, (*where, name, repr(error)))
-        initial = {("t-1", "first")} if has_first else set()
+            fine = outcome.error is None or is_refusal(name, outcome.error, removes=removes)
+            tally.check(WRONG_ERROR, fine, (*where, name, repr(outcome.error)))
+        initial: Texts = {("t-1", "first")} if has_first else set()
         stored = initial.union(*(log.stored for log in logs))
         possible = stored.union(*(log.tried for log, each in zip(logs, run.outcomes, strict=True) if each.killed))
-        # Of several that ensure one document, one pays; another one only if that was killed during its call. (A replace
-        # that begins when another one has ended pays again.)
+        # Of several that ensure one document, one pays; another one only if that was killed during its call, or if the
+        # document was removed. (A replace that begins when another one has ended pays again.)
         paid = [log.called for log, name in zip(logs, names, strict=True) if log.called and name == "ensure"]
         killed = sum(bool(log.called) and each.killed for log, each in zip(logs, run.outcomes, strict=True))
-        tally.check(PAID_TWICE, len(paid) <= 1 + killed, (*where, paid))
+        tally.check(PAID_TWICE, removes or len(paid) <= 1 + killed, (*where, paid))
         tally.count("calls", len(paid))
+        kept = {log.called for log, each in zip(logs, run.outcomes, strict=True) if log.called and not each.killed}
         seen = set().union(*(log.seen for log in logs))
         tally.check(REFUSED, seen <= possible, (*where, seen - possible))
+        stored, must_lose = apply_erasures(names, logs, initial, stored)
         # A repair with an age limit of 0 removes locks that a listing needs.
-        may_miss = not has_first or {"list", "repair"} <= set(names)
+        may_miss = not has_first or removes or {"list", "repair"} <= set(names)
         tally.check(MISSED, may_miss or not any(log.missed for log in logs), where)
         for again in (False, True):
             store = DocsStore(root, durability="none")
-            versions: list[Document | StoredDocument] = [*store.documents("draft"), *store.history("draft", "a1")]
-            documents = [each if isinstance(each, Document) else each.read(verify=True) for each in versions]
+            documents = read_versions(store)
             found = {(each.task_id, each.raw_text) for each in documents}
-            rescued = {each.reply.raw_text for each in store.list_rescued()}
-            texts = {text for _, text in found} | rescued
-            kept = {log.called for log, each in zip(logs, run.outcomes, strict=True) if log.called and not each.killed}
-            tally.check(PAID_LOST, kept <= texts, (*where, kept - texts))
+            found |= read_quarantine(root)
+            on_disk = {path.read_text() for path in root.rglob("raw.txt")}
+            tally.check(NOT_ERASED, not must_lose & on_disk, (*where, again, must_lose & on_disk))
+            texts = {text for _, text in found} | {each.reply.raw_text for each in store.list_rescued()}
+            tally.check(PAID_LOST, "erase" in names or kept <= texts, (*where, kept - texts))
             tally.check(LOST, stored <= found, (*where, again, stored - found))
             tally.check(REFUSED, found <= possible, (*where, again, found - possible))
             tally.check(MIXED, len({each.task_id for each in documents}) <= 1, (*where, again, found))
-            if any(log.prompt for log in logs):
+            if any(log.prompt for log in logs) and not removes:
                 tally.check(LOST, any(each.prompt_text == "sent" for each in documents), (*where, "prompt"))
             steps = [step for step in repair(store, apply=True, verify=True, stale_after=0) if not again or step]
             left = steps if again else [step for step in steps if not step.done]
@@ -258,13 +301,57 @@ def check_schedules(
         hidden = [path.name for path in (root / "draft").glob(".*")]
         tally.check(LEFT, not hidden, (*where, hidden))
 
+    prepare = partial(prepare_run, root, names, start, logs)
     tally.count("schedules", explore(prepare, check, **options))  # type: ignore[arg-type]
 
 
 REFUSED, LOST, MIXED = "refused texts seen", "acknowledged texts lost", "lineages mixed"
 PAID_TWICE, PAID_LOST = "rows paid for twice", "paid texts lost"
 MISSED, LEFT, WRONG_ERROR = "documents not found", "leftovers after repair", "wrong errors"
-FAULTS = (REFUSED, LOST, MIXED, MISSED, LEFT, WRONG_ERROR, PAID_TWICE, PAID_LOST)
+NOT_ERASED = "erased texts found"
+FAULTS = (REFUSED, LOST, MIXED, MISSED, LEFT, WRONG_ERROR, PAID_TWICE, PAID_LOST, NOT_ERASED)
+
+
+def apply_erasures(names: tuple[str, ...], logs: list[Log], initial: Texts, stored: Texts) -> tuple[Texts, set[str]]:
+    """Return the stored texts that no erasure may have deleted, and the raw texts that one must have deleted.
+
+    An erasure may delete what was written before its end, and must delete what was written before its start.
+    """
+    erasures = [log for log, name in zip(logs, names, strict=True) if name == "erase"]
+    if not erasures:
+        return stored, set()
+    last = max(log.ended or sys.maxsize for log in erasures)  # one that was killed has no end
+    kept = set().union(*(log.stored for log in logs if log.began > last))
+    must_lose: Texts = set()
+    for each in erasures:
+        if each.erased:
+            must_lose |= initial.union(*(log.stored for log in logs if 0 < log.ended < each.began))
+    if "change the record" in names:  # it writes the same text again
+        must_lose -= initial
+    return kept, {text for _, text in must_lose}
+
+
+def is_refusal(name: str, error: BaseException, *, removes: bool) -> bool:
+    """Return whether an operation may raise this error; a reader may, if another operation removes the document."""
+    if removes and isinstance(error, DocumentNotFound):
+        return True
+    reasons = error.failures.values() if isinstance(error, WriteManyError) else (error,)
+    return name not in READERS and all(isinstance(each, REFUSALS) for each in reasons)
+
+
+def read_versions(store: DocsStore) -> list[Document]:
+    """Return the documents of a store and the history of one, all of them verified."""
+    versions: list[Document | StoredDocument] = [*store.documents("draft"), *store.history("draft", "a1")]
+    return [each if isinstance(each, Document) else each.read(verify=True) for each in versions]
+
+
+def read_quarantine(root: Path) -> set[tuple[str | None, str]]:
+    """Return the task ids and raw texts of the whole documents in quarantine, and of their histories."""
+    return {
+        (orjson.loads(record.read_bytes())["task_id"], raw.read_text())
+        for record in (root / ".docid" / "quarantine").rglob("metadata.json")
+        if (raw := record.with_name("raw.txt")).exists()
+    }
 
 
 def pairs() -> Iterator[tuple[str, str]]:

@@ -25,6 +25,7 @@ __all__ = [
     "DocumentNotFound",
     "DuplicateTaskId",
     "DurabilityUnknown",
+    "HasChildren",
     "InvalidDocument",
     "InvalidName",
     "InvalidReply",
@@ -351,6 +352,7 @@ class DocumentClaimed(_StoredDocumentError):
         stage, doc_id, location, task_id: the document and its location.
         holder: who holds the claim.
         remedy: what to do.
+        action: what was not done.
 
     Example:
         >>> print(DocumentClaimed("essay", "e1", "docs/essay/e1", "t-1", "process 12 on node-3 since 09:00"))
@@ -360,10 +362,38 @@ class DocumentClaimed(_StoredDocumentError):
     task_id: str | None
     holder: str
     remedy: str = "try again later, or pass a longer claim_timeout"
+    action: str = "made"
 
     def _describe(self) -> str:
         name = f"{self.stage}/{self.doc_id}{name_task(self.task_id)}"
-        return f"{name} was not made: {self.holder} holds its claim; {self.remedy}"
+        return f"{name} was not {self.action}: {self.holder} holds its claim; {self.remedy}"
+
+
+class HasChildren(_StoredDocumentError):
+    """Other documents were made from this one, so docid did not remove it: they would lack their parent or input.
+
+    Attributes:
+        stage, doc_id, location, task_id: the document and its location.
+        children: the documents that were made from it, each as `STAGE/ID`.
+        action: what was not done: `remove` or `erase`.
+
+    Example:
+        >>> print(HasChildren("draft", "d1", "docs/draft/d1", "t-1", ("essay/e1", "essay/e2")))
+        draft/d1 (task_id='t-1') was not removed: 2 documents were made from it: essay/e1, essay/e2; remove ...
+    """
+
+    task_id: str | None
+    children: tuple[str, ...]
+    action: str = "remove"
+
+    def _describe(self) -> str:
+        count = len(self.children)
+        verb, them = ("was", "it") if count == 1 else ("were", "them")
+        some = ", ".join(self.children[:LISTED]) + (", …" if count > LISTED else "")
+        quotes = " and may quote it" if self.action == "erase" else ""
+        made = f"{format_count(count, 'document')} {verb} made from it{quotes}: {some}"
+        remedy = f"{self.action} {them} too (descendants=True, or --descendants)"
+        return f"{self.stage}/{self.doc_id}{name_task(self.task_id)} was not {self.action}d: {made}; {remedy}"
 
 
 class DocumentChanged(_StoredDocumentError):

@@ -26,8 +26,9 @@ from attrs import evolve
 
 from docid.core.document import ALL_FILES, Document
 from docid.core.record import Record, nonce
-from docid.store.backends.base import InternalFile, NewDocument
+from docid.store.backends.base import InternalFile, NewDocument, Removed, Stored
 from docid.store.backends.claims import Claim, Holder
+from docid.store.backends.names import entry_name
 from docid.store.docs_store import DocsStore
 from docid.tables.rows import DraftTask
 
@@ -372,6 +373,74 @@ class BackendTests:
             assert _run_together([take] * 8).count(True) == 1
             taken[0].release()
 
+    def test_removed_document_is_in_quarantine_and_can_be_restored(self, backend: Backend) -> None:
+        first, second = _create(backend), new_document(raw_text="twice", prompt_text="sent")
+        assert backend.replace("draft", "a1", first.record, second.record, second.parts)
+        run = entry_name(())
+        assert _remove(backend, second, run)
+        assert backend.load("draft", "a1") is None
+        assert not backend.exists("draft", "a1")
+        assert not backend.still_exists("draft", "a1")
+        assert list(backend.ids("draft")) == []
+        assert list(backend.history("draft", "a1", ALL_FILES)) == []
+        [removed] = backend.list_removed()
+        assert removed == Removed(run, "draft", "a1")
+        assert backend.load_removed(removed) == Stored(second.record, {})
+        assert backend.restore(removed)
+        _check_stored(backend, second)
+        assert [old.record for old in backend.history("draft", "a1", ALL_FILES)] == [first.record]
+        assert list(backend.list_removed()) == []
+        assert backend.load_removed(removed) is None
+        assert not backend.restore(removed)
+
+    def test_remove_requires_the_expected_record(self, backend: Backend) -> None:
+        new, other = _create(backend), new_document()
+        assert _remove(backend, new, "", expected=other.record) is None
+        assert _remove(backend, new_document("b2"), "") is None
+        _check_stored(backend, new)
+        assert list(backend.list_removed()) == []
+
+    def test_restore_keeps_a_document_that_has_taken_the_id(self, backend: Backend) -> None:
+        old = _create(backend)
+        run = entry_name(())
+        assert _remove(backend, old, run)
+        new = _create(backend, raw_text="new")
+        assert not backend.restore(Removed(run, "draft", "a1"))
+        _check_stored(backend, new)
+        assert _remove(backend, new, entry_name(()))
+        assert backend.restore(Removed(run, "draft", "a1"))
+        _check_stored(backend, old)
+
+    def test_traces_of_a_document_can_be_erased(self, backend: Backend) -> None:
+        first, second = _create(backend), new_document(raw_text="twice")
+        other = _create(backend, "b2")
+        assert backend.replace("draft", "a1", first.record, second.record, second.parts)
+        file = f"rescued/draft/a1-{entry_name(())}.json"
+        _create_file(backend, file, b"{}")
+        _create_file(backend, f"rescued/draft/a1-2-{entry_name(())}.json", b"{}")  # of another document
+        sizes = [size for _, size in backend.list_traces("draft", "a1")]
+        assert len(sizes) == 2
+        assert min(sizes) == 2
+        assert _remove(backend, second, entry_name(()))
+        assert _remove(backend, other, entry_name(()))
+        for path, _ in list(backend.list_traces("draft", "a1")):
+            backend.erase_trace("draft", "a1", path)
+            backend.erase_trace("draft", "a1", path)
+        assert list(backend.list_traces("draft", "a1")) == []
+        assert [removed.doc_id for removed in backend.list_removed()] == ["b2"]
+        assert backend.read_file(file) is None
+        assert len(list(backend.list_traces("draft", "a1-2"))) == 1
+
+    def test_only_one_thread_removes_or_restores_a_document(self, backend: Backend) -> None:
+        new = _create(backend)
+        runs = [entry_name(()) for _ in range(8)]
+        done = _run_together([lambda run=run: bool(_remove(backend, new, run)) for run in runs])  # type: ignore[misc]
+        assert done.count(True) == 1
+        removed = Removed(runs[done.index(True)], "draft", "a1")
+        assert any(_run_together([partial(backend.restore, removed)] * 8))
+        assert list(backend.list_removed()) == []
+        _check_stored(backend, new)
+
     def test_probe_changes_nothing(self, backend: Backend) -> None:
         backend.probe("draft", "a1", replaces=False)
         old, new = _create(backend), new_document(raw_text="twice")
@@ -410,6 +479,16 @@ def _create(backend: Backend, doc_id: str = "a1", **fields: Any) -> NewDocument:
     new = new_document(doc_id, **fields)
     assert backend.create(*new)
     return new
+
+
+def _remove(backend: Backend, new: NewDocument, run: str, *, expected: bytes = b"") -> str | None:
+    """Remove a document; skip the test if the backend cannot."""
+    try:
+        return backend.remove(new.stage, new.doc_id, expected or new.record, run or entry_name(()))
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+        pytest.skip("this backend cannot remove documents")
 
 
 def _take(backend: Backend, doc_id: str, stage: str = "draft") -> Claim:

@@ -36,8 +36,8 @@ from docid.errors import DocidError
 
 # The command modules, in the order of `docid --help`.
 _COMMANDS = (
-    "reserve show ls lineage audit report repair rescued link scores select replay reparse migrate backfill copy "
-    "register stages"
+    "reserve show ls lineage audit report repair rescued remove restore erase link scores select replay reparse "
+    "migrate backfill copy register stages"
 )
 
 

@@ -44,7 +44,8 @@ LEVELS: dict[str, Literal["error", "warning"]] = {
 
 CopyOutcome = Literal["copied", "updated", "same", "conflict", "refused"]
 MigrateOutcome = Literal["migrate", "set", "parse", "current", "leave", "absent", "empty", "unnamed"]
-ChangeOutcome = CopyOutcome | MigrateOutcome
+RemoveOutcome = Literal["remove", "restore", "leave", "absent"]
+ChangeOutcome = CopyOutcome | MigrateOutcome | RemoveOutcome
 """The outcome of an operation for one document. See `Change`."""
 
 
@@ -140,7 +141,9 @@ class ChangedSource(NamedTuple):
 
 
 class Change(NamedTuple):
-    """The result of copy, migrate, backfill or reparse for one document: what it did, or would do.
+    """The result of an operation for one document: what it did, or would do.
+
+    The operations are copy, migrate, backfill, reparse, remove and restore.
 
     Attributes:
         outcome: for copy: `copied` (new in the target), `updated` (the target had an earlier version), `same` (the
@@ -148,7 +151,8 @@ class Change(NamedTuple):
             or the target cannot store it). For migrate, backfill and reparse: `migrate` (the record gets the current
             format), `set` (the record gets a key), `parse` (the document gets a parsed text), `current` (up to date),
             `leave` (not possible), `absent` (not in the store), `empty` (the table has no value for it), `unnamed` (a
-            row of the table has no doc id).
+            row of the table has no doc id). For remove and restore: `remove` (moved to quarantine), `restore` (moved
+            back), `leave` and `absent`.
         stage, doc_id: the document.
         task_id: its task, if it is known.
         location: where it is; for copy, in the target.

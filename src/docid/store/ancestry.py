@@ -1,7 +1,7 @@
 """The lineage of a document: load its ancestors and inputs, and find its descendants in one pass."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -233,8 +233,13 @@ def lineage(version: StoredDocument, stages: Stages, *, descendants: bool = True
         child = search.load_relative(stage, child.parent_doc_id)
         ancestors.append(child)
     inputs = search.find_inputs((document, *ancestors))
-    found, findings = search.find_descendants(document) if descendants else ((), ())
-    return Lineage(document, tuple(ancestors), found, findings, stages, inputs)
+    found, findings = find_descendants(version.backend, stages, [document.name]) if descendants else ({}, ())
+    found.pop(document.name, None)  # of a cycle
+    order = {stage: position for position, stage in enumerate(stages)}
+    relatives = sorted(
+        map(search.describe, found.values()), key=lambda each: (order[each.stage], each.task_id or "", each.doc_id)
+    )
+    return Lineage(document, tuple(ancestors), tuple(relatives), findings, stages, inputs)
 
 
 class _Search(NamedTuple):
@@ -281,50 +286,76 @@ class _Search(NamedTuple):
                 left.append(f"{parent_stage}/{relative.parent_doc_id}")
         return tuple(found.values())
 
-    def find_descendants(self, document: Relative) -> tuple[tuple[Relative, ...], tuple[Finding, ...]]:
-        """Return the descendants, and the records that cannot be read.
 
-        One pass over the records of all stages, since an input may be of any stage. If an input leads back to a stage
-        whose children were read before, there is another pass.
-        """
-        found: dict[str, Relative] = {}
-        findings: dict[tuple[str, str], Finding] = {}
-        known = {document.name}
-        needs_pass = True
-        while needs_pass:
-            needs_pass = False
-            aside: dict[str, StoredDocument] = {}  # documents with inputs that are not descendants so far
-            for stage in self.stages:
-                for each in self._read_stage(stage, findings):
-                    # By name: a document that is being replaced may be listed twice.
-                    name = f"{stage}/{each.doc_id}"
-                    if name not in known and self._is_child(each, known):
-                        known.add(name)
-                        found[name] = self.describe(each)
-                    elif name not in known and each.inputs:
-                        aside[name] = each
-                while late := [name for name, each in aside.items() if self._is_child(each, known)]:
-                    known.update(late)
-                    found |= {name: self.describe(aside[name]) for name in late}
-                    stages = {aside.pop(name).stage for name in late}
-                    needs_pass = needs_pass or stages != {stage}
-        order = {stage: position for position, stage in enumerate(self.stages)}
-        relatives = sorted(found.values(), key=lambda each: (order[each.stage], each.task_id or "", each.doc_id))
-        return tuple(relatives), tuple(findings.values())
+def find_descendants(
+    backend: Backend,
+    stages: Stages,
+    names: Iterable[str],
+    *,
+    seen: set[str] | None = None,
+    more: Iterable[StoredDocument] = (),
+) -> tuple[dict[str, StoredDocument], tuple[Finding, ...]]:
+    """Return the documents made from others, directly or not, by name; and the records that cannot be read.
 
-    def _read_stage(self, stage: str, findings: dict[tuple[str, str], Finding]) -> Iterator[StoredDocument]:
-        """Yield the documents of a stage; add a finding for each record that cannot be read."""
-        try:
-            for found in self.backend.each(partial(try_load, self.backend, stage), self.backend.ids(stage)):
-                if isinstance(found, StoredDocument):
-                    yield found
-                # A directory without a record is not a document, so it has no parent.
-                elif found is not None and found.code != "uncommitted-directory":
-                    findings[found.code, found.where] = found
-        except UnreadableDocument as error:
-            finding = report_unlisted(self.backend, stage, error)
-            findings[finding.code, finding.where] = finding
+    One pass over the records of all stages, since an input may be of any stage. If an input leads back to a stage
+    whose children were read before, there is another pass.
 
-    def _is_child(self, document: StoredDocument, known: set[str]) -> bool:
-        parent_stage = self.stages.parent_of(document.stage)
-        return f"{parent_stage}/{document.parent_doc_id}" in known or any(name in known for name in document.inputs)
+    Args:
+        backend, stages: those of the store.
+        names: the documents, each as `STAGE/ID`. They need not exist. One that was made from another one is returned.
+        seen: names of documents that need not be read. docid adds those that it reads.
+        more: documents outside of the store that may be descendants, too.
+    """
+    found: dict[str, StoredDocument] = {}
+    findings: dict[tuple[str, str], Finding] = {}
+    known, read, skip = set(names), set[str](), set[str]() if seen is None else seen
+    needs_pass = True
+    while needs_pass:
+        needs_pass = False
+        others = {name_document(each): each for each in more}
+        aside = {name: each for name, each in others.items() if name not in found}  # not descendants so far
+        for stage in stages:
+            for each in _read_stage(backend, stage, skip, findings):
+                # By name: a document that is being replaced may be listed twice.
+                name = name_document(each)
+                read.add(name)
+                if name not in found and not known.isdisjoint(name_sources(each, stages)):
+                    known.add(name)
+                    found[name] = each
+                elif name not in found and each.inputs:
+                    aside[name] = each
+            while late := [name for name, each in aside.items() if not known.isdisjoint(name_sources(each, stages))]:
+                known.update(late)
+                found |= {name: aside[name] for name in late}
+                needs_pass = needs_pass or {aside.pop(name).stage for name in late} != {stage}
+    skip |= read
+    return found, tuple(findings.values())
+
+
+def name_document(document: StoredDocument) -> str:
+    """Return the name of a document: `STAGE/ID`."""
+    return f"{document.stage}/{document.doc_id}"
+
+
+def name_sources(document: StoredDocument, stages: Stages) -> tuple[str, ...]:
+    """Return the names of the documents that a document was made from: its parent and its inputs."""
+    stage = stages.parent_of(document.stage) if document.stage in stages else None
+    has_parent = stage is not None and document.parent_doc_id is not None
+    return (*((f"{stage}/{document.parent_doc_id}",) if has_parent else ()), *document.inputs)
+
+
+def _read_stage(
+    backend: Backend, stage: str, skip: Container[str], findings: dict[tuple[str, str], Finding]
+) -> Iterator[StoredDocument]:
+    """Yield the documents of a stage but those in `skip`; add a finding for each record that cannot be read."""
+    try:
+        doc_ids = (doc_id for doc_id in backend.ids(stage) if f"{stage}/{doc_id}" not in skip)
+        for found in backend.each(partial(try_load, backend, stage), doc_ids):
+            if isinstance(found, StoredDocument):
+                yield found
+            # A directory without a record is not a document, so it has no parent.
+            elif found is not None and found.code != "uncommitted-directory":
+                findings[found.code, found.where] = found
+    except UnreadableDocument as error:
+        finding = report_unlisted(backend, stage, error)
+        findings[finding.code, finding.where] = finding

@@ -13,7 +13,7 @@ from attrs import evolve
 from docid._progress import Callback
 from docid._text import quote
 from docid.core.document import ALL_FILES, Document, check_content, get_part_file, get_source_doc_id, require_doc_id
-from docid.core.ids import check_doc_id, is_missing
+from docid.core.ids import check_doc_id, is_missing, refuse_text
 from docid.core.lineage_rules import check_lineage, find_missing_lineage, get_inputs, split_name
 from docid.core.outcomes import Outcome, WriteResult, make_not_migrated_error
 from docid.core.record import nonce
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from docid.core.document import Part, TaskLike
-    from docid.core.findings import Finding
+    from docid.core.findings import Change, Finding
     from docid.core.outcomes import Policy
     from docid.core.reply import Reply
     from docid.core.stages import Stages
     from docid.store.amany import AsyncManyRun
     from docid.store.ancestry import Lineage
-    from docid.store.backends.base import Backend
+    from docid.store.backends.base import Backend, Removed
     from docid.store.ensure import (
         ClaimPolicy,
         EnsureOptions,
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     )
     from docid.store.ensured import Ensured
     from docid.store.many import ManyRun
+    from docid.store.removal import Erasure, Removal
     from docid.store.rescue import RescuedReply
     from docid.store.threads import Threads
 
@@ -783,6 +784,131 @@ class DocsStore:
 
         for stage in self.stages:
             yield from self._rescue.list(stage, partial(exists, self.backend, stage), write)
+
+    def remove(self, stage: str, doc_id: str, *, descendants: bool = False) -> Removal:
+        """Move a document to quarantine, with its history. Readers see the whole document or none.
+
+        docid reads every record of the store that could be a child: so remove many documents with one `remove_many`.
+        Writers may run at the same time: a document never loses its parent or an input. `restore` moves it back;
+        `docid repair --purge` deletes it.
+
+        Args:
+            stage, doc_id: the document.
+            descendants: also remove the documents that were made from it, directly or not.
+
+        Returns:
+            A `Removal`. Its `run` is the argument of `restore`.
+
+        Raises:
+            HasChildren: other documents were made from it, and `descendants` is false.
+            DocumentClaimed: a worker is making it, or one of its descendants, again.
+            DocumentNotFound: the store does not hold the document.
+            UnreadableDocument: it is damaged; `docid repair` moves it to quarantine.
+            InvalidName: the store has no such stage, or `doc_id` is not a doc id.
+            OSError: it cannot be moved.
+
+        Example:
+            >>> from docid import DocsStore, Document
+            >>> store = DocsStore("memory://")
+            >>> _ = store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="Once."))
+            >>> removal = store.remove("draft", "d1")
+            >>> store.exists("draft", "d1"), [change.outcome for change in store.restore(removal.run)]
+            (False, ['restore'])
+            >>> store.read("draft", "d1").raw_text
+            'Once.'
+        """
+        removal = self.remove_many([f"{stage}/{doc_id}"], descendants=descendants)
+        for change in removal.changes:
+            if change.error is not None and (
+                change.outcome == "leave" or (change.stage, change.doc_id) == (stage, doc_id)
+            ):
+                raise change.error
+        return removal
+
+    def remove_many(self, names: Iterable[str], *, descendants: bool = False, dry_run: bool = False) -> Removal:
+        """Remove many documents as `remove` does, with one pass over the records of the store.
+
+        Args:
+            names: the documents, each as `STAGE/ID`. A document may be removed together with its children.
+            descendants: as for `remove`.
+            dry_run: only plan.
+
+        Returns:
+            A `Removal`: a document that cannot be removed is left, with the reason, and so are those that it was made
+            from.
+
+        Raises:
+            InvalidName: a name is not that of a document of the store's stages.
+            OSError: a stage cannot be listed.
+        """
+        from docid.store.removal import Remover  # noqa: PLC0415 - not needed to read and write
+
+        refuse_text(names, "names", "names of documents")
+        remover = Remover(self.backend, self.stages, descendants=descendants)
+        planned = remover.plan(names)
+        return planned if dry_run else remover.apply()
+
+    def list_removed(self) -> Iterator[Removed]:
+        """Yield the documents in quarantine, which `remove` or `docid repair` moved there, in no particular order."""
+        return self.backend.list_removed()
+
+    def restore(self, run: str, names: Collection[str] = (), *, dry_run: bool = False) -> tuple[Change, ...]:
+        """Move the documents of a removal back, with their history. Each byte is as before.
+
+        docid leaves a document whose id the store has again, and one whose parent or input is missing.
+
+        Args:
+            run: the `run` of the removal, or of an entry of `list_removed`.
+            names: restore only these documents, each as `STAGE/ID`; empty for all.
+            dry_run: only plan.
+
+        Returns:
+            A change for each document: `restore`, or `leave` with the reason.
+
+        Raises:
+            ValueError: the run, or one of the names, is not in quarantine.
+            OSError: quarantine cannot be listed.
+        """
+        from docid.store.removal import restore  # noqa: PLC0415 - as above
+
+        return restore(self.backend, self.stages, run, names, apply=not dry_run)
+
+    def erase(self, stage: str, doc_id: str, *, descendants: bool = False, dry_run: bool = False) -> Erasure:
+        """Delete every trace of a document's texts for good, for example on a privacy request.
+
+        docid deletes the document, its history, its copies in quarantine, and its rescue files in the store and in your
+        directory. The document need not exist any more. Nothing can bring it back. SECURITY.md lists the copies that
+        docid cannot reach.
+
+        Args:
+            stage, doc_id: the document.
+            descendants: also erase the documents that were made from it: their prompts may quote its text.
+            dry_run: only plan.
+
+        Returns:
+            An `Erasure`: everything that held a text.
+
+        Raises:
+            HasChildren: other documents were made from it, also removed ones, and `descendants` is false.
+            DocumentClaimed: a worker is making it again. docid has deleted nothing then.
+            InvalidName: the store has no such stage, or `doc_id` is not a doc id.
+            OSError: it cannot be removed.
+
+        Example:
+            >>> from docid import DocsStore, Document
+            >>> store = DocsStore("memory://")
+            >>> for text in ("Once.", "Twice."):
+            ...     document = Document(stage="draft", doc_id="d1", task_id="t-1", raw_text=text)
+            ...     _ = store.write(document, if_exists="replace")
+            >>> [trace.location for trace in store.erase("draft", "d1").traces]
+            ['memory://draft/d1', 'memory://.docid/history/draft/d1']
+        """
+        from docid.store.removal import Eraser  # noqa: PLC0415 - as above
+
+        stage, doc_id = self._check_name(stage, doc_id)
+        eraser = Eraser(self.backend, self.stages, self._rescue.own)
+        names, planned = eraser.plan(stage, doc_id, descendants=descendants)
+        return planned if dry_run else eraser.apply(names, planned)
 
     @cached_property
     def _io_threads(self) -> Threads:

@@ -28,7 +28,7 @@ from docid.core.reply import Reply
 from docid.errors import InvalidDocument, describe_error
 from docid.store.backends.base import join_location
 from docid.store.backends.local.backend import LocalBackend
-from docid.store.backends.names import INTERNAL, entry_name
+from docid.store.backends.names import INTERNAL, RESCUED, entry_name, parse_rescue_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,8 +39,7 @@ if TYPE_CHECKING:
     from docid.store.backends.base import Backend
 
 FORMAT = "docid/rescued/1"
-DIRECTORY = "rescued"
-_NAME = re.compile(r"(.+)-([0-9]{8}t[0-9]{6}\.[0-9]{6}z-[0-9a-f]{16})\.json")
+_DIRECTORY = RESCUED[1]
 _DEPTH = 200  # levels of nested values; the standard library can write a few hundred
 _REPR = 1_000_000  # characters of an object that JSON cannot hold
 
@@ -178,7 +177,7 @@ class Rescue:
         }
         # The standard library writes lone surrogates, which orjson refuses.
         data = json.dumps(_make_plain(fields), indent=2).encode("ascii")
-        name = f"{DIRECTORY}/{row.stage}/{row.doc_id}-{entry_name(())}.json"
+        name = f"{_DIRECTORY}/{row.stage}/{row.doc_id}-{entry_name(())}.json"
         backend = self.own if own else self.backend
         backend.write_file(name, data, is_private=True)
         return _locate(backend, name)
@@ -186,7 +185,7 @@ class Rescue:
     def find(self, stage: str, doc_id: str) -> list[str]:
         """Return the locations of the files of a document, the latest first."""
         found = [
-            (name, _locate(backend, f"{DIRECTORY}/{stage}/{name}"))
+            (name, _locate(backend, f"{_DIRECTORY}/{stage}/{name}"))
             for backend, name, its_id in self._list(stage)
             if its_id == doc_id
         ]
@@ -197,7 +196,7 @@ class Rescue:
     ) -> Iterator[RescuedReply]:
         """Yield the rescued replies of a stage by doc id and time. See `DocsStore.list_rescued`."""
         for backend, file, doc_id in sorted(self._list(stage), key=lambda each: each[1]):
-            name = f"{DIRECTORY}/{stage}/{file}"
+            name = f"{_DIRECTORY}/{stage}/{file}"
             try:
                 found = backend.read_file(name)
                 if found is None:
@@ -231,9 +230,9 @@ class Rescue:
     def _list(self, stage: str) -> Iterator[tuple[Backend, str, str]]:
         """Yield the files of a stage: the backend that holds each, its name, and its doc id."""
         for backend in (self.backend, self.own):
-            for name, _ in backend.list_files(f"{DIRECTORY}/{stage}"):
-                if match := _NAME.fullmatch(name):
-                    yield backend, name, match[1]
+            for name, _ in backend.list_files(f"{_DIRECTORY}/{stage}"):
+                if (doc_id := parse_rescue_name(name)) is not None:
+                    yield backend, name, doc_id
 
 
 @lru_cache(8)
@@ -260,7 +259,7 @@ def _find_own_directory() -> str:
         from tempfile import gettempdir  # noqa: PLC0415 - rarely needed; keeps `import docid` fast
 
         path = gettempdir()
-    return os.path.join(path, "docid", DIRECTORY)
+    return os.path.join(path, "docid", _DIRECTORY)
 
 
 def _describe(made: object) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
+from docid._files import raise_time_limit
 from docid._text import name_task
 from docid.core.document import ALL_FILES, Document
 from docid.core.ids import check_doc_id
@@ -22,6 +23,7 @@ from docid.errors import (
     copy_error,
 )
 from docid.store.backends.base import TURNS, Backend, NewDocument, Stored, T, attempt
+from docid.store.backends.names import entry_name
 from docid.store.stored import StoredDocument
 
 if TYPE_CHECKING:
@@ -113,11 +115,14 @@ class Writer(NamedTuple):
         created = self.backend.create_many(
             [NewDocument(each.stage, each.doc_id, *each.stored) for each in together.values()]
         )
+        is_gone = cache(self._is_gone)
         for (number, each), answer in zip(together.items(), created, strict=True):
             if isinstance(answer, Exception):
                 answers[number] = answer
             elif answer:
-                answers[number] = WriteResult(Outcome.CREATED, each.stage, each.doc_id, each.location), each
+                lost = self._withdraw_orphan(each, is_gone) if require_parent else None
+                done = WriteResult(Outcome.CREATED, each.stage, each.doc_id, each.location), each
+                answers[number] = done if lost is None else lost
         left = [number for number in range(len(drafts)) if number not in answers]
         answers |= zip(left, self.backend.each(put, left), strict=True)
         return [answers[number] for number in range(len(drafts))]
@@ -144,7 +149,7 @@ class Writer(NamedTuple):
             self.record_stages()
         for _ in range(TURNS):
             # Create first: usually the id is free, and a check costs half as much as the write.
-            if missing is None and self.backend.create(stage, doc_id, *stored):
+            if missing is None and self._create(new, require_parent=require_parent):
                 return WriteResult(Outcome.CREATED, stage, doc_id, new.location), new
             current = StoredDocument.load(self.backend, stage, doc_id, ALL_FILES)
             if current is None or self.backend.settle(stage, doc_id):
@@ -170,6 +175,13 @@ class Writer(NamedTuple):
             if (written := self._replace_version(new, current, has_new_texts=bool(differing))) is not None:
                 return result, written
         raise DocumentBusy(stage, doc_id, new.location, document.task_id)
+
+    def _create(self, new: StoredDocument, *, require_parent: bool) -> bool:
+        """Create a document; return False if its id is taken."""
+        is_created = self.backend.create(new.stage, new.doc_id, *new.stored)
+        if is_created and require_parent and (lost := self._withdraw_orphan(new)) is not None:
+            raise lost
+        return is_created
 
     def put_many(self, documents: Iterable[Document], if_exists: Policy, *, require_parent: bool) -> list[WriteResult]:
         """Write many documents. See `DocsStore.write_many`."""
@@ -243,12 +255,38 @@ class Writer(NamedTuple):
             if found is None:
                 if not is_strict:
                     continue
-                found_in = () if source.doc_id is None else self.find_stages(source.doc_id)
-                facts = (child.stage, child.doc_id, child.task_id, source.stage, source.doc_id, found_in)
-                raise MissingParent(*facts, source.is_input)
+                raise self._missing(child, source)
             if source.key not in given:
                 pins[cast("str", source.key)] = found[0]
         return pins
+
+    def _missing(self, child: Any, source: Source) -> MissingParent:
+        """Return the error for a document whose parent or input is not in the store."""
+        found_in = () if source.doc_id is None else self.find_stages(source.doc_id)
+        facts = (child.stage, child.doc_id, child.task_id, source.stage, source.doc_id, found_in)
+        return MissingParent(*facts, source.is_input)
+
+    def _withdraw_orphan(
+        self, new: StoredDocument, is_gone: Callable[[Source], bool] | None = None
+    ) -> MissingParent | None:
+        """Remove a new document again if its parent or an input was removed meanwhile; return the error, or None.
+
+        A removal moves a document first and looks for its children then. A write looks for its parent, creates the
+        child, and looks for the parent again. So at least one of them sees the other.
+        """
+        lost = next(filter(is_gone or self._is_gone, self.list_sources(new)), None)
+        if lost is None:
+            return None
+        attempt(lambda: _move_aside(new))  # if this fails, an audit reports the orphan
+        return self._missing(new, lost)
+
+    def _is_gone(self, source: Source) -> bool:
+        """Return whether a document that existed a moment ago is no longer in the store; False if unknown."""
+        try:
+            return source.doc_id is not None and not self.backend.still_exists(source.stage, source.doc_id)
+        except (UnreadableDocument, OSError) as error:
+            raise_time_limit(error)
+            return False
 
     def _try_pin(self, new: StoredDocument, document: Document) -> tuple[StoredDocument, MissingParent | None]:
         """Return a version to store with the versions of its parent and inputs, or the error if one is missing."""
@@ -372,7 +410,7 @@ class Writer(NamedTuple):
             together, orphans = {number: new[number] for number in first.values()}, list[int]()
             if require_parent:
                 together, orphans = self._pin_all(together, documents, pins)
-            for number, answer in self._create_together(together, orphans, put):
+            for number, answer in self._create_together(together, orphans, put, require_parent=require_parent):
                 if isinstance(answer, WriteResult) and answer.outcome is not Outcome.KEPT:
                     pins[stage, new[number].doc_id] = new[number].pin
                 yield number, answer
@@ -386,6 +424,8 @@ class Writer(NamedTuple):
         new: Mapping[int, StoredDocument],
         orphans: Collection[int],
         put: Callable[[int], WriteResult | Exception],
+        *,
+        require_parent: bool,
     ) -> Iterator[tuple[int, WriteResult | Exception]]:
         """Create documents of one stage together; `put` each one whose id is taken, and the orphans."""
         # `put` accepts a document that already exists, even without a parent.
@@ -399,8 +439,12 @@ class Writer(NamedTuple):
             [NewDocument(each.stage, each.doc_id, *each.stored) for each in others.values()]
         )
         taken = []
+        is_gone = cache(self._is_gone)
         for (number, each), answer in zip(others.items(), created, strict=True):
-            if isinstance(answer, Exception):
+            lost = self._withdraw_orphan(each, is_gone) if require_parent and answer is True else None
+            if lost is not None:
+                yield number, lost
+            elif isinstance(answer, Exception):
                 yield number, _without_frames(answer)
             elif answer:
                 yield number, WriteResult(Outcome.CREATED, each.stage, each.doc_id, each.location)
@@ -461,6 +505,14 @@ class _Written(NamedTuple):
             if not isinstance(answer, WriteResult):
                 self.documents[len(self.results)] = document
             self.results.append(answer if isinstance(answer, WriteResult) else None)
+
+
+def _move_aside(new: StoredDocument) -> None:
+    """Move a document to quarantine, whichever version it has now."""
+    for _ in range(TURNS):
+        stored = new.backend.load(new.stage, new.doc_id)
+        if stored is None or new.backend.remove(new.stage, new.doc_id, stored.record, entry_name(())):
+            return
 
 
 def exists(backend: Backend, stage: str, doc_id: str) -> bool:

@@ -25,6 +25,7 @@ TURNS = 100
 
 
 _NO_FILES = "this backend keeps no files of docid's own"
+_NO_QUARANTINE = "this backend cannot remove documents"
 
 
 def attempt(function: Callable[[], R]) -> R | Exception:
@@ -74,6 +75,19 @@ class InternalFile(NamedTuple):
 
     data: bytes
     version: object = None
+
+
+class Removed(NamedTuple):
+    """A document in quarantine, or only its history.
+
+    Attributes:
+        run: the directory in quarantine: the time of the removal or repair, and a nonce.
+        stage, doc_id: the document.
+    """
+
+    run: str
+    stage: str
+    doc_id: str
 
 
 class Sweeper(Protocol):
@@ -185,6 +199,10 @@ class Backend(Protocol):
         """Return whether a document exists; its contents are not checked."""
         return self.load(stage, doc_id) is not None
 
+    def still_exists(self, stage: str, doc_id: str) -> bool:
+        """Return whether a document exists that existed a moment ago. docid asks this after each write of a child."""
+        return self.exists(stage, doc_id)
+
     @abstractmethod
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """Store a new document and return True. If the id is taken, change nothing and return False.
@@ -280,6 +298,48 @@ class Backend(Protocol):
         Each has the part files named in `parts`, as in `load`. A version before an `amend` may also have the files
         that were added to it.
         """
+
+    def remove(self, stage: str, doc_id: str, expected: bytes, run: str) -> str | None:  # noqa: ARG002 - the default cannot
+        """Move a document and its history to quarantine; return its new path, relative to the root.
+
+        If the stored record is not `expected`, or the document does not exist, change nothing and return None. A reader
+        sees the whole document or none.
+
+        Args:
+            stage, doc_id: the document.
+            expected: its record.
+            run: the name of the directory in quarantine to move to, from `names.entry_name`.
+
+        Raises:
+            OSError: it cannot be moved. This default always raises it: override these six methods together.
+        """
+        raise OSError(errno.ENOTSUP, _NO_QUARANTINE, self.location(stage, doc_id))
+
+    def list_removed(self) -> Iterator[Removed]:
+        """Yield the documents in quarantine, in any order."""
+        return iter(())
+
+    def load_removed(self, removed: Removed) -> Stored | None:  # noqa: ARG002 - as above
+        """Return the record of a document in quarantine, without parts; None if it is not there."""
+        return None
+
+    def restore(self, removed: Removed) -> bool:
+        """Move a document and its history back from quarantine and return True.
+
+        If the store has a document with this id again, change nothing and return False.
+        """
+        raise OSError(errno.ENOTSUP, _NO_QUARANTINE, self.location(removed.stage, removed.doc_id))
+
+    def list_traces(self, stage: str, doc_id: str) -> Iterator[tuple[str, int]]:  # noqa: ARG002 - as above
+        """Yield the path, relative to the root, and the size in bytes of whatever may hold a text of a document.
+
+        These are its history, its copies in quarantine and its rescue files; not the document itself.
+        """
+        return iter(())
+
+    def erase_trace(self, stage: str, doc_id: str, path: str) -> None:  # noqa: ARG002 - as above
+        """Delete a trace that `list_traces` returned, if it exists."""
+        raise OSError(errno.ENOTSUP, _NO_QUARANTINE, path)
 
     def take_claim(self, stage: str, doc_id: str) -> Claim | Holder:
         """Take the claim of a document, or return its holder. Do not wait.

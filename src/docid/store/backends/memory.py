@@ -7,7 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, cast
 
-from docid.store.backends.base import Backend, InternalFile, Stored
+from docid.store.backends.base import Backend, InternalFile, Removed, Stored
+from docid.store.backends.names import HISTORY, QUARANTINE, RESCUED, parse_rescue_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -29,6 +30,7 @@ class MemoryBackend(Backend):
     def __init__(self) -> None:
         self._documents: dict[str, dict[str, Stored]] = {}
         self._history: dict[tuple[str, str], list[Stored]] = {}
+        self._removed: dict[Removed, list[Stored]] = {}  # the history of each, then the document itself
         self._files: dict[str, InternalFile] = {}
         self._lock = threading.RLock()  # a signal handler may use the store, too
 
@@ -78,6 +80,61 @@ class MemoryBackend(Backend):
             self._documents[stage][doc_id] = Stored(record, {**(found.parts if keep else {}), **parts})
             return True
 
+    def remove(self, stage: str, doc_id: str, expected: bytes, run: str) -> str | None:
+        with self._lock:
+            found = self._documents.get(stage, {}).get(doc_id)
+            if found is None or found.record != expected:
+                return None
+            del self._documents[stage][doc_id]
+            removed = Removed(run, stage, doc_id)
+            self._removed[removed] = [*self._history.pop((stage, doc_id), []), found]
+            return "/".join((*QUARANTINE, *removed))
+
+    def list_removed(self) -> Iterator[Removed]:
+        with self._lock:
+            return iter(list(self._removed))
+
+    def load_removed(self, removed: Removed) -> Stored | None:
+        versions = self._removed.get(removed)
+        return None if versions is None else versions[-1]._replace(parts={})
+
+    def restore(self, removed: Removed) -> bool:
+        _, stage, doc_id = removed
+        with self._lock:
+            documents = self._documents.setdefault(stage, {})
+            if removed not in self._removed or doc_id in documents:
+                return False
+            *history, documents[doc_id] = self._removed.pop(removed)
+            if history:
+                self._history[stage, doc_id] = history
+            return True
+
+    def list_traces(self, stage: str, doc_id: str) -> Iterator[tuple[str, int]]:
+        with self._lock:
+            versions = {
+                "/".join((*QUARANTINE, *each)): found
+                for each, found in self._removed.items()
+                if each[1:] == (stage, doc_id)
+            }
+            if history := self._history.get((stage, doc_id)):
+                versions["/".join((*HISTORY, stage, doc_id))] = history
+            sizes = {path: sum(map(_measure, found)) for path, found in versions.items()}
+            for name, file in self._files.items():
+                above, _, last = name.rpartition("/")
+                if above == f"{RESCUED[1]}/{stage}" and parse_rescue_name(last) == doc_id:
+                    sizes[f"{RESCUED[0]}/{name}"] = len(file.data)
+        return iter(sizes.items())
+
+    def erase_trace(self, stage: str, doc_id: str, path: str) -> None:
+        names = path.split("/")
+        with self._lock:
+            if tuple(names[:2]) == QUARANTINE:
+                self._removed.pop(Removed(*names[2:]), None)
+            elif tuple(names[:2]) == HISTORY:
+                self._history.pop((stage, doc_id), None)
+            else:
+                self._files.pop("/".join(names[1:]), None)
+
     def directories(self) -> Collection[str]:
         return list(self._documents)
 
@@ -103,3 +160,8 @@ class MemoryBackend(Backend):
     def remove_file(self, name: str) -> None:
         with self._lock:
             self._files.pop(name, None)
+
+
+def _measure(version: Stored) -> int:
+    """Return the size of a version in bytes."""
+    return len(version.record) + sum(map(len, version.parts.values()))

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 INTERNAL = ".docid"  # below the root; no stage has this name
 HISTORY = (INTERNAL, "history")  # below the root; followed by the stage, the doc id and the entry
-QUARANTINE = (INTERNAL, "quarantine")  # below the root; followed by the run of repair and the original path
+QUARANTINE = (INTERNAL, "quarantine")  # below the root; followed by the run and the original path
+RESCUED = (INTERNAL, "rescued")  # below the root; followed by the stage and the file
 CHANGE_NAMES = (".old-", ".new-", ".lock-")  # prefixes of names that a change of a document makes
 _JUNK = frozenset({".ds_store", "@eadir", "thumbs.db", "desktop.ini"})
 _ENTRY = re.compile(r"[0-9]{8}[Tt][0-9]{6}\.[0-9]{6}[Zz]-[0-9a-f]{16}(\.json)?")
+_RESCUE_FILE = re.compile(r"(.+)-[0-9]{8}t[0-9]{6}\.[0-9]{6}z-[0-9a-f]{16}\.json")
 _TEMPORARY = re.compile(r"\.tmp-(.+)-[0-9a-f]{16}")
 # Lower case, since some file systems and tools fold case. Earlier stores have names with T and Z.
 _STAMP = "%Y%m%dt%H%M%S.%fz"
@@ -58,6 +60,12 @@ def parse_temporary_name(name: str) -> str | None:
     return found[1] if found else None
 
 
+def parse_rescue_name(name: str) -> str | None:
+    """Return the doc id in the name of a rescue file; None if it is not one."""
+    found = _RESCUE_FILE.fullmatch(name)
+    return found[1] if found else None
+
+
 def is_junk(name: str) -> bool:
     """Return whether a file manager or a NAS made a file or directory of this name, for its own use."""
     return name.lower() in _JUNK or name.startswith("._")
@@ -72,7 +80,7 @@ def entry_name(names: Iterable[str]) -> str:
 
 
 def parse_entry_time(name: str) -> datetime | None:
-    """Return when an entry of history, or a run of repair, was made; None if the name is not docid's."""
+    """Return when an entry of history, or a run in quarantine, was made; None if the name is not docid's."""
     if not _ENTRY.fullmatch(name):
         return None
     try:

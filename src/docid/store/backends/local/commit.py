@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from docid.store.backends.local.locks import Temporary
 
 # The errors of a rename onto a directory that is not empty (ENOTEMPTY, on XFS EEXIST), or onto a file.
-_TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
+TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 _TRIES = 3  # how often a document with a free lock file is searched for before it counts as absent
 
 
@@ -214,13 +214,13 @@ def commit_new(place: Place, temporary: Temporary, record: bytes) -> bool:
         try:
             directory.rename(temporary.name, place.doc_id)
         except OSError as error:
-            if error.errno not in _TAKEN or not place.remove_junk():
+            if error.errno not in TAKEN or not place.remove_junk():
                 raise
             directory.rename(temporary.name, place.doc_id)
     except OSError as error:
         # NFS may report a successful rename as failed, so the stored record decides.
         if not is_system_error(error) or not place.holds(record):
-            if error.errno in _TAKEN:
+            if error.errno in TAKEN:
                 return False
             raise
     temporary.is_moved = True
@@ -273,7 +273,7 @@ def commit_version(place: Place, temporary: Temporary, record: bytes) -> None:
                 directory.rename(temporary.name, place.doc_id)
             except OSError as error:
                 if not is_system_error(error) or not place.holds(record):
-                    if error.errno not in _TAKEN:
+                    if error.errno not in TAKEN:
                         raise
                     # A create used the gap. It waits for our lock, and then finds that it has lost the id.
                     moved = temporary_name(place.doc_id)

@@ -21,8 +21,9 @@ from docid.core.findings import Finding
 from docid.core.ids import DOC_ID, is_doc_id
 from docid.core.record import RECORD_FILE
 from docid.store.backends.base import Sweeper
-from docid.store.backends.local.directory import Directory, make_below, open_below
+from docid.store.backends.local.directory import Directory, open_below
 from docid.store.backends.local.locks import hold_lock, is_held, probe_lock
+from docid.store.backends.local.quarantine import LocalQuarantine, list_names, measure
 from docid.store.backends.names import (
     HISTORY,
     QUARANTINE,
@@ -36,7 +37,7 @@ from docid.store.backends.names import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator
     from datetime import datetime
 
 _Action = Literal["quarantine", "settle"]
@@ -58,7 +59,7 @@ class LocalSweeper(Sweeper):
         self._clear_claims = clear_claims
         self._below = join(root, "")
         self._settle = settle
-        self._sync = sync
+        self._quarantine = LocalQuarantine(root, sync=sync)
 
     def leftovers(self, stage: str, stale_after: float) -> Iterator[Finding]:
         with contextlib.suppress(FileNotFoundError), Directory(self._below + stage) as directory:
@@ -205,16 +206,16 @@ class LocalSweeper(Sweeper):
                 # A temporary directory is its own lock. A writer that has just made it waits for this lock.
                 with probe_lock(directory, name) as is_free:
                     is_stale = is_free and _is_stale(directory, name, stale_after)
-                    return self._quarantine(path, run) if is_stale else None
+                    return self._quarantine.put(path, run) if is_stale else None
             with hold_lock(directory, doc_id, wait=False) as is_free:
                 if is_free and finding.action == "quarantine" and not directory.exists(old_name(doc_id)):
                     if path == join(stage, doc_id):
                         return self._clear_document(directory, finding, run, stale_after)
                     is_in_use = path == join(*HISTORY, stage, doc_id) and directory.exists(doc_id)
                     if not is_in_use and finding.expected in {None, _read_record(directory, doc_id)}:
-                        return self._quarantine(path, run)
+                        return self._quarantine.put(path, run)
             if is_free and finding.action == "settle" and (moved := self._settle(stage, doc_id)) is not None:
-                return next(iter([self._quarantine(join(stage, name), run) for name in moved]), "")
+                return next(iter([self._quarantine.put(join(stage, name), run) for name in moved]), "")
         return None
 
     def _clear_document(self, directory: Directory, finding: Finding, run: str, stale_after: float) -> str | None:
@@ -228,48 +229,25 @@ class LocalSweeper(Sweeper):
             record = document.read(RECORD_FILE)
         if record != finding.expected or not self.is_stale(stage, doc_id, stale_after):
             return None
-        # Move the history, too: the next document of this id may have another lineage. Move it first: if the second
-        # move fails, the next run finds the document.
-        with contextlib.suppress(FileNotFoundError):
-            self._quarantine(join(*HISTORY, stage, doc_id), run)
-        return self._quarantine(join(stage, doc_id), run)
-
-    def _quarantine(self, path: str, run: str) -> str:
-        """Move a path to quarantine; return the new path, relative to the root."""
-        *above, name = path.split(os.sep)
-        with open_below(self._root, above) as directory:
-            if not directory.exists(name):
-                raise FileNotFoundError(path)
-            with make_below(self._root, (*QUARANTINE, run, *above), sync=self._sync, like=directory) as quarantine:
-                directory.move(name, name, quarantine)
-                if self._sync:
-                    quarantine.sync()
-                    directory.sync()
-        return join(*QUARANTINE, run, path)
+        return self._quarantine.put_document(stage, doc_id, run)
 
     def list_discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
         places: list[tuple[str, ...]] = [QUARANTINE]
         for stage in history:
-            places += [(*HISTORY, stage, doc_id) for doc_id in self._names((*HISTORY, stage))]
+            places += [(*HISTORY, stage, doc_id) for doc_id in list_names(self._root, (*HISTORY, stage))]
         for place in places:
-            for name in self._names(place):
+            for name in list_names(self._root, place):
                 # An entry that an earlier purge did not finish has a temporary name.
                 named = parse_entry_time(parse_temporary_name(name) or name)
                 with contextlib.suppress(FileNotFoundError):
                     if named is not None and self._is_older(join(*place, name), named, older_than):
-                        yield join(*place, name), _size(join(self._root, *place, name))
+                        yield join(*place, name), measure(join(self._root, *place, name))
 
     def _is_older(self, path: str, named: datetime, seconds: float) -> bool:
         """Return whether an entry has this age, by its name and by the file system: one clock may have been wrong."""
         status = os.lstat(join(self._root, path))
         moved = max(named.timestamp(), status.st_mtime, status.st_ctime)
         return seconds <= 0 or time.time() - moved >= seconds
-
-    def _names(self, path: Sequence[str]) -> list[str]:
-        """Return the names in a directory below the root; none if it does not exist or is not a directory."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), open_below(self._root, path) as directory:
-            return sorted(directory.names())
-        return []
 
     def discard(self, path: str) -> None:
         import shutil  # noqa: PLC0415 - only used here
@@ -339,15 +317,3 @@ def _read_record(directory: Directory, doc_id: str) -> bytes | None:
             with contextlib.suppress(FileNotFoundError), directory.sub(name) as document:
                 return document.read(RECORD_FILE)
     return None
-
-
-def _size(path: str) -> int:
-    """Return the size of a file, or of all files below a directory that can be listed, in bytes."""
-    status = os.lstat(path)
-    if not stat.S_ISDIR(status.st_mode):
-        return status.st_size
-    size = 0
-    with ignore_system_errors, os.scandir(path) as entries:
-        for entry in entries:
-            size += _size(entry.path)
-    return size

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,21 +18,24 @@ from typing import TYPE_CHECKING, Any
 from docid.core.lineage_rules import is_other_lineage
 from docid.core.record import Record
 from docid.errors import StoreUnavailable, UnreadableDocument
-from docid.store.backends.base import Backend, InternalFile, R, Stored, T
+from docid.store.backends.base import Backend, InternalFile, R, Removed, Stored, T
 from docid.store.backends.leases import Leases
 from docid.store.backends.names import HISTORY, INTERNAL
-from docid.store.backends.objects.bucket import VERSION_GONE, Bucket, OddKeyError, check_process
+from docid.store.backends.objects.bucket import Bucket, OddKeyError, check_process
 from docid.store.backends.objects.format import (
+    TOMBSTONE_SIZE,
     document_key,
     history_entries,
     history_name,
     history_prefix,
+    is_tombstone,
     pack,
     parse_digest,
     parse_doc_id,
     short_digest,
     unpack,
 )
+from docid.store.backends.objects.quarantine import ObjectsQuarantine
 from docid.store.backends.objects.sweep import ObjectsSweeper
 from docid.store.threads import Threads, is_worker
 
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
 
     from docid.store.backends.base import NewDocument
     from docid.store.backends.claims import Claim, Holder
+
+_PAUSE = 0.1  # seconds before the next try to write an id whose document is being removed
 
 
 class ObjectsBackend(Backend):
@@ -131,9 +137,12 @@ class ObjectsBackend(Backend):
     def create(self, stage: str, doc_id: str, record: bytes, parts: Mapping[str, bytes]) -> bool:
         """See `Backend.create`. One request if the id is free."""
         key, data = document_key(stage, doc_id), pack(record, parts)
-        is_done, stored = self._put(key, data, "create")
+        is_done, stored = self._bucket.swap(key, data, "create")
         if is_done or stored is None:
             return is_done
+        if is_tombstone(stored):
+            time.sleep(_PAUSE)  # another process is removing the old document: it takes a few requests
+            return False
         # If the response to a successful put was lost and another change followed, this version is in history.
         return self._is_later(stage, doc_id, stored, record, parts) and self._is_in_history(stage, doc_id, data)
 
@@ -159,7 +168,8 @@ class ObjectsBackend(Backend):
         """See `Backend.exists`. One request, which transfers no text."""
         key = document_key(stage, doc_id)
         try:
-            self._bucket.head(key)
+            if self._bucket.head(key)["size"] == TOMBSTONE_SIZE:
+                return self._load(key, stage, doc_id) is not None
         except (FileNotFoundError, StoreUnavailable) as error:
             if isinstance(error, StoreUnavailable) and not error.refused:
                 raise
@@ -167,6 +177,35 @@ class ObjectsBackend(Backend):
             return True
         # A HEAD response does not show whether the bucket exists, or why the service refuses. A GET does.
         return self._bucket.get(key) is not None
+
+    def remove(self, stage: str, doc_id: str, expected: bytes, run: str) -> str | None:
+        """See `Backend.remove`. Five requests, and three for each version in history."""
+        key = document_key(stage, doc_id)
+        found = self._bucket.get(key)
+        if found is None or is_tombstone(found.data) or self._unpack(stage, doc_id, found.data)[0] != expected:
+            return None
+        return self.quarantine.put(stage, doc_id, found, run)
+
+    @property
+    def quarantine(self) -> ObjectsQuarantine:
+        """The quarantine of this backend."""
+        return ObjectsQuarantine(self._bucket)
+
+    def list_removed(self) -> Iterator[Removed]:
+        """See `Backend.list_removed`. One request per 1,000 objects in quarantine."""
+        return self.quarantine.list()
+
+    def load_removed(self, removed: Removed) -> Stored | None:
+        return self.quarantine.load(removed)
+
+    def restore(self, removed: Removed) -> bool:
+        return self.quarantine.restore(removed)
+
+    def list_traces(self, stage: str, doc_id: str) -> Iterator[tuple[str, int]]:
+        return self.quarantine.list_traces(stage, doc_id)
+
+    def erase_trace(self, stage: str, doc_id: str, path: str) -> None:  # noqa: ARG002 - a key is enough
+        self.quarantine.erase_trace(path)
 
     def listing(self, stage: str, doc_id: str) -> tuple[bytes, dict[str, int]] | None:
         """See `Backend.listing`. One request."""
@@ -202,7 +241,7 @@ class ObjectsBackend(Backend):
             return
         # A change copies the old version to history first. If it then fails, the copy is of the current version, or
         # the second one of an old version. The digest in the name tells; of two copies the first one counts.
-        current = self._read(document_key(stage, doc_id))
+        current = self._bucket.read(document_key(stage, doc_id))
         known = "" if current is None else short_digest(current)
         same: dict[str, list[str]] = {}
         for name in names:
@@ -232,14 +271,14 @@ class ObjectsBackend(Backend):
     ) -> bool:
         key = document_key(stage, doc_id)
         old = self._bucket.get(key)
-        if old is None:
+        if old is None or is_tombstone(old.data):
             return False
         current, texts = self._unpack(stage, doc_id, old.data)
         if current != expected:
             return False
         new = pack(record, {**(texts if keep else {}), **parts})
         copy = self._put_aside(history_prefix(stage, doc_id), old.data)
-        is_done, _ = self._put(key, new, old.version, old.data)
+        is_done, _ = self._bucket.swap(key, new, old.version, old.data)
         if is_done or self._is_in_history(stage, doc_id, new):
             return True
         self._bucket.delete(copy)  # another change was first, and has made its own copy
@@ -273,31 +312,10 @@ class ObjectsBackend(Backend):
         digest = short_digest(data)
         return any(parse_digest(name) == digest for name in self._list_history(history_prefix(stage, doc_id)))
 
-    def _put(self, key: str, data: bytes, mode: Any, old: bytes | None = None) -> tuple[bool, bytes | None]:
-        """Put a version if `mode` allows it; return whether it is stored now, and the stored object."""
-        try:
-            self._bucket.put(key, data, mode)
-        except VERSION_GONE:
-            stored = self._read(key)
-        except StoreUnavailable as error:
-            # The put may have succeeded although its response was lost, or may succeed later.
-            stored = None
-            with contextlib.suppress(StoreUnavailable):
-                stored = None if error.refused else self._read(key)
-            if stored in {None, old}:
-                raise
-        else:
-            stored = data
-        return stored == data, stored
-
     def _load(self, key: str, stage: str, doc_id: str) -> tuple[bytes, dict[str, bytes]] | None:
         """Return the record and the parts in the object with this key; None if it does not exist."""
-        data = self._read(key)
-        return None if data is None else self._unpack(stage, doc_id, data)
-
-    def _read(self, key: str) -> bytes | None:
-        found = self._bucket.get(key)
-        return None if found is None else found.data
+        data = self._bucket.read(key)
+        return None if data is None or is_tombstone(data) else self._unpack(stage, doc_id, data)
 
     def _unpack(self, stage: str, doc_id: str, data: bytes) -> tuple[bytes, dict[str, bytes]]:
         try:
@@ -353,8 +371,8 @@ class ObjectsBackend(Backend):
         """See `Backend.swap_file`. One request, and another one if it is refused."""
         key = f"{INTERNAL}/{name}"
         if expected is None:
-            return self._put(key, data, "create")[0]
-        return self._put(key, data, expected.version, expected.data)[0]
+            return self._bucket.swap(key, data, "create")[0]
+        return self._bucket.swap(key, data, expected.version, expected.data)[0]
 
 
 def _yield_until_failure(items: Iterable[T], failures: list[StoreUnavailable]) -> Iterator[T]:

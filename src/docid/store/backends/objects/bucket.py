@@ -134,6 +134,31 @@ class Bucket:
             with self._budget.take(len(data)):
                 self._put(key, data, mode)
 
+    def swap(self, key: str, data: bytes, mode: Any, old: bytes | None = None) -> tuple[bool, bytes | None]:
+        """Put a version if `mode` allows it; return whether it is stored now, and the stored object.
+
+        `old` is the object that the put may replace. It shows whether a put whose response was lost has succeeded.
+        """
+        try:
+            self.put(key, data, mode)
+        except VERSION_GONE:
+            stored = self.read(key)
+        except StoreUnavailable as error:
+            # The put may have succeeded although its response was lost, or may succeed later.
+            stored = None
+            with contextlib.suppress(StoreUnavailable):
+                stored = None if error.refused else self.read(key)
+            if stored in {None, old}:
+                raise
+        else:
+            stored = data
+        return stored == data, stored
+
+    def read(self, key: str) -> bytes | None:
+        """Return the bytes of an object; None if it does not exist."""
+        found = self.get(key)
+        return None if found is None else found.data
+
     def prove(self) -> None:
         """Check once per process that the service takes writes and honours their conditions; raise an error if not."""
         if not self.is_in_memory:

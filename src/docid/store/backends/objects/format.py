@@ -8,11 +8,13 @@ A document is `<stage>/<doc_id>.json`: the record that a local backend stores in
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING
 
 import orjson
 
 from docid.core.ids import is_doc_id
+from docid.core.record import nonce
 from docid.errors import InvalidDocument
 from docid.store.backends.names import HISTORY, entries, entry_name
 
@@ -25,6 +27,8 @@ TEXTS = "texts"  # the key of the texts; all other keys are the record
 _RECORD = "metadata.json"
 _FORMAT = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE  # that of a record
 _SUFFIX = ".json"
+_TOMBSTONE = re.compile(rb'\{"docid_quarantined": "[0-9a-f]{16}"\}\n')
+TOMBSTONE_SIZE = 42  # bytes
 _DIGITS = 12  # of the digest in a name; four random ones follow, so that two changes of one version differ in name
 
 
@@ -58,6 +62,16 @@ def unpack(data: bytes) -> tuple[bytes, dict[str, bytes]]:
     own = texts.pop(_RECORD, None)
     record = orjson.dumps(fields, option=_FORMAT) if own is None else own.encode()
     return record, {name: text.encode() for name, text in texts.items()}
+
+
+def make_tombstone() -> bytes:
+    """Return an object that keeps an id taken while its document moves to quarantine. Each one is unique."""
+    return b'{"docid_quarantined": "%b"}\n' % nonce().encode()
+
+
+def is_tombstone(data: bytes) -> bool:
+    """Return whether an object is a tombstone."""
+    return len(data) == TOMBSTONE_SIZE and _TOMBSTONE.fullmatch(data) is not None
 
 
 def document_key(stage: str, doc_id: str) -> str:

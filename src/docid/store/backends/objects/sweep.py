@@ -8,20 +8,18 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 from docid.core.findings import Finding
-from docid.core.record import nonce
 from docid.errors import StoreUnavailable
 from docid.store.backends.base import Sweeper
 from docid.store.backends.names import HISTORY, QUARANTINE
-from docid.store.backends.objects.bucket import VERSION_GONE
-from docid.store.backends.objects.format import document_key, unpack
+from docid.store.backends.objects.format import document_key, is_tombstone, make_tombstone, unpack
+from docid.store.backends.objects.quarantine import ObjectsQuarantine
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from docid.store.backends.leases import Leases
-    from docid.store.backends.objects.bucket import Bucket
+    from docid.store.backends.objects.bucket import Bucket, Object
 
-_TOMBSTONE = b"docid_quarantined"
 _TOMBSTONE_AGE = 300.0  # seconds
 
 
@@ -30,6 +28,7 @@ class ObjectsSweeper(Sweeper):
 
     def __init__(self, bucket: Bucket, leases: Leases) -> None:
         self._bucket = bucket
+        self._quarantine = ObjectsQuarantine(bucket)
         self._leases = leases
 
     def strays(
@@ -38,18 +37,22 @@ class ObjectsSweeper(Sweeper):
         doc_id: str,
         expected: bytes | None,
         listed: Collection[str],
-        stale_after: float,  # noqa: ARG002 - a put is atomic
+        stale_after: float,
     ) -> list[Finding]:
-        """See `Sweeper.strays`. These are texts that the record does not list."""
+        """See `Sweeper.strays`. These are texts that the record does not list, and tombstones of dead processes."""
         key = document_key(stage, doc_id)
+        where = self._bucket.locate(key)
         try:
             found = self._bucket.get(key)
+            if found is not None and is_tombstone(found.data):
+                what = "an interrupted removal whose process died"
+                is_old = self.is_stale(stage, doc_id, max(stale_after, _TOMBSTONE_AGE))
+                return [Finding("stale-temporary", stage, doc_id, None, where, what, "", "settle")] if is_old else []
             record, texts = (None, {}) if found is None else unpack(found.data)
         except (ValueError, StoreUnavailable):
             return []
         if record is None or record != expected:
             return []
-        where = self._bucket.locate(key)
         return [
             Finding("unlisted-file", stage, doc_id, None, where, f"the record does not list the text {name!r}", "")
             for name in sorted(texts.keys() - set(listed))
@@ -64,31 +67,33 @@ class ObjectsSweeper(Sweeper):
         return _age(meta) >= stale_after
 
     def clear(self, finding: Finding, run: str, stale_after: float) -> str | None:
-        """See `Sweeper.clear`. An object store cannot move: copy to quarantine, then delete."""
+        """See `Sweeper.clear`."""
         bucket, stage, doc_id = self._bucket, finding.stage, finding.doc_id
         key = document_key(stage, doc_id)
         found = bucket.get(key)
         if found is None:
             return None
+        if is_tombstone(found.data):
+            return self._clear_tombstone(key, found, stale_after)
         record = None
         with contextlib.suppress(ValueError):
             record, _ = unpack(found.data)
         if finding.expected not in {None, record}:
             return None
-        # Another repair may be between its tombstone and its deletion: give it time.
-        if not self.is_stale(stage, doc_id, max(stale_after, _TOMBSTONE_AGE if _TOMBSTONE in found.data else 0)):
+        if not self.is_stale(stage, doc_id, stale_after):
             return None
-        to = "/".join((*QUARANTINE, run, key))
-        bucket.put(to, found.data, "overwrite")
-        # A delete cannot be conditional, but a put can. So first replace exactly this version by a tombstone, which
-        # keeps the id taken until the delete.
-        try:
-            bucket.put(key, b'{"%b": "%b"}\n' % (_TOMBSTONE, nonce().encode()), found.version)
-        except VERSION_GONE:
-            bucket.delete(to)
+        return self._quarantine.put(stage, doc_id, found, run)
+
+    def _clear_tombstone(self, key: str, found: Object, stale_after: float) -> str | None:
+        """Delete the tombstone of a removal whose process died."""
+        # The process may be alive, between its tombstone and its deletion: give it time.
+        if _age(self._bucket.head(key)) < max(stale_after, _TOMBSTONE_AGE):
             return None
-        bucket.delete(key)
-        return to
+        # Replace it first: another repair may have deleted it, and a writer may have used the id since.
+        if not self._bucket.swap(key, make_tombstone(), found.version, found.data)[0]:
+            return None
+        self._bucket.delete(key)
+        return ""
 
     def list_discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
         """See `Sweeper.list_discarded`. The time is from the service."""

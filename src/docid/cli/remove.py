@@ -1,0 +1,86 @@
+"""`docid remove`: move documents to quarantine, alone or with everything made from them.
+
+List the documents to remove; with --apply, move them to ROOT/.docid/quarantine with their history. 'docid restore'
+moves them back, and 'docid repair --purge' deletes them. A document with children stays unless these are removed, too.
+To find them, docid reads every record once, so name many documents in one command. Writers may keep running. Exit code
+1 if a document was left.
+
+Examples:
+    # Show what would be removed with a draft
+    docid remove draft/dyqgt4ths788xgx8 --descendants --store data/docs
+    # Remove the documents that no row of the task tables names
+    docid remove --orphans --tables data/2_tasks --store data/docs --apply
+"""
+
+from collections import Counter
+
+from docid._text import name_task
+from docid.cli.arguments import APPLY, STORE, Arguments, UsageError, argument
+from docid.cli.inputs import find_document, find_tables, hint_at_other_stages, open_store
+from docid.cli.output import Output, print_stderr
+from docid.core.findings import Change
+from docid.operations.orphans import find_orphans
+from docid.store.docs_store import DocsStore
+
+_VERBS = {"remove": ("removed", "to remove"), "absent": ("gone", "gone"), "leave": ("left", "left")}
+
+
+def run(arguments: Arguments, out: Output) -> int:
+    """Remove documents, or list what would be removed; return 1 if one was left."""
+    if bool(arguments.documents) == arguments.orphans:
+        raise UsageError("expected either documents or --orphans with --tables; see docid remove --help")
+    if arguments.orphans != bool(arguments.tables):
+        raise UsageError("--orphans and --tables: expected both or neither")
+    if arguments.orphans and arguments.descendants:
+        raise UsageError("--descendants: a table may name a descendant of an orphan; expected it without --orphans")
+    store = open_store(arguments)
+    hint_at_other_stages(store)
+    removal = store.remove_many(
+        _list_names(arguments, store), descendants=arguments.descendants, dry_run=not arguments.apply
+    )
+    for finding in removal.findings:
+        print_stderr(f"not read: {finding}")
+    counts: Counter[str] = Counter()
+    for change in removal.changes:
+        counts[change.outcome] += 1
+        out.print_json({**change.to_dict(), "run": removal.run})
+        out.print(_describe(change, _VERBS, arguments))
+    out.print(_summarize(counts, arguments))
+    if removal.run:
+        them = "it" if counts["remove"] == 1 else "them"
+        out.print(f"  -> 'docid restore {removal.run} --apply' moves {them} back")
+    return 1 if counts["leave"] else 0
+
+
+def _list_names(arguments: Arguments, store: DocsStore) -> list[str]:
+    """Return the names of the documents to remove."""
+    if arguments.orphans:
+        tables, _ = find_tables(arguments.tables, store.stages)
+        return list(find_orphans(store, tables))
+    return ["/".join(find_document(store, name)) for name in arguments.documents]
+
+
+def _describe(change: Change, verbs: dict[str, tuple[str, str]], arguments: Arguments) -> str:
+    """Return the line for one document, done or planned."""
+    verb = verbs[change.outcome][not arguments.apply]
+    name = f"{change.stage}/{change.doc_id}{name_task(change.task_id)}"
+    return f"{verb:<11} {change.message if change.error else name}"
+
+
+def _summarize(counts: Counter[str], arguments: Arguments) -> str:
+    if not counts:
+        return "nothing to remove"
+    some = [f"{counts[outcome]:,} {verbs[not arguments.apply]}" for outcome, verbs in _VERBS.items() if counts[outcome]]
+    is_plan = counts["remove"] and not arguments.apply
+    return ", ".join(some) + ("; dry run: --apply makes these changes" if is_plan else "")
+
+
+ARGUMENTS = (
+    argument("documents [STAGE/]ID ...", "documents to remove: doc ids or unique prefixes"),
+    argument("--descendants", "also remove the documents that were made from them, as children or from inputs"),
+    argument("--orphans", "remove the documents that no row of --tables names"),
+    argument("--tables [STAGE=]TABLE|DIRECTORY ...", "with --orphans: the task tables; may be repeated"),
+    APPLY,
+    argument("--json", "print one line of JSON per document"),
+    *STORE,
+)

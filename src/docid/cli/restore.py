@@ -1,0 +1,68 @@
+"""`docid restore`: move removed documents back.
+
+Without arguments, list what is in quarantine: the name of each removal or repair, its time, and its documents. With a
+name, list the documents that would be moved back; with --apply, move them back with their history. A document is left
+if the store has its id again, or lacks its parent or an input. Exit code 1 if a document was left.
+
+Examples:
+    # List the removals that can be undone
+    docid restore --store data/docs
+    # Undo one of them
+    docid restore 20261129t093000.000000z-0123456789abcdef --store data/docs --apply
+"""
+
+from collections import Counter
+
+from docid._text import format_count, name_task
+from docid.cli.arguments import APPLY, STORE, Arguments, argument
+from docid.cli.inputs import open_store
+from docid.cli.output import Output, print_stderr
+from docid.store.backends.names import parse_entry_time
+from docid.store.docs_store import DocsStore
+
+_VERBS = {"restore": ("restored", "to restore"), "leave": ("left", "left")}
+
+
+def run(arguments: Arguments, out: Output) -> int:
+    """Restore a removal, or list all; return 1 if a document was left."""
+    store = open_store(arguments)
+    if arguments.run_name is None:
+        return _list_runs(store, out)
+    changes = store.restore(arguments.run_name, arguments.documents, dry_run=not arguments.apply)
+    counts: Counter[str] = Counter()
+    for change in changes:
+        counts[change.outcome] += 1
+        out.print_json(change.to_dict())
+        verb = _VERBS[change.outcome][not arguments.apply]
+        reason = f": {change.message}" if change.message else ""
+        out.print(f"{verb:<11} {change.stage}/{change.doc_id}{name_task(change.task_id)}{reason}")
+    text = ", ".join(f"{counts[each]:,} {verbs[not arguments.apply]}" for each, verbs in _VERBS.items() if counts[each])
+    is_plan = counts["restore"] and not arguments.apply
+    out.print(f"{text}; dry run: --apply makes these changes" if is_plan else text)
+    return 1 if counts["leave"] else 0
+
+
+def _list_runs(store: DocsStore, out: Output) -> int:
+    """Print each run in quarantine, the latest first, with its documents."""
+    out.ends_with_pipe = True
+    runs: dict[str, list[str]] = {}
+    for removed in store.list_removed():
+        runs.setdefault(removed.run, []).append(f"{removed.stage}/{removed.doc_id}")
+    for run_name in sorted(runs, reverse=True):
+        names, moved = sorted(runs[run_name]), parse_entry_time(run_name)
+        at = "" if moved is None else moved.isoformat(timespec="seconds")
+        out.print_json({"run": run_name, "at": at, "documents": names})
+        out.print(f"{run_name}  {at}  {format_count(len(names), 'document')}")
+        out.print_few(names)
+    if not runs:
+        print_stderr(f"nothing to restore in {store.root}")
+    return 0
+
+
+ARGUMENTS = (
+    argument("run_name RUN", "the name of a removal, as the list shows it", nargs="?"),
+    argument("documents STAGE/ID ...", "restore only these documents (default: all of the removal)"),
+    APPLY,
+    argument("--json", "print one line of JSON per removal or document"),
+    *STORE,
+)

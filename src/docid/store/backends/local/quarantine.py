@@ -1,0 +1,192 @@
+"""The quarantine of the local backend: documents and files that were moved aside, and the traces of a document.
+
+An entry is `<root>/.docid/quarantine/<run>/` with the original path below it. The history of a document lies there
+under its original path, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from os.path import join
+from typing import TYPE_CHECKING
+
+from docid._files import ignore_system_errors
+from docid.core.ids import is_doc_id
+from docid.core.record import RECORD_FILE
+from docid.store.backends.base import Removed, Stored
+from docid.store.backends.local.commit import TAKEN
+from docid.store.backends.local.directory import make_below, open_below
+from docid.store.backends.local.locks import probe_lock
+from docid.store.backends.names import (
+    HISTORY,
+    QUARANTINE,
+    RESCUED,
+    new_name,
+    old_name,
+    parse_entry_time,
+    parse_rescue_name,
+    parse_temporary_name,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from docid.store.backends.local.commit import Place
+    from docid.store.backends.local.directory import Directory
+
+
+class LocalQuarantine:
+    """The quarantine of a `LocalBackend`. With `sync`, changes are durable."""
+
+    def __init__(self, root: str, *, sync: bool) -> None:
+        self._root = root
+        self._sync = sync
+
+    def put(self, path: str, run: str) -> str:
+        """Move a path to quarantine; return the new path, relative to the root."""
+        *above, name = path.split(os.sep)
+        with open_below(self._root, above) as directory:
+            if not directory.exists(name):
+                raise FileNotFoundError(path)
+            with make_below(self._root, (*QUARANTINE, run, *above), sync=self._sync, like=directory) as quarantine:
+                directory.move(name, name, quarantine)
+                self._sync_all(quarantine, directory)
+        return join(*QUARANTINE, run, path)
+
+    def put_document(self, stage: str, doc_id: str, run: str) -> str:
+        """Move a document to quarantine with its history; return the new path. Needs the lock of the document."""
+        to = self.put(join(stage, doc_id), run)
+        # The next document of this id may have another lineage, so the history goes, too. If this fails, the next
+        # repair finds it.
+        with contextlib.suppress(FileNotFoundError):
+            self.put(join(*HISTORY, stage, doc_id), run)
+        return to
+
+    def list(self) -> Iterator[Removed]:
+        """Yield the documents in quarantine, each one once."""
+        for run in list_names(self._root, QUARANTINE):
+            if parse_entry_time(run) is None:
+                continue
+            found = [(stage, doc_id) for stage, doc_id, path in self._list_run(run) if path.endswith(os.sep + doc_id)]
+            yield from (Removed(run, stage, doc_id) for stage, doc_id in dict.fromkeys(found))
+
+    def load(self, removed: Removed) -> Stored | None:
+        """Return the record of a document in quarantine; None if there is none."""
+        run, stage, doc_id = removed
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            open_below(self._root, (*QUARANTINE, run, stage, doc_id)) as document,
+        ):
+            record = document.read(RECORD_FILE)
+            return None if record is None else Stored(record, {})
+        return None
+
+    def take_back(self, place: Place, run: str) -> bool:
+        """Move a document and its history back; return False if its id is taken. Needs the lock of the document."""
+        stage, doc_id = place.stage, place.doc_id
+        is_back = False
+        with contextlib.suppress(FileNotFoundError), open_below(self._root, (*QUARANTINE, run, stage)) as removed:
+            if removed.exists(doc_id):
+                if place.is_taken():
+                    return False
+                place.remove_junk()
+                try:
+                    removed.move(doc_id, doc_id, place.directory)
+                except OSError as error:
+                    if error.errno in TAKEN:  # a create was faster
+                        return False
+                    raise
+                self._sync_all(place.directory, removed)
+                is_back = True
+        # An earlier removal or restore may have been interrupted between the document and its history.
+        is_back = self._take_back_history(place, run) or is_back
+        self._remove_empty(run, stage)
+        return is_back
+
+    def _take_back_history(self, place: Place, run: str) -> bool:
+        """Move a history back into that of its document; return whether there was one."""
+        above = (*QUARANTINE, run, *HISTORY, place.stage)
+        with contextlib.suppress(FileNotFoundError), open_below(self._root, above) as histories:
+            with histories.sub(place.doc_id) as removed, place.make_history() as history:
+                for name in removed.names():
+                    removed.move(name, name, history)
+                self._sync_all(history, removed)
+            histories.remove_empty(place.doc_id)
+            return True
+        return False
+
+    def list_traces(self, stage: str, doc_id: str) -> Iterator[str]:
+        """Yield the paths of all files and directories that may hold a text of a document, except the document."""
+        for name in list_names(self._root, (stage,)):
+            if parse_temporary_name(name) == doc_id:
+                with open_below(self._root, (stage,)) as directory, probe_lock(directory, name) as is_free:
+                    pass
+                if is_free:  # its writer is dead
+                    yield join(stage, name)
+        history = (*HISTORY, stage, doc_id)
+        yield from (join(*history, name) for name in list_names(self._root, history))
+        for run in list_names(self._root, QUARANTINE):
+            yield from (path for of_stage, of_id, path in self._list_run(run) if (of_stage, of_id) == (stage, doc_id))
+        rescued = (*RESCUED, stage)
+        for name in list_names(self._root, rescued):
+            if parse_rescue_name(parse_temporary_name(name) or name) == doc_id:
+                yield join(*rescued, name)
+
+    def erase_trace(self, path: str, discard: Callable[[str], None]) -> None:
+        """Delete a trace with `discard`, and the directories above it that are empty then."""
+        discard(path)
+        *above, _ = path.split(os.sep)
+        if tuple(above[:2]) == QUARANTINE:
+            self._remove_empty(above[2], above[-1])
+        while self._sync and above:  # the nearest directory that is left
+            with contextlib.suppress(FileNotFoundError), open_below(self._root, above) as directory:
+                directory.sync()
+                break
+            above.pop()
+
+    def _list_run(self, run: str) -> Iterator[tuple[str, str, str]]:
+        """Yield the stage, doc id and path of everything of a document that a run has moved aside."""
+        for above in ((), HISTORY):
+            for stage in list_names(self._root, (*QUARANTINE, run, *above)):
+                place = (*QUARANTINE, run, *above, stage)
+                for name in [] if stage.startswith(".") else list_names(self._root, place):
+                    doc_id = parse_temporary_name(name) or name
+                    for prefix in (old_name(""), new_name("")):
+                        doc_id = doc_id.removeprefix(prefix)
+                    if is_doc_id(doc_id):
+                        yield stage, doc_id, join(*place, name)
+
+    def _remove_empty(self, run: str, stage: str) -> None:
+        """Remove the directories of a run that are empty."""
+        at = join(self._root, *QUARANTINE, run)
+        for names in ((*HISTORY, stage), HISTORY, HISTORY[:1], (stage,), ()):
+            with ignore_system_errors:
+                os.rmdir(join(at, *names))
+
+    def _sync_all(self, *directories: Directory) -> None:
+        for each in directories if self._sync else ():
+            each.sync()
+
+
+def list_names(root: str, path: Sequence[str]) -> list[str]:
+    """Return the names in a directory below the root; none if it does not exist or is not a directory."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), open_below(root, path) as directory:
+        return sorted(directory.names())
+    return []
+
+
+def measure(path: str) -> int:
+    """Return the size of a file, or of all files below a directory that can be listed, in bytes; 0 if it is gone."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return 0
+    if not stat.S_ISDIR(status.st_mode):
+        return status.st_size
+    size = 0
+    with ignore_system_errors, os.scandir(path) as entries:
+        for entry in entries:
+            size += measure(entry.path)
+    return size

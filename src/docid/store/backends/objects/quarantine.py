@@ -1,0 +1,98 @@
+"""The quarantine of an object store: objects that were moved aside, and the traces of a document.
+
+The key of an object in quarantine is `.docid/quarantine/<run>/` and its original key. An object store cannot move, and
+a delete cannot be conditional, but a put can. So docid copies an object, replaces exactly this version by a tombstone,
+which keeps the id taken but counts as no document, and deletes that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from docid.store.backends.base import Removed, Stored
+from docid.store.backends.names import QUARANTINE, RESCUED, parse_rescue_name
+from docid.store.backends.objects.format import document_key, history_prefix, make_tombstone, parse_doc_id, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from docid.store.backends.objects.bucket import Bucket, Object
+
+
+class ObjectsQuarantine:
+    """The quarantine in a bucket."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+
+    def put(self, stage: str, doc_id: str, found: Object, run: str) -> str | None:
+        """Move this version of a document to quarantine, with its history; return the new key.
+
+        If the object has another version now, change nothing and return None.
+        """
+        key = document_key(stage, doc_id)
+        to = self._key(run, key)
+        self._bucket.put(to, found.data, "overwrite")
+        if not self._bucket.swap(key, make_tombstone(), found.version, found.data)[0]:
+            self._bucket.delete(to)
+            return None
+        self._move_below(history_prefix(stage, doc_id), self._key(run, history_prefix(stage, doc_id)))
+        self._bucket.delete(key)
+        return to
+
+    def list(self) -> Iterator[Removed]:
+        """Yield the documents in quarantine."""
+        for key, _ in self._bucket.entries_below(self._key()):
+            run, *path = key.removeprefix(self._key()).split("/")
+            if len(path) == 2 and (doc_id := parse_doc_id(path[1])) is not None:  # noqa: PLR2004 - stage and name
+                yield Removed(run, path[0], doc_id)
+
+    def load(self, removed: Removed) -> Stored | None:
+        """Return the record of a document in quarantine; None if there is none."""
+        data = self._bucket.read(self._key(removed.run, document_key(removed.stage, removed.doc_id)))
+        with contextlib.suppress(ValueError):
+            return None if data is None else Stored(unpack(data)[0], {})
+        return None
+
+    def restore(self, removed: Removed) -> bool:
+        """Move a document and its history back; return False if its id is taken."""
+        run, stage, doc_id = removed
+        key = document_key(stage, doc_id)
+        data = self._bucket.read(self._key(run, key))
+        if data is None or not self._bucket.swap(key, data, "create")[0]:
+            return False
+        self._move_below(self._key(run, history_prefix(stage, doc_id)), history_prefix(stage, doc_id))
+        self._bucket.delete(self._key(run, key))
+        return True
+
+    def list_traces(self, stage: str, doc_id: str) -> Iterator[tuple[str, int]]:
+        """Yield the key and size of each object that may hold a text of a document, except the document."""
+        of_document = (document_key(stage, doc_id), history_prefix(stage, doc_id))
+        rescued = "/".join((*RESCUED, stage)) + "/"
+        for prefix in (of_document[1], self._key(), rescued):
+            for key, meta in self._bucket.entries_below(prefix, skip_odd=True):
+                rest = key.removeprefix(prefix)
+                path = rest.partition("/")[2]
+                is_rescued = prefix == rescued and parse_rescue_name(rest) == doc_id
+                is_removed = prefix == self._key() and (path == of_document[0] or path.startswith(of_document[1]))
+                if prefix == of_document[1] or is_rescued or is_removed:
+                    yield key, meta["size"]
+
+    def erase_trace(self, path: str) -> None:
+        """Delete an object, if it exists."""
+        with contextlib.suppress(FileNotFoundError):
+            self._bucket.delete(path)
+
+    def _move_below(self, prefix: str, to: str) -> None:
+        """Move all objects directly below a prefix to another one."""
+        for name in list(self._bucket.names_below(prefix, skip_odd=True)):
+            data = self._bucket.read(prefix + name)
+            if data is not None:  # a change that failed may have deleted its copy
+                self._bucket.put(to + name, data, "overwrite")
+                self.erase_trace(prefix + name)
+
+    @staticmethod
+    def _key(*names: str) -> str:
+        """Return a key in quarantine; without names, the prefix of all keys there."""
+        return "/".join((*QUARANTINE, *names)) if names else "/".join(QUARANTINE) + "/"
