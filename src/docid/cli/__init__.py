@@ -36,7 +36,7 @@ from docid.errors import DocidError
 
 # The command modules, in the order of `docid --help`.
 _COMMANDS = (
-    "reserve show ls lineage audit report repair rescued remove restore erase link scores select replay reparse "
+    "reserve show ls lineage diff audit report repair rescued remove restore erase link scores select replay reparse "
     "migrate backfill copy register stages"
 )
 

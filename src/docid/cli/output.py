@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FEW = 5  # the findings of one code, or the names in a list, that are printed
+Styled = list[tuple[str, str]]  # a line in spans: each a text without control characters, and its style for rich
 _STYLES = {"error": "bold red", "warning": "bold yellow"}
 
 
@@ -123,6 +124,22 @@ class Output:
             console.print(before, style="dim", end="", soft_wrap=True)
             console.print(relative.name, style="bold reverse" if mark else "bold", end="", soft_wrap=True)
             console.print(rest, style="red" if relative.problem else "", soft_wrap=True)
+
+    def has_styles(self) -> bool:
+        """Return whether `print_styled` shows styles: on a terminal, if rich is installed."""
+        return self._find_console() is not None
+
+    def print_styled(self, lines: Iterable[Styled]) -> None:
+        """Print lines as UTF-8, on a terminal in the styles of their spans."""
+        console = self._find_console()
+        for line in lines:
+            if console is None:
+                self.print_bytes(("".join(text for text, _ in line) + "\n").encode())
+                continue
+            from rich.text import Text  # noqa: PLC0415 - an extra
+
+            # soft_wrap: the terminal wraps a long line; rich would cut it.
+            console.print(Text.assemble(*line), soft_wrap=True)
 
     def print_few(self, texts: Sequence[str], hint: str = "", limit: int = FEW) -> None:
         """Print the first few texts and the number of others; the hint says how to list them."""
