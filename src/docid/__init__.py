@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from docid.store.amany import AsyncManyRun
     from docid.store.many import ManyRun
     from docid.store.rescue import RescuedReply
+    from docid.tables.replicates import replicates
     from docid.tables.reserve import reserve_tasks
     from docid.tables.rows import DraftTask, EssayTask, EvaluationTask, TaskRow
     from docid.tables.tasks import read_tasks, write_tasks
@@ -62,6 +63,7 @@ else:
         "TaskRow": "docid.tables.rows",
         "audit": "docid.operations.audit",
         "read_tasks": "docid.tables.tasks",
+        "replicates": "docid.tables.replicates",
         "reserve_tasks": "docid.tables.reserve",
         "write_tasks": "docid.tables.tasks",
     }
@@ -123,6 +125,7 @@ __all__ = [
     "collision_probability",
     "is_doc_id",
     "read_tasks",
+    "replicates",
     "reserve_doc_id",
     "reserve_doc_ids",
     "reserve_tasks",

@@ -64,6 +64,8 @@ def check_tables(path: Path) -> None:
     assert_type(next(iter(rows)), ChapterTask)
     reserved = docid.reserve_tasks(rows, ChapterTask, parents={"t": "p1"})
     assert_type(next(iter(reserved)).words, int)
+    assert_type(next(docid.replicates(rows, 2, stages=Stages.chain("book", "chapter"))).words, int)
+    assert_type(next(docid.replicates([ChapterTask(task_id="t", words=3)], 2, parents=reserved)), ChapterTask)
     assert_type(docid.write_tasks(path, reserved, like=path), int)
     assert_type(ChapterTask(task_id="t", words=3).doc_id, str)
 

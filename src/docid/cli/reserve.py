@@ -3,7 +3,8 @@
 Fill empty doc_id and parent_doc_id cells of task tables; existing ids stay. docid finds parents by task id in the
 other tables of the command or in --parents. It replaces each table atomically, and changes none if one is faulty.
 With --store, a row whose task already has a document keeps the id of that document, so that a run does not pay for it
-again. With --stage and --task-id it prints the doc ids of tasks and changes no table.
+again. --replicates adds the rows that are missing for several documents of each task. With --stage and --task-id it
+prints the doc ids of tasks and changes no table.
 
 Examples:
     # Fill the ids of two tables; the essays get their drafts as parents
@@ -12,6 +13,8 @@ Examples:
     docid reserve --stage draft --task-id tides__large-1
 """
 
+import re
+from argparse import ArgumentTypeError
 from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any, NamedTuple
@@ -22,7 +25,7 @@ from docid.cli.inputs import DELIMITER, choose_salt, find_no_store, open_root, s
 from docid.cli.output import Output, print_stderr
 from docid.core.ids import reserve_doc_ids
 from docid.core.stages import DEFAULT_STAGES, Stages
-from docid.operations.fill import Filled, fill_table, reserve_existing
+from docid.operations.fill import Filled, Replicates, fill_table, reserve_existing
 from docid.store.docs_store import DocsStore
 from docid.tables.rows import TaskRow, row_type_of
 from docid.tables.tasks import TaskRows, TaskTable, read_tasks
@@ -44,14 +47,15 @@ def run(arguments: Arguments, out: Output) -> int:
     for stage, path in known.items():
         if stage not in tables and not tables.keys() & stages.children_of(stage):
             raise UsageError(f"{path}: no table to fill has parents of stage {stage}")
-    options: dict[str, Any] = {"run_id": arguments.run_id, "salt": salt}
+    numbers = _find_numbers(arguments, tables, known, stages)
+    options: dict[str, Any] = {"run_id": arguments.run_id, "salt": salt, "stages": stages}
     # A table of --parents may be a pipe, so docid opens it once.
     opened = {
         stage: read_tasks(path, row_type_of(stage, stages), reserved=False, delimiter=arguments.delimiter)
         for stage, path in known.items()
         if stage not in tables
     }
-    job = _Job(tables, opened, stages, store, arguments.delimiter, options)
+    job = _Job(tables, opened, stages, store, arguments.delimiter, options, numbers)
     # A dry run of all tables first, so that a faulty table leaves every table unchanged.
     for dry, (stage, path) in product([True] if arguments.dry_run else [True, False], tables.items()):
         row_type, progress = row_type_of(stage, stages), out.progress.show
@@ -60,6 +64,7 @@ def run(arguments: Arguments, out: Output) -> int:
             row_type,
             **options,
             parents=job.find_parents(row_type, dry_run=dry),
+            replicates=job.replicates_of(row_type),
             store=store,
             delimiter=arguments.delimiter,
             dry_run=dry,
@@ -79,6 +84,12 @@ class _Job(NamedTuple):
     store: DocsStore | None
     delimiter: str
     options: Mapping[str, Any]
+    numbers: Mapping[str, int]
+
+    def replicates_of(self, row_type: type[TaskRow]) -> Replicates | None:
+        """Return how many documents of each task a table is to have; None to leave that as it is."""
+        number = self.numbers.get(row_type.stage)
+        return None if number is None else Replicates(number, row_type.parent_stage in self.numbers)
 
     def find_parents(self, row_type: type[TaskRow], *, dry_run: bool) -> Iterable[TaskRow] | None:
         """Return the rows of the parents, if the command has their table."""
@@ -94,17 +105,37 @@ class _Job(NamedTuple):
     def _reserve(self, stage: str) -> TaskRows[TaskRow]:
         """Reserve a table in memory, because a dry run has not written its ids."""
         table = self._read(stage)
-        # Which document a row has depends on its parent.
-        parents = None if self.store is None else self.find_parents(table.row_type, dry_run=True)
-        path = self.tables[stage]
-        reserved, _ = reserve_existing(table, table.row_type, self.store, path, **self.options, parents=parents)
+        added, path = self.replicates_of(table.row_type), self.tables[stage]
+        # Which documents and replicates a row has depends on its parents.
+        needs_parents = self.store is not None or added is not None
+        parents = self.find_parents(table.row_type, dry_run=True) if needs_parents else None
+        options = {**self.options, "parents": parents, "replicates": added}
+        reserved, _ = reserve_existing(table, table.row_type, self.store, path, **options)
         return reserved
+
+
+def _find_numbers(
+    arguments: Arguments, tables: Mapping[str, str], known: Mapping[str, str], stages: Stages
+) -> dict[str, int]:
+    """Return the numbers of --replicates by stage."""
+    given: dict[str, int] = arguments.replicates
+    if given and arguments.salt is not None:
+        raise UsageError("--replicates gives each row a salt of its own; expected it without --salt")
+    if "" in given:
+        if len(tables) != 1:
+            raise UsageError("--replicates: expected STAGE=NUMBER for each of several tables, such as draft=5,essay=2")
+        return {next(iter(tables)): given[""]}
+    for stage in given:
+        if stages.check(stage) not in known:
+            raise UsageError(f"--replicates {stage}: the command has no table of stage {stage}")
+    return given
 
 
 def _print_ids(arguments: Arguments, out: Output, stages: Stages, salt: str | None) -> int:
     """Print the doc ids of the tasks in --task-id."""
-    if arguments.parents or arguments.dry_run:
-        raise UsageError("--parents and --dry-run apply to tables; expected --stage and --task-id without them")
+    if arguments.parents or arguments.dry_run or arguments.replicates:
+        options = "--parents, --replicates and --dry-run"
+        raise UsageError(f"{options} apply to tables; expected --stage and --task-id without them")
     stage = stages.check(arguments.stage)
     ids = reserve_doc_ids(stage, arguments.task_id, run_id=arguments.run_id, salt=salt)
     if arguments.salt == RANDOM:
@@ -119,12 +150,13 @@ def _print_filled(  # noqa: PLR0917 - one caller
     path: str, row_type: type[TaskRow], filled: Filled, arguments: Arguments, salt: str | None, out: Output
 ) -> None:
     """Print the number of cells filled in a table."""
-    rows, ids, parents, orphans, existing, notes = filled
+    rows, ids, parents, orphans, existing, notes, added, above, others = filled
     out.print_json(
         {
             "table": path,
             "stage": row_type.stage,
             "rows": rows,
+            "added": added,
             "doc_id": ids,
             "parent_doc_id": parents,
             "without_parent_doc_id": orphans,
@@ -135,7 +167,9 @@ def _print_filled(  # noqa: PLR0917 - one caller
     )
     would = "would be " if arguments.dry_run else ""
     of_documents = f", {existing:,} of existing documents" if existing else ""
-    text = f"{path}: {format_count(rows, 'row')}, {would}filled: {ids:,} doc_id{of_documents} ({rows - ids:,} kept)"
+    of_added = f" ({added:,} {would}added)" if added else ""
+    text = f"{path}: {format_count(rows, 'row')}{of_added}, {would}filled: "
+    text += f"{ids:,} doc_id{of_documents} ({rows - ids:,} kept)"
     if row_type.parent_stage is not None:
         text += f", {parents:,} parent_doc_id ({rows - parents - orphans:,} kept)"
         if orphans:
@@ -144,8 +178,25 @@ def _print_filled(  # noqa: PLR0917 - one caller
         text += f"; salt {salt}"
     elif not ids and rows and (arguments.salt or arguments.run_id):
         text += "; every row already has a doc_id: clear the cells that need a new one"
+    if above:
+        text += f"; {format_count(above, 'row')} above the number of replicates kept"
+    if others:
+        text += f"; {format_count(others, 'row')} with a doc_salt of another kind left alone"
     out.print(text)
     out.print_notes(notes, as_json=arguments.json)
+
+
+def _parse_numbers(text: str) -> dict[str, int]:
+    """Return the numbers of --replicates by stage; for a single number, by an empty text."""
+    numbers: dict[str, int] = {}
+    for item in text.split(","):
+        found = re.fullmatch(r"(?:([^=]+)=)?([0-9]{1,9})", item.strip())
+        stage = (found[1] or "").strip() if found else ""
+        if found is None or int(found[2]) < 1 or stage in numbers or (not stage and "," in text):
+            expected = "expected a number, or STAGE=NUMBER separated by commas, each stage once"
+            raise ArgumentTypeError(f"{text!r}: {expected}, such as draft=5,essay=2")
+        numbers[stage] = int(found[2])
+    return numbers
 
 
 ARGUMENTS = (
@@ -164,6 +215,13 @@ ARGUMENTS = (
         "--existing {link,derive}",
         "with --store: link a row to the document that its task has, or derive an id all the same (default: link)",
         default="link",
+    ),
+    argument(
+        "--replicates LIST",
+        "add the rows that are missing for so many documents of each task: 5, or draft=5,essay=2. If a stage and its "
+        "parent stage are in the list, each replicate of the parent gets so many",
+        type=_parse_numbers,
+        default={},
     ),
     argument("--dry-run", "report the result without writing the tables"),
     argument("--json", "print one line of JSON per table or doc id"),

@@ -109,6 +109,23 @@ class Stages:
         """
         return self._parents[self.check(stage)]
 
+    def ancestors_of(self, stage: str) -> tuple[str, ...]:
+        """Return the stages above `stage`, its parent stage first.
+
+        Raises:
+            InvalidName: `stage` is not one of these stages.
+
+        Example:
+            >>> DEFAULT_STAGES.ancestors_of("evaluation")
+            ('essay', 'draft')
+        """
+        found: list[str] = []
+        above = self.parent_of(stage)
+        while above is not None:
+            found.append(above)
+            above = self._parents[above]
+        return tuple(found)
+
     def children_of(self, stage: str) -> tuple[str, ...]:
         """Return the stages whose parent is `stage`.
 

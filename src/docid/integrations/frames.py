@@ -88,9 +88,9 @@ def reserve_frame(
         stage: the stage of its rows.
         task_id: the column of task ids, as text; default: `<stage>_task_id`.
         run_id, salt: as for `reserve_doc_id`, for every row without a `doc_id`.
-        parents: fill `parent_doc_id` from a frame with the columns `<parent stage>_task_id` and `doc_id`, from task
-            rows, or from a mapping of task ids to doc ids. The column `<parent stage>_task_id` of `frame` selects
-            the parent.
+        parents: fill `parent_doc_id` from a frame with the columns `<parent stage>_task_id`, `doc_id` and, for
+            replicates, `doc_salt`; from task rows; or from a mapping of task ids to doc ids. The column
+            `<parent stage>_task_id` of `frame` selects the parent.
         stages: the pipeline's stages, which name the parent stage.
 
     Raises:
@@ -120,7 +120,7 @@ def reserve_frame(
     filled = None
     if of_parents is None and all(df[name].is_null().all() for name in _OWN_IDS if name in df.columns):
         filled = _derive_ids(df[column].to_list(), stage, notes)
-    filled = filled or _reserve_rows(df, column, row_type, notes, of_parents)
+    filled = filled or _reserve_rows(df, column, row_type, notes, parents=of_parents, stages=stages)
     series = [nw.new_series(name, texts, nw.String(), backend=df.implementation) for name, texts in filled.items()]
     given = cast("Any", frame)
     if nw.dependencies.is_pandas_dataframe(given):
@@ -159,7 +159,13 @@ def _derive_ids(tasks: list[Any], stage: str, notes: Mapping[str, str | None]) -
 
 
 def _reserve_rows(
-    df: nw.DataFrame[Any], column: str, row_type: type[TaskRow], notes: Mapping[str, str | None], parents: Any
+    df: nw.DataFrame[Any],
+    column: str,
+    row_type: type[TaskRow],
+    notes: Mapping[str, Any],
+    *,
+    parents: Any,
+    stages: Stages,
 ) -> dict[str, list[Any]]:
     """Return the columns that `reserve_tasks` fills row by row."""
     own = f"{row_type.stage}_task_id"
@@ -167,7 +173,8 @@ def _reserve_rows(
     sources = {name: name for name in names if name in df.columns} | {own: column}
     table = df.select(**{name: nw.col(source) for name, source in sources.items()})
     with _restate_faults({own: column}):
-        rows = list(reserve_tasks(_load_rows(table, row_type, reserved=False), row_type, **notes, parents=parents))
+        loaded = _load_rows(table, row_type, reserved=False)
+        rows = list(reserve_tasks(loaded, row_type, **notes, parents=parents, stages=stages))
     filled = ["doc_id"] if parents is None else ["doc_id", "parent_doc_id"]
     filled += [f"doc_{note}" for note, text in notes.items() if text is not None or f"doc_{note}" in df.columns]
     return {name: [getattr(row, name) for row in rows] for name in filled}
@@ -179,7 +186,7 @@ def _load_parents(parents: Any, parent_stage: str | None) -> Mapping[str, str] |
         return None
     if type(parents).__module__.partition(".")[0] not in _LIBRARIES and not nw.dependencies.is_into_dataframe(parents):
         return cast("Mapping[str, str] | Iterable[TaskRow]", parents)
-    df = _select_columns(parents, [f"{parent_stage}_task_id", "doc_id"], argument="parents")
+    df = _select_columns(parents, [f"{parent_stage}_task_id", "doc_id"], ["doc_salt"], argument="parents")
     return _load_rows(df, TaskRow.of(parent_stage), reserved=False, file="parents")
 
 

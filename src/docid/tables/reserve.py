@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import attrs
 
 from docid.core.ids import check_text, is_doc_id, is_missing, reserve_doc_id
+from docid.core.replicates import find_depth
+from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.errors import InvalidName, Problem, TaskTableError
 from docid.tables.faults import Faults
 from docid.tables.headers import find_misspelling, show_name
-from docid.tables.mappings import MappingParser, is_mapping
+from docid.tables.parents import BySalt, choose_parent, index_parents, parse_rows
 from docid.tables.parsing import IdCount
 from docid.tables.rows import TaskRow, find_lookalike, schema_of
-from docid.tables.tasks import Pass, Row, TaskRows, TaskTable, check_fresh, check_row, check_type, number_rows
+from docid.tables.tasks import NO_TABLE, Pass, Row, TaskRows, TaskTable, check_fresh, check_type, number_rows
 
-if TYPE_CHECKING:
-    from docid.tables.opening import FileState
-
-_NO_TABLE: tuple[str, tuple[str, ...], FileState | None, str] = ("", (), None, ",")
-_DocIds = Mapping[str, str | None]
+_DocIds = Mapping[str, str | BySalt]
 _Read = Callable[[Faults, Pass], Iterator[tuple[int, Any]]]
 _Repeat = Callable[[Pass], Iterator[tuple[int, Any]]]
 
@@ -32,6 +30,7 @@ def reserve_tasks(
     salt: str | None = None,
     *,
     parents: Mapping[str, str] | Iterable[TaskRow | Mapping[str, Any]] | None = None,
+    stages: Stages = DEFAULT_STAGES,
 ) -> TaskRows[Row]:
     """Fill empty doc ids of rows, and empty `parent_doc_id` from the parents' table. Ids that are set stay.
 
@@ -46,7 +45,9 @@ def reserve_tasks(
         run_id, salt: as for `reserve_doc_id`, for every row without a `doc_id`; by default, the row's own `doc_run_id`
             and `doc_salt`.
         parents: the parents' rows, or a mapping of their task ids to doc ids. A row names its parent's task id in the
-            column `<parent stage>_task_id`. None leaves `parent_doc_id` unchanged.
+            column `<parent stage>_task_id`. Of several parents with this task id, it takes the replicate that the row's
+            salt names; see `replicates`. None leaves `parent_doc_id` unchanged.
+        stages: the stages of the pipeline, for rows of replicates.
 
     Raises:
         TaskTableError: two rows with the same doc id; a task id that the id scheme refuses; a parent that is missing
@@ -63,7 +64,7 @@ def reserve_tasks(
         >>> essay.parent_doc_id == drafts[0].doc_id
         True
     """
-    return reserve_with(rows, row_type, run_id, salt, parents=parents)
+    return reserve_with(rows, row_type, run_id, salt, parents=parents, stages=stages)
 
 
 def reserve_with(
@@ -73,23 +74,29 @@ def reserve_with(
     salt: str | None = None,
     *,
     parents: Mapping[str, str] | Iterable[TaskRow | Mapping[str, Any]] | None = None,
+    stages: Stages = DEFAULT_STAGES,
     link: Callable[[list[Row]], list[Row]] | None = None,
 ) -> TaskRows[Row]:
     """Do what `reserve_tasks` does. `link` may fill ids of the rows first, when their parents are known."""
     schema_of(row_type)  # raises TypeError for any other class
     check_noted_run_and_salt(run_id, salt)
     check_fresh(rows, "rows")
-    file, columns, state, delimiter = _NO_TABLE
+    file, columns, state, delimiter = NO_TABLE
     if isinstance(rows, (TaskRows, TaskTable)):
         file, columns, state, delimiter = rows.file, rows.columns, rows.state, rows.delimiter
-    doc_ids, column = None, f"{row_type.parent_stage}_task_id"
+    doc_ids: _DocIds | None = None
+    column, depth = (
+        f"{row_type.parent_stage}_task_id",
+        find_depth(row_type.stage, row_type.parent_stage, check_stages(stages)),
+    )
     if parents is not None and row_type.parent_stage is not None:
-        doc_ids = _map_doc_ids(parents, row_type.parent_stage)
+        stage = row_type.parent_stage
+        doc_ids = cast("_DocIds", parents) if isinstance(parents, Mapping) else index_parents(parents, stage)
         _check_parent_column(file, columns, column)
     if columns:  # also for a table without rows
         filled = ("parent_doc_id", "doc_id") if row_type.parent_stage else ("doc_id",)
         columns = tuple(dict.fromkeys((*columns, *filled)))
-    reserver = _Reserver(row_type, run_id, salt, doc_ids, file, link)
+    reserver = _Reserver(row_type, run_id, salt, doc_ids, depth, file, link)
     return TaskRows(row_type, file, columns, reserver.reserve(rows), state, delimiter)
 
 
@@ -106,32 +113,6 @@ def check_noted_run_and_salt(run_id: str | None, salt: str | None) -> None:
     for argument, text in (("run_id", run_id), ("salt", salt)):
         if text is not None and is_missing(check_text(text, argument)):
             raise InvalidName(argument, text, "task tables read this word as missing", "another word")
-
-
-def _map_doc_ids(parents: Mapping[str, str] | Iterable[TaskRow | Mapping[str, Any]], stage: str) -> _DocIds:
-    """Return the parents' doc ids by task id; None for a task id with several doc ids."""
-    if isinstance(parents, Mapping):
-        return cast("_DocIds", parents)
-    check_fresh(parents, "parents")
-    found: dict[str, str | None] = {}
-    faults = Faults("parents")
-    for _, row in _parse_rows(enumerate(parents, 1), TaskRow.of(stage), faults):
-        check_row(row, "parents", stage)
-        found[row.task_id] = row.doc_id if found.get(row.task_id, row.doc_id) == row.doc_id else None
-    faults.raise_any()
-    return found
-
-
-def _parse_rows(
-    numbered: Iterable[tuple[int, Any]], row_type: type[TaskRow], faults: Faults
-) -> Iterator[tuple[int, Any]]:
-    """Yield numbered rows; parse those that are mappings, and note their faults."""
-    parser = MappingParser(row_type, schema_of(row_type), faults)
-    for number, each in numbered:
-        if isinstance(each, TaskRow) or not is_mapping(each):
-            yield number, each
-        elif (row := parser.parse(number, each)) is not None:
-            yield number, row
 
 
 class _Numbered:
@@ -161,6 +142,7 @@ class _Reserver(NamedTuple):
     run_id: str | None
     salt: str | None
     parents: _DocIds | None
+    depth: int | None
     file: str
     link: Callable[[list[Any]], list[Any]] | None = None
 
@@ -204,7 +186,7 @@ class _Reserver(NamedTuple):
             numbered = _Numbered(rows)
 
         def read(faults: Faults, _: Pass) -> Iterator[tuple[int, Any]]:
-            return _parse_rows(numbered, self.row_type, faults)
+            return parse_rows(numbered, self.row_type, faults)
 
         return read, lambda seen: read(Faults(self.file), seen)
 
@@ -255,7 +237,12 @@ class _Reserver(NamedTuple):
             return {}
         column = f"{self.row_type.parent_stage}_task_id"
         task_id = row.cell(column)
-        doc_id = self.parents.get(task_id, "")
+        found = self.parents.get(task_id, "")
+        salt = row.doc_salt if row.doc_id else self.salt or row.doc_salt
+        doc_id, wrong = choose_parent(found, salt, self.depth) if isinstance(found, dict) else (found, "")
+        if wrong:
+            faults.add(number, "doc_salt", salt or "", wrong)
+            return {}
         if is_missing(task_id):
             wrong = "empty; expected the parent's task id"
         elif not self.parents:
@@ -264,6 +251,7 @@ class _Reserver(NamedTuple):
             wrong = "not in the parents' table; expected a task id from it"
         elif doc_id is None:
             wrong = "has several doc ids in the parents' table; set parent_doc_id yourself"
+            wrong += "" if self.depth else ", or pass stages if they are replicates"
         elif not doc_id:
             wrong = "has no doc_id in the parents' table; reserve that table first"
         elif not is_doc_id(doc_id):

@@ -24,6 +24,9 @@ from docid.tables.parsing import IdCount, build_row_parser, check_columns
 from docid.tables.rows import TaskRow, find_fault, format_cells, schema_of
 
 Row = TypeVar("Row", bound=TaskRow)
+NO_TABLE: tuple[str, tuple[str, ...], FileState | None, str] = "", (), None, ","
+"""File, columns, state and delimiter of rows without a table."""
+
 _SHOWN = 10  # rows in a notebook view
 
 
@@ -50,7 +53,8 @@ class TaskRows(Iterator[Row], Generic[Row]):
     _is_used_up: bool = field(default=False, init=False)
 
     def __repr__(self) -> str:
-        return f"<TaskRows of {self.row_type.__name__} from {self.file or 'memory'}, at row {self.row}>"
+        name = getattr(self.row_type, "__name__", "an unknown class")  # of `replicates` without rows
+        return f"<TaskRows of {name} from {self.file or 'memory'}, at row {self.row}>"
 
     def __iter__(self) -> Self:
         if self._is_used_up:

@@ -4,7 +4,7 @@ import os
 import re
 import statistics
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -75,7 +75,7 @@ def score_columns(store: DocsStore, stage: str | None = None) -> tuple[str, ...]
         InvalidName: the store lacks the stage.
         ValueError: an ancestor stage is named `parent`, which clashes with the column `parent_doc_id`.
     """
-    above = _list_stages_above(store, find_score_stage(store, stage))
+    above = store.stages.ancestors_of(find_score_stage(store, stage))
     further = above[1:]
     if "parent" in further:
         raise ValueError(
@@ -129,7 +129,7 @@ def scores(
     reader = _Reader.of(pattern, key)
     wanted, parents = _find_cohort(store, stage, rows)
     refuse_text(models, "models", "model ids")
-    ancestors, above = Ancestors(store), _list_stages_above(store, stage)
+    ancestors, above = Ancestors(store), store.stages.ancestors_of(stage)
     doc_ids = sorted(set(store.ids(stage)) if wanted is None else wanted)
     found = store.backend.each(lambda doc_id: _read_score(store, stage, doc_id, reader, ancestors, above), doc_ids)
     return (
@@ -226,7 +226,7 @@ def _find_in_json(text: str, part: str, pointer: tuple[str, ...]) -> tuple[float
 
 
 def _read_score(  # noqa: PLR0917 - one caller
-    store: DocsStore, stage: str, doc_id: str, reader: _Reader, ancestors: Ancestors, above: list[str]
+    store: DocsStore, stage: str, doc_id: str, reader: _Reader, ancestors: Ancestors, above: Sequence[str]
 ) -> Score | None:
     """Return the score of one document; None if it vanished."""
     further, origin = above[1:], dict.fromkeys(_list_origin_columns(above), "")
@@ -263,7 +263,7 @@ def _read_score(  # noqa: PLR0917 - one caller
     )
 
 
-def _list_origin_columns(above: list[str]) -> list[str]:
+def _list_origin_columns(above: Sequence[str]) -> list[str]:
     """Return the columns of the origin of documents with ancestors of these stages."""
     return ["combo_id", *(f"{stage}_{what}" for stage in above for what in ("template", "model"))] if above else []
 
@@ -287,16 +287,6 @@ def _read_origin(chain: list[StoredDocument]) -> dict[str, str]:
 def find_score_stage(store: DocsStore, stage: str | None) -> str:
     """Return the stage of the scores: the given one, or else the last stage of the store."""
     return list(check_store(store).stages)[-1] if stage is None else store.stages.check(stage)
-
-
-def _list_stages_above(store: DocsStore, stage: str) -> list[str]:
-    """Return the stages of the ancestors, the parent first."""
-    found: list[str] = []
-    above = store.stages.parent_of(stage)
-    while above is not None:
-        found.append(above)
-        above = store.stages.parent_of(above)
-    return found
 
 
 _INDEX = re.compile("0|[1-9][0-9]{0,17}")  # of a list: RFC 6901, section 4

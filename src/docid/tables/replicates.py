@@ -1,0 +1,249 @@
+"""Replicates: several rows for one task, each with its own salt."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import attrs
+
+from docid._text import quote
+from docid.core.replicates import LARGEST, Path, find_depth, format_path, parse_path
+from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
+from docid.tables.faults import Faults
+from docid.tables.parents import BySalt, describe_parent, index_parents
+from docid.tables.tasks import NO_TABLE, Row, TaskRows, TaskTable, check_row, check_type, number_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from docid.tables.rows import TaskRow
+
+_NO_PARENT = "a replicate already, or a salt of another kind"
+
+
+def replicates(
+    rows: Iterable[Row],
+    n: int,
+    *,
+    parents: Iterable[TaskRow | Mapping[str, Any]] | None = None,
+    stages: Stages = DEFAULT_STAGES,
+) -> TaskRows[Row]:
+    """Yield each row `n` times, for `n` documents of its task: the first as it is, the others with salts of their own.
+
+    The salts of tasks without a parent are `2`, `3` and so on. If you raise `n` later, earlier rows keep their ids.
+    Pass the result to `reserve_tasks`; it keeps the columns of the rows' table. Memory holds the rows.
+
+    Args:
+        rows: rows of one stage. A row with a salt is for the replicate of its parent that has this salt.
+        n: the number of documents of each task, 1 or more.
+        parents: the parents' rows. A row without a salt is then made for each replicate of its parent, unless its
+            `parent_doc_id` names one of them, other than the first.
+        stages: the stages of the pipeline.
+
+    Raises:
+        TaskTableError: a salt that is not one of a parent's replicate; a parent that is missing from `parents`. All
+            faults are reported together, before the first row.
+        ValueError: `n` is less than 1; `stages` does not have the stage of the rows with their parent stage; rows or
+            parents of another stage.
+        TypeError: rows that are not task rows, or rows of several classes.
+
+    Example:
+        >>> from docid import DraftTask, EssayTask, reserve_tasks
+        >>> drafts = list(reserve_tasks(replicates([DraftTask(task_id="t-1")], 2), DraftTask))
+        >>> [(row.doc_salt, row.doc_id) for row in drafts]
+        [(None, 'dqklum3h18qwxpcp'), ('2', 'dazdpjz36hkmsm67')]
+        >>> essays = [EssayTask(task_id="t-1__x", draft_task_id="t-1")]
+        >>> [row.doc_salt for row in replicates(essays, 2, parents=drafts)]
+        [None, '1.2', '2', '2.2']
+    """
+    return replicate_rows(rows, n, parents, stages, keep_parents=False)
+
+
+def replicate_rows(
+    rows: Iterable[Row],
+    n: int,
+    parents: Iterable[TaskRow | Mapping[str, Any]] | None,
+    stages: Stages,
+    *,
+    keep_parents: bool,
+) -> TaskRows[Row]:
+    """Do what `replicates` does. With `keep_parents`, a row with any `parent_doc_id` is for that parent."""
+    check_number(n)
+    numbered = list(number_rows(rows))
+    known: Any = getattr(rows, "row_type", None)
+    # Without rows the class is unknown; functions that need it have a parameter for it.
+    row_type = cast("type[Row]", known or (check_row(numbered[0][1]) if numbered else None))
+    file, columns, state, delimiter = NO_TABLE
+    if isinstance(rows, (TaskRows, TaskTable)):
+        file, columns, state, delimiter = rows.file, rows.columns, rows.state, rows.delimiter
+    made: list[tuple[int, Row]] = []
+    if numbered:
+        maker = _Maker(row_type, n, _require_depth(row_type, stages), _index(parents, row_type), keep_parents)
+        faults = Faults(file)
+        for number, row in numbered:
+            check_type(row, row_type)
+            made += [(number, each) for each in maker.make(number, row, faults)]
+        faults.raise_any()
+    if columns:
+        columns = tuple(dict.fromkeys((*columns, "doc_salt")))
+    return TaskRows(row_type, file, columns, iter(made), state, delimiter)
+
+
+def check_number(n: int) -> None:
+    """Raise ValueError unless `n` is a number of replicates."""
+    if type(n) is not int or not 1 <= n <= LARGEST:
+        raise ValueError(f"n: expected a number of replicates, 1 or more, got {n!r}")
+
+
+def _require_depth(row_type: type[TaskRow], stages: Stages) -> int:
+    """Return the number of stages from the root to the rows'; raise ValueError for a stage that `stages` lacks."""
+    stage, parent = row_type.stage, row_type.parent_stage
+    if (depth := find_depth(stage, parent, check_stages(stages))) is not None:
+        return depth
+    name = f"stage {stage!r} with the parent stage {parent!r}" if parent else f"stage {stage!r} without a parent stage"
+    chain = f"{parent!r}, {stage!r}" if parent else f"{stage!r}"
+    raise ValueError(f"rows: {name} is not in {stages!r}; pass stages, such as Stages.chain({chain})")
+
+
+def _index(parents: Iterable[TaskRow | Mapping[str, Any]] | None, row_type: type[TaskRow]) -> dict[str, BySalt] | None:
+    return None if parents is None or row_type.parent_stage is None else index_parents(parents, row_type.parent_stage)
+
+
+class _Maker(NamedTuple):
+    """Makes the replicates of rows."""
+
+    row_type: type[TaskRow]
+    n: int
+    depth: int
+    parents: dict[str, BySalt] | None
+    keep_parents: bool
+
+    def make(self, number: int, row: Row, faults: Faults) -> Iterator[Row]:
+        """Yield the replicates of a row, or note its faults."""
+        for path, doc_id in self._find_parents(row, partial(faults.add, number)).items():
+            for own in range(1, self.n + 1):
+                salt = format_path((*path, own))
+                if salt == row.doc_salt:
+                    yield row if row.parent_doc_id or not doc_id else attrs.evolve(row, parent_doc_id=doc_id)
+                else:
+                    yield attrs.evolve(row, doc_id="", doc_salt=salt, parent_doc_id=doc_id or None)
+
+    def _find_parents(self, row: TaskRow, note: Callable[[str, str, str], None]) -> Mapping[Path, str | None]:
+        """Return the paths of the parents of a row, with their doc ids; none after a fault."""
+        stage, depth = self.row_type.parent_stage, self.depth - 1
+        if (path := parse_path(row.doc_salt, depth)) is None:
+            expected = f"the salt of the parent's replicate ({stage}), or none" if stage else "a row without doc_salt"
+            note("doc_salt", row.doc_salt or "", f"{_NO_PARENT}; expected {expected}")
+            return {}
+        if self.parents is None or (self.keep_parents and row.parent_doc_id):
+            return {path: row.parent_doc_id}
+        column = f"{stage}_task_id"
+        if (by_salt := self.parents.get(task_id := row.cell(column))) is None:
+            note(column, task_id, "not in the parents' table; expected a task id from it")
+            return {}
+        known, others = _sort_parents(by_salt, depth)
+        if row.parent_doc_id and (row.doc_salt is not None or row.parent_doc_id != known.get(path)):
+            return {path: row.parent_doc_id}
+        if others:
+            wrong = f"several parents, and the doc_salt {quote(others[0])} of one is not that of a replicate"
+            note(column, task_id, f"{wrong}; set parent_doc_id")
+        elif row.doc_salt is not None and path not in known:
+            note("doc_salt", row.doc_salt, f"{describe_parent(path)}, which the parents' table does not have")
+        else:
+            return known if row.doc_salt is None else {path: known[path]}
+        return {}
+
+
+def _sort_parents(by_salt: BySalt, depth: int) -> tuple[dict[Path, str | None], list[str]]:
+    """Return the parents of one task by path, in order, and salts that are not paths.
+
+    A task with one parent has no replicates, whatever its salt.
+    """
+    paths = {salt: parse_path(salt, depth) for salt in by_salt}
+    if len(paths) == 1:
+        [(salt, path)] = paths.items()
+        return {path or (1,) * depth: by_salt[salt]}, []
+    known = {path: by_salt[salt] for salt, path in paths.items() if path is not None}
+    return dict(sorted(known.items())), [salt for salt, path in paths.items() if path is None and salt is not None]
+
+
+class Added(NamedTuple):
+    """The result of `add_replicates`.
+
+    Attributes:
+        rows: all rows; each new one stands after the existing rows of its task.
+        number: the number of new rows.
+        without_parent: the number of new rows without a `parent_doc_id`.
+        above: the number of existing rows that are replicates above the number; they stay.
+        others: the number of existing rows whose salt is not that of a replicate; they stay.
+    """
+
+    rows: Iterator[Any]
+    number: int = 0
+    without_parent: int = 0
+    above: int = 0
+    others: int = 0
+
+
+def add_replicates(
+    table: TaskTable[Any],
+    n: int,
+    *,
+    parents: Iterable[TaskRow | Mapping[str, Any]] | None = None,
+    run_id: str | None = None,
+    stages: Stages = DEFAULT_STAGES,
+) -> Added:
+    """Add the rows that a table lacks of `n` replicates of each task: for each parent of its rows, and of `parents`.
+
+    Unlike `replicates`, it takes the salt of a row as the row's own. Existing rows stay as they are, except that rows
+    without a doc id get the run id. Memory holds the rows.
+
+    Args:
+        table: the table.
+        n: the number of documents of each task and parent, 1 or more.
+        parents: the parents' rows, if each of their replicates gets rows; else only parents that have rows already.
+        run_id: the run id of rows without a doc id, and so of their replicates.
+        stages: the stages of the pipeline.
+    """
+    check_number(n)
+    row_type, number_of, above, others = table.row_type, dict[tuple[str, str | None], dict[Path, int]](), 0, 0
+    depth, index = _require_depth(row_type, stages), _index(parents, row_type)
+    numbered = [(number, _set_run_id(row, run_id)) for number, row in number_rows(table)]
+    for at, (_, row) in enumerate(numbered):
+        if (path := parse_path(row.doc_salt, depth)) is None:
+            others += 1
+        else:
+            number_of.setdefault((row.task_id, row.doc_run_id), {}).setdefault(path, at)
+            above += path[-1] > n
+    new: dict[int, list[Any]] = {}
+    for known in number_of.values():
+        by_path = {path: numbered[at][1] for path, at in sorted(known.items())}
+        new[max(known.values())] = list(_make_missing(by_path, n, depth, index))
+    made = [(number, each) for at, (number, row) in enumerate(numbered) for each in (row, *new.get(at, ()))]
+    columns = tuple(dict.fromkeys((*table.columns, "doc_salt")))
+    rows = TaskRows(row_type, table.file, columns, iter(made), table.state, table.delimiter)
+    added = [row for group in new.values() for row in group]
+    return Added(rows, len(added), sum(not row.parent_doc_id for row in added), above, others)
+
+
+def _set_run_id(row: Row, run_id: str | None) -> Row:
+    return row if run_id is None or row.doc_id else attrs.evolve(row, doc_run_id=run_id)
+
+
+def _make_missing(
+    known: Mapping[Path, TaskRow], n: int, depth: int, parents: Mapping[str, BySalt] | None
+) -> Iterator[TaskRow]:
+    """Yield the replicates that a task lacks, given its rows by path."""
+    first = next(iter(known.values()))
+    of_parent: dict[Path, TaskRow | None] = {}
+    for path, row in known.items():
+        of_parent.setdefault(path[:-1], row)
+    if parents is not None:
+        by_salt = parents.get(first.cell(f"{first.parent_stage}_task_id"), {})
+        of_parent = dict.fromkeys(_sort_parents(by_salt, depth - 1)[0]) | of_parent
+    for path, sibling in sorted(of_parent.items(), key=lambda item: item[0]):
+        row = sibling or attrs.evolve(first, parent_doc_id=None)
+        for own in range(1, n + 1):
+            if (*path, own) not in known:
+                yield attrs.evolve(row, doc_id="", doc_salt=format_path((*path, own)))
