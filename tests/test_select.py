@@ -104,7 +104,7 @@ def test_select_refuses_invalid_arguments(judged: DocsStore) -> None:
     for top in (0, -1, True, 1.0):
         with pytest.raises(ValueError, match="top: expected a number of documents"):
             select([], judged, top=top)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="aggregate: expected one of max, mean, median, got 'sum'"):
+    with pytest.raises(ValueError, match="aggregate: expected one of max, mean, median, min, got 'sum'"):
         select([], judged, top=1, aggregate="sum")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expected rows of stage 'essay', got DraftTask of 'draft'"):
         select([], judged, top=1, row_type=DraftTask)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from docid.core.findings import Change
+from docid.operations.curate.aggregate import TaskScore, aggregate_columns, aggregate_scores
 from docid.operations.curate.follow_up import FollowUp, Model, Template, follow_up
 from docid.operations.curate.link import Linked, link
 from docid.operations.curate.reparse import reparse
@@ -29,7 +30,10 @@ __all__ = [
     "ReplayedRows",
     "Score",
     "Selection",
+    "TaskScore",
     "Template",
+    "aggregate_columns",
+    "aggregate_scores",
     "backfill",
     "follow_up",
     "link",

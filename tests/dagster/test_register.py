@@ -79,6 +79,21 @@ def test_register_writes_tables_and_partitions(
     assert "no evaluation rows; --templates and --models add them\n" in out
 
 
+def test_register_makes_replicates_of_evaluations(
+    curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = (curated, "--output", "out", "--templates", "kind", "--models", "m-1")
+    assert register(capfd, *arguments)[0] == 0
+    once = list(read_tasks("out/evaluation_tasks.csv", EvaluationTask))
+    code, out, _ = register(capfd, *arguments, "--replicates", "3")
+    assert code == 0
+    assert "9 rows, written; partitions of evaluation: 6 added, 0 removed, 3 kept" in out
+    rows = list(read_tasks("out/evaluation_tasks.csv", EvaluationTask))
+    assert [row.doc_salt for row in rows] == [None, "1.1.2", "1.1.3"] * 3
+    assert rows[::3] == once
+    assert len(set(instance.get_dynamic_partitions("evaluation_documents"))) == 9
+
+
 def test_register_keeps_values_of_existing_tables(
     curated: Path, instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,6 +186,12 @@ def test_register_materialises_named_assets(
             ["--materialize", "x", "--module", "docid"],
             "found 0 Definitions objects; expected one",
             id="no definitions",
+        ),
+        pytest.param(["--replicates", "2"], "expected --templates and --models with it", id="replicates alone"),
+        pytest.param(
+            ["--replicates", "2", "--templates", "a", "--models", "m", "--salt", "s"],
+            "--replicates gives each row a salt of its own; expected it without --salt",
+            id="replicates with a salt",
         ),
     ],
 )

@@ -19,7 +19,7 @@ import tomllib
 from typing import Any
 
 from docid._text import format_count, name_task
-from docid.cli.arguments import SALT, STORE, Arguments, UsageError, argument
+from docid.cli.arguments import SALT, STORE, Arguments, UsageError, argument, expect_number
 from docid.cli.inputs import DELIMITER, choose_salt, choose_stages, find_table, is_same_file, open_root, split_ids
 from docid.cli.output import Output
 from docid.core.ids import check_doc_id, check_text, is_missing
@@ -96,8 +96,7 @@ def _find_instance(arguments: Arguments) -> str:
 
 def _follow_up(arguments: Arguments, stage: str, path: str) -> FollowUp:
     """Return the rows of the curated table, of its parents and of its evaluations."""
-    if (arguments.templates is None) != (arguments.models is None):
-        raise UsageError("--templates and --models: expected both or neither")
+    _check_evaluations(arguments)
     sources: dict[str, str] = {}
     for source in arguments.source:
         of, slash, doc_id = source.partition("/")
@@ -125,12 +124,23 @@ def _follow_up(arguments: Arguments, stage: str, path: str) -> FollowUp:
         salt=choose_salt(arguments),
         sources=sources,
         names=_read_names(arguments.models),
+        replicates=arguments.replicates,
         stages=arguments.stages,
     )
     if unused := sources.keys() - {group[0].stage for group in made if group}:
         stage = min(unused)
         raise UsageError(f"--source {stage}/{sources[stage]}: the command writes no table of stage {stage}")
     return made
+
+
+def _check_evaluations(arguments: Arguments) -> None:
+    """Refuse options for evaluations that do not fit together."""
+    if (arguments.templates is None) != (arguments.models is None):
+        raise UsageError("--templates and --models: expected both or neither")
+    if arguments.replicates > 1 and arguments.templates is None:
+        raise UsageError("--replicates is the number of evaluations; expected --templates and --models with it")
+    if arguments.replicates > 1 and arguments.salt is not None:
+        raise UsageError("--replicates gives each row a salt of its own; expected it without --salt")
 
 
 def _read_names(given: str | None) -> dict[str, str]:
@@ -261,6 +271,12 @@ ARGUMENTS = (
     argument(
         "--models LIST|FILE",
         "evaluation models: ids separated by commas, or a CSV table with id, model and for_evaluation",
+    ),
+    argument(
+        "--replicates N",
+        "the number of evaluations of each document, template and model (default: 1)",
+        type=expect_number("evaluations"),
+        default=1,
     ),
     argument(
         "--source STAGE/ID ...",

@@ -1,13 +1,14 @@
 """`docid scores`: collect the scores of evaluations in a table.
 
 Write a table with the score of each evaluation: the number in its parsed text, with the ids of its ancestors. It has
-one row per document, sorted by doc id. If a document has no score, the column error has the reason.
+one row per document, sorted by doc id. If a document has no score, the column error has the reason. With --aggregate
+it has one row for each evaluated task, template and model, over all replicates.
 
 Examples:
     # Write the scores of all evaluations
     docid scores --store data/docs -o scores.csv
-    # Print the scores as JSON, for another program
-    docid scores --store data/docs --json
+    # Write the mean score of each evaluated task
+    docid scores --store data/docs --aggregate mean -o task_scores.csv
 """
 
 from collections import Counter
@@ -18,6 +19,7 @@ from docid.cli.arguments import STORE, Arguments, UsageError, argument, make_out
 from docid.cli.inputs import check_table_output, find_tables, hint_at_other_stages, open_store, split_ids
 from docid.cli.output import Output
 from docid.errors import TaskTableError
+from docid.operations.curate.aggregate import TaskScore, aggregate_columns, aggregate_scores
 from docid.operations.curate.scores import Score, find_score_stage, score_columns, scores, write_scores
 from docid.store.docs_store import DocsStore
 from docid.tables.rows import row_type_of
@@ -58,21 +60,33 @@ def run(arguments: Arguments, out: Output) -> int:
     store = open_store(arguments)
     check_table_output(arguments, store)
     stage = find_score_stage(store, arguments.stage)
+    if arguments.allow_changed and not arguments.aggregate:
+        raise UsageError("--allow-changed says which scores --aggregate combines; expected it with --aggregate")
     columns = score_columns(store, stage)
     errors: Counter[str] = Counter()
-    models, changed = list_models(arguments), 0
+    models, changed, without_parent = list_models(arguments), 0, 0
+    documents: set[str] = set()
 
     def count() -> Iterator[Score]:
-        nonlocal changed
+        nonlocal changed, without_parent
         for score in read_cohort(arguments, store, stage, models):
             changed += bool(score.changed)
+            without_parent += not score.parent_doc_id
+            documents.add(score.parent_doc_id)
             out.progress.count_document(store, stage)
             errors[score.error.partition(":")[0]] += 1
             yield score
 
     found = count()
-    rows = ({**score.texts(), "score": score.score} for score in found)
-    out = out.put_table(arguments, rows, lambda path: write_scores(path, found, columns))
+    tasks: list[TaskScore] = []
+    if arguments.aggregate:
+        tasks = aggregate_scores(found, arguments.aggregate, allow_changed=arguments.allow_changed)
+        of_tasks = aggregate_columns(store, stage)
+        values = (task.values() for task in tasks)
+        out = out.put_table(arguments, values, lambda path: write_scores(path, tasks, of_tasks))
+    else:
+        rows = ({**score.texts(), "score": score.score} for score in found)
+        out = out.put_table(arguments, rows, lambda path: write_scores(path, found, columns))
     of_models = f" and models {', '.join(models)}" if models else ""
     total = format_count(errors.total(), "document")
     out.print(f"{total} of stage {stage}{of_models}: {errors.pop('', 0):,} with a score")
@@ -80,6 +94,13 @@ def run(arguments: Arguments, out: Output) -> int:
         out.print(f"  {error}: {number:,}")
     if changed:
         out.print(f"  given for another version of the document: {changed:,} (column changed)")
+    if arguments.aggregate:
+        evaluated = format_count(len({(task.parent_task_id, task.parent_doc_id) for task in tasks}), "evaluated task")
+        evaluations = format_count(sum(task.evaluations for task in tasks), "score")
+        of_documents = format_count(len(documents - {""}), "document")
+        out.print(f"{evaluated}: the {arguments.aggregate} of {evaluations} of {of_documents}")
+        if without_parent:
+            out.print(f"  without a parent_doc_id, left out: {without_parent:,}")
     hint_at_other_stages(store)
     return 0
 
@@ -98,6 +119,11 @@ COHORT = (
 ARGUMENTS = (
     argument("--stage STAGE", "stage of the evaluations (default: the last of --stages)"),
     *COHORT,
+    argument(
+        "--aggregate {max,mean,median,min}",
+        "write one row for each evaluated task, evaluation template and model: this function of all its scores",
+    ),
+    argument("--allow-changed", "with --aggregate: also use scores given for another version of the document"),
     *make_output_arguments("scores.csv"),
     *STORE,
 )

@@ -77,7 +77,7 @@ ARGUMENTS = (
         "count only the scores of these evaluation templates: ids separated by commas; may be repeated",
     ),
     argument(
-        "--aggregate {max,mean,median}",
+        "--aggregate {max,mean,median,min}",
         "combine the scores of a document's evaluations by this function (default: max)",
         default="max",
     ),

@@ -90,10 +90,10 @@ def replicate_rows(
     return TaskRows(row_type, file, columns, iter(made), state, delimiter)
 
 
-def check_number(n: int) -> None:
+def check_number(n: int, argument: str = "n") -> None:
     """Raise ValueError unless `n` is a number of replicates."""
     if type(n) is not int or not 1 <= n <= LARGEST:
-        raise ValueError(f"n: expected a number of replicates, 1 or more, got {n!r}")
+        raise ValueError(f"{argument}: expected a number of replicates, 1 or more, got {n!r}")
 
 
 def _require_depth(row_type: type[TaskRow], stages: Stages) -> int:

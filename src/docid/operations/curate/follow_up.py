@@ -6,8 +6,12 @@ from typing import Any, NamedTuple
 
 import attrs
 
+from docid.core.ids import reserve_doc_id
+from docid.core.replicates import Path, format_path, parse_path
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.operations.curate.replay import IDENTITY
+from docid.tables.replicates import check_number
+from docid.tables.replicates import replicates as replicate
 from docid.tables.reserve import reserve_tasks
 from docid.tables.rows import TaskRow, row_type_of, schema_of, with_source
 from docid.tables.tasks import TaskTable, read_tasks, stage_of_table
@@ -50,13 +54,14 @@ def follow_up(
     salt: str | None = None,
     sources: dict[str, str] | None = None,
     names: Mapping[str, str] | None = None,
+    replicates: int = 1,
     stages: Stages = DEFAULT_STAGES,
 ) -> FollowUp:
     """Build the rows of the parents and the evaluations of curated rows.
 
     A parent row takes its ids from `parent_doc_id` and `<parent stage>_task_id` of the curated row, and copies the
     columns that both stages have. Each curated row, template and model gives one evaluation row, with the task id
-    `<doc id>__<template>__<model>`.
+    `<doc id>__<template>__<model>`. The rows of a replicate and of its evaluations have its salt; see `replicates`.
 
     Args:
         curated: reserved rows of one stage with a parent, for example essays.
@@ -64,10 +69,12 @@ def follow_up(
         run_id, salt: as for `reserve_tasks`, for the evaluations.
         sources: by stage, the doc id to set as `source_doc_id` in all rows of the stage.
         names: by the short id of a model, the provider's name for it: fills empty columns `<…>_model_name`.
+        replicates: the number of evaluations of each document, template and model; more than 1 without `salt`.
         stages: the stages of the pipeline.
 
     Raises:
-        ValueError: rows lack ids, share a doc id, disagree about a parent, or belong to a stage without parent.
+        ValueError: rows lack ids, share a doc id, disagree about a parent, or belong to a stage without parent;
+            `replicates` is less than 1, or given with `salt`.
         TaskTableError: two evaluations have the same id.
 
     Example:
@@ -84,7 +91,11 @@ def follow_up(
     parent_stage, children = check_stages(stages).parent_of(stage), stages.children_of(stage)
     if parent_stage is None:
         raise ValueError(f"curated: stage {stage} has no parent stage; expected rows of a stage that has one")
-    parents = _build_parents(rows, row_type_of(parent_stage, stages))
+    check_number(replicates, "replicates")
+    if replicates > 1 and salt is not None:
+        raise ValueError("salt, replicates: each replicate has a salt of its own; expected only one of them")
+    depth = len(stages.ancestors_of(stage)) + 1
+    parents = _build_parents(rows, row_type_of(parent_stage, stages), depth)
     evaluations: list[TaskRow] = []
     pairs = [(template, model) for template in templates for model in models]
     if pairs and len(children) != 1:
@@ -92,8 +103,8 @@ def follow_up(
         raise ValueError(f"templates: {found} the parent stage {stage}; expected one stage for the evaluations")
     if pairs:
         child_type = row_type_of(children[0], stages)
-        made = (_build_child(child_type, row, template, model) for row in rows for template, model in pairs)
-        evaluations = list(reserve_tasks(made, child_type, run_id, salt))
+        made = (_build_child(child_type, row, template, model, depth) for row in rows for template, model in pairs)
+        evaluations = list(reserve_tasks(replicate(made, replicates, stages=stages), child_type, run_id, salt))
     groups = (parents, rows, evaluations)
     for group in groups:
         group[:] = [_fill_names(row, names or {}) for row in group]
@@ -114,8 +125,9 @@ def _fill_names(row: TaskRow, names: Mapping[str, str]) -> TaskRow:
     return attrs.evolve(row, **changes) if changes else row
 
 
-def _build_parents(rows: list[TaskRow], row_type: type[TaskRow]) -> list[TaskRow]:
+def _build_parents(rows: list[TaskRow], row_type: type[TaskRow], depth: int) -> list[TaskRow]:
     made: dict[str, TaskRow] = {}
+    salts: dict[str, str] = {}
     known: dict[str, TaskRow] = {}
     column = f"{row_type.stage}_task_id"
     for row in rows:
@@ -128,10 +140,18 @@ def _build_parents(rows: list[TaskRow], row_type: type[TaskRow]) -> list[TaskRow
         if made.setdefault(parent.doc_id, parent) != parent:
             expected = f"expected the same {column} and shared columns"
             raise ValueError(f"curated: rows with parent_doc_id {row.parent_doc_id} disagree about it; {expected}")
-    return list(made.values())
+        if (salt := _find_salt(parent, parse_path(row.doc_salt, depth))) is not None:
+            salts[parent.doc_id] = salt
+    return [attrs.evolve(row, doc_salt=salts.get(row.doc_id)) for row in made.values()]
 
 
-def _build_child(row_type: type[TaskRow], row: TaskRow, template: Template, model: Model) -> TaskRow:
+def _find_salt(parent: TaskRow, path: Path | None) -> str | None:
+    """Return the salt of a parent, from the path of a child, if it gives the parent's doc id."""
+    salt = None if path is None else format_path(path[:-1])
+    return salt if salt and reserve_doc_id(parent.stage, parent.task_id, salt=salt) == parent.doc_id else None
+
+
+def _build_child(row_type: type[TaskRow], row: TaskRow, template: Template, model: Model, depth: int) -> TaskRow:
     stage = row_type.stage
     own = {
         f"{row.stage}_task_id": row.task_id,
@@ -141,7 +161,9 @@ def _build_child(row_type: type[TaskRow], row: TaskRow, template: Template, mode
         "parser": template.parser,
     }
     task_id = f"{row.doc_id}__{template.template_id}__{model.model_id}"
-    return _build_row(row_type, row, own, task_id=task_id, parent_doc_id=row.doc_id)
+    child = _build_row(row_type, row, own, task_id=task_id, parent_doc_id=row.doc_id)
+    is_path = parse_path(row.doc_salt, depth) is not None
+    return attrs.evolve(child, doc_salt=row.doc_salt) if is_path else child
 
 
 def _build_row(row_type: type[TaskRow], row: TaskRow, own: dict[str, str], **identity: str) -> TaskRow:

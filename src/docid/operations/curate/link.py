@@ -14,6 +14,7 @@ from docid.core.document import timestamp
 from docid.core.findings import Finding
 from docid.core.ids import is_doc_id, reserve_doc_id
 from docid.core.lineage_rules import contradicts
+from docid.core.replicates import parse_path
 from docid.errors import InvalidName
 from docid.operations.curate.replay import Note, file_time, read_time
 from docid.store.docs_store import DocsStore, check_store
@@ -40,8 +41,9 @@ class Linked(NamedTuple):
         notes: one per row or document that needs attention. `no-document`: the store has no document of this task.
             `other-documents`: the store has several; one was chosen. `other-parent`: the documents have another parent
             than the row. `kept-id`: the row keeps its id; the documents of its task have others. `other-salt`: no
-            document has the id of the row's run id and salt. `taken`: the documents belong to other rows.
-            `missing-parent`: the linked document's parent is not stored. Any audit code: an unusable document.
+            document has the id of the row's run id and salt, or all are of other replicates. `taken`: the documents
+            belong to other rows. `missing-parent`: the linked document's parent is not stored. Any audit code: an
+            unusable document.
     """
 
     rows: int
@@ -67,10 +69,10 @@ def link(
     else the newest (by `created_at`; ties are broken by doc id), and notes the others. Unusable documents are skipped.
     docid replaces the table atomically, and only if a cell changes. Memory holds all rows.
 
-    A row with a run id or salt gets only the document of the id that they give. A row with a `parent_doc_id` gets only
-    a document of that parent, or else of an unknown one. A row with `input_doc_ids` gets only a document of these. With
-    `force` a row may get another id; docid then empties its `doc_run_id` and `doc_salt`, because the id does not derive
-    from them.
+    A row with a run id or salt gets only the document of the id that they give. A row without a salt is the first
+    replicate of its task, and gets the document of no other one. A row with a `parent_doc_id` gets only a document of
+    that parent, or else of an unknown one. A row with `input_doc_ids` gets only a document of these. With `force` a row
+    may get another id; docid then empties its `doc_run_id` and `doc_salt`, because the id does not derive from them.
 
     Args:
         table: the path of the table.
@@ -171,6 +173,7 @@ class _Candidate(NamedTuple):
     parent_doc_id: str | None
     inputs: tuple[str, ...]
     is_own: bool  # a row with a run id or a salt asked for it
+    is_replicate: bool  # a row with the salt of a replicate asked for it
 
     def __str__(self) -> str:
         made = "unknown time" if self.made is _LONG_AGO else timestamp(self.made)
@@ -181,17 +184,19 @@ class _Row:
     """A row of the table, the documents of its task, the chosen one, and the fields that change.
 
     `derived` is the id that the task, the run id and the salt give. A row with a run id or a salt `is_bound` to it; for
-    any other row, any document of the task fits. A row that `is_open` may get a new id.
+    any other row, any document of the task fits, except those of replicates. A row that `is_open` may get a new id.
     """
 
     def __init__(self, number: int, row: TaskRow, found: list[_Candidate], *, force: bool) -> None:
         self.number = number
         self.row = row
-        self.found = found
         self.is_open = not row.doc_id or (force and bool(found))
         self.chosen: _Candidate | None = None
         self.changes: dict[str, Any] = {}
         self.is_bound = row.doc_run_id is not None or row.doc_salt is not None
+        is_first = self.is_open and not self.is_bound and not force  # the first replicate of its task
+        self.found = [each for each in found if not (is_first and each.is_replicate)]
+        self.replicates = [each for each in found if is_first and each.is_replicate]
         self.derived = ""  # matches no document
         with contextlib.suppress(InvalidName):
             self.derived = reserve_doc_id(row.stage, row.task_id, row.doc_run_id, row.doc_salt)
@@ -247,7 +252,10 @@ class _Linker:
         fitting = [candidate for candidate in found if self._fits(row, candidate)]
         fitting.sort(key=lambda candidate: _rank(each, candidate))  # a stable sort keeps the order by age
         free = [candidate for candidate in fitting if candidate.doc_id not in self.holders]
-        if not found:
+        if not found and each.replicates:
+            problem = "the salts of replicates give their ids, and the row has none. Use --force to link it"
+            self._note("other-salt", each, f"not linked to {_format(each.replicates)}: {problem}")
+        elif not found:
             self._note("no-document", each, _NO_DOCUMENT)
         elif not fitting:
             parents = f"its parent is {found[0].parent_doc_id}, the row has {row.parent_doc_id}"
@@ -342,6 +350,7 @@ def _find_candidates(
     """Return the documents of each task, newest first, and notes on skipped documents; of all, or of these doc ids."""
     notes: list[Note] = []
     found: dict[str, dict[str, _Candidate]] = {task_id: {} for task_id in tasks}
+    depth = len(store.stages.ancestors_of(stage)) + 1
     documents: Iterable[StoredDocument | Finding]
     documents = scan(store.backend, stage, is_strict=True) if doc_ids is None else _examine(store, stage, doc_ids)
     for each in documents:
@@ -354,9 +363,12 @@ def _find_candidates(
                 message = f"its parent_doc_id {parent!r} is not a doc id"
                 notes.append(Note("malformed-id", each.location, each.task_id, message))
             else:  # a document that is replaced during the scan may come twice
-                is_own = any(each.facts.id_from or ())
+                run_id, salt = each.facts.id_from or (None, None)
+                is_own = bool(run_id or salt)
+                is_replicate = salt is not None and parse_path(salt, depth) is not None
                 made = read_time(each) or file_time(store, stage, each.doc_id) or _LONG_AGO
-                found[each.task_id].setdefault(each.doc_id, _Candidate(made, each.doc_id, parent, each.inputs, is_own))
+                candidate = _Candidate(made, each.doc_id, parent, each.inputs, is_own, is_replicate)
+                found[each.task_id].setdefault(each.doc_id, candidate)
     ordered = {task_id: sorted(by_id.values(), key=lambda each: each.doc_id) for task_id, by_id in found.items()}
     for candidates in ordered.values():
         candidates.sort(key=lambda each: each.made, reverse=True)

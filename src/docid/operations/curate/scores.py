@@ -6,7 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import attrs
 import orjson
@@ -64,8 +64,18 @@ class Score(NamedTuple):
         return {**texts, **{f"{stage}_doc_id": doc_id for stage, doc_id in self.ancestors.items()}, **self.origin}
 
 
+class ScoreRow(Protocol):
+    """A row of a table of scores."""
+
+    def texts(self) -> dict[str, str]:
+        """Return the cells of the row, by column."""
+
+
 SCORE_COLUMNS = tuple(name for name in Score._fields if name not in {"ancestors", "origin"})
 """The columns of a score table, without those of ancestors."""
+
+OF_AGGREGATES = "no_score"
+"""A column that only tables of `aggregate_scores` have."""
 
 
 def score_columns(store: DocsStore, stage: str | None = None) -> tuple[str, ...]:
@@ -81,7 +91,7 @@ def score_columns(store: DocsStore, stage: str | None = None) -> tuple[str, ...]
         raise ValueError(
             "stages: the stage 'parent' would have the column parent_doc_id, which is taken; expected another name"
         )
-    return (*SCORE_COLUMNS, *(f"{each}_doc_id" for each in further), *_list_origin_columns(above))
+    return (*SCORE_COLUMNS, *(f"{each}_doc_id" for each in further), *list_origin_columns(above))
 
 
 def scores(
@@ -229,7 +239,7 @@ def _read_score(  # noqa: PLR0917 - one caller
     store: DocsStore, stage: str, doc_id: str, reader: _Reader, ancestors: Ancestors, above: Sequence[str]
 ) -> Score | None:
     """Return the score of one document; None if it vanished."""
-    further, origin = above[1:], dict.fromkeys(_list_origin_columns(above), "")
+    further, origin = above[1:], dict.fromkeys(list_origin_columns(above), "")
     try:
         document = StoredDocument.load(store.backend, stage, doc_id, reader.files)
         if document is None:
@@ -263,7 +273,7 @@ def _read_score(  # noqa: PLR0917 - one caller
     )
 
 
-def _list_origin_columns(above: Sequence[str]) -> list[str]:
+def list_origin_columns(above: Sequence[str]) -> list[str]:
     """Return the columns of the origin of documents with ancestors of these stages."""
     return ["combo_id", *(f"{stage}_{what}" for stage in above for what in ("template", "model"))] if above else []
 
@@ -308,13 +318,13 @@ def _parse_number(text: str | None, what: str = "parsed text") -> tuple[float | 
     return (number, "") if abs(number) < _LARGEST else (None, f"{what} is too large: {quote(stripped)}")
 
 
-def write_scores(path: str | os.PathLike[str], scores: Iterable[Score], columns: tuple[str, ...]) -> int:
+def write_scores(path: str | os.PathLike[str], scores: Iterable[ScoreRow], columns: tuple[str, ...]) -> int:
     """Write scores as a CSV table, atomically; gzip it if the name ends in `.gz`.
 
     Args:
         path: the table; an existing file is replaced.
-        scores: the scores, from the function `scores`.
-        columns: the columns, from `score_columns`.
+        scores: the scores, from the function `scores` or `aggregate_scores`.
+        columns: the columns, from `score_columns` or `aggregate_columns`.
 
     Returns:
         The number of scores.
@@ -337,17 +347,22 @@ def read_scores(path: str | os.PathLike[str]) -> Iterator[Score]:
     except for those of `ancestors`.
 
     Raises:
-        TaskTableError: a column is missing, or, at the end of the stream, cells are not a doc id or a number.
+        TaskTableError: a column is missing; or, at the end of the stream, cells are not a doc id or a number, or the
+            table is one of aggregates.
         OSError: the file cannot be read.
     """
     file = os.fspath(path)
     texts = ("doc_id", "task_id", "template_id", "model_id", "error", "created_at", "parent_task_id", "changed")
-    rows = read_columns(file, ("parent_doc_id", "score"), texts)
+    rows = read_columns(file, ("parent_doc_id", "score"), (*texts, OF_AGGREGATES))
 
     def parse_rows() -> Iterator[Score]:
         faults = Faults(file)
         try:
-            for number, (cell, text, *others) in rows:
+            for number, (cell, text, *others, aggregated) in rows:
+                if aggregated:
+                    wrong = "a table of 'docid scores --aggregate'; expected one with a row for each evaluation"
+                    faults.add(1, OF_AGGREGATES, "", f"{wrong}: run 'docid scores' without --aggregate")
+                    break
                 score, parent = None, "" if is_missing(cell) else cell
                 if parent and not is_doc_id(parent):
                     wrong = "not a doc id; expected the doc id of the evaluated document"
@@ -395,7 +410,8 @@ class Selection(NamedTuple):
             another template or model, or without a parent. `changed`: a score was given for another version.
             `unknown-template`, `unknown-model`: no score has this one. `below`: a document is not among the best.
             `gone`: it is not in the store. `unusable`: it cannot be read or gives no valid row. `same-task`: it is
-            selected along with another document of its task. `unsaid`: a column that documents have no value for.
+            selected along with another document of its task and salt. `unsaid`: a column that documents have no value
+            for.
     """
 
     stage: str
@@ -407,8 +423,20 @@ class Selection(NamedTuple):
     notes: tuple[Note, ...]
 
 
+Aggregate = Literal["max", "mean", "median", "min"]
+"""The name of a function that combines several scores."""
+
 _AGGREGATES: dict[str, Callable[[list[float]], float]]
-_AGGREGATES = {"max": max, "mean": statistics.fmean, "median": statistics.median}
+_AGGREGATES = {"max": max, "mean": statistics.fmean, "median": statistics.median, "min": min}
+
+
+def check_aggregate(name: str, argument: str) -> Callable[[list[float]], float]:
+    """Return the function of this name; raise ValueError if there is none."""
+    if name not in _AGGREGATES:
+        raise ValueError(f"{argument}: expected one of {', '.join(_AGGREGATES)}, got {name!r}")
+    return _AGGREGATES[name]
+
+
 # Columns in the tables of an older system, and the fields that fill them. docid itself does not use them.
 _LEGACY = {"essay": ("essay_doc_id", "doc_id"), "evaluation": ("document_id", "essay_task_id")}
 
@@ -420,7 +448,7 @@ def select(
     top: int,
     templates: Collection[str] = (),
     models: Collection[str] = (),
-    aggregate: Literal["max", "mean", "median"] = "max",
+    aggregate: Aggregate = "max",
     allow_changed: bool = False,
     stage: str | None = None,
     row_type: type[TaskRow] | None = None,
@@ -459,8 +487,7 @@ def select(
     """
     if type(top) is not int or top < 1:
         raise ValueError(f"top: expected a number of documents, 1 or more, got {top!r}")
-    if aggregate not in _AGGREGATES:
-        raise ValueError(f"aggregate: expected one of {', '.join(_AGGREGATES)}, got {aggregate!r}")
+    combine = check_aggregate(aggregate, "aggregate")
     refuse_text(templates, "templates", "template ids")
     refuse_text(models, "models", "model ids")
     if stage is None:
@@ -472,7 +499,7 @@ def select(
     builder = RowBuilder(store, stage, row_type)
     wanted = {"template": templates, "model": models}
     found, evaluations = _group_scores(scores, wanted, builder.notes, allow_changed=allow_changed)
-    ranked = [Pick(doc_id, "", _AGGREGATES[aggregate](each), len(each)) for doc_id, each in found.items()]
+    ranked = [Pick(doc_id, "", combine(each), len(each)) for doc_id, each in found.items()]
     ranked.sort(key=lambda pick: (-pick.score, pick.doc_id))
     chosen = _pick(builder, ranked, top)
     picks, rows = tuple(pick for pick, _ in chosen), tuple(row for _, row in chosen)
@@ -531,7 +558,7 @@ def _describe_changed(score: Score) -> Note:
 
 def _pick(builder: RowBuilder, ranked: list[Pick], top: int) -> list[tuple[Pick, TaskRow]]:
     """Return the best documents that give a row, with their rows; note omissions."""
-    tasks: dict[str, str] = {}
+    tasks: dict[tuple[str, str | None], str] = {}
     chosen: list[tuple[Pick, TaskRow]] = []
     for pick in ranked:
         where = f"{builder.row_type.stage}/{pick.doc_id}"
@@ -544,7 +571,7 @@ def _pick(builder: RowBuilder, ranked: list[Pick], top: int) -> list[tuple[Pick,
         row = builder.build(*builder.open(pick.doc_id))
         if row is None:
             continue
-        if (other := tasks.setdefault(row.task_id, where)) != where:
+        if (other := tasks.setdefault((row.task_id, row.doc_salt), where)) != where:
             message = f"same task as {other}; rows made from them differ only by parent_doc_id"
             builder.notes.append(Note("same-task", where, row.task_id, message))
         column, source = _LEGACY.get(row.stage, ("", ""))
