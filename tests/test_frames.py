@@ -42,13 +42,15 @@ from docid import (
 )
 from docid.backends import MemoryBackend
 from docid.core.ids import check_text
-from docid.curate import scores
+from docid.curate import Score, aggregate_scores, scores
 from docid.frames import (
     documents_to_frame,
     findings_to_frame,
     frame_to_tasks,
+    replicate_frame,
     reserve_frame,
     scores_to_frame,
+    task_scores_to_frame,
     tasks_to_frame,
 )
 
@@ -244,6 +246,44 @@ def test_parents_are_found_by_task_id(make: Make) -> None:
     with pytest.raises(TaskTableError) as error:
         reserve_frame(essays, stage="essay", parents={"a": "d1"})
     assert problems(error) == [(1, "draft_task_id")]
+
+
+def test_replicates_of_a_frame_find_their_parents(make: Make) -> None:
+    tasks = make({"draft_task_id": ["a", "b"], "words": [1, 2], "doc_id": [None, "by-hand"]})
+    drafts = reserve_frame(replicate_frame(tasks, 2, stage="draft"), stage="draft")
+    assert column(drafts, "draft_task_id") == ["a", "a", "b", "b"]
+    assert column(drafts, "words") == [1, 1, 2, 2]
+    ids = [reserve_doc_id("draft", "a"), reserve_doc_id("draft", "a", salt="2")]
+    assert column(drafts, "doc_id") == [*ids, "by-hand", reserve_doc_id("draft", "b", salt="2")]
+    essays = make({"name": ["a__x"], "draft_task_id": ["a"]})
+    for parents in (drafts, list(frame_to_tasks(drafts, DraftTask))):
+        made = replicate_frame(essays, 2, stage="essay", task_id="name", parents=parents)
+        assert column(made, "doc_salt") == [None, "1.2", "2", "2.2"]
+        assert column(made, "parent_doc_id") == [ids[0], ids[0], ids[1], ids[1]]
+        reserved = reserve_frame(made, stage="essay", task_id="name", parents=drafts)
+        assert len(set(column(reserved, "doc_id"))) == 4
+    # Without parent_doc_id, reserve_frame finds the parents by doc_salt.
+    given = make({"essay_task_id": ["a__x"] * 2, "draft_task_id": ["a"] * 2, "doc_salt": ["1.2", "2"]})
+    assert column(reserve_frame(given, stage="essay", parents=drafts), "parent_doc_id") == ids
+    with pytest.raises(TaskTableError) as error:
+        replicate_frame(make({"name": ["a"], "doc_salt": ["x"]}), 2, stage="draft", task_id="name")
+    assert problems(error) == [(1, "doc_salt")]
+    with pytest.raises(TaskTableError) as error:
+        replicate_frame(make({"name": ["a", None]}), 2, stage="draft", task_id="name")
+    assert problems(error) == [(2, "name")]
+    assert column(replicate_frame(make({"draft_task_id": ["a"]}), 1, stage="draft"), "draft_task_id") == ["a"]
+    with pytest.raises(ValueError, match="stage 'note' without a parent stage is not in"):
+        replicate_frame(make({"note_task_id": ["a"]}), 2, stage="note")
+
+
+def test_replicates_of_a_pandas_frame_repeat_its_index() -> None:
+    frame = pd.DataFrame({"draft_task_id": ["a", "b"], "words": [1, 2]}, index=["x", "y"])
+    made = replicate_frame(frame, 2, stage="draft")
+    assert list(made.index) == ["x", "x", "y", "y"]
+    assert made["words"].dtype == frame["words"].dtype
+    assert len(replicate_frame(frame.head(0), 2, stage="draft")) == 0
+    empty = pl.DataFrame({"draft_task_id": []}, schema={"draft_task_id": pl.String})
+    assert replicate_frame(empty, 2, stage="draft").rows() == []
 
 
 def test_stage_without_parent_ignores_parents(make: Make) -> None:
@@ -644,6 +684,22 @@ def test_scores_become_a_frame(store: DocsStore, library: Any) -> None:
     ]
     assert column(frame, "draft_doc_id") == ["d1", "d1"]
     assert column(scores_to_frame([], backend=library), "score") == []
+
+
+def test_scores_of_tasks_become_a_frame(library: Any) -> None:
+    given = [
+        Score("v1", "e1", "", "kind", "m", 6.0, "", "", "t-1", {}, "", {"combo_id": "c", "draft_model": ""}),
+        Score("v2", "e1", "", "kind", "m", 8.0, "", "", "t-1", {}, "", {"combo_id": "c"}),
+        Score("v3", "e2", "", "kind", "m", None, "", "", "t-2", {}),
+    ]
+    frame = task_scores_to_frame(aggregate_scores(given), backend=library)
+    assert column(frame, "parent_task_id") == ["t-1", "t-2"]
+    assert column(frame, "score") == [7.0, None]
+    assert column(frame, "deviation") == [pytest.approx(2**0.5), None]
+    assert column(frame, "no_score") == [0, 1]
+    assert column(frame, "parent_doc_id") == [None, None]
+    assert column(frame, "combo_id") == ["c", None]
+    assert column(task_scores_to_frame([], backend=library), "score") == []
 
 
 def test_findings_become_a_frame(library: Any) -> None:

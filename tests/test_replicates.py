@@ -220,6 +220,15 @@ def test_rows_are_made_for_each_replicate_of_their_parent() -> None:
     again = list(replicates([reserved], 2, parents=drafts))
     assert again[0] == reserved
     assert [attrs.evolve(each, doc_id="") for each in again] == made
+    # Not for a replicate for which another row of the task has the salt.
+    copied = [attrs.evolve(row, doc_salt=draft.doc_salt) for draft in drafts[:2]]
+    assert salts(replicates(copied, 2, parents=drafts)) == [None, "1.2", "3", "3.2", "2", "2.2"]
+    assert salts(replicates([row, attrs.evolve(copied[1], doc_run_id="r")], 1, parents=drafts)) == [
+        None,
+        "2",
+        "3",
+        "2",
+    ]
     # A row with a salt, or with another replicate as its parent, is for that parent.
     assert [
         (each.doc_salt, each.parent_doc_id)

@@ -6,8 +6,10 @@ from docid.integrations.frames import (
     documents_to_frame,
     findings_to_frame,
     frame_to_tasks,
+    replicate_frame,
     reserve_frame,
     scores_to_frame,
+    task_scores_to_frame,
     tasks_to_frame,
 )
 
@@ -15,7 +17,9 @@ __all__ = [
     "documents_to_frame",
     "findings_to_frame",
     "frame_to_tasks",
+    "replicate_frame",
     "reserve_frame",
     "scores_to_frame",
+    "task_scores_to_frame",
     "tasks_to_frame",
 ]

@@ -1,13 +1,14 @@
 """Doc ids as partition keys, and the task tables that they come from."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from docid import DraftTask, EssayTask, InvalidName, StoredDocument, read_tasks
+from docid import DraftTask, EssayTask, EvaluationTask, InvalidName, StoredDocument, TaskRow, audit, read_tasks
 from docid.dagster import (
     DocsIOManager,
     DocsStoreResource,
@@ -268,3 +269,89 @@ def test_new_row_is_run_by_automation(tmp_path: Path, instance: dg.DagsterInstan
     tasks.append("t3")
     materialize("draft_tasks", "essay_tasks")
     assert count_requests() == (requested, 0)
+
+
+def make_tables(
+    root: Path, instance: dg.DagsterInstance, *tables: dg.AssetsDefinition
+) -> tuple[DocsStoreResource, dg.ExecuteInProcessResult]:
+    docs = DocsStoreResource(root=str(root / "docs"), tables=str(root / "tables"), durability="none")
+    return docs, dg.materialize([*tables], instance=instance, resources={"docs": docs}, raise_on_error=False)
+
+
+def build_drafts(_: DocsStoreResource) -> Iterator[TaskRow]:
+    return (DraftTask(task_id=f"t-{n}") for n in range(2))
+
+
+def build_essays(_: DocsStoreResource) -> Iterator[TaskRow]:
+    return (EssayTask(task_id=f"t-{n}__x", draft_task_id=f"t-{n}") for n in range(2))
+
+
+def test_table_asset_makes_replicates_of_each_parent(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    def build_evaluations(docs: DocsStoreResource) -> Iterator[TaskRow]:
+        for row in docs.read_tasks("essay"):  # a row for each essay, which names its parent
+            yield EvaluationTask(task_id=f"{row.doc_id}__kind", parent_doc_id=row.doc_id)
+
+    def make(drafts: int) -> tuple[list[TaskRow], ...]:
+        docs, result = make_tables(
+            tmp_path,
+            instance,
+            task_table_asset("draft", build_drafts, replicates=drafts),
+            task_table_asset("essay", build_essays, deps=["draft_tasks"], replicates=2),
+            task_table_asset("evaluation", build_evaluations, deps=["essay_tasks"], replicates=3),
+        )
+        assert result.success
+        return tuple(list(docs.read_tasks(stage)) for stage in ("draft", "essay", "evaluation"))
+
+    drafts, essays, evaluations = before = make(2)
+    assert [len(rows) for rows in before] == [4, 8, 24]
+    assert [row.doc_salt for row in drafts] == [None, "2"] * 2
+    assert [row.doc_salt for row in essays] == [None, "1.2", "2", "2.2"] * 2
+    assert [row.parent_doc_id for row in essays] == [row.doc_id for row in drafts for _ in range(2)]
+    assert [row.doc_salt for row in evaluations[:4]] == [None, "1.1.2", "1.1.3", None]
+    assert [row.parent_doc_id for row in evaluations] == [row.doc_id for row in essays for _ in range(3)]
+    assert set(instance.get_dynamic_partitions("essay_documents")) == {row.doc_id for row in essays}
+    for rows, later in zip(before, make(3), strict=True):
+        assert {row.doc_id for row in rows} < {row.doc_id for row in later}
+    documents = {"draft": drafts, "essay": essays, "evaluation": evaluations}
+    assert audit(None, documents).findings == ()
+
+
+def test_rows_that_copy_the_salts_of_their_parents_are_for_them(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    def copy_salts(docs: DocsStoreResource) -> Iterator[TaskRow]:
+        for row in docs.read_tasks("draft"):
+            yield EssayTask(task_id=f"{row.task_id}__x", draft_task_id=row.task_id, doc_salt=row.doc_salt)
+
+    for number, salts in ((None, [None, "2"]), (2, [None, "1.2", "2", "2.2"])):
+        docs, result = make_tables(
+            tmp_path,
+            instance,
+            task_table_asset("draft", build_drafts, replicates=2),
+            task_table_asset("essay", copy_salts, deps=["draft_tasks"], replicates=number),
+        )
+        assert result.success
+        assert [row.doc_salt for row in docs.read_tasks("essay")] == salts * 2
+    parents = {row.doc_id for row in docs.read_tasks("draft")}
+    assert {row.parent_doc_id for row in docs.read_tasks("essay")} == parents
+
+
+def test_table_asset_without_replicates_takes_the_first_parent(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    drafts = task_table_asset("draft", build_drafts, replicates=3)
+    docs, result = make_tables(
+        tmp_path, instance, drafts, task_table_asset("essay", build_essays, deps=["draft_tasks"])
+    )
+    assert result.success
+    assert [row.parent_doc_id for row in docs.read_tasks("essay")] == [
+        row.doc_id for row in docs.read_tasks("draft") if row.doc_salt is None
+    ]
+
+
+def test_table_asset_refuses_salts_of_other_kinds(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    def build(_: DocsStoreResource) -> list[TaskRow]:
+        return [DraftTask(task_id="t", doc_salt="again")]
+
+    _, result = make_tables(tmp_path, instance, task_table_asset("draft", build, replicates=2))
+    assert "'again'; a replicate already, or a salt of another kind" in failure(result)[0]
+    with pytest.raises(ValueError, match="replicates: expected a number of replicates, 1 or more, got 0"):
+        task_table_asset("draft", build, replicates=0)
+    with pytest.raises(ValueError, match="each replicate has a salt of its own"):
+        task_table_asset("draft", build, replicates=2, salt="x")

@@ -22,6 +22,7 @@ from docid.core.ids import check_stage, is_missing, reserve_doc_ids
 from docid.core.metadata import cut_deep_values
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.errors import DocidError, Problem, StoreUnavailable, TaskTableError
+from docid.operations.curate.aggregate import TASK_SCORE_COLUMNS, TaskScore
 from docid.operations.curate.replay import Ancestors
 from docid.operations.curate.scores import SCORE_COLUMNS, Score
 from docid.store.scanning import scan
@@ -39,6 +40,7 @@ from docid.tables.headers import (
     show_name,
 )
 from docid.tables.parsing import check_columns
+from docid.tables.replicates import replicates
 from docid.tables.reserve import check_noted_run_and_salt, reserve_tasks
 from docid.tables.rows import TaskRow, format_cells, schema_of
 from docid.tables.tasks import Opened, TaskTable, check_row
@@ -168,16 +170,72 @@ def _reserve_rows(
     stages: Stages,
 ) -> dict[str, list[Any]]:
     """Return the columns that `reserve_tasks` fills row by row."""
-    own = f"{row_type.stage}_task_id"
-    names = (*(each.name for each in schema_of(row_type).columns), f"{row_type.parent_stage}_task_id")
-    sources = {name: name for name in names if name in df.columns} | {own: column}
-    table = df.select(**{name: nw.col(source) for name, source in sources.items()})
-    with _restate_faults({own: column}):
-        loaded = _load_rows(table, row_type, reserved=False)
+    with _restate_faults({f"{row_type.stage}_task_id": column}):
+        loaded = _load_ids(df, column, row_type)
         rows = list(reserve_tasks(loaded, row_type, **notes, parents=parents, stages=stages))
     filled = ["doc_id"] if parents is None else ["doc_id", "parent_doc_id"]
     filled += [f"doc_{note}" for note, text in notes.items() if text is not None or f"doc_{note}" in df.columns]
     return {name: [getattr(row, name) for row in rows] for name in filled}
+
+
+def _load_ids(df: nw.DataFrame[Any], column: str, row_type: type[TaskRow]) -> TaskTable[TaskRow]:
+    """Return the rows of a frame with this column of task ids, without the columns that docid does not use."""
+    own = f"{row_type.stage}_task_id"
+    names = (*(each.name for each in schema_of(row_type).columns), f"{row_type.parent_stage}_task_id")
+    sources = {name: name for name in names if name in df.columns} | {own: column}
+    table = df.select(**{name: nw.col(source) for name, source in sources.items()})
+    return _load_rows(table, row_type, reserved=False)
+
+
+def replicate_frame(
+    frame: Frame,
+    n: int,
+    *,
+    stage: str,
+    task_id: str | None = None,
+    parents: IntoDataFrame | Iterable[TaskRow] | None = None,
+    stages: Stages = DEFAULT_STAGES,
+) -> Frame:
+    """Return a frame with each row `n` times, for `n` documents of its task.
+
+    The rules are those of `replicates`: the first replicate is the row itself, and the others have an empty `doc_id`
+    and a `doc_salt` of their own. Pass the result to `reserve_frame`. Other columns keep their values and types, and
+    pandas repeats the index.
+
+    Args:
+        frame, stage, task_id: as for `reserve_frame`.
+        n, stages: as for `replicates`.
+        parents: as for `replicates`, or a frame with the columns `<parent stage>_task_id`, `doc_id` and `doc_salt`.
+
+    Raises:
+        TaskTableError: as for `replicates`, and for missing columns; rows are counted from 1.
+        ValueError: as for `replicates`.
+        TypeError: `frame` is not a data frame, or is a lazy frame.
+
+    Example:
+        >>> import polars
+        >>> tasks = polars.DataFrame({"draft_task_id": ["t-1"], "words": [300]})
+        >>> replicate_frame(tasks, 3, stage="draft").rows()
+        [('t-1', 300, None), ('t-1', 300, '2'), ('t-1', 300, '3')]
+    """
+    column = f"{check_stage(stage)}_task_id" if task_id is None else task_id
+    row_type = TaskRow.of(stage, stages.parent_of(stage) if stage in check_stages(stages) else None)
+    df = _select_columns(frame, [column], list_id_columns(row_type)[1:])
+    of_parents = cast("Iterable[TaskRow] | None", _load_parents(parents, row_type.parent_stage))
+    with _restate_faults({f"{stage}_task_id": column}):
+        made = replicates(_load_ids(df, column, row_type), n, parents=of_parents, stages=stages)
+        numbered = [(made.row - 1, row) for row in made]
+    values = {
+        name: [getattr(row, name) or None for _, row in numbered] for name in ("doc_id", "doc_salt", "parent_doc_id")
+    }
+    filled = {name: texts for name, texts in values.items() if name in df.columns or any(texts)}
+    series = [nw.new_series(name, texts, nw.String(), backend=df.implementation) for name, texts in filled.items()]
+    given, positions = cast("Any", frame), [position for position, _ in numbered]
+    if nw.dependencies.is_pandas_dataframe(given):
+        repeated = given.iloc[positions]
+        return repeated.assign(**{each.name: each.to_native().array for each in series})  # type: ignore[no-any-return]
+    opened = _open_frame(given)
+    return (opened[positions] if positions else opened).with_columns(*series).to_native()  # type: ignore[no-any-return]
 
 
 def _load_parents(parents: Any, parent_stage: str | None) -> Mapping[str, str] | Iterable[TaskRow] | None:
@@ -464,6 +522,32 @@ def scores_to_frame(scores: Iterable[Score], *, backend: Library | None = None) 
         data[f"{stage}_doc_id"] = str, [each.ancestors.get(stage) or None for each in score_list]
     for name in dict.fromkeys(name for each in score_list for name in each.origin):
         data[name] = str, [each.origin.get(name) or None for each in score_list]
+    return _make_frame(data, backend)
+
+
+def task_scores_to_frame(scores: Iterable[TaskScore], *, backend: Library | None = None) -> Any:
+    """Return the scores of tasks as a frame: their fields, and their origin.
+
+    Args:
+        scores: from `docid.curate.aggregate_scores`.
+        backend: as for `tasks_to_frame`, with the same errors.
+
+    Example:
+        >>> from docid.curate import Score, aggregate_scores
+        >>> given = [Score(f"v{n}", "e1", "", "clarity", "m-1", n, "", "", "t-1", {}) for n in (6.0, 8.0)]
+        >>> task_scores_to_frame(aggregate_scores(given), backend="polars")["parent_task_id", "score"].rows()
+        [('t-1', 7.0)]
+    """
+    score_list = list(scores)
+    kinds: dict[str, type] = dict.fromkeys(TASK_SCORE_COLUMNS, str)
+    kinds |= dict.fromkeys(("score", "lowest", "highest", "deviation"), float)
+    kinds |= dict.fromkeys(("documents", "evaluations", "no_score", "changed"), int)
+    kinds |= dict.fromkeys((name for each in score_list for name in each.origin), str)
+    rows = [each.values() for each in score_list]
+    data: Columns = {}
+    for name, kind in kinds.items():
+        values = [row.get(name) for row in rows]
+        data[name] = kind, [value or None for value in values] if kind is str else values
     return _make_frame(data, backend)
 
 

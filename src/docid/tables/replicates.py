@@ -37,8 +37,8 @@ def replicates(
     Args:
         rows: rows of one stage. A row with a salt is for the replicate of its parent that has this salt.
         n: the number of documents of each task, 1 or more.
-        parents: the parents' rows. A row without a salt is then made for each replicate of its parent, unless its
-            `parent_doc_id` names one of them, other than the first.
+        parents: the parents' rows. A row without a salt is then made for each replicate of its parent for which no
+            row of its task has the salt; unless its `parent_doc_id` names another document than the first replicate.
         stages: the stages of the pipeline.
 
     Raises:
@@ -79,7 +79,9 @@ def replicate_rows(
         file, columns, state, delimiter = rows.file, rows.columns, rows.state, rows.delimiter
     made: list[tuple[int, Row]] = []
     if numbered:
-        maker = _Maker(row_type, n, _require_depth(row_type, stages), _index(parents, row_type), keep_parents)
+        depth = _require_depth(row_type, stages)
+        claimed = _find_claimed((row for _, row in numbered), depth - 1)
+        maker = _Maker(row_type, n, depth, _index(parents, row_type), claimed, keep_parents)
         faults = Faults(file)
         for number, row in numbered:
             check_type(row, row_type)
@@ -110,6 +112,15 @@ def _index(parents: Iterable[TaskRow | Mapping[str, Any]] | None, row_type: type
     return None if parents is None or row_type.parent_stage is None else index_parents(parents, row_type.parent_stage)
 
 
+def _find_claimed(rows: Iterable[TaskRow], depth: int) -> dict[tuple[str, str | None], set[Path]]:
+    """Return, by task and run, the paths of the parents that rows with salts are for."""
+    claimed: dict[tuple[str, str | None], set[Path]] = {}
+    for row in rows:
+        if row.doc_salt is not None and (path := parse_path(row.doc_salt, depth)) is not None:
+            claimed.setdefault((row.task_id, row.doc_run_id), set()).add(path)
+    return claimed
+
+
 class _Maker(NamedTuple):
     """Makes the replicates of rows."""
 
@@ -117,6 +128,7 @@ class _Maker(NamedTuple):
     n: int
     depth: int
     parents: dict[str, BySalt] | None
+    claimed: dict[tuple[str, str | None], set[Path]]
     keep_parents: bool
 
     def make(self, number: int, row: Row, faults: Faults) -> Iterator[Row]:
@@ -151,7 +163,9 @@ class _Maker(NamedTuple):
         elif row.doc_salt is not None and path not in known:
             note("doc_salt", row.doc_salt, f"{describe_parent(path)}, which the parents' table does not have")
         else:
-            return known if row.doc_salt is None else {path: known[path]}
+            claimed = self.claimed.get((row.task_id, row.doc_run_id), set())
+            paths = [each for each in known if each not in claimed] if row.doc_salt is None else [path]
+            return {each: known[each] for each in paths}
         return {}
 
 

@@ -19,6 +19,7 @@ from docid.integrations.dagster.resource import (
 )
 from docid.operations.fill import reserve_existing
 from docid.store.docs_store import DocsStore, check_store
+from docid.tables.replicates import check_number, replicate_rows
 from docid.tables.rows import TaskRow
 from docid.tables.tasks import TaskRows, TaskTable, read_tasks, stage_of_table, write_tasks
 
@@ -142,6 +143,7 @@ def task_table_asset(
     ins: Mapping[str, dg.AssetIn] | None = None,
     run_id: str | None = None,
     salt: str | None = None,
+    replicates: int | None = None,
     existing: Literal["link", "derive"] = "link",
     documents: Any = None,
     add_only: bool = False,
@@ -160,6 +162,9 @@ def task_table_asset(
         name: the asset's name, which makes the file `<name>.csv`; default: `<stage>_tasks`.
         deps, ins, group_name: as for `dagster.asset`. List the table of the parent's stage in `deps`.
         run_id, salt: as for `reserve_tasks`.
+        replicates: the number of documents of each task, as for `docid.replicates`: the asset makes each row so often
+            for each replicate of its parent. A row with a salt or a `parent_doc_id` is for that parent only. By default
+            the rows stay as they are. Only without `salt`.
         existing: with `link`, a row without an id, run id and salt whose task has a stored document of the same parent
             and inputs keeps the id of that document, so that a run does not pay for it again. If a task has several
             documents, the row's own derived id wins, or else the newest; the asset logs the others. With `derive`,
@@ -173,8 +178,13 @@ def task_table_asset(
             rows, or a data frame of pandas, polars or pyarrow if its parameter is annotated so.
 
     Raises:
-        ValueError: `<name>.csv` is not a file name of the stage's task table.
+        ValueError: `<name>.csv` is not a file name of the stage's task table; `replicates` is less than 1, or stands
+            beside `salt`.
     """
+    if replicates is not None:
+        check_number(replicates, "replicates")
+        if salt is not None:
+            raise ValueError("salt, replicates: each replicate has a salt of its own; expected only one of them")
     if existing not in {"link", "derive"}:
         raise ValueError(f"existing: expected 'link' or 'derive', got {existing!r}")
     name = f"{stage}_tasks" if name is None else name
@@ -201,9 +211,11 @@ def task_table_asset(
         with raise_failures():
             parents = None if row_type.parent_stage is None else docs.read_tasks(row_type.parent_stage)
             store = docs.store() if existing == "link" else None
-            rows, kept = reserve_existing(
-                build(docs, **inputs), row_type, store, path, run_id=run_id, salt=salt, parents=parents
-            )
+            stages, built = docs.store().stages, build(docs, **inputs)
+            if replicates is not None:
+                built = replicate_rows(built, replicates, parents, stages, keep_parents=True)
+            options: dict[str, Any] = {"run_id": run_id, "salt": salt, "parents": parents, "stages": stages}
+            rows, kept = reserve_existing(built, row_type, store, path, **options)
             written = write_tasks(path, rows, row_type=row_type)
         for note in kept.notes:
             context.log.warning("%s: %s (task_id=%r): %s", note.kind, note.where, note.task_id, note.message)

@@ -69,6 +69,7 @@ class ScoreRow(Protocol):
 
     def texts(self) -> dict[str, str]:
         """Return the cells of the row, by column."""
+        ...
 
 
 SCORE_COLUMNS = tuple(name for name in Score._fields if name not in {"ancestors", "origin"})
