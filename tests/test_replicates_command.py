@@ -177,6 +177,15 @@ def test_rows_with_other_salts_stay(capfd: pytest.CaptureFixture[str]) -> None:
     assert "2 rows with a doc_salt of another kind left alone" in capfd.readouterr().out
 
 
+def test_row_that_names_its_own_parent_is_for_that_one() -> None:
+    assert reserve(DRAFTS, "--replicates", "2") == 0
+    second = read(DRAFTS)[1].doc_id
+    write(ESSAYS, "essay_task_id,draft_task_id,parent_doc_id", f"x,t-0,{second}", "y,t-0,")
+    assert reserve(ESSAYS, "--parents", DRAFTS, "--replicates", "draft=2,essay=2") == 0
+    assert salts(ESSAYS) == [("x", None), ("x", "1.2"), ("y", None), ("y", "1.2"), ("y", "2"), ("y", "2.2")]
+    assert [row.parent_doc_id for row in read(ESSAYS)[:2]] == [second, second]
+
+
 def test_missing_first_replicate_is_added() -> None:
     write(DRAFTS, "draft_task_id,doc_salt", "t-0,2", "t-1,3")
     assert reserve(DRAFTS, "--replicates", "2") == 0

@@ -218,8 +218,8 @@ ARGUMENTS = (
     ),
     argument(
         "--replicates LIST",
-        "add the rows that are missing for so many documents of each task: 5, or draft=5,essay=2. If a stage and its "
-        "parent stage are in the list, each replicate of the parent gets so many",
+        "add the rows that are missing for this number of documents of each task: 5, or draft=5,essay=2; if a stage "
+        "and its parent stage are in the list, for each replicate of the parent",
         type=_parse_numbers,
         default={},
     ),

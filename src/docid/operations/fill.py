@@ -35,7 +35,7 @@ class Filled(NamedTuple):
 
 
 class Replicates(NamedTuple):
-    """How many documents of each task a table is to have, and whether each replicate of its parent gets so many."""
+    """The number of documents of each task that a table is to have; per parent, or per replicate of each parent."""
 
     number: int
     of_each_parent: bool

@@ -43,7 +43,7 @@ def parse_rows(
 
 
 def choose_parent(parents: BySalt, salt: str | None, depth: int | None) -> tuple[str | None, str]:
-    """Return the doc id of a row's parent, or None for several parents; and what is wrong with the row's salt.
+    """Return the doc id of a row's parent, or None for several parents; and the fault of the row's salt, if any.
 
     Args:
         parents: the parents with the task id that the row names.

@@ -186,7 +186,7 @@ class Added(NamedTuple):
     """The result of `add_replicates`.
 
     Attributes:
-        rows: all rows; each new one stands after the existing rows of its task.
+        rows: all rows; the new ones follow the existing rows of their task.
         number: the number of new rows.
         without_parent: the number of new rows without a `parent_doc_id`.
         above: the number of existing rows that are replicates above the number; they stay.
@@ -249,13 +249,15 @@ def _make_missing(
     known: Mapping[Path, TaskRow], n: int, depth: int, parents: Mapping[str, BySalt] | None
 ) -> Iterator[TaskRow]:
     """Yield the replicates that a task lacks, given its rows by path."""
-    first = next(iter(known.values()))
+    start, first = next(iter(known.items()))
     of_parent: dict[Path, TaskRow | None] = {}
     for path, row in known.items():
         of_parent.setdefault(path[:-1], row)
     if parents is not None:
-        by_salt = parents.get(first.cell(f"{first.parent_stage}_task_id"), {})
-        of_parent = dict.fromkeys(_sort_parents(by_salt, depth - 1)[0]) | of_parent
+        found, _ = _sort_parents(parents.get(first.cell(f"{first.parent_stage}_task_id"), {}), depth - 1)
+        # A row that names a parent of its own is for that one only.
+        if first.parent_doc_id is None or first.parent_doc_id == found.get(start[:-1]):
+            of_parent = dict.fromkeys(found) | of_parent
     for path, sibling in sorted(of_parent.items(), key=lambda item: item[0]):
         row = sibling or attrs.evolve(first, parent_doc_id=None)
         for own in range(1, n + 1):

@@ -162,9 +162,8 @@ def task_table_asset(
         name: the asset's name, which makes the file `<name>.csv`; default: `<stage>_tasks`.
         deps, ins, group_name: as for `dagster.asset`. List the table of the parent's stage in `deps`.
         run_id, salt: as for `reserve_tasks`.
-        replicates: the number of documents of each task, as for `docid.replicates`: the asset makes each row so often
-            for each replicate of its parent. A row with a salt or a `parent_doc_id` is for that parent only. By default
-            the rows stay as they are. Only without `salt`.
+        replicates: the number of documents of each task, as for `docid.replicates`, for each replicate of its parent.
+            A row with a salt or a `parent_doc_id` is for that parent only. By default the rows stay as they are.
         existing: with `link`, a row without an id, run id and salt whose task has a stored document of the same parent
             and inputs keeps the id of that document, so that a run does not pay for it again. If a task has several
             documents, the row's own derived id wins, or else the newest; the asset logs the others. With `derive`,
@@ -178,8 +177,8 @@ def task_table_asset(
             rows, or a data frame of pandas, polars or pyarrow if its parameter is annotated so.
 
     Raises:
-        ValueError: `<name>.csv` is not a file name of the stage's task table; `replicates` is less than 1, or stands
-            beside `salt`.
+        ValueError: `<name>.csv` is not a file name of the stage's task table; `replicates` is less than 1, or given
+            with `salt`.
     """
     if replicates is not None:
         check_number(replicates, "replicates")

@@ -432,7 +432,7 @@ _AGGREGATES = {"max": max, "mean": statistics.fmean, "median": statistics.median
 
 
 def check_aggregate(name: str, argument: str) -> Callable[[list[float]], float]:
-    """Return the function of this name; raise ValueError if there is none."""
+    """Return the function of this name; raise ValueError for an unknown name."""
     if name not in _AGGREGATES:
         raise ValueError(f"{argument}: expected one of {', '.join(_AGGREGATES)}, got {name!r}")
     return _AGGREGATES[name]
