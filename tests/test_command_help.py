@@ -39,7 +39,7 @@ def test_help_of_a_command_has_two_examples_that_parse(command: str, capsys: pyt
 
 
 def test_overview_has_a_quick_start_that_parses(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(COMMANDS) == 19
+    assert len(COMMANDS) == 22
     examples = find_examples(read_help(capsys))
     assert 3 <= len(examples) <= 4
     for example in examples:

@@ -138,6 +138,10 @@ def test_restore_lists_plans_and_restores(docs: DocsStore, capsys: pytest.Captur
     assert out.splitlines()[1:] == ["  draft/a1", "  essay/e1", "  evaluation/v1"]
     code, out, _ = run(capsys, "restore", "--json")
     assert (code, json.loads(out)["documents"]) == (0, ["draft/a1", "essay/e1", "evaluation/v1"])
+    other = docs.remove("draft", "b2").run
+    code, _, err = run(capsys, "restore", "20")
+    assert (code, f"20: matches 2 removals: {run_name}, {other}; give more of the name" in err) == (2, True)
+    assert run(capsys, "restore", other[:22], "--apply")[1].splitlines()[-1] == "1 restored"
     code, out, _ = run(capsys, "restore", run_name)
     assert (code, out.splitlines()[-1]) == (0, "3 to restore; dry run: --apply makes these changes")
     code, out, _ = run(capsys, "restore", run_name, "essay/e1", "--apply")

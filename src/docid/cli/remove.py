@@ -1,4 +1,4 @@
-"""`docid remove`: move documents to quarantine, alone or with everything made from them.
+"""`docid remove`: move documents to quarantine, with or without their descendants.
 
 List the documents to remove; with --apply, move them to ROOT/.docid/quarantine with their history. 'docid restore'
 moves them back, and 'docid repair --purge' deletes them. A document with children stays unless these are removed, too.

@@ -1,22 +1,22 @@
 """`docid restore`: move removed documents back.
 
 Without arguments, list what is in quarantine: the name of each removal or repair, its time, and its documents. With a
-name, list the documents that would be moved back; with --apply, move them back with their history. A document is left
-if the store has its id again, or lacks its parent or an input. Exit code 1 if a document was left.
+name, or its beginning, list the documents that would be moved back; with --apply, move them back with their history. A
+document is left if the store has its id again, or lacks its parent or an input. Exit code 1 if a document was left.
 
 Examples:
     # List the removals that can be undone
     docid restore --store data/docs
     # Undo one of them
-    docid restore 20261129t093000.000000z-0123456789abcdef --store data/docs --apply
+    docid restore 20261129t0930 --store data/docs --apply
 """
 
 from collections import Counter
 
 from docid._text import format_count, name_task
-from docid.cli.arguments import APPLY, STORE, Arguments, argument
+from docid.cli.arguments import APPLY, STORE, Arguments, UsageError, argument
 from docid.cli.inputs import open_store
-from docid.cli.output import Output, print_stderr
+from docid.cli.output import Output, join_few, print_stderr
 from docid.store.backends.names import parse_entry_time
 from docid.store.docs_store import DocsStore
 
@@ -28,7 +28,8 @@ def run(arguments: Arguments, out: Output) -> int:
     store = open_store(arguments)
     if arguments.run_name is None:
         return _list_runs(store, out)
-    changes = store.restore(arguments.run_name, arguments.documents, dry_run=not arguments.apply)
+    run_name = _find_run(store, arguments.run_name)
+    changes = store.restore(run_name, arguments.documents, dry_run=not arguments.apply)
     counts: Counter[str] = Counter()
     for change in changes:
         counts[change.outcome] += 1
@@ -40,6 +41,14 @@ def run(arguments: Arguments, out: Output) -> int:
     is_plan = counts["restore"] and not arguments.apply
     out.print(f"{text}; dry run: --apply makes these changes" if is_plan else text)
     return 1 if counts["leave"] else 0
+
+
+def _find_run(store: DocsStore, start: str) -> str:
+    """Return the name of the removal or repair that begins like this."""
+    found = sorted({removed.run for removed in store.list_removed() if removed.run.startswith(start)})
+    if len(found) > 1:
+        raise UsageError(f"{start}: matches {len(found):,} removals: {join_few(found)}; give more of the name")
+    return found[0] if found else start
 
 
 def _list_runs(store: DocsStore, out: Output) -> int:
@@ -60,7 +69,7 @@ def _list_runs(store: DocsStore, out: Output) -> int:
 
 
 ARGUMENTS = (
-    argument("run_name RUN", "the name of a removal, as the list shows it", nargs="?"),
+    argument("run_name RUN", "the name of a removal, or its beginning, as the list shows it", nargs="?"),
     argument("documents STAGE/ID ...", "restore only these documents (default: all of the removal)"),
     APPLY,
     argument("--json", "print one line of JSON per removal or document"),
