@@ -157,7 +157,7 @@ def check_schedules(
 def test_removal_beside_another_operation_orphans_no_child(tmp_path: Path, has_child: bool) -> None:
     tally = Tally(f"schedules of a removal, {'with' if has_child else 'without'} a child", ORPHANS, LOST, ERRORS, LEFT)
     for names in PAIRS:
-        stops, sample = (*CHANGES, "flock", "stat", "listdir", "scandir"), None if LONG else 12
+        stops, sample = (*CHANGES, "flock", "stat", "listdir", "scandir"), 400 if LONG else 12
         check_schedules(tmp_path, names, tally, has_child=has_child, switches=2, stops=stops, sample=sample)
         check_schedules(tmp_path, names, tally, has_child=has_child, switches=2, stops=stops, sample=sample, kills=True)
     tally.close()

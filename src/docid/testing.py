@@ -418,18 +418,18 @@ class BackendTests:
         file = f"rescued/draft/a1-{entry_name(())}.json"
         _create_file(backend, file, b"{}")
         _create_file(backend, f"rescued/draft/a1-2-{entry_name(())}.json", b"{}")  # of another document
-        sizes = [size for _, size in backend.list_traces("draft", "a1")]
+        sizes = [trace.size for trace in backend.list_traces([("draft", "a1")])]
         assert len(sizes) == 2
         assert min(sizes) == 2
         assert _remove(backend, second, entry_name(()))
         assert _remove(backend, other, entry_name(()))
-        for path, _ in list(backend.list_traces("draft", "a1")):
-            backend.erase_trace("draft", "a1", path)
-            backend.erase_trace("draft", "a1", path)
-        assert list(backend.list_traces("draft", "a1")) == []
+        for trace in list(backend.list_traces([("draft", "a1")])):
+            backend.erase_trace(trace)
+            backend.erase_trace(trace)
+        assert list(backend.list_traces([("draft", "a1")])) == []
         assert [removed.doc_id for removed in backend.list_removed()] == ["b2"]
         assert backend.read_file(file) is None
-        assert len(list(backend.list_traces("draft", "a1-2"))) == 1
+        assert len(list(backend.list_traces([("draft", "a1-2")]))) == 1
 
     def test_only_one_thread_removes_or_restores_a_document(self, backend: Backend) -> None:
         new = _create(backend)

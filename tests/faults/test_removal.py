@@ -6,6 +6,7 @@ Must hold: no child without its parent, no acknowledged document lost, all of th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import time
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from docid import DocsStore, Document, EssayTask, MissingParent, ReplyRescued, WriteManyError
+from docid import DocsStore, Document, DocumentClaimed, EssayTask, MissingParent, ReplyRescued, WriteManyError
 from docid.backends import MemoryBackend
 from docid.backends.objects import ObjectsBackend
 from docid.core.document import ALL_FILES
@@ -54,9 +55,18 @@ def write_children(store: DocsStore, writer: int, seed: int) -> dict[str, str]:
     return stored
 
 
-def remove_soon(store: DocsStore, seed: int) -> str:
+def remove_soon(store: DocsStore, seed: int) -> None:
     time.sleep(random.Random(seed).uniform(0.0, 0.04))
-    return store.remove("draft", "a1", descendants=True).run
+    while store.exists("draft", "a1"):
+        with contextlib.suppress(DocumentClaimed):  # a worker is making a child
+            store.remove("draft", "a1", descendants=True)
+
+
+def restore_all(store: DocsStore) -> None:
+    """Restore every removal. A child waits until its parent is back, which may be of another run."""
+    for _ in store.stages:
+        for run in {removed.run for removed in store.list_removed()}:
+            store.restore(run)
 
 
 def run_in_threads(jobs: list[Callable[[], Any]]) -> list[Any]:
@@ -107,16 +117,15 @@ def test_removal_beside_writers_orphans_and_loses_nothing(make_store: Callable[[
         store.write(Document(stage="draft", doc_id="a1", task_id="t-1", raw_text="draft"))
         jobs: list[Callable[[], Any]] = [partial(write_children, store, each, number) for each in range(WRITERS)]
         jobs.append(partial(remove_soon, store, number))
-        *written, run = gather(jobs) if is_local else run_in_threads(jobs)
+        *written, _ = gather(jobs) if is_local else run_in_threads(jobs)
         stored = {"draft/a1": "draft"}
         for each in written:
             stored |= each
         orphans = find_orphans(store)
         tally.check("orphaned children", not orphans, (number, orphans))
         quarantine = read_quarantine(store.root) if is_local else {}
-        removed = sorted(store.list_removed(), key=lambda each: each.run != run)
-        for each_run in dict.fromkeys(each.run for each in removed):
-            store.restore(each_run)
+        removed = list(store.list_removed())
+        restore_all(store)
         found = read_documents(store)
         lost = [
             name for name, text in stored.items() if name not in found or found[name].parts["raw.txt"] != text.encode()

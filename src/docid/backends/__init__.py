@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from docid.store.backends.base import Backend, InternalFile, NewDocument, Removed, Stored
+from docid.store.backends.base import Backend, InternalFile, NewDocument, Removed, Stored, TracePath
 from docid.store.backends.claims import Claim, Holder
 from docid.store.backends.local.backend import LocalBackend
 from docid.store.backends.memory import MemoryBackend
@@ -17,4 +17,5 @@ __all__ = [
     "NewDocument",
     "Removed",
     "Stored",
+    "TracePath",
 ]

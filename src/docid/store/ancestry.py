@@ -306,30 +306,59 @@ def find_descendants(
         seen: names of documents that need not be read. docid adds those that it reads.
         more: documents outside of the store that may be descendants, too.
     """
-    found: dict[str, StoredDocument] = {}
+    search = _Descendants(stages, set(names))
     findings: dict[tuple[str, str], Finding] = {}
-    known, read, skip = set(names), set[str](), set[str]() if seen is None else seen
+    read, skip = set[str](), set[str]() if seen is None else seen
     needs_pass = True
     while needs_pass:
         needs_pass = False
-        others = {name_document(each): each for each in more}
-        aside = {name: each for name, each in others.items() if name not in found}  # not descendants so far
+        search.waiting.clear()
+        for each in more:
+            search.add(each, waits=True)
         for stage in stages:
             for each in _read_stage(backend, stage, skip, findings):
-                # By name: a document that is being replaced may be listed twice.
-                name = name_document(each)
-                read.add(name)
-                if name not in found and not known.isdisjoint(name_sources(each, stages)):
-                    known.add(name)
-                    found[name] = each
-                elif name not in found and each.inputs:
-                    aside[name] = each
-            while late := [name for name, each in aside.items() if not known.isdisjoint(name_sources(each, stages))]:
-                known.update(late)
-                found |= {name: aside[name] for name in late}
-                needs_pass = needs_pass or {aside.pop(name).stage for name in late} != {stage}
+                read.add(name_document(each))
+                needs_pass = search.add(each, waits=bool(each.inputs)) or needs_pass
     skip |= read
-    return found, tuple(findings.values())
+    return search.found, tuple(findings.values())
+
+
+class _Descendants:
+    """The descendants of documents, found among documents that come in any order.
+
+    Attributes:
+        known: the names of the documents and of their descendants so far.
+        found: the descendants by name.
+        waiting: documents that are not descendants so far, by each of their sources.
+    """
+
+    def __init__(self, stages: Stages, known: set[str]) -> None:
+        self._stages = stages
+        self.known = known
+        self.found: dict[str, StoredDocument] = {}
+        self.waiting: dict[str, list[StoredDocument]] = {}
+
+    def add(self, document: StoredDocument, *, waits: bool) -> bool:
+        """Add a document if it is a descendant, or else let it wait; return whether a waiting one of another stage was.
+
+        The children of that one may have been dropped before.
+        """
+        sources = name_sources(document, self._stages)
+        if self.known.isdisjoint(sources):
+            for source in sources if waits else ():
+                self.waiting.setdefault(source, []).append(document)
+            return False
+        left, has_other = [document], False
+        while left:
+            each = left.pop()
+            name = name_document(each)
+            # By name: a document that is being replaced may be listed twice.
+            if name not in self.found:
+                self.found[name] = each
+                self.known.add(name)
+                has_other = has_other or each.stage != document.stage
+                left += self.waiting.pop(name, ())
+        return has_other
 
 
 def name_document(document: StoredDocument) -> str:

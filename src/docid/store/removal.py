@@ -21,10 +21,11 @@ from docid.errors import (
     DocumentClaimed,
     DocumentNotFound,
     HasChildren,
+    StoreUnavailable,
     UnreadableDocument,
 )
 from docid.store.ancestry import find_descendants, name_document, name_sources
-from docid.store.backends.base import TURNS, Backend, Removed, Stored, attempt, join_location
+from docid.store.backends.base import TURNS, Backend, Removed, Stored, TracePath, attempt, join_location
 from docid.store.backends.claims import Holder
 from docid.store.backends.names import entry_name
 from docid.store.stored import StoredDocument
@@ -117,16 +118,16 @@ class Remover:
                 self._chosen |= below
             else:
                 self._leave_parents(below)
-        planned = [_report(self._chosen[name], "remove") for name in _sort(self._chosen, self._stages)]
+        planned = [_report(document, "remove") for group in _sort(self._chosen, self._stages) for document in group]
         return Removal("", (*planned, *self._changes.values()), tuple(self._findings))
 
     def apply(self) -> Removal:
         """Remove the chosen documents."""
-        self._remove_all(_sort(self._chosen, self._stages), takes_claims=True)
+        self._remove_all(self._chosen, takes_claims=True)
         while late := self._find_late():
             if self._descendants:
                 self._chosen |= late
-                self._remove_all(_sort(late, self._stages), takes_claims=False)
+                self._remove_all(late, takes_claims=False)
             self._put_back({name: each for name, each in late.items() if not self._is_done(name)})
         changes = sorted(self._changes.values(), key=lambda change: not change.done)
         return Removal(self._run if changes and changes[0].done else "", tuple(changes), tuple(self._findings))
@@ -165,17 +166,28 @@ class Remover:
             for name, others in refused.items():
                 self._leave(self._chosen.pop(name), others)
 
-    def _remove_all(self, names: Iterable[str], *, takes_claims: bool) -> None:
+    def _remove_all(self, documents: Mapping[str, StoredDocument], *, takes_claims: bool) -> None:
+        """Remove documents, children first; leave each one with a child that stays."""
+
+        def remove(document: StoredDocument) -> Change:
+            answer = attempt(lambda: self._remove(document, takes_claim=takes_claims))
+            if isinstance(answer, StoreUnavailable):
+                raise answer  # no other document could be removed
+            return answer if isinstance(answer, Change) else _report(document, "leave", answer)
+
         children = _map_children(self._chosen, self._stages)
-        for name in names:
-            document = self._chosen[name]
-            left = [child for child in children.get(name, ()) if child in self._changes and not self._is_done(child)]
-            if left:
-                self._leave(document, left)
-                continue
-            answer = attempt(lambda: self._remove(document, takes_claim=takes_claims))  # noqa: B023 - called at once
-            change = answer if isinstance(answer, Change) else _report(document, "leave", answer)
-            self._changes[name] = change
+        for group in _sort(documents, self._stages):
+            free = []
+            for document in group:
+                below = children.get(name_document(document), ())
+                if left := [child for child in below if child in self._changes and not self._is_done(child)]:
+                    self._leave(document, left)
+                else:
+                    free.append(document)
+            for document, change in zip(free, self._backend.each(remove, free), strict=True):
+                name = name_document(document)
+                if change.outcome == "leave" or not self._is_done(name):  # a late version may go after the first one
+                    self._changes[name] = change
 
     def _remove(self, document: StoredDocument, *, takes_claim: bool) -> Change:
         """Move a document to quarantine; raise an error if it must stay."""
@@ -211,10 +223,11 @@ class Remover:
                     if source not in wanted:
                         left.append((source, self._chosen[source]))
                     wanted.setdefault(source, []).append(child)
-        for name in reversed(_sort({name: self._chosen[name] for name in wanted}, self._stages)):
-            document = self._chosen[name]
-            attempt(lambda: self._backend.restore(Removed(self._run, document.stage, document.doc_id)))  # noqa: B023
-            self._leave(document, wanted[name])
+        for group in reversed(_sort({name: self._chosen[name] for name in wanted}, self._stages)):
+            for document in group:
+                removed = Removed(self._run, document.stage, document.doc_id)
+                attempt(lambda: self._backend.restore(removed))  # noqa: B023 - called at once
+                self._leave(document, wanted[name_document(document)])
 
     def _leave(self, document: StoredDocument, children: Iterable[str]) -> None:
         """Note that a document stays because of its children."""
@@ -236,13 +249,19 @@ def _map_children(documents: Mapping[str, StoredDocument], stages: Stages) -> di
     return children
 
 
-def _sort(documents: Mapping[str, StoredDocument], stages: Stages) -> list[str]:
-    """Return the names of documents, children first."""
+def _sort(documents: Mapping[str, StoredDocument], stages: Stages) -> list[list[StoredDocument]]:
+    """Return documents in groups, children before the groups of their parents and inputs."""
     children = _map_children(documents, stages)
+    sorter = TopologicalSorter({name: children.get(name, ()) for name in documents})
     try:
-        return list(TopologicalSorter({name: children.get(name, ()) for name in documents}).static_order())
+        sorter.prepare()
     except CycleError:  # documents that were written without their parents
-        return list(documents)
+        return [list(documents.values())]
+    groups = []
+    while ready := sorter.get_ready():
+        groups.append([documents[name] for name in ready])
+        sorter.done(*ready)
+    return groups
 
 
 def _report(document: StoredDocument, outcome: RemoveOutcome, error: Exception | None = None) -> Change:
@@ -262,21 +281,25 @@ def restore(
     chosen = {name: each for name, each in removed.items() if not names or name in names}
     documents: dict[str, StoredDocument] = {}
     changes: list[Change] = []
-    for name, each in chosen.items():
-        found = attempt(lambda: _load_removed(backend, each))  # noqa: B023 - called at once
+    loaded = backend.each(lambda each: attempt(lambda: _load_removed(backend, each)), chosen.values())
+    for (name, each), found in zip(chosen.items(), loaded, strict=True):
         if isinstance(found, StoredDocument):
             documents[name] = found
         else:
             changes.append(_restore_rest(backend, each, found, apply=apply))
-    restored: set[str] = set()
-    for name in reversed(_sort(documents, stages)):
-        document = documents[name]
-        answer = attempt(lambda: _restore(document, chosen[name], stages, restored, apply=apply))  # noqa: B023 - as above
-        if not answer:
-            restored.add(name)
+    restored: set[str] = set()  # or planned
+
+    def restore_one(document: StoredDocument) -> Change:
+        each = chosen[name_document(document)]
+        answer = attempt(lambda: _restore(document, each, stages, restored, apply=apply))
         error = answer if isinstance(answer, Exception) else None
         change = _report(document, "leave" if answer else "restore", error)
-        changes.append(change._replace(message=str(answer), done=apply and not answer))
+        return change._replace(message=str(answer), done=apply and not answer)
+
+    for group in reversed(_sort(documents, stages)):
+        done = list(backend.each(restore_one, group))
+        restored.update(f"{change.stage}/{change.doc_id}" for change in done if change.outcome == "restore")
+        changes += done
     return tuple(changes)
 
 
@@ -346,11 +369,11 @@ class Eraser(NamedTuple):
         below, findings = find_descendants(self.backend, self.stages, [name], more=removed)
         below.pop(name, None)  # of a cycle
         if below and not descendants:
-            children = tuple(sorted(_map_children(below, self.stages)[name]))
+            children = tuple(sorted(_map_children(below, self.stages).get(name, ())))
             where, task_id = self.backend.location(stage, doc_id), self._find_task(stage, doc_id)
             raise HasChildren(stage, doc_id, where, task_id, children, "erase")
-        names = [*_sort(below, self.stages), name]
-        return names, Erasure(tuple(trace for each in names for trace in self._list_traces(each)), findings)
+        names = [name_document(each) for group in _sort(below, self.stages) for each in group] + [name]
+        return names, Erasure(tuple(self._list_traces(names)), findings)
 
     def apply(self, names: list[str], planned: Erasure) -> Erasure:
         """Erase the planned documents; return the deleted traces, and those that could not be deleted.
@@ -359,7 +382,7 @@ class Eraser(NamedTuple):
             DocumentClaimed, OSError: a document cannot be removed. docid has deleted nothing then.
         """
         self._remove(names)
-        failed = [trace for name in names for trace in self._delete_traces(name)]
+        failed = list(self._delete_traces(names))
         failing = {trace.document for trace in failed}
         done = [each._replace(done=True) for each in planned.traces if each.document not in failing]
         return Erasure((*done, *failed), planned.findings)
@@ -372,15 +395,30 @@ class Eraser(NamedTuple):
         found = attempt(lambda: StoredDocument.load(self.backend, stage, doc_id))
         return found.task_id if isinstance(found, StoredDocument) else None
 
-    def _list_traces(self, name: str) -> Iterator[Trace]:
-        stage, doc_id = split_name(name)
-        found = attempt(lambda: self.backend.load(stage, doc_id, ALL_FILES))
-        if found is not None:
-            size = 0 if isinstance(found, Exception) else len(found.record) + sum(map(len, found.parts.values()))
-            yield Trace(name, self.backend.location(stage, doc_id), size)
+    def _list_traces(self, names: list[str]) -> Iterator[Trace]:
+        """Yield what holds texts of documents, by document."""
+        found: dict[str, list[Trace]] = {name: [] for name in names}
+        for name, size in zip(names, self.backend.each(self._measure, names), strict=True):
+            if size is not None:
+                found[name].append(Trace(name, self.backend.location(*split_name(name)), size))
+        for backend, path in self._list_paths(names):
+            name = f"{path.stage}/{path.doc_id}"
+            found[name].append(Trace(name, join_location(backend.root, path.path), path.size))
+        for traces in found.values():
+            yield from traces
+
+    def _list_paths(self, names: Iterable[str]) -> Iterator[tuple[Backend, TracePath]]:
+        documents = {split_name(name) for name in names}
         for backend in (self.backend, self.own):
-            for path, size in backend.list_traces(stage, doc_id):
-                yield Trace(name, join_location(backend.root, path), size)
+            for path in list(backend.list_traces(documents)):
+                yield backend, path
+
+    def _measure(self, name: str) -> int | None:
+        """Return the size of a document in bytes, 0 if it is damaged; None if it does not exist."""
+        found = attempt(lambda: self.backend.load(*split_name(name), ALL_FILES))
+        if isinstance(found, Stored):
+            return len(found.record) + sum(map(len, found.parts.values()))
+        return None if found is None else 0
 
     def _remove(self, names: Iterable[str]) -> None:
         """Move documents to quarantine, so that a reader sees a whole document or none; all of them, or raise."""
@@ -405,11 +443,10 @@ class Eraser(NamedTuple):
         fault = Finding("torn-document", stage, doc_id, None, change.location, "", "", "quarantine", expected)
         return sweeper is not None and sweeper.clear(fault, entry_name(()), 0.0) is not None
 
-    def _delete_traces(self, name: str) -> Iterator[Trace]:
-        """Delete all traces of a document that is not in the store; yield those that cannot be deleted."""
-        stage, doc_id = split_name(name)
-        for backend in (self.backend, self.own):
-            for path, size in list(backend.list_traces(stage, doc_id)):
-                error = attempt(lambda: backend.erase_trace(stage, doc_id, path))  # noqa: B023 - called at once
-                if isinstance(error, Exception):
-                    yield Trace(name, join_location(backend.root, path), size, error=error)
+    def _delete_traces(self, names: Iterable[str]) -> Iterator[Trace]:
+        """Delete all traces of documents that are not in the store; yield those that cannot be deleted."""
+        for backend, path in self._list_paths(names):
+            error = attempt(lambda: backend.erase_trace(path))  # noqa: B023 - called at once
+            if isinstance(error, Exception):
+                location = join_location(backend.root, path.path)
+                yield Trace(f"{path.stage}/{path.doc_id}", location, path.size, error=error)

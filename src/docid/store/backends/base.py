@@ -90,6 +90,21 @@ class Removed(NamedTuple):
     doc_id: str
 
 
+class TracePath(NamedTuple):
+    """A file, a directory or an object that may hold a text of a document.
+
+    Attributes:
+        stage, doc_id: the document.
+        path: its path, relative to the root.
+        size: its size in bytes; that of all files below it, if it is a directory.
+    """
+
+    stage: str
+    doc_id: str
+    path: str
+    size: int
+
+
 class Sweeper(Protocol):
     """Finds and clears files that dead writers left in a backend. Every method is safe while writers are at work.
 
@@ -330,16 +345,16 @@ class Backend(Protocol):
         """
         raise OSError(errno.ENOTSUP, _NO_QUARANTINE, self.location(removed.stage, removed.doc_id))
 
-    def list_traces(self, stage: str, doc_id: str) -> Iterator[tuple[str, int]]:  # noqa: ARG002 - as above
-        """Yield the path, relative to the root, and the size in bytes of whatever may hold a text of a document.
+    def list_traces(self, documents: Collection[tuple[str, str]]) -> Iterator[TracePath]:  # noqa: ARG002 - as above
+        """Yield whatever may hold a text of one of these documents, each given by stage and doc id, in any order.
 
         These are its history, its copies in quarantine and its rescue files; not the document itself.
         """
         return iter(())
 
-    def erase_trace(self, stage: str, doc_id: str, path: str) -> None:  # noqa: ARG002 - as above
+    def erase_trace(self, trace: TracePath) -> None:
         """Delete a trace that `list_traces` returned, if it exists."""
-        raise OSError(errno.ENOTSUP, _NO_QUARANTINE, path)
+        raise OSError(errno.ENOTSUP, _NO_QUARANTINE, trace.path)
 
     def take_claim(self, stage: str, doc_id: str) -> Claim | Holder:
         """Take the claim of a document, or return its holder. Do not wait.

@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, cast
 
-from docid.store.backends.base import Backend, InternalFile, Removed, Stored
+from docid.store.backends.base import Backend, InternalFile, Removed, Stored, TracePath
 from docid.store.backends.names import HISTORY, QUARANTINE, RESCUED, parse_rescue_name
 
 if TYPE_CHECKING:
@@ -109,29 +109,29 @@ class MemoryBackend(Backend):
                 self._history[stage, doc_id] = history
             return True
 
-    def list_traces(self, stage: str, doc_id: str) -> Iterator[tuple[str, int]]:
+    def list_traces(self, documents: Collection[tuple[str, str]]) -> Iterator[TracePath]:
         with self._lock:
-            versions = {
-                "/".join((*QUARANTINE, *each)): found
-                for each, found in self._removed.items()
-                if each[1:] == (stage, doc_id)
-            }
-            if history := self._history.get((stage, doc_id)):
-                versions["/".join((*HISTORY, stage, doc_id))] = history
-            sizes = {path: sum(map(_measure, found)) for path, found in versions.items()}
+            found = [(each[1:], "/".join((*QUARANTINE, *each)), versions) for each, versions in self._removed.items()]
+            found += [(name, "/".join((*HISTORY, *name)), versions) for name, versions in self._history.items()]
+            traces = [
+                TracePath(*name, path, sum(map(_measure, versions)))
+                for name, path, versions in found
+                if name in documents
+            ]
             for name, file in self._files.items():
                 above, _, last = name.rpartition("/")
-                if above == f"{RESCUED[1]}/{stage}" and parse_rescue_name(last) == doc_id:
-                    sizes[f"{RESCUED[0]}/{name}"] = len(file.data)
-        return iter(sizes.items())
+                stage, doc_id = above.removeprefix(f"{RESCUED[1]}/"), parse_rescue_name(last)
+                if above == f"{RESCUED[1]}/{stage}" and doc_id is not None and (stage, doc_id) in documents:
+                    traces.append(TracePath(stage, doc_id, f"{RESCUED[0]}/{name}", len(file.data)))
+        return iter(traces)
 
-    def erase_trace(self, stage: str, doc_id: str, path: str) -> None:
-        names = path.split("/")
+    def erase_trace(self, trace: TracePath) -> None:
+        names = trace.path.split("/")
         with self._lock:
             if tuple(names[:2]) == QUARANTINE:
                 self._removed.pop(Removed(*names[2:]), None)
             elif tuple(names[:2]) == HISTORY:
-                self._history.pop((stage, doc_id), None)
+                self._history.pop((trace.stage, trace.doc_id), None)
             else:
                 self._files.pop("/".join(names[1:]), None)
 

@@ -26,7 +26,7 @@ from docid.core.findings import Finding
 from docid.core.ids import DOC_ID, is_doc_id
 from docid.core.record import RECORD_FILE
 from docid.errors import DocidError, UnreadableDocument
-from docid.store.backends.base import TURNS, Backend, InternalFile, Removed, Stored
+from docid.store.backends.base import TURNS, Backend, InternalFile, Removed, Stored, TracePath
 from docid.store.backends.local.claims import LocalClaims
 from docid.store.backends.local.commit import Place, commit_new, commit_version, settle
 from docid.store.backends.local.directory import (
@@ -39,7 +39,7 @@ from docid.store.backends.local.directory import (
     share,
 )
 from docid.store.backends.local.locks import SWEPT, Temporary, count_open_locks, hold_lock, is_held
-from docid.store.backends.local.quarantine import LocalQuarantine, measure
+from docid.store.backends.local.quarantine import LocalQuarantine
 from docid.store.backends.local.sweep import LocalSweeper
 from docid.store.backends.names import (
     CHANGE_NAMES,
@@ -323,22 +323,20 @@ class LocalBackend(Backend):
                 settle(place)
                 return self.quarantine.take_back(place, run)
 
-    def list_traces(self, stage: str, doc_id: str) -> Iterator[tuple[str, int]]:
-        with explain_errors(self.root, stage, doc_id):
-            for path in self.quarantine.list_traces(stage, doc_id):
-                yield path, measure(self._below + path)
+    def list_traces(self, documents: Collection[tuple[str, str]]) -> Iterator[TracePath]:
+        with explain_errors(self.root, *QUARANTINE):
+            yield from self.quarantine.list_traces(documents)
 
-    def erase_trace(self, stage: str, doc_id: str, path: str) -> None:
-        sweeper, name = self.sweeper(), os.path.basename(path)
+    def erase_trace(self, trace: TracePath) -> None:
+        stage, doc_id, path, _ = trace
+        sweeper = self.sweeper()
         with explain_errors(self.root, stage, doc_id):
-            if path == join(stage, name):
+            if os.path.dirname(path) == stage:
                 # Move it first, under its lock: a writer that has just made it begins again then.
                 fault = Finding("stale-temporary", stage, doc_id, None, self._below + path, "", "", "quarantine")
-                moved = sweeper.clear(fault, entry_name(()), 0.0)
-                if moved is None:
-                    return
-                path = moved
-            self.quarantine.erase_trace(path, sweeper.discard)
+                path = sweeper.clear(fault, entry_name(()), 0.0) or ""
+            if path:
+                self.quarantine.erase_trace(path, sweeper.discard)
 
     @property
     def quarantine(self) -> LocalQuarantine:

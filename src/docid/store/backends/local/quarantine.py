@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from docid._files import ignore_system_errors
 from docid.core.ids import is_doc_id
 from docid.core.record import RECORD_FILE
-from docid.store.backends.base import Removed, Stored
+from docid.store.backends.base import Removed, Stored, TracePath
 from docid.store.backends.local.commit import TAKEN
 from docid.store.backends.local.directory import make_below, open_below
 from docid.store.backends.local.locks import probe_lock
@@ -31,7 +31,7 @@ from docid.store.backends.names import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from docid.store.backends.local.commit import Place
     from docid.store.backends.local.directory import Directory
@@ -117,22 +117,38 @@ class LocalQuarantine:
             return True
         return False
 
-    def list_traces(self, stage: str, doc_id: str) -> Iterator[str]:
-        """Yield the paths of all files and directories that may hold a text of a document, except the document."""
-        for name in list_names(self._root, (stage,)):
-            if parse_temporary_name(name) == doc_id:
-                with open_below(self._root, (stage,)) as directory, probe_lock(directory, name) as is_free:
-                    pass
-                if is_free:  # its writer is dead
-                    yield join(stage, name)
-        history = (*HISTORY, stage, doc_id)
-        yield from (join(*history, name) for name in list_names(self._root, history))
+    def list_traces(self, documents: Collection[tuple[str, str]]) -> Iterator[TracePath]:
+        """Yield whatever may hold a text of one of these documents, except the documents."""
+        for stage, doc_id, path in self._list_trace_paths(documents):
+            if (stage, doc_id) in documents:
+                yield TracePath(stage, doc_id, path, measure(join(self._root, path)))
+
+    def _list_trace_paths(self, documents: Collection[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
+        """Yield stage, doc id and path of everything that holds texts of these documents, and of some others."""
+        for stage, doc_id in documents:
+            history = (*HISTORY, stage, doc_id)
+            yield from ((stage, doc_id, join(*history, name)) for name in list_names(self._root, history))
+        for stage in {stage for stage, _ in documents}:
+            for name in list_names(self._root, (stage,)):
+                own = parse_temporary_name(name)
+                if own is not None and self._is_dead(stage, name):
+                    yield stage, own, join(stage, name)
+            for name in list_names(self._root, (*RESCUED, stage)):
+                own = parse_rescue_name(parse_temporary_name(name) or name)
+                if own is not None:
+                    yield stage, own, join(*RESCUED, stage, name)
         for run in list_names(self._root, QUARANTINE):
-            yield from (path for of_stage, of_id, path in self._list_run(run) if (of_stage, of_id) == (stage, doc_id))
-        rescued = (*RESCUED, stage)
-        for name in list_names(self._root, rescued):
-            if parse_rescue_name(parse_temporary_name(name) or name) == doc_id:
-                yield join(*rescued, name)
+            yield from self._list_run(run)
+
+    def _is_dead(self, stage: str, name: str) -> bool:
+        """Return whether no writer uses a temporary directory."""
+        with (
+            contextlib.suppress(FileNotFoundError),
+            open_below(self._root, (stage,)) as directory,
+            probe_lock(directory, name) as is_free,
+        ):
+            return is_free
+        return False
 
     def erase_trace(self, path: str, discard: Callable[[str], None]) -> None:
         """Delete a trace with `discard`, and the directories above it that are empty then."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from docid.core.lineage_rules import is_other_lineage
 from docid.core.record import Record
 from docid.errors import StoreUnavailable, UnreadableDocument
-from docid.store.backends.base import Backend, InternalFile, R, Removed, Stored, T
+from docid.store.backends.base import Backend, InternalFile, R, Removed, Stored, T, TracePath
 from docid.store.backends.leases import Leases
 from docid.store.backends.names import HISTORY, INTERNAL
 from docid.store.backends.objects.bucket import Bucket, OddKeyError, check_process
@@ -201,11 +201,12 @@ class ObjectsBackend(Backend):
     def restore(self, removed: Removed) -> bool:
         return self.quarantine.restore(removed)
 
-    def list_traces(self, stage: str, doc_id: str) -> Iterator[tuple[str, int]]:
-        return self.quarantine.list_traces(stage, doc_id)
+    def list_traces(self, documents: Collection[tuple[str, str]]) -> Iterator[TracePath]:
+        """See `Backend.list_traces`. One request per document, and one per 1,000 objects in quarantine."""
+        return self.quarantine.list_traces(documents)
 
-    def erase_trace(self, stage: str, doc_id: str, path: str) -> None:  # noqa: ARG002 - a key is enough
-        self.quarantine.erase_trace(path)
+    def erase_trace(self, trace: TracePath) -> None:
+        self.quarantine.erase(trace.path)
 
     def listing(self, stage: str, doc_id: str) -> tuple[bytes, dict[str, int]] | None:
         """See `Backend.listing`. One request."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from docid.store.backends.base import Removed, Stored
-from docid.store.backends.names import QUARANTINE, RESCUED, parse_rescue_name
+from docid.store.backends.base import Removed, Stored, TracePath
+from docid.store.backends.names import HISTORY, QUARANTINE, RESCUED, parse_rescue_name
 from docid.store.backends.objects.format import document_key, history_prefix, make_tombstone, parse_doc_id, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from docid.store.backends.objects.bucket import Bucket, Object
 
@@ -66,23 +66,28 @@ class ObjectsQuarantine:
         self._bucket.delete(self._key(run, key))
         return True
 
-    def list_traces(self, stage: str, doc_id: str) -> Iterator[tuple[str, int]]:
-        """Yield the key and size of each object that may hold a text of a document, except the document."""
-        of_document = (document_key(stage, doc_id), history_prefix(stage, doc_id))
-        rescued = "/".join((*RESCUED, stage)) + "/"
-        for prefix in (of_document[1], self._key(), rescued):
+    def list_traces(self, documents: Collection[tuple[str, str]]) -> Iterator[TracePath]:
+        """Yield each object that may hold a text of one of these documents, except the documents."""
+        for stage, doc_id in documents:
+            for key, meta in self._bucket.entries_below(history_prefix(stage, doc_id), skip_odd=True):
+                yield TracePath(stage, doc_id, key, meta["size"])
+        for stage in {stage for stage, _ in documents}:
+            prefix = "/".join((*RESCUED, stage)) + "/"
             for key, meta in self._bucket.entries_below(prefix, skip_odd=True):
-                rest = key.removeprefix(prefix)
-                path = rest.partition("/")[2]
-                is_rescued = prefix == rescued and parse_rescue_name(rest) == doc_id
-                is_removed = prefix == self._key() and (path == of_document[0] or path.startswith(of_document[1]))
-                if prefix == of_document[1] or is_rescued or is_removed:
-                    yield key, meta["size"]
+                own = parse_rescue_name(key.removeprefix(prefix))
+                if own is not None and (stage, own) in documents:
+                    yield TracePath(stage, own, key, meta["size"])
+        for key, meta in self._bucket.entries_below(self._key(), skip_odd=True):
+            path = key.removeprefix(self._key()).partition("/")[2].split("/")
+            in_history = tuple(path[:2]) == HISTORY
+            names = path[2:4] if in_history else path
+            if len(names) == 2 and (name := (names[0], names[1].removesuffix(".json"))) in documents:  # noqa: PLR2004 - stage and doc id
+                yield TracePath(*name, key, meta["size"])
 
-    def erase_trace(self, path: str) -> None:
+    def erase(self, key: str) -> None:
         """Delete an object, if it exists."""
         with contextlib.suppress(FileNotFoundError):
-            self._bucket.delete(path)
+            self._bucket.delete(key)
 
     def _move_below(self, prefix: str, to: str) -> None:
         """Move all objects directly below a prefix to another one."""
@@ -90,7 +95,7 @@ class ObjectsQuarantine:
             data = self._bucket.read(prefix + name)
             if data is not None:  # a change that failed may have deleted its copy
                 self._bucket.put(to + name, data, "overwrite")
-                self.erase_trace(prefix + name)
+                self.erase(prefix + name)
 
     @staticmethod
     def _key(*names: str) -> str:
