@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from docid import (
+    DEFAULT_STAGES,
     DocsStore,
     Document,
     DocumentClaimed,
@@ -20,7 +21,10 @@ from docid import (
     MissingParent,
     Reply,
     ReplyRescued,
+    Stages,
+    StagesConflict,
     UnreadableDocument,
+    UnreadableManifest,
     audit,
 )
 from docid.backends import Claim, LocalBackend
@@ -222,10 +226,30 @@ def test_removal_follows_a_cycle_of_inputs(store: DocsStore) -> None:
         store.remove("draft", "a1")
     removal = store.remove("draft", "a1", descendants=True)
     assert sorted(list_outcomes(removal.changes)) == [("draft/a1", "remove"), ("draft/b2", "remove")]
-    assert {change.message for change in store.restore(removal.run)} == {
-        "its input draft/a1 is not in the store; restore that first",
-        "its input draft/b2 is not in the store; restore that first",
-    }
+    assert sorted(list_outcomes(store.restore(removal.run))) == [("draft/a1", "restore"), ("draft/b2", "restore")]
+
+
+def test_document_without_parent_is_restored_on_request(store: DocsStore) -> None:
+    store.write(essay(), require_parent=False)
+    run = store.remove("essay", "e1").run
+    [change] = store.restore(run)
+    assert change.message == "its parent draft/a1 is not in the store; restore that first"
+    [change] = store.restore(run, require_parent=False)
+    assert (change.outcome, change.done) == ("restore", True)
+
+
+def test_stages_of_the_manifest_count(tmp_path: Path) -> None:
+    fill(DocsStore(tmp_path / "docs"))
+    other = DocsStore(tmp_path / "docs", stages=Stages({"draft": None, "essay": None}))
+    with pytest.raises(StagesConflict):
+        other.remove("draft", "a1")
+    with pytest.raises(HasChildren, match="essay/e1"):
+        DocsStore(tmp_path / "docs", stages=Stages.chain("draft")).remove("draft", "a1")
+    (tmp_path / "docs" / ".docid" / "store.json").write_text("{torn")
+    with pytest.raises(UnreadableManifest):
+        DocsStore(tmp_path / "docs").remove("draft", "a1")
+    with pytest.raises(HasChildren, match="essay/e1"):
+        DocsStore(tmp_path / "docs", stages=DEFAULT_STAGES).remove("draft", "a1")
 
 
 def test_wrong_names_are_refused(store: DocsStore) -> None:
@@ -401,6 +425,10 @@ def test_erase_deletes_files_of_dead_writers(tmp_path: Path) -> None:
     purged.joinpath("raw.txt").write_text(SECRET)
     path.rename(path.with_name(".old-a1"))  # of a replace that was killed
     assert len(store.erase("draft", "a1").traces) == 4
+    lone = path.with_name(".new-a1")
+    lone.mkdir()
+    lone.joinpath("raw.txt").write_text(SECRET)
+    assert len(store.erase("draft", "a1").traces) == 1
     assert find_secret(store) == [str(path.with_name(".tmp-a1-b-0123456789abcdef") / "raw.txt")]  # of the document a1-b
 
 

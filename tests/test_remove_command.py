@@ -63,7 +63,7 @@ def test_remove_leaves_a_document_with_children(docs: DocsStore, capsys: pytest.
     assert lines[2] == "1 removed, 1 left"
     assert lines[3].endswith("--apply' moves it back")
     code, out, _ = run(capsys, "remove", "draft/a1", "--json")
-    assert (code, json.loads(out)["outcome"], json.loads(out)["run"]) == (1, "leave", "")
+    assert (code, json.loads(out)["outcome"], json.loads(out)["runs"]) == (1, "leave", [])
 
 
 def test_remove_refuses_wrong_usage(docs: DocsStore, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,16 +159,28 @@ def test_restore_leaves_what_is_no_whole_document(docs: DocsStore, capsys: pytes
     removal = docs.remove("draft", "b2")
     quarantine = Path(docs.root) / ".docid" / "quarantine" / removal.run / "draft"
     (quarantine / "b2" / "metadata.json").write_text("{torn")
-    (quarantine / "c3").mkdir()
+    (quarantine / "c3").mkdir()  # a directory without a record is no document
+    (quarantine.parent / ".docid" / "history" / "draft" / "d4").mkdir(parents=True)
+    record = (docs.path("draft", "a1") / "metadata.json").read_text()
+    (quarantine.parent / "poem" / "a1").mkdir(parents=True)
+    (quarantine.parent / "poem" / "a1" / "metadata.json").write_text(record.replace('"draft"', '"poem"'))
     code, out, _ = run(capsys, "restore", removal.run, "--apply")
     assert code == 1
-    assert [line.split(":")[0] for line in out.splitlines()] == [
+    assert sorted(line.split(":")[0] for line in out.splitlines()) == [
+        "3 left",
         "left        draft/b2",
-        "left        draft/c3",
-        "2 left",
+        "left        draft/d4",
+        "left        poem/a1",
     ]
     assert "its record in quarantine cannot be used" in out
-    assert "quarantine has no record of it, so it is not a document" in out
+    assert "only its history is in quarantine, and the store has no such document" in out
+    assert "not a stage of this pipeline" in out
+
+
+def test_restore_without_parents(docs: DocsStore, capsys: pytest.CaptureFixture[str]) -> None:
+    run_name = docs.remove("draft", "a1", descendants=True).run
+    code, out, _ = run(capsys, "restore", run_name, "essay/e1", "--without-parents", "--apply")
+    assert (code, out.splitlines()) == (0, ["restored    essay/e1 (task_id='e-1')", "1 restored"])
 
 
 def test_restore_completes_an_interrupted_one(docs: DocsStore) -> None:

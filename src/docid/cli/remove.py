@@ -43,12 +43,12 @@ def run(arguments: Arguments, out: Output) -> int:
     counts: Counter[str] = Counter()
     for change in removal.changes:
         counts[change.outcome] += 1
-        out.print_json({**change.to_dict(), "run": removal.run})
+        out.print_json({**change.to_dict(), "runs": list(removal.runs)})
         out.print(_describe(change, _VERBS, arguments))
     out.print(_summarize(counts, arguments))
-    if removal.run:
+    for name in reversed(removal.runs):
         them = "it" if counts["remove"] == 1 else "them"
-        out.print(f"  -> 'docid restore {removal.run} --apply' moves {them} back")
+        out.print(f"  -> 'docid restore {name} --apply' moves {them} back")
     return 1 if counts["leave"] else 0
 
 

@@ -29,7 +29,8 @@ def run(arguments: Arguments, out: Output) -> int:
     if arguments.run_name is None:
         return _list_runs(store, out)
     run_name = _find_run(store, arguments.run_name)
-    changes = store.restore(run_name, arguments.documents, dry_run=not arguments.apply)
+    options = {"require_parent": not arguments.without_parents, "dry_run": not arguments.apply}
+    changes = store.restore(run_name, arguments.documents, **options)
     counts: Counter[str] = Counter()
     for change in changes:
         counts[change.outcome] += 1
@@ -71,6 +72,7 @@ def _list_runs(store: DocsStore, out: Output) -> int:
 ARGUMENTS = (
     argument("run_name RUN", "the name of a removal, or its beginning, as the list shows it", nargs="?"),
     argument("documents STAGE/ID ...", "restore only these documents (default: all of the removal)"),
+    argument("--without-parents", "also restore documents whose parent or input is missing"),
     APPLY,
     argument("--json", "print one line of JSON per removal or document"),
     *STORE,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 from attrs import evolve
 
 from docid._progress import Callback
-from docid._text import quote
+from docid._text import format_count, quote
 from docid.core.document import ALL_FILES, Document, check_content, get_part_file, get_source_doc_id, require_doc_id
 from docid.core.ids import check_doc_id, is_missing, refuse_text
 from docid.core.lineage_rules import check_lineage, find_missing_lineage, get_inputs, split_name
@@ -24,6 +24,7 @@ from docid.errors import (
     DocumentBusy,
     DocumentNotFound,
     UnreadableDocument,
+    UnreadableManifest,
 )
 from docid.store.backends.base import TURNS
 from docid.store.backends.local.backend import LocalBackend
@@ -802,6 +803,7 @@ class DocsStore:
         Raises:
             HasChildren: other documents were made from it, and `descendants` is false.
             DocumentClaimed: a worker is making it, or one of its descendants, again.
+            StagesConflict: the manifest has another parent for one of the store's stages.
             DocumentNotFound: the store does not hold the document.
             UnreadableDocument: it is damaged; `docid repair` moves it to quarantine.
             InvalidName: the store has no such stage, or `doc_id` is not a doc id.
@@ -818,10 +820,14 @@ class DocsStore:
             'Once.'
         """
         removal = self.remove_many([f"{stage}/{doc_id}"], descendants=descendants)
+        moved = sum(change.done for change in removal.changes)
         for change in removal.changes:
             if change.error is not None and (
                 change.outcome == "leave" or (change.stage, change.doc_id) == (stage, doc_id)
             ):
+                if moved:
+                    way = f"restore({removal.run!r}) moves {'it' if moved == 1 else 'them'} back"
+                    change.error.add_note(f"docid has moved {format_count(moved, 'document')}; {way}")
                 raise change.error
         return removal
 
@@ -844,7 +850,7 @@ class DocsStore:
         from docid.store.removal import Remover  # noqa: PLC0415 - not needed to read and write
 
         refuse_text(names, "names", "names of documents")
-        remover = Remover(self.backend, self.stages, descendants=descendants)
+        remover = Remover(self.backend, self._find_all_stages(), descendants=descendants)
         planned = remover.plan(names)
         return planned if dry_run else remover.apply()
 
@@ -852,14 +858,18 @@ class DocsStore:
         """Yield the documents in quarantine, which `remove` or `docid repair` moved there, in no particular order."""
         return self.backend.list_removed()
 
-    def restore(self, run: str, names: Collection[str] = (), *, dry_run: bool = False) -> tuple[Change, ...]:
+    def restore(
+        self, run: str, names: Collection[str] = (), *, require_parent: bool = True, dry_run: bool = False
+    ) -> tuple[Change, ...]:
         """Move the documents of a removal back, with their history. Each byte is as before.
 
-        docid leaves a document whose id the store has again, and one whose parent or input is missing.
+        docid leaves a document whose id the store has again, and one whose parent or input is missing. If the removal
+        has several `runs`, restore the last one first.
 
         Args:
             run: the `run` of the removal, or of an entry of `list_removed`.
             names: restore only these documents, each as `STAGE/ID`; empty for all.
+            require_parent: leave a document whose parent or input is missing.
             dry_run: only plan.
 
         Returns:
@@ -869,9 +879,10 @@ class DocsStore:
             ValueError: the run, or one of the names, is not in quarantine.
             OSError: quarantine cannot be listed.
         """
-        from docid.store.removal import restore  # noqa: PLC0415 - as above
+        from docid.store.removal import Restorer  # noqa: PLC0415 - as above
 
-        return restore(self.backend, self.stages, run, names, apply=not dry_run)
+        stages = self._find_all_stages()
+        return Restorer(self.backend, stages, require_parent=require_parent, apply=not dry_run).restore(run, names)
 
     def erase(self, stage: str, doc_id: str, *, descendants: bool = False, dry_run: bool = False) -> Erasure:
         """Delete every trace of a document's texts for good, for example on a privacy request.
@@ -890,6 +901,7 @@ class DocsStore:
 
         Raises:
             HasChildren: other documents were made from it, also removed ones, and `descendants` is false.
+            ValueError: quarantine has a descendant with the id of another document in the store.
             DocumentClaimed: a worker is making it again. docid has deleted nothing then.
             InvalidName: the store has no such stage, or `doc_id` is not a doc id.
             OSError: it cannot be removed.
@@ -906,9 +918,20 @@ class DocsStore:
         from docid.store.removal import Eraser  # noqa: PLC0415 - as above
 
         stage, doc_id = self._check_name(stage, doc_id)
-        eraser = Eraser(self.backend, self.stages, self._rescue.own)
-        names, planned = eraser.plan(stage, doc_id, descendants=descendants)
-        return planned if dry_run else eraser.apply(names, planned)
+        eraser = Eraser(self.backend, self._find_all_stages(), self._rescue.own, descendants=descendants)
+        planned = eraser.plan(stage, doc_id)
+        return planned if dry_run else eraser.apply()
+
+    def _find_all_stages(self) -> Stages:
+        """Return the stages of this store and of its manifest: a document of any of them may be a child.
+
+        Raises:
+            StagesConflict: the manifest has another parent for one of the stages.
+        """
+        try:
+            return self.manifest.check()
+        except (UnreadableManifest, OSError):
+            return self.stages  # raises the error again, unless stages were given
 
     @cached_property
     def _io_threads(self) -> Threads:

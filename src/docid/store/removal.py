@@ -7,6 +7,7 @@ its parent once more (`Writer`). So one of the two sees the other, in every orde
 
 from __future__ import annotations
 
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -44,15 +45,21 @@ class Removal:
     """The result of a removal, or its plan.
 
     Attributes:
-        run: the name of the removal, for `DocsStore.restore`; empty in a plan.
+        runs: the names of the directories in quarantine to which documents were moved, for `DocsStore.restore`. Usually
+            one. A document that a writer created again during the removal has another one. Empty in a plan.
         changes: one for each document, children first: `remove`, `absent` (not in the store), or `leave` with the
             reason.
         findings: records that docid could not read; they may belong to children.
     """
 
-    run: str
+    runs: tuple[str, ...]
     changes: tuple[Change, ...]
     findings: tuple[Finding, ...]
+
+    @property
+    def run(self) -> str:
+        """The first of `runs`; empty if no document was moved."""
+        return self.runs[0] if self.runs else ""
 
 
 class Trace(NamedTuple):
@@ -92,15 +99,19 @@ class Remover:
     Args:
         backend, stages: those of the store.
         descendants: also remove the documents that were made from them; otherwise leave a document that has children.
+        takes_claims: leave a document that a worker is making.
     """
 
-    def __init__(self, backend: Backend, stages: Stages, *, descendants: bool) -> None:
+    def __init__(self, backend: Backend, stages: Stages, *, descendants: bool, takes_claims: bool = True) -> None:
         self._backend = backend
         self._stages = stages
         self._descendants = descendants
-        self._run = entry_name(())
+        self._takes_claims = takes_claims
+        self._runs = [entry_name(())]
         self._seen: set[str] = set()  # documents that were read, so a later pass need not read them
         self._chosen: dict[str, StoredDocument] = {}
+        self._moved: set[str] = set()  # the documents in the first of the runs
+        self._stuck: set[str] = set()  # those that could not be put back
         self._changes: dict[str, Change] = {}
         self._findings: dict[Finding, None] = {}
 
@@ -119,18 +130,28 @@ class Remover:
             else:
                 self._leave_parents(below)
         planned = [_report(document, "remove") for group in _sort(self._chosen, self._stages) for document in group]
-        return Removal("", (*planned, *self._changes.values()), tuple(self._findings))
+        return Removal((), (*planned, *self._changes.values()), tuple(self._findings))
 
     def apply(self) -> Removal:
-        """Remove the chosen documents."""
-        self._remove_all(self._chosen, takes_claims=True)
+        """Remove the chosen documents, and late children, or put the parents of late children back."""
+        self._remove_all(self._chosen, takes_claims=self._takes_claims)
         while late := self._find_late():
+            left = late
             if self._descendants:
+                for name in late:
+                    self._changes.pop(name, None)  # of an earlier version
                 self._chosen |= late
                 self._remove_all(late, takes_claims=False)
-            self._put_back({name: each for name, each in late.items() if not self._is_done(name)})
+                left = {name: each for name, each in late.items() if not self._is_gone(name)}
+            self._put_back(left)
         changes = sorted(self._changes.values(), key=lambda change: not change.done)
-        return Removal(self._run if changes and changes[0].done else "", tuple(changes), tuple(self._findings))
+        runs = self._runs if self._moved | self._stuck else ()
+        return Removal(tuple(runs), tuple(changes), tuple(self._findings))
+
+    def withdraw(self, document: StoredDocument) -> None:
+        """Remove a document whose parent or input is gone, and everything made from it."""
+        self._chosen = {name_document(document): document}
+        self.apply()
 
     def _load(self, name: str) -> StoredDocument | Change:
         stage, doc_id = split_name(name, "names")
@@ -151,7 +172,7 @@ class Remover:
     def _find_late(self) -> dict[str, StoredDocument]:
         """Return the descendants of removed documents that were created meanwhile, and everything made from them."""
         self._seen -= self._chosen.keys()  # they may be created or restored again
-        late = self._find_below([name for name, change in self._changes.items() if change.done], self._seen)
+        late = self._find_below(self._moved, self._seen)
         # The first pass may have read a grandchild before it was known to be one.
         return late | self._find_below(late) if late else late
 
@@ -180,14 +201,13 @@ class Remover:
             free = []
             for document in group:
                 below = children.get(name_document(document), ())
-                if left := [child for child in below if child in self._changes and not self._is_done(child)]:
+                if left := [child for child in below if child in self._changes and not self._is_gone(child)]:
                     self._leave(document, left)
                 else:
                     free.append(document)
             for document, change in zip(free, self._backend.each(remove, free), strict=True):
-                name = name_document(document)
-                if change.outcome == "leave" or not self._is_done(name):  # a late version may go after the first one
-                    self._changes[name] = change
+                self._changes[name_document(document)] = change
+                self._moved |= {name_document(document)} if change.done else set()
 
     def _remove(self, document: StoredDocument, *, takes_claim: bool) -> Change:
         """Move a document to quarantine; raise an error if it must stay."""
@@ -195,22 +215,27 @@ class Remover:
         claim = backend.take_claim(stage, doc_id) if takes_claim else None
         if isinstance(claim, Holder):
             remedy = "remove it when that worker has finished"
-            raise DocumentClaimed(
-                stage, doc_id, document.location, document.task_id, str(claim), remedy, action="removed"
-            )
+            facts = (stage, doc_id, document.location, document.task_id, str(claim), remedy)
+            raise DocumentClaimed(*facts, action="removed")
         try:
             for _ in range(TURNS):
                 current = StoredDocument.load(backend, stage, doc_id)
                 if current is None or is_other_lineage(current.facts, document):
                     return _report(document, "absent", DocumentNotFound(stage, doc_id, document.location))
-                # A writer may have created it again, since its parent was removed after it.
-                run = entry_name(()) if self._is_done(f"{stage}/{doc_id}") else self._run
+                run = self._choose_run(f"{stage}/{doc_id}")
                 if (to := backend.remove(stage, doc_id, current.stored.record, run)) is not None:
                     return _report(current, "remove")._replace(message=to, done=True)
             raise DocumentBusy(stage, doc_id, document.location, document.task_id)
         finally:
             if claim is not None:
                 claim.release()
+
+    def _choose_run(self, name: str) -> str:
+        """Return the run to which to move a document: a new one for a second version of a name."""
+        if name not in self._moved:
+            return self._runs[0]
+        self._runs.append(entry_name(self._runs))
+        return self._runs[-1]
 
     def _put_back(self, late: Mapping[str, StoredDocument]) -> None:
         """Restore the documents that late children were made from, and those that these were made from."""
@@ -219,15 +244,21 @@ class Remover:
         while left:
             child, document = left.pop()
             for source in name_sources(document, self._stages):
-                if source in self._chosen and self._is_done(source):
+                if source in self._moved:
                     if source not in wanted:
                         left.append((source, self._chosen[source]))
                     wanted.setdefault(source, []).append(child)
         for group in reversed(_sort({name: self._chosen[name] for name in wanted}, self._stages)):
             for document in group:
-                removed = Removed(self._run, document.stage, document.doc_id)
-                attempt(lambda: self._backend.restore(removed))  # noqa: B023 - called at once
-                self._leave(document, wanted[name_document(document)])
+                name = name_document(document)
+                removed = Removed(self._runs[0], document.stage, document.doc_id)
+                error = attempt(lambda: self._backend.restore(removed))  # noqa: B023 - called at once
+                self._moved.discard(name)
+                if isinstance(error, Exception):
+                    self._stuck.add(name)
+                    self._changes[name] = _report(document, "leave", error)
+                else:
+                    self._leave(document, wanted[name])
 
     def _leave(self, document: StoredDocument, children: Iterable[str]) -> None:
         """Note that a document stays because of its children."""
@@ -235,7 +266,8 @@ class Remover:
         error = HasChildren(document.stage, document.doc_id, document.location, document.task_id, names)
         self._changes[name_document(document)] = _report(document, "leave", error)
 
-    def _is_done(self, name: str) -> bool:
+    def _is_gone(self, name: str) -> bool:
+        """Return whether a document was removed, or was not in the store."""
         change = self._changes.get(name)
         return change is not None and (change.done or change.outcome == "absent")
 
@@ -270,37 +302,89 @@ def _report(document: StoredDocument, outcome: RemoveOutcome, error: Exception |
     return Change(outcome, *names, message, error=error)
 
 
-def restore(
-    backend: Backend, stages: Stages, run: str, names: Collection[str] = (), *, apply: bool
-) -> tuple[Change, ...]:
-    """Move the documents of a removal back, parents first. See `DocsStore.restore`."""
-    refuse_text(names, "names", "names of documents")
-    removed = {f"{each.stage}/{each.doc_id}": each for each in backend.list_removed() if each.run == run}
-    if missing := [name for name in names if name not in removed] or ([] if removed else [run]):
-        raise ValueError(f"{missing[0]}: not in quarantine; 'docid restore' lists what can be restored")
-    chosen = {name: each for name, each in removed.items() if not names or name in names}
-    documents: dict[str, StoredDocument] = {}
-    changes: list[Change] = []
-    loaded = backend.each(lambda each: attempt(lambda: _load_removed(backend, each)), chosen.values())
-    for (name, each), found in zip(chosen.items(), loaded, strict=True):
-        if isinstance(found, StoredDocument):
-            documents[name] = found
-        else:
-            changes.append(_restore_rest(backend, each, found, apply=apply))
-    restored: set[str] = set()  # or planned
+class Restorer(NamedTuple):
+    """Moves the documents of a removal back. See `DocsStore.restore`.
 
-    def restore_one(document: StoredDocument) -> Change:
-        each = chosen[name_document(document)]
-        answer = attempt(lambda: _restore(document, each, stages, restored, apply=apply))
+    Attributes:
+        backend, stages: those of the store.
+        require_parent: leave a document whose parent or input is missing.
+        apply: move them; otherwise only plan.
+    """
+
+    backend: Backend
+    stages: Stages
+    require_parent: bool
+    apply: bool
+
+    def restore(self, run: str, names: Collection[str] = ()) -> tuple[Change, ...]:
+        """Restore documents, parents first; return a change for each."""
+        refuse_text(names, "names", "names of documents")
+        removed = {f"{each.stage}/{each.doc_id}": each for each in self.backend.list_removed() if each.run == run}
+        if missing := [name for name in names if name not in removed] or ([] if removed else [run]):
+            raise ValueError(f"{missing[0]}: not in quarantine; 'docid restore' lists what can be restored")
+        chosen = {name: each for name, each in removed.items() if not names or name in names}
+        documents: dict[str, StoredDocument] = {}
+        changes: list[Change] = []
+        loaded = self.backend.each(lambda each: attempt(lambda: _load_removed(self.backend, each)), chosen.values())
+        for (name, each), found in zip(chosen.items(), loaded, strict=True):
+            if isinstance(found, StoredDocument) and each.stage in self.stages:
+                documents[name] = found
+            else:
+                changes.append(self._restore_rest(each, found))
+        done: set[str] = set()  # restored, or planned
+        for group in reversed(_sort(documents, self.stages)):
+            # The others of a cycle come back at the same time; in a plan, those before it count, too.
+            known = set(map(name_document, group)) | (set() if self.apply else done)
+            jobs = [(document, chosen[name_document(document)], known) for document in group]
+            of_group = list(self.backend.each(lambda job: self._restore_one(*job), jobs))
+            done.update(f"{change.stage}/{change.doc_id}" for change in of_group if change.outcome == "restore")
+            changes += of_group
+        return tuple(changes)
+
+    def _restore_one(self, document: StoredDocument, removed: Removed, known: Collection[str]) -> Change:
+        answer = attempt(lambda: self._restore(document, removed, known))
         error = answer if isinstance(answer, Exception) else None
         change = _report(document, "leave" if answer else "restore", error)
-        return change._replace(message=str(answer), done=apply and not answer)
+        return change._replace(message=str(answer), done=self.apply and not answer)
 
-    for group in reversed(_sort(documents, stages)):
-        done = list(backend.each(restore_one, group))
-        restored.update(f"{change.stage}/{change.doc_id}" for change in done if change.outcome == "restore")
-        changes += done
-    return tuple(changes)
+    def _restore(self, document: StoredDocument, removed: Removed, known: Collection[str]) -> str:
+        """Move a document back, or check that it can be; return why it cannot, or an empty text.
+
+        `known` has the names of documents that need not be in the store yet.
+        """
+        if problem := self._find_lost_source(document, known):
+            return problem
+        is_taken = exists(self.backend, document.stage, document.doc_id)
+        if is_taken or not (self.backend.restore(removed) if self.apply else True):
+            taken = "the store has a document with this id again; remove that one first"
+            return taken if is_taken else "another process moves it; try again, or run 'docid repair' if that one died"
+        problem = self._find_lost_source(document, known) if self.apply else ""
+        if problem:  # it was removed in the meantime
+            Remover(self.backend, self.stages, descendants=True, takes_claims=False).withdraw(document)
+        return problem
+
+    def _find_lost_source(self, document: StoredDocument, known: Collection[str]) -> str:
+        """Return what is wrong if a parent or input is neither known nor in the store; else an empty text."""
+        for name in name_sources(document, self.stages) if self.require_parent else ():
+            if name not in known and not exists(self.backend, *split_name(name)):
+                role = "input" if name in document.inputs else "parent"
+                return f"its {role} {name} is not in the store; restore that first"
+        return ""
+
+    def _restore_rest(self, removed: Removed, found: StoredDocument | Exception | None) -> Change:
+        """Restore the history of a document that was restored without it; leave anything that is no whole document."""
+        _, stage, doc_id = removed
+        change = Change("leave", stage, doc_id, None, self.backend.location(stage, doc_id))
+        if isinstance(found, Exception):
+            return change._replace(message=f"its record in quarantine cannot be used: {found}", error=found)
+        if stage not in self.stages:
+            return change._replace(message="not a stage of this pipeline; declare it with stages=… or --stages")
+        if not exists(self.backend, stage, doc_id):
+            return change._replace(message="only its history is in quarantine, and the store has no such document")
+        answer = attempt(lambda: self.apply and self.backend.restore(removed))
+        if isinstance(answer, Exception):
+            return change._replace(message=str(answer), error=answer)
+        return change._replace(outcome="restore", done=answer)
 
 
 def _load_removed(backend: Backend, removed: Removed) -> StoredDocument | None:
@@ -308,145 +392,155 @@ def _load_removed(backend: Backend, removed: Removed) -> StoredDocument | None:
     return None if stored is None else StoredDocument(backend, removed.stage, removed.doc_id, stored)
 
 
-def _restore(
-    document: StoredDocument, removed: Removed, stages: Stages, restored: Collection[str], *, apply: bool
-) -> str:
-    """Move a document back, or in a plan check that it can be; return why it cannot, or an empty text."""
-    backend = document.backend
-    if problem := _find_lost_source(document, stages, () if apply else restored):
-        return problem
-    if not (backend.restore(removed) if apply else not exists(backend, document.stage, document.doc_id)):
-        return "the store has a document with this id again; remove that one first"
-    problem = _find_lost_source(document, stages, ()) if apply else ""
-    if problem:  # it was removed in the meantime
-        backend.remove(document.stage, document.doc_id, document.stored.record, removed.run)
-    return problem
+class Eraser:
+    """Deletes every trace of the texts of a document.
 
-
-def _find_lost_source(document: StoredDocument, stages: Stages, known: Collection[str]) -> str:
-    """Return what is wrong if a parent or input is neither known nor in the store; else an empty text."""
-    for name in name_sources(document, stages):
-        if name not in known and not exists(document.backend, *split_name(name)):
-            role = "input" if name in document.inputs else "parent"
-            return f"its {role} {name} is not in the store; restore that first"
-    return ""
-
-
-def _restore_rest(backend: Backend, removed: Removed, found: Exception | None, *, apply: bool) -> Change:
-    """Restore the history of a document that was restored without it; leave anything that is not a whole document."""
-    _, stage, doc_id = removed
-    change = Change("leave", stage, doc_id, None, backend.location(stage, doc_id))
-    if found is not None:
-        return change._replace(message=f"its record in quarantine cannot be used: {found}", error=found)
-    if not exists(backend, stage, doc_id):
-        return change._replace(message="quarantine has no record of it, so it is not a document")
-    answer = attempt(lambda: apply and backend.restore(removed))
-    if isinstance(answer, Exception):
-        return change._replace(message=str(answer), error=answer)
-    return change._replace(outcome="restore", done=answer)
-
-
-class Eraser(NamedTuple):
-    """Deletes every trace of the texts of documents.
-
-    Attributes:
+    Args:
         backend, stages: those of the store.
         own: the backend in the user's directory, which may have rescue files of the store.
+        descendants: also erase the documents that were made from it.
     """
 
-    backend: Backend
-    stages: Stages
-    own: Backend
+    def __init__(self, backend: Backend, stages: Stages, own: Backend, *, descendants: bool) -> None:
+        self._backend = backend
+        self._stages = stages
+        self._own = own
+        self._descendants = descendants
+        self._names: list[str] = []  # the documents to erase, children first
+        self._records: set[bytes] = set()  # of the removed documents
+        self._planned = Erasure((), ())
 
-    def plan(self, stage: str, doc_id: str, *, descendants: bool) -> tuple[list[str], Erasure]:
-        """Return the names of the documents to erase, children first, and the traces of their texts.
+    def plan(self, stage: str, doc_id: str) -> Erasure:
+        """Find everything that holds a text of the document, and of its descendants in the store and in quarantine.
 
         Raises:
-            HasChildren: documents were made from it, and `descendants` is false.
+            HasChildren: documents were made from it, and they are not to be erased.
+            ValueError: quarantine has a descendant, and the store a document of another lineage with its id.
         """
         name = f"{stage}/{doc_id}"
-        removed = [found for each in self.backend.list_removed() if (found := self._load_removed(each)) is not None]
-        below, findings = find_descendants(self.backend, self.stages, [name], more=removed)
+        answers = [attempt(partial(_load_removed, self._backend, each)) for each in self._backend.list_removed()]
+        removed = [each for each in answers if isinstance(each, StoredDocument)]
+        below, findings = find_descendants(self._backend, self._stages, [name], more=removed)
         below.pop(name, None)  # of a cycle
-        if below and not descendants:
-            children = tuple(sorted(_map_children(below, self.stages).get(name, ())))
-            where, task_id = self.backend.location(stage, doc_id), self._find_task(stage, doc_id)
+        if below and not self._descendants:
+            children = tuple(sorted(_map_children(below, self._stages).get(name, below)))
+            where, task_id = self._backend.location(stage, doc_id), self._find_task(stage, doc_id)
             raise HasChildren(stage, doc_id, where, task_id, children, "erase")
-        names = [name_document(each) for group in _sort(below, self.stages) for each in group] + [name]
-        return names, Erasure(tuple(self._list_traces(names)), findings)
+        for child, document in below.items():
+            self._refuse_other_lineage(child, document, below.keys() | {name})
+        self._names = [name_document(each) for group in _sort(below, self._stages) for each in group] + [name]
+        findings += tuple(Finding.of(each) for each in answers if isinstance(each, UnreadableDocument))
+        self._planned = Erasure(tuple(self._list_traces(self._names)), findings)
+        return self._planned
 
-    def apply(self, names: list[str], planned: Erasure) -> Erasure:
+    def apply(self) -> Erasure:
         """Erase the planned documents; return the deleted traces, and those that could not be deleted.
 
         Raises:
-            DocumentClaimed, OSError: a document cannot be removed. docid has deleted nothing then.
+            HasChildren: a child was created meanwhile, and children are not to be erased.
+            DocumentClaimed, OSError: a document cannot be removed.
         """
-        self._remove(names)
-        failed = list(self._delete_traces(names))
-        failing = {trace.document for trace in failed}
-        done = [each._replace(done=True) for each in planned.traces if each.document not in failing]
-        return Erasure((*done, *failed), planned.findings)
+        for _ in range(TURNS):
+            names = self._remove()
+            done = self._delete_traces(names)
+            if not self._find_restored():
+                break
+        failing = {trace.document for trace in done if trace.error is not None}
+        traces = [each._replace(done=True) for each in self._planned.traces if each.document not in failing]
+        late = set(names) - set(self._names)
+        return Erasure((*traces, *(each for each in done if each.document in failing | late)), self._planned.findings)
 
-    def _load_removed(self, removed: Removed) -> StoredDocument | None:
-        found = attempt(lambda: _load_removed(self.backend, removed))
-        return found if isinstance(found, StoredDocument) else None
+    def _refuse_other_lineage(self, name: str, document: StoredDocument, erased: Collection[str]) -> None:
+        """Raise ValueError if the store has a document with the name of a removed one, made from other documents."""
+        found = attempt(partial(StoredDocument.load, self._backend, *split_name(name)))
+        if (
+            isinstance(found, StoredDocument)
+            and is_other_lineage(found.facts, document)
+            and set(erased).isdisjoint(name_sources(found, self._stages))
+        ):
+            where = "quarantine has a version of it that was made from the document, and the store another document"
+            raise ValueError(f"{name}: {where}; erase {name} first, or purge the quarantine")
 
     def _find_task(self, stage: str, doc_id: str) -> str | None:
-        found = attempt(lambda: StoredDocument.load(self.backend, stage, doc_id))
+        found = attempt(partial(StoredDocument.load, self._backend, stage, doc_id))
         return found.task_id if isinstance(found, StoredDocument) else None
 
     def _list_traces(self, names: list[str]) -> Iterator[Trace]:
         """Yield what holds texts of documents, by document."""
         found: dict[str, list[Trace]] = {name: [] for name in names}
-        for name, size in zip(names, self.backend.each(self._measure, names), strict=True):
+        for name, size in zip(names, self._backend.each(self._measure, names), strict=True):
             if size is not None:
-                found[name].append(Trace(name, self.backend.location(*split_name(name)), size))
+                found[name].append(Trace(name, self._backend.location(*split_name(name)), size))
         for backend, path in self._list_paths(names):
-            name = f"{path.stage}/{path.doc_id}"
-            found[name].append(Trace(name, join_location(backend.root, path.path), path.size))
+            trace = _describe_path(backend, path)
+            found[trace.document].append(trace)
         for traces in found.values():
             yield from traces
 
-    def _list_paths(self, names: Iterable[str]) -> Iterator[tuple[Backend, TracePath]]:
-        documents = {split_name(name) for name in names}
-        for backend in (self.backend, self.own):
-            for path in list(backend.list_traces(documents)):
-                yield backend, path
+    def _list_paths(self, names: Iterable[str]) -> list[tuple[Backend, TracePath]]:
+        """Return the traces of documents in the order in which to delete them.
+
+        The records go last, children first: they say what the documents were made from, and an erasure that is
+        interrupted must find that out again.
+        """
+        order = {split_name(name): number for number, name in enumerate(names)}
+        found = [(each, path) for each in (self._backend, self._own) for path in each.list_traces(order.keys())]
+        return sorted(found, key=lambda pair: (pair[1].has_record, order[pair[1].stage, pair[1].doc_id]))
 
     def _measure(self, name: str) -> int | None:
         """Return the size of a document in bytes, 0 if it is damaged; None if it does not exist."""
-        found = attempt(lambda: self.backend.load(*split_name(name), ALL_FILES))
+        found = attempt(lambda: self._backend.load(*split_name(name), ALL_FILES))
         if isinstance(found, Stored):
             return len(found.record) + sum(map(len, found.parts.values()))
         return None if found is None else 0
 
-    def _remove(self, names: Iterable[str]) -> None:
-        """Move documents to quarantine, so that a reader sees a whole document or none; all of them, or raise."""
-        remover = Remover(self.backend, self.stages, descendants=True)
-        remover.plan(names)
+    def _remove(self) -> list[str]:
+        """Move the documents to quarantine, so that a reader sees a whole document or none; all of them, or raise.
+
+        Returns:
+            Their names, and those of late children, children first.
+        """
+        remover = Remover(self._backend, self._stages, descendants=self._descendants)
+        remover.plan(self._names)
         removal = remover.apply()
         for change in removal.changes:
-            if change.outcome != "leave":
-                continue
-            if isinstance(change.error, UnreadableDocument) and self._clear(change):
-                continue
-            if removal.run:
-                restore(self.backend, self.stages, removal.run, apply=True)
-            assert change.error is not None  # noqa: S101 - a document is left because of an error
-            raise change.error
+            is_damaged = isinstance(change.error, UnreadableDocument)
+            if change.error is not None and change.outcome == "leave" and not (is_damaged and self._clear(change)):
+                restorer = Restorer(self._backend, self._stages, require_parent=True, apply=True)
+                for run in removal.runs:
+                    restorer.restore(run)
+                raise change.error
+        return list(
+            dict.fromkeys([f"{each.stage}/{each.doc_id}" for each in removal.changes if each.done] + self._names)
+        )
 
     def _clear(self, change: Change) -> bool:
         """Move a damaged document to quarantine; return whether that was possible."""
-        sweeper, stage, doc_id = self.backend.sweeper(), change.stage, change.doc_id
-        found = attempt(lambda: self.backend.load(stage, doc_id))
+        sweeper, stage, doc_id = self._backend.sweeper(), change.stage, change.doc_id
+        found = attempt(lambda: self._backend.load(stage, doc_id))
         expected = found.record if isinstance(found, Stored) else None
         fault = Finding("torn-document", stage, doc_id, None, change.location, "", "", "quarantine", expected)
         return sweeper is not None and sweeper.clear(fault, entry_name(()), 0.0) is not None
 
-    def _delete_traces(self, names: Iterable[str]) -> Iterator[Trace]:
-        """Delete all traces of documents that are not in the store; yield those that cannot be deleted."""
+    def _delete_traces(self, names: Iterable[str]) -> list[Trace]:
+        """Delete all traces of documents that are not in the store; return them, some with an error."""
+        self._records = {
+            stored.record
+            for each in self._backend.list_removed()
+            if f"{each.stage}/{each.doc_id}" in set(names) and (stored := self._backend.load_removed(each)) is not None
+        }
+        done = []
         for backend, path in self._list_paths(names):
             error = attempt(lambda: backend.erase_trace(path))  # noqa: B023 - called at once
-            if isinstance(error, Exception):
-                location = join_location(backend.root, path.path)
-                yield Trace(f"{path.stage}/{path.doc_id}", location, path.size, error=error)
+            failure = error if isinstance(error, Exception) else None
+            done.append(_describe_path(backend, path)._replace(done=failure is None, error=failure))
+        return done
+
+    def _find_restored(self) -> bool:
+        """Return whether a restore has moved a document back before its trace was deleted."""
+        found = (attempt(lambda: self._backend.load(*split_name(name))) for name in self._names)  # noqa: B023 - at once
+        return any(isinstance(each, Stored) and each.record in self._records for each in found)
+
+
+def _describe_path(backend: Backend, path: TracePath) -> Trace:
+    return Trace(f"{path.stage}/{path.doc_id}", join_location(backend.root, path.path), path.size)

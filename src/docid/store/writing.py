@@ -23,7 +23,6 @@ from docid.errors import (
     copy_error,
 )
 from docid.store.backends.base import TURNS, Backend, NewDocument, Stored, T, attempt
-from docid.store.backends.names import entry_name
 from docid.store.stored import StoredDocument
 
 if TYPE_CHECKING:
@@ -277,7 +276,10 @@ class Writer(NamedTuple):
         lost = next(filter(is_gone or self._is_gone, self.list_sources(new)), None)
         if lost is None:
             return None
-        attempt(lambda: _move_aside(new))  # if this fails, an audit reports the orphan
+        from docid.store.removal import Remover  # noqa: PLC0415 - only in this race
+
+        remover = Remover(self.backend, self.stages, descendants=True, takes_claims=False)
+        attempt(lambda: remover.withdraw(new))  # if this fails, an audit reports the orphan
         return self._missing(new, lost)
 
     def _is_gone(self, source: Source) -> bool:
@@ -505,14 +507,6 @@ class _Written(NamedTuple):
             if not isinstance(answer, WriteResult):
                 self.documents[len(self.results)] = document
             self.results.append(answer if isinstance(answer, WriteResult) else None)
-
-
-def _move_aside(new: StoredDocument) -> None:
-    """Move a document to quarantine, whichever version it has now."""
-    for _ in range(TURNS):
-        stored = new.backend.load(new.stage, new.doc_id)
-        if stored is None or new.backend.remove(new.stage, new.doc_id, stored.record, entry_name(())):
-            return
 
 
 def exists(backend: Backend, stage: str, doc_id: str) -> bool:

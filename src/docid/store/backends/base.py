@@ -97,12 +97,14 @@ class TracePath(NamedTuple):
         stage, doc_id: the document.
         path: its path, relative to the root.
         size: its size in bytes; that of all files below it, if it is a directory.
+        has_record: whether it may be a whole document, with the record that names what it was made from.
     """
 
     stage: str
     doc_id: str
     path: str
     size: int
+    has_record: bool = False
 
 
 class Sweeper(Protocol):
@@ -341,7 +343,7 @@ class Backend(Protocol):
     def restore(self, removed: Removed) -> bool:
         """Move a document and its history back from quarantine and return True.
 
-        If the store has a document with this id again, change nothing and return False.
+        If it is not there any more, or the store has a document with this id again, change nothing and return False.
         """
         raise OSError(errno.ENOTSUP, _NO_QUARANTINE, self.location(removed.stage, removed.doc_id))
 

@@ -111,10 +111,10 @@ class MemoryBackend(Backend):
 
     def list_traces(self, documents: Collection[tuple[str, str]]) -> Iterator[TracePath]:
         with self._lock:
-            found = [(each[1:], "/".join((*QUARANTINE, *each)), versions) for each, versions in self._removed.items()]
-            found += [(name, "/".join((*HISTORY, *name)), versions) for name, versions in self._history.items()]
+            found = [(each[1:], (*QUARANTINE, *each), versions) for each, versions in self._removed.items()]
+            found += [(name, ("", *HISTORY, *name), versions) for name, versions in self._history.items()]
             traces = [
-                TracePath(*name, path, sum(map(_measure, versions)))
+                TracePath(*name, "/".join(filter(None, path)), sum(map(_measure, versions)), bool(path[0]))
                 for name, path, versions in found
                 if name in documents
             ]

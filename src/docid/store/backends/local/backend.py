@@ -50,6 +50,7 @@ from docid.store.backends.names import (
     entry_name,
     interim_name,
     lock_name,
+    new_name,
     old_name,
 )
 
@@ -328,15 +329,20 @@ class LocalBackend(Backend):
             yield from self.quarantine.list_traces(documents)
 
     def erase_trace(self, trace: TracePath) -> None:
-        stage, doc_id, path, _ = trace
-        sweeper = self.sweeper()
+        stage, doc_id, path = trace[:3]
+        name, sweeper = os.path.basename(path), self.sweeper()
         with explain_errors(self.root, stage, doc_id):
-            if os.path.dirname(path) == stage:
+            if path == join(stage, name):
                 # Move it first, under its lock: a writer that has just made it begins again then.
-                fault = Finding("stale-temporary", stage, doc_id, None, self._below + path, "", "", "quarantine")
+                action: Literal["quarantine", "settle"] = "settle" if name == new_name(doc_id) else "quarantine"
+                fault = Finding("stale-temporary", stage, doc_id, None, self._below + path, "", "", action)
                 path = sweeper.clear(fault, entry_name(()), 0.0) or ""
-            if path:
-                self.quarantine.erase_trace(path, sweeper.discard)
+            if tuple(path.split(os.sep)[:2]) == QUARANTINE:
+                with self._lock_place(stage, doc_id):  # a restore may be about to move it back
+                    self.quarantine.erase(trace._replace(path=path))
+            elif path:
+                sweeper.discard(path)
+                self.quarantine.sync_above(path)
 
     @property
     def quarantine(self) -> LocalQuarantine:

@@ -10,9 +10,9 @@ import contextlib
 import os
 import stat
 from os.path import join
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from docid._files import ignore_system_errors
+from docid._files import get_mode, ignore_system_errors
 from docid.core.ids import is_doc_id
 from docid.core.record import RECORD_FILE
 from docid.store.backends.base import Removed, Stored, TracePath
@@ -31,10 +31,25 @@ from docid.store.backends.names import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from docid.store.backends.local.commit import Place
     from docid.store.backends.local.directory import Directory
+
+
+class _Entry(NamedTuple):
+    """A file or directory of a document that a run has moved aside.
+
+    Attributes:
+        stage, doc_id: the document.
+        path: its path, relative to the root.
+        in_history: whether it is the history of the document.
+    """
+
+    stage: str
+    doc_id: str
+    path: str
+    in_history: bool
 
 
 class LocalQuarantine:
@@ -56,21 +71,38 @@ class LocalQuarantine:
         return join(*QUARANTINE, run, path)
 
     def put_document(self, stage: str, doc_id: str, run: str) -> str:
-        """Move a document to quarantine with its history; return the new path. Needs the lock of the document."""
-        to = self.put(join(stage, doc_id), run)
-        # The next document of this id may have another lineage, so the history goes, too. If this fails, the next
-        # repair finds it.
+        """Move a document to quarantine with its history; return the new path. Needs the lock of the document.
+
+        The history goes first, because the next document of this id may have another lineage. If the document cannot
+        follow, the history comes back.
+        """
+        history = join(*HISTORY, stage, doc_id)
+        moved = ""
         with contextlib.suppress(FileNotFoundError):
-            self.put(join(*HISTORY, stage, doc_id), run)
-        return to
+            moved = self.put(history, run)
+        try:
+            return self.put(join(stage, doc_id), run)
+        except BaseException:
+            if moved:
+                with ignore_system_errors:  # else a restore brings it back
+                    os.rename(join(self._root, moved), join(self._root, history))
+            raise
 
     def list(self) -> Iterator[Removed]:
-        """Yield the documents in quarantine, each one once."""
+        """Yield the documents in quarantine, each one once; also one of which only the history is there."""
         for run in list_names(self._root, QUARANTINE):
-            if parse_entry_time(run) is None:
-                continue
-            found = [(stage, doc_id) for stage, doc_id, path in self._list_run(run) if path.endswith(os.sep + doc_id)]
-            yield from (Removed(run, stage, doc_id) for stage, doc_id in dict.fromkeys(found))
+            if parse_entry_time(run) is not None:
+                found = [
+                    (each.stage, each.doc_id)
+                    for each in self._list_run(run)
+                    if each.in_history or self._has_record(each)
+                ]
+                yield from (Removed(run, stage, doc_id) for stage, doc_id in dict.fromkeys(found))
+
+    def _has_record(self, entry: _Entry) -> bool:
+        """Return whether an entry is the directory of a whole or damaged document."""
+        is_named = os.path.basename(entry.path) == entry.doc_id
+        return is_named and bool(get_mode(join(self._root, entry.path, RECORD_FILE)))
 
     def load(self, removed: Removed) -> Stored | None:
         """Return the record of a document in quarantine; None if there is none."""
@@ -119,26 +151,33 @@ class LocalQuarantine:
 
     def list_traces(self, documents: Collection[tuple[str, str]]) -> Iterator[TracePath]:
         """Yield whatever may hold a text of one of these documents, except the documents."""
-        for stage, doc_id, path in self._list_trace_paths(documents):
+        for run in list_names(self._root, QUARANTINE):
+            for each in self._list_run(run):
+                if each[:2] in documents:
+                    size = measure(join(self._root, each.path))
+                    yield TracePath(each.stage, each.doc_id, each.path, size, not each.in_history)
+        for stage, doc_id, path in self._list_others(documents):
             if (stage, doc_id) in documents:
                 yield TracePath(stage, doc_id, path, measure(join(self._root, path)))
 
-    def _list_trace_paths(self, documents: Collection[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
-        """Yield stage, doc id and path of everything that holds texts of these documents, and of some others."""
+    def _list_others(self, documents: Collection[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
+        """Yield stage, doc id and path of history, rescue files and files of dead writers, also of other documents."""
         for stage, doc_id in documents:
             history = (*HISTORY, stage, doc_id)
             yield from ((stage, doc_id, join(*history, name)) for name in list_names(self._root, history))
         for stage in {stage for stage, _ in documents}:
-            for name in list_names(self._root, (stage,)):
+            names = list_names(self._root, (stage,))
+            for name in names:
                 own = parse_temporary_name(name)
                 if own is not None and self._is_dead(stage, name):
+                    yield stage, own, join(stage, name)
+                own = name.removeprefix(new_name(""))
+                if name == new_name(own) and old_name(own) not in names:  # of a replace that was killed
                     yield stage, own, join(stage, name)
             for name in list_names(self._root, (*RESCUED, stage)):
                 own = parse_rescue_name(parse_temporary_name(name) or name)
                 if own is not None:
                     yield stage, own, join(*RESCUED, stage, name)
-        for run in list_names(self._root, QUARANTINE):
-            yield from self._list_run(run)
 
     def _is_dead(self, stage: str, name: str) -> bool:
         """Return whether no writer uses a temporary directory."""
@@ -150,20 +189,39 @@ class LocalQuarantine:
             return is_free
         return False
 
-    def erase_trace(self, path: str, discard: Callable[[str], None]) -> None:
-        """Delete a trace with `discard`, and the directories above it that are empty then."""
-        discard(path)
+    def erase(self, trace: TracePath) -> None:
+        """Delete an entry, and the directories above it that are empty then. Needs the lock of the document.
+
+        The record goes last: it says what the document was made from, which an erasure that is repeated must know.
+        """
+        names = trace.path.split(os.sep)
+        with contextlib.suppress(FileNotFoundError):
+            self._delete(names)
+        self._remove_empty(names[2], names[-2])
+        self.sync_above(trace.path)
+
+    def _delete(self, path: Sequence[str]) -> None:
+        """Delete a file, or a directory with everything in it."""
+        with open_below(self._root, path[:-1]) as around:
+            status = around.stat(path[-1])
+            if status is None or not stat.S_ISDIR(status.st_mode):
+                around.unlink(path[-1])
+                return
+            for name in sorted(list_names(self._root, path), key=RECORD_FILE.__eq__):
+                self._delete([*path, name])
+            around.remove_empty(path[-1])
+
+    def sync_above(self, path: str) -> None:
+        """Make the deletion of a path durable: sync the nearest directory above it that is left."""
         *above, _ = path.split(os.sep)
-        if tuple(above[:2]) == QUARANTINE:
-            self._remove_empty(above[2], above[-1])
-        while self._sync and above:  # the nearest directory that is left
+        while self._sync and above:
             with contextlib.suppress(FileNotFoundError), open_below(self._root, above) as directory:
                 directory.sync()
                 break
             above.pop()
 
-    def _list_run(self, run: str) -> Iterator[tuple[str, str, str]]:
-        """Yield the stage, doc id and path of everything of a document that a run has moved aside."""
+    def _list_run(self, run: str) -> Iterator[_Entry]:
+        """Yield everything of a document that a run has moved aside."""
         for above in ((), HISTORY):
             for stage in list_names(self._root, (*QUARANTINE, run, *above)):
                 place = (*QUARANTINE, run, *above, stage)
@@ -172,7 +230,7 @@ class LocalQuarantine:
                     for prefix in (old_name(""), new_name("")):
                         doc_id = doc_id.removeprefix(prefix)
                     if is_doc_id(doc_id):
-                        yield stage, doc_id, join(*place, name)
+                        yield _Entry(stage, doc_id, join(*place, name), bool(above))
 
     def _remove_empty(self, run: str, stage: str) -> None:
         """Remove the directories of a run that are empty."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from docid.errors import StoreUnavailable
 from docid.store.backends.base import Removed, Stored, TracePath
 from docid.store.backends.names import HISTORY, QUARANTINE, RESCUED, parse_rescue_name
+from docid.store.backends.objects.bucket import VERSION_GONE
 from docid.store.backends.objects.format import document_key, history_prefix, make_tombstone, parse_doc_id, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from docid.store.backends.objects.bucket import Bucket, Object
 
@@ -31,14 +33,16 @@ class ObjectsQuarantine:
 
         If the object has another version now, change nothing and return None.
         """
-        key = document_key(stage, doc_id)
+        key, prefix = document_key(stage, doc_id), history_prefix(stage, doc_id)
         to = self._key(run, key)
         self._bucket.put(to, found.data, "overwrite")
+        copied = self._copy_below(prefix, self._key(run, prefix))
         if not self._bucket.swap(key, make_tombstone(), found.version, found.data)[0]:
-            self._bucket.delete(to)
+            self._delete_all([to, *copied.values()])
             return None
-        self._move_below(history_prefix(stage, doc_id), self._key(run, history_prefix(stage, doc_id)))
-        self._bucket.delete(key)
+        # The document is removed now. If the service fails, a repair deletes the tombstone.
+        with contextlib.suppress(StoreUnavailable):
+            self._delete_all([*copied, key])
         return to
 
     def list(self) -> Iterator[Removed]:
@@ -56,15 +60,38 @@ class ObjectsQuarantine:
         return None
 
     def restore(self, removed: Removed) -> bool:
-        """Move a document and its history back; return False if its id is taken."""
+        """Move a document and its history back; return False if it is gone, or its id is taken."""
         run, stage, doc_id = removed
-        key = document_key(stage, doc_id)
-        data = self._bucket.read(self._key(run, key))
-        if data is None or not self._bucket.swap(key, data, "create")[0]:
+        key, prefix = document_key(stage, doc_id), history_prefix(stage, doc_id)
+        at = self._key(run, key)
+        data = self._bucket.read(at)
+        if data is None:
             return False
-        self._move_below(self._key(run, history_prefix(stage, doc_id)), history_prefix(stage, doc_id))
-        self._bucket.delete(self._key(run, key))
+        copied = self._copy_below(self._key(run, prefix), prefix)
+        is_new = True
+        try:
+            self._bucket.put(key, data, "create")
+        except VERSION_GONE:
+            is_new = False
+        # An erasure deletes the copy in quarantine and then looks for the document, so one of the two sees the other.
+        is_erased = is_new and self._bucket.read(at) is None
+        if is_erased:
+            self._withdraw(key, data)
+        if is_erased or not (is_new or self._bucket.read(key) == data):
+            self._delete_all(copied.values())
+            return False
+        self._delete_all([*copied, at])
         return True
+
+    def _withdraw(self, key: str, data: bytes) -> None:
+        """Delete an object, if it has these bytes."""
+        found = self._bucket.get(key)
+        if (
+            found is not None
+            and found.data == data
+            and self._bucket.swap(key, make_tombstone(), found.version, data)[0]
+        ):
+            self.erase(key)
 
     def list_traces(self, documents: Collection[tuple[str, str]]) -> Iterator[TracePath]:
         """Yield each object that may hold a text of one of these documents, except the documents."""
@@ -82,20 +109,26 @@ class ObjectsQuarantine:
             in_history = tuple(path[:2]) == HISTORY
             names = path[2:4] if in_history else path
             if len(names) == 2 and (name := (names[0], names[1].removesuffix(".json"))) in documents:  # noqa: PLR2004 - stage and doc id
-                yield TracePath(*name, key, meta["size"])
+                yield TracePath(*name, key, meta["size"], not in_history)
 
     def erase(self, key: str) -> None:
         """Delete an object, if it exists."""
         with contextlib.suppress(FileNotFoundError):
             self._bucket.delete(key)
 
-    def _move_below(self, prefix: str, to: str) -> None:
-        """Move all objects directly below a prefix to another one."""
+    def _copy_below(self, prefix: str, to: str) -> dict[str, str]:
+        """Copy all objects directly below a prefix to another one; return their keys, and those of the copies."""
+        copied = {}
         for name in list(self._bucket.names_below(prefix, skip_odd=True)):
             data = self._bucket.read(prefix + name)
             if data is not None:  # a change that failed may have deleted its copy
                 self._bucket.put(to + name, data, "overwrite")
-                self.erase(prefix + name)
+                copied[prefix + name] = to + name
+        return copied
+
+    def _delete_all(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self.erase(key)
 
     @staticmethod
     def _key(*names: str) -> str:

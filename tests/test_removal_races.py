@@ -1,0 +1,324 @@
+"""Removals, restores and erasures beside other operations, each at one forced moment, on every backend."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docid import (
+    DocsStore,
+    Document,
+    DocumentClaimed,
+    HasChildren,
+    MissingParent,
+    StoreUnavailable,
+)
+from docid.backends import Claim, TracePath
+from docid.backends.objects import ObjectsBackend
+from docid.store.backends.local.quarantine import LocalQuarantine
+from docid.store.backends.objects.bucket import Bucket
+from docid.store.removal import Removal, Remover
+from tests.store_documents import draft, essay
+from tests.test_removal import SECRET, fill, find_secret, list_names, list_outcomes, read_all, refuse
+
+
+def after_first_removal(store: DocsStore, monkeypatch: pytest.MonkeyPatch, step: Callable[[], object]) -> None:
+    """Do a step after the next document has been removed."""
+    original = store.backend.remove
+
+    def remove(*arguments: Any) -> str | None:
+        to = original(*arguments)
+        monkeypatch.setattr(store.backend, "remove", original)
+        step()
+        return to
+
+    monkeypatch.setattr(store.backend, "remove", remove)
+
+
+@pytest.mark.parametrize("descendants", [False, True])
+def test_child_that_is_written_again_during_the_removal(
+    store: DocsStore, descendants: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write_many([draft(), essay()])
+    after_first_removal(store, monkeypatch, lambda: store.write(essay(raw_text="again")))
+    removal = store.remove_many(["draft/a1", "essay/e1"], descendants=descendants)
+    if not descendants:
+        assert dict(list_outcomes(removal.changes)) == {"essay/e1": "remove", "draft/a1": "leave"}
+        assert list_names(store) == ["draft/a1", "essay/e1"]
+        assert store.read("essay", "e1").raw_text == "again"
+        return
+    assert list_names(store) == []
+    assert len(removal.runs) == 2
+    assert [change.outcome for change in store.restore(removal.runs[1])] == ["leave"]  # its parent comes first
+    store.restore(removal.runs[0], ["draft/a1"])
+    store.restore(removal.runs[1])
+    assert store.read("essay", "e1").raw_text == "again"
+
+
+def test_parents_of_a_late_child_are_put_back(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child of an essay appears when the first document has just gone: the essay and its draft stay."""
+    store.write_many([draft(), essay(), essay("e2", "e-2")])
+    late = Document(stage="evaluation", doc_id="v1", task_id="v-1", parent_doc_id="e1", raw_text="7")
+    after_first_removal(store, monkeypatch, lambda: store.write(late, require_parent=False))
+    removal = store.remove_many(["draft/a1", "essay/e1", "essay/e2"])
+    assert dict(list_outcomes(removal.changes)) == {"essay/e2": "remove", "essay/e1": "leave", "draft/a1": "leave"}
+    assert list_names(store) == ["draft/a1", "essay/e1", "evaluation/v1"]
+
+
+def test_parent_that_cannot_be_put_back_is_reported(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write(draft())
+    after_first_removal(store, monkeypatch, lambda: store.write(essay(), require_parent=False))
+    monkeypatch.setattr(store.backend, "restore", refuse)
+    removal = store.remove_many(["draft/a1"])
+    [change] = removal.changes
+    assert (change.outcome, change.done, change.message) == ("leave", False, "[Errno 30] Read-only file system")
+    assert [removed.run for removed in store.list_removed()] == list(removal.runs)
+
+
+def test_withdrawn_child_takes_its_own_children_along(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another writer has used the child in the moment in which it was in the store."""
+    store.write(draft())
+    original = store.backend.create
+    judged = Document(stage="evaluation", doc_id="v1", task_id="v-1", parent_doc_id="e1", raw_text="7")
+
+    def create(*arguments: Any) -> bool:
+        monkeypatch.setattr(store.backend, "create", original)
+        store.remove("draft", "a1")
+        created = original(*arguments)
+        assert store.write(judged).outcome == "created"
+        return created
+
+    monkeypatch.setattr(store.backend, "create", create)
+    with pytest.raises(MissingParent):
+        store.write(essay())
+    assert list_names(store) == []
+    assert sorted(removed.doc_id for removed in store.list_removed()) == ["a1", "e1", "v1"]
+
+
+def test_parent_that_goes_during_a_restore(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write_many([draft(), essay()])
+    run = store.remove("essay", "e1").run
+    original = store.backend.restore
+
+    def restore(*arguments: Any) -> bool:
+        store.remove("draft", "a1")
+        return original(*arguments)
+
+    monkeypatch.setattr(store.backend, "restore", restore)
+    [change] = store.restore(run)
+    assert change.message == "its parent draft/a1 is not in the store; restore that first"
+    assert list_names(store) == []
+    assert sorted(removed.doc_id for removed in store.list_removed()) == ["a1", "e1"]
+
+
+def test_restore_beside_another_one(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write(draft())
+    run = store.remove("draft", "a1").run
+    monkeypatch.setattr(store.backend, "restore", lambda _: False)
+    [change] = store.restore(run)
+    assert change.message == "another process moves it; try again, or run 'docid repair' if that one died"
+
+
+def test_error_of_a_restore_is_in_its_change(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(local)
+    run = local.remove("evaluation", "v1").run
+    monkeypatch.setattr(local.backend, "restore", refuse)
+    [change] = local.restore(run)
+    assert (change.outcome, str(change.error)) == ("leave", "[Errno 30] Read-only file system")
+    # Of a history without its document, too.
+    quarantine = Path(local.root) / ".docid" / "quarantine" / run
+    (quarantine / "evaluation" / "v1").rename(local.path("evaluation", "v1"))
+    (quarantine / ".docid" / "history" / "evaluation" / "v1").mkdir(parents=True)
+    [change] = local.restore(run)
+    assert (change.outcome, change.message) == ("leave", "[Errno 30] Read-only file system")
+
+
+def test_error_of_a_partial_removal_names_the_way_back(store: DocsStore) -> None:
+    store.write_many([draft(), essay()])
+    claim = store.backend.take_claim("draft", "a1")
+    assert isinstance(claim, Claim)
+    with pytest.raises(DocumentClaimed) as caught:
+        store.remove("draft", "a1", descendants=True)
+    [removed] = store.list_removed()
+    assert caught.value.__notes__ == [f"docid has moved 1 document; restore('{removed.run}') moves it back"]
+    claim.release()
+
+
+def test_service_that_fails_ends_a_removal(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write(draft())
+
+    def fail(*_: object) -> None:
+        raise StoreUnavailable("write", "s3://bucket/docs", "no answer", "try again", refused=False)
+
+    monkeypatch.setattr(store.backend, "remove", fail)
+    with pytest.raises(StoreUnavailable):
+        store.remove_many(["draft/a1"])
+
+
+def test_busy_document_is_left(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write(draft())
+    monkeypatch.setattr(store.backend, "remove", lambda *_: None)
+    [change] = store.remove_many(["draft/a1"]).changes
+    assert (change.outcome, type(change.error).__name__) == ("leave", "DocumentBusy")
+
+
+def test_history_comes_back_if_the_document_cannot_be_moved(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(local)
+    original = LocalQuarantine.put
+
+    def put(self: LocalQuarantine, path: str, run: str) -> str:
+        if path in {"essay/e1", "draft/a1"}:
+            raise OSError(30, "Read-only file system")
+        return original(self, path, run)
+
+    before = read_all(local)
+    monkeypatch.setattr(LocalQuarantine, "put", put)
+    removal = local.remove_many(["essay/e1", "essay/e2", "evaluation/v1"])
+    assert dict(list_outcomes(removal.changes))["essay/e1"] == "leave"
+    local.restore(removal.run)
+    assert read_all(local) == before
+    removal = local.remove_many(["evaluation/v1", "essay/e2"])
+    local.backend.remove("essay", "e1", b"", "")
+    monkeypatch.undo()
+    local.restore(removal.run)
+    assert read_all(local) == before
+
+
+def test_history_of_a_draft_comes_back(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.write(draft())
+    local.write(draft(raw_text="twice"), if_exists="replace")
+    original = LocalQuarantine.put
+
+    def put(self: LocalQuarantine, path: str, run: str) -> str:
+        if path == "draft/a1":
+            raise OSError(30, "Read-only file system")
+        return original(self, path, run)
+
+    before = read_all(local)
+    monkeypatch.setattr(LocalQuarantine, "put", put)
+    [change] = local.remove_many(["draft/a1"]).changes
+    assert change.outcome == "leave"
+    assert read_all(local) == before
+
+
+@pytest.mark.parametrize("descendants", [False, True])
+def test_late_child_is_erased_too_or_stops_the_erasure(
+    store: DocsStore, descendants: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child appears between the plan of an erasure and the removal."""
+    store.write(draft(raw_text=SECRET))
+    original = Remover.plan
+
+    def plan(self: Remover, names: Iterable[str]) -> Removal:
+        monkeypatch.setattr(Remover, "plan", original)
+        planned = original(self, names)
+        store.write(essay(prompt_text=f"Continue: {SECRET}"))
+        return planned
+
+    monkeypatch.setattr(Remover, "plan", plan)
+    if not descendants:
+        with pytest.raises(HasChildren, match="essay/e1"):
+            store.erase("draft", "a1")
+        assert list_names(store) == ["draft/a1", "essay/e1"]
+        return
+    erasure = store.erase("draft", "a1", descendants=True)
+    assert {trace.document for trace in erasure.traces if trace.done} == {"draft/a1", "essay/e1"}
+    assert find_secret(store) == []
+
+
+def test_document_that_is_restored_during_an_erasure_is_erased(
+    store: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write(draft(raw_text=SECRET))
+    original = store.backend.erase_trace
+
+    def erase(trace: TracePath) -> None:
+        monkeypatch.setattr(store.backend, "erase_trace", original)
+        [removed] = store.list_removed()
+        assert store.backend.restore(removed)
+        original(trace)
+
+    monkeypatch.setattr(store.backend, "erase_trace", erase)
+    assert store.erase("draft", "a1").traces
+    assert find_secret(store) == []
+    assert list_names(store) == []
+
+
+def test_restore_of_an_object_beside_an_erasure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The erasure deletes the copy in quarantine when the restore has read it."""
+    store = DocsStore(ObjectsBackend("memory://"))
+    store.write(draft(raw_text=f"{SECRET} 1"))
+    store.write(draft(raw_text=f"{SECRET} 2"), if_exists="replace")
+    store.remove("draft", "a1")
+    [removed] = store.list_removed()
+    original = Bucket.put
+
+    def put(self: Bucket, key: str, data: bytes, mode: Any) -> None:
+        if key == "draft/a1.json" and mode == "create":
+            monkeypatch.setattr(Bucket, "put", original)
+            store.erase("draft", "a1")
+        original(self, key, data, mode)
+
+    monkeypatch.setattr(Bucket, "put", put)
+    assert not store.backend.restore(removed)
+    assert find_secret(store) == []
+
+
+def test_interrupted_erasure_is_completed_by_a_second_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    for limit in range(80):
+        store = DocsStore(tmp_path / f"docs-{limit}", durability="none")
+        store.write(draft(raw_text=SECRET))
+        for text in ("early", "late"):
+            store.write(essay(raw_text=f"{text} {SECRET}"), if_exists="replace")
+        judged = {"doc_id": "v1", "task_id": "v-1", "parent_doc_id": "e1", "raw_text": f"7 {SECRET}"}
+        store.write(Document(stage="evaluation", **judged))  # type: ignore[arg-type]
+        left = limit
+
+        def stop(original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Interrupted
+            return original(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            for name in ("unlink", "rmdir", "rename"):
+                patch.setattr(os, name, partial(stop, getattr(os, name)))
+            try:
+                store.erase("draft", "a1", descendants=True)
+            except Interrupted:
+                is_complete = False
+            else:
+                is_complete = True
+        store.erase("draft", "a1", descendants=True)
+        assert find_secret(store) == [], limit
+        if is_complete:
+            assert limit > 20
+            return
+    raise AssertionError("an erasure took more than 80 calls")
+
+
+def test_erase_refuses_an_unrelated_document_with_the_id_of_a_removed_child(store: DocsStore) -> None:
+    store.write_many([draft(), draft("b2", "t-2"), essay()])
+    store.remove("essay", "e1")
+    store.write(essay(parent="b2"))
+    with pytest.raises(ValueError, match="essay/e1: quarantine has a version of it that was made from the document"):
+        store.erase("draft", "a1", descendants=True)
+    store.erase("essay", "e1")
+    assert store.erase("draft", "a1").traces
+    assert list_names(store) == ["draft/b2"]
+
+
+def test_erase_reports_damaged_records_in_quarantine(local: DocsStore) -> None:
+    local.write_many([draft(), draft("b2", "t-2")])
+    run = local.remove("draft", "b2").run
+    (Path(local.root) / ".docid" / "quarantine" / run / "draft" / "b2" / "metadata.json").write_text("{torn")
+    assert [finding.doc_id for finding in local.erase("draft", "a1").findings] == ["b2"]
