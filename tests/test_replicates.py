@@ -161,13 +161,16 @@ def test_rows_of_no_table_have_no_columns() -> None:
 
 def test_all_salts_of_other_kinds_are_reported_together(tmp_path: Path) -> None:
     assert problems([DraftTask(task_id="a", doc_salt="2"), DraftTask(task_id="b"), DraftTask(task_id="c", doc_salt="x")]) == [
-        "row 1, column doc_salt: '2'; a replicate already, or a salt of another kind; expected a row without doc_salt",
-        "row 3, column doc_salt: 'x'; a replicate already, or a salt of another kind; expected a row without doc_salt",
+        "row 1, column doc_salt: '2'; a replicate already; expected only the first row of each task (docid reserve "
+        "--replicates raises a table)",
+        "row 3, column doc_salt: 'x'; not the salt of a replicate; expected no salt",
     ]  # fmt: skip
-    assert problems([EssayTask(task_id="a", doc_salt="1.2")]) == [
-        "row 1, column doc_salt: '1.2'; a replicate already, or a salt of another kind; expected the salt of the "
-        "parent's replicate (draft), or none"
+    assert problems([EssayTask(task_id="a", doc_salt="x")]) == [
+        "row 1, column doc_salt: 'x'; not the salt of a replicate; expected that of the draft, or none"
     ]
+    assert problems([EssayTask(task_id="a", doc_salt="1.2")])[0].startswith(
+        "row 1, column doc_salt: '1.2'; a replicate"
+    )
     path = table(tmp_path, "draft_task_id,doc_salt\na,2.2\n", "draft_tasks.csv")
     assert problems(read_tasks(path, DraftTask, reserved=False))[0].startswith(f"{path} row 2, column doc_salt: '2.2'")
 
@@ -177,9 +180,35 @@ def test_hostile_salts_are_refused(salt: str) -> None:
     assert len(problems([EvaluationTask(task_id="a", doc_salt=salt)])) == 1
 
 
+def test_row_with_an_id_that_has_no_parent_is_a_fault() -> None:
+    drafts = [DraftTask(task_id="t", doc_id=f"d{number}", doc_salt=str(number)) for number in (2, 3)]
+    essay = EssayTask(task_id="x", draft_task_id="t", doc_id="e1")
+    with pytest.raises(
+        TaskTableError, match="'e1'; names a document of replicate 1 of its parent, which the table lacks"
+    ):
+        list(replicates([essay], 1, parents=drafts))
+
+
+def test_salt_for_all_replicates_is_refused() -> None:
+    with pytest.raises(TaskTableError, match="two replicates of this row have the doc id .* pass no salt"):
+        list(reserve_tasks(replicates([DraftTask(task_id="t")], 2), DraftTask, salt="x"))
+
+
+def test_row_takes_over_the_salt_of_its_only_parent() -> None:
+    drafts = [DraftTask(task_id="t", doc_id="d3", doc_salt="3"), DraftTask(task_id="u", doc_id="d4", doc_salt="other")]
+    essays = [EssayTask(task_id="x", draft_task_id="t"), EssayTask(task_id="y", draft_task_id="u")]
+    made = list(reserve_tasks(essays, EssayTask, parents=drafts))
+    assert [(row.doc_salt, row.parent_doc_id) for row in made] == [("3", "d3"), (None, "d4")]
+    assert made[0].doc_id == reserve_doc_id("essay", "x", salt="3")
+    [reserved] = reserve_tasks([EssayTask(task_id="x", draft_task_id="t", doc_id="e1")], EssayTask, parents=drafts)
+    assert (reserved.doc_salt, reserved.parent_doc_id) == (None, "d3")
+    replicated = reserve_tasks(replicates(essays[:1], 1, parents=drafts), EssayTask, parents=drafts)
+    assert next(replicated) == made[0]
+
+
 @pytest.mark.parametrize("n", [0, -1, True, 1.0, "2", 10**9, None])
 def test_number_of_replicates_is_a_whole_number(n: Any) -> None:
-    with pytest.raises(ValueError, match="n: expected a number of replicates, 1 or more"):
+    with pytest.raises(ValueError, match="n: expected a number of replicates from 1 to 10,000"):
         replicates([DraftTask(task_id="a")], n)
 
 

@@ -149,24 +149,49 @@ def test_dry_run_reports_the_rows_and_changes_nothing(capfd: pytest.CaptureFixtu
     assert {name: Path(name).read_bytes() for name in TABLES} == before
 
 
-def test_stage_whose_parent_has_no_number_keeps_its_parents() -> None:
+def test_each_parent_in_the_command_gets_rows() -> None:
     assert reserve(DRAFTS, ESSAYS, "--replicates", "draft=3") == 0
     assert salts(ESSAYS) == [("t-0__x", None), ("t-1__x", None)]
-    assert reserve(DRAFTS, ESSAYS, "--replicates", "essay=2") == 0
+    # Without the table of the parents, new rows are for the parents that have rows.
+    assert reserve(ESSAYS, "--replicates", "2") == 0
     assert salts(ESSAYS)[:2] == [("t-0__x", None), ("t-0__x", "1.2")]
     first, second, *_ = read(ESSAYS)
     assert first.parent_doc_id == second.parent_doc_id == read(DRAFTS)[0].doc_id
-    # Without the table of the parents, new rows copy the parent of the row of their parent.
-    assert reserve(ESSAYS, "--replicates", "3") == 0
-    assert read(ESSAYS)[2].parent_doc_id == first.parent_doc_id
-    # The table in --parents shows the replicates of the parent.
-    assert reserve(ESSAYS, "--parents", DRAFTS, "--replicates", "draft=1,essay=1") == 0
-    assert salts(ESSAYS)[:5] == [
-        ("t-0__x", None),
-        ("t-0__x", "1.2"),
-        ("t-0__x", "1.3"),
-        ("t-0__x", "2"),
-        ("t-0__x", "3"),
+    assert reserve(ESSAYS, "--parents", DRAFTS, "--replicates", "1") == 0
+    assert salts(ESSAYS)[:4] == [("t-0__x", None), ("t-0__x", "1.2"), ("t-0__x", "2"), ("t-0__x", "3")]
+    assert reserve(DRAFTS, ESSAYS, "--replicates", "essay=2") == 0
+    assert len(read(ESSAYS)) == 12
+
+
+def test_rows_take_over_the_salt_of_their_only_parent() -> None:
+    """After `docid select`, the table of the parents has one replicate of each task."""
+    write(DRAFTS, "draft_task_id,doc_salt", "t-0,3", "t-1,")
+    assert reserve(DRAFTS) == 0
+    for arguments in (["--replicates", "2"], []):
+        write(ESSAYS, "essay_task_id,draft_task_id", "y,t-1", "x,t-0")
+        assert reserve(ESSAYS, "--parents", DRAFTS, *arguments) == 0
+        found = salts(ESSAYS)
+        assert found == (
+            [("y", None), ("y", "1.2"), ("x", "3"), ("x", "3.2")] if arguments else [("y", None), ("x", "3")]
+        )
+        by_salt = {(row.task_id, row.doc_salt): row.doc_id for row in read(ESSAYS)}
+        assert by_salt["x", "3"] == reserve_doc_id("essay", "x", salt="3")
+
+
+def test_id_of_another_replicate_is_a_fault(capfd: pytest.CaptureFixture[str]) -> None:
+    write(DRAFTS, "draft_task_id,doc_id", f"t-0,{reserve_doc_id('draft', 't-0', salt='2')}")
+    error = usage_error(capfd, DRAFTS, "--replicates", "2")
+    assert "two replicates of this row have the doc id" in error
+    assert len(read(DRAFTS)) == 1
+
+
+def test_new_rows_do_not_copy_the_id_of_the_first_one() -> None:
+    """`docid select` writes the id of an essay into a column of an older system, too."""
+    write(ESSAYS, "essay_task_id,parent_doc_id,essay_doc_id,note", "x,d1,e1,by hand")
+    assert reserve(ESSAYS, "--replicates", "2") == 0
+    assert [(row.extra["essay_doc_id"], row.extra["note"]) for row in read(ESSAYS)] == [
+        ("e1", "by hand"),
+        ("", "by hand"),
     ]
 
 
@@ -181,7 +206,7 @@ def test_row_that_names_its_own_parent_is_for_that_one() -> None:
     assert reserve(DRAFTS, "--replicates", "2") == 0
     second = read(DRAFTS)[1].doc_id
     write(ESSAYS, "essay_task_id,draft_task_id,parent_doc_id", f"x,t-0,{second}", "y,t-0,")
-    assert reserve(ESSAYS, "--parents", DRAFTS, "--replicates", "draft=2,essay=2") == 0
+    assert reserve(ESSAYS, "--parents", DRAFTS, "--replicates", "2") == 0
     assert salts(ESSAYS) == [("x", None), ("x", "1.2"), ("y", None), ("y", "1.2"), ("y", "2"), ("y", "2.2")]
     assert [row.parent_doc_id for row in read(ESSAYS)[:2]] == [second, second]
 
@@ -250,7 +275,7 @@ def test_wrong_usage_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
     error = usage_error(capfd, DRAFTS, "--replicates", "2", "--salt", "random")
     assert "--replicates gives each row a salt of its own; expected it without --salt" in error
     assert "expected STAGE=NUMBER for each of several tables" in usage_error(capfd, DRAFTS, ESSAYS, "--replicates", "2")
-    assert "--replicates essay: the command has no table of stage essay" in usage_error(
+    assert "--replicates essay: the command fills no table of stage essay" in usage_error(
         capfd, DRAFTS, "--replicates", "draft=2,essay=2"
     )
     assert "stage 'note': not a stage of this pipeline" in usage_error(capfd, DRAFTS, "--replicates", "note=2")

@@ -315,7 +315,7 @@ def test_follow_up_ignores_salts_of_other_kinds() -> None:
 def test_follow_up_refuses_wrong_numbers() -> None:
     _, essays = make_essays()
     for number in (0, True):
-        with pytest.raises(ValueError, match="replicates: expected a number of replicates, 1 or more"):
+        with pytest.raises(ValueError, match="replicates: expected a number of replicates from 1 to 10,000"):
             follow_up(essays, replicates=number)
     with pytest.raises(ValueError, match="each replicate has a salt of its own"):
         follow_up(essays, replicates=2, salt="x")
@@ -332,3 +332,16 @@ def test_merged_tables_keep_salts(tmp_path: Path) -> None:
     path = tmp_path / "essay_tasks.csv"
     write_tasks(path, essays)
     assert [row.doc_salt for row in follow_up(read_tasks(path, EssayTask)).parents] == [row.doc_salt for row in drafts]
+
+
+def test_follow_up_finds_run_and_salt_of_a_parent() -> None:
+    drafts = list(reserve_tasks(replicates([DraftTask(task_id="t")], 2), DraftTask, "r1"))
+    essays = [
+        EssayTask(task_id="x", draft_task_id="t", parent_doc_id=draft.doc_id, doc_run_id="r1", doc_salt=draft.doc_salt)
+        for draft in drafts
+    ]
+    made = follow_up(reserve_tasks(essays, EssayTask))
+    assert [(row.doc_run_id, row.doc_salt, row.doc_id) for row in made.parents] == [
+        ("r1", None, drafts[0].doc_id),
+        ("r1", "2", drafts[1].doc_id),
+    ]

@@ -350,7 +350,7 @@ def test_table_asset_refuses_salts_of_other_kinds(tmp_path: Path, instance: dg.D
         return [DraftTask(task_id="t", doc_salt="again")]
 
     _, result = make_tables(tmp_path, instance, task_table_asset("draft", build, replicates=2))
-    assert "'again'; a replicate already, or a salt of another kind" in failure(result)[0]
+    assert "'again'; not the salt of a replicate" in failure(result)[0]
     with pytest.raises(ValueError, match="replicates: expected a number of replicates, 1 or more, got 0"):
         task_table_asset("draft", build, replicates=0)
     with pytest.raises(ValueError, match="each replicate has a salt of its own"):

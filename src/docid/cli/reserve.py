@@ -25,7 +25,7 @@ from docid.cli.inputs import DELIMITER, choose_salt, find_no_store, open_root, s
 from docid.cli.output import Output, print_stderr
 from docid.core.ids import reserve_doc_ids
 from docid.core.stages import DEFAULT_STAGES, Stages
-from docid.operations.fill import Filled, Replicates, fill_table, reserve_existing
+from docid.operations.fill import Filled, fill_table, reserve_existing
 from docid.store.docs_store import DocsStore
 from docid.tables.rows import TaskRow, row_type_of
 from docid.tables.tasks import TaskRows, TaskTable, read_tasks
@@ -47,7 +47,7 @@ def run(arguments: Arguments, out: Output) -> int:
     for stage, path in known.items():
         if stage not in tables and not tables.keys() & stages.children_of(stage):
             raise UsageError(f"{path}: no table to fill has parents of stage {stage}")
-    numbers = _find_numbers(arguments, tables, known, stages)
+    numbers = _find_numbers(arguments, tables, stages)
     options: dict[str, Any] = {"run_id": arguments.run_id, "salt": salt, "stages": stages}
     # A table of --parents may be a pipe, so docid opens it once.
     opened = {
@@ -64,7 +64,7 @@ def run(arguments: Arguments, out: Output) -> int:
             row_type,
             **options,
             parents=job.find_parents(row_type, dry_run=dry),
-            replicates=job.replicates_of(row_type),
+            replicates=numbers.get(stage),
             store=store,
             delimiter=arguments.delimiter,
             dry_run=dry,
@@ -86,11 +86,6 @@ class _Job(NamedTuple):
     options: Mapping[str, Any]
     numbers: Mapping[str, int]
 
-    def replicates_of(self, row_type: type[TaskRow]) -> Replicates | None:
-        """Return how many documents of each task a table is to have; None to leave that as it is."""
-        number = self.numbers.get(row_type.stage)
-        return None if number is None else Replicates(number, row_type.parent_stage in self.numbers)
-
     def find_parents(self, row_type: type[TaskRow], *, dry_run: bool) -> Iterable[TaskRow] | None:
         """Return the rows of the parents, if the command has their table."""
         parent = row_type.parent_stage or ""
@@ -105,7 +100,7 @@ class _Job(NamedTuple):
     def _reserve(self, stage: str) -> TaskRows[TaskRow]:
         """Reserve a table in memory, because a dry run has not written its ids."""
         table = self._read(stage)
-        added, path = self.replicates_of(table.row_type), self.tables[stage]
+        added, path = self.numbers.get(stage), self.tables[stage]
         # Which documents and replicates a row has depends on its parents.
         needs_parents = self.store is not None or added is not None
         parents = self.find_parents(table.row_type, dry_run=True) if needs_parents else None
@@ -114,9 +109,7 @@ class _Job(NamedTuple):
         return reserved
 
 
-def _find_numbers(
-    arguments: Arguments, tables: Mapping[str, str], known: Mapping[str, str], stages: Stages
-) -> dict[str, int]:
+def _find_numbers(arguments: Arguments, tables: Mapping[str, str], stages: Stages) -> dict[str, int]:
     """Return the numbers of --replicates by stage."""
     given: dict[str, int] = arguments.replicates
     if given and arguments.salt is not None:
@@ -126,8 +119,8 @@ def _find_numbers(
             raise UsageError("--replicates: expected STAGE=NUMBER for each of several tables, such as draft=5,essay=2")
         return {next(iter(tables)): given[""]}
     for stage in given:
-        if stages.check(stage) not in known:
-            raise UsageError(f"--replicates {stage}: the command has no table of stage {stage}")
+        if stages.check(stage) not in tables:
+            raise UsageError(f"--replicates {stage}: the command fills no table of stage {stage}")
     return given
 
 
@@ -161,6 +154,8 @@ def _print_filled(  # noqa: PLR0917 - one caller
             "parent_doc_id": parents,
             "without_parent_doc_id": orphans,
             "existing": existing,
+            "above": above,
+            "others": others,
             "salt": salt if ids else None,
             "dry_run": arguments.dry_run,
         }
@@ -218,8 +213,8 @@ ARGUMENTS = (
     ),
     argument(
         "--replicates LIST",
-        "add the rows that are missing for this number of documents of each task: 5, or draft=5,essay=2; if a stage "
-        "and its parent stage are in the list, for each replicate of the parent",
+        "make this number of documents of each task: 5, or draft=5,essay=2; with the table of the parents, for each "
+        "replicate of the parent",
         type=_parse_numbers,
         default={},
     ),

@@ -34,13 +34,6 @@ class Filled(NamedTuple):
     others: int = 0
 
 
-class Replicates(NamedTuple):
-    """The number of documents of each task that a table is to have; per parent, or per replicate of each parent."""
-
-    number: int
-    of_each_parent: bool
-
-
 def fill_table(
     path: str,
     row_type: type[TaskRow],
@@ -53,7 +46,7 @@ def fill_table(
     dry_run: bool = False,
     progress: Progress | None = None,
     stages: Stages = DEFAULT_STAGES,
-    replicates: Replicates | None = None,
+    replicates: int | None = None,
 ) -> Filled:
     """Fill the empty ids of a task table in place, atomically; keep ids already set.
 
@@ -96,7 +89,7 @@ def reserve_existing(
     salt: str | None = None,
     parents: Iterable[TaskRow] | None = None,
     stages: Stages = DEFAULT_STAGES,
-    replicates: Replicates | None = None,
+    replicates: int | None = None,
 ) -> tuple[TaskRows[Row], "Kept"]:
     """Return what `reserve_tasks` does, with the documents that a store has for the tasks; see `keep_existing`.
 
@@ -107,9 +100,8 @@ def reserve_existing(
     uses_link = store is not None and run_id is None and salt is None
     if replicates is not None:
         parents = None if parents is None else list(parents)  # read twice
-        of_parents = parents if replicates.of_each_parent else None
         table = cast("TaskTable[Row]", rows)
-        kept.added = add_replicates(table, replicates.number, parents=of_parents, run_id=run_id, stages=stages)
+        kept.added = add_replicates(table, replicates, parents=parents, run_id=run_id, stages=stages)
         rows, run_id = kept.added.rows, None  # the rows have it
 
     def link(given: list[Row]) -> list[Row]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from docid.core.replicates import format_path, parse_path
 from docid.tables.faults import Faults
@@ -42,25 +42,43 @@ def parse_rows(
             yield number, row
 
 
-def choose_parent(parents: BySalt, salt: str | None, depth: int | None) -> tuple[str | None, str]:
-    """Return the doc id of a row's parent, or None for several parents; and the fault of the row's salt, if any.
+class Parent(NamedTuple):
+    """The parent of a row.
+
+    Attributes:
+        doc_id: its doc id; None if there are several, or after a fault.
+        salt: its salt, if that is the path of a replicate; the row takes it over.
+        fault: what is wrong with the salt of the row; empty if nothing is.
+    """
+
+    doc_id: str | None
+    salt: str | None = None
+    fault: str = ""
+
+
+def choose_parent(parents: BySalt, salt: str | None, depth: int | None) -> Parent:
+    """Return the parent of a row among those with the task id that the row names.
 
     Args:
-        parents: the parents with the task id that the row names.
+        parents: these parents, at least one.
         salt: the row's salt.
         depth: the number of stages from the root to the row's; None if unknown.
     """
     path = None if depth is None else parse_path(salt, depth)
-    known, doc_id = next(iter(parents.items()))
-    if len(set(parents.values())) == 1:
-        own = None if path is None or salt is None or len(parents) > 1 else parse_path(known, len(path) - 1)
-        return (
-            (doc_id, "") if own is None or path is None or own == path[:-1] else (None, _describe_no_parent(path, own))
-        )
+    if len(parents) == 1:
+        [(own, doc_id)] = parents.items()
+        known = None if depth is None else parse_path(own, depth - 1)
+        if known is None:  # a salt of another kind
+            return Parent(doc_id)
+        if salt is None or path is None or path[:-1] == known:
+            return Parent(doc_id, own)
+        return Parent(None, None, _describe_no_parent(path, known))
+    if len(doc_ids := set(parents.values())) == 1:
+        return Parent(doc_ids.pop())
     if path is None:
-        return None, ""
+        return Parent(None)
     wanted = format_path(path[:-1])
-    return (parents[wanted], "") if wanted in parents else (None, _describe_no_parent(path))
+    return Parent(parents[wanted], wanted) if wanted in parents else Parent(None, None, _describe_no_parent(path))
 
 
 def _describe_no_parent(path: tuple[int, ...], known: tuple[int, ...] | None = None) -> str:
@@ -72,5 +90,5 @@ def _describe_no_parent(path: tuple[int, ...], known: tuple[int, ...] | None = N
 
 
 def describe_parent(path: tuple[int, ...]) -> str:
-    """Return the words for the parent that a row's salt names."""
+    """Return the words for the parent that a row's salt, or a row without one, names."""
     return f"names replicate {format_path(path) or 1} of its parent"

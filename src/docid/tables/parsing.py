@@ -149,5 +149,9 @@ class IdCount:
         repeated = {one for one, other in pairwise(sorted(self._hashes)) if one == other}
         first: dict[str, int] = {}
         for number, doc_id, item in numbered if repeated else ():
-            if hash(doc_id) in repeated and (other := first.setdefault(doc_id, number)) != number:
-                yield number, doc_id, other, item
+            if hash(doc_id) not in repeated:
+                continue
+            if doc_id in first:  # maybe with the same number: the replicates of a row share it
+                yield number, doc_id, first[doc_id], item
+            else:
+                first[doc_id] = number

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import attrs
 
 from docid._text import quote
-from docid.core.replicates import LARGEST, Path, find_depth, format_path, parse_path
+from docid.core.replicates import Path, find_depth, format_path, parse_path
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.tables.faults import Faults
 from docid.tables.parents import BySalt, describe_parent, index_parents
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from docid.tables.rows import TaskRow
 
-_NO_PARENT = "a replicate already, or a salt of another kind"
+_MOST = 10_000  # replicates of a task: a larger number is a mistake
+_REPLICATE = "a replicate already; expected only the first row of each task (docid reserve --replicates raises a table)"
+_OTHER = "not the salt of a replicate"
 
 
 def replicates(
@@ -94,8 +96,8 @@ def replicate_rows(
 
 def check_number(n: int, argument: str = "n") -> None:
     """Raise ValueError unless `n` is a number of replicates."""
-    if type(n) is not int or not 1 <= n <= LARGEST:
-        raise ValueError(f"{argument}: expected a number of replicates, 1 or more, got {n!r}")
+    if type(n) is not int or not 1 <= n <= _MOST:
+        raise ValueError(f"{argument}: expected a number of replicates from 1 to {_MOST:,}, got {n!r}")
 
 
 def _require_depth(row_type: type[TaskRow], stages: Stages) -> int:
@@ -139,14 +141,15 @@ class _Maker(NamedTuple):
                 if salt == row.doc_salt:
                     yield row if row.parent_doc_id or not doc_id else attrs.evolve(row, parent_doc_id=doc_id)
                 else:
-                    yield attrs.evolve(row, doc_id="", doc_salt=salt, parent_doc_id=doc_id or None)
+                    yield _copy(row, doc_salt=salt, parent_doc_id=doc_id or None)
 
     def _find_parents(self, row: TaskRow, note: Callable[[str, str, str], None]) -> Mapping[Path, str | None]:
         """Return the paths of the parents of a row, with their doc ids; none after a fault."""
         stage, depth = self.row_type.parent_stage, self.depth - 1
         if (path := parse_path(row.doc_salt, depth)) is None:
-            expected = f"the salt of the parent's replicate ({stage}), or none" if stage else "a row without doc_salt"
-            note("doc_salt", row.doc_salt or "", f"{_NO_PARENT}; expected {expected}")
+            expected = f"that of the {stage}, or none" if stage else "no salt"
+            is_replicate = parse_path(row.doc_salt, self.depth) is not None
+            note("doc_salt", row.doc_salt or "", _REPLICATE if is_replicate else f"{_OTHER}; expected {expected}")
             return {}
         if self.parents is None or (self.keep_parents and row.parent_doc_id):
             return {path: row.parent_doc_id}
@@ -165,21 +168,24 @@ class _Maker(NamedTuple):
         else:
             claimed = self.claimed.get((row.task_id, row.doc_run_id), set())
             paths = [each for each in known if each not in claimed] if row.doc_salt is None else [path]
-            return {each: known[each] for each in paths}
+            if not row.doc_id or path in paths:
+                return {each: known[each] for each in paths}
+            wrong = f"names a document of replicate {format_path(path) or 1} of its parent, which the table lacks"
+            note("doc_id", row.doc_id, f"{wrong}; empty it, or set parent_doc_id")
         return {}
 
 
 def _sort_parents(by_salt: BySalt, depth: int) -> tuple[dict[Path, str | None], list[str]]:
     """Return the parents of one task by path, in order, and salts that are not paths.
 
-    A task with one parent has no replicates, whatever its salt.
+    The salt of a task's only parent may be of another kind: it counts as the first replicate.
     """
     paths = {salt: parse_path(salt, depth) for salt in by_salt}
     if len(paths) == 1:
         [(salt, path)] = paths.items()
         return {path or (1,) * depth: by_salt[salt]}, []
     known = {path: by_salt[salt] for salt, path in paths.items() if path is not None}
-    return dict(sorted(known.items())), [salt for salt, path in paths.items() if path is None and salt is not None]
+    return dict(sorted(known.items())), [str(salt) for salt, path in paths.items() if path is None]
 
 
 class Added(NamedTuple):
@@ -223,7 +229,7 @@ def add_replicates(
     check_number(n)
     row_type, number_of, above, others = table.row_type, dict[tuple[str, str | None], dict[Path, int]](), 0, 0
     depth, index = _require_depth(row_type, stages), _index(parents, row_type)
-    numbered = [(number, _set_run_id(row, run_id)) for number, row in number_rows(table)]
+    numbered = [(number, _copy_salt(_set_run_id(row, run_id), index, depth)) for number, row in number_rows(table)]
     for at, (_, row) in enumerate(numbered):
         if (path := parse_path(row.doc_salt, depth)) is None:
             others += 1
@@ -241,8 +247,24 @@ def add_replicates(
     return Added(rows, len(added), sum(not row.parent_doc_id for row in added), above, others)
 
 
+def _copy(row: Row, **changes: Any) -> Row:
+    """Return a row for another document of a task, without the ids of the first one."""
+    column = f"{row.stage}_doc_id"  # of tables that `select` writes
+    extra = {**row.extra, column: ""} if column in row.extra else row.extra
+    return attrs.evolve(row, doc_id="", extra=extra, **changes)
+
+
 def _set_run_id(row: Row, run_id: str | None) -> Row:
     return row if run_id is None or row.doc_id else attrs.evolve(row, doc_run_id=run_id)
+
+
+def _copy_salt(row: Row, parents: Mapping[str, BySalt] | None, depth: int) -> Row:
+    """Return a new row for the first replicate that its parent has; the row itself if it names another one."""
+    if parents is None or row.doc_id or row.doc_salt or row.parent_doc_id:
+        return row
+    found, _ = _sort_parents(parents.get(row.cell(f"{row.parent_stage}_task_id"), {}), depth - 1)
+    first = min(found, default=(1,) * (depth - 1))
+    return attrs.evolve(row, doc_salt=format_path((*first, 1)))
 
 
 def _make_missing(
@@ -262,4 +284,4 @@ def _make_missing(
         row = sibling or attrs.evolve(first, parent_doc_id=None)
         for own in range(1, n + 1):
             if (*path, own) not in known:
-                yield attrs.evolve(row, doc_id="", doc_salt=format_path((*path, own)))
+                yield _copy(row, doc_salt=format_path((*path, own)))

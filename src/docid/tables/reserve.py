@@ -13,7 +13,7 @@ from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.errors import InvalidName, Problem, TaskTableError
 from docid.tables.faults import Faults
 from docid.tables.headers import find_misspelling, show_name
-from docid.tables.parents import BySalt, choose_parent, index_parents, parse_rows
+from docid.tables.parents import BySalt, Parent, choose_parent, index_parents, parse_rows
 from docid.tables.parsing import IdCount
 from docid.tables.rows import TaskRow, find_lookalike, schema_of
 from docid.tables.tasks import NO_TABLE, Pass, Row, TaskRows, TaskTable, check_fresh, check_type, number_rows
@@ -46,7 +46,8 @@ def reserve_tasks(
             and `doc_salt`.
         parents: the parents' rows, or a mapping of their task ids to doc ids. A row names its parent's task id in the
             column `<parent stage>_task_id`. Of several parents with this task id, it takes the replicate that the row's
-            salt names; see `replicates`. None leaves `parent_doc_id` unchanged.
+            salt names; see `replicates`. A new row without a salt takes over that of its only parent, if that is a
+            replicate. None leaves `parent_doc_id` unchanged.
         stages: the stages of the pipeline, for rows of replicates.
 
     Raises:
@@ -85,19 +86,24 @@ def reserve_with(
     if isinstance(rows, (TaskRows, TaskTable)):
         file, columns, state, delimiter = rows.file, rows.columns, rows.state, rows.delimiter
     doc_ids: _DocIds | None = None
-    column, depth = (
-        f"{row_type.parent_stage}_task_id",
-        find_depth(row_type.stage, row_type.parent_stage, check_stages(stages)),
-    )
+    column = f"{row_type.parent_stage}_task_id"
+    depth = find_depth(row_type.stage, row_type.parent_stage, check_stages(stages))
     if parents is not None and row_type.parent_stage is not None:
         stage = row_type.parent_stage
         doc_ids = cast("_DocIds", parents) if isinstance(parents, Mapping) else index_parents(parents, stage)
         _check_parent_column(file, columns, column)
     if columns:  # also for a table without rows
         filled = ("parent_doc_id", "doc_id") if row_type.parent_stage else ("doc_id",)
+        filled = (*(("doc_salt",) if _have_salts(doc_ids) else ()), *filled)  # rows may take over the salt of a parent
         columns = tuple(dict.fromkeys((*columns, *filled)))
     reserver = _Reserver(row_type, run_id, salt, doc_ids, depth, file, link)
     return TaskRows(row_type, file, columns, reserver.reserve(rows), state, delimiter)
+
+
+def _have_salts(parents: _DocIds | None) -> bool:
+    """Return whether a parent has a salt."""
+    found = [] if parents is None else parents.values()
+    return any(isinstance(each, dict) and each.keys() != {None} for each in found)
 
 
 def _check_parent_column(file: str, columns: tuple[str, ...], column: str) -> None:
@@ -131,6 +137,11 @@ def _note_repeated(faults: Faults, number: int, doc_id: str, other: int, row: Ta
     if row.doc_id:
         column, text = "doc_id", row.doc_id
         remedy = "empty its doc_id (and set doc_salt, if its task is the same)"
+    if number == other:
+        wrong = f"two replicates of this row have the doc id {doc_id}"
+        remedy = "pass no salt: each replicate has its own; and empty a doc_id that is that of another replicate"
+        faults.add(number, column, text, f"{wrong}; {remedy}")
+        return
     wrong = f"same doc id {doc_id} as row {other}; expected one row per document"
     faults.add(number, column, text, f"{wrong}. Remove this row, or {remedy}")
 
@@ -211,17 +222,18 @@ class _Reserver(NamedTuple):
             check_type(row, self.row_type)
             if found := find_lookalike(self.row_type, tuple(row.extra)):
                 faults.add(number, found[0], "", found[1])
-            changes = self._derive(number, row, faults) | self._find_parent(number, row, faults)
+            changes = self._find_parent(number, row, faults)
+            changes |= self._derive(number, row, changes.get("doc_salt"), faults)
             if (own := f"{row.stage}/{changes.get('doc_id')}") in row.input_doc_ids:
                 faults.add(number, "input_doc_ids", own, "the document of this row; expected other documents")
                 changes.pop("doc_id")
             yield number, row, changes
 
-    def _derive(self, number: int, row: TaskRow, faults: Faults) -> dict[str, str]:
-        """Return a new doc id for a row without one, with the run id and salt used for it."""
+    def _derive(self, number: int, row: TaskRow, salt: str | None, faults: Faults) -> dict[str, str]:
+        """Return a new doc id for a row without one, with the run id and salt used for it; `salt` is the parent's."""
         if row.doc_id:
             return {}
-        run_id, salt = self.run_id or row.doc_run_id, self.salt or row.doc_salt
+        run_id, salt = self.run_id or row.doc_run_id, self.salt or row.doc_salt or salt
         try:
             doc_id = reserve_doc_id(self.row_type.stage, row.task_id, run_id, salt)
         except InvalidName as error:
@@ -232,14 +244,16 @@ class _Reserver(NamedTuple):
         return {name: text for name, text in noted.items() if text is not None}
 
     def _find_parent(self, number: int, row: TaskRow, faults: Faults) -> dict[str, str]:
-        """Return the `parent_doc_id` for a row without one."""
+        """Return the `parent_doc_id` for a row without one; and the parent's salt, if a new row is to have it."""
         if row.parent_doc_id or self.parents is None:
             return {}
         column = f"{self.row_type.parent_stage}_task_id"
         task_id = row.cell(column)
         found = self.parents.get(task_id, "")
         salt = row.doc_salt if row.doc_id else self.salt or row.doc_salt
-        doc_id, wrong = choose_parent(found, salt, self.depth) if isinstance(found, dict) else (found, "")
+        doc_id, parent_salt, wrong = (
+            choose_parent(found, salt, self.depth) if isinstance(found, dict) else Parent(found)
+        )
         if wrong:
             faults.add(number, "doc_salt", salt or "", wrong)
             return {}
@@ -256,7 +270,9 @@ class _Reserver(NamedTuple):
             wrong = "has no doc_id in the parents' table; reserve that table first"
         elif not is_doc_id(doc_id):
             wrong = f"its doc_id in the parents' table, {doc_id!r}, is not a doc id"
-        else:
+        elif parent_salt is None or salt is not None or row.doc_id:
             return {"parent_doc_id": doc_id}
+        else:
+            return {"parent_doc_id": doc_id, "doc_salt": parent_salt}
         faults.add(number, column, task_id, wrong)
         return {}

@@ -74,7 +74,7 @@ def aggregate_scores(
     Memory holds all scores.
 
     Args:
-        scores: scores, from the function `scores` or `read_scores`.
+        scores: scores, from the function `scores`. Those of `read_scores` have no origin.
         by: the function that combines them: `mean`, `median`, `max` or `min`.
         allow_changed: also use scores that were given for another version of the document or of an input.
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import attrs
 
 from docid.core.ids import reserve_doc_id
-from docid.core.replicates import Path, format_path, parse_path
+from docid.core.replicates import format_path, parse_path
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
 from docid.operations.curate.replay import IDENTITY
 from docid.tables.replicates import check_number
@@ -127,7 +127,7 @@ def _fill_names(row: TaskRow, names: Mapping[str, str]) -> TaskRow:
 
 def _build_parents(rows: list[TaskRow], row_type: type[TaskRow], depth: int) -> list[TaskRow]:
     made: dict[str, TaskRow] = {}
-    salts: dict[str, str] = {}
+    origins: dict[str, dict[str, Any]] = {}
     known: dict[str, TaskRow] = {}
     column = f"{row_type.stage}_task_id"
     for row in rows:
@@ -140,15 +140,18 @@ def _build_parents(rows: list[TaskRow], row_type: type[TaskRow], depth: int) -> 
         if made.setdefault(parent.doc_id, parent) != parent:
             expected = f"expected the same {column} and shared columns"
             raise ValueError(f"curated: rows with parent_doc_id {row.parent_doc_id} disagree about it; {expected}")
-        if (salt := _find_salt(parent, parse_path(row.doc_salt, depth))) is not None:
-            salts[parent.doc_id] = salt
-    return [attrs.evolve(row, doc_salt=salts.get(row.doc_id)) for row in made.values()]
+        origins[parent.doc_id] = _find_origin(parent, row, depth)
+    return [attrs.evolve(row, **origins[row.doc_id]) for row in made.values()]
 
 
-def _find_salt(parent: TaskRow, path: Path | None) -> str | None:
-    """Return the salt of a parent, from the path of a child, if it gives the parent's doc id."""
-    salt = None if path is None else format_path(path[:-1])
-    return salt if salt and reserve_doc_id(parent.stage, parent.task_id, salt=salt) == parent.doc_id else None
+def _find_origin(parent: TaskRow, row: TaskRow, depth: int) -> dict[str, str | None]:
+    """Return the run id and the salt of a parent, from those of a child, if they give the parent's doc id."""
+    if (path := parse_path(row.doc_salt, depth)) is not None:
+        salt = format_path(path[:-1])
+        for run_id in (None, row.doc_run_id):
+            if reserve_doc_id(parent.stage, parent.task_id, run_id, salt) == parent.doc_id:
+                return {"doc_run_id": run_id, "doc_salt": salt}
+    return {}
 
 
 def _build_child(row_type: type[TaskRow], row: TaskRow, template: Template, model: Model, depth: int) -> TaskRow:

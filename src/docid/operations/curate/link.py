@@ -262,7 +262,8 @@ class _Linker:
             if not contradicts(found[0].parent_doc_id, row.parent_doc_id):
                 parents = "it was made from other inputs than the row has"
             hint = ". Use --force to link it" if self.hints else ""
-            self._note("other-parent", each, f"not linked to {found[0]}: {parents}{hint}")
+            if self.hints or not each.is_bound or each.find(each.derived):  # one with a salt gets no other one
+                self._note("other-parent", each, f"not linked to {found[0]}: {parents}{hint}")
         elif each.is_bound and not self.force:
             problem = "the row's doc_run_id and doc_salt give another id. Run 'docid reserve' to fill it in"
             self._note("other-salt", each, f"not linked to {_format(fitting)}: {problem}")
