@@ -14,8 +14,20 @@ from pathlib import Path
 import pytest
 
 from docid import DocidError, DocsStore, Document, DocumentBusy, WriteManyError
-from docid.backends import Backend, Claim, Holder, InternalFile, LocalBackend, MemoryBackend, NewDocument, Stored
+from docid.backends import (
+    Backend,
+    Claim,
+    Holder,
+    InternalFile,
+    LocalBackend,
+    MemoryBackend,
+    NewDocument,
+    Removed,
+    Stored,
+    TracePath,
+)
 from docid.testing import BackendTests
+from tests.store_documents import draft
 
 
 class TestLocalBackend(BackendTests):
@@ -294,3 +306,20 @@ def test_suite_without_its_extra_says_what_to_install() -> None:
     assert done.stderr.splitlines()[-1] == (
         "ImportError: docid.testing needs pytest and hypothesis: pip install 'docid-store[testing]'"
     )
+
+
+def test_backend_without_removal_says_so() -> None:
+    store = DocsStore(ThirdPartyBackend())
+    store.write(draft())
+    with pytest.raises(OSError, match="this backend cannot remove documents"):
+        store.remove("draft", "a1")
+    with pytest.raises(OSError, match="this backend cannot remove documents"):
+        store.erase("draft", "a1")
+    assert list(store.list_removed()) == []
+    removed = Removed("run", "draft", "a1")
+    assert store.backend.load_removed(removed) is None
+    with pytest.raises(OSError, match="this backend cannot remove documents"):
+        store.backend.restore(removed)
+    with pytest.raises(OSError, match="this backend cannot remove documents"):
+        store.backend.erase_trace(TracePath("draft", "a1", "x", 0))
+    assert store.exists("draft", "a1")

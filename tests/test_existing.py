@@ -283,3 +283,7 @@ def test_salted_row_gets_its_own_document_with_its_parent(store: DocsStore, caps
     capsys.readouterr()
     assert reserve("essay_tasks.csv", "--store", "docs") == 0
     assert "other-parent: 1" in capsys.readouterr().out
+    # A row with another salt asks for a document of its own, so there is nothing to note.
+    Path("essay_tasks.csv").write_text("essay_task_id,parent_doc_id,doc_salt\nE,p2,3\n")
+    assert reserve("essay_tasks.csv", "--store", "docs") == 0
+    assert "other-parent" not in capsys.readouterr().out

@@ -18,9 +18,11 @@ from docid import (
     MissingParent,
     StoreUnavailable,
 )
-from docid.backends import Claim, TracePath
+from docid.backends import Claim, LocalBackend, Removed, TracePath
 from docid.backends.objects import ObjectsBackend
-from docid.store.backends.local.quarantine import LocalQuarantine
+from docid.store.backends.local.commit import Place
+from docid.store.backends.local.directory import Directory
+from docid.store.backends.local.quarantine import LocalQuarantine, measure
 from docid.store.backends.objects.bucket import Bucket
 from docid.store.removal import Removal, Remover
 from tests.store_documents import draft, essay
@@ -68,6 +70,69 @@ def test_parents_of_a_late_child_are_put_back(store: DocsStore, monkeypatch: pyt
     removal = store.remove_many(["draft/a1", "essay/e1", "essay/e2"])
     assert dict(list_outcomes(removal.changes)) == {"essay/e2": "remove", "essay/e1": "leave", "draft/a1": "leave"}
     assert list_names(store) == ["draft/a1", "essay/e1", "evaluation/v1"]
+
+
+def test_all_documents_that_a_late_one_was_made_from_are_put_back(
+    store: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write_many([draft(), draft("b2", "t-2"), essay(), essay("e2", "e-2"), essay("e3", "e-3")])
+    names = {"stage": "evaluation", "doc_id": "v1", "task_id": "v-1", "parent_doc_id": "e1", "raw_text": "7"}
+    late = Document(**names, inputs=("essay/e2", "draft/b2"))  # type: ignore[arg-type]
+    original = store.backend.remove
+
+    def remove(stage: str, doc_id: str, expected: bytes, run: str) -> str | None:
+        to = original(stage, doc_id, expected, run)
+        if doc_id == "a1":  # the last one
+            store.write(late, require_parent=False)
+        return to
+
+    monkeypatch.setattr(store.backend, "remove", remove)
+    removal = store.remove_many(["draft/a1", "essay/e1", "essay/e2", "essay/e3"])
+    outcomes = dict(list_outcomes(removal.changes))
+    assert outcomes == {"essay/e3": "remove", "essay/e1": "leave", "essay/e2": "leave", "draft/a1": "leave"}
+    assert list_names(store) == ["draft/a1", "draft/b2", "essay/e1", "essay/e2", "evaluation/v1"]
+
+
+def test_document_that_another_removal_takes_is_absent(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.write_many([draft(), draft("b2", "t-2")])
+    after_first_removal(
+        local, monkeypatch, lambda: local.remove_many([f"draft/{doc_id}" for doc_id in local.ids("draft")])
+    )
+    removal = local.remove_many(["draft/a1", "draft/b2"])
+    assert sorted(outcome for _, outcome in list_outcomes(removal.changes)) == ["absent", "remove"]
+
+
+def test_create_that_is_faster_than_a_restore_keeps_the_id(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.write(draft())
+    run = local.remove("draft", "a1").run
+    original = Place.remove_junk
+
+    def remove_junk(self: Place) -> bool:
+        monkeypatch.setattr(Place, "remove_junk", original)
+        local.write(draft(raw_text="faster"))
+        return original(self)
+
+    monkeypatch.setattr(Place, "remove_junk", remove_junk)
+    assert not local.backend.restore(Removed(run, "draft", "a1"))
+    assert local.read("draft", "a1").raw_text == "faster"
+
+
+def test_restore_passes_errors_of_the_file_system(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.write(draft())
+    run = local.remove("draft", "a1").run
+    monkeypatch.setattr(Directory, "move", refuse)
+    [change] = local.restore(run)
+    assert (change.outcome, change.message.startswith("[Errno 30] Read-only file system")) == ("leave", True)
+
+
+def test_odd_files_in_quarantine_are_ignored(local: DocsStore) -> None:
+    local.write(draft())
+    run = local.remove("draft", "a1").run
+    (Path(local.root) / ".docid" / "quarantine" / run / "draft" / "Notes.TXT").write_text("by hand")
+    assert [removed.doc_id for removed in local.list_removed()] == ["a1"]
+    assert isinstance(local.backend, LocalBackend)
+    assert not local.backend.quarantine._is_dead("draft", ".tmp-a1-0123456789abcdef")  # it has just gone
+    assert measure("/no/such/file") == 0
 
 
 def test_parent_that_cannot_be_put_back_is_reported(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -440,11 +440,11 @@ class Eraser:
             HasChildren: a child was created meanwhile, and children are not to be erased.
             DocumentClaimed, OSError: a document cannot be removed.
         """
-        for _ in range(TURNS):
+        names = self._remove()
+        done = self._delete_traces(names)
+        while self._find_restored():
             names = self._remove()
-            done = self._delete_traces(names)
-            if not self._find_restored():
-                break
+            done += self._delete_traces(names)
         failing = {trace.document for trace in done if trace.error is not None}
         traces = [each._replace(done=True) for each in self._planned.traces if each.document not in failing]
         late = set(names) - set(self._names)
