@@ -189,7 +189,7 @@ def test_each_call_makes_one_request(s3: Moto, store: DocsStore) -> None:
 def test_requests_of_a_new_document_are_counted(s3: Moto, store: DocsStore) -> None:
     """Look, claim, look again, search for a rescued reply, write, and give the claim back.
 
-    A parent costs two more: to read its version, and to check before the write that it is still there.
+    A parent costs three more: to read its version, and to check before and after the write that it is still there.
     """
 
     def count_requests(row: DraftTask | EssayTask, **options: Any) -> dict[str, int]:
@@ -205,6 +205,21 @@ def test_requests_of_a_new_document_are_counted(s3: Moto, store: DocsStore) -> N
     essay = EssayTask(task_id="e-1", doc_id="e1", parent_doc_id="d1")
     assert count_requests(essay) == {"GET": 4, "HEAD": 2, "PUT": 2, "POST": 1}
     assert count_requests(essay) == {"GET": 1}
+
+
+def test_requests_of_a_removal_are_counted(s3: Moto, store: DocsStore) -> None:
+    store.write_many([draft(f"d{number}", task_id=f"t-{number}") for number in range(20)])
+    store.write(draft("d1", "again", task_id="t-1"), if_exists="replace")
+    store.remove("draft", "d2")  # the process has its worker file then
+
+    def count_requests(doc_id: str) -> int:
+        s3.counts()
+        store.remove("draft", doc_id)
+        return sum(s3.counts().values())
+
+    # 18 records and 6 listings of stages, and the document itself before the pass; then 8 for the move.
+    assert count_requests("d3") == 19 + 6 + 1 + 8
+    assert count_requests("d1") == 18 + 6 + 1 + 8 + 3
 
 
 def test_write_many_checks_each_parent_once_per_batch(s3: Moto) -> None:

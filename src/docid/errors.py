@@ -352,7 +352,7 @@ class DocumentClaimed(_StoredDocumentError):
         stage, doc_id, location, task_id: the document and its location.
         holder: who holds the claim.
         remedy: what to do.
-        action: what was not done.
+        action: the action that was refused: `made` or `removed`.
 
     Example:
         >>> print(DocumentClaimed("essay", "e1", "docs/essay/e1", "t-1", "process 12 on node-3 since 09:00"))
@@ -375,7 +375,7 @@ class HasChildren(_StoredDocumentError):
     Attributes:
         stage, doc_id, location, task_id: the document and its location.
         children: the documents that were made from it, each as `STAGE/ID`.
-        action: what was not done: `remove` or `erase`.
+        action: the action that was refused: `remove` or `erase`.
 
     Example:
         >>> print(HasChildren("draft", "d1", "docs/draft/d1", "t-1", ("essay/e1", "essay/e2")))

@@ -1,6 +1,6 @@
 """`docid restore`: move removed documents back.
 
-Without arguments, list what is in quarantine: the name of each removal or repair, its time, and its documents. With a
+Without arguments, list the removals and repairs in quarantine, each with its name, its time and its documents. With a
 name, or its beginning, list the documents that would be moved back; with --apply, move them back with their history. A
 document is left if the store has its id again, or lacks its parent or an input. Exit code 1 if a document was left.
 

@@ -1,8 +1,8 @@
 """Remove documents, restore them, and erase them for good.
 
-A document must not lose its parent or an input. So a removal moves children first. It then looks for children that a
-writer has created meanwhile, and removes them, too, or puts their parents back. A writer that creates a child looks for
-its parent once more (`Writer`). So one of the two sees the other, in every order of their steps.
+A document must not lose its parent or an input. So a removal moves children first. It then searches for children that a
+writer has created since, and removes them, too, or puts their parents back. A writer that creates a child checks its
+parent again after that (`Writer`). So one of the two sees the other, in every order of their steps.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class Remover:
         return found
 
     def _find_late(self) -> dict[str, StoredDocument]:
-        """Return the descendants of removed documents that were created meanwhile, and everything made from them."""
+        """Return the descendants of removed documents that were created since the plan, and everything made from them."""
         self._seen -= self._chosen.keys()  # they may be created or restored again
         late = self._find_below(self._moved, self._seen)
         # The first pass may have read a grandchild before it was known to be one.
@@ -321,7 +321,7 @@ class Restorer(NamedTuple):
         refuse_text(names, "names", "names of documents")
         removed = {f"{each.stage}/{each.doc_id}": each for each in self.backend.list_removed() if each.run == run}
         if missing := [name for name in names if name not in removed] or ([] if removed else [run]):
-            raise ValueError(f"{missing[0]}: not in quarantine; 'docid restore' lists what can be restored")
+            raise ValueError(f"{missing[0]}: not in quarantine; 'docid restore' lists all removals")
         chosen = {name: each for name, each in removed.items() if not names or name in names}
         documents: dict[str, StoredDocument] = {}
         changes: list[Change] = []
@@ -437,7 +437,7 @@ class Eraser:
         """Erase the planned documents; return the deleted traces, and those that could not be deleted.
 
         Raises:
-            HasChildren: a child was created meanwhile, and children are not to be erased.
+            HasChildren: a child was created since the plan, and children are not to be erased.
             DocumentClaimed, OSError: a document cannot be removed.
         """
         names = self._remove()

@@ -268,10 +268,10 @@ class Writer(NamedTuple):
     def _withdraw_orphan(
         self, new: StoredDocument, is_gone: Callable[[Source], bool] | None = None
     ) -> MissingParent | None:
-        """Remove a new document again if its parent or an input was removed meanwhile; return the error, or None.
+        """Remove a new document again if its parent or an input was removed during the write; return the error.
 
-        A removal moves a document first and looks for its children then. A write looks for its parent, creates the
-        child, and looks for the parent again. So at least one of them sees the other.
+        A removal moves a document and then searches for its children. A write creates a child and then checks its
+        parent again. So at least one of them sees the other.
         """
         lost = next(filter(is_gone or self._is_gone, self.list_sources(new)), None)
         if lost is None:

@@ -1,7 +1,7 @@
 """The quarantine of the local backend: documents and files that were moved aside, and the traces of a document.
 
-An entry is `<root>/.docid/quarantine/<run>/` with the original path below it. The history of a document lies there
-under its original path, too.
+An entry is `<root>/.docid/quarantine/<run>/` with the original path below it. The history of a document has its original
+path there, too.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class LocalQuarantine:
         return is_named and bool(get_mode(join(self._root, entry.path, RECORD_FILE)))
 
     def load(self, removed: Removed) -> Stored | None:
-        """Return the record of a document in quarantine; None if there is none."""
+        """Return the record of a document in quarantine; None if it is not there."""
         run, stage, doc_id = removed
         with (
             contextlib.suppress(FileNotFoundError, NotADirectoryError),

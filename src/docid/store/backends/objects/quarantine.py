@@ -53,7 +53,7 @@ class ObjectsQuarantine:
                 yield Removed(run, path[0], doc_id)
 
     def load(self, removed: Removed) -> Stored | None:
-        """Return the record of a document in quarantine; None if there is none."""
+        """Return the record of a document in quarantine; None if it is not there."""
         data = self._bucket.read(self._key(removed.run, document_key(removed.stage, removed.doc_id)))
         with contextlib.suppress(ValueError):
             return None if data is None else Stored(unpack(data)[0], {})
@@ -73,7 +73,7 @@ class ObjectsQuarantine:
             self._bucket.put(key, data, "create")
         except VERSION_GONE:
             is_new = False
-        # An erasure deletes the copy in quarantine and then looks for the document, so one of the two sees the other.
+        # An erasure deletes the copy in quarantine and then checks the document, so one of the two sees the other.
         is_erased = is_new and self._bucket.read(at) is None
         if is_erased:
             self._withdraw(key, data)
