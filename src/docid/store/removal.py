@@ -170,7 +170,7 @@ class Remover:
         return found
 
     def _find_late(self) -> dict[str, StoredDocument]:
-        """Return the descendants of removed documents that were created since the plan, and everything made from them."""
+        """Return descendants of removed documents that were created since the plan, and everything made from them."""
         self._seen -= self._chosen.keys()  # they may be created or restored again
         late = self._find_below(self._moved, self._seen)
         # The first pass may have read a grandchild before it was known to be one.

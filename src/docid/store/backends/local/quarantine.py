@@ -1,7 +1,7 @@
 """The quarantine of the local backend: documents and files that were moved aside, and the traces of a document.
 
-An entry is `<root>/.docid/quarantine/<run>/` with the original path below it. The history of a document has its original
-path there, too.
+An entry is `<root>/.docid/quarantine/<run>/` with the original path below it. The history of a document keeps its path
+there, too.
 """
 
 from __future__ import annotations
