@@ -36,9 +36,8 @@ def test_commands_options_choices_and_files_are_completed(tmp_path: Path) -> Non
     pytest.importorskip("argcomplete")
     (tmp_path / "date=1").mkdir()
     (tmp_path / "date=1" / "draft_tasks.csv").write_text("")
-    assert {"reserve", "replay", "reparse", "report", "register", "repair", "rescued"} == set(
-        complete(tmp_path, "docid re")
-    )
+    commands = {"reserve", "replay", "reparse", "report", "register", "repair", "rescued", "remove", "restore"}
+    assert commands == set(complete(tmp_path, "docid re"))
     assert {"--store", "--stages"} <= set(complete(tmp_path, "docid show --st"))
     assert complete(tmp_path, "docid audit --fail-on w") == ["warning"]
     assert complete(tmp_path, "docid reserve date=1/dr") == ["date=1/draft_tasks.csv"]

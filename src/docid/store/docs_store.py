@@ -32,8 +32,8 @@ from docid.store.backends.memory import MemoryBackend
 from docid.store.ensure import Attempt, Options, ensure
 from docid.store.manifest import Manifest
 from docid.store.rescue import Rescue
-from docid.store.stored import StoredDocument, read_history
-from docid.store.writing import Draft, Writer, exists
+from docid.store.stored import StoredDocument, exists, read_history
+from docid.store.writing import Draft, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping

@@ -20,7 +20,7 @@ from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.errors import InvalidName, StagesConflict, StoreUnavailable, UnreadableDocument, UnreadableManifest
 from docid.store.backends.base import TURNS, join_location
 from docid.store.backends.names import INTERNAL
-from docid.store.writing import exists
+from docid.store.stored import exists
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -29,8 +29,7 @@ from docid.store.ancestry import find_descendants, name_document, name_sources
 from docid.store.backends.base import TURNS, Backend, Removed, Stored, TracePath, attempt, join_location
 from docid.store.backends.claims import Holder
 from docid.store.backends.names import entry_name
-from docid.store.stored import StoredDocument
-from docid.store.writing import exists
+from docid.store.stored import StoredDocument, exists
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping

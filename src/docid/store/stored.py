@@ -316,3 +316,11 @@ def read_history(backend: Backend, stage: str, doc_id: str) -> Iterator[Document
             problem = f"the fault is in an old version, not in the current document: {error.problem}"
             remedy = "'docid repair --purge --history' deletes old versions"
             yield UnreadableDocument(stage, doc_id, error.location, problem, remedy, error.task_id, error.code)
+
+
+def exists(backend: Backend, stage: str, doc_id: str) -> bool:
+    """Return whether a document exists; False if something else occupies its place."""
+    try:
+        return backend.exists(stage, doc_id)
+    except UnreadableDocument:
+        return False

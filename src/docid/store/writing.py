@@ -23,7 +23,7 @@ from docid.errors import (
     copy_error,
 )
 from docid.store.backends.base import TURNS, Backend, NewDocument, Stored, T, attempt
-from docid.store.stored import StoredDocument
+from docid.store.stored import StoredDocument, exists
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
@@ -507,14 +507,6 @@ class _Written(NamedTuple):
             if not isinstance(answer, WriteResult):
                 self.documents[len(self.results)] = document
             self.results.append(answer if isinstance(answer, WriteResult) else None)
-
-
-def exists(backend: Backend, stage: str, doc_id: str) -> bool:
-    """Return whether a document exists; False if something else occupies its place."""
-    try:
-        return backend.exists(stage, doc_id)
-    except UnreadableDocument:
-        return False
 
 
 def _check_policy(if_exists: object) -> None:
