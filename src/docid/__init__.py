@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from docid.operations.audit import AuditReport, audit
     from docid.store.amany import AsyncManyRun
     from docid.store.many import ManyRun
+    from docid.store.removal import Erasure, Removal
     from docid.store.rescue import RescuedReply
     from docid.tables.replicates import replicates
     from docid.tables.reserve import reserve_tasks
@@ -55,10 +56,12 @@ else:
         "AsyncManyRun": "docid.store.amany",
         "AuditReport": "docid.operations.audit",
         "DraftTask": "docid.tables.rows",
+        "Erasure": "docid.store.removal",
         "EssayTask": "docid.tables.rows",
         "EvaluationTask": "docid.tables.rows",
         "Finding": "docid.core.findings",
         "ManyRun": "docid.store.many",
+        "Removal": "docid.store.removal",
         "RescuedReply": "docid.store.rescue",
         "TaskRow": "docid.tables.rows",
         "audit": "docid.operations.audit",
@@ -96,6 +99,7 @@ __all__ = [
     "DuplicateTaskId",
     "DurabilityUnknown",
     "Ensured",
+    "Erasure",
     "EssayTask",
     "EvaluationTask",
     "Finding",
@@ -107,6 +111,7 @@ __all__ = [
     "ManyRun",
     "MissingParent",
     "Outcome",
+    "Removal",
     "Reply",
     "ReplyRescued",
     "RescuedReply",

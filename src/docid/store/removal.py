@@ -49,6 +49,14 @@ class Removal:
         changes: one for each document, children first: `remove`, `absent` (not in the store), or `leave` with the
             reason.
         findings: records that docid could not read; they may belong to children.
+
+    Example:
+        >>> from docid import DocsStore, Document
+        >>> store = DocsStore("memory://")
+        >>> _ = store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="Once."))
+        >>> planned = store.remove_many(["draft/d1", "draft/d2"], dry_run=True)
+        >>> [(change.doc_id, change.outcome) for change in planned.changes], planned.runs
+        ([('d1', 'remove'), ('d2', 'absent')], ())
     """
 
     runs: tuple[str, ...]
@@ -86,6 +94,13 @@ class Erasure:
     Attributes:
         traces: everything that held a text of the documents.
         findings: records that docid could not read; they may belong to children.
+
+    Example:
+        >>> from docid import DocsStore, Document
+        >>> store = DocsStore("memory://")
+        >>> _ = store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="Once."))
+        >>> [(trace.location, trace.done) for trace in store.erase("draft", "d1").traces]
+        [('memory://draft/d1', True)]
     """
 
     traces: tuple[Trace, ...]
