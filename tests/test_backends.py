@@ -323,3 +323,13 @@ def test_backend_without_removal_says_so() -> None:
     with pytest.raises(OSError, match="this backend cannot remove documents"):
         store.backend.erase_trace(TracePath("draft", "a1", "x", 0))
     assert store.exists("draft", "a1")
+
+
+def test_suite_passes_the_errors_of_a_removal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    backend = MemoryBackend()
+    monkeypatch.setattr(backend, "remove", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        TestMemoryBackend().test_remove_requires_the_expected_record(backend)

@@ -20,10 +20,13 @@ from docid import (
 )
 from docid.backends import Claim, LocalBackend, Removed, TracePath
 from docid.backends.objects import ObjectsBackend
+from docid.core.findings import Finding
 from docid.store.backends.local.commit import Place
 from docid.store.backends.local.directory import Directory
 from docid.store.backends.local.quarantine import LocalQuarantine, measure
+from docid.store.backends.names import entry_name
 from docid.store.backends.objects.bucket import Bucket
+from docid.store.backends.objects.format import make_tombstone
 from docid.store.removal import Removal, Remover
 from tests.store_documents import draft, essay
 from tests.test_removal import SECRET, fill, find_secret, list_names, list_outcomes, read_all, refuse
@@ -387,3 +390,35 @@ def test_erase_reports_damaged_records_in_quarantine(local: DocsStore) -> None:
     run = local.remove("draft", "b2").run
     (Path(local.root) / ".docid" / "quarantine" / run / "draft" / "b2" / "metadata.json").write_text("{torn")
     assert [finding.doc_id for finding in local.erase("draft", "a1").findings] == ["b2"]
+
+
+def test_write_whose_parent_cannot_be_checked_again_succeeds(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write(draft())
+    monkeypatch.setattr(store.backend, "still_exists", refuse)
+    assert store.write(essay()).outcome == "created"
+
+
+def test_objects_that_another_process_changes_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = DocsStore(ObjectsBackend("memory://"))
+    backend = store.backend
+    assert isinstance(backend, ObjectsBackend)
+    store.write(draft())
+    store.write(draft(raw_text="twice"), if_exists="replace")
+    backend.quarantine._withdraw("draft/a1.json", b"other bytes")
+    assert store.read("draft", "a1").raw_text == "twice"
+    sweeper, bucket = backend.sweeper(), backend._bucket
+    fault = Finding("torn-document", "draft", "a1", None, store.location("draft", "a1"), "", "", "quarantine")
+    assert sweeper.clear(fault, entry_name(()), 3600) is None  # it is young
+    # A change that failed deletes its copy in history at this moment.
+    original = Bucket.read
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "read", lambda self, key: None if "history" in key else original(self, key))
+        run = store.remove("draft", "a1").run
+    store.restore(run)
+    assert [version.raw_text for version in store.history("draft", "a1")] == ["once"]
+    bucket.put("draft/b2.json", make_tombstone(), "create")
+    dead = fault._replace(doc_id="b2", code="stale-temporary", action="settle")
+    assert sweeper.clear(dead, entry_name(()), 0) is None  # it is young
+    monkeypatch.setattr("docid.store.backends.objects.sweep._TOMBSTONE_AGE", -60.0)
+    monkeypatch.setattr(Bucket, "swap", lambda *_: (False, None))  # another repair is faster
+    assert sweeper.clear(dead, entry_name(()), -60) is None

@@ -351,7 +351,7 @@ def test_table_asset_refuses_salts_of_other_kinds(tmp_path: Path, instance: dg.D
 
     _, result = make_tables(tmp_path, instance, task_table_asset("draft", build, replicates=2))
     assert "'again'; not the salt of a replicate" in failure(result)[0]
-    with pytest.raises(ValueError, match="replicates: expected a number of replicates, 1 or more, got 0"):
+    with pytest.raises(ValueError, match="replicates: expected a number of replicates from 1 to 10,000, got 0"):
         task_table_asset("draft", build, replicates=0)
     with pytest.raises(ValueError, match="each replicate has a salt of its own"):
         task_table_asset("draft", build, replicates=2, salt="x")
