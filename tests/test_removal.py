@@ -142,6 +142,16 @@ def test_many_documents_are_removed_with_one_pass(store: DocsStore) -> None:
     assert store.remove_many([]).changes == ()
 
 
+def test_progress_counts_the_records_that_are_read(store: DocsStore) -> None:
+    fill(store)
+    read: list[str] = []
+    store.remove_many(["essay/e2"], dry_run=True, progress=read.append)
+    assert sorted(read) == ["draft", "essay", "essay", "evaluation"]
+    read.clear()
+    store.erase("essay", "e2", dry_run=True, progress=read.append)
+    assert sorted(read) == ["draft", "essay", "essay", "evaluation"]
+
+
 def test_parent_stays_if_its_parent_stays(store: DocsStore) -> None:
     """An essay stays because of its evaluation, and so its draft stays, too."""
     fill(store)

@@ -12,6 +12,8 @@ Examples:
     docid erase draft/dyqgt4ths788xgx8 --descendants --store data/docs --apply
 """
 
+from functools import partial
+
 from docid._text import format_count
 from docid.cli.arguments import APPLY, STORE, Arguments, UsageError, argument
 from docid.cli.inputs import open_store
@@ -25,7 +27,13 @@ def run(arguments: Arguments, out: Output) -> int:
     store = open_store(arguments)
     stage, doc_id = split_name(arguments.document, "document")
     try:
-        erasure = store.erase(stage, doc_id, descendants=arguments.descendants, dry_run=not arguments.apply)
+        erasure = store.erase(
+            stage,
+            doc_id,
+            descendants=arguments.descendants,
+            dry_run=not arguments.apply,
+            progress=partial(out.progress.count_document, store),
+        )
     except (HasChildren, DocumentClaimed) as error:
         print_stderr(error)
         return 1

@@ -13,6 +13,7 @@ Examples:
 """
 
 from collections import Counter
+from functools import partial
 
 from docid._text import name_task
 from docid.cli.arguments import APPLY, STORE, Arguments, UsageError, argument
@@ -36,7 +37,10 @@ def run(arguments: Arguments, out: Output) -> int:
     store = open_store(arguments)
     hint_at_other_stages(store)
     removal = store.remove_many(
-        _list_names(arguments, store), descendants=arguments.descendants, dry_run=not arguments.apply
+        _list_names(arguments, store),
+        descendants=arguments.descendants,
+        dry_run=not arguments.apply,
+        progress=partial(out.progress.count_document, store),
     )
     for finding in removal.findings:
         print_stderr(f"not read: {finding}")

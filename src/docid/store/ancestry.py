@@ -294,6 +294,7 @@ def find_descendants(
     *,
     seen: set[str] | None = None,
     more: Iterable[StoredDocument] = (),
+    progress: Callable[[str], object] | None = None,
 ) -> tuple[dict[str, StoredDocument], tuple[Finding, ...]]:
     """Return the documents made from others, directly or not, by name; and the records that cannot be read.
 
@@ -305,6 +306,7 @@ def find_descendants(
         names: the documents, each as `STAGE/ID`. They need not exist. One that was made from another one is returned.
         seen: names of documents that need not be read. docid adds those that it reads.
         more: documents outside of the store that may be descendants, too.
+        progress: a function that is called with the stage of each record that docid has read.
     """
     search = _Descendants(stages, set(names))
     findings: dict[tuple[str, str], Finding] = {}
@@ -318,6 +320,8 @@ def find_descendants(
         for stage in stages:
             for each in _read_stage(backend, stage, skip, findings):
                 read.add(name_document(each))
+                if progress is not None:
+                    progress(stage)
                 needs_pass = search.add(each, waits=bool(each.inputs)) or needs_pass
     skip |= read
     return search.found, tuple(findings.values())

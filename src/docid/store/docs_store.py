@@ -831,13 +831,21 @@ class DocsStore:
                 raise change.error
         return removal
 
-    def remove_many(self, names: Iterable[str], *, descendants: bool = False, dry_run: bool = False) -> Removal:
+    def remove_many(
+        self,
+        names: Iterable[str],
+        *,
+        descendants: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[str], object] | None = None,
+    ) -> Removal:
         """Remove many documents as `remove` does, with one pass over the records of the store.
 
         Args:
             names: the documents, each as `STAGE/ID`. A document may be removed together with its children.
             descendants: as for `remove`.
             dry_run: only plan.
+            progress: a function that is called with the stage of each record that docid has read.
 
         Returns:
             A `Removal`: a document that cannot be removed is left, with the reason, and so are those that it was made
@@ -850,7 +858,7 @@ class DocsStore:
         from docid.store.removal import Remover  # noqa: PLC0415 - not needed to read and write
 
         refuse_text(names, "names", "names of documents")
-        remover = Remover(self.backend, self._find_all_stages(), descendants=descendants)
+        remover = Remover(self.backend, self._find_all_stages(), descendants=descendants, progress=progress)
         planned = remover.plan(names)
         return planned if dry_run else remover.apply()
 
@@ -884,7 +892,15 @@ class DocsStore:
         stages = self._find_all_stages()
         return Restorer(self.backend, stages, require_parent=require_parent, apply=not dry_run).restore(run, names)
 
-    def erase(self, stage: str, doc_id: str, *, descendants: bool = False, dry_run: bool = False) -> Erasure:
+    def erase(
+        self,
+        stage: str,
+        doc_id: str,
+        *,
+        descendants: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[str], object] | None = None,
+    ) -> Erasure:
         """Delete every trace of a document's texts for good, for example on a privacy request.
 
         docid deletes the document, its history, its copies in quarantine, and its rescue files in the store and in your
@@ -895,6 +911,7 @@ class DocsStore:
             stage, doc_id: the document.
             descendants: also erase the documents that were made from it: their prompts may quote its text.
             dry_run: only plan.
+            progress: as for `remove_many`.
 
         Returns:
             An `Erasure`: everything that held a text.
@@ -918,7 +935,8 @@ class DocsStore:
         from docid.store.removal import Eraser  # noqa: PLC0415 - as above
 
         stage, doc_id = self._check_name(stage, doc_id)
-        eraser = Eraser(self.backend, self._find_all_stages(), self._rescue.own, descendants=descendants)
+        stages, own = self._find_all_stages(), self._rescue.own
+        eraser = Eraser(self.backend, stages, own, descendants=descendants, progress=progress)
         planned = eraser.plan(stage, doc_id)
         return planned if dry_run else eraser.apply()
 

@@ -32,7 +32,7 @@ from docid.store.backends.names import entry_name
 from docid.store.stored import StoredDocument, exists
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from docid.core.stages import Stages
 
@@ -114,13 +114,23 @@ class Remover:
         backend, stages: those of the store.
         descendants: also remove the documents that were made from them; otherwise leave a document that has children.
         takes_claims: leave a document that a worker is making.
+        progress: a function that is called with the stage of each record that docid has read.
     """
 
-    def __init__(self, backend: Backend, stages: Stages, *, descendants: bool, takes_claims: bool = True) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        stages: Stages,
+        *,
+        descendants: bool,
+        takes_claims: bool = True,
+        progress: Callable[[str], object] | None = None,
+    ) -> None:
         self._backend = backend
         self._stages = stages
         self._descendants = descendants
         self._takes_claims = takes_claims
+        self._progress = progress
         self._runs = [entry_name(())]
         self._seen: set[str] = set()  # documents that were read, so a later pass need not read them
         self._chosen: dict[str, StoredDocument] = {}
@@ -179,7 +189,7 @@ class Remover:
 
     def _find_below(self, names: Iterable[str], seen: set[str] | None = None) -> dict[str, StoredDocument]:
         """Return the descendants of documents, of those that are not in `seen`."""
-        found, findings = find_descendants(self._backend, self._stages, names, seen=seen)
+        found, findings = find_descendants(self._backend, self._stages, names, seen=seen, progress=self._progress)
         self._findings |= dict.fromkeys(findings)
         return found
 
@@ -378,7 +388,7 @@ class Restorer(NamedTuple):
         return problem
 
     def _find_lost_source(self, document: StoredDocument, known: Collection[str]) -> str:
-        """Return what is wrong if a parent or input is neither known nor in the store; else an empty text."""
+        """Return the fault if a parent or input is neither known nor in the store; else an empty text."""
         for name in name_sources(document, self.stages) if self.require_parent else ():
             if name not in known and not exists(self.backend, *split_name(name)):
                 role = "input" if name in document.inputs else "parent"
@@ -386,7 +396,7 @@ class Restorer(NamedTuple):
         return ""
 
     def _restore_rest(self, removed: Removed, found: StoredDocument | Exception | None) -> Change:
-        """Restore the history of a document that was restored without it; leave anything that is no whole document."""
+        """Restore the history of a document that was restored without it; leave all other entries."""
         _, stage, doc_id = removed
         change = Change("leave", stage, doc_id, None, self.backend.location(stage, doc_id))
         if isinstance(found, Exception):
@@ -413,13 +423,23 @@ class Eraser:
         backend, stages: those of the store.
         own: the backend in the user's directory, which may have rescue files of the store.
         descendants: also erase the documents that were made from it.
+        progress: as for `Remover`.
     """
 
-    def __init__(self, backend: Backend, stages: Stages, own: Backend, *, descendants: bool) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        stages: Stages,
+        own: Backend,
+        *,
+        descendants: bool,
+        progress: Callable[[str], object] | None,
+    ) -> None:
         self._backend = backend
         self._stages = stages
         self._own = own
         self._descendants = descendants
+        self._progress = progress
         self._names: list[str] = []  # the documents to erase, children first
         self._records: set[bytes] = set()  # of the removed documents
         self._planned = Erasure((), ())
@@ -434,7 +454,7 @@ class Eraser:
         name = f"{stage}/{doc_id}"
         answers = [attempt(partial(_load_removed, self._backend, each)) for each in self._backend.list_removed()]
         removed = [each for each in answers if isinstance(each, StoredDocument)]
-        below, findings = find_descendants(self._backend, self._stages, [name], more=removed)
+        below, findings = find_descendants(self._backend, self._stages, [name], more=removed, progress=self._progress)
         below.pop(name, None)  # of a cycle
         if below and not self._descendants:
             children = tuple(sorted(_map_children(below, self._stages).get(name, below)))
@@ -514,7 +534,7 @@ class Eraser:
         Returns:
             Their names, and those of late children, children first.
         """
-        remover = Remover(self._backend, self._stages, descendants=self._descendants)
+        remover = Remover(self._backend, self._stages, descendants=self._descendants, progress=self._progress)
         remover.plan(self._names)
         removal = remover.apply()
         for change in removal.changes:

@@ -283,7 +283,7 @@ class Writer(NamedTuple):
         return self._missing(new, lost)
 
     def _is_gone(self, source: Source) -> bool:
-        """Return whether a document that existed a moment ago is no longer in the store; False if unknown."""
+        """Return whether a document has been removed from the store; False if unknown."""
         try:
             return source.doc_id is not None and not self.backend.still_exists(source.stage, source.doc_id)
         except (UnreadableDocument, OSError) as error:

@@ -48,7 +48,7 @@ class Parent(NamedTuple):
     Attributes:
         doc_id: its doc id; None if there are several, or after a fault.
         salt: its salt, if that is the path of a replicate; the row takes it over.
-        fault: what is wrong with the salt of the row; empty if nothing is.
+        fault: the fault of the row's salt; empty if it has none.
     """
 
     doc_id: str | None
