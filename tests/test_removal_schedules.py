@@ -157,7 +157,7 @@ def check_schedules(
 def test_removal_beside_another_operation_orphans_no_child(tmp_path: Path, has_child: bool) -> None:
     tally = Tally(f"schedules of a removal, {'with' if has_child else 'without'} a child", ORPHANS, LOST, ERRORS, LEFT)
     for names in PAIRS:
-        stops, sample = (*CHANGES, "flock", "stat", "listdir", "scandir"), 150 if LONG else 12
+        stops, sample = (*CHANGES, "flock", "stat", "listdir", "scandir"), 150 if LONG else 4
         check_schedules(tmp_path, names, tally, has_child=has_child, switches=2, stops=stops, sample=sample)
         check_schedules(tmp_path, names, tally, has_child=has_child, switches=2, stops=stops, sample=sample, kills=True)
     tally.close()
@@ -176,5 +176,5 @@ def test_removal_beside_another_operation_orphans_no_child(tmp_path: Path, has_c
 def test_removal_beside_two_operations_orphans_no_child(tmp_path: Path, names: tuple[str, ...]) -> None:
     tally = Tally(f"schedules of {', '.join(names)}", ORPHANS, LOST, ERRORS, LEFT)
     stops = (*CHANGES, "flock", "stat", "scandir")
-    check_schedules(tmp_path, names, tally, has_child=False, switches=3, stops=stops, sample=200 if LONG else 25)
+    check_schedules(tmp_path, names, tally, has_child=False, switches=3, stops=stops, sample=200 if LONG else 10)
     tally.close()

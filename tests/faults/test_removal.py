@@ -25,7 +25,7 @@ from docid.core.document import ALL_FILES
 from tests.faults import LONG, Tally
 from tests.faults.test_races import gather
 
-ROUNDS = 200 if LONG else 12
+ROUNDS = 200 if LONG else 5
 WRITERS = 3
 
 
