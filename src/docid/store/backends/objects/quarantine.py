@@ -67,20 +67,17 @@ class ObjectsQuarantine:
         data = self._bucket.read(at)
         if data is None:
             return False
-        copied = self._copy_below(self._key(run, prefix), prefix)
-        is_new = True
         try:
             self._bucket.put(key, data, "create")
         except VERSION_GONE:
-            is_new = False
-        # An erasure deletes the copy in quarantine and then checks the document, so one of the two sees the other.
-        is_erased = is_new and self._bucket.read(at) is None
-        if is_erased:
-            self._withdraw(key, data)
-        if is_erased or not (is_new or self._bucket.read(key) == data):
-            self._delete_all(copied.values())
             return False
-        self._delete_all([*copied, at])
+        # Only one restore can create the document, and only that one deletes the copy in quarantine. If the copy has
+        # gone, an erasure deleted it. That checks the document afterwards, so one of the two sees the other.
+        if self._bucket.read(at) is None:
+            self._withdraw(key, data)
+            return False
+        self._delete_all(self._copy_below(self._key(run, prefix), prefix))
+        self.erase(at)
         return True
 
     def _withdraw(self, key: str, data: bytes) -> None:
