@@ -175,6 +175,30 @@ class Output:
                 self.print(line)
         return counts
 
+    def print_moves(
+        self, changes: Iterable[Change], verbs: Mapping[str, tuple[str, str]], *, apply: bool, **facts: object
+    ) -> Counter[str]:
+        """Print the changes of a removal or a restore, and their numbers; return the number by outcome.
+
+        Args:
+            changes: the changes.
+            verbs: by outcome, the words for a change that is done, and for a planned one.
+            apply: whether they are done.
+            facts: more keys for each line of JSON.
+        """
+        counts: Counter[str] = Counter()
+        for change in changes:
+            counts[change.outcome] += 1
+            self.print_json({**change.to_dict(), **facts})
+            name = f"{change.stage}/{change.doc_id}{name_task(change.task_id)}"
+            message = "" if change.done else change.message
+            text = message if message.startswith(f"{change.stage}/{change.doc_id}") else f"{name}: {message}"
+            self.print(f"{verbs[change.outcome][not apply]:<11} {text if message else name}")
+        some = [f"{counts[each]:,} {words[not apply]}" for each, words in verbs.items() if counts[each]]
+        is_plan = not apply and counts.total() > counts["leave"] + counts["absent"]
+        self.print(", ".join(some) + ("; dry run: --apply makes these changes" if is_plan else ""))
+        return counts
+
     def put_rows(self, arguments: Arguments, rows: Iterable[TaskRow], row_type: type[TaskRow]) -> Output:
         """Write or print task rows as the options say; return the output for the summary."""
         return self.put_table(

@@ -12,14 +12,11 @@ Examples:
     docid remove --orphans --tables data/2_tasks --store data/docs --apply
 """
 
-from collections import Counter
 from functools import partial
 
-from docid._text import name_task
 from docid.cli.arguments import APPLY, STORE, Arguments, UsageError, argument
 from docid.cli.inputs import find_document, find_tables, hint_at_other_stages, open_store
 from docid.cli.output import Output, print_stderr
-from docid.core.findings import Change
 from docid.operations.orphans import find_orphans
 from docid.store.docs_store import DocsStore
 
@@ -44,12 +41,10 @@ def run(arguments: Arguments, out: Output) -> int:
     )
     for finding in removal.findings:
         print_stderr(f"not read: {finding}")
-    counts: Counter[str] = Counter()
-    for change in removal.changes:
-        counts[change.outcome] += 1
-        out.print_json({**change.to_dict(), "runs": list(removal.runs)})
-        out.print(_describe(change, _VERBS, arguments))
-    out.print(_summarize(counts, arguments))
+    if not removal.changes:
+        out.print("nothing to remove")
+        return 0
+    counts = out.print_moves(removal.changes, _VERBS, apply=arguments.apply, runs=removal.runs)
     for name in reversed(removal.runs):
         them = "it" if counts["remove"] == 1 else "them"
         out.print(f"  -> 'docid restore {name} --apply' moves {them} back")
@@ -62,21 +57,6 @@ def _list_names(arguments: Arguments, store: DocsStore) -> list[str]:
         tables, _ = find_tables(arguments.tables, store.stages)
         return list(find_orphans(store, tables))
     return ["/".join(find_document(store, name)) for name in arguments.documents]
-
-
-def _describe(change: Change, verbs: dict[str, tuple[str, str]], arguments: Arguments) -> str:
-    """Return the line for one document, done or planned."""
-    verb = verbs[change.outcome][not arguments.apply]
-    name = f"{change.stage}/{change.doc_id}{name_task(change.task_id)}"
-    return f"{verb:<11} {change.message if change.error else name}"
-
-
-def _summarize(counts: Counter[str], arguments: Arguments) -> str:
-    if not counts:
-        return "nothing to remove"
-    some = [f"{counts[outcome]:,} {verbs[not arguments.apply]}" for outcome, verbs in _VERBS.items() if counts[outcome]]
-    is_plan = counts["remove"] and not arguments.apply
-    return ", ".join(some) + ("; dry run: --apply makes these changes" if is_plan else "")
 
 
 ARGUMENTS = (

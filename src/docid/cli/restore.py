@@ -11,9 +11,7 @@ Examples:
     docid restore 20261129t0930 --store data/docs --apply
 """
 
-from collections import Counter
-
-from docid._text import format_count, name_task
+from docid._text import format_count
 from docid.cli.arguments import APPLY, STORE, Arguments, UsageError, argument
 from docid.cli.inputs import open_store
 from docid.cli.output import Output, join_few, print_stderr
@@ -31,16 +29,7 @@ def run(arguments: Arguments, out: Output) -> int:
     run_name = _find_run(store, arguments.run_name)
     options = {"require_parent": not arguments.without_parents, "dry_run": not arguments.apply}
     changes = store.restore(run_name, arguments.documents, **options)
-    counts: Counter[str] = Counter()
-    for change in changes:
-        counts[change.outcome] += 1
-        out.print_json(change.to_dict())
-        verb = _VERBS[change.outcome][not arguments.apply]
-        reason = f": {change.message}" if change.message else ""
-        out.print(f"{verb:<11} {change.stage}/{change.doc_id}{name_task(change.task_id)}{reason}")
-    text = ", ".join(f"{counts[each]:,} {verbs[not arguments.apply]}" for each, verbs in _VERBS.items() if counts[each])
-    is_plan = counts["restore"] and not arguments.apply
-    out.print(f"{text}; dry run: --apply makes these changes" if is_plan else text)
+    counts = out.print_moves(changes, _VERBS, apply=arguments.apply)
     return 1 if counts["leave"] else 0
 
 

@@ -11,9 +11,7 @@ from docid.tables.rows import TaskRow, row_type_of
 from docid.tables.tasks import read_tasks
 
 
-def find_orphans(
-    store: DocsStore, tables: Mapping[str, str | os.PathLike[str]], *, delimiter: str = "auto"
-) -> Iterator[str]:
+def find_orphans(store: DocsStore, tables: Mapping[str, str | os.PathLike[str]]) -> Iterator[str]:
     """Yield the documents of the tables' stages that no row names, each as `STAGE/ID`.
 
     A row names its own document, its parent, its inputs and the source of its prompt. docid reads all tables before it
@@ -22,7 +20,7 @@ def find_orphans(
     Args:
         store: the store.
         tables: the path of a reserved table by stage. Documents of other stages are not listed.
-        delimiter: the delimiter of the tables, as for `read_tasks`.
+
 
     Raises:
         TaskTableError: a table is faulty, not reserved, or has no rows.
@@ -32,7 +30,7 @@ def find_orphans(
     for stage, path in tables.items():
         row_type = row_type_of(store.stages.check(stage), store.stages)
         count = 0
-        for row in read_tasks(path, row_type, delimiter=delimiter):
+        for row in read_tasks(path, row_type, delimiter="auto"):
             named.update(_name_documents(row))
             count += 1
         if not count:
