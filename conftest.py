@@ -10,13 +10,16 @@ import os
 import tempfile
 from doctest import ELLIPSIS
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sybil import Sybil
 from sybil.document import PythonDocStringDocument
 from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Files and fixtures that need a package outside the dependency group `tests`. Their tests get the marker `integration`.
 # pytest does not import a file whose package is not installed.
@@ -50,6 +53,17 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     for mark in list(item.iter_markers("integration")):
         [package] = mark.args
         item.add_marker(pytest.mark.skipif(not _is_installed(package), reason=f"{package} is not installed"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_directories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep temporary files and rescue files in pytest's own directory, which it deletes when all tests have passed."""
+    temporary = tmp_path_factory.mktemp("tmp")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(temporary))
+        patch.setattr(tempfile, "tempdir", str(temporary))
+        patch.setenv("DOCID_RESCUE_DIR", str(tmp_path_factory.getbasetemp() / "rescued"))
+        yield
 
 
 def _enter_directory(namespace: dict[str, Any]) -> None:

@@ -29,14 +29,6 @@ for name in ("NO_PROXY", "no_proxy"):
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="session", autouse=True)
-def own_rescue_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Rescue files that no store can hold go to a temporary directory, not to the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DOCID_RESCUE_DIR", str(tmp_path_factory.getbasetemp() / "rescued"))
-        yield
-
-
 @pytest.fixture(scope="session")
 def daydreaming() -> Path:
     """The data of a real project, which docid does not ship."""
