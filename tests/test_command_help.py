@@ -65,3 +65,10 @@ def test_description_is_wrapped_to_the_terminal(
     assert narrow.split() == wide.split()
     assert max(map(len, narrow.splitlines())) <= 48
     assert "\n" not in wide
+
+
+def test_help_works_in_a_terminal_without_width(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1")
+    assert "usage: docid show" in read_help(capsys, "show")

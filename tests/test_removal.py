@@ -400,7 +400,7 @@ def test_erase_waits_for_no_worker_and_deletes_nothing_then(store: DocsStore) ->
     before = read_all(store)
     claim = store.backend.take_claim("draft", "a1")
     assert isinstance(claim, Claim)
-    with pytest.raises(DocumentClaimed):
+    with pytest.raises(DocumentClaimed, match=r"draft/a1 .* was not erased: .* erase it when that worker has finished"):
         store.erase("draft", "a1", descendants=True)
     assert read_all(store) == before
     claim.release()

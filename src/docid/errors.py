@@ -352,7 +352,7 @@ class DocumentClaimed(_StoredDocumentError):
         stage, doc_id, location, task_id: the document and its location.
         holder: who holds the claim.
         remedy: what to do.
-        action: the action that was refused: `made` or `removed`.
+        action: the action that was refused: `made`, `removed` or `erased`.
 
     Example:
         >>> print(DocumentClaimed("essay", "e1", "docs/essay/e1", "t-1", "process 12 on node-3 since 09:00"))

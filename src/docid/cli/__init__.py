@@ -126,6 +126,6 @@ def _split_docstring(docstring: str | None) -> tuple[str, str, str]:
     """
     first, _, rest = cleandoc(docstring or "").partition("\n\n")
     description, _, examples = rest.partition("\n\nExamples:\n")
-    wrapped = textwrap.fill(" ".join(description.split()), get_terminal_size().columns - 2)
+    wrapped = textwrap.fill(" ".join(description.split()), max(get_terminal_size().columns - 2, 11))
     lines = textwrap.indent(textwrap.dedent(examples), "  ")
     return first.partition(": ")[2].removesuffix("."), wrapped, f"examples:\n{lines}" if lines else ""

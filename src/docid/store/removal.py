@@ -114,6 +114,7 @@ class Remover:
         backend, stages: those of the store.
         descendants: also remove the documents that were made from them; otherwise leave a document that has children.
         takes_claims: leave a document that a worker is making.
+        action: what messages call it: `remove` or `erase`.
         progress: a function that is called with the stage of each record that docid has read.
     """
 
@@ -124,12 +125,14 @@ class Remover:
         *,
         descendants: bool,
         takes_claims: bool = True,
+        action: str = "remove",
         progress: Callable[[str], object] | None = None,
     ) -> None:
         self._backend = backend
         self._stages = stages
         self._descendants = descendants
         self._takes_claims = takes_claims
+        self._action = action
         self._progress = progress
         self._runs = [entry_name(())]
         self._seen: set[str] = set()  # documents that were read, so a later pass need not read them
@@ -238,9 +241,9 @@ class Remover:
         backend, stage, doc_id = self._backend, document.stage, document.doc_id
         claim = backend.take_claim(stage, doc_id) if takes_claim else None
         if isinstance(claim, Holder):
-            remedy = "remove it when that worker has finished"
+            remedy = f"{self._action} it when that worker has finished"
             facts = (stage, doc_id, document.location, document.task_id, str(claim), remedy)
-            raise DocumentClaimed(*facts, action="removed")
+            raise DocumentClaimed(*facts, action=f"{self._action}d")
         try:
             for _ in range(TURNS):
                 current = StoredDocument.load(backend, stage, doc_id)
@@ -287,7 +290,8 @@ class Remover:
     def _leave(self, document: StoredDocument, children: Iterable[str]) -> None:
         """Note that a document stays because of its children."""
         names = tuple(sorted(children))
-        error = HasChildren(document.stage, document.doc_id, document.location, document.task_id, names)
+        facts = (document.stage, document.doc_id, document.location, document.task_id)
+        error = HasChildren(*facts, names, self._action)
         self._changes[name_document(document)] = _report(document, "leave", error)
 
     def _is_gone(self, name: str) -> bool:
@@ -534,7 +538,9 @@ class Eraser:
         Returns:
             Their names, and those of late children, children first.
         """
-        remover = Remover(self._backend, self._stages, descendants=self._descendants, progress=self._progress)
+        remover = Remover(
+            self._backend, self._stages, descendants=self._descendants, action="erase", progress=self._progress
+        )
         remover.plan(self._names)
         removal = remover.apply()
         for change in removal.changes:
