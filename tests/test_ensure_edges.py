@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import copyreg
 import ctypes
 import os
 import pickle
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from docid import DocsStore, DocumentClaimed, DraftTask, StagesConflict
+from docid import DocsStore, DocumentClaimed, DraftTask, MissingParent, StagesConflict
 from docid._progress import find_notebook
 from docid.backends import Claim, Holder, LocalBackend, MemoryBackend
 from docid.errors import copy_error
@@ -266,11 +267,28 @@ def test_stages_declared_during_the_calls_lose_no_reply(store: DocsStore, monkey
 
 def test_error_that_cannot_be_copied_is_used_itself() -> None:
     class Single(Exception):
-        def __copy__(self) -> Any:
+        def __reduce__(self) -> Any:
             raise ValueError
 
     error = Single()
     assert copy_error(error) is error
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "full", "a.txt"), ZeroDivisionError("x"), MissingParent("essay", "e1", "t", "draft", "d1")]
+)
+def test_copy_of_an_error_is_separate_whatever_pickles_it(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> Any:
+        raise TypeError("cannot pickle frames")
+
+    monkeypatch.setitem(copyreg.dispatch_table, type(error), refuse)  # as tblib does
+    error.add_note("one")
+    copied = copy_error(error)
+    copied.add_note("two")
+    assert (str(copied), copied.args, copied.__notes__) == (str(error), error.args, ["one", "two"])
+    assert error.__notes__ == ["one"]
 
 
 def test_row_of_a_closed_loop_is_dropped() -> None:

@@ -7,8 +7,7 @@ is for people; its facts are also attributes. All exceptions pickle, so they cro
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast, dataclass_transform
 
 from docid._text import format_count, name_task, quote
 
@@ -53,7 +52,12 @@ def describe_error(error: BaseException) -> str:
 def copy_error(error: BaseException) -> BaseException:
     """Return a copy of an error that several rows share, so that each can name its own reply; else the error."""
     try:
-        copied = copy.copy(error)
+        # Not copy.copy: for exceptions, tblib (a requirement of Dask) replaces it by a function that fails for some.
+        make, arguments, *state = cast("tuple[Any, ...]", error.__reduce__())
+        copied = make(*arguments)
+        copied.__setstate__(state[0] if state else None)
+        if (notes := getattr(error, "__notes__", None)) is not None:
+            copied.__notes__ = list(notes)
     except Exception:  # noqa: BLE001 - of the exception's own class
         return error
     return copied if isinstance(copied, BaseException) else error
@@ -376,6 +380,7 @@ class HasChildren(_StoredDocumentError):
         stage, doc_id, location, task_id: the document and its location.
         children: the documents that were made from it, each as `STAGE/ID`.
         action: the action that was refused: `remove` or `erase`.
+        is_tried: whether the children were to be removed, too, and could not be.
 
     Example:
         >>> print(HasChildren("draft", "d1", "docs/draft/d1", "t-1", ("essay/e1", "essay/e2")))
