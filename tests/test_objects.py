@@ -217,9 +217,10 @@ def test_requests_of_a_removal_are_counted(s3: Moto, store: DocsStore) -> None:
         store.remove("draft", doc_id)
         return sum(s3.counts().values())
 
-    # 18 records and 6 listings of stages, and the document itself before the pass; then 8 for the move.
-    assert count_requests("d3") == 19 + 6 + 1 + 8
-    assert count_requests("d1") == 18 + 6 + 1 + 8 + 3
+    # 18 records, 6 listings of stages and one of quarantine, and the document itself before the pass; then 8 for the
+    # move.
+    assert count_requests("d3") == 19 + 7 + 1 + 8
+    assert count_requests("d1") == 18 + 7 + 1 + 8 + 3
 
 
 def test_write_many_checks_each_parent_once_per_batch(s3: Moto) -> None:

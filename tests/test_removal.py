@@ -473,7 +473,7 @@ def test_tombstone_of_a_killed_removal_counts_as_no_document(s3: Moto, monkeypat
         store.write(draft())
     assert not backend.replace("draft", "a1", b"", b"", {})
     assert backend.remove("draft", "a1", b"", entry_name(())) is None
-    monkeypatch.setattr("docid.store.backends.objects.sweep._TOMBSTONE_AGE", -60.0)  # the clock of the service
+    monkeypatch.setattr("docid.store.backends.objects.quarantine.DEAD_AFTER", -60.0)  # the clock of the service
     [step] = repair(store, apply=True, stale_after=-60)
     assert (step.finding and step.finding.code, step.done) == ("stale-temporary", True)
     [removed] = store.list_removed()

@@ -17,10 +17,12 @@ from docid import (
     HasChildren,
     MissingParent,
     StoreUnavailable,
+    WriteManyError,
 )
 from docid.backends import Claim, LocalBackend, Removed, TracePath
 from docid.backends.objects import ObjectsBackend
 from docid.core.findings import Finding
+from docid.repair import repair
 from docid.store.backends.local.commit import Place
 from docid.store.backends.local.directory import Directory
 from docid.store.backends.local.quarantine import LocalQuarantine, measure
@@ -179,7 +181,9 @@ def test_parent_that_goes_during_a_restore(store: DocsStore, monkeypatch: pytest
 
     monkeypatch.setattr(store.backend, "restore", restore)
     [change] = store.restore(run)
-    assert change.message == "its parent draft/a1 is not in the store; restore that first"
+    [again] = [each for each in store.list_removed() if each.doc_id == "e1"]
+    lost = "its parent draft/a1 is not in the store; restore that first"
+    assert change.message == f"{lost}, then the removal {again.run}, in which this document is now"
     assert list_names(store) == []
     assert sorted(removed.doc_id for removed in store.list_removed()) == ["a1", "e1"]
 
@@ -189,7 +193,7 @@ def test_restore_beside_another_one(store: DocsStore, monkeypatch: pytest.Monkey
     run = store.remove("draft", "a1").run
     monkeypatch.setattr(store.backend, "restore", lambda _: False)
     [change] = store.restore(run)
-    assert change.message == "another process moves it; try again, or run 'docid repair' if that one died"
+    assert change.message == "another process moves it, or other files have its place; run 'docid repair', or try again"
 
 
 def test_error_of_a_restore_is_in_its_change(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,6 +423,162 @@ def test_objects_that_another_process_changes_are_left_alone(monkeypatch: pytest
     bucket.put("draft/b2.json", make_tombstone(), "create")
     dead = fault._replace(doc_id="b2", code="stale-temporary", action="settle")
     assert sweeper.clear(dead, entry_name(()), 0) is None  # it is young
-    monkeypatch.setattr("docid.store.backends.objects.sweep._TOMBSTONE_AGE", -60.0)
+    monkeypatch.setattr("docid.store.backends.objects.quarantine.DEAD_AFTER", -60.0)
     monkeypatch.setattr(Bucket, "swap", lambda *_: (False, None))  # another repair is faster
     assert sweeper.clear(dead, entry_name(()), -60) is None
+
+
+def test_document_that_is_made_again_with_a_child_stays_removed(
+    store: DocsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The late child was made from the new version: nothing is put back."""
+    store.write(draft())
+
+    def make_again() -> None:
+        store.write(draft(raw_text="again"))
+        store.write(essay())
+
+    after_first_removal(store, monkeypatch, make_again)
+    removal = store.remove("draft", "a1")
+    assert list_outcomes(removal.changes) == [("draft/a1", "remove")]
+    assert [(each.run, each.doc_id) for each in store.list_removed()] == [(removal.run, "a1")]
+    assert store.read("draft", "a1").raw_text == "again"
+    assert list_names(store) == ["draft/a1", "essay/e1"]
+
+
+@pytest.mark.parametrize("has_cycle", [False, True])
+@pytest.mark.parametrize("erases", [False, True])
+def test_claimed_document_stays_also_below_a_cycle(store: DocsStore, has_cycle: bool, erases: bool) -> None:
+    inputs = {"a1": ("draft/b2",), "b2": ("draft/a1",)} if has_cycle else {"a1": (), "b2": ("draft/a1",)}
+    for doc_id, names in inputs.items():
+        document = Document(stage="draft", doc_id=doc_id, task_id=doc_id, raw_text="x", inputs=names)
+        store.write(document, require_parent=False)
+    store.write(essay())
+    claim = store.backend.take_claim("essay", "e1")
+    assert isinstance(claim, Claim)
+    with pytest.raises((DocumentClaimed, HasChildren)):
+        (store.erase if erases else store.remove)("draft", "a1", descendants=True)
+    claim.release()
+    # Everything that the claimed document was made from stays, too.
+    assert set(list_names(store)) >= {"draft/a1", "essay/e1", *(["draft/b2"] if has_cycle else [])}
+    (store.erase if erases else store.remove)("draft", "a1", descendants=True)
+    assert list_names(store) == []
+
+
+def test_member_of_a_cycle_that_is_claimed_puts_the_others_back(store: DocsStore) -> None:
+    for doc_id, other in (("a1", "b2"), ("b2", "a1")):
+        document = Document(stage="draft", doc_id=doc_id, task_id=doc_id, raw_text="x", inputs=(f"draft/{other}",))
+        store.write(document, require_parent=False)
+    claim = store.backend.take_claim("draft", "b2")
+    assert isinstance(claim, Claim)
+    removal = store.remove_many(["draft/a1", "draft/b2"])
+    claim.release()
+    assert dict(list_outcomes(removal.changes)) == {"draft/a1": "leave", "draft/b2": "leave"}
+    messages = {change.doc_id: change.message for change in removal.changes}
+    assert messages["a1"].endswith("was not removed: 1 document that was made from it stays: draft/b2")
+    assert list_names(store) == ["draft/a1", "draft/b2"]
+
+
+def test_document_that_gets_another_parent_during_the_plan_is_found(store: DocsStore) -> None:
+    store.write_many([draft(), draft("b2", "t-2")])
+    store.write(essay(parent="b2"))
+    store.write(essay("e2", "e-2", parent="b2"))
+    store.write(Document(stage="evaluation", doc_id="v1", task_id="v-1", parent_doc_id="e2", raw_text="7"))
+    done: list[object] = []
+
+    def progress(stage: str) -> None:
+        if stage == "evaluation" and not done:  # the essays have been read
+            done.append(store.remove("essay", "e1"))
+            store.write(essay(raw_text="from a1"))
+
+    removal = store.remove_many(["draft/a1"], progress=progress)
+    assert list_outcomes(removal.changes) == [("draft/a1", "leave")]
+    assert "draft/a1" in list_names(store)
+
+
+def test_children_of_a_removed_parent_are_withdrawn_together(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write(draft())
+    store.write_many([draft(f"d{number}", f"d-{number}") for number in range(30)])
+    original = store.backend.create_many
+
+    def create_many(documents: Any) -> Any:
+        if documents:
+            monkeypatch.setattr(store.backend, "create_many", original)
+            store.remove("draft", "a1")
+        return original(documents)
+
+    monkeypatch.setattr(store.backend, "create_many", create_many)
+    loads: list[str] = []
+    load = type(store.backend).load
+
+    def count(self: Any, *names: Any) -> Any:
+        loads.append(str(names))
+        return load(self, *names)
+
+    monkeypatch.setattr(type(store.backend), "load", count)
+    with pytest.raises(WriteManyError) as caught:
+        store.write_many([essay(f"e{number}", f"e-{number}") for number in range(20)])
+    assert {type(error) for error in caught.value.failures.values()} == {MissingParent}
+    assert len(caught.value.failures) == 20
+    assert len({removed.run for removed in store.list_removed() if removed.stage == "essay"}) == 1
+    assert len(loads) < 200  # one pass over the store, not one for each child
+    assert not list(store.ids("essay"))
+
+
+def test_restore_that_was_killed_before_the_history_is_finished_by_a_second_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = DocsStore(ObjectsBackend("memory://", in_flight=1))
+    assert isinstance(store.backend, ObjectsBackend)
+    bucket = store.backend._bucket
+    store.write(draft(raw_text="one"))
+    store.write(draft(raw_text="two"), if_exists="replace")
+    run = store.remove("draft", "a1").run
+    original = bucket.put
+
+    def put(key: str, data: bytes, mode: Any) -> None:
+        original(key, data, mode)
+        if key == "draft/a1.json":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bucket, "put", put)
+        with pytest.raises(KeyboardInterrupt):
+            store.restore(run)
+    assert list(store.history("draft", "a1")) == []
+    [change] = store.restore(run)  # the process of the first one may be alive
+    assert (change.outcome, change.message.split(";")[0]) == ("leave", "the store has a document with this id again")
+    monkeypatch.setattr("docid.store.backends.objects.quarantine.DEAD_AFTER", -60.0)  # the clock of the service
+    [change] = store.restore(run)
+    assert (change.outcome, change.done) == ("restore", True)
+    assert [version.raw_text for version in store.history("draft", "a1")] == ["one"]
+    assert list(store.list_removed()) == []
+
+
+def test_repair_clears_the_history_of_a_removal_that_was_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = DocsStore(ObjectsBackend("memory://", in_flight=1))
+    assert isinstance(store.backend, ObjectsBackend)
+    store.write(draft(raw_text="one"))
+    store.write(draft(raw_text="two"), if_exists="replace")
+    with monkeypatch.context() as patch:
+        patch.setattr(store.backend._bucket, "delete", refuse)
+        with pytest.raises(OSError, match="Read-only"):
+            store.remove("draft", "a1")
+    monkeypatch.setattr("docid.store.backends.objects.quarantine.DEAD_AFTER", -60.0)
+    [step] = repair(store, apply=True, stale_after=-60)
+    assert step.done
+    store.write(draft(raw_text="another"))
+    assert list(store.history("draft", "a1")) == []
+    store.remove("draft", "a1")
+    run = min(removed.run for removed in store.list_removed())
+    store.restore(run)
+    assert [version.raw_text for version in store.history("draft", "a1")] == ["one"]
+
+
+def test_failed_removal_leaves_no_empty_directory(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.write(draft())
+    monkeypatch.setattr(Directory, "move", refuse)
+    [change] = local.remove_many(["draft/a1"]).changes
+    assert change.outcome == "leave"
+    quarantine = Path(local.root) / ".docid" / "quarantine"
+    assert not quarantine.exists() or list(quarantine.iterdir()) == []

@@ -10,7 +10,7 @@ import pytest
 from docid import DocsStore, Document, DraftTask, EssayTask, TaskTableError, write_tasks
 from docid.backends import Claim, LocalBackend
 from docid.cli import main
-from docid.operations.orphans import find_orphans
+from docid.cli.remove import find_orphans
 from docid.store.backends.names import entry_name
 from tests.store_documents import draft, essay
 
@@ -68,8 +68,8 @@ def test_remove_leaves_a_document_with_children(docs: DocsStore, capsys: pytest.
 
 def test_remove_refuses_wrong_usage(docs: DocsStore, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, text in (
-        ([], "expected either documents or --orphans with --tables"),
-        (["a1", "--orphans", "--tables", "."], "expected either documents or --orphans"),
+        ([], "expected either documents, or --orphans with a --tables for each"),
+        (["a1", "--orphans", "--tables", "."], "expected either documents, or --orphans"),
         (["--orphans"], "--orphans and --tables: expected both or neither"),
         (["a1", "--tables", "."], "--orphans and --tables: expected both or neither"),
         (["--orphans", "--tables", ".", "--descendants"], "expected it without --orphans"),
@@ -82,7 +82,9 @@ def test_remove_refuses_wrong_usage(docs: DocsStore, capsys: pytest.CaptureFixtu
 def test_remove_reports_records_that_it_cannot_read(docs: DocsStore, capsys: pytest.CaptureFixture[str]) -> None:
     (docs.path("essay", "e1") / "metadata.json").write_text("{torn")
     code, _, err = run(capsys, "remove", "draft/b2", "--apply")
-    assert (code, "not read: unreadable-record: essay/e1" in err) == (0, True)
+    assert (code, "not read: unreadable-record: essay/e1" in err) == (1, True)
+    code, _, err = run(capsys, "erase", "draft/a1", "--apply")
+    assert (code, "not read: unreadable-record: essay/e1" in err) == (1, True)
 
 
 def test_remove_of_a_claimed_document_is_refused(docs: DocsStore, capsys: pytest.CaptureFixture[str]) -> None:

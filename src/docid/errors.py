@@ -390,15 +390,19 @@ class HasChildren(_StoredDocumentError):
     task_id: str | None
     children: tuple[str, ...]
     action: str = "remove"
+    is_tried: bool = False
 
     def _describe(self) -> str:
-        count = len(self.children)
+        count, name = len(self.children), f"{self.stage}/{self.doc_id}"
         verb, them = ("was", "it") if count == 1 else ("were", "them")
         some = ", ".join(self.children[:LISTED]) + (", …" if count > LISTED else "")
+        refused = f"{name}{name_task(self.task_id)} was not {self.action}d"
+        if self.is_tried:
+            stays = "that was made from it stays" if count == 1 else "that were made from it stay"
+            return f"{refused}: {format_count(count, 'document')} {stays}: {some}"
         quotes = " and may quote it" if self.action == "erase" else ""
-        made = f"{format_count(count, 'document')} {verb} made from it{quotes}: {some}"
-        remedy = f"{self.action} {them} too (descendants=True, or --descendants)"
-        return f"{self.stage}/{self.doc_id}{name_task(self.task_id)} was not {self.action}d: {made}; {remedy}"
+        remedy = f"{self.action} {them} too: descendants=True, or 'docid {self.action} {name} --descendants'"
+        return f"{refused}: {format_count(count, 'document')} {verb} made from it{quotes}: {some}; {remedy}"
 
 
 class DocumentChanged(_StoredDocumentError):

@@ -3,7 +3,7 @@
 List everything in the store that holds a text of the document: the document itself, its history, its copies in
 quarantine, and rescued replies. With --apply, delete all of it; nothing brings it back. The document need not exist any
 more. docid cannot reach backups, exports and old versions that a bucket keeps (SECURITY.md). Exit code 1 if something
-was not deleted.
+was not deleted, or if docid could not read a record, which may be that of a child.
 
 Examples:
     # Show what would be deleted
@@ -16,7 +16,7 @@ from functools import partial
 
 from docid._text import format_count
 from docid.cli.arguments import APPLY, STORE, Arguments, UsageError, argument
-from docid.cli.inputs import open_store
+from docid.cli.inputs import hint_at_other_stages, open_store
 from docid.cli.output import Output, print_stderr
 from docid.core.lineage_rules import split_name
 from docid.errors import DocumentClaimed, HasChildren
@@ -25,6 +25,7 @@ from docid.errors import DocumentClaimed, HasChildren
 def run(arguments: Arguments, out: Output) -> int:
     """Erase a document, or list what holds its texts; return 1 if something was not deleted."""
     store = open_store(arguments)
+    hint_at_other_stages(store)
     stage, doc_id = split_name(arguments.document, "document")
     try:
         erasure = store.erase(
@@ -35,7 +36,7 @@ def run(arguments: Arguments, out: Output) -> int:
             progress=partial(out.progress.count_document, store),
         )
     except (HasChildren, DocumentClaimed) as error:
-        print_stderr(error)
+        print_stderr("\n".join([str(error), *getattr(error, "__notes__", ())]))
         return 1
     if not erasure.traces:
         raise UsageError(f"{arguments.document}: the store {store.root} has no text of this document")
@@ -55,7 +56,8 @@ def run(arguments: Arguments, out: Output) -> int:
         out.print(f"{what} deleted" + (f", {failed:,} failed" if failed else ""))
     else:
         out.print(f"{what} to delete; dry run: --apply deletes for good")
-    return 1 if failed else 0
+    # An unreadable record may be that of a child.
+    return 1 if failed or erasure.findings else 0
 
 
 ARGUMENTS = (

@@ -143,7 +143,7 @@ def _print_filled(  # noqa: PLR0917 - one caller
     path: str, row_type: type[TaskRow], filled: Filled, arguments: Arguments, salt: str | None, out: Output
 ) -> None:
     """Print the number of cells filled in a table."""
-    rows, ids, parents, orphans, existing, notes, added, above, others = filled
+    rows, ids, parents, without, existing, notes, added, above, others = filled
     out.print_json(
         {
             "table": path,
@@ -152,7 +152,7 @@ def _print_filled(  # noqa: PLR0917 - one caller
             "added": added,
             "doc_id": ids,
             "parent_doc_id": parents,
-            "without_parent_doc_id": orphans,
+            "without_parent_doc_id": without,
             "existing": existing,
             "above": above,
             "others": others,
@@ -166,9 +166,9 @@ def _print_filled(  # noqa: PLR0917 - one caller
     text = f"{path}: {format_count(rows, 'row')}{of_added}, {would}filled: "
     text += f"{ids:,} doc_id{of_documents} ({rows - ids:,} kept)"
     if row_type.parent_stage is not None:
-        text += f", {parents:,} parent_doc_id ({rows - parents - orphans:,} kept)"
-        if orphans:
-            text += f"; {orphans:,} without parent_doc_id (add the table of stage {row_type.parent_stage})"
+        text += f", {parents:,} parent_doc_id ({rows - parents - without:,} kept)"
+        if without:
+            text += f"; {without:,} without parent_doc_id (add the table of stage {row_type.parent_stage})"
     if ids and not arguments.dry_run and arguments.salt == RANDOM:
         text += f"; salt {salt}"
     elif not ids and rows and (arguments.salt or arguments.run_id):

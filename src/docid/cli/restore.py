@@ -26,6 +26,8 @@ def run(arguments: Arguments, out: Output) -> int:
     store = open_store(arguments)
     if arguments.run_name is None:
         return _list_runs(store, out)
+    if not arguments.run_name:
+        raise UsageError("RUN: empty; expected the name of a removal (is a shell variable unset?)")
     run_name = _find_run(store, arguments.run_name)
     options = {"require_parent": not arguments.without_parents, "dry_run": not arguments.apply}
     changes = store.restore(run_name, arguments.documents, **options)

@@ -17,7 +17,7 @@ from docid.tables.tasks import Pass, Row, TaskRows, TaskTable, check_writable, r
 
 
 class Filled(NamedTuple):
-    """The number of rows, of ids filled, of rows still without a `parent_doc_id` (`orphans`), and of documents kept.
+    """The number of rows, of ids filled, of rows still `without_parent` (no `parent_doc_id`), of documents kept.
 
     `added` is the number of rows added for replicates, `above` that of existing rows that are replicates above the
     number, and `others` that of rows whose salt is not that of a replicate.
@@ -26,7 +26,7 @@ class Filled(NamedTuple):
     rows: int
     doc_ids: int
     parent_doc_ids: int
-    orphans: int
+    without_parent: int
     existing: int = 0
     notes: tuple[Note, ...] = ()
     added: int = 0

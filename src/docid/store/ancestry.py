@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Container, Iterable, Iterator
 from functools import lru_cache, partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrs import field, frozen
 
@@ -18,6 +18,9 @@ from docid.errors import UnreadableDocument
 from docid.store.backends.base import Backend
 from docid.store.scanning import report_unlisted, try_load
 from docid.store.stored import StoredDocument
+
+if TYPE_CHECKING:
+    from docid.store.rescue import RescuedLineage
 
 __all__ = ["Lineage", "Relative", "lineage"]
 
@@ -299,7 +302,8 @@ def find_descendants(
     """Return the documents made from others, directly or not, by name; and the records that cannot be read.
 
     One pass over the records of all stages, since an input may be of any stage. If an input leads back to a stage
-    whose children were read before, there is another pass.
+    whose children were read before, there is a second pass. Memory holds the names of the documents with inputs; in a
+    second pass, those of all documents.
 
     Args:
         backend, stages: those of the store.
@@ -308,21 +312,21 @@ def find_descendants(
         more: documents outside of the store that may be descendants, too.
         progress: a function that is called with the stage of each record that docid has read.
     """
-    search = _Descendants(stages, set(names))
+    search = _Descendants(backend, stages, set(names))
     findings: dict[tuple[str, str], Finding] = {}
     read, skip = set[str](), set[str]() if seen is None else seen
-    needs_pass = True
-    while needs_pass:
-        needs_pass = False
-        search.waiting.clear()
-        for each in more:
-            search.add(each, waits=True)
+    for each in more:
+        search.add(each, held=each)
+    for holds_all in (False, True):
+        leads_back = False
         for stage in stages:
             for each in _read_stage(backend, stage, skip, findings):
-                read.add(name_document(each))
+                read.add(name := name_document(each))
                 if progress is not None:
                     progress(stage)
-                needs_pass = search.add(each, waits=bool(each.inputs)) or needs_pass
+                leads_back = search.add(each, held=name if holds_all or each.inputs else None) or leads_back
+        if not leads_back:
+            break
     skip |= read
     return search.found, tuple(findings.values())
 
@@ -333,24 +337,27 @@ class _Descendants:
     Attributes:
         known: the names of the documents and of their descendants so far.
         found: the descendants by name.
-        waiting: documents that are not descendants so far, by each of their sources.
+        waiting: documents that are not descendants so far, by each of their sources: their names, or, of those that are
+            not in the store, themselves.
     """
 
-    def __init__(self, stages: Stages, known: set[str]) -> None:
+    def __init__(self, backend: Backend, stages: Stages, known: set[str]) -> None:
+        self._backend = backend
         self._stages = stages
         self.known = known
         self.found: dict[str, StoredDocument] = {}
-        self.waiting: dict[str, list[StoredDocument]] = {}
+        self.waiting: dict[str, list[StoredDocument | str]] = {}
 
-    def add(self, document: StoredDocument, *, waits: bool) -> bool:
-        """Add a document if it is a descendant, or else let it wait; return whether a waiting one of another stage was.
+    def add(self, document: StoredDocument, *, held: StoredDocument | str | None) -> bool:
+        """Add a document if it is a descendant, or else let `held` wait for it.
 
-        The children of that one may have been dropped before.
+        Return whether a waiting document of another stage was added: the children of that one may have been dropped.
         """
         sources = name_sources(document, self._stages)
         if self.known.isdisjoint(sources):
-            for source in sources if waits else ():
-                self.waiting.setdefault(source, []).append(document)
+            if held is not None:
+                for source in sources:
+                    self.waiting.setdefault(source, []).append(held)
             return False
         left, has_other = [document], False
         while left:
@@ -361,16 +368,25 @@ class _Descendants:
                 self.found[name] = each
                 self.known.add(name)
                 has_other = has_other or each.stage != document.stage
-                left += self.waiting.pop(name, ())
+                left += self._load(self.waiting.pop(name, ()))
         return has_other
 
+    def _load(self, waiting: Iterable[StoredDocument | str]) -> Iterator[StoredDocument]:
+        """Yield waiting documents; those that have gone are left out."""
 
-def name_document(document: StoredDocument) -> str:
+        def load(each: StoredDocument | str) -> StoredDocument | Finding | None:
+            return try_load(self._backend, *split_name(each)) if isinstance(each, str) else each
+
+        new = (each for each in waiting if each not in self.found)
+        return (found for found in self._backend.each(load, new) if isinstance(found, StoredDocument))
+
+
+def name_document(document: "StoredDocument | RescuedLineage") -> str:
     """Return the name of a document: `STAGE/ID`."""
     return f"{document.stage}/{document.doc_id}"
 
 
-def name_sources(document: StoredDocument, stages: Stages) -> tuple[str, ...]:
+def name_sources(document: "StoredDocument | RescuedLineage", stages: Stages) -> tuple[str, ...]:
     """Return the names of the documents that a document was made from: its parent and its inputs."""
     stage = stages.parent_of(document.stage) if document.stage in stages else None
     has_parent = stage is not None and document.parent_doc_id is not None

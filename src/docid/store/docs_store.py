@@ -905,7 +905,7 @@ class DocsStore:
 
         docid deletes the document, its history, its copies in quarantine, and its rescue files in the store and in your
         directory. The document need not exist any more. Nothing can bring it back. SECURITY.md lists the copies that
-        docid cannot reach.
+        docid cannot reach. A rescued reply that was made from the document counts as a child.
 
         Args:
             stage, doc_id: the document.
@@ -918,7 +918,7 @@ class DocsStore:
 
         Raises:
             HasChildren: other documents were made from it, also removed ones, and `descendants` is false.
-            ValueError: quarantine has a descendant with the id of another document in the store.
+            ValueError: quarantine or a rescue file has a descendant with the id of another document in the store.
             DocumentClaimed: a worker is making it again. docid has deleted nothing then.
             InvalidName: the store has no such stage, or `doc_id` is not a doc id.
             OSError: it cannot be removed.
@@ -935,8 +935,8 @@ class DocsStore:
         from docid.store.removal import Eraser  # noqa: PLC0415 - as above
 
         stage, doc_id = self._check_name(stage, doc_id)
-        stages, own = self._find_all_stages(), self._rescue.own
-        eraser = Eraser(self.backend, stages, own, descendants=descendants, progress=progress)
+        stages = self._find_all_stages()
+        eraser = Eraser(self.backend, stages, self._rescue, descendants=descendants, progress=progress)
         planned = eraser.plan(stage, doc_id)
         return planned if dry_run else eraser.apply()
 

@@ -7,12 +7,15 @@ parent again after that (`Writer`). So one of the two sees the other, in every o
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import chain, groupby
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from attrs import frozen
 
+from docid._text import format_count
 from docid.core.document import ALL_FILES
 from docid.core.findings import Change, Finding, RemoveOutcome
 from docid.core.ids import refuse_text
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from docid.core.stages import Stages
+    from docid.store.rescue import Rescue
 
 __all__ = ["Erasure", "Removal", "Trace"]
 
@@ -116,6 +120,7 @@ class Remover:
         takes_claims: leave a document that a worker is making.
         action: what messages call it: `remove` or `erase`.
         progress: a function that is called with the stage of each record that docid has read.
+        seen: names of documents that were read before and are not descendants.
     """
 
     def __init__(
@@ -127,6 +132,7 @@ class Remover:
         takes_claims: bool = True,
         action: str = "remove",
         progress: Callable[[str], object] | None = None,
+        seen: Iterable[str] = (),
     ) -> None:
         self._backend = backend
         self._stages = stages
@@ -135,10 +141,10 @@ class Remover:
         self._action = action
         self._progress = progress
         self._runs = [entry_name(())]
-        self._seen: set[str] = set()  # documents that were read, so a later pass need not read them
+        self._seen = set(seen)  # documents that were read, so a later pass need not read them
         self._chosen: dict[str, StoredDocument] = {}
         self._moved: set[str] = set()  # the documents in the first of the runs
-        self._stuck: set[str] = set()  # those that could not be put back
+        self._stuck: set[str] = set()  # those that stay in quarantine, although a child was created
         self._changes: dict[str, Change] = {}
         self._findings: dict[Finding, None] = {}
 
@@ -163,22 +169,20 @@ class Remover:
         """Remove the chosen documents, and late children, or put the parents of late children back."""
         self._remove_all(self._chosen, takes_claims=self._takes_claims)
         while late := self._find_late():
-            left = late
-            if self._descendants:
-                for name in late:
-                    self._changes.pop(name, None)  # of an earlier version
-                self._chosen |= late
-                self._remove_all(late, takes_claims=False)
-                left = {name: each for name, each in late.items() if not self._is_gone(name)}
-            self._put_back(left)
+            new = {name: each for name, each in late.items() if self._descendants and not self._is_left(name)}
+            for name in new:
+                self._changes.pop(name, None)  # of an earlier version
+            self._chosen |= new
+            self._remove_all(new, takes_claims=False)
+            self._put_back({name: each for name, each in late.items() if not self._is_gone(name) or name not in new})
         changes = sorted(self._changes.values(), key=lambda change: not change.done)
         runs = self._runs if self._moved | self._stuck else ()
         return Removal(tuple(runs), tuple(changes), tuple(self._findings))
 
-    def withdraw(self, document: StoredDocument) -> None:
-        """Remove a document whose parent or input is gone, and everything made from it."""
-        self._chosen = {name_document(document): document}
-        self.apply()
+    def withdraw(self, documents: Iterable[StoredDocument]) -> Removal:
+        """Remove documents whose parent or input is gone, and everything made from them."""
+        self._chosen = {name_document(each): each for each in documents}
+        return self.apply()
 
     def _load(self, name: str) -> StoredDocument | Change:
         stage, doc_id = split_name(name, "names")
@@ -198,7 +202,11 @@ class Remover:
 
     def _find_late(self) -> dict[str, StoredDocument]:
         """Return descendants of removed documents that were created since the plan, and everything made from them."""
-        self._seen -= self._chosen.keys()  # they may be created or restored again
+        if not self._moved:
+            return {}
+        # These may be in the store again, and be made from other documents now.
+        self._seen -= self._chosen.keys()
+        self._seen -= {f"{each.stage}/{each.doc_id}" for each in self._backend.list_removed()}
         late = self._find_below(self._moved, self._seen)
         # The first pass may have read a grandchild before it was known to be one.
         return late | self._find_below(late) if late else late
@@ -225,25 +233,25 @@ class Remover:
 
         children = _map_children(self._chosen, self._stages)
         for group in _sort(documents, self._stages):
-            free = []
-            for document in group:
-                below = children.get(name_document(document), ())
-                if left := [child for child in below if child in self._changes and not self._is_gone(child)]:
-                    self._leave(document, left)
-                else:
-                    free.append(document)
-            for document, change in zip(free, self._backend.each(remove, free), strict=True):
-                self._changes[name_document(document)] = change
-                self._moved |= {name_document(document)} if change.done else set()
+            free = dict(zip(map(name_document, group), group, strict=True))
+            # In a cycle, a document may have a child in its own group.
+            while left := {
+                name: found
+                for name in free
+                if (found := [child for child in children.get(name, ()) if self._is_left(child)])
+            }:
+                for name, found in left.items():
+                    self._leave(free.pop(name), found)
+            for name, change in zip(free, self._backend.each(remove, free.values()), strict=True):
+                self._changes[name] = change
+                self._moved |= {name} if change.done else set()
 
     def _remove(self, document: StoredDocument, *, takes_claim: bool) -> Change:
         """Move a document to quarantine; raise an error if it must stay."""
         backend, stage, doc_id = self._backend, document.stage, document.doc_id
         claim = backend.take_claim(stage, doc_id) if takes_claim else None
         if isinstance(claim, Holder):
-            remedy = f"{self._action} it when that worker has finished"
-            facts = (stage, doc_id, document.location, document.task_id, str(claim), remedy)
-            raise DocumentClaimed(*facts, action=f"{self._action}d")
+            raise _refuse_claim(stage, doc_id, document.location, document.task_id, claim, self._action)
         try:
             for _ in range(TURNS):
                 current = StoredDocument.load(backend, stage, doc_id)
@@ -279,25 +287,40 @@ class Remover:
             for document in group:
                 name = name_document(document)
                 removed = Removed(self._runs[0], document.stage, document.doc_id)
-                error = attempt(lambda: self._backend.restore(removed))  # noqa: B023 - called at once
+                answer = attempt(lambda: self._backend.restore(removed))  # noqa: B023 - called at once
                 self._moved.discard(name)
-                if isinstance(error, Exception):
-                    self._stuck.add(name)
-                    self._changes[name] = _report(document, "leave", error)
-                else:
+                if answer is True:
                     self._leave(document, wanted[name])
+                    continue
+                self._stuck.add(name)
+                if isinstance(answer, Exception):
+                    self._changes[name] = _report(document, "leave", answer)
+                # Otherwise a writer has made this document again, and it is the parent of the late child.
 
     def _leave(self, document: StoredDocument, children: Iterable[str]) -> None:
         """Note that a document stays because of its children."""
         names = tuple(sorted(children))
         facts = (document.stage, document.doc_id, document.location, document.task_id)
-        error = HasChildren(*facts, names, self._action)
+        # A child that was to be removed, too, has its own change with the reason why it stays.
+        is_tried = self._descendants or not self._chosen.keys().isdisjoint(names)
+        error = HasChildren(*facts, names, self._action, is_tried)
         self._changes[name_document(document)] = _report(document, "leave", error)
+
+    def _is_left(self, name: str) -> bool:
+        """Return whether a document was to be removed, and stays."""
+        return name in self._changes and not self._is_gone(name)
 
     def _is_gone(self, name: str) -> bool:
         """Return whether a document was removed, or was not in the store."""
         change = self._changes.get(name)
         return change is not None and (change.done or change.outcome == "absent")
+
+
+def _refuse_claim(  # noqa: PLR0917 - the facts of the error
+    stage: str, doc_id: str, where: str, task_id: str | None, holder: Holder, action: str
+) -> DocumentClaimed:
+    remedy = f"{action} it when that worker has finished"
+    return DocumentClaimed(stage, doc_id, where, task_id, str(holder), remedy, f"{action}d")
 
 
 def _map_children(documents: Mapping[str, StoredDocument], stages: Stages) -> dict[str, list[str]]:
@@ -313,21 +336,23 @@ def _sort(documents: Mapping[str, StoredDocument], stages: Stages) -> list[list[
     """Return documents in groups, children before the groups of their parents and inputs."""
     children = _map_children(documents, stages)
     sorter = TopologicalSorter({name: children.get(name, ()) for name in documents})
-    try:
+    with suppress(CycleError):  # of documents that were written without their parents
         sorter.prepare()
-    except CycleError:  # documents that were written without their parents
-        return [list(documents.values())]
-    groups = []
+    groups, left = [], dict(documents)
     while ready := sorter.get_ready():
-        groups.append([documents[name] for name in ready])
+        groups.append([left.pop(name) for name in ready])
         sorter.done(*ready)
-    return groups
+    # A cycle, and everything above it, is one group.
+    return [*groups, list(left.values())] if left else groups
 
 
 def _report(document: StoredDocument, outcome: RemoveOutcome, error: Exception | None = None) -> Change:
     message = "" if error is None else str(error)
     names = (document.stage, document.doc_id, document.task_id, document.location)
     return Change(outcome, *names, message, error=error)
+
+
+_MOVING = "another process moves it, or other files have its place; run 'docid repair', or try again"
 
 
 class Restorer(NamedTuple):
@@ -382,13 +407,14 @@ class Restorer(NamedTuple):
         """
         if problem := self._find_lost_source(document, known):
             return problem
-        is_taken = exists(self.backend, document.stage, document.doc_id)
-        if is_taken or not (self.backend.restore(removed) if self.apply else True):
-            taken = "the store has a document with this id again; remove that one first"
-            return taken if is_taken else "another process moves it; try again, or run 'docid repair' if that one died"
-        problem = self._find_lost_source(document, known) if self.apply else ""
-        if problem:  # it was removed in the meantime
-            Remover(self.backend, self.stages, descendants=True, takes_claims=False).withdraw(document)
+        if not (self.apply and self.backend.restore(removed)):
+            if exists(self.backend, document.stage, document.doc_id):
+                return "the store has a document with this id again; remove that one first"
+            return _MOVING if self.apply else ""
+        if problem := self._find_lost_source(document, known):  # it was removed in the meantime
+            remover = Remover(self.backend, self.stages, descendants=True, takes_claims=False)
+            if run := remover.withdraw([document]).run:
+                problem += f", then the removal {run}, in which this document is now"
         return problem
 
     def _find_lost_source(self, document: StoredDocument, known: Collection[str]) -> str:
@@ -409,10 +435,10 @@ class Restorer(NamedTuple):
             return change._replace(message="not a stage of this pipeline; declare it with stages=… or --stages")
         if not exists(self.backend, stage, doc_id):
             return change._replace(message="only its history is in quarantine, and the store has no such document")
-        answer = attempt(lambda: self.apply and self.backend.restore(removed))
+        answer = attempt(lambda: not self.apply or self.backend.restore(removed))
         if isinstance(answer, Exception):
             return change._replace(message=str(answer), error=answer)
-        return change._replace(outcome="restore", done=answer)
+        return change._replace(outcome="restore", done=self.apply) if answer else change._replace(message=_MOVING)
 
 
 def _load_removed(backend: Backend, removed: Removed) -> StoredDocument | None:
@@ -425,7 +451,7 @@ class Eraser:
 
     Args:
         backend, stages: those of the store.
-        own: the backend in the user's directory, which may have rescue files of the store.
+        rescue: the rescue files of the store.
         descendants: also erase the documents that were made from it.
         progress: as for `Remover`.
     """
@@ -434,17 +460,18 @@ class Eraser:
         self,
         backend: Backend,
         stages: Stages,
-        own: Backend,
+        rescue: Rescue,
         *,
         descendants: bool,
         progress: Callable[[str], object] | None,
     ) -> None:
         self._backend = backend
         self._stages = stages
-        self._own = own
+        self._rescue = rescue
         self._descendants = descendants
         self._progress = progress
-        self._names: list[str] = []  # the documents to erase, children first
+        self._levels: dict[str, int] = {}  # the documents to erase: those of a lower level first
+        self._seen: set[str] = set()  # the documents that were read
         self._records: set[bytes] = set()  # of the removed documents
         self._planned = Erasure((), ())
 
@@ -455,20 +482,25 @@ class Eraser:
             HasChildren: documents were made from it, and they are not to be erased.
             ValueError: quarantine has a descendant, and the store a document of another lineage with its id.
         """
-        name = f"{stage}/{doc_id}"
-        answers = [attempt(partial(_load_removed, self._backend, each)) for each in self._backend.list_removed()]
+        name, load = f"{stage}/{doc_id}", partial(_load_removed, self._backend)
+        answers = list(self._backend.each(lambda each: attempt(lambda: load(each)), self._backend.list_removed()))
         removed = [each for each in answers if isinstance(each, StoredDocument)]
-        below, findings = find_descendants(self._backend, self._stages, [name], more=removed, progress=self._progress)
+        below, findings = find_descendants(
+            self._backend, self._stages, [name], seen=self._seen, more=removed, progress=self._progress
+        )
         below.pop(name, None)  # of a cycle
-        if below and not self._descendants:
-            children = tuple(sorted(_map_children(below, self._stages).get(name, below)))
+        rescued = self._find_rescued({name, *below})
+        if (below or rescued) and not self._descendants:
+            stored = _map_children(below, self._stages).get(name, below)
+            children = {*stored, *(child for child, sources in rescued.items() if name in sources)}
             where, task_id = self._backend.location(stage, doc_id), self._find_task(stage, doc_id)
-            raise HasChildren(stage, doc_id, where, task_id, children, "erase")
+            raise HasChildren(stage, doc_id, where, task_id, tuple(sorted(children)), "erase")
         for child, document in below.items():
             self._refuse_other_lineage(child, document, below.keys() | {name})
-        self._names = [name_document(each) for group in _sort(below, self._stages) for each in group] + [name]
+        groups = [list(rescued), *(list(map(name_document, group)) for group in _sort(below, self._stages)), [name]]
+        self._levels = {each: level for level, group in enumerate(groups) for each in group}
         findings += tuple(Finding.of(each) for each in answers if isinstance(each, UnreadableDocument))
-        self._planned = Erasure(tuple(self._list_traces(self._names)), findings)
+        self._planned = Erasure(tuple(self._list_traces(self._levels)), findings)
         return self._planned
 
     def apply(self) -> Erasure:
@@ -485,8 +517,25 @@ class Eraser:
             done += self._delete_traces(names)
         failing = {trace.document for trace in done if trace.error is not None}
         traces = [each._replace(done=True) for each in self._planned.traces if each.document not in failing]
-        late = set(names) - set(self._names)
+        late = set(names) - self._levels.keys()
         return Erasure((*traces, *(each for each in done if each.document in failing | late)), self._planned.findings)
+
+    def _find_rescued(self, known: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """Return the documents of which there is only a rescued reply that was made from known ones, with its sources.
+
+        Raises:
+            ValueError: the store has a document of another lineage with the id of such a reply.
+        """
+        found: dict[str, tuple[str, ...]] = {}
+        for reply in chain.from_iterable(map(self._rescue.list_lineages, self._stages)):
+            sources, name = name_sources(reply, self._stages), name_document(reply)
+            if name in known or set(known).isdisjoint(sources):
+                continue
+            found[name] = sources
+            if exists(self._backend, reply.stage, reply.doc_id):
+                wrong = "a rescued reply for it was made from the document, and the store has another document"
+                raise ValueError(f"{name}: {wrong}; erase {name} first, or run 'docid rescued --discard'")
+        return found
 
     def _refuse_other_lineage(self, name: str, document: StoredDocument, erased: Collection[str]) -> None:
         """Raise ValueError if the store has a document with the name of a removed one, made from other documents."""
@@ -503,7 +552,7 @@ class Eraser:
         found = attempt(partial(StoredDocument.load, self._backend, stage, doc_id))
         return found.task_id if isinstance(found, StoredDocument) else None
 
-    def _list_traces(self, names: list[str]) -> Iterator[Trace]:
+    def _list_traces(self, names: Iterable[str]) -> Iterator[Trace]:
         """Yield what holds texts of documents, by document."""
         found: dict[str, list[Trace]] = {name: [] for name in names}
         for name, size in zip(names, self._backend.each(self._measure, names), strict=True):
@@ -521,9 +570,14 @@ class Eraser:
         The records go last, children first: they say what the documents were made from, and an erasure that is
         interrupted must find that out again.
         """
-        order = {split_name(name): number for number, name in enumerate(names)}
-        found = [(each, path) for each in (self._backend, self._own) for path in each.list_traces(order.keys())]
-        return sorted(found, key=lambda pair: (pair[1].has_record, order[pair[1].stage, pair[1].doc_id]))
+        documents = set(map(split_name, names))
+        backends = self._backend, self._rescue.own
+        return sorted(((each, path) for each in backends for path in each.list_traces(documents)), key=self._rank)
+
+    def _rank(self, pair: tuple[Backend, TracePath]) -> tuple[bool, int]:
+        """Return the place of a trace in the order. Children that were created late are in no level."""
+        trace = pair[1]
+        return trace.has_record, self._levels.get(f"{trace.stage}/{trace.doc_id}", -1)
 
     def _measure(self, name: str) -> int | None:
         """Return the size of a document in bytes, 0 if it is damaged; None if it does not exist."""
@@ -539,20 +593,42 @@ class Eraser:
             Their names, and those of late children, children first.
         """
         remover = Remover(
-            self._backend, self._stages, descendants=self._descendants, action="erase", progress=self._progress
+            self._backend,
+            self._stages,
+            descendants=self._descendants,
+            action="erase",
+            progress=self._progress,
+            seen=self._seen,
         )
-        remover.plan(self._names)
+        self._refuse_claims(remover.plan(self._levels))
         removal = remover.apply()
-        for change in removal.changes:
-            is_damaged = isinstance(change.error, UnreadableDocument)
-            if change.error is not None and change.outcome == "leave" and not (is_damaged and self._clear(change)):
-                restorer = Restorer(self._backend, self._stages, require_parent=True, apply=True)
-                for run in removal.runs:
-                    restorer.restore(run)
-                raise change.error
+        left = [change for change in removal.changes if change.outcome == "leave" and change.error is not None]
+        damaged = [change for change in left if isinstance(change.error, UnreadableDocument)]
+        if refused := [change for change in left if change not in damaged] or [
+            change for change in damaged if not self._clear(change)
+        ]:
+            raise self._undo(removal, cast("Exception", refused[0].error))
         return list(
-            dict.fromkeys([f"{each.stage}/{each.doc_id}" for each in removal.changes if each.done] + self._names)
+            dict.fromkeys([f"{each.stage}/{each.doc_id}" for each in removal.changes if each.done] + [*self._levels])
         )
+
+    def _refuse_claims(self, planned: Removal) -> None:
+        """Raise DocumentClaimed if a worker is making a document that is not in the store."""
+        absent = [change for change in planned.changes if change.outcome == "absent"]
+        for stage in {change.stage for change in absent}:
+            holders = dict(self._backend.list_claims(stage))
+            for each in absent:
+                if each.stage == stage and each.doc_id in holders:
+                    raise _refuse_claim(each.stage, each.doc_id, each.location, None, holders[each.doc_id], "erase")
+
+    def _undo(self, removal: Removal, error: Exception) -> Exception:
+        """Move the documents of a removal back; return the error that stopped the erasure."""
+        restorer = Restorer(self._backend, self._stages, require_parent=True, apply=True)
+        for run in reversed(removal.runs):
+            if left := sum(not change.done for change in restorer.restore(run)):
+                way = f"'docid restore {run} --without-parents --apply' moves {'it' if left == 1 else 'them'} back"
+                error.add_note(f"{format_count(left, 'document')} left in quarantine; {way}")
+        return error
 
     def _clear(self, change: Change) -> bool:
         """Move a damaged document to quarantine; return whether that was possible."""
@@ -564,22 +640,31 @@ class Eraser:
 
     def _delete_traces(self, names: Iterable[str]) -> list[Trace]:
         """Delete all traces of documents that are not in the store; return them, some with an error."""
-        self._records = {
-            stored.record
-            for each in self._backend.list_removed()
-            if f"{each.stage}/{each.doc_id}" in set(names) and (stored := self._backend.load_removed(each)) is not None
-        }
-        done = []
-        for backend, path in self._list_paths(names):
-            error = attempt(lambda: backend.erase_trace(path))  # noqa: B023 - called at once
-            failure = error if isinstance(error, Exception) else None
-            done.append(_describe_path(backend, path)._replace(done=failure is None, error=failure))
+        chosen, load = set(names), self._backend.load_removed
+        removed = [each for each in self._backend.list_removed() if f"{each.stage}/{each.doc_id}" in chosen]
+        found = self._backend.each(lambda each: attempt(lambda: load(each)), removed)
+        self._records = {each.record for each in found if isinstance(each, Stored)}
+        done: list[Trace] = []
+        for _, group in groupby(self._list_paths(names), key=self._rank):
+            done += self._backend.each(_delete_trace, group)
         return done
 
     def _find_restored(self) -> bool:
         """Return whether a restore has moved a document back before its trace was deleted."""
-        found = (attempt(lambda: self._backend.load(*split_name(name))) for name in self._names)  # noqa: B023 - at once
-        return any(isinstance(each, Stored) and each.record in self._records for each in found)
+
+        def is_back(name: str) -> bool:
+            found = attempt(lambda: self._backend.load(*split_name(name)))
+            return isinstance(found, Stored) and found.record in self._records
+
+        return any(list(self._backend.each(is_back, self._levels)))
+
+
+def _delete_trace(found: tuple[Backend, TracePath]) -> Trace:
+    """Delete a trace; return it, with the error that stopped the deletion."""
+    backend, path = found
+    answer = attempt(lambda: backend.erase_trace(path))
+    trace = _describe_path(backend, path)
+    return trace._replace(error=answer) if isinstance(answer, Exception) else trace._replace(done=True)
 
 
 def _describe_path(backend: Backend, path: TracePath) -> Trace:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrs import asdict, frozen
 
@@ -129,6 +129,15 @@ class RescuedReply:
         self._delete()
 
 
+class RescuedLineage(NamedTuple):
+    """The document that a rescued reply was made for, and the names of its parent and inputs."""
+
+    stage: str
+    doc_id: str
+    parent_doc_id: str | None
+    inputs: tuple[str, ...]
+
+
 @frozen
 class Rescue:
     """The rescue files of a store.
@@ -197,15 +206,9 @@ class Rescue:
         """Yield the rescued replies of a stage by doc id and time. See `DocsStore.list_rescued`."""
         for backend, file, doc_id in sorted(self._list(stage), key=lambda each: each[1]):
             name = f"{_DIRECTORY}/{stage}/{file}"
-            try:
-                found = backend.read_file(name)
-                if found is None:
-                    continue
-                fields = _read_fields(found.data)
-            except PermissionError as error:  # another user's: the others of the stage are listed all the same
-                fields = {"problem": f"the rescue file cannot be read: {error.strerror}"}
-            reply, notes = fields.get("reply"), fields.get("docid")
-            notes = {key: notes[key] for key in NOTES if key in notes} if isinstance(notes, dict) else {}
+            if (fields := _load(backend, name)) is None:
+                continue
+            reply, notes = fields.get("reply"), _read_notes(fields)
             pins = parse_pins(notes, fields.get("parent_doc_id"))
             yield RescuedReply(
                 stage,
@@ -227,6 +230,14 @@ class Rescue:
                 partial(backend.remove_file, name),
             )
 
+    def list_lineages(self, stage: str) -> Iterator[RescuedLineage]:
+        """Yield the documents of a stage for which there are rescue files, with the names of their sources."""
+        for backend, file, doc_id in self._list(stage):
+            if (fields := _load(backend, f"{_DIRECTORY}/{stage}/{file}")) is not None:
+                parent_doc_id = fields.get("parent_doc_id")
+                pins = parse_pins(_read_notes(fields), parent_doc_id)
+                yield RescuedLineage(stage, doc_id, parent_doc_id, tuple(name for name in pins if "/" in name))
+
     def _list(self, stage: str) -> Iterator[tuple[Backend, str, str]]:
         """Yield the files of a stage: the backend that holds each, its name, and its doc id."""
         for backend in (self.backend, self.own):
@@ -239,7 +250,7 @@ class Rescue:
 def _open_own(directory: str, root: str) -> LocalBackend:
     """Return the backend in a user's directory for the store at a root."""
     label = re.sub(r"[^A-Za-z0-9.-]+", "-", root.rstrip("/").rpartition("/")[2]).strip(".-")[:40]
-    return LocalBackend(os.path.join(directory, f"{label or 'store'}-{sha256(root.encode()).hexdigest()[:12]}"))
+    return LocalBackend(os.path.join(directory, f"{label or 'store'}-{sha256(os.fsencode(root)).hexdigest()[:12]}"))
 
 
 def _locate(backend: Backend, name: str) -> str:
@@ -267,6 +278,20 @@ def _describe(made: object) -> dict[str, Any]:
     if isinstance(made, Reply):
         return asdict(made, recurse=False)
     return {**asdict(Reply("")), "object": made}
+
+
+def _load(backend: Backend, name: str) -> dict[str, Any] | None:
+    """Return the fields of a rescue file; None if it is gone."""
+    try:
+        found = backend.read_file(name)
+    except PermissionError as error:  # another user's: the others of the stage are listed all the same
+        return {"problem": f"the rescue file cannot be read: {error.strerror}"}
+    return None if found is None else _read_fields(found.data)
+
+
+def _read_notes(fields: dict[str, Any]) -> dict[str, Any]:
+    notes = fields.get("docid")
+    return {key: notes[key] for key in NOTES if key in notes} if isinstance(notes, dict) else {}
 
 
 def _read_fields(data: bytes) -> dict[str, Any]:

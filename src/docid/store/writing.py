@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
-from itertools import islice
+from functools import partial
+from itertools import chain, compress, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 from docid._files import raise_time_limit
@@ -103,25 +103,14 @@ class Writer(NamedTuple):
         answers: dict[int, tuple[WriteResult, StoredDocument] | BaseException] = {}
         new = {number: draft.new for number, draft in enumerate(drafts) if draft.seen is None}
         # `put_made` reports a missing parent. Nothing can be created together with its parent: that was there before.
-        orphans: list[int] = []
+        parentless: list[int] = []
         if require_parent:
-            new, orphans = self._pin_all(new, [draft.document for draft in drafts], {})
-        others = set(orphans)
+            new, parentless = self._pin_all(new, [draft.document for draft in drafts], {})
+        others = set(parentless)
         together = {number: each for number, each in new.items() if number not in others}
-        if together and isinstance(error := attempt(self.record_stages), Exception):
-            answers |= {number: copy_error(error) for number in together}
-            together = {}
-        created = self.backend.create_many(
-            [NewDocument(each.stage, each.doc_id, *each.stored) for each in together.values()]
-        )
-        is_gone = cache(self._is_gone)
-        for (number, each), answer in zip(together.items(), created, strict=True):
-            if isinstance(answer, Exception):
-                answers[number] = answer
-            elif answer:
-                lost = self._withdraw_orphan(each, is_gone) if require_parent else None
-                done = WriteResult(Outcome.CREATED, each.stage, each.doc_id, each.location), each
-                answers[number] = done if lost is None else lost
+        for number, answer in self._create_all(together, require_parent=require_parent).items():
+            if answer is not None:
+                answers[number] = (answer, new[number]) if isinstance(answer, WriteResult) else answer
         left = [number for number in range(len(drafts)) if number not in answers]
         answers |= zip(left, self.backend.each(put, left), strict=True)
         return [answers[number] for number in range(len(drafts))]
@@ -178,9 +167,32 @@ class Writer(NamedTuple):
     def _create(self, new: StoredDocument, *, require_parent: bool) -> bool:
         """Create a document; return False if its id is taken."""
         is_created = self.backend.create(new.stage, new.doc_id, *new.stored)
-        if is_created and require_parent and (lost := self._withdraw_orphan(new)) is not None:
-            raise lost
+        if is_created and require_parent:
+            for lost in self._withdraw_parentless({0: new}).values():
+                raise lost
         return is_created
+
+    def _create_all(
+        self, new: Mapping[int, StoredDocument], *, require_parent: bool
+    ) -> dict[int, WriteResult | Exception | None]:
+        """Create documents together; return the result or the error of each, None if its id is taken."""
+        # It fails if another process has just declared other stages, or if the store cannot be written.
+        if new and isinstance(error := attempt(self.record_stages), Exception):
+            return {number: cast("Exception", copy_error(error)) for number in new}
+        created = self.backend.create_many(
+            [NewDocument(each.stage, each.doc_id, *each.stored) for each in new.values()]
+        )
+        answers = dict(zip(new, created, strict=True))
+        made = {number: new[number] for number, answer in answers.items() if answer is True}
+        lost = self._withdraw_parentless(made) if require_parent else {}
+        results = {
+            number: lost.get(number) or WriteResult(Outcome.CREATED, each.stage, each.doc_id, each.location)
+            for number, each in made.items()
+        }
+        return {
+            number: answer if isinstance(answer, Exception) else results.get(number)
+            for number, answer in answers.items()
+        }
 
     def put_many(self, documents: Iterable[Document], if_exists: Policy, *, require_parent: bool) -> list[WriteResult]:
         """Write many documents. See `DocsStore.write_many`."""
@@ -265,22 +277,24 @@ class Writer(NamedTuple):
         facts = (child.stage, child.doc_id, child.task_id, source.stage, source.doc_id, found_in)
         return MissingParent(*facts, source.is_input)
 
-    def _withdraw_orphan(
-        self, new: StoredDocument, is_gone: Callable[[Source], bool] | None = None
-    ) -> MissingParent | None:
-        """Remove a new document again if its parent or an input was removed during the write; return the error.
+    def _withdraw_parentless(self, new: Mapping[int, StoredDocument]) -> dict[int, MissingParent]:
+        """Remove new documents again whose parent or an input was removed during the write; return their errors.
 
         A removal moves a document and then searches for its children. A write creates a child and then checks its
         parent again. So at least one of them sees the other.
         """
-        lost = next(filter(is_gone or self._is_gone, self.list_sources(new)), None)
-        if lost is None:
-            return None
-        from docid.store.removal import Remover  # noqa: PLC0415 - only in this race
+        of_each = {number: self.list_sources(each) for number, each in new.items()}
+        sources = list(dict.fromkeys(chain.from_iterable(of_each.values())))
+        each = self.backend.each if len(sources) > 1 else map
+        gone = set(compress(sources, each(self._is_gone, sources)))
+        lost = {number: found[0] for number, of in of_each.items() if (found := [each for each in of if each in gone])}
+        if lost:
+            from docid.store.removal import Remover  # noqa: PLC0415 - only in this race
 
-        remover = Remover(self.backend, self.stages, descendants=True, takes_claims=False)
-        attempt(lambda: remover.withdraw(new))  # if this fails, an audit reports the orphan
-        return self._missing(new, lost)
+            remover = Remover(self.backend, self.stages, descendants=True, takes_claims=False)
+            # If this fails, an audit reports documents without a parent.
+            attempt(lambda: remover.withdraw([new[number] for number in lost]))
+        return {number: self._missing(new[number], source) for number, source in lost.items()}
 
     def _is_gone(self, source: Source) -> bool:
         """Return whether a document has been removed from the store; False if unknown."""
@@ -409,10 +423,10 @@ class Writer(NamedTuple):
             first: dict[str, int] = {}
             of_stage = [number for number, each in new.items() if each.stage == stage]
             repeated = [number for number in of_stage if first.setdefault(new[number].doc_id, number) != number]
-            together, orphans = {number: new[number] for number in first.values()}, list[int]()
+            together, parentless = {number: new[number] for number in first.values()}, list[int]()
             if require_parent:
-                together, orphans = self._pin_all(together, documents, pins)
-            for number, answer in self._create_together(together, orphans, put, require_parent=require_parent):
+                together, parentless = self._pin_all(together, documents, pins)
+            for number, answer in self._create_together(together, parentless, put, require_parent=require_parent):
                 if isinstance(answer, WriteResult) and answer.outcome is not Outcome.KEPT:
                     pins[stage, new[number].doc_id] = new[number].pin
                 yield number, answer
@@ -424,34 +438,21 @@ class Writer(NamedTuple):
     def _create_together(
         self,
         new: Mapping[int, StoredDocument],
-        orphans: Collection[int],
+        parentless: Collection[int],
         put: Callable[[int], WriteResult | Exception],
         *,
         require_parent: bool,
     ) -> Iterator[tuple[int, WriteResult | Exception]]:
-        """Create documents of one stage together; `put` each one whose id is taken, and the orphans."""
+        """Create documents of one stage together; `put` each one whose id is taken, and those without a parent."""
         # `put` accepts a document that already exists, even without a parent.
-        yield from zip(orphans, self.backend.each(put, orphans), strict=True)
-        others = {number: each for number, each in new.items() if number not in set(orphans)}
-        # It fails if another process has just declared other stages, or if the store cannot be written.
-        if others and isinstance(error := _attempt(self.record_stages), Exception):
-            yield from ((number, error) for number in others)
-            return
-        created = self.backend.create_many(
-            [NewDocument(each.stage, each.doc_id, *each.stored) for each in others.values()]
-        )
+        yield from zip(parentless, self.backend.each(put, parentless), strict=True)
+        others = {number: each for number, each in new.items() if number not in set(parentless)}
         taken = []
-        is_gone = cache(self._is_gone)
-        for (number, each), answer in zip(others.items(), created, strict=True):
-            lost = self._withdraw_orphan(each, is_gone) if require_parent and answer is True else None
-            if lost is not None:
-                yield number, lost
-            elif isinstance(answer, Exception):
-                yield number, _without_frames(answer)
-            elif answer:
-                yield number, WriteResult(Outcome.CREATED, each.stage, each.doc_id, each.location)
-            else:
+        for number, answer in self._create_all(others, require_parent=require_parent).items():
+            if answer is None:
                 taken.append(number)
+            else:
+                yield number, _without_frames(answer) if isinstance(answer, Exception) else answer
         yield from zip(taken, self.backend.each(put, taken), strict=True)
 
     def _pin_all(
@@ -460,9 +461,9 @@ class Writer(NamedTuple):
         documents: Sequence[Document],
         known: Mapping[tuple[str, str | None], Pin | None],
     ) -> tuple[dict[int, StoredDocument], list[int]]:
-        """Return documents with the versions of their parents and inputs, and the numbers of the orphans.
+        """Return documents with the versions of their parents and inputs, and the numbers of those without a parent.
 
-        An orphan lacks one of them, or docid cannot check it: then `put` checks it again, and returns the error.
+        These lack their parent or an input, or docid cannot check it. `put` checks it again, and returns the error.
         `known` has the versions of documents that were just written.
         """
         sources = {number: self.list_sources(each) for number, each in new.items()}
@@ -476,19 +477,19 @@ class Writer(NamedTuple):
             return attempt(lambda: self._find_version(source, () if wanted[source] else (source.key,)))
 
         found = dict(zip(wanted, self.backend.each(find, wanted), strict=True))
-        pinned, orphans = {}, []
+        pinned, parentless = {}, []
         for number, each in new.items():
             pins: Pins = {}
             for source in sources[number]:
                 name = source.stage, source.doc_id
                 version = (known[name],) if name in known else found[source]
                 if not isinstance(version, tuple):
-                    orphans.append(number)
+                    parentless.append(number)
                     break
                 if source.key not in documents[number].pins:
                     pins[cast("str", source.key)] = version[0]
             pinned[number] = self._with_pins(each, pins)
-        return pinned, orphans
+        return pinned, parentless
 
 
 class _Written(NamedTuple):

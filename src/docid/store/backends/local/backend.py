@@ -337,6 +337,8 @@ class LocalBackend(Backend):
                 action: Literal["quarantine", "settle"] = "settle" if name == new_name(doc_id) else "quarantine"
                 fault = Finding("stale-temporary", stage, doc_id, None, self._below + path, "", "", action)
                 path = sweeper.clear(fault, entry_name(()), 0.0) or ""
+                if not path and get_mode(self._below + trace.path):
+                    raise OSError(errno.EBUSY, "another process uses it; try again", self._below + trace.path)
             if tuple(path.split(os.sep)[:2]) == QUARANTINE:
                 with self._lock_place(stage, doc_id):  # a restore may be about to move it back
                     self.quarantine.erase(trace._replace(path=path))

@@ -78,14 +78,15 @@ class LocalQuarantine:
         """
         history = join(*HISTORY, stage, doc_id)
         moved = ""
-        with contextlib.suppress(FileNotFoundError):
-            moved = self.put(history, run)
         try:
+            with contextlib.suppress(FileNotFoundError):
+                moved = self.put(history, run)
             return self.put(join(stage, doc_id), run)
         except BaseException:
             if moved:
                 with ignore_system_errors:  # else a restore brings it back
                     os.rename(join(self._root, moved), join(self._root, history))
+            self._remove_empty(run, stage)
             raise
 
     def list(self) -> Iterator[Removed]:
@@ -169,7 +170,7 @@ class LocalQuarantine:
             names = list_names(self._root, (stage,))
             for name in names:
                 own = parse_temporary_name(name)
-                if own is not None and self._is_dead(stage, name):
+                if own is not None and (stage, own) in documents and self._is_dead(stage, name):
                     yield stage, own, join(stage, name)
                 own = name.removeprefix(new_name(""))
                 if name == new_name(own) and old_name(own) not in names:  # of a replace that was killed

@@ -203,7 +203,7 @@ class ObjectsBackend(Backend):
 
     def list_traces(self, documents: Collection[tuple[str, str]]) -> Iterator[TracePath]:
         """See `Backend.list_traces`. One request per document, and one per 1,000 objects in quarantine."""
-        return self.quarantine.list_traces(documents)
+        return self.quarantine.list_traces(documents, self.each)
 
     def erase_trace(self, trace: TracePath) -> None:
         self.quarantine.erase(trace.path)

@@ -8,18 +8,21 @@ which keeps the id taken but counts as no document, and deletes that.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any, cast
 
-from docid.errors import StoreUnavailable
+from docid.errors import StoreUnavailable, UnreadableDocument
 from docid.store.backends.base import Removed, Stored, TracePath
 from docid.store.backends.names import HISTORY, QUARANTINE, RESCUED, parse_rescue_name
 from docid.store.backends.objects.bucket import VERSION_GONE
 from docid.store.backends.objects.format import document_key, history_prefix, make_tombstone, parse_doc_id, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from docid.store.backends.objects.bucket import Bucket, Object
+
+DEAD_AFTER = 300.0  # seconds after which the process of an unfinished removal or restore counts as dead
 
 
 class ObjectsQuarantine:
@@ -54,10 +57,13 @@ class ObjectsQuarantine:
 
     def load(self, removed: Removed) -> Stored | None:
         """Return the record of a document in quarantine; None if it is not there."""
-        data = self._bucket.read(self._key(removed.run, document_key(removed.stage, removed.doc_id)))
-        with contextlib.suppress(ValueError):
+        run, stage, doc_id = removed
+        key = self._key(run, document_key(stage, doc_id))
+        data = self._bucket.read(key)
+        try:
             return None if data is None else Stored(unpack(data)[0], {})
-        return None
+        except ValueError as error:
+            raise UnreadableDocument(stage, doc_id, self._bucket.locate(key), str(error)) from None
 
     def restore(self, removed: Removed) -> bool:
         """Move a document and its history back; return False if it is gone, or its id is taken."""
@@ -70,15 +76,32 @@ class ObjectsQuarantine:
         try:
             self._bucket.put(key, data, "create")
         except VERSION_GONE:
-            return False
+            # An earlier restore may have died before it moved the history.
+            if self._bucket.read(key) != data or not self.is_dead(key):
+                return False
+            self._finish(run, key, prefix)
+            return True
         # Only one restore can create the document, and only that one deletes the copy in quarantine. If the copy has
         # gone, an erasure deleted it. That checks the document afterwards, so one of the two sees the other.
         if self._bucket.read(at) is None:
             self._withdraw(key, data)
             return False
-        self._delete_all(self._copy_below(self._key(run, prefix), prefix))
-        self.erase(at)
+        self._finish(run, key, prefix)
         return True
+
+    def _finish(self, run: str, key: str, prefix: str) -> None:
+        """Move back the history of a document that a restore has created, then delete the copy of the document."""
+        self._delete_all(self._copy_below(self._key(run, prefix), prefix))
+        self.erase(self._key(run, key))
+
+    def put_history(self, stage: str, doc_id: str, run: str) -> None:
+        """Move the history of a document to quarantine, while a tombstone keeps its id."""
+        prefix = history_prefix(stage, doc_id)
+        self._delete_all(self._copy_below(prefix, self._key(run, prefix)))
+
+    def is_dead(self, key: str, stale_after: float = 0.0) -> bool:
+        """Return whether an object is so old that its process is dead. The time is from the service."""
+        return get_age(self._bucket.head(key)) >= max(stale_after, DEAD_AFTER)
 
     def _withdraw(self, key: str, data: bytes) -> None:
         """Delete an object, if it has these bytes."""
@@ -90,11 +113,15 @@ class ObjectsQuarantine:
         ):
             self.erase(key)
 
-    def list_traces(self, documents: Collection[tuple[str, str]]) -> Iterator[TracePath]:
-        """Yield each object that may hold a text of one of these documents, except the documents."""
-        for stage, doc_id in documents:
-            for key, meta in self._bucket.entries_below(history_prefix(stage, doc_id), skip_odd=True):
-                yield TracePath(stage, doc_id, key, meta["size"])
+    def list_traces(
+        self, documents: Collection[tuple[str, str]], each: Callable[..., Iterator[Any]]
+    ) -> Iterator[TracePath]:
+        """Yield each object that may hold a text of one of these documents, except the documents.
+
+        `each` is `Backend.each`: there is a request for the history of each document.
+        """
+        for history in each(self._list_history, documents):
+            yield from history
         for stage in {stage for stage, _ in documents}:
             prefix = "/".join((*RESCUED, stage)) + "/"
             for key, meta in self._bucket.entries_below(prefix, skip_odd=True):
@@ -107,6 +134,10 @@ class ObjectsQuarantine:
             names = path[2:4] if in_history else path
             if len(names) == 2 and (name := (names[0], names[1].removesuffix(".json"))) in documents:  # noqa: PLR2004 - stage and doc id
                 yield TracePath(*name, key, meta["size"], not in_history)
+
+    def _list_history(self, document: tuple[str, str]) -> Iterable[TracePath]:
+        found = self._bucket.entries_below(history_prefix(*document), skip_odd=True)
+        return [TracePath(*document, key, meta["size"]) for key, meta in found]
 
     def erase(self, key: str) -> None:
         """Delete an object, if it exists."""
@@ -131,3 +162,8 @@ class ObjectsQuarantine:
     def _key(*names: str) -> str:
         """Return a key in quarantine; without names, the prefix of all keys there."""
         return "/".join((*QUARANTINE, *names)) if names else "/".join(QUARANTINE) + "/"
+
+
+def get_age(meta: Mapping[str, Any]) -> float:
+    """Return the age of an object in seconds."""
+    return time.time() - cast("float", meta["last_modified"].timestamp())

@@ -4,23 +4,20 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from docid.core.findings import Finding
 from docid.errors import StoreUnavailable
 from docid.store.backends.base import Sweeper
 from docid.store.backends.names import HISTORY, QUARANTINE
 from docid.store.backends.objects.format import document_key, is_tombstone, make_tombstone, unpack
-from docid.store.backends.objects.quarantine import ObjectsQuarantine
+from docid.store.backends.objects.quarantine import ObjectsQuarantine, get_age
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator
 
     from docid.store.backends.leases import Leases
     from docid.store.backends.objects.bucket import Bucket, Object
-
-_TOMBSTONE_AGE = 300.0  # seconds
 
 
 class ObjectsSweeper(Sweeper):
@@ -46,10 +43,10 @@ class ObjectsSweeper(Sweeper):
             found = self._bucket.get(key)
             if found is not None and is_tombstone(found.data):
                 what = "an interrupted removal whose process died"
-                is_old = self.is_stale(stage, doc_id, max(stale_after, _TOMBSTONE_AGE))
+                is_old = self._quarantine.is_dead(key, stale_after)
                 return [Finding("stale-temporary", stage, doc_id, None, where, what, "", "settle")] if is_old else []
             record, texts = (None, {}) if found is None else unpack(found.data)
-        except (ValueError, StoreUnavailable):
+        except (ValueError, StoreUnavailable, FileNotFoundError):
             return []
         if record is None or record != expected:
             return []
@@ -64,7 +61,7 @@ class ObjectsSweeper(Sweeper):
             meta = self._bucket.head(document_key(stage, doc_id))
         except FileNotFoundError:
             return True
-        return _age(meta) >= stale_after
+        return get_age(meta) >= stale_after
 
     def clear(self, finding: Finding, run: str, stale_after: float) -> str | None:
         """See `Sweeper.clear`."""
@@ -74,7 +71,7 @@ class ObjectsSweeper(Sweeper):
         if found is None:
             return None
         if is_tombstone(found.data):
-            return self._clear_tombstone(key, found, stale_after)
+            return self._clear_tombstone(finding, found, run, stale_after)
         record = None
         with contextlib.suppress(ValueError):
             record, _ = unpack(found.data)
@@ -84,14 +81,16 @@ class ObjectsSweeper(Sweeper):
             return None
         return self._quarantine.put(stage, doc_id, found, run)
 
-    def _clear_tombstone(self, key: str, found: Object, stale_after: float) -> str | None:
-        """Delete the tombstone of a removal whose process died."""
+    def _clear_tombstone(self, finding: Finding, found: Object, run: str, stale_after: float) -> str | None:
+        """Delete the tombstone of a removal whose process died, after what it has left of the history."""
+        key = document_key(finding.stage, finding.doc_id)
         # The process may be alive, between its tombstone and its deletion: give it time.
-        if _age(self._bucket.head(key)) < max(stale_after, _TOMBSTONE_AGE):
+        if not self._quarantine.is_dead(key, stale_after):
             return None
         # Replace it first: another repair may have deleted it, and a writer may have used the id since.
         if not self._bucket.swap(key, make_tombstone(), found.version, found.data)[0]:
             return None
+        self._quarantine.put_history(finding.stage, finding.doc_id, run)
         self._bucket.delete(key)
         return ""
 
@@ -99,14 +98,10 @@ class ObjectsSweeper(Sweeper):
         """See `Sweeper.list_discarded`. The time is from the service."""
         for names in (QUARANTINE, *((*HISTORY, stage) for stage in history)):
             listed = self._bucket.entries_below("/".join(names) + "/")
-            yield from ((path, meta["size"]) for path, meta in listed if _age(meta) >= older_than)
+            yield from ((path, meta["size"]) for path, meta in listed if get_age(meta) >= older_than)
 
     def discard(self, path: str) -> None:
         self._bucket.delete(path)
 
     def tidy(self, stage: str, stale_after: float) -> int:
         return self._leases.clear(stage, stale_after)
-
-
-def _age(meta: Mapping[str, Any]) -> float:
-    return time.time() - cast("float", meta["last_modified"].timestamp())
