@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import textwrap
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from docid import DocsStore, DraftTask, reserve_tasks
 from docid.cli import main
 from docid.cli.text_diff import (
     NO_NEWLINE,
+    Row,
     compare_texts,
     cut_hunks,
     draw_columns,
@@ -241,7 +243,7 @@ def test_control_characters_are_escaped(store: DocsStore, diff: Any) -> None:
         out = diff("d1", "d2", *options)
         assert re.findall("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\u2028]", out) == []
         assert "\\x1b[2J\\x9b \\u202e" in out
-        assert "metadata.\\x07: \\x1b\\u2028." in out
+        assert 'metadata."\\u0007": \\x1b\\u2028.' in out
 
 
 @pytest.mark.parametrize(
@@ -389,3 +391,56 @@ def test_lines_on_a_terminal_have_styles(store: DocsStore, diff: Any, monkeypatc
     assert "\x1b[1;7;32mMoon" in coloured
     assert max(map(len, strip_codes(coloured).splitlines())) == 30
     assert strip_codes(coloured).split() == piped.split()
+
+
+def test_names_of_metadata_are_told_apart(store: DocsStore, diff: Any) -> None:
+    store.write(draft("d1", metadata={"a.b": 1, "x\n+++ fake\n-line": 1}))
+    store.write(draft("d2", metadata={"a": {"b": 1}, "x\n+++ fake\n-line": 2}))
+    record = json.loads(diff("d1", "d2", "--json", "--record"))["record"]
+    assert {key: sides for key, sides in record.items() if key.startswith("metadata")} == {
+        "metadata.a.b": {"b": 1},
+        'metadata."a.b"': {"a": 1},
+        'metadata."x\\n+++ fake\\n-line"': {"a": 1, "b": 2},
+    }
+    lines = diff("d1", "d2", "--record").splitlines()
+    assert '-metadata."x\\n+++ fake\\n-line": 1' in lines
+    assert not [line for line in lines if line.startswith("+++ fake")]
+
+
+def test_equal_ends_of_long_texts_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """difflib takes a minute for 100,000 lines of few kinds."""
+    compared: list[int] = []
+
+    def count(_: object, left: list[str], right: list[str]) -> SequenceMatcher[str]:
+        compared.append(len(left) + len(right))
+        return SequenceMatcher(None, left, right)
+
+    monkeypatch.setattr("docid.cli.text_diff.SequenceMatcher", count)
+    lines = [f"line {number % 150}\n" for number in range(10_000)]
+    rows = compare_texts("".join(lines), "".join([*lines[:5_000], "new\n", *lines[5_000:]]))
+    assert [row for row in rows if row.kind != "="] == [Row(None, "new", "|")]
+    assert len(rows) == 10_001
+    assert sum(compared) < 10
+
+
+def test_long_line_in_two_columns_is_drawn_in_one_pass() -> None:
+    """The number of calls grows with the length, not with its square."""
+
+    class Style(str):
+        __slots__ = ()
+        calls = 0
+
+        def startswith(self, *arguments: Any) -> bool:
+            Style.calls += 1
+            return super().startswith(*arguments)
+
+    text = "the sea moon harbour " * 2_000
+    lines = list(join_columns([(text, Style("red"))], "|", [(text, Style("green"))], 80))
+    assert len(lines) > 1_000
+    assert Style.calls <= 4 * len(lines)
+
+
+def test_unknown_width_of_a_terminal_is_that_of_the_terminal(store: DocsStore) -> None:
+    put(store, "a", "b")
+    out = run_on_terminal(Path(), WITH_RICH, "diff", "d1", "d2", "--raw", columns=0)
+    assert "+b" in strip_codes(out)

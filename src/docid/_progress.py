@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from importlib.util import find_spec
 from shutil import get_terminal_size
@@ -28,7 +29,9 @@ def find_console(stream: TextIO) -> Console | None:
         from rich.console import Console  # noqa: PLC0415 - an extra
     except ImportError:
         return None
-    return Console(file=stream, markup=False, highlight=False, emoji=False)
+    # rich takes COLUMNS=0 as the width, and would print nothing; for Python, the width is unknown then.
+    width = get_terminal_size().columns if os.environ.get("COLUMNS") == "0" else None
+    return Console(file=stream, markup=False, highlight=False, emoji=False, width=width)
 
 
 def find_notebook() -> Console | None:

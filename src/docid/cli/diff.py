@@ -144,7 +144,7 @@ def _list_differences(found: Mapping[str, str], left: _Version, right: _Version,
     facts: dict[str, Any] = {"a": left.to_dict(), "b": right.to_dict()}
     if _RECORD in found:
         facts["record"] = {
-            ".".join(key): {side: each.facts[key] for side, each in (("a", left), ("b", right)) if key in each.facts}
+            _format_key(key): {side: each.facts[key] for side, each in (("a", left), ("b", right)) if key in each.facts}
             for key in _find_changed_keys(left, right)
         }
     texts: dict[str, dict[str, str]] = {part: {"outcome": found[part]} for part in PART_FILES if part in found}
@@ -182,7 +182,7 @@ def _compare_part(part: str, left: _Version, right: _Version) -> list[Row]:
     rows = []
     for key in _sort_keys(left, right):
         before, after = (
-            f"{'.'.join(key)}: {_format_value(each.facts[key])}" if key in each.facts else None
+            f"{_format_key(key)}: {_format_value(each.facts[key])}" if key in each.facts else None
             for each in (left, right)
         )
         rows.append(Row(before, after, "=" if before == after else "|" if None in {before, after} else "~"))
@@ -229,6 +229,12 @@ def _flatten(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...
             yield from _flatten((*path, key), each)
     else:
         yield path, value
+
+
+def _format_key(path: tuple[str, ...]) -> str:
+    """Return the path of a key, with dots between its names. A name of the caller's with odd characters is quoted."""
+    plain = r"[\w/.-]+" if path[0] == "docid" else r"[\w/:-]+"
+    return ".".join(name if re.fullmatch(plain, name) else json.dumps(name, ensure_ascii=False) for name in path)
 
 
 def _format_value(value: Any) -> str:

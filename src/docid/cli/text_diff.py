@@ -57,6 +57,15 @@ def compare_texts(left: str | None, right: str | None) -> list[Row]:
 
 
 def _align(lefts: list[str], rights: list[str]) -> Iterator[Row]:
+    """Yield the rows of two texts. Most lines of two versions are the same: those at both ends need no comparison."""
+    start = _count_equal(lefts, rights)
+    end = _count_equal(lefts[start:][::-1], rights[start:][::-1])
+    yield from (Row(line, line, "=") for line in lefts[:start])
+    yield from _align_middle(lefts[start : len(lefts) - end], rights[start : len(rights) - end])
+    yield from (Row(line, line, "=") for line in lefts[len(lefts) - end :])
+
+
+def _align_middle(lefts: list[str], rights: list[str]) -> Iterator[Row]:
     # Blank lines are junk: between paragraphs, they would align with the wrong ones.
     for tag, start, end, start_right, end_right in _compare(lefts, rights):
         if tag == "equal":
@@ -179,9 +188,10 @@ def join_columns(left: Styled, mark: str, right: Styled, columns: int) -> Iterat
     empty: Styled = []
     pairs = list(zip_longest(_wrap(left, width), _wrap(right, width), fillvalue=empty))
     changed = [any(style.startswith(_CHANGED) for _, style in (*one, *other)) for one, other in pairs]
+    has_changed = any(changed)
     for (one, other), is_changed in zip(pairs, changed, strict=True):
         blanks = " " * (width - _measure_width("".join(text for text, _ in one)))
-        gutter = mark if is_changed or not any(changed) else " "
+        gutter = mark if is_changed or not has_changed else " "
         if other:
             yield [*one, (f"{blanks} {gutter} ", ""), *other]
         else:
@@ -222,8 +232,8 @@ def _find_changed_middle(left: str, right: str) -> tuple[list[tuple[str, bool]],
     return spans[0], spans[1]
 
 
-def _count_equal(left: str, right: str) -> int:
-    """Return the number of characters with which both texts start."""
+def _count_equal(left: Sequence[str], right: Sequence[str]) -> int:
+    """Return the number of equal lines, or characters, with which both texts start."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False)))
 
 
