@@ -318,3 +318,21 @@ class Graph(RuleBasedStateMachine):
 
 TestGraph = Graph.TestCase
 TestGraph.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_counts_of_changed_scores_are_those_of_the_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An aggregate leaves out evaluations without a score, also those of a replaced document."""
+    store = DocsStore(tmp_path / "docs", durability="none")
+    store.write(draft())
+    store.write(essay())
+    for doc_id, text in (("v1", "7"), ("v2", None)):
+        names = {"doc_id": doc_id, "task_id": f"t-{doc_id}", "parent_doc_id": "e1"}
+        store.write(Document(stage="evaluation", raw_text="x", parsed_text=text, **names))  # type: ignore[arg-type]
+    store.write(essay(raw_text="another"), if_exists="replace")
+    for arguments, number in (([], 2), (["--aggregate", "mean"], 1)):
+        path = tmp_path / f"{number}.csv"
+        command = ["scores", *arguments, "--store", store.root, "-o", str(path)]
+        assert main(command) == 0
+        assert f"given for another version of the document: {number} (column changed)" in capsys.readouterr().out
+        with path.open() as file:
+            assert sum(bool(row["changed"].strip("0")) for row in csv.DictReader(file)) == number

@@ -276,6 +276,19 @@ def test_replicates_of_a_frame_find_their_parents(make: Make) -> None:
         replicate_frame(make({"note_task_id": ["a"]}), 2, stage="note")
 
 
+def test_reserved_frame_has_the_salt_of_a_parent(make: Make) -> None:
+    drafts = make({"draft_task_id": ["t"], "doc_id": ["d2"], "doc_salt": ["2"]})
+    essays = reserve_frame(make({"essay_task_id": ["t__x"], "draft_task_id": ["t"]}), stage="essay", parents=drafts)
+    assert column(essays, "doc_salt") == ["2"]
+    assert column(essays, "doc_id") == [reserve_doc_id("essay", "t__x", None, "2")]
+
+
+def test_replicates_do_not_copy_the_doc_id_of_a_selected_row(make: Make) -> None:
+    selected = make({"essay_task_id": ["a", "b"], "essay_doc_id": ["e1", "e2"], "doc_id": ["e1", "e2"]})
+    made = replicate_frame(selected, 2, stage="essay")
+    assert column(made, "essay_doc_id") == ["e1", None, "e2", None]
+
+
 def test_replicates_of_a_pandas_frame_repeat_its_index() -> None:
     frame = pd.DataFrame({"draft_task_id": ["a", "b"], "words": [1, 2]}, index=["x", "y"])
     made = replicate_frame(frame, 2, stage="draft")

@@ -142,6 +142,18 @@ def test_link_uses_each_document_once(store: DocsStore, tmp_path: Path) -> None:
     assert [row.doc_id for row in read_tasks(path, DraftTask, reserved=False)] == ["two", "one", "", ""]
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_forced_link_takes_no_document_for_a_replicate(store: DocsStore, tmp_path: Path, swapped: bool) -> None:
+    store.write(Document(stage="draft", doc_id="0old", task_id="moss", raw_text="x"))
+    second = reserve_doc_id("draft", "moss", None, "2")
+    lines = [f"moss,{second},2", "moss,0old,"]
+    text = "\n".join(["draft_task_id,doc_id,doc_salt", *(lines[::-1] if swapped else lines), ""])
+    table = tmp_path / "draft_tasks.csv"
+    table.write_text(text)
+    link(table, store, force=True)
+    assert table.read_text() == text
+
+
 def test_forced_link_moves_id_to_first_row(store: DocsStore, tmp_path: Path) -> None:
     put(store, "draft", "one", "t-1")
     path = tmp_path / "draft_tasks.csv"

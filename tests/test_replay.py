@@ -16,7 +16,9 @@ from docid import (
     Stages,
     TaskRow,
     read_tasks,
+    replicates,
     reserve_doc_id,
+    reserve_tasks,
     write_tasks,
 )
 from docid.curate import replay, select
@@ -126,3 +128,22 @@ def test_second_document_of_a_task_gives_a_note(store: DocsStore) -> None:
         replay(store, "draft", [], salt="nan")
     chosen = select([score("a", "d1", 2.0), score("b", "d2", 1.0)], store, top=2, stage="draft")
     assert "same-task" in kinds(chosen.notes)
+
+
+def test_replay_in_another_run_keeps_the_salts_of_replicates(store: DocsStore) -> None:
+    drafts = list(reserve_tasks(replicates([DraftTask(task_id="t")], 2), DraftTask))
+    unmade = replicates([EssayTask(task_id="t__x", draft_task_id="t")], 2, parents=drafts)
+    essays = list(reserve_tasks(unmade, EssayTask, parents=drafts))
+    for row in (*drafts, *essays):
+        store.write(Document.from_task(row, raw_text=f"text of {row.doc_id}", prompt_text="Write."))
+    rows = replay(store, "essay", [row.doc_id for row in essays], run_id="r2")
+    made = list(rows)
+    assert [row.doc_salt for row in made] == [None, "1.2", "2", "2.2"]
+    again = replicates([EssayTask(task_id="t__x", draft_task_id="t", doc_run_id="r2")], 2, parents=drafts)
+    assert [row.doc_id for row in made] == [row.doc_id for row in reserve_tasks(again, EssayTask, parents=drafts)]
+    assert "taken" not in kinds(rows.notes)
+    # With a salt, they would be one document.
+    rows = replay(store, "essay", [row.doc_id for row in essays], salt="again")
+    assert len(list(rows)) == 1
+    [note, *_] = [note for note in rows.notes if note.kind == "taken"]
+    assert note.message.endswith("Replay it with another salt")

@@ -264,11 +264,16 @@ def test_rows_are_made_for_each_replicate_of_their_parent() -> None:
         for each in replicates([attrs.evolve(row, doc_salt="3")], 2, parents=iter(drafts))
     ] == [("3", drafts[2].doc_id), ("3.2", drafts[2].doc_id)]
     other: list[dict[str, Any]]
-    other = [{"parent_doc_id": drafts[1].doc_id}, {"parent_doc_id": "d0", "doc_salt": "7"}]
+    other = [{"parent_doc_id": "d0"}, {"parent_doc_id": "d0", "doc_salt": "7"}]
     for changes in other:
         bound = attrs.evolve(row, **changes)
         first, second = replicates([bound], 2, parents=drafts)
         assert (first, second.parent_doc_id) == (bound, bound.parent_doc_id)
+    # The salt follows from the id of a known parent.
+    of_each = [attrs.evolve(row, parent_doc_id=draft.doc_id) for draft in drafts]
+    assert salts(replicates(of_each, 2, parents=drafts)) == [None, "1.2", "2", "2.2", "3", "3.2"]
+    [lone, _] = replicates(of_each[1:2], 2, parents=drafts)
+    assert (lone.doc_salt, lone.parent_doc_id) == ("2", drafts[1].doc_id)
     # Drafts have no parents.
     assert salts(replicates([DraftTask(task_id="a")], 2, parents=drafts)) == [None, "2"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -207,8 +208,39 @@ def test_row_that_names_its_own_parent_is_for_that_one() -> None:
     second = read(DRAFTS)[1].doc_id
     write(ESSAYS, "essay_task_id,draft_task_id,parent_doc_id", f"x,t-0,{second}", "y,t-0,")
     assert reserve(ESSAYS, "--parents", DRAFTS, "--replicates", "2") == 0
-    assert salts(ESSAYS) == [("x", None), ("x", "1.2"), ("y", None), ("y", "1.2"), ("y", "2"), ("y", "2.2")]
+    made = [("x", "2"), ("x", "2.2"), ("y", None), ("y", "1.2"), ("y", "2"), ("y", "2.2")]
+    assert salts(ESSAYS) == made
     assert [row.parent_doc_id for row in read(ESSAYS)[:2]] == [second, second]
+    assert reserve(ESSAYS, "--parents", DRAFTS, "--replicates", "2") == 0
+    assert salts(ESSAYS) == made
+    # A row with an id keeps its salt.
+    write(ESSAYS, "essay_task_id,draft_task_id,parent_doc_id,doc_id", f"x,t-0,{second},e1")
+    assert reserve(ESSAYS, "--parents", DRAFTS, "--replicates", "1") == 0
+    assert salts(ESSAYS) == [("x", None)]
+
+
+def test_row_whose_only_parent_is_a_later_replicate_counts_as_one_of_it() -> None:
+    """The draft was selected. The essay was made before, so its row has no salt."""
+    write(DRAFTS, "draft_task_id,doc_id,doc_salt", "t-0,d2,2")
+    for parent in ("", "d2"):
+        write(ESSAYS, "essay_task_id,draft_task_id,doc_id,parent_doc_id", f"x,t-0,e1,{parent}")
+        for number in ("1", "2", "2"):
+            assert reserve(ESSAYS, "--parents", DRAFTS, "--replicates", number) == 0
+            assert salts(ESSAYS) == [("x", None), ("x", "2.2")][: int(number)]
+        assert {row.parent_doc_id for row in read(ESSAYS)} == {"d2"}
+
+
+def test_salt_that_a_spreadsheet_has_changed_is_a_fault(capfd: pytest.CaptureFixture[str]) -> None:
+    write(DRAFTS, "draft_task_id", "t-0")
+    write(ESSAYS, "essay_task_id,draft_task_id", "x,t-0")
+    assert reserve(DRAFTS, ESSAYS, "--replicates", "draft=2,essay=20") == 0
+    text = Path(ESSAYS).read_text()
+    for salt, changed, row in (("1.10", "1.1", 11), ("1.20", "1.2", 21), ("2", "2.0", 22)):
+        Path(ESSAYS).write_text(re.sub(rf",{re.escape(salt)}$", f",{changed}", text, flags=re.MULTILINE))
+        error = usage_error(capfd, DRAFTS, ESSAYS, "--replicates", "draft=2,essay=20")
+        assert f"row {row}, column doc_salt: '{changed}'; the doc_id is that of the salt {salt}" in error
+        assert f"set it to {salt}" in error
+    assert re.sub(r",2\.0$", ",2", Path(ESSAYS).read_text(), flags=re.MULTILINE) == text
 
 
 def test_missing_first_replicate_is_added() -> None:
@@ -285,10 +317,10 @@ def test_wrong_usage_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["0", "-1", "draft", "draft=", "draft=0", "2,3", "draft=2,draft=3", "draft=2,3", "²", ""]
+    "text", ["0", "-1", "draft", "draft=", "draft=0", "2,3", "draft=2,draft=3", "draft=2,3", "²", "10001", ""]
 )
 def test_numbers_are_refused(capfd: pytest.CaptureFixture[str], text: str) -> None:
     with pytest.raises(SystemExit) as stopped:
         reserve(DRAFTS, "--replicates", text)
     assert stopped.value.code == 2
-    assert f"{text!r}: expected a number, or STAGE=NUMBER separated by commas" in capfd.readouterr().err
+    assert f"{text!r}: expected a number up to 10,000, or STAGE=NUMBER separated by commas" in capfd.readouterr().err

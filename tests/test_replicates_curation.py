@@ -345,3 +345,17 @@ def test_follow_up_finds_run_and_salt_of_a_parent() -> None:
         ("r1", None, drafts[0].doc_id),
         ("r1", "2", drafts[1].doc_id),
     ]
+
+
+def test_score_that_is_not_a_number_counts_as_missing(store: DocsStore) -> None:
+    """A data frame has NaN where a score is missing."""
+    given = {"v1": 1.0, "v2": float("nan"), "v3": None, "v4": 3.0}
+    found = [Score(doc_id, f"e{doc_id}", "", "t", "m", score, "", "", "k", {}) for doc_id, score in given.items()]
+    [row] = aggregate_scores(found)
+    assert (row.score, row.evaluations, row.no_score, row.lowest, row.highest) == (2.0, 2, 2, 1.0, 3.0)
+    store.write(Document(stage="draft", doc_id="d1", task_id="d", raw_text="x"))
+    for doc_id in given:
+        document = Document(stage="essay", doc_id=f"e{doc_id}", task_id=doc_id, parent_doc_id="d1", raw_text="x")
+        store.write(document)
+    selection = select(found, store, stage="essay", top=4)
+    assert [pick.doc_id for pick in selection.picks] == ["ev4", "ev1"]

@@ -334,6 +334,23 @@ def test_rows_that_copy_the_salts_of_their_parents_are_for_them(tmp_path: Path, 
     assert {row.parent_doc_id for row in docs.read_tasks("essay")} == parents
 
 
+def test_rows_that_name_their_parents_take_their_salts(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    def name_parents(docs: DocsStoreResource) -> Iterator[TaskRow]:
+        for row in docs.read_tasks("draft"):
+            yield EssayTask(task_id=f"{row.task_id}__x", draft_task_id=row.task_id, parent_doc_id=row.doc_id)
+
+    docs, result = make_tables(
+        tmp_path,
+        instance,
+        task_table_asset("draft", build_drafts, replicates=2),
+        task_table_asset("essay", name_parents, deps=["draft_tasks"], replicates=2),
+    )
+    assert result.success
+    essays = list(docs.read_tasks("essay"))
+    assert [row.doc_salt for row in essays] == [None, "1.2", "2", "2.2"] * 2
+    assert [row.parent_doc_id for row in essays] == [row.doc_id for row in docs.read_tasks("draft") for _ in range(2)]
+
+
 def test_table_asset_without_replicates_takes_the_first_parent(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     drafts = task_table_asset("draft", build_drafts, replicates=3)
     docs, result = make_tables(

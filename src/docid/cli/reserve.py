@@ -27,6 +27,7 @@ from docid.core.ids import reserve_doc_ids
 from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.operations.fill import Filled, fill_table, reserve_existing
 from docid.store.docs_store import DocsStore
+from docid.tables.replicates import MOST
 from docid.tables.rows import TaskRow, row_type_of
 from docid.tables.tasks import TaskRows, TaskTable, read_tasks
 
@@ -187,8 +188,8 @@ def _parse_numbers(text: str) -> dict[str, int]:
     for item in text.split(","):
         found = re.fullmatch(r"(?:([^=]+)=)?([0-9]{1,9})", item.strip())
         stage = (found[1] or "").strip() if found else ""
-        if found is None or int(found[2]) < 1 or stage in numbers or (not stage and "," in text):
-            expected = "expected a number, or STAGE=NUMBER separated by commas, each stage once"
+        if found is None or not 1 <= int(found[2]) <= MOST or stage in numbers or (not stage and "," in text):
+            expected = f"expected a number up to {MOST:,}, or STAGE=NUMBER separated by commas, each stage once"
             raise ArgumentTypeError(f"{text!r}: {expected}, such as draft=5,essay=2")
         numbers[stage] = int(found[2])
     return numbers

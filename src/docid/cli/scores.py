@@ -20,7 +20,7 @@ from docid.cli.inputs import check_table_output, find_tables, hint_at_other_stag
 from docid.cli.output import Output
 from docid.errors import TaskTableError
 from docid.operations.curate.aggregate import TaskScore, aggregate_columns, aggregate_scores
-from docid.operations.curate.scores import Score, find_score_stage, score_columns, scores, write_scores
+from docid.operations.curate.scores import Score, find_score_stage, has_score, score_columns, scores, write_scores
 from docid.store.docs_store import DocsStore
 from docid.tables.rows import row_type_of
 from docid.tables.tasks import read_tasks
@@ -70,7 +70,7 @@ def run(arguments: Arguments, out: Output) -> int:
     def count() -> Iterator[Score]:
         nonlocal changed, without_parent
         for score in read_cohort(arguments, store, stage, models):
-            changed += bool(score.changed)
+            changed += bool(score.changed) and (has_score(score) or not arguments.aggregate)
             without_parent += not score.parent_doc_id
             documents.add(score.parent_doc_id)
             out.progress.count_document(store, stage)

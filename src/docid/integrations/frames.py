@@ -174,14 +174,17 @@ def _reserve_rows(
         loaded = _load_ids(df, column, row_type)
         rows = list(reserve_tasks(loaded, row_type, **notes, parents=parents, stages=stages))
     filled = ["doc_id"] if parents is None else ["doc_id", "parent_doc_id"]
-    filled += [f"doc_{note}" for note, text in notes.items() if text is not None or f"doc_{note}" in df.columns]
+    # A row may take over the salt of its parent.
+    notes_of_rows = {name: [getattr(row, name) for row in rows] for name in ("doc_run_id", "doc_salt")}
+    filled += [name for name, found in notes_of_rows.items() if name in df.columns or any(found)]
     return {name: [getattr(row, name) for row in rows] for name in filled}
 
 
 def _load_ids(df: nw.DataFrame[Any], column: str, row_type: type[TaskRow]) -> TaskTable[TaskRow]:
     """Return the rows of a frame with this column of task ids, without the columns that docid does not use."""
     own = f"{row_type.stage}_task_id"
-    names = (*(each.name for each in schema_of(row_type).columns), f"{row_type.parent_stage}_task_id")
+    further = (f"{row_type.parent_stage}_task_id", f"{row_type.stage}_doc_id")
+    names = (*(each.name for each in schema_of(row_type).columns), *further)
     sources = {name: name for name in names if name in df.columns} | {own: column}
     table = df.select(**{name: nw.col(source) for name, source in sources.items()})
     return _load_rows(table, row_type, reserved=False)
@@ -220,7 +223,8 @@ def replicate_frame(
     """
     column = f"{check_stage(stage)}_task_id" if task_id is None else task_id
     row_type = TaskRow.of(stage, stages.parent_of(stage) if stage in check_stages(stages) else None)
-    df = _select_columns(frame, [column], list_id_columns(row_type)[1:])
+    legacy = f"{stage}_doc_id"  # of tables that `select` writes
+    df = _select_columns(frame, [column], [*list_id_columns(row_type)[1:], legacy])
     of_parents = cast("Iterable[TaskRow] | None", _load_parents(parents, row_type.parent_stage))
     with _restate_faults({f"{stage}_task_id": column}):
         made = replicates(_load_ids(df, column, row_type), n, parents=of_parents, stages=stages)
@@ -229,6 +233,8 @@ def replicate_frame(
         name: [getattr(row, name) or None for _, row in numbered] for name in ("doc_id", "doc_salt", "parent_doc_id")
     }
     filled = {name: texts for name, texts in values.items() if name in df.columns or any(texts)}
+    if legacy in df.columns:
+        filled[legacy] = [row.extra.get(legacy) or None for _, row in numbered]
     series = [nw.new_series(name, texts, nw.String(), backend=df.implementation) for name, texts in filled.items()]
     given, positions = cast("Any", frame), [position for position, _ in numbered]
     if nw.dependencies.is_pandas_dataframe(given):

@@ -73,12 +73,11 @@ def choose_parent(parents: BySalt, salt: str | None, depth: int | None) -> Paren
         if salt is None or path is None or path[:-1] == known:
             return Parent(doc_id, own)
         return Parent(None, None, _describe_no_parent(path, known))
+    if path is not None and (wanted := format_path(path[:-1])) in parents:
+        return Parent(parents[wanted], wanted)
     if len(doc_ids := set(parents.values())) == 1:
         return Parent(doc_ids.pop())
-    if path is None:
-        return Parent(None)
-    wanted = format_path(path[:-1])
-    return Parent(parents[wanted], wanted) if wanted in parents else Parent(None, None, _describe_no_parent(path))
+    return Parent(None) if path is None else Parent(None, None, _describe_no_parent(path))
 
 
 def _describe_no_parent(path: tuple[int, ...], known: tuple[int, ...] | None = None) -> str:

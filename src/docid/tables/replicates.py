@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import attrs
 
 from docid._text import quote
+from docid.core.ids import reserve_doc_id
 from docid.core.replicates import Path, find_depth, format_path, parse_path
 from docid.core.stages import DEFAULT_STAGES, Stages, check_stages
+from docid.errors import InvalidName
 from docid.tables.faults import Faults
 from docid.tables.parents import BySalt, describe_parent, index_parents
 from docid.tables.tasks import NO_TABLE, Row, TaskRows, TaskTable, check_row, check_type, number_rows
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from docid.tables.rows import TaskRow
 
-_MOST = 10_000  # replicates of a task: a larger number is a mistake
+MOST = 10_000  # replicates of a task: a larger number is a mistake
 _REPLICATE = "a replicate already; expected only the first row of each task (docid reserve --replicates raises a table)"
 _OTHER = "not the salt of a replicate"
 
@@ -81,12 +83,14 @@ def replicate_rows(
         file, columns, state, delimiter = rows.file, rows.columns, rows.state, rows.delimiter
     made: list[tuple[int, Row]] = []
     if numbered:
-        depth = _require_depth(row_type, stages)
-        claimed = _find_claimed((row for _, row in numbered), depth - 1)
-        maker = _Maker(row_type, n, depth, _index(parents, row_type), claimed, keep_parents)
-        faults = Faults(file)
-        for number, row in numbered:
+        depth, faults = _require_depth(row_type, stages), Faults(file)
+        known_parents = _index(parents, row_type, depth - 1)
+        for _, row in numbered:
             check_type(row, row_type)
+        numbered = [(number, _take_salt(row, known_parents)) for number, row in numbered]
+        claimed = _find_claimed((row for _, row in numbered), depth - 1)
+        maker = _Maker(row_type, n, depth, known_parents, claimed, keep_parents)
+        for number, row in numbered:
             made += [(number, each) for each in maker.make(number, row, faults)]
         faults.raise_any()
     if columns:
@@ -96,8 +100,8 @@ def replicate_rows(
 
 def check_number(n: int, argument: str = "n") -> None:
     """Raise ValueError unless `n` is a number of replicates."""
-    if type(n) is not int or not 1 <= n <= _MOST:
-        raise ValueError(f"{argument}: expected a number of replicates from 1 to {_MOST:,}, got {n!r}")
+    if type(n) is not int or not 1 <= n <= MOST:
+        raise ValueError(f"{argument}: expected a number of replicates from 1 to {MOST:,}, got {n!r}")
 
 
 def _require_depth(row_type: type[TaskRow], stages: Stages) -> int:
@@ -110,8 +114,50 @@ def _require_depth(row_type: type[TaskRow], stages: Stages) -> int:
     raise ValueError(f"rows: {name} is not in {stages!r}; pass stages, such as Stages.chain({chain})")
 
 
-def _index(parents: Iterable[TaskRow | Mapping[str, Any]] | None, row_type: type[TaskRow]) -> dict[str, BySalt] | None:
-    return None if parents is None or row_type.parent_stage is None else index_parents(parents, row_type.parent_stage)
+class _Parents:
+    """The parents of rows, by task id and by path.
+
+    Args:
+        column: the column of a row that has the task id of its parent.
+        by_task: the result of `index_parents`.
+        depth: the number of stages from the root to the parents'.
+    """
+
+    def __init__(self, column: str, by_task: Mapping[str, BySalt], depth: int) -> None:
+        self._column = column
+        self._by_task = by_task
+        self._depth = depth
+        self._sorted: dict[str, tuple[dict[Path, str | None], list[str]]] = {}
+
+    def find(self, row: TaskRow) -> tuple[dict[Path, str | None], list[str]] | None:
+        """Return the parents that a row names, by path and in order, and salts that are not paths; None if unknown."""
+        task_id = row.cell(self._column)
+        if task_id not in self._by_task:
+            return None
+        if task_id not in self._sorted:
+            self._sorted[task_id] = _sort_parents(self._by_task[task_id], self._depth)
+        return self._sorted[task_id]
+
+    def list(self, row: TaskRow) -> dict[Path, str | None]:
+        """Return the parents that a row names, by path and in order."""
+        found = self.find(row)
+        return {} if found is None else found[0]
+
+
+def _index(
+    parents: Iterable[TaskRow | Mapping[str, Any]] | None, row_type: type[TaskRow], depth: int
+) -> _Parents | None:
+    if parents is None or (stage := row_type.parent_stage) is None:
+        return None
+    return _Parents(f"{stage}_task_id", index_parents(parents, stage), depth)
+
+
+def _take_salt(row: Row, parents: _Parents | None) -> Row:
+    """Return a new row without a salt, but with the id of a replicate of its parent, with the salt of that one."""
+    if parents is None or row.doc_id or row.doc_salt or not row.parent_doc_id:
+        return row
+    path = next((path for path, doc_id in parents.list(row).items() if doc_id == row.parent_doc_id), ())
+    return attrs.evolve(row, doc_salt=format_path(path))
 
 
 def _find_claimed(rows: Iterable[TaskRow], depth: int) -> dict[tuple[str, str | None], set[Path]]:
@@ -129,7 +175,7 @@ class _Maker(NamedTuple):
     row_type: type[TaskRow]
     n: int
     depth: int
-    parents: dict[str, BySalt] | None
+    parents: _Parents | None
     claimed: dict[tuple[str, str | None], set[Path]]
     keep_parents: bool
 
@@ -154,10 +200,11 @@ class _Maker(NamedTuple):
         if self.parents is None or (self.keep_parents and row.parent_doc_id):
             return {path: row.parent_doc_id}
         column = f"{stage}_task_id"
-        if (by_salt := self.parents.get(task_id := row.cell(column))) is None:
+        task_id = row.cell(column)
+        if (found := self.parents.find(row)) is None:
             note(column, task_id, "not in the parents' table; expected a task id from it")
             return {}
-        known, others = _sort_parents(by_salt, depth)
+        known, others = found
         if row.parent_doc_id and (row.doc_salt is not None or row.parent_doc_id != known.get(path)):
             return {path: row.parent_doc_id}
         if others:
@@ -228,18 +275,24 @@ def add_replicates(
     """
     check_number(n)
     row_type, number_of, above, others = table.row_type, dict[tuple[str, str | None], dict[Path, int]](), 0, 0
-    depth, index = _require_depth(row_type, stages), _index(parents, row_type)
+    depth = _require_depth(row_type, stages)
+    index, faults = _index(parents, row_type, depth - 1), Faults(table.file)
     numbered = [(number, _copy_salt(_set_run_id(row, run_id), index, depth)) for number, row in number_rows(table)]
-    for at, (_, row) in enumerate(numbered):
+    for at, (number, row) in enumerate(numbered):
+        if salt := _find_lost_salt(row):
+            wrong = f"the doc_id is that of the salt {salt}, which a spreadsheet may have changed"
+            faults.add(number, "doc_salt", row.doc_salt or "", f"{wrong}; set it to {salt}")
         if (path := parse_path(row.doc_salt, depth)) is None:
             others += 1
         else:
+            path = _correct_path(path, row, index)
             number_of.setdefault((row.task_id, row.doc_run_id), {}).setdefault(path, at)
             above += path[-1] > n
+    faults.raise_any()
     new: dict[int, list[Any]] = {}
     for known in number_of.values():
         by_path = {path: numbered[at][1] for path, at in sorted(known.items())}
-        new[max(known.values())] = list(_make_missing(by_path, n, depth, index))
+        new[max(known.values())] = list(_make_missing(by_path, n, index))
     made = [(number, each) for at, (number, row) in enumerate(numbered) for each in (row, *new.get(at, ()))]
     columns = tuple(dict.fromkeys((*table.columns, "doc_salt")))
     rows = TaskRows(row_type, table.file, columns, iter(made), table.state, table.delimiter)
@@ -258,27 +311,54 @@ def _set_run_id(row: Row, run_id: str | None) -> Row:
     return row if run_id is None or row.doc_id else attrs.evolve(row, doc_run_id=run_id)
 
 
-def _copy_salt(row: Row, parents: Mapping[str, BySalt] | None, depth: int) -> Row:
+def _copy_salt(row: Row, parents: _Parents | None, depth: int) -> Row:
     """Return a new row for the first replicate that its parent has; the row itself if it names another one."""
-    if parents is None or row.doc_id or row.doc_salt or row.parent_doc_id:
+    if parents is None or row.doc_id or row.doc_salt:
         return row
-    found, _ = _sort_parents(parents.get(row.cell(f"{row.parent_stage}_task_id"), {}), depth - 1)
-    first = min(found, default=(1,) * (depth - 1))
+    if row.parent_doc_id:
+        return _take_salt(row, parents)
+    first = min(parents.list(row), default=(1,) * (depth - 1))
     return attrs.evolve(row, doc_salt=format_path((*first, 1)))
 
 
-def _make_missing(
-    known: Mapping[Path, TaskRow], n: int, depth: int, parents: Mapping[str, BySalt] | None
-) -> Iterator[TaskRow]:
+def _find_lost_salt(row: TaskRow) -> str | None:
+    """Return the salt of a row's doc id if a spreadsheet has changed it, such as `1.10` to `1.1`; otherwise None."""
+    if not row.doc_id or not row.doc_salt or "." not in row.doc_salt:
+        return None
+    salts = (row.doc_salt, row.doc_salt.removesuffix(".0"), f"{row.doc_salt}0", f"{row.doc_salt}00")
+    found = next((salt for salt in salts if _derive(row, salt) == row.doc_id), None)
+    return None if found == row.doc_salt else found
+
+
+def _derive(row: TaskRow, salt: str) -> str | None:
+    try:
+        return reserve_doc_id(row.stage, row.task_id, row.doc_run_id, salt)
+    except InvalidName:
+        return None
+
+
+def _correct_path(path: Path, row: TaskRow, parents: _Parents | None) -> Path:
+    """Return the path of a row whose salt names a replicate that its parent does not have.
+
+    Its parent is the one with its `parent_doc_id`; without that, its only parent.
+    """
+    known = {} if parents is None else parents.list(row)
+    if not known or path[:-1] in known:
+        return path
+    wanted = [each for each, doc_id in known.items() if row.parent_doc_id in {None, doc_id}]
+    return (*wanted[0], path[-1]) if len(wanted) == 1 else path
+
+
+def _make_missing(known: Mapping[Path, TaskRow], n: int, parents: _Parents | None) -> Iterator[TaskRow]:
     """Yield the replicates that a task lacks, given its rows by path."""
-    start, first = next(iter(known.items()))
+    first = next(iter(known.values()))
     of_parent: dict[Path, TaskRow | None] = {}
     for path, row in known.items():
         of_parent.setdefault(path[:-1], row)
     if parents is not None:
-        found, _ = _sort_parents(parents.get(first.cell(f"{first.parent_stage}_task_id"), {}), depth - 1)
-        # A row that names a parent of its own is for that one only.
-        if first.parent_doc_id is None or first.parent_doc_id == found.get(start[:-1]):
+        found = parents.list(first)
+        # A row that names another parent than the first replicate is for that one only.
+        if first.parent_doc_id is None or (found and first.parent_doc_id == found[min(found)]):
             of_parent = dict.fromkeys(found) | of_parent
     for path, sibling in sorted(of_parent.items(), key=lambda item: item[0]):
         row = sibling or attrs.evolve(first, parent_doc_id=None)

@@ -3,9 +3,16 @@
 import statistics
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from docid.operations.curate.scores import Aggregate, Score, check_aggregate, find_score_stage, list_origin_columns
+from docid.operations.curate.scores import (
+    Aggregate,
+    Score,
+    check_aggregate,
+    find_score_stage,
+    has_score,
+    list_origin_columns,
+)
 from docid.store.docs_store import DocsStore
 from docid.tables.values import plain_text
 
@@ -134,9 +141,9 @@ class _Group:
         for name, text in score.origin.items():
             self.origins.setdefault(name, set()).update([text] if text else [])
         self.documents.add(score.parent_doc_id)
-        if score.score is None:
+        if not has_score(score):
             self.no_score += 1
             return
         self.changed += bool(score.changed)
         if allow_changed or not score.changed:
-            self.numbers.append(score.score)
+            self.numbers.append(cast("float", score.score))

@@ -242,7 +242,8 @@ class _Linker:
                 self._assign(each, own)
             elif each.is_open:
                 left.append(each)
-        for each in left:
+        # With force, rows whose run id and salt give another id choose last.
+        for each in sorted(left, key=lambda each: each.is_bound):
             self._choose(each)
         for each in rows:
             each.changes = self._find_changes(each)

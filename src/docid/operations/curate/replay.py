@@ -63,8 +63,9 @@ class ReplayedRows(TaskRows[TaskRow]):
 
     Attributes:
         notes: the notes so far. `gone`: a document is not in the store. `unusable`: it cannot be read or gives no
-            valid row. `no-prompt`: it was stored without a prompt. `taken`: with a salt or run id, a second document
-            of the same task would get the same id. `unsaid`, at the end: a column that documents have no value for.
+            valid row. `no-prompt`: it was stored without a prompt. `taken`: with this salt or run id, a second
+            document of the same task would get the same id. `unsaid`, at the end: a column that documents have no value
+            for.
     """
 
     def __init__(self, row_type: type[TaskRow], rows: Iterator[tuple[int, TaskRow]], notes: list[Note]) -> None:
@@ -84,8 +85,8 @@ def replay(
     """Build task rows from stored documents, so that you can run them again without their old table.
 
     Each row has the id of its document; a run with `if_exists="replace"` makes a new version. With a run id or salt
-    the row gets a new id, for a second document. If the document has a prompt, the row's `source_doc_id` names it, and
-    `store.source_prompt` returns that prompt.
+    the row gets a new id, for a second document; with a run id alone, it keeps its salt. If the document has a prompt,
+    the row's `source_doc_id` names it, and `store.source_prompt` returns that prompt.
 
     Column values come from metadata keys of the same name, of the document or its nearest ancestor with such a key.
     `<stage>_template` and `<stage>_model` also come from `template_id` and `model_id` of the document of that stage,
@@ -137,10 +138,13 @@ def _build_rows(
             message = "stored without its prompt, so the row has no source_doc_id. The pipeline must render the prompt"
             notes.append(Note("no-prompt", where, row.task_id, message))
         if run_id is not None or salt is not None:
-            own = reserve_doc_id(stage, row.task_id, run_id, salt)
-            row = attrs.evolve(row, doc_id=own, doc_run_id=run_id, doc_salt=salt)
+            # In another run, replicates of a task keep the salts by which they differ.
+            own_salt = row.doc_salt if salt is None else salt
+            own = reserve_doc_id(stage, row.task_id, run_id, own_salt)
+            row = attrs.evolve(row, doc_id=own, doc_run_id=run_id, doc_salt=own_salt)
             if (other := taken.setdefault(own, doc_id)) != doc_id:
-                message = f"same task as {stage}/{other}, which has the new doc id {own} already. Replay it separately"
+                remedy = f"Replay it with another {'run id' if salt is None else 'salt'}"
+                message = f"same task as {stage}/{other}, which has the new doc id {own} already. {remedy}"
                 notes.append(Note("taken", where, row.task_id, message))
                 continue
         yield number, row

@@ -1,12 +1,13 @@
 """`scores` and `select`: read the scores of evaluations, and select the best documents."""
 
+import math
 import os
 import re
 import statistics
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import attrs
 import orjson
@@ -62,6 +63,11 @@ class Score(NamedTuple):
         texts = {key: value for key, value in self._asdict().items() if isinstance(value, str)}
         texts["score"] = "" if self.score is None else plain_text(self.score)
         return {**texts, **{f"{stage}_doc_id": doc_id for stage, doc_id in self.ancestors.items()}, **self.origin}
+
+
+def has_score(score: Score) -> bool:
+    """Return whether there is a number: not None, and not the NaN of a data frame."""
+    return score.score is not None and not math.isnan(score.score)
 
 
 class ScoreRow(Protocol):
@@ -526,14 +532,14 @@ def _group_scores(
         other = next((kind for kind, name in ids.items() if wanted[kind] and name not in wanted[kind]), None)
         if other is not None:
             left_out[f"other-{other}", f"of other {other}s"] += 1
-        elif score.score is None:
+        elif not has_score(score):
             left_out["no-score", "without a score"] += 1
         elif not score.parent_doc_id:
             left_out["no-parent", "without a parent_doc_id"] += 1
         elif score.changed and not allow_changed:
             notes.append(_describe_changed(score))
         else:
-            found.setdefault(score.parent_doc_id, []).append(score.score)
+            found.setdefault(score.parent_doc_id, []).append(cast("float", score.score))
     notes += _find_unknown(wanted, known)
     notes += [Note(kind, "evaluations", None, message, count) for (kind, message), count in left_out.items()]
     return found, evaluations
