@@ -26,7 +26,7 @@ from docid import (
 )
 from docid.backends import LocalBackend
 from docid.cli import main
-from docid.cli.progress import Progress
+from docid.cli.output import Progress
 
 WITHOUT_RICH = "import sys; sys.modules['rich'] = None; from docid.cli import main; sys.exit(main(sys.argv[1:]))"
 WITH_RICH = WITHOUT_RICH.replace("sys.modules['rich'] = None; ", "")

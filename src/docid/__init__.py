@@ -6,10 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from docid._version import __version__ as __version__
-from docid.core.document import Document
+from docid.core.document import Document, Reply
 from docid.core.ids import DocId, collision_probability, is_doc_id, reserve_doc_id, reserve_doc_ids
 from docid.core.outcomes import Outcome, WriteManyError, WriteResult
-from docid.core.reply import Reply
 from docid.core.stages import DEFAULT_STAGES, Stages
 from docid.errors import (
     ContentConflict,

@@ -1,10 +1,11 @@
-"""All output of the commands: lines, JSON, tables, headings, trees, written tables, and messages on standard error.
+"""All output of the commands: lines, JSON, tables, headings, trees, written tables, progress, and standard error.
 
 On a terminal, rich (extra `cli`) draws tables, headings and trees; it honours `NO_COLOR`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,12 +18,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import attrs
 
+from docid import _progress
 from docid._progress import find_console
 from docid._text import escape_controls, format_count, name_task
 from docid.cli.arguments import Arguments
-from docid.cli.progress import Progress
 from docid.core.findings import Change
-from docid.errors import DocidError
+from docid.errors import DocidError, UnreadableDocument
 from docid.operations.curate.replay import Note
 from docid.store.ancestry import Lineage
 from docid.store.docs_store import DocsStore
@@ -35,6 +36,25 @@ if TYPE_CHECKING:
 FEW = 5  # the findings of one code, or the names in a list, that are printed
 Styled = list[tuple[str, str]]  # a line in spans: each a text without control characters, and its style for rich
 _STYLES = {"error": "bold red", "warning": "bold yellow"}
+
+
+class Progress(_progress.Progress):
+    """Shows how far a command is, its rate and the time left. The end of a `with` block removes it from the screen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._done: Counter[str] = Counter()
+        self._totals: dict[str, int | None] = {}
+
+    def count_document(self, store: DocsStore, stage: str) -> None:
+        """Show that one more document of a stage is done."""
+        if stage not in self._totals:
+            self._totals[stage] = None
+            if self._is_terminal:  # the total takes one more listing
+                with contextlib.suppress(UnreadableDocument, OSError):
+                    self._totals[stage] = sum(1 for _ in store.ids(stage))
+        self._done[stage] += 1
+        self.show(f"documents of stage {stage}", self._done[stage], self._totals[stage])
 
 
 @attrs.define

@@ -1,4 +1,7 @@
-"""Documents: a frozen value that is validated when you create it, and the fields that it takes from a task row."""
+"""Documents: a frozen value that is validated when you create it, and the fields that it takes from a task row.
+
+A `Reply` is what a model call returned, before it is a document.
+"""
 
 from __future__ import annotations
 
@@ -357,3 +360,34 @@ def document_facts(document: Any) -> dict[str, str | None]:
         "run_id": document.run_id,
         "created_at": None if created_at is None else timestamp(created_at),
     }
+
+
+@frozen(repr=False)
+class Reply:
+    """What a model call returned. `make` returns it to `DocsStore.ensure`, which stores it as the row's document.
+
+    The constructor accepts any values, so a reply that was paid for is never lost there. docid checks them when it
+    stores the document; if it cannot, it saves the reply in a rescue file.
+
+    Attributes:
+        raw_text: the complete output of the model.
+        parsed_text: the text that you parsed from it, or None.
+        prompt_text: the prompt that was sent, if it differs from the `prompt` that you passed to `ensure`.
+        metadata: what the call reported, such as usage or the served model. These keys win over the `metadata` that
+            you passed to `ensure`.
+        created_at: when the reply was made, with a time zone; by default the time when docid stores it.
+
+    Example:
+        >>> Reply("Once upon a time", metadata={"usage": 12})
+        <Reply of 16 characters>
+    """
+
+    raw_text: str
+    parsed_text: str | None = field(default=None, kw_only=True)
+    prompt_text: str | None = field(default=None, kw_only=True)
+    metadata: Mapping[str, Any] | None = field(default=None, kw_only=True)
+    created_at: datetime | None = field(default=None, kw_only=True)
+
+    def __repr__(self) -> str:
+        text = self.raw_text
+        return f"<Reply of {len(text):,} characters>" if isinstance(text, str) else f"<Reply of {type(text).__name__}>"

@@ -1,7 +1,8 @@
-"""Metadata: convert the caller's values to JSON, or name the value that JSON cannot hold."""
+"""Metadata: convert the caller's values to JSON, or name the value that JSON cannot hold; hash them."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields as dataclass_fields
@@ -9,6 +10,7 @@ from dataclasses import is_dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
+from hashlib import sha256
 from pathlib import PurePath
 from typing import Any
 from uuid import UUID
@@ -162,3 +164,22 @@ def _check_key(path: str, key: Any) -> str:
         if key.isascii() or key.encode(errors="replace").decode() == key:
             return plain(key)
     raise InvalidDocument(path, f"the key {quote(key)} cannot be a JSON key; expected str keys")
+
+
+def hash_given(prompt: str | None, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the hashes of the prompt and the metadata that were given to `ensure`, for `docid.given` of a record.
+
+    SHA-256 in hex: of the prompt in UTF-8, and of each metadata value as JSON with sorted keys. `metadata` is
+    converted already.
+    """
+    given: dict[str, Any] = {}
+    if prompt is not None:
+        given["prompt"] = sha256(prompt.encode()).hexdigest()
+    if metadata is not None:
+        given["metadata"] = {key: hash_value(value) for key, value in metadata.items()}
+    return given
+
+
+def hash_value(value: Any) -> str:
+    """Return the SHA-256 in hex of a JSON value, which distinguishes 1, True and 1.0."""
+    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

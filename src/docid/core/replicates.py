@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 Path = tuple[int, ...]
 """The numbers of a document's ancestors, the root first, and its own number."""
 
-LARGEST = 10**9 - 1
 _PATH = re.compile(r"(?:[1-9][0-9]{0,8}\.)*(?!1\Z)[1-9][0-9]{0,8}\Z")
 
 

@@ -39,10 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from docid.core.document import Part, TaskLike
+    from docid.core.document import Part, Reply, TaskLike
     from docid.core.findings import Change, Finding
     from docid.core.outcomes import Policy
-    from docid.core.reply import Reply
     from docid.core.stages import Stages
     from docid.store.amany import AsyncManyRun
     from docid.store.ancestry import Lineage

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, T
 from attrs import define, field, frozen
 
 from docid._text import escape_surrogates, quote
-from docid.core.document import PART_FILES, Document, check_content, require_doc_id
+from docid.core.document import PART_FILES, Document, Reply, check_content, require_doc_id
 from docid.core.ids import check_text
 from docid.core.lineage_rules import ReadPins, check_inputs, find_changed, find_differences, get_inputs
-from docid.core.metadata import convert_metadata
+from docid.core.metadata import convert_metadata, hash_given, hash_value
 from docid.core.outcomes import Outcome, make_not_migrated_error
 from docid.core.record import format_pins
-from docid.core.reply import Reply, hash_given, hash_value
 from docid.errors import (
     ContentConflict,
     DocumentChanged,

@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from attrs import asdict, frozen
 
 from docid._text import quote
-from docid.core.document import Document, timestamp
+from docid.core.document import Document, Reply, timestamp
 from docid.core.metadata import convert_metadata
 from docid.core.record import NOTES, parse_pins
-from docid.core.reply import Reply
 from docid.errors import InvalidDocument, describe_error
 from docid.store.backends.base import join_location
 from docid.store.backends.local.backend import LocalBackend

@@ -15,11 +15,10 @@ import dagster as dg
 from attrs import evolve, fields, frozen
 
 from docid._text import format_count
-from docid.core.document import get_source_doc_id
+from docid.core.document import Reply, get_source_doc_id
 from docid.core.ids import is_missing
 from docid.core.lineage_rules import Pin, Pins, split_name
 from docid.core.outcomes import Outcome, Policy
-from docid.core.reply import Reply
 from docid.core.stages import Stages
 from docid.errors import (
     DocidError,

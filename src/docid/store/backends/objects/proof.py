@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from docid.errors import StoreUnavailable
+from docid.errors import StoreUnavailable, copy_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +41,7 @@ class Proof:
                 except StoreUnavailable as error:
                     self._failure, self._failed_at = error, time.monotonic()
                 self._is_safe = self._failure is None
-            failure = copy.copy(self._failure)
+            failure = None if self._failure is None else copy_error(self._failure)
         if failure is not None:
             raise failure
 
