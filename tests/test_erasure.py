@@ -114,8 +114,8 @@ def test_error_of_a_refused_erasure_names_what_is_left_in_quarantine(store: Docs
     claim.release()
     [removed] = store.list_removed()
     [note] = caught.value.__notes__
-    assert f"restore {removed.run} --without-parents --apply" in note
-    store.restore(removed.run, require_parent=False)
+    assert f"restore {removed.entry} --without-parents --apply" in note
+    store.restore(removed.entry, require_parent=False)
     assert list_names(store) == ["draft/a1", "essay/e1", "essay/e2"]
 
 

@@ -84,11 +84,11 @@ def test_removal_with_descendants_is_undone_byte_for_byte(store: DocsStore) -> N
     assert all(change.done and change.message for change in removal.changes)
     assert read_all(store) == {}
     assert audit(store).findings == ()
-    planned = store.restore(removal.run, dry_run=True)
+    planned = store.restore(removal.entry, dry_run=True)
     assert {outcome for _, outcome in list_outcomes(planned)} == {"restore"}
     assert not any(change.done for change in planned)
     assert read_all(store) == {}
-    restored = store.restore(removal.run)
+    restored = store.restore(removal.entry)
     assert list_outcomes(restored)[0] == ("draft/a1", "restore")
     assert read_all(store) == before
     assert list(store.list_removed()) == []
@@ -105,11 +105,11 @@ def test_removal_of_one_document_leaves_the_others(store: DocsStore) -> None:
     assert (
         store.ensure(EssayTask(task_id="e-2", doc_id="e2", parent_doc_id="a1"), lambda _: "again").outcome == "created"
     )
-    [change] = store.restore(removal.run)
+    [change] = store.restore(removal.entry)
     assert (change.outcome, change.done) == ("leave", False)
     assert change.message == "the store has a document with this id again; remove that one first"
     store.remove("essay", "e2")
-    assert [each.outcome for each in store.restore(removal.run)] == ["restore"]
+    assert [each.outcome for each in store.restore(removal.entry)] == ["restore"]
     assert store.read("essay", "e2").raw_text == "x"
 
 
@@ -127,7 +127,7 @@ def test_many_documents_are_removed_with_one_pass(store: DocsStore) -> None:
     fill(store)
     names = ["evaluation/v1", "essay/e1", "draft/a1", "essay/e9"]
     planned = store.remove_many(names, dry_run=True)
-    assert planned.run == ""
+    assert planned.entry == ""
     assert list_outcomes(planned.changes) == [
         ("evaluation/v1", "remove"),
         ("essay/e1", "remove"),
@@ -172,7 +172,7 @@ def test_claimed_document_and_its_ancestors_stay(store: DocsStore) -> None:
     assert list_names(store) == ["draft/a1", "essay/e1"]
     claim.release()
     assert [each.outcome for each in store.remove("draft", "a1", descendants=True).changes] == ["remove", "remove"]
-    runs = sorted({removed.run for removed in store.list_removed()})
+    runs = sorted({removed.entry for removed in store.list_removed()})
     assert {change.message for change in store.restore(runs[0])} == {
         "its parent draft/a1 is not in the store; restore that first",
         "its parent essay/e1 is not in the store; restore that first",
@@ -187,7 +187,7 @@ def test_child_of_a_parent_that_is_removed_during_its_call_is_rescued(store: Doc
     runs = []
 
     def make(_: EssayTask) -> str:
-        runs.append(store.remove("draft", "a1").run)
+        runs.append(store.remove("draft", "a1").entry)
         return "paid"
 
     with pytest.raises(MissingParent):
@@ -236,12 +236,12 @@ def test_removal_follows_a_cycle_of_inputs(store: DocsStore) -> None:
         store.remove("draft", "a1")
     removal = store.remove("draft", "a1", descendants=True)
     assert sorted(list_outcomes(removal.changes)) == [("draft/a1", "remove"), ("draft/b2", "remove")]
-    assert sorted(list_outcomes(store.restore(removal.run))) == [("draft/a1", "restore"), ("draft/b2", "restore")]
+    assert sorted(list_outcomes(store.restore(removal.entry))) == [("draft/a1", "restore"), ("draft/b2", "restore")]
 
 
 def test_document_without_parent_is_restored_on_request(store: DocsStore) -> None:
     store.write(essay(), require_parent=False)
-    run = store.remove("essay", "e1").run
+    run = store.remove("essay", "e1").entry
     [change] = store.restore(run)
     assert change.message == "its parent draft/a1 is not in the store; restore that first"
     [change] = store.restore(run, require_parent=False)
@@ -272,7 +272,7 @@ def test_wrong_names_are_refused(store: DocsStore) -> None:
     with pytest.raises(ValueError, match="not in quarantine; 'docid restore' lists"):
         store.restore(entry_name(()))
     store.write(draft())
-    run = store.remove("draft", "a1").run
+    run = store.remove("draft", "a1").entry
     with pytest.raises(ValueError, match="draft/b2: not in quarantine"):
         store.restore(run, ["draft/b2"])
     with pytest.raises(InvalidName):
@@ -281,7 +281,7 @@ def test_wrong_names_are_refused(store: DocsStore) -> None:
 
 def test_chosen_documents_are_restored(store: DocsStore) -> None:
     fill(store)
-    run = store.remove("draft", "a1", descendants=True).run
+    run = store.remove("draft", "a1", descendants=True).entry
     assert list_outcomes(store.restore(run, ["draft/a1", "essay/e2"])) == [
         ("draft/a1", "restore"),
         ("essay/e2", "restore"),
@@ -293,7 +293,7 @@ def test_chosen_documents_are_restored(store: DocsStore) -> None:
 def test_purge_deletes_removed_documents(tmp_path: Path) -> None:
     store = DocsStore(tmp_path / "docs")
     fill(store)
-    run = store.remove("draft", "a1", descendants=True).run
+    run = store.remove("draft", "a1", descendants=True).entry
     steps = list(repair(store, purge=True, older_than=0, apply=True))
     assert [(step.action, run in step.path, step.done) for step in steps] == [("purge", True, True)]
     assert list(store.list_removed()) == []
@@ -477,5 +477,5 @@ def test_tombstone_of_a_killed_removal_counts_as_no_document(s3: Moto, monkeypat
     [step] = repair(store, apply=True, stale_after=-60)
     assert (step.finding and step.finding.code, step.done) == ("stale-temporary", True)
     [removed] = store.list_removed()
-    assert [change.outcome for change in store.restore(removed.run)] == ["restore"]
+    assert [change.outcome for change in store.restore(removed.entry)] == ["restore"]
     assert store.read("draft", "a1").raw_text == "once"

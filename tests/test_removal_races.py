@@ -60,10 +60,10 @@ def test_child_that_is_written_again_during_the_removal(
         assert store.read("essay", "e1").raw_text == "again"
         return
     assert list_names(store) == []
-    assert len(removal.runs) == 2
-    assert [change.outcome for change in store.restore(removal.runs[1])] == ["leave"]  # its parent comes first
-    store.restore(removal.runs[0], ["draft/a1"])
-    store.restore(removal.runs[1])
+    assert len(removal.entries) == 2
+    assert [change.outcome for change in store.restore(removal.entries[1])] == ["leave"]  # its parent comes first
+    store.restore(removal.entries[0], ["draft/a1"])
+    store.restore(removal.entries[1])
     assert store.read("essay", "e1").raw_text == "again"
 
 
@@ -109,7 +109,7 @@ def test_document_that_another_removal_takes_is_absent(local: DocsStore, monkeyp
 
 def test_create_that_is_faster_than_a_restore_keeps_the_id(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     local.write(draft())
-    run = local.remove("draft", "a1").run
+    run = local.remove("draft", "a1").entry
     original = Place.remove_junk
 
     def remove_junk(self: Place) -> bool:
@@ -124,7 +124,7 @@ def test_create_that_is_faster_than_a_restore_keeps_the_id(local: DocsStore, mon
 
 def test_restore_passes_errors_of_the_file_system(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     local.write(draft())
-    run = local.remove("draft", "a1").run
+    run = local.remove("draft", "a1").entry
     monkeypatch.setattr(Directory, "move", refuse)
     [change] = local.restore(run)
     assert (change.outcome, change.message.startswith("[Errno 30] Read-only file system")) == ("leave", True)
@@ -132,7 +132,7 @@ def test_restore_passes_errors_of_the_file_system(local: DocsStore, monkeypatch:
 
 def test_odd_files_in_quarantine_are_ignored(local: DocsStore) -> None:
     local.write(draft())
-    run = local.remove("draft", "a1").run
+    run = local.remove("draft", "a1").entry
     (Path(local.root) / ".docid" / "quarantine" / run / "draft" / "Notes.TXT").write_text("by hand")
     assert [removed.doc_id for removed in local.list_removed()] == ["a1"]
     assert isinstance(local.backend, LocalBackend)
@@ -147,7 +147,7 @@ def test_parent_that_cannot_be_put_back_is_reported(store: DocsStore, monkeypatc
     removal = store.remove_many(["draft/a1"])
     [change] = removal.changes
     assert (change.outcome, change.done, change.message) == ("leave", False, "[Errno 30] Read-only file system")
-    assert [removed.run for removed in store.list_removed()] == list(removal.runs)
+    assert [removed.entry for removed in store.list_removed()] == list(removal.entries)
 
 
 def test_withdrawn_child_takes_its_own_children_along(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +172,7 @@ def test_withdrawn_child_takes_its_own_children_along(store: DocsStore, monkeypa
 
 def test_parent_that_goes_during_a_restore(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write_many([draft(), essay()])
-    run = store.remove("essay", "e1").run
+    run = store.remove("essay", "e1").entry
     original = store.backend.restore
 
     def restore(*arguments: Any) -> bool:
@@ -183,14 +183,14 @@ def test_parent_that_goes_during_a_restore(store: DocsStore, monkeypatch: pytest
     [change] = store.restore(run)
     [again] = [each for each in store.list_removed() if each.doc_id == "e1"]
     lost = "its parent draft/a1 is not in the store; restore that first"
-    assert change.message == f"{lost}, then the removal {again.run}, in which this document is now"
+    assert change.message == f"{lost}, then the removal {again.entry}, in which this document is now"
     assert list_names(store) == []
     assert sorted(removed.doc_id for removed in store.list_removed()) == ["a1", "e1"]
 
 
 def test_restore_beside_another_one(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write(draft())
-    run = store.remove("draft", "a1").run
+    run = store.remove("draft", "a1").entry
     monkeypatch.setattr(store.backend, "restore", lambda _: False)
     [change] = store.restore(run)
     assert change.message == "another process moves it, or other files have its place; run 'docid repair', or try again"
@@ -198,7 +198,7 @@ def test_restore_beside_another_one(store: DocsStore, monkeypatch: pytest.Monkey
 
 def test_error_of_a_restore_is_in_its_change(local: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(local)
-    run = local.remove("evaluation", "v1").run
+    run = local.remove("evaluation", "v1").entry
     monkeypatch.setattr(local.backend, "restore", refuse)
     [change] = local.restore(run)
     assert (change.outcome, str(change.error)) == ("leave", "[Errno 30] Read-only file system")
@@ -217,7 +217,7 @@ def test_error_of_a_partial_removal_names_the_way_back(store: DocsStore) -> None
     with pytest.raises(DocumentClaimed) as caught:
         store.remove("draft", "a1", descendants=True)
     [removed] = store.list_removed()
-    assert caught.value.__notes__ == [f"docid has moved 1 document; restore('{removed.run}') moves it back"]
+    assert caught.value.__notes__ == [f"docid has moved 1 document; restore('{removed.entry}') moves it back"]
     claim.release()
 
 
@@ -252,12 +252,12 @@ def test_history_comes_back_if_the_document_cannot_be_moved(local: DocsStore, mo
     monkeypatch.setattr(LocalQuarantine, "put", put)
     removal = local.remove_many(["essay/e1", "essay/e2", "evaluation/v1"])
     assert dict(list_outcomes(removal.changes))["essay/e1"] == "leave"
-    local.restore(removal.run)
+    local.restore(removal.entry)
     assert read_all(local) == before
     removal = local.remove_many(["evaluation/v1", "essay/e2"])
     local.backend.remove("essay", "e1", b"", "")
     monkeypatch.undo()
-    local.restore(removal.run)
+    local.restore(removal.entry)
     assert read_all(local) == before
 
 
@@ -391,7 +391,7 @@ def test_erase_refuses_an_unrelated_document_with_the_id_of_a_removed_child(stor
 
 def test_erase_reports_damaged_records_in_quarantine(local: DocsStore) -> None:
     local.write_many([draft(), draft("b2", "t-2")])
-    run = local.remove("draft", "b2").run
+    run = local.remove("draft", "b2").entry
     (Path(local.root) / ".docid" / "quarantine" / run / "draft" / "b2" / "metadata.json").write_text("{torn")
     assert [finding.doc_id for finding in local.erase("draft", "a1").findings] == ["b2"]
 
@@ -417,7 +417,7 @@ def test_objects_that_another_process_changes_are_left_alone(monkeypatch: pytest
     original = Bucket.read
     with monkeypatch.context() as patch:
         patch.setattr(Bucket, "read", lambda self, key: None if "history" in key else original(self, key))
-        run = store.remove("draft", "a1").run
+        run = store.remove("draft", "a1").entry
     store.restore(run)
     assert [version.raw_text for version in store.history("draft", "a1")] == ["once"]
     bucket.put("draft/b2.json", make_tombstone(), "create")
@@ -441,7 +441,7 @@ def test_document_that_is_made_again_with_a_child_stays_removed(
     after_first_removal(store, monkeypatch, make_again)
     removal = store.remove("draft", "a1")
     assert list_outcomes(removal.changes) == [("draft/a1", "remove")]
-    assert [(each.run, each.doc_id) for each in store.list_removed()] == [(removal.run, "a1")]
+    assert [(each.entry, each.doc_id) for each in store.list_removed()] == [(removal.entry, "a1")]
     assert store.read("draft", "a1").raw_text == "again"
     assert list_names(store) == ["draft/a1", "essay/e1"]
 
@@ -520,7 +520,7 @@ def test_children_of_a_removed_parent_are_withdrawn_together(store: DocsStore, m
         store.write_many([essay(f"e{number}", f"e-{number}") for number in range(20)])
     assert {type(error) for error in caught.value.failures.values()} == {MissingParent}
     assert len(caught.value.failures) == 20
-    assert len({removed.run for removed in store.list_removed() if removed.stage == "essay"}) == 1
+    assert len({removed.entry for removed in store.list_removed() if removed.stage == "essay"}) == 1
     assert len(loads) < 200  # one pass over the store, not one for each child
     assert not list(store.ids("essay"))
 
@@ -533,7 +533,7 @@ def test_restore_that_was_killed_before_the_history_is_finished_by_a_second_one(
     bucket = store.backend._bucket
     store.write(draft(raw_text="one"))
     store.write(draft(raw_text="two"), if_exists="replace")
-    run = store.remove("draft", "a1").run
+    run = store.remove("draft", "a1").entry
     original = bucket.put
 
     def put(key: str, data: bytes, mode: Any) -> None:
@@ -570,7 +570,7 @@ def test_repair_clears_the_history_of_a_removal_that_was_killed(monkeypatch: pyt
     store.write(draft(raw_text="another"))
     assert list(store.history("draft", "a1")) == []
     store.remove("draft", "a1")
-    run = min(removed.run for removed in store.list_removed())
+    run = min(removed.entry for removed in store.list_removed())
     store.restore(run)
     assert [version.raw_text for version in store.history("draft", "a1")] == ["one"]
 

@@ -80,7 +80,7 @@ def remove_all(store: DocsStore, _: set[str]) -> None:
 def remove_and_restore(store: DocsStore, _: set[str]) -> None:
     removal = store.remove("draft", "a1", descendants=True)
     with contextlib.suppress(ValueError):  # another operation has just erased it
-        store.restore(removal.run)
+        store.restore(removal.entry)
 
 
 def erase_all(store: DocsStore, _: set[str]) -> None:

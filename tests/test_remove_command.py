@@ -42,7 +42,7 @@ def test_remove_plans_then_removes_and_names_the_way_back(docs: DocsStore, capsy
     ]
     assert docs.exists("draft", "a1")
     code, out, _ = run(capsys, "remove", "draft/a1", "--descendants", "--apply")
-    [run_name] = {removed.run for removed in docs.list_removed()}
+    [run_name] = {removed.entry for removed in docs.list_removed()}
     assert code == 0
     assert out.splitlines()[2:] == [
         "removed     draft/a1 (task_id='t-1')",
@@ -63,7 +63,7 @@ def test_remove_leaves_a_document_with_children(docs: DocsStore, capsys: pytest.
     assert lines[2] == "1 removed, 1 left"
     assert lines[3].endswith("--apply' moves it back")
     code, out, _ = run(capsys, "remove", "draft/a1", "--json")
-    assert (code, json.loads(out)["outcome"], json.loads(out)["runs"]) == (1, "leave", [])
+    assert (code, json.loads(out)["outcome"], json.loads(out)["entries"]) == (1, "leave", [])
 
 
 def test_remove_refuses_wrong_usage(docs: DocsStore, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,13 +134,13 @@ def test_restore_lists_plans_and_restores(docs: DocsStore, capsys: pytest.Captur
         "",
         f"docid: nothing to restore in {docs.root}\n".replace(f"{docs.root}", "docs"),
     )
-    run_name = docs.remove("draft", "a1", descendants=True).run
+    run_name = docs.remove("draft", "a1", descendants=True).entry
     code, out, _ = run(capsys, "restore")
     assert (code, out.splitlines()[0].split("  ")[0::2]) == (0, [run_name, "3 documents"])
     assert out.splitlines()[1:] == ["  draft/a1", "  essay/e1", "  evaluation/v1"]
     code, out, _ = run(capsys, "restore", "--json")
     assert (code, json.loads(out)["documents"]) == (0, ["draft/a1", "essay/e1", "evaluation/v1"])
-    other = docs.remove("draft", "b2").run
+    other = docs.remove("draft", "b2").entry
     code, _, err = run(capsys, "restore", "20")
     assert (code, f"20: matches 2 removals: {run_name}, {other}; give more of the name" in err) == (2, True)
     assert run(capsys, "restore", other[:22], "--apply")[1].splitlines()[-1] == "1 restored"
@@ -159,14 +159,14 @@ def test_restore_lists_plans_and_restores(docs: DocsStore, capsys: pytest.Captur
 
 def test_restore_leaves_what_is_no_whole_document(docs: DocsStore, capsys: pytest.CaptureFixture[str]) -> None:
     removal = docs.remove("draft", "b2")
-    quarantine = Path(docs.root) / ".docid" / "quarantine" / removal.run / "draft"
+    quarantine = Path(docs.root) / ".docid" / "quarantine" / removal.entry / "draft"
     (quarantine / "b2" / "metadata.json").write_text("{torn")
     (quarantine / "c3").mkdir()  # a directory without a record is no document
     (quarantine.parent / ".docid" / "history" / "draft" / "d4").mkdir(parents=True)
     record = (docs.path("draft", "a1") / "metadata.json").read_text()
     (quarantine.parent / "poem" / "a1").mkdir(parents=True)
     (quarantine.parent / "poem" / "a1" / "metadata.json").write_text(record.replace('"draft"', '"poem"'))
-    code, out, _ = run(capsys, "restore", removal.run, "--apply")
+    code, out, _ = run(capsys, "restore", removal.entry, "--apply")
     assert code == 1
     assert sorted(line.split(":")[0] for line in out.splitlines()) == [
         "3 left",
@@ -180,7 +180,7 @@ def test_restore_leaves_what_is_no_whole_document(docs: DocsStore, capsys: pytes
 
 
 def test_restore_without_parents(docs: DocsStore, capsys: pytest.CaptureFixture[str]) -> None:
-    run_name = docs.remove("draft", "a1", descendants=True).run
+    run_name = docs.remove("draft", "a1", descendants=True).entry
     code, out, _ = run(capsys, "restore", run_name, "essay/e1", "--without-parents", "--apply")
     assert (code, out.splitlines()) == (0, ["restored    essay/e1 (task_id='e-1')", "1 restored"])
 
@@ -188,7 +188,7 @@ def test_restore_without_parents(docs: DocsStore, capsys: pytest.CaptureFixture[
 def test_restore_completes_an_interrupted_one(docs: DocsStore) -> None:
     """A restore that was killed after it moved the document left the history in quarantine."""
     docs.write(draft("b2", "t-2", raw_text="twice"), if_exists="replace")
-    run_name = docs.remove("draft", "b2").run
+    run_name = docs.remove("draft", "b2").entry
     quarantine = Path(docs.root) / ".docid" / "quarantine" / run_name
     (quarantine / "draft" / "b2").rename(docs.path("draft", "b2"))
     assert list(docs.history("draft", "b2")) == []

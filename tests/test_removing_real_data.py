@@ -34,7 +34,7 @@ def test_every_draft_is_removed_with_its_descendants_and_restored_byte_for_byte(
     removal = store.remove_many(drafts, descendants=True)
     assert sum(change.done for change in removal.changes) == len(removal.changes) == count
     assert [doc_id for stage in store.stages for doc_id in store.ids(stage)] == []
-    assert all(change.done for change in store.restore(removal.run))
+    assert all(change.done for change in store.restore(removal.entry))
     assert hash_documents(store) == before
 
 

@@ -163,7 +163,7 @@ def remove(store: DocsStore, _: Log) -> None:
 
 
 def remove_and_restore(store: DocsStore, _: Log) -> None:
-    store.restore(store.remove("draft", "a1").run)
+    store.restore(store.remove("draft", "a1").entry)
 
 
 def erase(store: DocsStore, log: Log) -> None:

@@ -376,15 +376,15 @@ class BackendTests:
     def test_removed_document_is_in_quarantine_and_can_be_restored(self, backend: Backend) -> None:
         first, second = _create(backend), new_document(raw_text="twice", prompt_text="sent")
         assert backend.replace("draft", "a1", first.record, second.record, second.parts)
-        run = entry_name(())
-        assert _remove(backend, second, run)
+        entry = entry_name(())
+        assert _remove(backend, second, entry)
         assert backend.load("draft", "a1") is None
         assert not backend.exists("draft", "a1")
         assert not backend.still_exists("draft", "a1")
         assert list(backend.ids("draft")) == []
         assert list(backend.history("draft", "a1", ALL_FILES)) == []
         [removed] = backend.list_removed()
-        assert removed == Removed(run, "draft", "a1")
+        assert removed == Removed(entry, "draft", "a1")
         assert backend.load_removed(removed) == Stored(second.record, {})
         assert backend.restore(removed)
         _check_stored(backend, second)
@@ -402,13 +402,13 @@ class BackendTests:
 
     def test_restore_keeps_a_document_that_has_taken_the_id(self, backend: Backend) -> None:
         old = _create(backend)
-        run = entry_name(())
-        assert _remove(backend, old, run)
+        entry = entry_name(())
+        assert _remove(backend, old, entry)
         new = _create(backend, raw_text="new")
-        assert not backend.restore(Removed(run, "draft", "a1"))
+        assert not backend.restore(Removed(entry, "draft", "a1"))
         _check_stored(backend, new)
         assert _remove(backend, new, entry_name(()))
-        assert backend.restore(Removed(run, "draft", "a1"))
+        assert backend.restore(Removed(entry, "draft", "a1"))
         _check_stored(backend, old)
 
     def test_traces_of_a_document_can_be_erased(self, backend: Backend) -> None:
@@ -438,15 +438,15 @@ class BackendTests:
 
     def test_only_one_thread_removes_or_restores_a_document(self, backend: Backend) -> None:
         new = _create(backend)
-        runs = [entry_name(()) for _ in range(8)]
-        done = _run_together([lambda run=run: bool(_remove(backend, new, run)) for run in runs])  # type: ignore[misc]
+        entries = [entry_name(()) for _ in range(8)]
+        done = _run_together([lambda entry=entry: bool(_remove(backend, new, entry)) for entry in entries])  # type: ignore[misc]
         assert done.count(True) == 1
-        removed = Removed(runs[done.index(True)], "draft", "a1")
+        removed = Removed(entries[done.index(True)], "draft", "a1")
         for _ in range(10):
             assert _run_together([partial(backend.restore, removed)] * 8).count(True) == 1
             assert list(backend.list_removed()) == []
             _check_stored(backend, new)
-            assert _remove(backend, new, removed.run)
+            assert _remove(backend, new, removed.entry)
 
     def test_probe_changes_nothing(self, backend: Backend) -> None:
         backend.probe("draft", "a1", replaces=False)
@@ -488,10 +488,10 @@ def _create(backend: Backend, doc_id: str = "a1", **fields: Any) -> NewDocument:
     return new
 
 
-def _remove(backend: Backend, new: NewDocument, run: str, *, expected: bytes = b"") -> str | None:
+def _remove(backend: Backend, new: NewDocument, entry: str, *, expected: bytes = b"") -> str | None:
     """Remove a document; skip the test if the backend cannot."""
     try:
-        return backend.remove(new.stage, new.doc_id, expected or new.record, run or entry_name(()))
+        return backend.remove(new.stage, new.doc_id, expected or new.record, entry or entry_name(()))
     except OSError as error:
         if error.errno != errno.ENOTSUP:
             raise

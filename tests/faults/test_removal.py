@@ -65,7 +65,7 @@ def remove_soon(store: DocsStore, seed: int) -> None:
 def restore_all(store: DocsStore) -> None:
     """Restore every removal. A child waits until its parent is back, which may be of another run."""
     for _ in store.stages:
-        for run in {removed.run for removed in store.list_removed()}:
+        for run in {removed.entry for removed in store.list_removed()}:
             store.restore(run)
 
 

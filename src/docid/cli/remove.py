@@ -50,8 +50,8 @@ def run(arguments: Arguments, out: Output) -> int:
     if not removal.changes:
         out.print("nothing to remove")
         return 0
-    counts = out.print_moves(removal.changes, _VERBS, apply=arguments.apply, runs=removal.runs)
-    for name in reversed(removal.runs):
+    counts = out.print_moves(removal.changes, _VERBS, apply=arguments.apply, entries=removal.entries)
+    for name in reversed(removal.entries):
         them = "it" if counts["remove"] == 1 else "them"
         out.print(f"  -> 'docid restore {name} --apply' moves {them} back")
     # An unreadable record may be that of a child.

@@ -24,44 +24,44 @@ _VERBS = {"restore": ("restored", "to restore"), "leave": ("left", "left")}
 def run(arguments: Arguments, out: Output) -> int:
     """Restore a removal, or list all; return 1 if a document was left."""
     store = open_store(arguments)
-    if arguments.run_name is None:
-        return _list_runs(store, out)
-    if not arguments.run_name:
-        raise UsageError("RUN: empty; expected the name of a removal (is a shell variable unset?)")
-    run_name = _find_run(store, arguments.run_name)
+    if arguments.entry is None:
+        return _list_entries(store, out)
+    if not arguments.entry:
+        raise UsageError("ENTRY: empty; expected the name of a removal (is a shell variable unset?)")
+    entry = _find_entry(store, arguments.entry)
     options = {"require_parent": not arguments.without_parents, "dry_run": not arguments.apply}
-    changes = store.restore(run_name, arguments.documents, **options)
+    changes = store.restore(entry, arguments.documents, **options)
     counts = out.print_moves(changes, _VERBS, apply=arguments.apply)
     return 1 if counts["leave"] else 0
 
 
-def _find_run(store: DocsStore, start: str) -> str:
+def _find_entry(store: DocsStore, start: str) -> str:
     """Return the name of the removal or repair that begins like this."""
-    found = sorted({removed.run for removed in store.list_removed() if removed.run.startswith(start)})
+    found = sorted({removed.entry for removed in store.list_removed() if removed.entry.startswith(start)})
     if len(found) > 1:
         raise UsageError(f"{start}: matches {len(found):,} removals: {join_few(found)}; give more of the name")
     return found[0] if found else start
 
 
-def _list_runs(store: DocsStore, out: Output) -> int:
-    """Print each run in quarantine, the latest first, with its documents."""
+def _list_entries(store: DocsStore, out: Output) -> int:
+    """Print each entry of quarantine, the latest first, with its documents."""
     out.ends_with_pipe = True
-    runs: dict[str, list[str]] = {}
+    entries: dict[str, list[str]] = {}
     for removed in store.list_removed():
-        runs.setdefault(removed.run, []).append(f"{removed.stage}/{removed.doc_id}")
-    for run_name in sorted(runs, reverse=True):
-        names, moved = sorted(runs[run_name]), parse_entry_time(run_name)
+        entries.setdefault(removed.entry, []).append(f"{removed.stage}/{removed.doc_id}")
+    for entry in sorted(entries, reverse=True):
+        names, moved = sorted(entries[entry]), parse_entry_time(entry)
         at = "" if moved is None else moved.isoformat(timespec="seconds")
-        out.print_json({"run": run_name, "at": at, "documents": names})
-        out.print(f"{run_name}  {at}  {format_count(len(names), 'document')}")
+        out.print_json({"entry": entry, "at": at, "documents": names})
+        out.print(f"{entry}  {at}  {format_count(len(names), 'document')}")
         out.print_few(names)
-    if not runs:
+    if not entries:
         print_stderr(f"nothing to restore in {store.root}")
     return 0
 
 
 ARGUMENTS = (
-    argument("run_name RUN", "the name of a removal, or its beginning, as the list shows it", nargs="?"),
+    argument("entry ENTRY", "the name of a removal, or its beginning, as the list shows it", nargs="?"),
     argument("documents STAGE/ID ...", "restore only these documents (default: all of the removal)"),
     argument("--without-parents", "also restore documents whose parent or input is missing"),
     APPLY,

@@ -50,7 +50,7 @@ def repair(
 ) -> Iterator[Step]:
     """Find the faults of a store and yield a repair step for each; do the steps if `apply` is set.
 
-    Faulty files move to `<root>/.docid/quarantine/<run>/`, under their old path; only `purge` deletes files. Writers
+    Faulty files move to `<root>/.docid/quarantine/<entry>/`, under their old path; only `purge` deletes files. Writers
     and readers may run at the same time. An error in one step does not stop the run.
 
     Args:
@@ -95,7 +95,7 @@ def repair(
 def _repair_stages(
     store: DocsStore, sweeper: Sweeper | None, *, apply: bool, verify: bool, stale_after: float
 ) -> Iterator[Step]:
-    run = entry_name(())
+    entry = entry_name(())
     prefix = join_location(store.backend.root, "")
     for stage in store.stages:
         for finding in store.scan(stage, verify=verify, stale_after=stale_after):
@@ -109,7 +109,7 @@ def _repair_stages(
             step = Step(finding.action, path, finding.message, finding=finding)
             if apply and not _is_repaired(store, finding, verify=verify):
                 try:
-                    to = sweeper.clear(finding, run, stale_after)
+                    to = sweeper.clear(finding, entry, stale_after)
                     step = step if to is None else step._replace(done=True, to=to)
                 except (DocidError, OSError) as error:
                     raise_time_limit(error)

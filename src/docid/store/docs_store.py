@@ -797,7 +797,7 @@ class DocsStore:
             descendants: also remove the documents that were made from it, directly or not.
 
         Returns:
-            A `Removal`. Its `run` is the argument of `restore`.
+            A `Removal`. Its `entry` is the argument of `restore`.
 
         Raises:
             HasChildren: other documents were made from it, and `descendants` is false.
@@ -813,7 +813,7 @@ class DocsStore:
             >>> store = DocsStore("memory://")
             >>> _ = store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="Once."))
             >>> removal = store.remove("draft", "d1")
-            >>> store.exists("draft", "d1"), [change.outcome for change in store.restore(removal.run)]
+            >>> store.exists("draft", "d1"), [change.outcome for change in store.restore(removal.entry)]
             (False, ['restore'])
             >>> store.read("draft", "d1").raw_text
             'Once.'
@@ -825,7 +825,7 @@ class DocsStore:
                 change.outcome == "leave" or (change.stage, change.doc_id) == (stage, doc_id)
             ):
                 if moved:
-                    way = f"restore({removal.run!r}) moves {'it' if moved == 1 else 'them'} back"
+                    way = f"restore({removal.entry!r}) moves {'it' if moved == 1 else 'them'} back"
                     change.error.add_note(f"docid has moved {format_count(moved, 'document')}; {way}")
                 raise change.error
         return removal
@@ -866,15 +866,15 @@ class DocsStore:
         return self.backend.list_removed()
 
     def restore(
-        self, run: str, names: Collection[str] = (), *, require_parent: bool = True, dry_run: bool = False
+        self, entry: str, names: Collection[str] = (), *, require_parent: bool = True, dry_run: bool = False
     ) -> tuple[Change, ...]:
         """Move the documents of a removal back, with their history. Each byte is as before.
 
         docid leaves a document whose id the store has again, and one whose parent or input is missing. If the removal
-        has several `runs`, restore the last one first.
+        has several `entries`, restore the last one first.
 
         Args:
-            run: the `run` of the removal, or of an entry of `list_removed`.
+            entry: the `entry` of the removal, or of an entry of `list_removed`.
             names: restore only these documents, each as `STAGE/ID`; empty for all.
             require_parent: leave a document whose parent or input is missing.
             dry_run: only plan.
@@ -883,13 +883,13 @@ class DocsStore:
             A change for each document: `restore`, or `leave` with the reason.
 
         Raises:
-            ValueError: the run, or one of the names, is not in quarantine.
+            ValueError: the entry, or one of the names, is not in quarantine.
             OSError: quarantine cannot be listed.
         """
         from docid.store.removal import Restorer  # noqa: PLC0415 - as above
 
         stages = self._find_all_stages()
-        return Restorer(self.backend, stages, require_parent=require_parent, apply=not dry_run).restore(run, names)
+        return Restorer(self.backend, stages, require_parent=require_parent, apply=not dry_run).restore(entry, names)
 
     def erase(
         self,

@@ -48,8 +48,8 @@ class Removal:
     """The result of a removal, or its plan.
 
     Attributes:
-        runs: the names of the directories in quarantine to which documents were moved, for `DocsStore.restore`. Usually
-            one. A document that a writer created again during the removal has another one. Empty in a plan.
+        entries: the names of the directories in quarantine to which documents were moved, for `DocsStore.restore`.
+            Usually one. A document that a writer created again during the removal has another one. Empty in a plan.
         changes: one for each document, children first: `remove`, `absent` (not in the store), or `leave` with the
             reason.
         findings: records that docid could not read; they may belong to children.
@@ -59,18 +59,18 @@ class Removal:
         >>> store = DocsStore("memory://")
         >>> _ = store.write(Document(stage="draft", doc_id="d1", task_id="t-1", raw_text="Once."))
         >>> planned = store.remove_many(["draft/d1", "draft/d2"], dry_run=True)
-        >>> [(change.doc_id, change.outcome) for change in planned.changes], planned.runs
+        >>> [(change.doc_id, change.outcome) for change in planned.changes], planned.entries
         ([('d1', 'remove'), ('d2', 'absent')], ())
     """
 
-    runs: tuple[str, ...]
+    entries: tuple[str, ...]
     changes: tuple[Change, ...]
     findings: tuple[Finding, ...]
 
     @property
-    def run(self) -> str:
-        """The first of `runs`; empty if no document was moved."""
-        return self.runs[0] if self.runs else ""
+    def entry(self) -> str:
+        """The first of `entries`; empty if no document was moved."""
+        return self.entries[0] if self.entries else ""
 
 
 class Trace(NamedTuple):
@@ -140,10 +140,10 @@ class Remover:
         self._takes_claims = takes_claims
         self._action = action
         self._progress = progress
-        self._runs = [entry_name(())]
+        self._entries = [entry_name(())]
         self._seen = set(seen)  # documents that were read, so a later pass need not read them
         self._chosen: dict[str, StoredDocument] = {}
-        self._moved: set[str] = set()  # the documents in the first of the runs
+        self._moved: set[str] = set()  # the documents in the first entry
         self._stuck: set[str] = set()  # those that stay in quarantine, although a child was created
         self._changes: dict[str, Change] = {}
         self._findings: dict[Finding, None] = {}
@@ -176,8 +176,8 @@ class Remover:
             self._remove_all(new, takes_claims=False)
             self._put_back({name: each for name, each in late.items() if not self._is_gone(name) or name not in new})
         changes = sorted(self._changes.values(), key=lambda change: not change.done)
-        runs = self._runs if self._moved | self._stuck else ()
-        return Removal(tuple(runs), tuple(changes), tuple(self._findings))
+        entries = self._entries if self._moved | self._stuck else ()
+        return Removal(tuple(entries), tuple(changes), tuple(self._findings))
 
     def withdraw(self, documents: Iterable[StoredDocument]) -> Removal:
         """Remove documents whose parent or input is gone, and everything made from them."""
@@ -257,20 +257,20 @@ class Remover:
                 current = StoredDocument.load(backend, stage, doc_id)
                 if current is None or is_other_lineage(current.facts, document):
                     return _report(document, "absent", DocumentNotFound(stage, doc_id, document.location))
-                run = self._choose_run(f"{stage}/{doc_id}")
-                if (to := backend.remove(stage, doc_id, current.stored.record, run)) is not None:
+                entry = self._choose_entry(f"{stage}/{doc_id}")
+                if (to := backend.remove(stage, doc_id, current.stored.record, entry)) is not None:
                     return _report(current, "remove")._replace(message=to, done=True)
             raise DocumentBusy(stage, doc_id, document.location, document.task_id)
         finally:
             if claim is not None:
                 claim.release()
 
-    def _choose_run(self, name: str) -> str:
-        """Return the run to which to move a document: a new one for a second version of a name."""
+    def _choose_entry(self, name: str) -> str:
+        """Return the entry to which to move a document: a new one for a second version of a name."""
         if name not in self._moved:
-            return self._runs[0]
-        self._runs.append(entry_name(self._runs))
-        return self._runs[-1]
+            return self._entries[0]
+        self._entries.append(entry_name(self._entries))
+        return self._entries[-1]
 
     def _put_back(self, late: Mapping[str, StoredDocument]) -> None:
         """Restore the documents that late children were made from, and those that these were made from."""
@@ -286,7 +286,7 @@ class Remover:
         for group in reversed(_sort({name: self._chosen[name] for name in wanted}, self._stages)):
             for document in group:
                 name = name_document(document)
-                removed = Removed(self._runs[0], document.stage, document.doc_id)
+                removed = Removed(self._entries[0], document.stage, document.doc_id)
                 answer = attempt(lambda: self._backend.restore(removed))  # noqa: B023 - called at once
                 self._moved.discard(name)
                 if answer is True:
@@ -369,11 +369,11 @@ class Restorer(NamedTuple):
     require_parent: bool
     apply: bool
 
-    def restore(self, run: str, names: Collection[str] = ()) -> tuple[Change, ...]:
+    def restore(self, entry: str, names: Collection[str] = ()) -> tuple[Change, ...]:
         """Restore documents, parents first; return a change for each."""
         refuse_text(names, "names", "names of documents")
-        removed = {f"{each.stage}/{each.doc_id}": each for each in self.backend.list_removed() if each.run == run}
-        if missing := [name for name in names if name not in removed] or ([] if removed else [run]):
+        removed = {f"{each.stage}/{each.doc_id}": each for each in self.backend.list_removed() if each.entry == entry}
+        if missing := [name for name in names if name not in removed] or ([] if removed else [entry]):
             raise ValueError(f"{missing[0]}: not in quarantine; 'docid restore' lists all removals")
         chosen = {name: each for name, each in removed.items() if not names or name in names}
         documents: dict[str, StoredDocument] = {}
@@ -413,8 +413,8 @@ class Restorer(NamedTuple):
             return _MOVING if self.apply else ""
         if problem := self._find_lost_source(document, known):  # it was removed in the meantime
             remover = Remover(self.backend, self.stages, descendants=True, takes_claims=False)
-            if run := remover.withdraw([document]).run:
-                problem += f", then the removal {run}, in which this document is now"
+            if entry := remover.withdraw([document]).entry:
+                problem += f", then the removal {entry}, in which this document is now"
         return problem
 
     def _find_lost_source(self, document: StoredDocument, known: Collection[str]) -> str:
@@ -624,9 +624,9 @@ class Eraser:
     def _undo(self, removal: Removal, error: Exception) -> Exception:
         """Move the documents of a removal back; return the error that stopped the erasure."""
         restorer = Restorer(self._backend, self._stages, require_parent=True, apply=True)
-        for run in reversed(removal.runs):
-            if left := sum(not change.done for change in restorer.restore(run)):
-                way = f"'docid restore {run} --without-parents --apply' moves {'it' if left == 1 else 'them'} back"
+        for entry in reversed(removal.entries):
+            if left := sum(not change.done for change in restorer.restore(entry)):
+                way = f"'docid restore {entry} --without-parents --apply' moves {'it' if left == 1 else 'them'} back"
                 error.add_note(f"{format_count(left, 'document')} left in quarantine; {way}")
         return error
 

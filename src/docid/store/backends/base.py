@@ -81,11 +81,11 @@ class Removed(NamedTuple):
     """A document in quarantine, or only its history.
 
     Attributes:
-        run: the directory in quarantine: the time of the removal or repair, and a nonce.
+        entry: the directory in quarantine: the time of the removal or repair, and a nonce.
         stage, doc_id: the document.
     """
 
-    run: str
+    entry: str
     stage: str
     doc_id: str
 
@@ -137,12 +137,12 @@ class Sweeper(Protocol):
         """Return whether a document, readable or not, has not changed for `stale_after` seconds."""
 
     @abstractmethod
-    def clear(self, finding: Finding, run: str, stale_after: float) -> str | None:
+    def clear(self, finding: Finding, entry: str, stale_after: float) -> str | None:
         """Carry out the action of a finding, if the finding still holds.
 
         Args:
             finding: its action is `quarantine` (move the file or directory) or `settle` (finish or roll back a change).
-            run: the name of the directory in quarantine to move to.
+            entry: the name of the directory in quarantine to move to.
             stale_after: age in seconds.
 
         Returns:
@@ -316,7 +316,7 @@ class Backend(Protocol):
         that were added to it.
         """
 
-    def remove(self, stage: str, doc_id: str, expected: bytes, run: str) -> str | None:  # noqa: ARG002 - the default cannot
+    def remove(self, stage: str, doc_id: str, expected: bytes, entry: str) -> str | None:  # noqa: ARG002 - the default cannot
         """Move a document and its history to quarantine; return its new path, relative to the root.
 
         If the stored record is not `expected`, or the document does not exist, change nothing and return None. A reader
@@ -325,7 +325,7 @@ class Backend(Protocol):
         Args:
             stage, doc_id: the document.
             expected: its record.
-            run: the name of the directory in quarantine to move to, from `names.entry_name`.
+            entry: the name of the directory in quarantine to move to, from `names.entry_name`.
 
         Raises:
             OSError: it cannot be moved. This default always raises it: override these six methods together.

@@ -80,13 +80,13 @@ class MemoryBackend(Backend):
             self._documents[stage][doc_id] = Stored(record, {**(found.parts if keep else {}), **parts})
             return True
 
-    def remove(self, stage: str, doc_id: str, expected: bytes, run: str) -> str | None:
+    def remove(self, stage: str, doc_id: str, expected: bytes, entry: str) -> str | None:
         with self._lock:
             found = self._documents.get(stage, {}).get(doc_id)
             if found is None or found.record != expected:
                 return None
             del self._documents[stage][doc_id]
-            removed = Removed(run, stage, doc_id)
+            removed = Removed(entry, stage, doc_id)
             self._removed[removed] = [*self._history.pop((stage, doc_id), []), found]
             return "/".join((*QUARANTINE, *removed))
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 INTERNAL = ".docid"  # below the root; no stage has this name
 HISTORY = (INTERNAL, "history")  # below the root; followed by the stage, the doc id and the entry
-QUARANTINE = (INTERNAL, "quarantine")  # below the root; followed by the run and the original path
+QUARANTINE = (INTERNAL, "quarantine")  # below the root; followed by the entry and the original path
 RESCUED = (INTERNAL, "rescued")  # below the root; followed by the stage and the file
 CHANGE_NAMES = (".old-", ".new-", ".lock-")  # prefixes of names that a change of a document makes
 _JUNK = frozenset({".ds_store", "@eadir", "thumbs.db", "desktop.ini"})
@@ -80,7 +80,7 @@ def entry_name(names: Iterable[str]) -> str:
 
 
 def parse_entry_time(name: str) -> datetime | None:
-    """Return when an entry of history, or a run in quarantine, was made; None if the name is not docid's."""
+    """Return when an entry of history, or of quarantine, was made; None if the name is not docid's."""
     if not _ENTRY.fullmatch(name):
         return None
     try:

@@ -300,13 +300,13 @@ class LocalBackend(Backend):
             return self._settle(stage, doc_id) is not None
         return False
 
-    def remove(self, stage: str, doc_id: str, expected: bytes, run: str) -> str | None:
+    def remove(self, stage: str, doc_id: str, expected: bytes, entry: str) -> str | None:
         with explain_errors(self.root, stage, doc_id), self._change(stage, doc_id, expected) as place:
             if place is None:
                 return None
             with place.directory.sub(doc_id) as document:
                 document.check_writable()  # its `..` changes: check that before its history moves
-            return self.quarantine.put_document(stage, doc_id, run)
+            return self.quarantine.put_document(stage, doc_id, entry)
 
     def list_removed(self) -> Iterator[Removed]:
         with explain_errors(self.root, *QUARANTINE):
@@ -317,12 +317,12 @@ class LocalBackend(Backend):
             return self.quarantine.load(removed)
 
     def restore(self, removed: Removed) -> bool:
-        run, stage, doc_id = removed
+        entry, stage, doc_id = removed
         with explain_errors(self.root, stage, doc_id), make_below(self.root, (stage,), sync=self._sync) as directory:
             place = Place(directory, self.root, stage, doc_id, self._sync)
             with hold_lock(directory, doc_id):
                 settle(place)
-                return self.quarantine.take_back(place, run)
+                return self.quarantine.take_back(place, entry)
 
     def list_traces(self, documents: Collection[tuple[str, str]]) -> Iterator[TracePath]:
         with explain_errors(self.root, *QUARANTINE):

@@ -1,7 +1,7 @@
 """The quarantine of the local backend: documents and files that were moved aside, and the traces of a document.
 
-An entry is `<root>/.docid/quarantine/<run>/` with the original path below it. The history of a document keeps its path
-there, too.
+An entry is `<root>/.docid/quarantine/<entry>/` with the original path below it. The history of a document keeps its
+path there, too.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from docid.store.backends.local.directory import Directory
 
 
-class _Entry(NamedTuple):
-    """A file or directory of a document that a run has moved aside.
+class _Moved(NamedTuple):
+    """A file or directory of a document that a removal or repair has moved aside.
 
     Attributes:
         stage, doc_id: the document.
@@ -59,18 +59,18 @@ class LocalQuarantine:
         self._root = root
         self._sync = sync
 
-    def put(self, path: str, run: str) -> str:
+    def put(self, path: str, entry: str) -> str:
         """Move a path to quarantine; return the new path, relative to the root."""
         *above, name = path.split(os.sep)
         with open_below(self._root, above) as directory:
             if not directory.exists(name):
                 raise FileNotFoundError(path)
-            with make_below(self._root, (*QUARANTINE, run, *above), sync=self._sync, like=directory) as quarantine:
+            with make_below(self._root, (*QUARANTINE, entry, *above), sync=self._sync, like=directory) as quarantine:
                 directory.move(name, name, quarantine)
                 self._sync_all(quarantine, directory)
-        return join(*QUARANTINE, run, path)
+        return join(*QUARANTINE, entry, path)
 
-    def put_document(self, stage: str, doc_id: str, run: str) -> str:
+    def put_document(self, stage: str, doc_id: str, entry: str) -> str:
         """Move a document to quarantine with its history; return the new path. Needs the lock of the document.
 
         The history goes first, because the next document of this id may have another lineage. If the document cannot
@@ -80,47 +80,47 @@ class LocalQuarantine:
         moved = ""
         try:
             with contextlib.suppress(FileNotFoundError):
-                moved = self.put(history, run)
-            return self.put(join(stage, doc_id), run)
+                moved = self.put(history, entry)
+            return self.put(join(stage, doc_id), entry)
         except BaseException:
             if moved:
                 with ignore_system_errors:  # else a restore brings it back
                     os.rename(join(self._root, moved), join(self._root, history))
-            self._remove_empty(run, stage)
+            self._remove_empty(entry, stage)
             raise
 
     def list(self) -> Iterator[Removed]:
         """Yield the documents in quarantine, each one once; also one of which only the history is there."""
-        for run in list_names(self._root, QUARANTINE):
-            if parse_entry_time(run) is not None:
+        for entry in list_names(self._root, QUARANTINE):
+            if parse_entry_time(entry) is not None:
                 found = [
                     (each.stage, each.doc_id)
-                    for each in self._list_run(run)
+                    for each in self._list_moved(entry)
                     if each.in_history or self._has_record(each)
                 ]
-                yield from (Removed(run, stage, doc_id) for stage, doc_id in dict.fromkeys(found))
+                yield from (Removed(entry, stage, doc_id) for stage, doc_id in dict.fromkeys(found))
 
-    def _has_record(self, entry: _Entry) -> bool:
-        """Return whether an entry is the directory of a whole or damaged document."""
-        is_named = os.path.basename(entry.path) == entry.doc_id
-        return is_named and bool(get_mode(join(self._root, entry.path, RECORD_FILE)))
+    def _has_record(self, moved: _Moved) -> bool:
+        """Return whether this is the directory of a whole or damaged document."""
+        is_named = os.path.basename(moved.path) == moved.doc_id
+        return is_named and bool(get_mode(join(self._root, moved.path, RECORD_FILE)))
 
     def load(self, removed: Removed) -> Stored | None:
         """Return the record of a document in quarantine; None if it is not there."""
-        run, stage, doc_id = removed
+        entry, stage, doc_id = removed
         with (
             contextlib.suppress(FileNotFoundError, NotADirectoryError),
-            open_below(self._root, (*QUARANTINE, run, stage, doc_id)) as document,
+            open_below(self._root, (*QUARANTINE, entry, stage, doc_id)) as document,
         ):
             record = document.read(RECORD_FILE)
             return None if record is None else Stored(record, {})
         return None
 
-    def take_back(self, place: Place, run: str) -> bool:
+    def take_back(self, place: Place, entry: str) -> bool:
         """Move a document and its history back; return False if its id is taken. Needs the lock of the document."""
         stage, doc_id = place.stage, place.doc_id
         is_back = False
-        with contextlib.suppress(FileNotFoundError), open_below(self._root, (*QUARANTINE, run, stage)) as removed:
+        with contextlib.suppress(FileNotFoundError), open_below(self._root, (*QUARANTINE, entry, stage)) as removed:
             if removed.exists(doc_id):
                 if place.is_taken():
                     return False
@@ -134,13 +134,13 @@ class LocalQuarantine:
                 self._sync_all(place.directory, removed)
                 is_back = True
         # An earlier removal or restore may have been interrupted between the document and its history.
-        is_back = self._take_back_history(place, run) or is_back
-        self._remove_empty(run, stage)
+        is_back = self._take_back_history(place, entry) or is_back
+        self._remove_empty(entry, stage)
         return is_back
 
-    def _take_back_history(self, place: Place, run: str) -> bool:
+    def _take_back_history(self, place: Place, entry: str) -> bool:
         """Move a history back into that of its document; return whether there was one."""
-        above = (*QUARANTINE, run, *HISTORY, place.stage)
+        above = (*QUARANTINE, entry, *HISTORY, place.stage)
         with contextlib.suppress(FileNotFoundError), open_below(self._root, above) as histories:
             with histories.sub(place.doc_id) as removed, place.make_history() as history:
                 for name in removed.names():
@@ -152,8 +152,8 @@ class LocalQuarantine:
 
     def list_traces(self, documents: Collection[tuple[str, str]]) -> Iterator[TracePath]:
         """Yield whatever may hold a text of one of these documents, except the documents."""
-        for run in list_names(self._root, QUARANTINE):
-            for each in self._list_run(run):
+        for entry in list_names(self._root, QUARANTINE):
+            for each in self._list_moved(entry):
                 if each[:2] in documents:
                     size = measure(join(self._root, each.path))
                     yield TracePath(each.stage, each.doc_id, each.path, size, not each.in_history)
@@ -221,21 +221,21 @@ class LocalQuarantine:
                 break
             above.pop()
 
-    def _list_run(self, run: str) -> Iterator[_Entry]:
-        """Yield everything of a document that a run has moved aside."""
+    def _list_moved(self, entry: str) -> Iterator[_Moved]:
+        """Yield everything of a document that a removal or repair has moved aside."""
         for above in ((), HISTORY):
-            for stage in list_names(self._root, (*QUARANTINE, run, *above)):
-                place = (*QUARANTINE, run, *above, stage)
+            for stage in list_names(self._root, (*QUARANTINE, entry, *above)):
+                place = (*QUARANTINE, entry, *above, stage)
                 for name in [] if stage.startswith(".") else list_names(self._root, place):
                     doc_id = parse_temporary_name(name) or name
                     for prefix in (old_name(""), new_name("")):
                         doc_id = doc_id.removeprefix(prefix)
                     if is_doc_id(doc_id):
-                        yield _Entry(stage, doc_id, join(*place, name), bool(above))
+                        yield _Moved(stage, doc_id, join(*place, name), bool(above))
 
-    def _remove_empty(self, run: str, stage: str) -> None:
-        """Remove the directories of a run that are empty."""
-        at = join(self._root, *QUARANTINE, run)
+    def _remove_empty(self, entry: str, stage: str) -> None:
+        """Remove the directories of an entry that are empty."""
+        at = join(self._root, *QUARANTINE, entry)
         for names in ((*HISTORY, stage), HISTORY, HISTORY[:1], (stage,), ()):
             with ignore_system_errors:
                 os.rmdir(join(at, *names))

@@ -198,7 +198,7 @@ class LocalSweeper(Sweeper):
             return all(_is_stale(document, name, stale_after) for name in (".", *document.names()))
         return False
 
-    def clear(self, finding: Finding, run: str, stale_after: float) -> str | None:
+    def clear(self, finding: Finding, entry: str, stale_after: float) -> str | None:
         stage, doc_id, path = finding.stage, finding.doc_id, finding.where.removeprefix(self._below)
         above, name = os.path.split(path)
         with contextlib.suppress(FileNotFoundError), Directory(self._below + stage) as directory:
@@ -206,19 +206,19 @@ class LocalSweeper(Sweeper):
                 # A temporary directory is its own lock. A writer that has just made it waits for this lock.
                 with probe_lock(directory, name) as is_free:
                     is_stale = is_free and _is_stale(directory, name, stale_after)
-                    return self._quarantine.put(path, run) if is_stale else None
+                    return self._quarantine.put(path, entry) if is_stale else None
             with hold_lock(directory, doc_id, wait=False) as is_free:
                 if is_free and finding.action == "quarantine" and not directory.exists(old_name(doc_id)):
                     if path == join(stage, doc_id):
-                        return self._clear_document(directory, finding, run, stale_after)
+                        return self._clear_document(directory, finding, entry, stale_after)
                     is_in_use = path == join(*HISTORY, stage, doc_id) and directory.exists(doc_id)
                     if not is_in_use and finding.expected in {None, _read_record(directory, doc_id)}:
-                        return self._quarantine.put(path, run)
+                        return self._quarantine.put(path, entry)
             if is_free and finding.action == "settle" and (moved := self._settle(stage, doc_id)) is not None:
-                return next(iter([self._quarantine.put(join(stage, name), run) for name in moved]), "")
+                return next(iter([self._quarantine.put(join(stage, name), entry) for name in moved]), "")
         return None
 
-    def _clear_document(self, directory: Directory, finding: Finding, run: str, stale_after: float) -> str | None:
+    def _clear_document(self, directory: Directory, finding: Finding, entry: str, stale_after: float) -> str | None:
         """Move the directory or file under an id to quarantine. Needs the lock."""
         stage, doc_id = finding.stage, finding.doc_id
         # An empty directory does not take the id: a create may replace it at any moment.
@@ -229,7 +229,7 @@ class LocalSweeper(Sweeper):
             record = document.read(RECORD_FILE)
         if record != finding.expected or not self.is_stale(stage, doc_id, stale_after):
             return None
-        return self._quarantine.put_document(stage, doc_id, run)
+        return self._quarantine.put_document(stage, doc_id, entry)
 
     def list_discarded(self, older_than: float, *, history: Collection[str]) -> Iterator[tuple[str, int]]:
         places: list[tuple[str, ...]] = [QUARANTINE]

@@ -178,13 +178,13 @@ class ObjectsBackend(Backend):
         # A HEAD response does not show whether the bucket exists, or why the service refuses. A GET does.
         return self._bucket.get(key) is not None
 
-    def remove(self, stage: str, doc_id: str, expected: bytes, run: str) -> str | None:
+    def remove(self, stage: str, doc_id: str, expected: bytes, entry: str) -> str | None:
         """See `Backend.remove`. Five requests, and three for each version in history."""
         key = document_key(stage, doc_id)
         found = self._bucket.get(key)
         if found is None or is_tombstone(found.data) or self._unpack(stage, doc_id, found.data)[0] != expected:
             return None
-        return self.quarantine.put(stage, doc_id, found, run)
+        return self.quarantine.put(stage, doc_id, found, entry)
 
     @property
     def quarantine(self) -> ObjectsQuarantine:

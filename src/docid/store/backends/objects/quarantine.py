@@ -1,8 +1,8 @@
 """The quarantine of an object store: objects that were moved aside, and the traces of a document.
 
-The key of an object in quarantine is `.docid/quarantine/<run>/` and its original key. An object store cannot move, and
-a delete cannot be conditional, but a put can. So docid copies an object, replaces exactly this version by a tombstone,
-which keeps the id taken but counts as no document, and deletes that.
+The key of an object in quarantine is `.docid/quarantine/<entry>/` and its original key. An object store cannot move,
+and a delete cannot be conditional, but a put can. So docid copies an object, replaces exactly this version by a
+tombstone, which keeps the id taken but counts as no document, and deletes that.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class ObjectsQuarantine:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
 
-    def put(self, stage: str, doc_id: str, found: Object, run: str) -> str | None:
+    def put(self, stage: str, doc_id: str, found: Object, entry: str) -> str | None:
         """Move this version of a document to quarantine, with its history; return the new key.
 
         If the object has another version now, change nothing and return None.
         """
         key, prefix = document_key(stage, doc_id), history_prefix(stage, doc_id)
-        to = self._key(run, key)
+        to = self._key(entry, key)
         self._bucket.put(to, found.data, "overwrite")
-        copied = self._copy_below(prefix, self._key(run, prefix))
+        copied = self._copy_below(prefix, self._key(entry, prefix))
         if not self._bucket.swap(key, make_tombstone(), found.version, found.data)[0]:
             self._delete_all([to, *copied.values()])
             return None
@@ -51,14 +51,14 @@ class ObjectsQuarantine:
     def list(self) -> Iterator[Removed]:
         """Yield the documents in quarantine."""
         for key, _ in self._bucket.entries_below(self._key()):
-            run, *path = key.removeprefix(self._key()).split("/")
+            entry, *path = key.removeprefix(self._key()).split("/")
             if len(path) == 2 and (doc_id := parse_doc_id(path[1])) is not None:  # noqa: PLR2004 - stage and name
-                yield Removed(run, path[0], doc_id)
+                yield Removed(entry, path[0], doc_id)
 
     def load(self, removed: Removed) -> Stored | None:
         """Return the record of a document in quarantine; None if it is not there."""
-        run, stage, doc_id = removed
-        key = self._key(run, document_key(stage, doc_id))
+        entry, stage, doc_id = removed
+        key = self._key(entry, document_key(stage, doc_id))
         data = self._bucket.read(key)
         try:
             return None if data is None else Stored(unpack(data)[0], {})
@@ -67,9 +67,9 @@ class ObjectsQuarantine:
 
     def restore(self, removed: Removed) -> bool:
         """Move a document and its history back; return False if it is gone, or its id is taken."""
-        run, stage, doc_id = removed
+        entry, stage, doc_id = removed
         key, prefix = document_key(stage, doc_id), history_prefix(stage, doc_id)
-        at = self._key(run, key)
+        at = self._key(entry, key)
         data = self._bucket.read(at)
         if data is None:
             return False
@@ -79,25 +79,25 @@ class ObjectsQuarantine:
             # An earlier restore may have died before it moved the history.
             if self._bucket.read(key) != data or not self.is_dead(key):
                 return False
-            self._finish(run, key, prefix)
+            self._finish(entry, key, prefix)
             return True
         # Only one restore can create the document, and only that one deletes the copy in quarantine. If the copy has
         # gone, an erasure deleted it. That checks the document afterwards, so one of the two sees the other.
         if self._bucket.read(at) is None:
             self._withdraw(key, data)
             return False
-        self._finish(run, key, prefix)
+        self._finish(entry, key, prefix)
         return True
 
-    def _finish(self, run: str, key: str, prefix: str) -> None:
+    def _finish(self, entry: str, key: str, prefix: str) -> None:
         """Move back the history of a document that a restore has created, then delete the copy of the document."""
-        self._delete_all(self._copy_below(self._key(run, prefix), prefix))
-        self.erase(self._key(run, key))
+        self._delete_all(self._copy_below(self._key(entry, prefix), prefix))
+        self.erase(self._key(entry, key))
 
-    def put_history(self, stage: str, doc_id: str, run: str) -> None:
+    def put_history(self, stage: str, doc_id: str, entry: str) -> None:
         """Move the history of a document to quarantine, while a tombstone keeps its id."""
         prefix = history_prefix(stage, doc_id)
-        self._delete_all(self._copy_below(prefix, self._key(run, prefix)))
+        self._delete_all(self._copy_below(prefix, self._key(entry, prefix)))
 
     def is_dead(self, key: str, stale_after: float = 0.0) -> bool:
         """Return whether an object is so old that its process is dead. The time is from the service."""

@@ -63,7 +63,7 @@ class ObjectsSweeper(Sweeper):
             return True
         return get_age(meta) >= stale_after
 
-    def clear(self, finding: Finding, run: str, stale_after: float) -> str | None:
+    def clear(self, finding: Finding, entry: str, stale_after: float) -> str | None:
         """See `Sweeper.clear`."""
         bucket, stage, doc_id = self._bucket, finding.stage, finding.doc_id
         key = document_key(stage, doc_id)
@@ -71,7 +71,7 @@ class ObjectsSweeper(Sweeper):
         if found is None:
             return None
         if is_tombstone(found.data):
-            return self._clear_tombstone(finding, found, run, stale_after)
+            return self._clear_tombstone(finding, found, entry, stale_after)
         record = None
         with contextlib.suppress(ValueError):
             record, _ = unpack(found.data)
@@ -79,9 +79,9 @@ class ObjectsSweeper(Sweeper):
             return None
         if not self.is_stale(stage, doc_id, stale_after):
             return None
-        return self._quarantine.put(stage, doc_id, found, run)
+        return self._quarantine.put(stage, doc_id, found, entry)
 
-    def _clear_tombstone(self, finding: Finding, found: Object, run: str, stale_after: float) -> str | None:
+    def _clear_tombstone(self, finding: Finding, found: Object, entry: str, stale_after: float) -> str | None:
         """Delete the tombstone of a removal whose process died, after what it has left of the history."""
         key = document_key(finding.stage, finding.doc_id)
         # The process may be alive, between its tombstone and its deletion: give it time.
@@ -90,7 +90,7 @@ class ObjectsSweeper(Sweeper):
         # Replace it first: another repair may have deleted it, and a writer may have used the id since.
         if not self._bucket.swap(key, make_tombstone(), found.version, found.data)[0]:
             return None
-        self._quarantine.put_history(finding.stage, finding.doc_id, run)
+        self._quarantine.put_history(finding.stage, finding.doc_id, entry)
         self._bucket.delete(key)
         return ""
 
