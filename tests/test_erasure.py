@@ -39,6 +39,18 @@ def test_rescued_reply_counts_as_a_child(store: DocsStore) -> None:
     assert list(store.list_rescued()) == []
 
 
+def test_rescue_file_that_vanishes_is_ignored(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write(draft())
+    rescue_child(store)
+    original = type(store.backend).read_file
+    monkeypatch.setattr(
+        type(store.backend),
+        "read_file",
+        lambda self, name: None if name.startswith("rescued/") else original(self, name),
+    )
+    assert [trace.document for trace in store.erase("draft", "a1").traces] == ["draft/a1"]
+
+
 def test_second_erase_finds_the_reply_of_a_worker_that_was_making_a_child(store: DocsStore) -> None:
     store.write(draft(raw_text=SECRET))
 

@@ -152,6 +152,20 @@ def test_progress_counts_the_records_that_are_read(store: DocsStore) -> None:
     assert sorted(read) == ["draft", "essay", "essay", "evaluation"]
 
 
+def test_records_are_read_at_most_twice(store: DocsStore) -> None:
+    """Each draft has the essay of the one before it as input, so the inputs lead back to the first stage."""
+    documents = [draft("d0", "t-0")]
+    for number in range(5):
+        documents.append(essay(f"e{number}", f"e-{number}", parent=f"d{number}"))
+        documents.append(draft(f"d{number + 1}", f"t-{number + 1}", inputs=(f"essay/e{number}",)))
+    for document in reversed(documents):
+        store.write(document, require_parent=False)
+    read: list[str] = []
+    planned = store.remove_many(["draft/d0"], descendants=True, dry_run=True, progress=read.append)
+    assert len(planned.changes) == len(documents)
+    assert len(read) <= 2 * len(documents)
+
+
 def test_parent_stays_if_its_parent_stays(store: DocsStore) -> None:
     """An essay stays because of its evaluation, and so its draft stays, too."""
     fill(store)

@@ -188,6 +188,23 @@ def test_parent_that_goes_during_a_restore(store: DocsStore, monkeypatch: pytest
     assert sorted(removed.doc_id for removed in store.list_removed()) == ["a1", "e1"]
 
 
+def test_restored_child_that_cannot_be_withdrawn(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An audit reports it as a document without a parent."""
+    store.write_many([draft(), essay()])
+    entry = store.remove("essay", "e1").entry
+    original = store.backend.restore
+
+    def restore(*arguments: Any) -> bool:
+        store.remove("draft", "a1")
+        monkeypatch.setattr(store.backend, "remove", refuse)
+        return original(*arguments)
+
+    monkeypatch.setattr(store.backend, "restore", restore)
+    [change] = store.restore(entry)
+    assert change.message == "its parent draft/a1 is not in the store; restore that first"
+    assert list_names(store) == ["essay/e1"]
+
+
 def test_restore_beside_another_one(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write(draft())
     run = store.remove("draft", "a1").entry

@@ -128,6 +128,13 @@ def test_orphans_are_documents_that_no_row_names(docs: DocsStore, tmp_path: Path
         find_orphans(docs, tables)
 
 
+def test_restore_refuses_an_empty_name(docs: DocsStore, capsys: pytest.CaptureFixture[str]) -> None:
+    docs.remove("draft", "a1", descendants=True)
+    code, _, err = run(capsys, "restore", "", "--apply")
+    assert (code, "ENTRY: empty; expected the name of a removal" in err) == (2, True)
+    assert not docs.exists("draft", "a1")
+
+
 def test_restore_lists_plans_and_restores(docs: DocsStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "restore") == (
         0,

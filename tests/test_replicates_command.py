@@ -324,3 +324,9 @@ def test_numbers_are_refused(capfd: pytest.CaptureFixture[str], text: str) -> No
         reserve(DRAFTS, "--replicates", text)
     assert stopped.value.code == 2
     assert f"{text!r}: expected a number up to 10,000, or STAGE=NUMBER separated by commas" in capfd.readouterr().err
+
+
+def test_salt_of_another_kind_with_dots_is_left_alone() -> None:
+    write(DRAFTS, "draft_task_id,doc_id,doc_salt", "t-0,,", "t-1,d1,.0", "t-2,d2,v1.5")
+    assert reserve(DRAFTS, "--replicates", "1") == 0
+    assert salts(DRAFTS) == [("t-0", None), ("t-1", ".0"), ("t-2", "v1.5")]
