@@ -513,6 +513,22 @@ def test_document_that_gets_another_parent_during_the_plan_is_found(store: DocsS
     assert "draft/a1" in list_names(store)
 
 
+@pytest.mark.parametrize("is_made_again", [False, True])
+def test_document_that_goes_during_the_plan_is_no_descendant(store: DocsStore, is_made_again: bool) -> None:
+    store.write_many([draft(), essay()])
+    store.write(draft("b2", "t-2", inputs=("essay/e1",)))
+    done: list[object] = []
+
+    def progress(stage: str) -> None:
+        if stage == "essay" and not done:  # the drafts have been read, and b2 waits for its input
+            done.append(store.remove("draft", "b2"))
+            if is_made_again:
+                store.write(draft("b2", "t-2"))
+
+    planned = store.remove_many(["draft/a1"], descendants=True, dry_run=True, progress=progress)
+    assert list_outcomes(planned.changes) == [("essay/e1", "remove"), ("draft/a1", "remove")]
+
+
 def test_children_of_a_removed_parent_are_withdrawn_together(store: DocsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write(draft())
     store.write_many([draft(f"d{number}", f"d-{number}") for number in range(30)])

@@ -372,13 +372,15 @@ class _Descendants:
         return has_other
 
     def _load(self, waiting: Iterable[StoredDocument | str]) -> Iterator[StoredDocument]:
-        """Yield waiting documents; those that have gone are left out."""
+        """Yield waiting documents that are descendants; those that have gone, or were made anew, are left out."""
 
         def load(each: StoredDocument | str) -> StoredDocument | Finding | None:
             return try_load(self._backend, *split_name(each)) if isinstance(each, str) else each
 
         new = (each for each in waiting if each not in self.found)
-        return (found for found in self._backend.each(load, new) if isinstance(found, StoredDocument))
+        for found in self._backend.each(load, new):
+            if isinstance(found, StoredDocument) and not self.known.isdisjoint(name_sources(found, self._stages)):
+                yield found
 
 
 def name_document(document: "StoredDocument | RescuedLineage") -> str:

@@ -446,7 +446,8 @@ class Writer(NamedTuple):
         """Create documents of one stage together; `put` each one whose id is taken, and those without a parent."""
         # `put` accepts a document that already exists, even without a parent.
         yield from zip(parentless, self.backend.each(put, parentless), strict=True)
-        others = {number: each for number, each in new.items() if number not in set(parentless)}
+        without = set(parentless)
+        others = {number: each for number, each in new.items() if number not in without}
         taken = []
         for number, answer in self._create_all(others, require_parent=require_parent).items():
             if answer is None:
