@@ -161,6 +161,28 @@ def test_odd_entries_of_other_documents_do_not_stop_an_erasure(local: DocsStore)
     assert find_secret(local) == []
 
 
+def test_child_and_grandchild_that_are_written_during_the_plan_are_erased(store: DocsStore) -> None:
+    """The plan reads the grandchild, but not the child: it has read that stage before."""
+    store.write_many([draft(), essay()])
+    judged = Document(stage="evaluation", doc_id="v1", task_id="v-1", parent_doc_id="e1", raw_text="7")
+    store.write(judged)
+    late = Document(stage="evaluation", doc_id="v2", task_id="v-2", parent_doc_id="e2", raw_text="7")
+    written: list[object] = []
+
+    def progress(stage: str) -> None:
+        if stage == "essay" and not written:
+            written.extend(store.write_many([essay("e2", "e-2"), late]))
+
+    # A listing may or may not have a document that is written meanwhile.
+    ids = list(store.ids("essay"))
+    original = store.backend.ids
+    store.backend.ids = lambda stage: iter(ids) if stage == "essay" and not written else original(stage)  # type: ignore[method-assign]
+    erasure = store.erase("draft", "a1", descendants=True, progress=progress)
+    assert len(written) == 2
+    assert {trace.document for trace in erasure.traces} >= {"draft/a1", "essay/e1", "evaluation/v1"}
+    assert list_names(store) == []
+
+
 def test_erasure_reads_each_record_once_and_deletes_in_parallel(
     store: DocsStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,7 +157,10 @@ class Remover:
             else:
                 self._changes[name] = found
         if self._chosen:
+            has_seen = bool(self._seen)
             below = self._find_below(self._chosen, self._seen)
+            if has_seen and (new := below.keys() - self._chosen.keys()):
+                below |= self._find_below(new)  # as in `_find_late`
             if self._descendants:
                 self._chosen |= below
             else:
@@ -208,7 +211,7 @@ class Remover:
         self._seen -= self._chosen.keys()
         self._seen -= {f"{each.stage}/{each.doc_id}" for each in self._backend.list_removed()}
         late = self._find_below(self._moved, self._seen)
-        # The first pass may have read a grandchild before it was known to be one.
+        # An earlier pass may have read a grandchild before it was known to be one.
         return late | self._find_below(late) if late else late
 
     def _leave_parents(self, below: Mapping[str, StoredDocument]) -> None:
