@@ -372,7 +372,7 @@ class _Descendants:
         return has_other
 
     def _load(self, waiting: Iterable[StoredDocument | str]) -> Iterator[StoredDocument]:
-        """Yield waiting documents that are descendants; those that have gone, or were made anew, are left out."""
+        """Yield waiting documents that are descendants; not those that have gone or have other sources now."""
 
         def load(each: StoredDocument | str) -> StoredDocument | Finding | None:
             return try_load(self._backend, *split_name(each)) if isinstance(each, str) else each

@@ -527,7 +527,7 @@ class Eraser:
         """Return the documents of which there is only a rescued reply that was made from known ones, with its sources.
 
         Raises:
-            ValueError: the store has a document of another lineage with the id of such a reply.
+            ValueError: the store has a document of another lineage with the id of a rescued reply.
         """
         found: dict[str, tuple[str, ...]] = {}
         for reply in chain.from_iterable(map(self._rescue.list_lineages, self._stages)):
@@ -537,7 +537,7 @@ class Eraser:
             found[name] = sources
             if exists(self._backend, reply.stage, reply.doc_id):
                 wrong = "a rescued reply for it was made from the document, and the store has another document"
-                raise ValueError(f"{name}: {wrong}; erase {name} first, or run 'docid rescued --discard'")
+                raise ValueError(f"{name}: {wrong}; delete that reply with 'docid rescued --discard', and erase again")
         return found
 
     def _refuse_other_lineage(self, name: str, document: StoredDocument, erased: Collection[str]) -> None:
