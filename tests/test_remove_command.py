@@ -265,3 +265,16 @@ def test_erased_document_of_an_unknown_run_is_ignored(docs: DocsStore) -> None:
     assert not other.exists()
     with pytest.raises(ValueError, match="not in quarantine"):
         docs.restore(entry_name(()))
+
+
+def test_note_of_a_refused_erasure_is_printed(
+    docs: DocsStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        error = OSError(30, "Read-only file system", "docs/draft/a1")
+        error.add_note("'docid restore 2 --apply' moves it back")
+        raise error
+
+    monkeypatch.setattr(DocsStore, "erase", refuse)
+    code, _, err = run(capsys, "erase", "draft/a1", "--apply")
+    assert (code, err) == (2, "docid: docs/draft/a1: Read-only file system\n'docid restore 2 --apply' moves it back\n")

@@ -36,7 +36,7 @@ def run(arguments: Arguments, out: Output) -> int:
             progress=partial(out.progress.count_document, store),
         )
     except (HasChildren, DocumentClaimed) as error:
-        print_stderr("\n".join([str(error), *getattr(error, "__notes__", ())]))
+        print_stderr(error)
         return 1
     if not erasure.traces:
         raise UsageError(f"{arguments.document}: the store {store.root} has no text of this document")

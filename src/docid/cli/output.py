@@ -298,10 +298,11 @@ def format_summary(counts: Mapping[str, Any]) -> str:
 
 
 def print_stderr(message: object) -> None:
-    """Print a message or an exception on standard error; an error of the system without its number."""
+    """Print a message or an exception with its notes on standard error; an error of the system without its number."""
     text = str(message)
     if isinstance(message, OSError) and not isinstance(message, DocidError) and message.strerror:
         text = f"{os.fsdecode(message.filename)}: {message.strerror}" if message.filename else message.strerror
+    text = "\n".join([text, *getattr(message, "__notes__", ())])
     print(f"docid: {escape_text(_shorten_paths(text))}", file=sys.stderr)
 
 
